@@ -1,0 +1,87 @@
+"""The number that is minimised, with its parts, and what every gradient backend must offer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..models.objective import Objective
+from .images import Pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """The cost of one picture under an objective.
+
+    Attributes:
+        total: α·content + β·style + tv_weight·total_variation.
+        content: J_content, before α.
+        style: J_style, before β.
+        total_variation: J_tv, before its weight.
+        style_layers: each style layer's cost, before its weight.
+        content_layers: each content layer's cost, before its weight.
+    """
+
+    total: float
+    content: float
+    style: float
+    total_variation: float
+    style_layers: Mapping[str, float] = field(default_factory=dict)
+    content_layers: Mapping[str, float] = field(default_factory=dict)
+
+
+def combine_costs(
+    objective: Objective,
+    content_layers: Mapping[str, float],
+    style_layers: Mapping[str, float],
+    total_variation: float,
+) -> Cost:
+    """Weigh the costs of the layers into one `Cost`, in float64.
+
+    Layers that are missing count nothing, as those of a part whose weight is 0 are not computed.
+    """
+    content = sum(
+        item.weight * content_layers[item.layer]
+        for item in objective.content_layers
+        if item.layer in content_layers
+    )
+    style = sum(
+        item.weight * style_layers[item.layer]
+        for item in objective.style_layers
+        if item.layer in style_layers
+    )
+    total = (
+        objective.content_weight * content
+        + objective.style_weight * style
+        + objective.tv_weight * total_variation
+    )
+    return Cost(
+        total=total,
+        content=content,
+        style=style,
+        total_variation=total_variation,
+        style_layers=dict(style_layers),
+        content_layers=dict(content_layers),
+    )
+
+
+class GradientBackend(Protocol):
+    """Computes the cost of a picture and its gradient, for fixed targets.
+
+    A backend is made for one objective, one set of targets and hence one size.
+    """
+
+    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
+        """Return the cost and ∂J/∂pixels, float32 (height, width, 3).
+
+        Raises:
+            NumericalError: either is not finite.
+        """
+        ...
+
+    def cost(self, pixels: Pixels) -> Cost:
+        """Return the cost alone, which takes a third of the time.
+
+        Raises:
+            NumericalError: it is not finite.
+        """
+        ...

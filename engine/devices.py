@@ -1,0 +1,125 @@
+"""Which device and precision a run uses, and what PyTorch must be told for it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..models.errors import DeviceError, UsageError
+
+Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
+
+_DTYPES: dict[Precision, torch.dtype] = {
+    "fp64": torch.float64,
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
+"""What a user may ask for. fp64 is for tests: it is the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorchDevice:
+    """A device with a precision for the convolutions.
+
+    Attributes:
+        name: ``cpu``, ``cuda:0``, ``mps`` …
+        precision: of weights and activations. Pixels, Gram matrices and costs are always fp32
+            (fp64 with fp64).
+    """
+
+    name: str
+    precision: Precision
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as PyTorch names it."""
+        return torch.device(self.name)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
+        return _DTYPES[self.precision]
+
+    @property
+    def accumulate_dtype(self) -> torch.dtype:
+        """Of pixels, Gram matrices and costs."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
+
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        """Set what the precision needs, and repeatable convolutions, for the time of a block.
+
+        On CUDA, PyTorch lets float32 convolutions run in TF32 unless it is told otherwise.
+        """
+        if not self.name.startswith("cuda"):
+            yield
+            return
+        with torch.backends.cudnn.flags(
+            enabled=True,
+            benchmark=False,
+            deterministic=True,
+            allow_tf32=self.precision == "tf32",
+        ):
+            yield
+
+
+def resolve_device(device: str, precision: str) -> TorchDevice:
+    """Return the device and precision for what was asked.
+
+    ``auto`` takes the first CUDA device, else MPS, else the CPU, in fp32 (tf32 on CUDA devices
+    that have it).
+
+    Raises:
+        UsageError: the name is none that is known.
+        DeviceError: the device, or the precision on it, is not there.
+    """
+    name = _resolve_name(device)
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}; try auto"
+        )
+    if precision == "auto":
+        chosen: Precision = "tf32" if name.startswith("cuda") and _has_tf32(name) else "fp32"
+        return TorchDevice(name, chosen)
+    if precision == "tf32" and not (name.startswith("cuda") and _has_tf32(name)):
+        raise DeviceError(f"expected fp32 or bf16 on {name}, got tf32; try --precision auto")
+    if precision == "fp16" and name == "cpu":
+        raise DeviceError("expected fp32 or bf16 on the CPU, got fp16; try --precision auto")
+    return TorchDevice(name, precision)  # type: ignore[arg-type]  # narrowed by PRECISIONS
+
+
+def _resolve_name(device: str) -> str:
+    kind, colon, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and kind != "cuda"):
+        raise UsageError(f"expected a device of auto, cpu, cuda[:N], mps, got {device!r}; try auto")
+    if colon and not index.isdecimal():
+        raise UsageError(f"expected a number after 'cuda:', got {device!r}; try cuda:0")
+    if kind == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("expected an MPS device, got none on this machine; try --device auto")
+    if kind == "cuda":
+        return _resolve_cuda(int(index) if colon else 0)
+    return kind
+
+
+def _resolve_cuda(index: int) -> str:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        build = "" if torch.version.cuda else f" (PyTorch {torch.__version__} is built without it)"
+        raise DeviceError(
+            f"expected CUDA device {index}, got {count} on this machine{build}; "
+            "try --device auto, or 'nstx doctor'"
+        )
+    return f"cuda:{index}"
+
+
+def _has_tf32(name: str) -> bool:
+    return torch.cuda.get_device_capability(torch.device(name)) >= (8, 0)

@@ -1,0 +1,140 @@
+"""Following a run step by step: the record of a step, when to stop, and what to keep."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from .cost import Cost, GradientBackend
+from .images import Pixels
+from .solvers import StopSolving
+
+StopReason = Literal["steps", "no_progress", "interrupted"]
+
+# A scale ends when its best cost has fallen by less than 0.1 % in ten steps.
+_WINDOW = 10
+_LEAST_PROGRESS = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Step:
+    """What a callback is told after each step.
+
+    Attributes:
+        step: counts from 1 over all scales.
+        steps: how many there will be at most.
+        scale: counts from 1, coarse first.
+        scales: how many there are.
+        cost: of ``pixels``, under the objective at this scale's size.
+        evaluations: of the cost, with or without its gradient, so far.
+        seconds: since the first scale began.
+        pixels: the picture, float32 (height, width, 3), 0–255; not to be changed.
+    """
+
+    step: int
+    steps: int
+    scale: int
+    scales: int
+    cost: Cost
+    evaluations: int
+    seconds: float
+    pixels: Pixels
+
+
+class Progress:
+    """Counts steps and evaluations over the scales of one run, and decides when to stop.
+
+    Args:
+        steps: how many there will be at most.
+        scales: how many there are.
+        on_step: is told of each step.
+        should_stop: asked before each evaluation; True ends the run at the last finished step.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        scales: int,
+        on_step: Callable[[Step], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.step = 0
+        self.evaluations = 0
+        self.reason: StopReason = "steps"
+        self._steps, self._scales, self._scale = steps, scales, 0
+        self._on_step, self._should_stop = on_step, should_stop
+        self._began = time.perf_counter()
+        self._best: deque[float] = deque(maxlen=_WINDOW + 1)
+        self.pixels: Pixels | None = None
+        self.cost: Cost | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the first scale began."""
+        return time.perf_counter() - self._began
+
+    def begin_scale(self, backend: GradientBackend) -> GradientBackend:
+        """Enter the next scale; return its backend, counted and interruptible."""
+        self._scale += 1
+        self._best.clear()
+        self.reason = "steps"
+        return _CountedBackend(backend, self)
+
+    def count_evaluation(self) -> None:
+        """Count one evaluation, unless the run is to stop.
+
+        Raises:
+            StopSolving: it is.
+        """
+        self.check_interrupt()
+        self.evaluations += 1
+
+    def check_interrupt(self) -> None:
+        """Raise `StopSolving` if the run is to stop."""
+        if self._should_stop is not None and self._should_stop():
+            self.reason = "interrupted"
+            raise StopSolving
+
+    def after_step(self, pixels: Pixels, cost: Cost) -> None:
+        """Keep the picture, tell the callback, and look whether there is progress.
+
+        Raises:
+            StopSolving: there is none any more.
+        """
+        self.step += 1
+        self.pixels, self.cost = pixels, cost
+        if self._on_step is not None:
+            self._on_step(
+                Step(
+                    step=self.step,
+                    steps=self._steps,
+                    scale=self._scale,
+                    scales=self._scales,
+                    cost=cost,
+                    evaluations=self.evaluations,
+                    seconds=self.seconds,
+                    pixels=pixels,
+                )
+            )
+        best = min(cost.total, self._best[-1]) if self._best else cost.total
+        self._best.append(best)
+        if len(self._best) > _WINDOW and best >= self._best[0] * (1 - _LEAST_PROGRESS):
+            self.reason = "no_progress"
+            raise StopSolving
+
+
+class _CountedBackend:
+    """A backend that counts its evaluations and lets the run be stopped before each."""
+
+    def __init__(self, backend: GradientBackend, progress: Progress) -> None:
+        self._backend = backend
+        self._progress = progress
+
+    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
+        self._progress.count_evaluation()
+        return self._backend.cost_and_gradient(pixels)
+
+    def cost(self, pixels: Pixels) -> Cost:
+        self._progress.count_evaluation()
+        return self._backend.cost(pixels)

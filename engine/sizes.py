@@ -1,0 +1,109 @@
+"""Sizes: of the result, of the style pictures, and of the scales of the pyramid."""
+
+from ..models.errors import UsageError
+
+MIN_SIDE = 16
+"""Shorter side, in pixels, at which every layer up to conv5_4 still has a value."""
+
+_SMALLEST_SCALE = 120
+
+
+def fit_size(
+    source: tuple[int, int],
+    *,
+    size: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> tuple[int, int]:
+    """Return the (height, width) that a picture is worked at.
+
+    Args:
+        source: height and width of the file.
+        size: long side, in pixels.
+        height: height in pixels; with ``width``, the exact size, else in proportion.
+        width: likewise.
+
+    Raises:
+        UsageError: both kinds are given, none is, or a side would be shorter than 16 pixels.
+    """
+    if size is not None and (height is not None or width is not None):
+        raise UsageError("expected --size or --width/--height, got both; try --size alone")
+    for name, value in (("size", size), ("height", height), ("width", width)):
+        if value is not None and value < MIN_SIDE:
+            raise UsageError(f"expected a {name} of {MIN_SIDE} or more pixels, got {value}")
+    source_height, source_width = source
+    if height is not None and width is not None:
+        return height, width
+    if height is not None:
+        scale = height / source_height
+    elif width is not None:
+        scale = width / source_width
+    elif size is not None:
+        scale = size / max(source)
+    else:
+        raise UsageError("expected a size, got none; try --size 512")
+    fitted = round(source_height * scale), round(source_width * scale)
+    if min(fitted) < MIN_SIDE:
+        raise UsageError(
+            f"expected both sides to be {MIN_SIDE} pixels or more, got {fitted[1]}×{fitted[0]} "
+            f"from a picture of {source_width}×{source_height}; try a larger --size, or crop it"
+        )
+    return fitted
+
+
+def style_size(source: tuple[int, int], result: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Return the (height, width) of a style picture for a result of a given size.
+
+    Its long side is ``scale`` times the result's, so the style's strokes grow and shrink with it.
+
+    Raises:
+        UsageError: a side would be shorter than 16 pixels.
+    """
+    long_side = max(1, round(max(result) * scale))
+    factor = long_side / max(source)
+    fitted = round(source[0] * factor), round(source[1] * factor)
+    if min(fitted) < MIN_SIDE:
+        raise UsageError(
+            f"expected a style picture of {MIN_SIDE} or more pixels a side, got "
+            f"{fitted[1]}×{fitted[0]}; try a larger --style-scale or --size, or crop the picture"
+        )
+    return fitted
+
+
+def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[int, int], ...]:
+    """Return the sizes of a coarse-to-fine pyramid, each twice the one before, the last the result.
+
+    Args:
+        height: of the result.
+        width: of the result.
+        scales: how many; None adds half sizes while their long side is 120 pixels or more.
+
+    Raises:
+        UsageError: fewer than 1, or so many that the first would be under 16 pixels.
+    """
+    if scales is None:
+        scales = 1
+        while max(height, width) / 2**scales >= _SMALLEST_SCALE and scales < 8:
+            scales += 1
+        while scales > 1 and min(height, width) / 2 ** (scales - 1) < 2 * MIN_SIDE:
+            scales -= 1
+    if scales < 1:
+        raise UsageError(f"expected 1 or more scales, got {scales}; try --scales auto")
+    factors = [2 ** (scales - 1 - index) for index in range(scales)]
+    sizes = tuple((round(height / factor), round(width / factor)) for factor in factors)
+    if min(sizes[0]) < MIN_SIDE:
+        raise UsageError(
+            f"expected scales of {MIN_SIDE} or more pixels a side, got {sizes[0][1]}×{sizes[0][0]} "
+            "for the first; try --scales auto"
+        )
+    return sizes
+
+
+def split_steps(steps: int, scales: int) -> tuple[int, ...]:
+    """Share the solver's steps among the scales: equally, the rest to the finest ones.
+
+    Returns:
+        One count per scale, coarse first, that sum to ``steps``; a coarse one may be 0.
+    """
+    share, rest = divmod(steps, scales)
+    return tuple(share + (1 if index >= scales - rest else 0) for index in range(scales))

@@ -1,0 +1,87 @@
+"""Targets: what an objective compares a picture with, computed once for a content and its styles."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.objective import Objective
+from .images import Pixels
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Targets:
+    """The fixed side of the cost at one size.
+
+    Attributes:
+        height: of the picture that they are for.
+        width: likewise.
+        content: by content layer, float32 (channels, h, w), the activation after the ReLU.
+        style: by style layer, float32 (channels, channels), G = F Fᵀ / N, blended over the styles.
+    """
+
+    height: int
+    width: int
+    content: Mapping[str, Array]
+    style: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What an extractor returns for one picture: activations and Gram matrices, by layer."""
+
+    activations: Mapping[str, Array]
+    grams: Mapping[str, Array]
+
+
+class FeatureExtractor(Protocol):
+    """Evaluates VGG-19, truncated where the objective needs it, on one picture."""
+
+    def extract(
+        self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]
+    ) -> Features:
+        """Return activations of some layers and Gram matrices of others.
+
+        Args:
+            pixels: float32 (height, width, 3), any size of 16 pixels or more a side.
+            activations: layers whose activations are wanted, float32 (channels, h, w).
+            grams: layers whose Gram matrices G = F Fᵀ / N are wanted, float32.
+        """
+        ...
+
+
+def compute_targets(
+    objective: Objective,
+    extractor: FeatureExtractor,
+    content: Pixels,
+    styles: Sequence[tuple[Pixels, float]],
+) -> Targets:
+    """Compute the targets of an objective.
+
+    Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
+    blend has the gradient of the weighted sum of the costs of each style,
+    Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0.
+
+    Args:
+        objective: says which layers.
+        extractor: evaluates the network.
+        content: the content picture at the size of the result.
+        styles: pictures at their own sizes, each with a weight above 0.
+    """
+    height, width = content.shape[:2]
+    content_layers = [item.layer for item in objective.content_layers if objective.uses_content]
+    style_layers = [item.layer for item in objective.style_layers if objective.uses_style]
+    activations: Mapping[str, Array] = {}
+    if content_layers:
+        activations = extractor.extract(content, content_layers, []).activations
+    blended: dict[str, Array] = {}
+    total = sum(weight for _, weight in styles)
+    for pixels, weight in styles if style_layers else ():
+        for layer, gram in extractor.extract(pixels, [], style_layers).grams.items():
+            share = gram * np.float32(weight / total)
+            blended[layer] = blended[layer] + share if layer in blended else share
+    return Targets(height=height, width=width, content=activations, style=blended)

@@ -1,0 +1,120 @@
+"""The gradient by PyTorch's autograd, on CPU, CUDA or MPS."""
+
+import math
+
+import numpy as np
+import torch
+
+from ..models.errors import NumericalError
+from ..models.objective import Objective
+from .cost import Cost, combine_costs
+from .devices import TorchDevice
+from .images import Pixels
+from .targets import Targets
+from .torch_network import TorchNetwork, gram_matrix
+
+# fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is scaled before it is
+# differentiated. The scale starts high and is divided while the gradient is not finite.
+_SCALE_STEP = 16.0
+_SMALLEST_SCALE = 2.0**-60
+
+
+class TorchBackend:
+    """A `nstx.engine.cost.GradientBackend` on PyTorch.
+
+    Args:
+        objective: what is minimised.
+        network: VGG-19 on a device.
+        device: the same device, for the precision of sums.
+        targets: for the size of the pictures that will be given.
+    """
+
+    def __init__(
+        self, objective: Objective, network: TorchNetwork, device: TorchDevice, targets: Targets
+    ) -> None:
+        self._objective = objective
+        self._network = network
+        self._device = device
+        options = {"device": device.torch_device, "dtype": device.accumulate_dtype}
+        self._content = {n: torch.from_numpy(a).to(**options) for n, a in targets.content.items()}
+        self._style = {n: torch.from_numpy(a).to(**options) for n, a in targets.style.items()}
+        self._scale = 1.0
+
+    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
+        """See `nstx.engine.cost.GradientBackend`."""
+        with self._device.numerics():
+            x = self._network.upload(pixels).requires_grad_()
+            parts = self._parts(x)
+            cost = self._report(parts)
+            (gradient,) = torch.autograd.grad(self._total(parts) * self._scale, x)
+            while self._device.precision == "fp16" and not gradient.isfinite().all():
+                self._scale /= _SCALE_STEP
+                if self._scale < _SMALLEST_SCALE:
+                    break
+                x = self._network.upload(pixels).requires_grad_()
+                (gradient,) = torch.autograd.grad(self._total(self._parts(x)) * self._scale, x)
+            result = (gradient[0] / self._scale).permute(1, 2, 0).cpu().numpy()
+        if not np.isfinite(result).all():
+            raise NumericalError(
+                "expected a finite gradient, got NaN or infinity; "
+                "try smaller weights, or --precision fp32"
+            )
+        return cost, np.ascontiguousarray(result)
+
+    def cost(self, pixels: Pixels) -> Cost:
+        """See `nstx.engine.cost.GradientBackend`."""
+        with self._device.numerics(), torch.no_grad():
+            return self._report(self._parts(self._network.upload(pixels)))
+
+    def _parts(self, x: torch.Tensor) -> dict[tuple[str, str], torch.Tensor]:
+        """Return each layer's cost, before its weight, and the total variation."""
+        dtype = self._device.accumulate_dtype
+        parts: dict[tuple[str, str], torch.Tensor] = {}
+        features = self._network(x, self._objective.layers)
+        for layer, target in self._content.items():
+            difference = features[layer][0].to(dtype) - target
+            parts["content", layer] = self._objective.content_factor * difference.square().mean()
+        for layer, target in self._style.items():
+            difference = gram_matrix(features[layer], dtype) - target
+            parts["style", layer] = self._objective.style_factor * difference.square().mean()
+        if self._objective.tv_weight > 0:
+            parts["tv", ""] = total_variation(x)
+        return parts
+
+    def _total(self, parts: dict[tuple[str, str], torch.Tensor]) -> torch.Tensor:
+        objective = self._objective
+        weights = {("tv", ""): objective.tv_weight}
+        for item in objective.content_layers:
+            weights["content", item.layer] = objective.content_weight * item.weight
+        for item in objective.style_layers:
+            weights["style", item.layer] = objective.style_weight * item.weight
+        return torch.stack([weights[key] * value for key, value in parts.items()]).sum()
+
+    def _report(self, parts: dict[tuple[str, str], torch.Tensor]) -> Cost:
+        # One transfer for all numbers: each .item() would wait for the device.
+        values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
+        cost = combine_costs(
+            self._objective,
+            {layer: value for (kind, layer), value in values.items() if kind == "content"},
+            {layer: value for (kind, layer), value in values.items() if kind == "style"},
+            values.get(("tv", ""), 0.0),
+        )
+        if not math.isfinite(cost.total):
+            raise NumericalError(
+                "expected a finite cost, got NaN or infinity; "
+                "try a smaller --learning-rate or smaller weights"
+            )
+        return cost
+
+
+def total_variation(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference of horizontal plus that of vertical neighbours.
+
+    The squared (not absolute) form, as in Mahendran and Vedaldi 2015 with exponent β = 2.
+
+    Args:
+        pixels: (1, 3, height, width), 0–255.
+    """
+    across = (pixels[..., :, 1:] - pixels[..., :, :-1]).square().mean()
+    down = (pixels[..., 1:, :] - pixels[..., :-1, :]).square().mean()
+    return across + down

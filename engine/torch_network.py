@@ -1,0 +1,109 @@
+"""VGG-19 in PyTorch, and the features that come out of it."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
+
+from ..models.objective import Pooling
+from ..models.vgg19 import PoolRounding, truncate
+from ..models.weights import Weights
+from .devices import TorchDevice
+from .images import Pixels
+from .targets import Features
+
+
+class TorchNetwork:
+    """VGG-19 up to the deepest layer of interest, on one device, at one precision.
+
+    Args:
+        weights: of all 16 convolutions.
+        layers: the layers whose activations will be asked for; nothing deeper is built.
+        pooling: ``max`` or ``avg``.
+        pool_rounding: of odd sizes.
+        device: where it runs and at what precision.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        layers: Sequence[str],
+        pooling: Pooling,
+        pool_rounding: PoolRounding,
+        device: TorchDevice,
+    ) -> None:
+        self._layers = truncate(layers)
+        self._ceil = pool_rounding == "ceil"
+        self._pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
+        self._device = device
+        options = {"device": device.torch_device, "dtype": device.dtype}
+        names = [layer.name for layer in self._layers if layer.kind == "conv"]
+        self._parameters = {
+            name: (
+                torch.from_numpy(weights.kernels[name]).to(**options),
+                torch.from_numpy(weights.biases[name]).to(**options),
+            )
+            for name in names
+        }
+        mean = torch.tensor(weights.mean, dtype=device.accumulate_dtype)
+        self._mean = mean.to(device.torch_device).reshape(1, 3, 1, 1)
+
+    def upload(self, pixels: Pixels) -> torch.Tensor:
+        """Move pixels (height, width, 3) to the device as (1, 3, height, width)."""
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return tensor[None].to(self._device.torch_device, self._device.accumulate_dtype)
+
+    def __call__(self, pixels: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Return the activations after the ReLU, (1, channels, h, w), of some layers.
+
+        Args:
+            pixels: (1, 3, height, width), RGB, 0–255.
+            layers: among those that the network was built for.
+        """
+        features: dict[str, torch.Tensor] = {}
+        missing = set(layers)
+        x = (pixels - self._mean).to(self._device.dtype)
+        for layer in self._layers:
+            if layer.kind == "pool":
+                x = self._pool(x, 2, stride=2, ceil_mode=self._ceil)
+                continue
+            kernel, bias = self._parameters[layer.name]
+            x = F.conv2d(x, kernel, bias, padding=1).relu_()
+            if layer.name in missing:
+                features[layer.name] = x
+                missing.discard(layer.name)
+                if not missing:
+                    break
+        return features
+
+
+def gram_matrix(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return G = F Fᵀ / N of an activation (1, channels, h, w), accumulated in ``dtype``.
+
+    Half-precision activations are widened first: G itself can exceed what fp16 holds.
+    """
+    flat = features.reshape(features.shape[1], -1).to(dtype)
+    return (flat @ flat.T) / flat.shape[1]
+
+
+class TorchExtractor:
+    """A `FeatureExtractor` on PyTorch."""
+
+    def __init__(self, network: TorchNetwork, device: TorchDevice) -> None:
+        self._network = network
+        self._device = device
+
+    def extract(
+        self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]
+    ) -> Features:
+        """See `FeatureExtractor`."""
+        context: AbstractContextManager[object] = self._device.numerics()
+        with context, torch.no_grad():
+            features = self._network(self._network.upload(pixels), [*activations, *grams])
+            dtype = self._device.accumulate_dtype
+            return Features(
+                {name: features[name][0].to(dtype).cpu().numpy() for name in activations},
+                {name: gram_matrix(features[name], dtype).cpu().numpy() for name in grams},
+            )

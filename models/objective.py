@@ -1,0 +1,170 @@
+"""The objective: the cost of style transfer as data, from which everything else follows.
+
+With F the activation of a layer after its ReLU, seen as a C×N matrix (N = height·width), and
+G = F Fᵀ / N its Gram matrix per position::
+
+    J         = α·J_content + β·J_style + tv_weight·J_tv
+    J_content = Σ_layers w · k_c · mean (F − F_content)²
+    J_style   = Σ_layers w · k_s · mean (G − G_style)²        (mean over the C² entries)
+    J_tv      = mean of the squared differences of neighbouring pixels, 0–255
+
+The published costs differ in k only. The deeplearning.ai assignment writes
+Σ(a_C − a_G)²/(4·H·W·C) and Σ(G_S − G_G)²/(4·C²·N²) with G = F Fᵀ: that is k_c = k_s = ¼. Gatys et
+al. 2016, as published by the author, use mean squared errors: k_c = k_s = 1, with w = 10³/C².
+Dividing G by N, rather than the cost by N², gives the same number where both pictures have one
+size, and a meaningful one where the style picture has another.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import UsageError
+from .vgg19 import Layer, PoolRounding, canonical_name, find_layer, truncate
+
+Pooling = Literal["max", "avg"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeight:
+    """A layer and its weight (≥ 0) within the content or the style cost."""
+
+    layer: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What is minimised. See the module's docstring for the formulas.
+
+    Attributes:
+        content_layers: layers whose activations are compared with the content picture's.
+        style_layers: layers whose Gram matrices are compared with the style's.
+        content_weight: α, ≥ 0.
+        style_weight: β, ≥ 0.
+        tv_weight: weight of the total variation, ≥ 0.
+        pooling: ``max`` or ``avg`` (padding is not counted in an average).
+        pool_rounding: what happens to odd sizes; see `nstx.models.vgg19.feature_size`.
+        content_factor: k_c.
+        style_factor: k_s.
+
+    Raises:
+        UsageError: a layer is unknown or named twice, a weight is negative or not finite, or
+            nothing is left to minimise.
+    """
+
+    content_layers: tuple[LayerWeight, ...]
+    style_layers: tuple[LayerWeight, ...]
+    content_weight: float
+    style_weight: float
+    tv_weight: float = 0.0
+    pooling: Pooling
+    pool_rounding: PoolRounding
+    content_factor: float
+    style_factor: float
+
+    def __post_init__(self) -> None:
+        for option in ("content_weight", "style_weight", "tv_weight"):
+            _check_weight(option.replace("_", " "), getattr(self, option))
+        if self.pooling not in ("max", "avg"):
+            raise UsageError(f"expected pooling max or avg, got {self.pooling!r}; try avg")
+        if self.pool_rounding not in ("ceil", "floor"):
+            raise UsageError(f"expected rounding ceil or floor, got {self.pool_rounding!r}")
+        for kind in ("content", "style"):
+            object.__setattr__(self, f"{kind}_layers", _check_layers(self, kind))
+        if not self.layers:
+            raise UsageError(
+                "expected at least one content or style layer with a weight above 0, got none; "
+                "try --style-weight 40"
+            )
+
+    @property
+    def uses_content(self) -> bool:
+        """Whether the content cost takes part."""
+        return self.content_weight > 0 and bool(self.content_layers)
+
+    @property
+    def uses_style(self) -> bool:
+        """Whether the style cost takes part."""
+        return self.style_weight > 0 and bool(self.style_layers)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that the cost needs, from the input on, each once."""
+        content = self.content_layers if self.uses_content else ()
+        style = self.style_layers if self.uses_style else ()
+        wanted = {item.layer for item in (*content, *style)}
+        return tuple(sorted(wanted))
+
+    @property
+    def network(self) -> tuple[Layer, ...]:
+        """VGG-19 truncated at the deepest layer that the cost needs."""
+        return truncate(self.layers)
+
+
+def _check_weight(what: str, value: float) -> None:
+    if not math.isfinite(value) or value < 0:
+        raise UsageError(f"expected a {what} of 0 or more, got {value}; try 1")
+
+
+def _check_layers(objective: Objective, kind: str) -> tuple[LayerWeight, ...]:
+    items: tuple[LayerWeight, ...] = getattr(objective, f"{kind}_layers")
+    checked = []
+    for item in items:
+        _check_weight(f"weight for {kind} layer {item.layer}", item.weight)
+        layer = find_layer(item.layer)
+        if layer.kind != "conv":
+            raise UsageError(
+                f"expected a convolution as {kind} layer, got {item.layer!r}; try conv4_2"
+            )
+        checked.append(LayerWeight(layer.name, float(item.weight)))
+    names = [item.layer for item in checked]
+    if len(set(names)) != len(names):
+        raise UsageError(f"expected each {kind} layer once, got {', '.join(names)}; try --help")
+    return tuple(item for item in checked if item.weight > 0)
+
+
+def parse_layers(text: str, weigh: "LayerWeighting") -> tuple[LayerWeight, ...]:
+    """Read ``conv1_1:0.5,conv2_1`` as layers with weights.
+
+    Args:
+        text: comma-separated names, each with an optional ``:weight``.
+        weigh: how a layer that has no weight in the text gets one.
+
+    Raises:
+        UsageError: a name is unknown, or a weight is not a number.
+    """
+    items = [item.strip().partition(":") for item in text.split(",") if item.strip()]
+    if not items:
+        raise UsageError(f"expected layers such as conv1_1,conv4_2:0.5, got {text!r}")
+    defaults = weigh_layers([name for name, _, _ in items], weigh)
+    return tuple(
+        LayerWeight(default.layer, _parse_weight(name, weight) if colon else default.weight)
+        for (name, colon, weight), default in zip(items, defaults, strict=True)
+    )
+
+
+def _parse_weight(layer: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"expected a number after the colon, got {layer}:{text}; try {layer}:0.5"
+        ) from None
+
+
+LayerWeighting = Literal["equal", "inverse_channels_squared"]
+"""How layers that carry no weight of their own are weighted: 1/n each, or 10³/C² (Gatys)."""
+
+
+def weigh_layers(names: Iterable[str], weigh: LayerWeighting) -> tuple[LayerWeight, ...]:
+    """Return the layers with the weights that a rule gives them.
+
+    Raises:
+        UsageError: a name is unknown.
+    """
+    layers = [find_layer(name) for name in names]
+    if weigh == "equal":
+        return tuple(LayerWeight(layer.name, 1 / len(layers)) for layer in layers)
+    return tuple(LayerWeight(layer.name, 1e3 / layer.channels**2) for layer in layers)

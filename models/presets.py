@@ -1,0 +1,120 @@
+"""The presets: published objectives, each with the way of solving it that goes with it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import UsageError
+from .objective import LayerWeight, LayerWeighting, Objective, weigh_layers
+
+SolverName = Literal["adam", "lbfgs"]
+
+_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """An objective and the defaults of a run that go with it; every one can be overridden.
+
+    Attributes:
+        name: as given to ``--preset``.
+        objective: what is minimised.
+        style_layer_weights: how style layers that are named without a weight are weighted.
+        solver: ``adam`` or ``lbfgs``.
+        learning_rate: of Adam, in pixel values (0–255).
+        steps: solver iterations in all.
+        init: ``content``, ``noise`` or ``blend``.
+        scales: number of scales of the coarse-to-fine pyramid; None chooses by the size.
+        clip: whether pixels are kept within 0–255 while they are optimised.
+        size: long side in pixels.
+    """
+
+    name: str
+    objective: Objective
+    style_layer_weights: LayerWeighting
+    solver: SolverName
+    learning_rate: float
+    steps: int
+    init: str
+    scales: int | None
+    clip: bool
+    size: int
+
+
+_COURSERA = Objective(
+    content_layers=(LayerWeight("conv4_2", 1.0),),
+    style_layers=weigh_layers(_STYLE_LAYERS, "equal"),
+    content_weight=10.0,
+    style_weight=40.0,
+    pooling="avg",
+    pool_rounding="ceil",
+    content_factor=0.25,
+    style_factor=0.25,
+)
+
+_GATYS = Objective(
+    content_layers=(LayerWeight("conv4_2", 1.0),),
+    style_layers=weigh_layers(_STYLE_LAYERS, "inverse_channels_squared"),
+    content_weight=1.0,
+    style_weight=1.0,
+    pooling="max",
+    pool_rounding="floor",
+    content_factor=1.0,
+    style_factor=1.0,
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        # Ours: the published costs, solved coarse to fine from the content picture.
+        Preset(
+            name="default",
+            objective=_COURSERA,
+            style_layer_weights="equal",
+            solver="lbfgs",
+            learning_rate=5.0,
+            steps=150,
+            init="content",
+            scales=None,
+            clip=True,
+            size=512,
+        ),
+        # The deeplearning.ai assignment, as it stands.
+        Preset(
+            name="coursera",
+            objective=_COURSERA,
+            style_layer_weights="equal",
+            solver="adam",
+            learning_rate=2.0,
+            steps=200,
+            init="blend",
+            scales=1,
+            clip=False,
+            size=400,
+        ),
+        # Gatys, Ecker and Bethge 2016. Departure: pixels stay within 0–255 while they are
+        # optimised, which the author's unbounded L-BFGS only did when it saved.
+        Preset(
+            name="gatys",
+            objective=_GATYS,
+            style_layer_weights="inverse_channels_squared",
+            solver="lbfgs",
+            learning_rate=5.0,
+            steps=500,
+            init="content",
+            scales=1,
+            clip=True,
+            size=512,
+        ),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """Return a preset by its name.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"expected a preset of {', '.join(PRESETS)}, got {name!r}; try default")
+    return PRESETS[name]

@@ -1,0 +1,133 @@
+"""VGG-19's convolutional half as a table: names, channels, strides, receptive fields, FLOPs.
+
+Simonyan and Zisserman 2014, configuration E, without the fully connected layers. Every convolution
+is 3×3, stride 1, zero padding 1, and is followed by a ReLU; every pooling is 2×2, stride 2.
+``conv4_2`` and ``relu4_2`` name the same activation, the one after the ReLU.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import UsageError
+
+Kind = Literal["conv", "pool"]
+PoolRounding = Literal["ceil", "floor"]
+
+_CONVOLUTIONS_PER_BLOCK = (2, 2, 4, 4, 4)
+_CHANNELS_PER_BLOCK = (64, 128, 256, 512, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One row of the table.
+
+    Attributes:
+        name: ``conv1_1`` … ``conv5_4``, ``pool1`` … ``pool5``.
+        kind: ``conv`` (a 3×3 convolution with its ReLU) or ``pool``.
+        block: 1 to 5; a block ends with its pooling.
+        in_channels: channels of the input.
+        channels: channels of the output.
+        stride: input pixels per output pixel along one axis, the pooling itself included.
+        receptive_field: side, in input pixels, of the square that one output value depends on.
+        flops_per_pixel: floating-point operations (a multiply-add counts 2) of this layer per pixel
+            of the *input image*.
+    """
+
+    name: str
+    kind: Kind
+    block: int
+    in_channels: int
+    channels: int
+    stride: int
+    receptive_field: int
+    flops_per_pixel: float
+
+
+def _build_table() -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    channels, stride, field = 3, 1, 1
+    blocks = zip(_CONVOLUTIONS_PER_BLOCK, _CHANNELS_PER_BLOCK, strict=True)
+    for block, (count, width) in enumerate(blocks, start=1):
+        for index in range(1, count + 1):
+            field += 2 * stride
+            flops = 2 * 9 * channels * width / stride**2
+            name = f"conv{block}_{index}"
+            layers.append(Layer(name, "conv", block, channels, width, stride, field, flops))
+            channels = width
+        field += stride
+        stride *= 2
+        flops = 4 * channels / stride**2
+        layers.append(
+            Layer(f"pool{block}", "pool", block, channels, channels, stride, field, flops)
+        )
+    return tuple(layers)
+
+
+LAYERS: tuple[Layer, ...] = _build_table()
+"""All 21 layers, from the input on."""
+
+CONVOLUTIONS: tuple[Layer, ...] = tuple(layer for layer in LAYERS if layer.kind == "conv")
+"""The 16 convolutions, whose activations an objective may name."""
+
+_BY_NAME = {layer.name: layer for layer in LAYERS}
+
+
+def canonical_name(name: str) -> str:
+    """Return the table's name of a layer: ``relu4_2``, ``Conv4_2`` and ``conv4_2`` are one.
+
+    Raises:
+        UsageError: there is no such layer in VGG-19's convolutional half.
+    """
+    candidate = name.strip().lower()
+    if candidate.startswith("relu"):
+        candidate = "conv" + candidate.removeprefix("relu")
+    if candidate not in _BY_NAME:
+        raise UsageError(
+            f"expected a layer of VGG-19 (conv1_1 … conv5_4), got {name!r}; "
+            "try 'nstx model' for the list"
+        )
+    return candidate
+
+
+def find_layer(name: str) -> Layer:
+    """Return the row of the table for a name in any of its spellings.
+
+    Raises:
+        UsageError: there is no such layer.
+    """
+    return _BY_NAME[canonical_name(name)]
+
+
+def truncate(names: Sequence[str]) -> tuple[Layer, ...]:
+    """Return the layers from the input up to the deepest of ``names``, which is all that they need.
+
+    Raises:
+        UsageError: a name is unknown, or there is none.
+    """
+    if not names:
+        raise UsageError("expected at least one layer, got none; try conv4_2")
+    last = max(LAYERS.index(find_layer(name)) for name in names)
+    return LAYERS[: last + 1]
+
+
+def feature_size(layer: Layer, height: int, width: int, rounding: PoolRounding) -> tuple[int, int]:
+    """Return the height and width of a layer's output for an input of ``height`` × ``width``.
+
+    ``ceil`` is TensorFlow's SAME pooling (75 → 38), ``floor`` is Caffe's and PyTorch's default
+    here (75 → 37).
+    """
+    up = math.ceil if rounding == "ceil" else math.floor
+    for _ in range(int(math.log2(layer.stride))):
+        height, width = int(up(height / 2)), int(up(width / 2))
+    return height, width
+
+
+def flops_per_pixel(layers: tuple[Layer, ...]) -> float:
+    """Return the forward cost of the convolutions among ``layers``, per pixel of the input image.
+
+    722 304 for everything up to conv5_1. A cost with its gradient takes twice that, less the
+    gradients of the weights, which nobody needs here.
+    """
+    return sum(layer.flops_per_pixel for layer in layers if layer.kind == "conv")

@@ -1,0 +1,192 @@
+"""Readers of the files that VGG-19's weights are published in.
+
+Each returns the convolutions as float32 arrays in one convention: kernels (out, in, 3, 3), input in
+RGB order on the 0–255 scale after subtraction of a mean. Differences between the sources, such as
+BGR order or pixels divided by a standard deviation, are folded into the first convolution.
+
+No file's code is ever run: unpickling is always ``weights_only``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import WeightsError
+from .vgg19 import CONVOLUTIONS
+
+Array = NDArray[np.float32]
+Tensors = tuple[dict[str, Array], dict[str, Array], tuple[float, float, float]]
+
+_OXFORD_MEAN = (123.68, 116.779, 103.939)
+_TORCHVISION_MEAN = (0.485, 0.456, 0.406)
+_TORCHVISION_DEVIATION = (0.229, 0.224, 0.225)
+# Positions of the convolutions in torchvision's `features`, and in the sequential network of the
+# feed-forward literature, which counts reflection paddings and starts with a 1×1 convolution.
+_TORCHVISION_INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+_SEQUENTIAL_INDICES = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51)
+_NAMES = tuple(layer.name for layer in CONVOLUTIONS)
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Read a weight file of any known kind, told by its suffix and its keys.
+
+    Returns:
+        Kernels by layer, biases by layer, and the mean (red, green, blue) to subtract.
+
+    Raises:
+        WeightsError: the file is of no known kind, or is damaged.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise WeightsError(
+            f"expected weights as {', '.join(sorted(_READERS))}, got {path.name}; "
+            "try --weights embedded"
+        )
+    try:
+        return reader(path)
+    except WeightsError:
+        raise
+    except Exception as error:
+        # These files come from anywhere, and each library has its own errors for a damaged one.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise WeightsError(
+            f"expected VGG-19 weights in {path}, got a file that cannot be read ({reason}); "
+            "try to fetch it again"
+        ) from error
+
+
+def _read_torch(path: Path) -> Tensors:
+    """Read torchvision's, Gatys' or the sequential network's state dict."""
+    import torch
+
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(
+            f"expected a state dict in {path}, got {type(loaded).__name__}; "
+            "try torch.save(model.state_dict(), …)"
+        )
+    tensors = {
+        str(name): tensor.to(torch.float32).numpy()
+        for name, tensor in loaded.items()
+        if isinstance(tensor, torch.Tensor)
+    }
+    return _from_state_dict(tensors, path)
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    from safetensors.numpy import load_file
+
+    tensors = {name: array.astype(np.float32) for name, array in load_file(path).items()}
+    return _from_state_dict(tensors, path)
+
+
+def _read_quantised(path: Path) -> Tensors:
+    """Read the 8-bit k-means codebooks (``…_W_q``, ``…_W_table``, ``…_b``) of the default file."""
+    import torch
+
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    kernels, biases = {}, {}
+    for name in _NAMES:
+        key = _keras_name(name)
+        codes = loaded[f"{key}_W_q"].numpy()
+        kernels[name] = loaded[f"{key}_W_table"].numpy().astype(np.float32)[codes]
+        biases[name] = loaded[f"{key}_b"].numpy().astype(np.float32)
+    return _from_bgr(kernels, biases)
+
+
+def _read_keras(path: Path) -> Tensors:
+    """Read Keras' HDF5 weights, with or without the classifier, in either naming of datasets."""
+    import h5py
+
+    kernels, biases = {}, {}
+    with h5py.File(path, "r") as file:
+        root = file.get("model_weights", file)
+        for name in _NAMES:
+            group = root.get(_keras_name(name))
+            if not isinstance(group, h5py.Group):
+                raise WeightsError(
+                    f"expected a group {_keras_name(name)} in {path}, got none; "
+                    "try Keras' vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+                )
+            found: list[Array] = []
+            group.visititems(
+                lambda _, item, found=found: found.append(np.asarray(item, np.float32))
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+            by_rank = {array.ndim: array for array in found}
+            # Keras keeps (height, width, in, out).
+            kernels[name] = np.ascontiguousarray(by_rank[4].transpose(3, 2, 0, 1))
+            biases[name] = by_rank[1]
+    return _from_bgr(kernels, biases)
+
+
+def _from_state_dict(tensors: Mapping[str, Array], path: Path) -> Tensors:
+    """Tell by the names of a state dict which network it is of."""
+    prefixes = {"": _NAMES, "features.": _TORCHVISION_INDICES, "seq": _SEQUENTIAL_INDICES}
+    for prefix, keys in prefixes.items():
+        stem = "" if prefix == "seq" else prefix
+        if all(f"{stem}{key}.weight" in tensors for key in keys):
+            pairs = list(zip(_NAMES, keys, strict=True))
+            kernels = {name: tensors[f"{stem}{key}.weight"] for name, key in pairs}
+            biases = {name: tensors[f"{stem}{key}.bias"] for name, key in pairs}
+            break
+    else:
+        known = ", ".join(sorted(tensors)[:3]) or "nothing"
+        raise WeightsError(
+            f"expected the convolutions of VGG-19 in {path}, named conv1_1.weight or "
+            f"features.0.weight, got {known} …; try --weights embedded"
+        )
+    if prefix == "features.":
+        return _from_normalised(kernels, biases)
+    if prefix == "seq":
+        return _from_sequential(kernels, biases, tensors["0.weight"], tensors["0.bias"])
+    return _from_bgr(kernels, biases)
+
+
+def _from_bgr(kernels: dict[str, Array], biases: dict[str, Array]) -> Tensors:
+    """Oxford's convention, kept by Caffe, Keras and Gatys: BGR, 0–255, minus the mean colour."""
+    first = kernels["conv1_1"]
+    return {**kernels, "conv1_1": np.ascontiguousarray(first[:, ::-1])}, biases, _OXFORD_MEAN
+
+
+def _from_normalised(kernels: dict[str, Array], biases: dict[str, Array]) -> Tensors:
+    """torchvision's convention: RGB, 0–1, minus a mean, divided by a standard deviation.
+
+    The division moves into the first kernel. Zero padding stays exact, because a padded zero is
+    the mean colour on both scales.
+    """
+    scale = 1 / (255 * np.asarray(_TORCHVISION_DEVIATION))
+    first = (kernels["conv1_1"] * scale[None, :, None, None]).astype(np.float32)
+    red, green, blue = (255 * value for value in _TORCHVISION_MEAN)
+    return {**kernels, "conv1_1": first}, biases, (red, green, blue)
+
+
+def _from_sequential(
+    kernels: dict[str, Array], biases: dict[str, Array], mixing: Array, offset: Array
+) -> Tensors:
+    """A first 1×1 convolution y = A·x + b of RGB in 0–1: A/255 moves into the first kernel.
+
+    The mean is the colour that y = 0 stands for, so a padded zero keeps its meaning.
+    """
+    matrix = mixing.reshape(3, 3).astype(np.float64) / 255
+    first = np.einsum("ojhw,ji->oihw", kernels["conv1_1"].astype(np.float64), matrix)
+    red, green, blue = np.linalg.solve(matrix, -offset.astype(np.float64)).tolist()
+    return {**kernels, "conv1_1": first.astype(np.float32)}, biases, (red, green, blue)
+
+
+def _keras_name(name: str) -> str:
+    return re.sub(r"conv(\d)_(\d)", r"block\1_conv\2", name)
+
+
+_READERS: dict[str, Callable[[Path], Tensors]] = {
+    ".bin": _read_quantised,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".h5": _read_keras,
+    ".hdf5": _read_keras,
+    ".safetensors": _read_safetensors,
+}
