@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..models.errors import DeviceError, UsageError
 
@@ -49,6 +51,10 @@ class TorchDevice:
     def accumulate_dtype(self) -> torch.dtype:
         """Of pixels, Gram matrices and costs."""
         return torch.float64 if self.precision == "fp64" else torch.float32
+
+    def upload(self, array: NDArray[np.floating], dtype: torch.dtype) -> torch.Tensor:
+        """Return an array as a tensor on the device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.torch_device, dtype)
 
     @contextmanager
     def numerics(self) -> Iterator[None]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.objective import Objective, Pooling
-from ..models.vgg19 import PoolRounding, truncate
+from ..models.objective import Objective
+from ..models.vgg19 import Pooling, PoolRounding, truncate
 from ..models.weights import Weights
 from .cost import Cost, combine_costs
 
@@ -81,11 +81,13 @@ def reference_cost(
     if objective.uses_content:
         names = [item.layer for item in objective.content_layers]
         for name, target in features(content, names).items():
-            content_costs[name] = objective.content_factor * float(np.mean((own[name] - target) ** 2))
+            content_costs[name] = objective.content_factor * float(
+                np.mean((own[name] - target) ** 2)
+            )
     if objective.uses_style:
         names = [item.layer for item in objective.style_layers]
         share = sum(weight for _, weight in styles)
-        targets = dict.fromkeys(names, np.float64(0))
+        targets: dict[str, Array64] = {name: np.zeros(1) for name in names}
         for picture, weight in styles:
             for name, activation in features(picture, names).items():
                 targets[name] = targets[name] + reference_gram(activation) * (weight / share)
@@ -132,5 +134,5 @@ def _pool(x: Array64, pooling: Pooling, rounding: PoolRounding) -> Array64:
         x = np.pad(x, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     corners = (x[:, 0::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 0::2], x[:, 1::2, 1::2])
     if pooling == "max":
-        return np.maximum.reduce(corners)
+        return np.asarray(np.maximum.reduce(corners))
     return (corners[0] + corners[1] + corners[2] + corners[3]) / 4

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..models.errors import UsageError
-from ..models.objective import Objective, Pooling, parse_layers
+from ..models.objective import Objective, parse_layers
 from ..models.presets import Preset, SolverName, find_preset
+from ..models.vgg19 import Pooling
 
 INITS = ("content", "noise", "blend")
 """Starts that are made; anything else is the path of a picture."""
@@ -70,7 +71,11 @@ class Settings:
             raise UsageError(f"expected a backend of torch, onnx, got {self.backend!r}; try torch")
         _check_positive("learning rate", self.learning_rate, 2)
         _check_positive("style scale", self.style_scale, 1)
-        for name, value in (("steps", self.steps), ("scales", self.scales), ("threads", self.threads)):
+        for name, value in (
+            ("steps", self.steps),
+            ("scales", self.scales),
+            ("threads", self.threads),
+        ):
             if value is not None and value < 1:
                 raise UsageError(f"expected 1 or more {name}, got {value}; try --{name} 1")
         if not 0 <= self.seed < 2**63:
@@ -83,11 +88,14 @@ def _check_positive(what: str, value: float, suggestion: int) -> None:
         raise UsageError(f"expected a {what} above 0, got {value}; try --{option} {suggestion}")
 
 
-def choose_settings(preset: str = "default", **choices: Any) -> Settings:
+def choose_settings(
+    preset: str = "default", *, auto_scales: bool = False, **choices: Any
+) -> Settings:
     """Return the settings of a preset with some of them chosen differently.
 
     Args:
         preset: ``default``, ``coursera`` or ``gatys``.
+        auto_scales: choose the number of scales by the size, whatever the preset says.
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
             commas), ``content_weight``, ``style_weight``, ``tv_weight``, ``pooling``. None stands
@@ -112,6 +120,8 @@ def choose_settings(preset: str = "default", **choices: Any) -> Settings:
     elif "init" in chosen and chosen["init"] not in INITS:
         # A start of one's own is a finished picture: a coarse scale would throw its detail away.
         chosen.setdefault("scales", 1)
+    if auto_scales:
+        chosen["scales"] = None
     defaults = {
         name: getattr(base, name)
         for name in ("solver", "learning_rate", "steps", "init", "scales", "clip", "size")

@@ -71,9 +71,9 @@ def minimise_adam(
             mean += (1 - _BETA1) * (gradient - mean)
             square += (1 - _BETA2) * (gradient * gradient - square)
             rate = np.float32(learning_rate * (1 - _BETA2**step) ** 0.5 / (1 - _BETA1**step))
-            pixels = pixels - rate * mean / (np.sqrt(square) + np.float32(_EPSILON))
+            pixels = (pixels - rate * mean / (np.sqrt(square) + _EPSILON)).astype(np.float32)
             if clip:
-                pixels = pixels.clip(_LOW, _HIGH)
+                pixels = np.clip(pixels, np.float32(_LOW), np.float32(_HIGH))
             if step < steps:
                 cost, gradient = backend.cost_and_gradient(pixels)
             else:
@@ -165,5 +165,3 @@ class _ScaledProblem:
         if self._last is not None and np.array_equal(self._last[0], pixels):
             return self._last[1]
         return self._backend.cost(pixels)
-
-

@@ -11,9 +11,7 @@ _NOISE_RANGE = 20.0
 _NOISE_RATIO = 0.6
 
 
-def make_start(
-    init: str | Picture, content: Pixels, mean: Sequence[float], seed: int
-) -> Pixels:
+def make_start(init: str | Picture, content: Pixels, mean: Sequence[float], seed: int) -> Pixels:
     """Return the start at the content picture's size, float32 (height, width, 3).
 
     Args:

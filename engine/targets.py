@@ -41,9 +41,7 @@ class Features:
 class FeatureExtractor(Protocol):
     """Evaluates VGG-19, truncated where the objective needs it, on one picture."""
 
-    def extract(
-        self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]
-    ) -> Features:
+    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
         """Return activations of some layers and Gram matrices of others.
 
         Args:

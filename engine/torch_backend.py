@@ -35,9 +35,9 @@ class TorchBackend:
         self._objective = objective
         self._network = network
         self._device = device
-        options = {"device": device.torch_device, "dtype": device.accumulate_dtype}
-        self._content = {n: torch.from_numpy(a).to(**options) for n, a in targets.content.items()}
-        self._style = {n: torch.from_numpy(a).to(**options) for n, a in targets.style.items()}
+        dtype = device.accumulate_dtype
+        self._content = {name: device.upload(a, dtype) for name, a in targets.content.items()}
+        self._style = {name: device.upload(a, dtype) for name, a in targets.style.items()}
         self._scale = 1.0
 
     def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
-from ..models.objective import Pooling
-from ..models.vgg19 import PoolRounding, truncate
+from ..models.vgg19 import Pooling, PoolRounding, truncate
 from ..models.weights import Weights
 from .devices import TorchDevice
 from .images import Pixels
@@ -38,22 +37,20 @@ class TorchNetwork:
         self._ceil = pool_rounding == "ceil"
         self._pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
         self._device = device
-        options = {"device": device.torch_device, "dtype": device.dtype}
         names = [layer.name for layer in self._layers if layer.kind == "conv"]
         self._parameters = {
             name: (
-                torch.from_numpy(weights.kernels[name]).to(**options),
-                torch.from_numpy(weights.biases[name]).to(**options),
+                device.upload(weights.kernels[name], device.dtype),
+                device.upload(weights.biases[name], device.dtype),
             )
             for name in names
         }
-        mean = torch.tensor(weights.mean, dtype=device.accumulate_dtype)
-        self._mean = mean.to(device.torch_device).reshape(1, 3, 1, 1)
+        mean = device.upload(np.asarray(weights.mean), device.accumulate_dtype)
+        self._mean = mean.reshape(1, 3, 1, 1)
 
     def upload(self, pixels: Pixels) -> torch.Tensor:
         """Move pixels (height, width, 3) to the device as (1, 3, height, width)."""
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return tensor[None].to(self._device.torch_device, self._device.accumulate_dtype)
+        return self._device.upload(pixels.transpose(2, 0, 1)[None], self._device.accumulate_dtype)
 
     def __call__(self, pixels: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the activations after the ReLU, (1, channels, h, w), of some layers.
@@ -95,9 +92,7 @@ class TorchExtractor:
         self._network = network
         self._device = device
 
-    def extract(
-        self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]
-    ) -> Features:
+    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
         """See `FeatureExtractor`."""
         context: AbstractContextManager[object] = self._device.numerics()
         with context, torch.no_grad():

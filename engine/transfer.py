@@ -1,64 +1,17 @@
 """The transfer: from pictures and settings to a stylised picture."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from ..models.errors import DeviceError, UsageError
-from ..models.weights import Weights, load_weights
 from .cost import Cost, GradientBackend
-from .devices import TorchDevice, resolve_device
-from .images import Picture, Pixels, read_image, resize_picture, resize_pixels
+from .images import Picture, Pixels, resize_pixels
+from .job import Job, WeightedPicture, prepare_job
+from .memory import memory_errors
 from .progress import Progress, Step, StopReason
-from .settings import INITS, Settings
-from .sizes import fit_size, pyramid_sizes, split_steps, style_size
-from .solvers import StopSolving, minimise_adam, minimise_lbfgs
-from .starts import make_start
-from .targets import Targets, compute_targets
-from .torch_backend import TorchBackend
-from .torch_network import TorchExtractor, TorchNetwork
-
-WeightedPicture = tuple[Picture, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Job:
-    """A transfer that is ready to run: everything that does not change while it does.
-
-    Attributes:
-        settings: as given.
-        content: the content picture, as read.
-        init: the picture to start from, if one was named.
-        weights: of VGG-19.
-        device: and precision.
-        network: VGG-19 on the device, truncated.
-        sizes: (height, width) of each scale, coarse first; the last is the result's.
-        targets: of each scale.
-    """
-
-    settings: Settings
-    content: Picture
-    init: Picture | None
-    weights: Weights
-    device: TorchDevice
-    network: TorchNetwork
-    sizes: tuple[tuple[int, int], ...]
-    targets: tuple[Targets, ...]
-
-    def backend(self, scale: int) -> GradientBackend:
-        """Return the gradient backend of a scale, counted from 0."""
-        return TorchBackend(
-            self.settings.objective, self.network, self.device, self.targets[scale]
-        )
-
-    def start(self, scale: int) -> Pixels:
-        """Return the start at a scale's size."""
-        content = resize_picture(self.content, *self.sizes[scale])
-        init = self.init or self.settings.init
-        return make_start(init, content, self.weights.mean, self.settings.seed)
+from .settings import Settings
+from .sizes import split_steps
+from .solvers import minimise_adam, minimise_lbfgs
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -95,101 +48,6 @@ def stylize(
 ) -> Result:
     """Stylise a picture: `prepare_job`, then `run_job`."""
     return run_job(prepare_job(content, styles, settings), on_step, should_stop)
-
-
-def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: Settings) -> Job:
-    """Load the weights and compute the targets of every scale.
-
-    Args:
-        content: the content picture.
-        styles: one or more style pictures, each with a weight above 0.
-        settings: of the run.
-
-    Raises:
-        UsageError: a size cannot be had from these pictures, or a weight is not above 0.
-        ImageError: the picture to start from cannot be read.
-        WeightsError: the weights cannot be loaded.
-        DeviceError: the device is not there, or has too little memory.
-    """
-    if not styles or not all(0 < weight < float("inf") for _, weight in styles):
-        raise UsageError("expected styles with weights above 0; try STYLE:1")
-    if settings.backend != "torch":
-        raise DeviceError(
-            f"expected the torch backend, got {settings.backend}, which this version does not "
-            "have; try --backend torch"
-        )
-    device = resolve_device(settings.device, settings.precision)
-    sizes = choose_sizes(content, styles, settings)
-    init = None if settings.init in INITS else read_image(settings.init)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    objective = settings.objective
-    with memory_errors(sizes[-1]):
-        weights = load_weights(settings.weights, use_cache=settings.use_cache)
-        network = TorchNetwork(
-            weights, objective.layers, objective.pooling, objective.pool_rounding, device
-        )
-        extractor = TorchExtractor(network, device)
-        targets = tuple(
-            compute_targets(
-                objective,
-                extractor,
-                resize_picture(content, *size),
-                resize_styles(styles, size, settings.style_scale),
-            )
-            for size in sizes
-        )
-    return Job(
-        settings=settings,
-        content=content,
-        init=init,
-        weights=weights,
-        device=device,
-        network=network,
-        sizes=sizes,
-        targets=targets,
-    )
-
-
-def choose_sizes(
-    content: Picture, styles: Sequence[WeightedPicture], settings: Settings
-) -> tuple[tuple[int, int], ...]:
-    """Return the size of each scale; where ``scales`` is None, as many as the styles allow.
-
-    Raises:
-        UsageError: a picture would be too small.
-    """
-    height, width = fit_size(
-        (content.height, content.width),
-        size=settings.size,
-        height=settings.height,
-        width=settings.width,
-    )
-    sizes = pyramid_sizes(height, width, settings.scales)
-    while True:
-        try:
-            for picture, _ in styles:
-                style_size((picture.height, picture.width), sizes[0], settings.style_scale)
-            return sizes
-        except UsageError:
-            if settings.scales is not None or len(sizes) == 1:
-                raise
-            sizes = sizes[1:]
-
-
-def resize_styles(
-    styles: Sequence[WeightedPicture], size: tuple[int, int], style_scale: float
-) -> list[tuple[Pixels, float]]:
-    """Return the style pictures at the size that goes with a result's size."""
-    return [
-        (
-            resize_picture(
-                picture, *style_size((picture.height, picture.width), size, style_scale)
-            ),
-            weight,
-        )
-        for picture, weight in styles
-    ]
 
 
 def run_job(
@@ -234,12 +92,6 @@ def run_job(
     )
 
 
-def measure_cost(job: Job, pixels: Pixels) -> Cost:
-    """Return the cost of any picture of the result's size, under the job's objective."""
-    with memory_errors(job.sizes[-1]):
-        return job.backend(len(job.sizes) - 1).cost(pixels)
-
-
 def _run_scale(
     job: Job, scale: int, backend: GradientBackend, steps: int, progress: Progress
 ) -> None:
@@ -260,9 +112,7 @@ def _run_scale(
             on_step=progress.after_step,
         )
     else:
-        minimise_lbfgs(
-            backend, start, steps=steps, clip=settings.clip, on_step=progress.after_step
-        )
+        minimise_lbfgs(backend, start, steps=steps, clip=settings.clip, on_step=progress.after_step)
 
 
 def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixels, Cost]:
@@ -275,24 +125,3 @@ def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixel
         return progress.pixels, progress.cost
     pixels = resize_pixels(progress.pixels, *size).clip(0, 255)
     return pixels, final.cost(pixels)
-
-
-@contextmanager
-def memory_errors(size: tuple[int, int]) -> Iterator[None]:
-    """Turn a library's report of exhausted memory into a `DeviceError` that says what to do."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _too_large(size) from error
-    except RuntimeError as error:
-        # PyTorch's CPU allocator has no class of its own.
-        if "can't allocate memory" not in str(error):
-            raise
-        raise _too_large(size) from error
-
-
-def _too_large(size: tuple[int, int]) -> DeviceError:
-    return DeviceError(
-        f"expected enough memory for {size[1]}×{size[0]} pixels, got less; "
-        "try a smaller --size, or --precision bf16"
-    )

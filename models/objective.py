@@ -21,9 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import UsageError
-from .vgg19 import Layer, PoolRounding, canonical_name, find_layer, truncate
-
-Pooling = Literal["max", "avg"]
+from .vgg19 import Layer, Pooling, PoolRounding, check_pooling, find_layer, truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Objective:
         style_weight: β, ≥ 0.
         tv_weight: weight of the total variation, ≥ 0.
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
-        pool_rounding: what happens to odd sizes; see `nstx.models.vgg19.feature_size`.
+        pool_rounding: what happens to odd sizes; see `nstx.models.vgg19.PoolRounding`.
         content_factor: k_c.
         style_factor: k_s.
 
@@ -67,10 +65,7 @@ class Objective:
     def __post_init__(self) -> None:
         for option in ("content_weight", "style_weight", "tv_weight"):
             _check_weight(option.replace("_", " "), getattr(self, option))
-        if self.pooling not in ("max", "avg"):
-            raise UsageError(f"expected pooling max or avg, got {self.pooling!r}; try avg")
-        if self.pool_rounding not in ("ceil", "floor"):
-            raise UsageError(f"expected rounding ceil or floor, got {self.pool_rounding!r}")
+        check_pooling(self.pooling, self.pool_rounding)
         for kind in ("content", "style"):
             object.__setattr__(self, f"{kind}_layers", _check_layers(self, kind))
         if not self.layers:

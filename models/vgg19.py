@@ -8,12 +8,15 @@ is 3×3, stride 1, zero padding 1, and is followed by a ReLU; every pooling is 2
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from .errors import UsageError
 
 Kind = Literal["conv", "pool"]
+Pooling = Literal["max", "avg"]
 PoolRounding = Literal["ceil", "floor"]
+"""What a pooling makes of an odd size: ``ceil`` is TensorFlow's SAME (75 → 38), ``floor`` is
+Caffe's and PyTorch's default here (75 → 37)."""
 
 _CONVOLUTIONS_PER_BLOCK = (2, 2, 4, 4, 4)
 _CHANNELS_PER_BLOCK = (64, 128, 256, 512, 512)
@@ -43,6 +46,13 @@ class Layer:
     stride: int
     receptive_field: int
     flops_per_pixel: float
+
+    def output_size(self, height: int, width: int, rounding: PoolRounding) -> tuple[int, int]:
+        """Return the height and width of the output for an input of ``height`` × ``width``."""
+        up = math.ceil if rounding == "ceil" else math.floor
+        for _ in range(int(math.log2(self.stride))):
+            height, width = int(up(height / 2)), int(up(width / 2))
+        return height, width
 
 
 def _build_table() -> tuple[Layer, ...]:
@@ -112,16 +122,17 @@ def truncate(names: Sequence[str]) -> tuple[Layer, ...]:
     return LAYERS[: last + 1]
 
 
-def feature_size(layer: Layer, height: int, width: int, rounding: PoolRounding) -> tuple[int, int]:
-    """Return the height and width of a layer's output for an input of ``height`` × ``width``.
+def check_pooling(pooling: str, rounding: str) -> tuple[Pooling, PoolRounding]:
+    """Return a pooling and its rounding if both are known.
 
-    ``ceil`` is TensorFlow's SAME pooling (75 → 38), ``floor`` is Caffe's and PyTorch's default
-    here (75 → 37).
+    Raises:
+        UsageError: one is not.
     """
-    up = math.ceil if rounding == "ceil" else math.floor
-    for _ in range(int(math.log2(layer.stride))):
-        height, width = int(up(height / 2)), int(up(width / 2))
-    return height, width
+    if pooling not in ("max", "avg"):
+        raise UsageError(f"expected pooling max or avg, got {pooling!r}; try avg")
+    if rounding not in ("ceil", "floor"):
+        raise UsageError(f"expected rounding ceil or floor, got {rounding!r}; try ceil")
+    return cast(Pooling, pooling), cast(PoolRounding, rounding)
 
 
 def flops_per_pixel(layers: tuple[Layer, ...]) -> float:

@@ -113,9 +113,11 @@ def _read_keras(path: Path) -> Tensors:
                 )
             found: list[Array] = []
             group.visititems(
-                lambda _, item, found=found: found.append(np.asarray(item, np.float32))
-                if isinstance(item, h5py.Dataset)
-                else None
+                lambda _, item, found=found: (
+                    found.append(np.asarray(item, np.float32))
+                    if isinstance(item, h5py.Dataset)
+                    else None
+                )
             )
             by_rank = {array.ndim: array for array in found}
             # Keras keeps (height, width, in, out).
@@ -154,7 +156,7 @@ def _from_bgr(kernels: dict[str, Array], biases: dict[str, Array]) -> Tensors:
 
 
 def _from_normalised(kernels: dict[str, Array], biases: dict[str, Array]) -> Tensors:
-    """torchvision's convention: RGB, 0–1, minus a mean, divided by a standard deviation.
+    """Torchvision's convention: RGB, 0–1, minus a mean, divided by a standard deviation.
 
     The division moves into the first kernel. Zero padding stays exact, because a padded zero is
     the mean colour on both scales.

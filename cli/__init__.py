@@ -1,0 +1,62 @@
+"""The command line: one module per command; parse, configure, one library call, render.
+
+Nothing heavy is imported before a command runs, so that ``nstx --help`` answers at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from .config import apply_config
+from .doctor import doctor
+from .errors import run_app
+from .evaluate import evaluate
+from .model import model
+from .optimize import optimize
+from .precompute import precompute
+
+app = typer.Typer(
+    name="nstx",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nstx import __version__
+
+        typer.echo(f"nstx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    """Neural style transfer: paint a photograph in the style of a painting.
+
+    nstx optimize photo.jpg painting.jpg -o out.png
+    """
+    apply_config(context)
+
+
+for _command in (optimize, evaluate, precompute, model, doctor):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    code = run_app(app)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (| head): nothing is left to be said, and nothing went wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

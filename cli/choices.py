@@ -1,0 +1,58 @@
+"""From options to settings and pictures, for the commands that take them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nstx.engine.settings import Settings, choose_settings
+from nstx.models.errors import UsageError
+
+if TYPE_CHECKING:
+    from nstx.engine.images import Picture
+
+
+def choose(preset: str, *, scales: str | None, **choices: Any) -> Settings:
+    """Return the settings for what was given on the command line.
+
+    Raises:
+        UsageError: something cannot be.
+    """
+    if scales is None:
+        return choose_settings(preset, **choices)
+    if scales.strip().lower() == "auto":
+        return choose_settings(preset, auto_scales=True, **choices)
+    try:
+        return choose_settings(preset, scales=int(scales), **choices)
+    except ValueError:
+        raise UsageError(
+            f"expected auto or a number of scales, got {scales!r}; try --scales auto"
+        ) from None
+
+
+def split_style(text: str) -> tuple[Path, float]:
+    """Split ``STYLE:weight``; a file whose very name ends in a number keeps it.
+
+    Raises:
+        UsageError: the weight is not above 0.
+    """
+    path, colon, weight = text.rpartition(":")
+    if not colon or not path or Path(text).exists():
+        return Path(text), 1.0
+    try:
+        value = float(weight)
+    except ValueError:
+        return Path(text), 1.0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"expected a style weight above 0, got {text!r}; try {path}:1")
+    return Path(path), value
+
+
+def read_styles(styles: tuple[str, ...]) -> "list[tuple[Picture, float]]":
+    """Read the style pictures with their weights.
+
+    Raises:
+        UsageError: a weight is not above 0.
+        ImageError: a picture cannot be read.
+    """
+    from nstx.engine.images import read_image
+
+    return [(read_image(path), weight) for path, weight in map(split_style, styles)]

@@ -1,0 +1,141 @@
+"""What a person reads: warnings and progress on stderr, results on stdout."""
+
+import json
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from nstx.engine.progress import Step
+
+
+class Console:
+    """Where a command says things.
+
+    Args:
+        as_json: the result is one JSON object, and nothing else goes to stdout.
+        quiet: only errors are told.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.warnings: list[str] = []
+        logger = logging.getLogger("nstx")
+        logger.handlers = [_WarningHandler(self)]
+        logger.propagate = False
+
+    def warn(self, text: str) -> None:
+        """Tell, and keep for the JSON, that something was done differently than asked."""
+        self.warnings.append(text)
+        if not self.quiet:
+            typer.echo(f"nstx: warning: {text}", err=True)
+
+    def note(self, text: str) -> None:
+        """Say something on stderr."""
+        if not self.quiet:
+            typer.echo(text, err=True)
+
+    def result(self, text: str, data: dict[str, Any]) -> None:
+        """Print the result: the JSON object, or the text for a person."""
+        if self.as_json:
+            typer.echo(json.dumps({**data, "warnings": self.warnings}, allow_nan=False))
+        elif not self.quiet:
+            typer.echo(text)
+
+
+class _WarningHandler(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.warn(record.getMessage())
+
+
+class ProgressBar:
+    """A bar with the cost and the time left, where stderr is a terminal; else nothing.
+
+    A step's share of the bar is its number of pixels, so that the time left is right although
+    coarse scales are fast.
+
+    Args:
+        console: quiet ones show no bar.
+        areas: pixels of each scale, coarse first.
+        shares: steps of each scale.
+    """
+
+    def __init__(self, console: Console, areas: list[int], shares: tuple[int, ...]) -> None:
+        self._areas = areas
+        self._total = sum(area * share for area, share in zip(areas, shares, strict=True))
+        self._ends = [
+            sum(a * s for a, s in zip(areas[: k + 1], shares[: k + 1], strict=True))
+            for k in range(len(areas))
+        ]
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._scale, self._within = 1, 0
+        self._hidden = console.quiet
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        import sys
+
+        if self._hidden or not sys.stderr.isatty():
+            return self
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(compact=True),
+            console=RichConsole(stderr=True),
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("starting", total=self._total, detail="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, step: "Step") -> None:
+        """Move the bar to a step."""
+        if self._bar is None or self._task is None:
+            return
+        if step.scale != self._scale:
+            self._scale, self._within = step.scale, 0
+        self._within += 1
+        start = self._ends[step.scale - 2] if step.scale > 1 else 0
+        height, width = step.pixels.shape[:2]
+        self._bar.update(
+            self._task,
+            completed=start + self._within * self._areas[step.scale - 1],
+            description=f"{width}×{height}",
+            detail=f"step {step.step}/{step.steps}  cost {format_cost(step.cost.total)}",
+        )
+
+
+def format_cost(value: float) -> str:
+    """Write a cost with three significant digits: ``1.75e+07``."""
+    return f"{value:.2e}" if value and not math.isclose(value, 0) else "0"
+
+
+def format_bytes(count: int) -> str:
+    """Write a number of bytes as GiB or MiB."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a time as ``12.3 s`` or ``2 min 05 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"

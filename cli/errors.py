@@ -1,0 +1,69 @@
+"""From errors to exit codes: each kind of mistake has one, and is told in one line on stderr.
+
+====  =======================================================
+code  meaning
+====  =======================================================
+0     done
+2     an option, argument, size or configuration cannot be
+3     a picture cannot be read or used
+4     a device, precision or backend is not there
+6     weights cannot be loaded
+7     a result cannot be written
+8     the cost or gradient stopped being a finite number
+130   interrupted (Ctrl-C); the current picture was saved
+143   terminated (SIGTERM); the current picture was saved
+====  =======================================================
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from nstx.models.errors import (
+    DeviceError,
+    ImageError,
+    NstxError,
+    NumericalError,
+    OutputError,
+    UsageError,
+    WeightsError,
+)
+
+_CODES: dict[type[NstxError], int] = {
+    UsageError: 2,
+    ImageError: 3,
+    DeviceError: 4,
+    WeightsError: 6,
+    OutputError: 7,
+    NumericalError: 8,
+}
+USAGE = _CODES[UsageError]
+INTERRUPTED = 130
+
+
+def run_app(app: Callable[..., Any]) -> int:
+    """Run the command line and return its exit code; print a user's mistake as one line."""
+    try:
+        code = app(standalone_mode=False)
+    except NstxError as error:
+        return _report(error)
+    except KeyboardInterrupt:
+        typer.echo("nstx: interrupted; nothing was saved", err=True)
+        return INTERRUPTED
+    except Exception as error:
+        # The argument parser's own errors (missing arguments, unknown options) have no public
+        # class in typer, but a public interface: a message and an exit code.
+        describe: Callable[[], str] | None = getattr(error, "format_message", None)
+        if describe is None:
+            raise
+        typer.echo(f"nstx: error: {describe().rstrip('.')}; try --help", err=True)
+        return int(getattr(error, "exit_code", USAGE))
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: NstxError) -> int:
+    code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+    message = " ".join(str(error).split())
+    typer.echo(f"nstx: error: {message}", err=True)
+    return code

@@ -1,0 +1,108 @@
+"""``nstx optimize``: the main job."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import Console
+
+
+def optimize(
+    content: Annotated[
+        Path | None, typer.Argument(metavar="CONTENT", help="The photograph.", show_default=False)
+    ] = None,
+    styles: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STYLE...",
+            help="One or more paintings, each as PATH or PATH:weight.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the picture goes: .png, .jpg, .webp, .avif, "
+            ".tif, or .npy for unrounded numbers.",
+            metavar="OUT",
+            show_default=False,
+        ),
+    ] = None,
+    preset: options.Preset = "default",
+    size: options.Size = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    style_scale: options.StyleScale = 1.0,
+    scales: options.Scales = None,
+    steps: options.Steps = None,
+    solver: options.Solver = None,
+    learning_rate: options.LearningRate = None,
+    init: options.Init = None,
+    seed: options.Seed = 0,
+    content_layers: options.ContentLayers = None,
+    style_layers: options.StyleLayers = None,
+    content_weight: options.ContentWeight = None,
+    style_weight: options.StyleWeight = None,
+    tv_weight: options.TvWeight = None,
+    pooling: options.Pooling = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    backend: options.Backend = "torch",
+    weights: options.Weights = "embedded",
+    threads: options.Threads = None,
+    no_cache: options.NoCache = False,
+    targets: options.Targets = None,
+    save_every: options.SaveEvery = None,
+    animate: options.Animate = None,
+    trace: options.Trace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stylise the picture CONTENT with the style of one or more paintings."""
+    began = time.perf_counter()
+    from .choices import choose
+    from .optimize_run import OptimizeRequest, run_optimize
+
+    console = Console(as_json=as_json, quiet=quiet)
+    settings = choose(
+        preset,
+        size=size,
+        width=width,
+        height=height,
+        style_scale=style_scale,
+        scales=scales,
+        steps=steps,
+        solver=solver,
+        learning_rate=learning_rate,
+        init=init,
+        seed=seed,
+        content_layers=content_layers,
+        style_layers=style_layers,
+        content_weight=content_weight,
+        style_weight=style_weight,
+        tv_weight=tv_weight,
+        pooling=pooling,
+        device=device,
+        precision=precision,
+        backend=backend,
+        weights=weights,
+        threads=threads,
+        use_cache=not no_cache,
+    )
+    request = OptimizeRequest(
+        content=content,
+        styles=tuple(styles or ()),
+        output=output,
+        targets=targets,
+        save_every=save_every,
+        animate=animate,
+        trace=trace,
+        settings=settings,
+        began=began,
+    )
+    run_optimize(request, console)

@@ -1,0 +1,148 @@
+"""What ``nstx optimize`` does with its options: check, load, optimise, save, report."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from nstx.engine.animation import check_animation
+from nstx.engine.image_files import check_output, check_output_size, write_image
+from nstx.engine.images import read_image, resize_alpha
+from nstx.engine.job import Job, prepare_job, prepare_job_from_targets
+from nstx.engine.progress import Step
+from nstx.engine.settings import Settings
+from nstx.engine.sizes import split_steps
+from nstx.engine.target_files import read_targets
+from nstx.engine.transfer import Result, run_job
+from nstx.models.errors import OutputError, UsageError
+
+from .choices import read_styles, split_style
+from .console import Console, ProgressBar
+from .interrupts import interruptible
+from .recorder import Recorder
+from .report import Timings, describe_result, result_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizeRequest:
+    """The command's options, checked for what can be checked without reading anything.
+
+    Raises:
+        UsageError: arguments are missing or contradict each other.
+        OutputError: a result cannot be written where it is asked for.
+    """
+
+    content: Path | None
+    styles: tuple[str, ...]
+    output: Path | None
+    targets: Path | None
+    save_every: int | None
+    animate: Path | None
+    trace: Path | None
+    settings: Settings
+    began: float
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and (self.content or self.styles):
+            raise UsageError(
+                "expected CONTENT and STYLE, or --targets alone, got both; try without CONTENT"
+            )
+        if self.targets is None and (self.content is None or not self.styles):
+            raise UsageError(
+                "expected CONTENT and STYLE, got less; try 'nstx optimize photo.jpg painting.jpg "
+                "-o out.png'"
+            )
+        if self.output is None:
+            raise UsageError("expected an output, got none; try -o out.png")
+        if self.save_every is not None and self.save_every < 1:
+            raise UsageError(f"expected --save-every 1 or more, got {self.save_every}")
+        self._check_outputs(self.output)
+
+    @property
+    def checked_output(self) -> Path:
+        """The output, which a request always has."""
+        assert self.output is not None
+        return self.output
+
+    def _check_outputs(self, output: Path) -> None:
+        check_output(output)
+        if self.animate is not None:
+            check_animation(self.animate)
+        if self.trace is not None:
+            check_output(self.trace, (".jsonl", ".json", ".txt"))
+        inputs = [self.content, self.targets, *(split_style(style)[0] for style in self.styles)]
+        for path in inputs:
+            if path is not None and path.exists() and output.exists() and path.samefile(output):
+                raise OutputError(
+                    f"expected an output that is none of the inputs, got {output}; try another name"
+                )
+
+
+def run_optimize(request: OptimizeRequest, console: Console) -> None:
+    """Do the whole job, and exit with 130 or 143 if a signal ended it early.
+
+    Raises:
+        NstxError: of every kind that its parts raise.
+    """
+    with interruptible() as interrupt:
+        job, alpha, timings = _load(request)
+        output = request.checked_output
+        check_output_size(output, *job.sizes[-1])
+        areas = [height * width for height, width in job.sizes]
+        shares = split_steps(job.settings.steps, len(areas))
+        interrupt.defer()
+        with Recorder(request, console) as recorder, ProgressBar(console, areas, shares) as bar:
+
+            def on_step(step: Step) -> None:
+                bar.show(step)
+                recorder.take(step)
+
+            result = run_job(job, on_step, interrupt.requested)
+        if interrupt.requested() and result.steps == 0:
+            console.note("nstx: interrupted before the first step; nothing was saved")
+            raise typer.Exit(interrupt.exit_code)
+        saving = time.perf_counter()
+        _save(output, result, alpha)
+        recorder.save_animation(result)
+        saved_cost = job.measure_cost(read_image(output).pixels.astype(np.float32))
+        timings = timings.finish(result.seconds, time.perf_counter() - saving)
+        data = result_json(request, job, result, saved_cost, timings, recorder.files)
+        console.result(describe_result(data), data)
+    if interrupt.requested():
+        raise typer.Exit(interrupt.exit_code)
+
+
+def _load(request: OptimizeRequest) -> tuple[Job, NDArray[np.uint8] | None, Timings]:
+    """Read the pictures, or the targets file, and prepare the job."""
+    if request.targets is not None:
+        saved = read_targets(request.targets)
+        loaded = time.perf_counter()
+        job = prepare_job_from_targets(saved, request.settings)
+        alpha = None
+    else:
+        assert request.content is not None  # checked by the request
+        content = read_image(request.content)
+        styles = read_styles(request.styles)
+        loaded = time.perf_counter()
+        job = prepare_job(content, styles, request.settings)
+        alpha = resize_alpha(content, *job.sizes[-1])
+    prepared = time.perf_counter()
+    return job, alpha, Timings(request.began, loaded - request.began, prepared - loaded)
+
+
+def _save(output: Path, result: Result, alpha: NDArray[np.uint8] | None) -> None:
+    """Save the picture; if that fails after all the work, save it where temporary files go.
+
+    Raises:
+        OutputError: it could not be saved where it was asked for; the message says where it is.
+    """
+    try:
+        write_image(output, result.pixels, alpha)
+    except OutputError as error:
+        rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / f"{output.stem}.png"
+        write_image(rescued, result.pixels, alpha)
+        raise OutputError(f"{error}; the picture was saved as {rescued} instead") from error

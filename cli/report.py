@@ -1,0 +1,115 @@
+"""How the result of ``nstx optimize`` is told: as JSON fields, and as lines for a person."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nstx.engine.cost import Cost
+from nstx.engine.job import Job
+from nstx.engine.memory import peak_memory_bytes
+from nstx.engine.transfer import Result
+
+from .console import format_bytes, format_cost, format_seconds
+
+if TYPE_CHECKING:
+    from .optimize_run import OptimizeRequest
+
+_STOPPED = {
+    "steps": "",
+    "no_progress": " (stopped early: the cost fell by less than 0.1 % in ten steps)",
+    "interrupted": " (interrupted)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds of each part; ``began`` is a reading of ``time.perf_counter``."""
+
+    began: float
+    load: float
+    targets: float
+    optimize: float = 0.0
+    save: float = 0.0
+
+    def finish(self, optimize: float, save: float) -> "Timings":
+        """Return the timings with those of the last two parts."""
+        return replace(self, optimize=optimize, save=save)
+
+    def to_json(self) -> dict[str, float]:
+        """Return the seconds, with the total up to now."""
+        parts = {k: v for k, v in asdict(self).items() if k != "began"}
+        seconds = {"total": time.perf_counter() - self.began, **parts}
+        return {name: round(value, 4) for name, value in seconds.items()}
+
+
+def cost_json(cost: Cost) -> dict[str, Any]:
+    """Return a cost as plain data."""
+    return {
+        "total": cost.total,
+        "content": cost.content,
+        "style": cost.style,
+        "total_variation": cost.total_variation,
+        "style_layers": dict(cost.style_layers),
+        "content_layers": dict(cost.content_layers),
+    }
+
+
+def result_json(
+    request: "OptimizeRequest",
+    job: Job,
+    result: Result,
+    saved_cost: Cost,
+    timings: Timings,
+    files: dict[str, list[str]],
+) -> dict[str, Any]:
+    """Return the fields of ``--json``.
+
+    ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
+    does. ``cost_before_rounding`` is that of the picture as the solver left it.
+    """
+    settings = request.settings
+    source = "file" if request.targets is not None else "miss"
+    return {
+        "output": str(request.output),
+        "width": job.sizes[-1][1],
+        "height": job.sizes[-1][0],
+        "scales": [{"width": width, "height": height} for height, width in job.sizes],
+        "steps": result.steps,
+        "evaluations": result.evaluations,
+        "stopped": result.stopped,
+        "cost": cost_json(saved_cost),
+        "cost_before_rounding": cost_json(result.cost),
+        "initial_cost": result.initial_cost.total,
+        "seconds": timings.to_json(),
+        "device": job.device.name,
+        "precision": job.device.precision,
+        "backend": settings.backend,
+        "preset": settings.preset,
+        "solver": settings.solver,
+        "init": settings.init,
+        "seed": settings.seed,
+        "objective": asdict(settings.objective),
+        "weights": {"source": job.weights.source, "sha256": job.weights.sha256},
+        "targets": {"content": source, "style": [source] * max(1, len(request.styles))},
+        "peak_memory_bytes": peak_memory_bytes(job.device.name),
+        "files": files,
+    }
+
+
+def describe_result(data: dict[str, Any]) -> str:
+    """Return the lines that a person reads at the end."""
+    seconds, cost = data["seconds"], data["cost"]
+    share = cost["total"] / data["initial_cost"] if data["initial_cost"] else 0.0
+    lines = [
+        f"saved {data['output']}  {data['width']}×{data['height']}",
+        (
+            f"  cost {format_cost(cost['total'])}, {share:.2%} of the start's"
+            f" (content {format_cost(cost['content'])}, style {format_cost(cost['style'])})"
+        ),
+        f"  {data['steps']} steps, {data['evaluations']} evaluations in "
+        f"{format_seconds(seconds['total'])} on {data['device']} in {data['precision']}, "
+        f"peak memory {format_bytes(data['peak_memory_bytes'])}" + _STOPPED[data["stopped"]],
+    ]
+    for kind, paths in data["files"].items():
+        lines.append(f"  {kind}: {paths[0]}" + (f" … {paths[-1]}" if len(paths) > 1 else ""))
+    return "\n".join(lines)

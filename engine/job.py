@@ -1,0 +1,183 @@
+"""A job: pictures and settings, made ready to run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..models.errors import DeviceError, UsageError
+from ..models.weights import Weights, load_weights
+from .cost import Cost, GradientBackend
+from .devices import TorchDevice, resolve_device
+from .images import Picture, Pixels, read_image, resize_picture
+from .memory import memory_errors
+from .settings import INITS, Settings
+from .sizes import fit_size, pyramid_sizes, style_size
+from .starts import make_start
+from .target_files import SavedTargets, check_targets
+from .targets import Targets, compute_targets
+from .torch_backend import TorchBackend
+from .torch_network import TorchExtractor, TorchNetwork
+
+WeightedPicture = tuple[Picture, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Job:
+    """A transfer that is ready to run: everything that does not change while it does.
+
+    Attributes:
+        settings: as given.
+        contents: the content picture at the size of each scale, coarse first; the last is the
+            result's.
+        targets: of each scale.
+        init: the picture to start from, if one was named.
+        weights: of VGG-19.
+        device: and precision.
+        network: VGG-19 on the device, truncated.
+    """
+
+    settings: Settings
+    contents: tuple[Pixels, ...]
+    targets: tuple[Targets, ...]
+    init: Picture | None
+    weights: Weights
+    device: TorchDevice
+    network: TorchNetwork
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each scale, coarse first; the last is the result's."""
+        return tuple((pixels.shape[0], pixels.shape[1]) for pixels in self.contents)
+
+    def backend(self, scale: int) -> GradientBackend:
+        """Return the gradient backend of a scale, counted from 0."""
+        return TorchBackend(self.settings.objective, self.network, self.device, self.targets[scale])
+
+    def start(self, scale: int) -> Pixels:
+        """Return the start at a scale's size."""
+        init = self.init or self.settings.init
+        return make_start(init, self.contents[scale], self.weights.mean, self.settings.seed)
+
+    def measure_cost(self, pixels: Pixels) -> Cost:
+        """Return the cost of any picture of the result's size, under the settings' objective."""
+        with memory_errors(self.sizes[-1]):
+            return self.backend(len(self.sizes) - 1).cost(pixels)
+
+
+def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: Settings) -> Job:
+    """Load the weights and compute the targets of every scale.
+
+    Args:
+        content: the content picture.
+        styles: one or more style pictures, each with a weight above 0.
+        settings: of the run.
+
+    Raises:
+        UsageError: a size cannot be had from these pictures, or a weight is not above 0.
+        ImageError: the picture to start from cannot be read.
+        WeightsError: the weights cannot be loaded.
+        DeviceError: the device is not there, or has too little memory.
+    """
+    if not styles or not all(0 < weight < float("inf") for _, weight in styles):
+        raise UsageError("expected styles with weights above 0; try STYLE:1")
+    sizes = choose_sizes(content, styles, settings)
+    contents = tuple(resize_picture(content, *size) for size in sizes)
+    with memory_errors(sizes[-1]):
+        job = _open_job(settings, contents)
+        extractor = TorchExtractor(job.network, job.device)
+        targets = tuple(
+            compute_targets(
+                settings.objective,
+                extractor,
+                pixels,
+                resize_styles(styles, size, settings.style_scale),
+            )
+            for pixels, size in zip(contents, sizes, strict=True)
+        )
+    return replace(job, targets=targets)
+
+
+def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
+    """Prepare a run from targets that were computed earlier, without their pictures.
+
+    Args:
+        saved: from `nstx.engine.target_files.read_targets`.
+        settings: of the run; their sizes are those of the targets.
+
+    Raises:
+        UsageError: the targets are of another objective, or of other weights.
+        ImageError, WeightsError, DeviceError: as `prepare_job`.
+    """
+    with memory_errors(saved.contents[-1].shape[:2]):
+        job = _open_job(settings, saved.contents)
+    check_targets(saved, settings.objective, job.weights.sha256)
+    return replace(job, targets=saved.targets)
+
+
+def _open_job(settings: Settings, contents: tuple[Pixels, ...]) -> Job:
+    """Open device, weights and network; the targets are still to come."""
+    if settings.backend != "torch":
+        raise DeviceError(
+            f"expected the torch backend, got {settings.backend}, which this version does not "
+            "have; try --backend torch"
+        )
+    device = resolve_device(settings.device, settings.precision)
+    init = None if settings.init in INITS else read_image(settings.init)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    weights = load_weights(settings.weights, use_cache=settings.use_cache)
+    objective = settings.objective
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, device
+    )
+    return Job(
+        settings=settings,
+        contents=contents,
+        targets=(),
+        init=init,
+        weights=weights,
+        device=device,
+        network=network,
+    )
+
+
+def choose_sizes(
+    content: Picture, styles: Sequence[WeightedPicture], settings: Settings
+) -> tuple[tuple[int, int], ...]:
+    """Return the size of each scale; where ``scales`` is None, as many as the styles allow.
+
+    Raises:
+        UsageError: a picture would be too small.
+    """
+    height, width = fit_size(
+        (content.height, content.width),
+        size=settings.size,
+        height=settings.height,
+        width=settings.width,
+    )
+    sizes = pyramid_sizes(height, width, settings.scales)
+    while True:
+        try:
+            for picture, _ in styles:
+                style_size((picture.height, picture.width), sizes[0], settings.style_scale)
+            return sizes
+        except UsageError:
+            if settings.scales is not None or len(sizes) == 1:
+                raise
+            sizes = sizes[1:]
+
+
+def resize_styles(
+    styles: Sequence[WeightedPicture], size: tuple[int, int], style_scale: float
+) -> list[tuple[Pixels, float]]:
+    """Return the style pictures at the size that goes with a result's size."""
+    return [
+        (
+            resize_picture(
+                picture, *style_size((picture.height, picture.width), size, style_scale)
+            ),
+            weight,
+        )
+        for picture, weight in styles
+    ]
