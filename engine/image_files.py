@@ -107,12 +107,13 @@ def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = 
     return buffer.getvalue()
 
 
-def write_image(path: Path, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> None:
+def write_image(path: str | Path, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> None:
     """Write a picture in the format that the suffix of ``path`` names.
 
     Raises:
         OutputError: it cannot be written. What stood at ``path`` before still stands there.
     """
+    path = Path(path)
     check_output(path)
     write_output(path, encode_image(pixels, path.suffix.lower(), alpha))
 

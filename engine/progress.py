@@ -81,6 +81,11 @@ class Progress:
         self.reason = "steps"
         return _CountedBackend(backend, self)
 
+    def end_scale(self, *, finished: bool) -> None:
+        """Leave a scale; a solver that ended by itself before its last step found no better."""
+        if not finished and self.reason == "steps":
+            self.reason = "no_progress"
+
     def count_evaluation(self) -> None:
         """Count one evaluation, unless the run is to stop.
 

@@ -80,6 +80,6 @@ def compute_targets(
     total = sum(weight for _, weight in styles)
     for pixels, weight in styles if style_layers else ():
         for layer, gram in extractor.extract(pixels, [], style_layers).grams.items():
-            share = gram * np.float32(weight / total)
+            share = gram * (weight / total)
             blended[layer] = blended[layer] + share if layer in blended else share
     return Targets(height=height, width=width, content=activations, style=blended)

@@ -96,6 +96,7 @@ def _run_scale(
     job: Job, scale: int, backend: GradientBackend, steps: int, progress: Progress
 ) -> None:
     settings = job.settings
+    before = progress.step
     if progress.pixels is None:
         start = job.start(scale)
     else:
@@ -113,6 +114,7 @@ def _run_scale(
         )
     else:
         minimise_lbfgs(backend, start, steps=steps, clip=settings.clip, on_step=progress.after_step)
+    progress.end_scale(finished=progress.step - before == steps)
 
 
 def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixels, Cost]:

@@ -1,0 +1,62 @@
+"""What the tests share: a cache of their own, a small network, pictures that are made on the spot."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import random_pixels
+from PIL import Image
+
+from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.weights import Weights
+
+TINY_CHANNELS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's cache and configuration."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("NSTX_")]:
+            if name != "NSTX_TEST_DATA":
+                patch.delenv(name)
+        patch.setenv("NSTX_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture
+def tiny_weights() -> Weights:
+    """A network with VGG-19's layers and few channels, random, whose activations stay moderate."""
+    generator = np.random.default_rng(7)
+    kernels, biases, channels = {}, {}, 3
+    for layer in CONVOLUTIONS:
+        width = TINY_CHANNELS[layer.block]
+        scale = np.sqrt(2 / (9 * channels))
+        kernels[layer.name] = generator.normal(0, scale, (width, channels, 3, 3)).astype(np.float32)
+        biases[layer.name] = generator.normal(0, 1, width).astype(np.float32)
+        channels = width
+    return Weights(kernels, biases, (123.68, 116.779, 103.939), "tiny", "0" * 64)
+
+
+@pytest.fixture
+def save_picture(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that saves a random picture and returns its path."""
+
+    def save(name: str, height: int = 60, width: int = 80, seed: int = 0) -> Path:
+        path = tmp_path / name
+        Image.fromarray(random_pixels(height, width, seed).astype(np.uint8)).save(path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real pictures, named by NSTX_TEST_DATA."""
+    folder = os.environ.get("NSTX_TEST_DATA")
+    if not folder:
+        pytest.skip("NSTX_TEST_DATA is not set: no folder of real pictures")
+    return Path(folder)

@@ -1,0 +1,173 @@
+"""Gradients: autograd against central differences of the yardstick, and float32 against float64."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pictures import random_pixels
+
+from nstx.engine.devices import TorchDevice
+from nstx.engine.reference import reference_cost
+from nstx.engine.targets import compute_targets
+from nstx.engine.torch_backend import TorchBackend
+from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.models.errors import NumericalError
+from nstx.models.objective import LayerWeight, Objective
+from nstx.models.presets import PRESETS
+from nstx.models.weights import Weights, load_weights
+
+SIZES = [(48, 64), (53, 71), (37, 33)]
+CASES = [("avg", "ceil"), ("max", "floor"), ("max", "ceil"), ("avg", "floor")]
+
+
+def make_backend(
+    objective: Objective,
+    weights: Weights,
+    content: np.ndarray,
+    styles: list,
+    precision: str,
+    device: str = "cpu",
+) -> TorchBackend:
+    place = TorchDevice(device, precision)
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, place
+    )
+    targets = compute_targets(objective, TorchExtractor(network, place), content, styles)
+    return TorchBackend(objective, network, place, targets)
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
+
+
+def mixed_objective(pooling: str, rounding: str) -> Objective:
+    return Objective(
+        content_layers=(LayerWeight("conv4_2", 1.0), LayerWeight("conv2_2", 0.3)),
+        style_layers=(
+            LayerWeight("conv1_1", 0.4),
+            LayerWeight("conv3_1", 0.1),
+            LayerWeight("conv5_1", 0.5),
+        ),
+        content_weight=3.0,
+        style_weight=0.02,
+        tv_weight=0.7,
+        pooling=pooling,
+        pool_rounding=rounding,
+        content_factor=0.25,
+        style_factor=1.0,
+    )
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), CASES)
+@pytest.mark.parametrize("size", SIZES)
+def test_float64_gradient_agrees_with_central_differences(
+    tiny_weights, pooling, rounding, size
+) -> None:
+    objective = mixed_objective(pooling, rounding)
+    content, picture = random_pixels(*size, seed=1), random_pixels(*size, seed=2)
+    styles = [(random_pixels(41, 57, seed=3), 2.0), (random_pixels(30, 30, seed=4), 1.0)]
+    backend = make_backend(objective, tiny_weights, content, styles, "fp64")
+    cost, gradient = backend.cost_and_gradient(picture)
+    expected = reference_cost(objective, tiny_weights, picture, content, styles)
+    assert cost.total == pytest.approx(expected.total, rel=1e-9)
+    assert all(value > 0 for value in (cost.content, cost.style, cost.total_variation))
+    generator = np.random.default_rng(5)
+    for _ in range(6):
+        # Along the gradient on a random half of the samples: there the slope is large, so the
+        # rounding of the difference stays small beside it.
+        direction = gradient.astype(np.float64) * generator.integers(0, 2, gradient.shape)
+        direction /= np.linalg.norm(direction)
+        step = 1e-5
+
+        def cost_at(offset: float, direction: np.ndarray = direction) -> float:
+            moved = picture.astype(np.float64) + offset * direction
+            return reference_cost(objective, tiny_weights, moved, content, styles).total
+
+        slope = (cost_at(step) - cost_at(-step)) / (2 * step)
+        along = float(np.sum(gradient.astype(np.float64) * direction))
+        assert along == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def real_weights() -> Weights:
+    return load_weights()
+
+
+@pytest.mark.parametrize("preset", ["coursera", "gatys"])
+@pytest.mark.parametrize("size", [(96, 128), (211, 317)])
+def test_float32_gradient_agrees_with_float64_on_real_weights(real_weights, preset, size) -> None:
+    """An activation within rounding of 0, or of its rival in a max pooling, may go the other way in
+    float32. That moves the gradient on one receptive field by some 1e-4 of the whole, and neither
+    value is wrong, as the cost has a kink there. So 1e-4 is asked of the better picture, which has
+    no such place or few, a tenth of it of most pixels of both, and 1e-3 of everything.
+    """
+    objective = replace(PRESETS[preset].objective, tv_weight=1.0)
+    styles = [(random_pixels(150, 131, seed=3), 1.0)]
+    errors = []
+    for seed in (1, 2):
+        content, picture = random_pixels(*size, seed=10 + seed), random_pixels(*size, seed=seed)
+        (cost, ours), (expected, reference) = (
+            make_backend(objective, real_weights, content, styles, precision).cost_and_gradient(
+                picture
+            )
+            for precision in ("fp32", "fp64")
+        )
+        assert cost.total == pytest.approx(expected.total, rel=1e-5)
+        errors.append(relative_error(ours, reference))
+        by_pixel = np.abs(ours - reference).max(axis=2)
+        most = by_pixel <= np.quantile(by_pixel, 0.75)
+        assert relative_error(ours[most], reference[most]) < 1e-5
+    assert min(errors) < 1e-4
+    assert max(errors) < 1e-3
+
+
+def test_bf16_gradient_is_of_its_known_quality_far_from_the_optimum(real_weights) -> None:
+    objective = PRESETS["coursera"].objective
+    content, picture = random_pixels(96, 128, seed=1), random_pixels(96, 128, seed=2)
+    styles = [(random_pixels(100, 100, seed=3), 1.0)]
+    gradients = [
+        make_backend(objective, real_weights, content, styles, p).cost_and_gradient(picture)[1]
+        for p in ("bf16", "fp64")
+    ]
+    assert 1e-4 < relative_error(*gradients) < 0.2
+
+
+def test_cost_alone_is_the_cost_with_the_gradient(tiny_weights) -> None:
+    objective = mixed_objective("avg", "ceil")
+    content, picture = random_pixels(40, 40, seed=1), random_pixels(40, 40, seed=2)
+    backend = make_backend(objective, tiny_weights, content, [(content, 1.0)], "fp32")
+    assert backend.cost(picture) == backend.cost_and_gradient(picture)[0]
+
+
+def test_cost_of_the_targets_themselves_is_zero(tiny_weights) -> None:
+    objective = replace(mixed_objective("max", "floor"), tv_weight=0.0)
+    content = random_pixels(40, 56, seed=1)
+    backend = make_backend(objective, tiny_weights, content, [(content, 1.0)], "fp64")
+    assert backend.cost(content).total == pytest.approx(0, abs=1e-12)
+
+
+def test_a_cost_that_is_not_finite_is_an_error(tiny_weights) -> None:
+    objective = mixed_objective("avg", "ceil")
+    content = random_pixels(40, 40, seed=1)
+    backend = make_backend(objective, tiny_weights, content, [(content, 1.0)], "fp32")
+    with pytest.raises(NumericalError, match="finite"):
+        backend.cost_and_gradient(content * np.float32(1e30))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("fp32", 1e-4), ("tf32", 3e-2), ("fp16", 3e-2), ("bf16", 0.2)]
+)
+@pytest.mark.parametrize("preset", ["coursera", "gatys"])
+def test_cuda_gradient_agrees_with_float64(real_weights, precision, bound, preset) -> None:
+    objective = PRESETS[preset].objective
+    content, picture = random_pixels(211, 317, seed=1), random_pixels(211, 317, seed=2)
+    styles = [(random_pixels(150, 131, seed=3), 1.0)]
+    ours = make_backend(objective, real_weights, content, styles, precision, "cuda:0")
+    reference = make_backend(objective, real_weights, content, styles, "fp64")
+    cost, gradient = ours.cost_and_gradient(picture)
+    expected_cost, expected = reference.cost_and_gradient(picture)
+    assert cost.total == pytest.approx(expected_cost.total, rel=bound)
+    assert relative_error(gradient, expected) < bound

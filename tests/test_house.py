@@ -1,0 +1,90 @@
+"""The house: packaging, the direction of imports, the public surface, the size of its parts."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import nstx
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("engine", "export", "cli", "models")
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def test_the_public_surface_is_pinned() -> None:
+    assert nstx.__all__ == [
+        "Cost",
+        "Job",
+        "LayerWeight",
+        "NstxError",
+        "Objective",
+        "Picture",
+        "Result",
+        "Settings",
+        "Step",
+        "Weights",
+        "choose_settings",
+        "evaluate_picture",
+        "load_weights",
+        "prepare_job",
+        "read_image",
+        "run_job",
+        "stylize",
+        "write_image",
+    ]
+    for name in nstx.__all__:
+        assert getattr(nstx, name).__doc__
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = nstx.nothing
+
+
+def test_importing_nstx_is_light() -> None:
+    code = "import sys, nstx; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_folder_with_code_is_in_the_package_list() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {f"nstx.{'.'.join(path.parent.relative_to(ROOT).parts)}" for path in MODULES}
+    assert folders | {"nstx"} == set(config["packages"])
+    assert {f"nstx.{room}" for room in ROOMS} | {"nstx"} == set(config["package-dir"])
+
+
+def test_links_for_tools_that_read_source_are_there() -> None:
+    for room in ROOMS:
+        link = ROOT / "src" / "nstx" / room
+        assert link.resolve() == ROOT / room
+
+
+def test_imports_go_from_cli_to_engine_to_export_to_models() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 kept, 0 broken" in done.stdout
+
+
+def test_version_is_told_once() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert config["project"]["version"] == nstx.__version__
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            assert not body or body[-1].end_lineno - body[0].lineno < 50, node.name
+
+
+def test_the_readme_is_short_and_every_module_is_on_the_map() -> None:
+    assert (ROOT / "README.md").read_text().count("\n") <= 120
+    architecture = (ROOT / "docs" / "architecture.md").read_text()
+    for path in MODULES:
+        if path.name != "__init__.py":
+            assert f"`{path.relative_to(ROOT)}`" in architecture

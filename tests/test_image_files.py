@@ -1,0 +1,112 @@
+"""Writing pictures: every format, whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import random_pixels
+from PIL import Image
+
+from nstx.engine import image_files
+from nstx.engine.animation import FrameCollector, check_animation, write_animation
+from nstx.engine.image_files import check_output, check_output_size, encode_image, write_image
+from nstx.engine.images import read_image
+from nstx.models.errors import OutputError
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".npy"])
+def test_lossless_formats_give_back_what_was_written(tmp_path: Path, suffix: str) -> None:
+    pixels = random_pixels(21, 33, 0)
+    write_image(tmp_path / f"p{suffix}", pixels)
+    expected = pixels if suffix == ".npy" else np.rint(pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / f"p{suffix}").pixels, expected)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp", ".avif", ".JPG"])
+def test_lossy_formats_come_close(tmp_path: Path, suffix: str) -> None:
+    pixels = random_pixels(64, 64, 0)
+    write_image(tmp_path / f"p{suffix}", pixels)
+    difference = read_image(tmp_path / f"p{suffix}").pixels.astype(np.float32) - pixels
+    assert np.sqrt(np.mean(difference**2)) < 12
+
+
+def test_equal_pixels_give_equal_bytes() -> None:
+    pixels = random_pixels(21, 33, 0)
+    for suffix in image_files.SUFFIXES:
+        assert encode_image(pixels, suffix) == encode_image(pixels.copy(), suffix)
+
+
+def test_values_outside_the_range_are_clipped_when_they_are_rounded(tmp_path: Path) -> None:
+    pixels = np.full((12, 12, 3), -40.0, np.float32)
+    pixels[6:] = 300
+    write_image(tmp_path / "p.png", pixels)
+    assert set(np.unique(read_image(tmp_path / "p.png").pixels)) == {0, 255}
+
+
+def test_alpha_is_kept_where_the_format_can(tmp_path: Path) -> None:
+    pixels = np.zeros((12, 12, 3), np.float32)
+    alpha = np.full((12, 12), 255, np.uint8)
+    alpha[:6] = 0
+    write_image(tmp_path / "p.png", pixels, alpha)
+    write_image(tmp_path / "p.jpg", pixels, alpha)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png").alpha, alpha)
+    on_white = read_image(tmp_path / "p.jpg").pixels
+    assert on_white[0].min() > 250
+    assert on_white[-1].max() < 5
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "p.png"
+    path.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nstx.models.cache.os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_image(path, random_pixels(12, 12, 0))
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["p.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out", "ends in"),
+        ("out.bmp", "ends in"),
+        ("missing/out.png", "mkdir"),
+        ("folder.png", "folder"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_beforehand(tmp_path: Path, name, message) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputError, match=message):
+        check_output(tmp_path / name)
+
+
+def test_a_size_that_the_format_cannot_hold_is_refused_beforehand() -> None:
+    check_output_size(Path("p.png"), 20000, 20000)
+    with pytest.raises(OutputError, match="16383"):
+        check_output_size(Path("p.webp"), 20000, 100)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_animation_has_its_frames_and_ends_with_the_result(tmp_path: Path, suffix: str) -> None:
+    collector = FrameCollector(100)
+    for step in range(1, 101):
+        side = 24 if step <= 50 else 48
+        collector.take(step, np.full((side, side, 3), step * 2.0, np.float32))
+    frames = collector.finish(np.full((48, 48, 3), 250.0, np.float32))
+    assert 40 < len(frames) <= 61
+    assert {frame.shape for frame in frames} == {(48, 48, 3)}
+    path = tmp_path / f"a{suffix}"
+    write_animation(path, frames)
+    with Image.open(path) as image:
+        assert image.n_frames > 40
+        image.seek(image.n_frames - 1)
+        assert abs(np.asarray(image.convert("RGB")).mean() - 250) < 3
+
+
+def test_animation_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"\.gif"):
+        check_animation(tmp_path / "a.avi")

@@ -1,0 +1,190 @@
+"""Reading pictures of every kind, and refusing what is none."""
+
+import io
+import logging
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from nstx.engine.images import read_image, resize_picture, resize_pixels
+from nstx.models.errors import ImageError
+
+
+def solid(mode: str, colour: object) -> Image.Image:
+    return Image.new(mode, (20, 12), colour)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix", "expected"),
+    [
+        ("RGB", (10, 20, 30), ".png", (10, 20, 30)),
+        ("L", 77, ".png", (77, 77, 77)),
+        ("1", 1, ".png", (255, 255, 255)),
+        ("LA", (50, 255), ".png", (50, 50, 50)),
+        ("RGBA", (10, 20, 30, 255), ".png", (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), ".png", (255, 255, 255)),
+        ("RGB", (10, 20, 30), ".tif", (10, 20, 30)),
+        ("CMYK", (0, 255, 255, 0), ".jpg", (255, 0, 0)),
+        ("CMYK", (0, 255, 255, 0), ".tif", (255, 0, 0)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path: Path, mode, colour, suffix, expected) -> None:
+    path = tmp_path / f"picture{suffix}"
+    solid(mode, colour).save(path)
+    picture = read_image(path)
+    assert picture.pixels.shape == (12, 20, 3)
+    assert picture.pixels.dtype == np.uint8
+    np.testing.assert_allclose(picture.pixels.mean(axis=(0, 1)), expected, atol=3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_lossy_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    solid("RGB", (200, 100, 50)).save(path, quality=95)
+    np.testing.assert_allclose(read_image(path).pixels.mean(axis=(0, 1)), (200, 100, 50), atol=4)
+
+
+def test_palette_with_transparency_keeps_its_alpha(tmp_path: Path) -> None:
+    image = solid("RGBA", (255, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 10, 12))
+    image.quantize(4).save(tmp_path / "p.png")
+    with Image.open(tmp_path / "p.png") as saved:
+        assert saved.mode == "P"
+    picture = read_image(tmp_path / "p.png")
+    assert picture.alpha is not None
+    assert (picture.alpha[:, 0].max(), picture.alpha[:, -1].min()) == (0, 255)
+    assert tuple(picture.pixels[0, 0]) == (255, 255, 255)
+    assert tuple(picture.pixels[0, -1]) == (255, 0, 0)
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
+    values = np.full((12, 20), 32896, np.uint16)
+    Image.fromarray(values).save(tmp_path / "g.png")
+    assert read_image(tmp_path / "g.png").pixels.max() == 128
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = solid("RGB", (0, 0, 0))
+    image.paste((255, 255, 255), (0, 0, 5, 12))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    picture = read_image(tmp_path / "turned.png")
+    assert (picture.height, picture.width) == (20, 12)
+    assert picture.pixels[0].min() == 255
+    assert picture.pixels[-1].max() == 0
+
+
+def swapped_profile() -> bytes:
+    """Return an sRGB profile whose red and green primaries are exchanged."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (count,) = struct.unpack(">I", data[128:132])
+    for index in range(count):
+        at = 132 + 12 * index
+        exchange = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}
+        data[at : at + 4] = exchange.get(bytes(data[at : at + 4]), bytes(data[at : at + 4]))
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
+
+
+def test_icc_profile_is_converted_to_srgb(tmp_path: Path) -> None:
+    solid("RGB", (255, 0, 0)).save(tmp_path / "p.png", icc_profile=swapped_profile())
+    np.testing.assert_allclose(read_image(tmp_path / "p.png").pixels[0, 0], (0, 255, 0), atol=3)
+
+
+def test_srgb_profile_leaves_pixels_alone(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (12, 20, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "p.png", icc_profile=profile)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png").pixels, pixels)
+
+
+def test_broken_profile_is_told_and_ignored(tmp_path: Path, caplog) -> None:
+    solid("RGB", (9, 8, 7)).save(tmp_path / "p.png", icc_profile=b"no profile at all")
+    logging.getLogger("nstx").propagate = True
+    with caplog.at_level("WARNING", logger="nstx"):
+        assert tuple(read_image(tmp_path / "p.png").pixels[0, 0]) == (9, 8, 7)
+    assert "colour profile" in caplog.text
+
+
+def test_npy_keeps_values_outside_the_range(tmp_path: Path) -> None:
+    pixels = np.linspace(-20, 300, 12 * 20 * 3).reshape(1, 12, 20, 3)
+    np.save(tmp_path / "p.npy", pixels)
+    picture = read_image(tmp_path / "p.npy")
+    assert picture.pixels.dtype == np.float32
+    np.testing.assert_allclose(picture.pixels, pixels[0], rtol=1e-6)
+
+
+def bomb() -> bytes:
+    """Return a small PNG that says it is 30000×30000."""
+    buffer = io.BytesIO()
+    solid("RGB", (0, 0, 0)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = struct.pack(">II", 30000, 30000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def truncated_jpeg() -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG")
+    return buffer.getvalue()[:1500]
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("empty.png", b"", "empty file"),
+        ("text.png", b"this is no picture", "something else"),
+        ("cut.jpg", truncated_jpeg(), "damaged"),
+        ("bomb.png", bomb(), "at most"),
+        ("flat.npy", npy(np.zeros((12, 20))), "height, width, 3"),
+        ("nan.npy", npy(np.full((12, 20, 3), np.nan)), "finite"),
+        ("text.npy", b"text", "cannot be read"),
+        ("objects.npy", npy(np.array(["a"] * 12)), "height, width, 3"),
+    ],
+)
+def test_what_is_no_picture_is_refused(tmp_path: Path, name, data, message) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=message):
+        read_image(path)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 10000), (10000, 3)])
+def test_pictures_with_nothing_to_see_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size).save(tmp_path / "p.png")
+    with pytest.raises(ImageError, match="at least 8×8"):
+        read_image(tmp_path / "p.png")
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "nothing.png")
+    with pytest.raises(ImageError, match="directory"):
+        read_image(tmp_path)
+
+
+def test_resizing_keeps_the_mean_and_the_same_size_keeps_everything(save_picture) -> None:
+    picture = read_image(save_picture("p.png", 60, 80))
+    np.testing.assert_array_equal(resize_picture(picture, 60, 80), picture.pixels)
+    half = resize_picture(picture, 30, 40)
+    assert half.shape == (30, 40, 3)
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half.mean(), picture.pixels.mean(), rtol=0.01)
+
+
+def test_float_pixels_are_resized_without_rounding_or_clipping() -> None:
+    pixels = np.full((20, 20, 3), 300.25, np.float32)
+    np.testing.assert_allclose(resize_pixels(pixels, 31, 17), 300.25, rtol=1e-6)

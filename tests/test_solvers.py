@@ -1,0 +1,102 @@
+"""The solvers on a problem whose answer is known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from nstx.engine.cost import Cost
+from nstx.engine.solvers import StopSolving, history_length, minimise_adam, minimise_lbfgs
+
+
+class Quadratic:
+    """½ Σ s (x − c)², badly scaled, with an optimum partly outside 0–255."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        generator = np.random.default_rng(3)
+        self.scale = factor * generator.uniform(0.1, 10, (9, 7, 3))
+        self.centre = generator.uniform(-60, 320, (9, 7, 3))
+
+    def cost(self, pixels: np.ndarray) -> Cost:
+        total = float(0.5 * np.sum(self.scale * (pixels - self.centre) ** 2))
+        return Cost(total=total, content=total, style=0.0, total_variation=0.0)
+
+    def cost_and_gradient(self, pixels: np.ndarray) -> tuple[Cost, np.ndarray]:
+        return self.cost(pixels), (self.scale * (pixels - self.centre)).astype(np.float32)
+
+
+def start() -> np.ndarray:
+    return np.full((9, 7, 3), 100, np.float32)
+
+
+def run(solve: Callable, problem: Quadratic, **options: object) -> list[tuple[np.ndarray, Cost]]:
+    steps: list[tuple[np.ndarray, Cost]] = []
+    solve(
+        problem,
+        start(),
+        on_step=lambda pixels, cost: steps.append((pixels.copy(), cost)),
+        **options,
+    )
+    return steps
+
+
+def test_adam_is_pytorchs() -> None:
+    problem = Quadratic()
+    steps = run(minimise_adam, problem, steps=30, learning_rate=2.0, clip=False)
+    x = torch.from_numpy(start()).requires_grad_()
+    optimiser = torch.optim.Adam([x], lr=2.0)
+    for pixels, _ in steps:
+        _, gradient = problem.cost_and_gradient(x.detach().numpy())
+        x.grad = torch.from_numpy(gradient)
+        optimiser.step()
+        np.testing.assert_allclose(pixels, x.detach().numpy(), rtol=2e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("solve", [minimise_adam, minimise_lbfgs])
+def test_every_step_is_reported_with_its_own_cost(solve: Callable) -> None:
+    problem = Quadratic()
+    options = {"learning_rate": 2.0} if solve is minimise_adam else {}
+    steps = run(solve, problem, steps=8, clip=True, **options)
+    assert len(steps) == 8
+    for pixels, cost in steps:
+        assert cost.total == problem.cost(pixels).total
+        assert pixels.dtype == np.float32
+        assert pixels.min() >= 0
+        assert pixels.max() <= 255
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1.0, 1e9])
+def test_lbfgs_reaches_the_bounded_optimum_at_any_scale_of_the_cost(factor: float) -> None:
+    problem = Quadratic(factor)
+    steps = run(minimise_lbfgs, problem, steps=60, clip=True)
+    totals = [cost.total for _, cost in steps]
+    assert totals == sorted(totals, reverse=True)
+    np.testing.assert_allclose(steps[-1][0], problem.centre.clip(0, 255), atol=0.05)
+
+
+def test_without_clipping_the_optimum_is_outside_the_bounds() -> None:
+    problem = Quadratic()
+    pixels, _ = run(minimise_lbfgs, problem, steps=60, clip=False)[-1]
+    np.testing.assert_allclose(pixels, problem.centre, atol=0.05)
+
+
+@pytest.mark.parametrize("solve", [minimise_adam, minimise_lbfgs])
+def test_a_callback_ends_the_solver(solve: Callable) -> None:
+    count = 0
+
+    def stop_at_three(pixels: np.ndarray, cost: Cost) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise StopSolving
+
+    options = {"learning_rate": 2.0} if solve is minimise_adam else {}
+    solve(Quadratic(), start(), steps=50, clip=True, on_step=stop_at_three, **options)
+    assert count == 3
+
+
+def test_history_shrinks_on_large_pictures() -> None:
+    assert history_length(400 * 300 * 3) == 20
+    assert 5 <= history_length(1024 * 768 * 3) < 20
+    assert history_length(10**9) == 5

