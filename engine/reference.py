@@ -76,14 +76,16 @@ def reference_cost(
         rounding = objective.pool_rounding
         return reference_features(weights, picture, layers, objective.pooling, rounding)
 
+    def error(factor: float, own: Array64, target: Array64) -> float:
+        scale = max(1.0, float(np.mean(target**2))) if objective.relative else 1.0
+        return factor * float(np.mean((own - target) ** 2)) / scale
+
     own = features(pixels, objective.layers)
     content_costs, style_costs = {}, {}
     if objective.uses_content:
         names = [item.layer for item in objective.content_layers]
         for name, target in features(content, names).items():
-            content_costs[name] = objective.content_factor * float(
-                np.mean((own[name] - target) ** 2)
-            )
+            content_costs[name] = error(objective.content_factor, own[name], target)
     if objective.uses_style:
         names = [item.layer for item in objective.style_layers]
         share = sum(weight for _, weight in styles)
@@ -92,8 +94,8 @@ def reference_cost(
             for name, activation in features(picture, names).items():
                 targets[name] = targets[name] + reference_gram(activation) * (weight / share)
         for name in names:
-            difference = reference_gram(own[name]) - targets[name]
-            style_costs[name] = objective.style_factor * float(np.mean(difference**2))
+            gram = reference_gram(own[name])
+            style_costs[name] = error(objective.style_factor, gram, targets[name])
     variation = reference_total_variation(pixels) if objective.tv_weight > 0 else 0.0
     return combine_costs(objective, content_costs, style_costs, variation)
 

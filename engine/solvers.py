@@ -20,7 +20,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 # L-BFGS keeps 2·m float64 copies of the picture. m = 20 pays, but a large picture gets fewer.
 _MOST_PAIRS, _FEWEST_PAIRS = 20, 5
-_HISTORY_BYTES = 512 << 20
+_HISTORY_BYTES = 256 << 20
 
 # The cost is scaled so that the first trial step, which is the negative gradient, changes the
 # pixel that moves most by this much. Unscaled, gradients of 10⁵ send the first trial to a corner
@@ -132,7 +132,7 @@ def minimise_lbfgs(
 
 
 def history_length(variables: int) -> int:
-    """Return how many correction pairs L-BFGS keeps: 20, or fewer to stay under 512 MiB."""
+    """Return how many correction pairs L-BFGS keeps: 20, or fewer to stay under 256 MiB."""
     affordable = _HISTORY_BYTES // (2 * 8 * variables)
     return int(max(_FEWEST_PAIRS, min(_MOST_PAIRS, affordable)))
 

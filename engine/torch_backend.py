@@ -38,7 +38,15 @@ class TorchBackend:
         dtype = device.accumulate_dtype
         self._content = {name: device.upload(a, dtype) for name, a in targets.content.items()}
         self._style = {name: device.upload(a, dtype) for name, a in targets.style.items()}
+        self._content_factors = self._factors(objective.content_factor, self._content)
+        self._style_factors = self._factors(objective.style_factor, self._style)
         self._scale = 1.0
+
+    def _factors(self, factor: float, targets: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Return what each layer's mean squared error is multiplied with."""
+        if not self._objective.relative:
+            return dict.fromkeys(targets, factor)
+        return {name: factor / max(1.0, float(t.square().mean())) for name, t in targets.items()}
 
     def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
         """See `nstx.engine.cost.GradientBackend`."""
@@ -73,10 +81,10 @@ class TorchBackend:
         features = self._network(x, self._objective.layers)
         for layer, target in self._content.items():
             difference = features[layer][0].to(dtype) - target
-            parts["content", layer] = self._objective.content_factor * difference.square().mean()
+            parts["content", layer] = self._content_factors[layer] * difference.square().mean()
         for layer, target in self._style.items():
             difference = gram_matrix(features[layer], dtype) - target
-            parts["style", layer] = self._objective.style_factor * difference.square().mean()
+            parts["style", layer] = self._style_factors[layer] * difference.square().mean()
         if self._objective.tv_weight > 0:
             parts["tv", ""] = total_variation(x)
         return parts

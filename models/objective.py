@@ -11,8 +11,10 @@ G = F Fᵀ / N its Gram matrix per position::
 The published costs differ in k only. The deeplearning.ai assignment writes
 Σ(a_C − a_G)²/(4·H·W·C) and Σ(G_S − G_G)²/(4·C²·N²) with G = F Fᵀ: that is k_c = k_s = ¼. Gatys et
 al. 2016, as published by the author, use mean squared errors: k_c = k_s = 1, with w = 10³/C².
-Dividing G by N, rather than the cost by N², gives the same number where both pictures have one
-size, and a meaningful one where the style picture has another.
+In our preset ``default``, k is 1 over the mean square of the target instead.
+
+Dividing G by N, rather than the cost by N², gives the same number where both pictures have one size,
+and a meaningful one where the style picture has another.
 """
 
 import math
@@ -46,6 +48,9 @@ class Objective:
         pool_rounding: what happens to odd sizes; see `nstx.models.vgg19.PoolRounding`.
         content_factor: k_c.
         style_factor: k_s.
+        relative: whether each layer's mean is divided by the mean square of its target (or by 1
+            where that is less), so that a cost of 1 is as far from the target as 0 is. Strong and
+            weak pictures then pull alike. Our own; no published preset does it.
 
     Raises:
         UsageError: a layer is unknown or named twice, a weight is negative or not finite, or
@@ -61,6 +66,7 @@ class Objective:
     pool_rounding: PoolRounding
     content_factor: float
     style_factor: float
+    relative: bool = False
 
     def __post_init__(self) -> None:
         for option in ("content_weight", "style_weight", "tv_weight"):

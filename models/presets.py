@@ -1,6 +1,6 @@
 """The presets: published objectives, each with the way of solving it that goes with it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from .errors import UsageError
@@ -62,17 +62,27 @@ _GATYS = Objective(
     style_factor=1.0,
 )
 
-_DEFAULT = replace(_GATYS, content_weight=4.0, pooling="avg", pool_rounding="ceil")
+_DEFAULT = Objective(
+    content_layers=(LayerWeight("conv4_2", 1.0),),
+    style_layers=weigh_layers(_STYLE_LAYERS, "equal"),
+    content_weight=0.15,
+    style_weight=1.0,
+    pooling="avg",
+    pool_rounding="ceil",
+    content_factor=1.0,
+    style_factor=1.0,
+    relative=True,
+)
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        # Ours, chosen by looking at results: Gatys' cost with average pooling and four times the
-        # weight on the content, so that faces stay faces, solved coarse to fine.
+        # Ours, chosen by looking at results: relative costs, so that one weight of the content
+        # suits soft and strong paintings alike, and coarse to fine.
         Preset(
             name="default",
             objective=_DEFAULT,
-            style_layer_weights="inverse_channels_squared",
+            style_layer_weights="equal",
             solver="lbfgs",
             learning_rate=5.0,
             steps=150,
