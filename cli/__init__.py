@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs, so that ``nstx --help`` answers at once.
 """
 
+import io
 import os
 import sys
 
@@ -53,6 +54,10 @@ for _command in (optimize, evaluate, precompute, model, doctor):
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has no × in its encoding must not cost anybody a result.
+            stream.reconfigure(errors="replace")
     code = run_app(app)
     try:
         sys.stdout.flush()

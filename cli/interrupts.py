@@ -1,12 +1,13 @@
 """Ctrl-C and SIGTERM: while a picture is being optimised they end the run, and it is saved."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import typer
+_STOPPING = b"\nnstx: stopping after this evaluation; once more to leave without saving\n"
 
 
 class Interrupt:
@@ -36,9 +37,8 @@ class Interrupt:
         """Take a signal. A second Ctrl-C does not wait for the picture."""
         if self._deferred and self.signal is None:
             self.signal = number
-            typer.echo(
-                "nstx: stopping after this evaluation; once more to leave without saving", err=True
-            )
+            # Not through sys.stderr: the signal may have come in the middle of a write to it.
+            os.write(2, _STOPPING)
             return
         if number == signal.SIGTERM:
             raise SystemExit(128 + number)

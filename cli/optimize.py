@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from nstx.models.errors import UsageError
+
 from . import options
 from .console import Console
 
+_SIZES = ("size", "width", "height", "scales", "style_scale")
+
 
 def optimize(
+    context: typer.Context,
     content: Annotated[
         Path | None, typer.Argument(metavar="CONTENT", help="The photograph.", show_default=False)
     ] = None,
@@ -68,6 +73,8 @@ def optimize(
     from .choices import choose
     from .optimize_run import OptimizeRequest, run_optimize
 
+    if targets is not None:
+        _refuse_sizes(context)
     console = Console(as_json=as_json, quiet=quiet)
     settings = choose(
         preset,
@@ -106,3 +113,17 @@ def optimize(
         began=began,
     )
     run_optimize(request, console)
+
+
+def _refuse_sizes(context: typer.Context) -> None:
+    """Targets have their sizes already; a default from elsewhere is let pass, an option is not."""
+    given = [
+        name
+        for name in _SIZES
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    if given:
+        options_given = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(
+            f"expected --targets without sizes, got {options_given}; try 'nstx precompute' with it"
+        )

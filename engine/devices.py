@@ -54,7 +54,8 @@ class TorchDevice:
 
     def upload(self, array: NDArray[np.floating], dtype: torch.dtype) -> torch.Tensor:
         """Return an array as a tensor on the device."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.torch_device, dtype)
+        # In this order, because MPS has no float64 to convert from.
+        return torch.from_numpy(np.ascontiguousarray(array)).to(dtype).to(self.torch_device)
 
     @contextmanager
     def numerics(self) -> Iterator[None]:

@@ -127,6 +127,9 @@ def test_precomputed_targets_give_the_same_picture(nstx, pictures, tmp_path) -> 
     assert code == 0
     assert json.loads(out)["targets"] == {"content": "file", "style": ["file"]}
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    code, _, err = nstx("optimize", "--targets", targets, "-o", tmp_path / "c.png", "--size", 64)
+    assert code == 2
+    assert "--size" in err
 
 
 def test_alpha_of_the_content_comes_back(nstx, pictures, tmp_path) -> None:
