@@ -120,6 +120,10 @@ def choose_settings(
     elif "init" in chosen and chosen["init"] not in INITS:
         # A start of one's own is a finished picture: a coarse scale would throw its detail away.
         chosen.setdefault("scales", 1)
+    if chosen.get("solver") == "lbfgs":
+        # Only the assignment's Adam goes without bounds: L-BFGS goes so far beyond them that a
+        # picture costs up to three times more once it is cut to 0–255.
+        chosen.setdefault("clip", True)
     if auto_scales:
         chosen["scales"] = None
     defaults = {

@@ -84,6 +84,13 @@ def test_unknown_preset_is_refused() -> None:
         find_preset("impressionist")
 
 
+def test_lbfgs_is_bounded_even_where_the_presets_adam_is_not() -> None:
+    assert not choose_settings("coursera").clip
+    assert not choose_settings("coursera", solver="adam").clip
+    assert choose_settings("coursera", solver="lbfgs").clip
+    assert not choose_settings("coursera", solver="lbfgs", clip=False).clip
+
+
 def test_a_picture_as_start_turns_the_coarse_scales_off_unless_they_are_asked_for() -> None:
     assert choose_settings().scales is None
     assert choose_settings(init="start.png").scales == 1
