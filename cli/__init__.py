@@ -45,7 +45,9 @@ def _root(
 
     nstx optimize photo.jpg painting.jpg -o out.png
     """
-    apply_config(context)
+    if not {"-h", "--help"} & set(sys.argv):
+        # A wrong configuration must not stand before the help that it points to.
+        apply_config(context)
 
 
 for _command in (optimize, evaluate, precompute, model, doctor):

@@ -1,7 +1,10 @@
 """From options to settings and pictures, for the commands that take them."""
 
+import os.path
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from nstx.engine.settings import Settings, choose_settings
 from nstx.models.errors import UsageError
@@ -28,6 +31,30 @@ def choose(preset: str, *, scales: str | None, **choices: Any) -> Settings:
         ) from None
 
 
+_RANKS = {"COMMANDLINE": 0, "ENVIRONMENT": 1, "DEFAULT_MAP": 2}
+
+
+def choose_sizes(
+    context: typer.Context, size: int | None, width: int | None, height: int | None
+) -> dict[str, int | None]:
+    """Return the sizes that count: a --size that stands in a configuration gives way to --width.
+
+    Both kinds from one source are left for the library to refuse.
+    """
+
+    def rank(name: str) -> int:
+        source = context.get_parameter_source(name)
+        return _RANKS.get(source.name, 3) if source is not None else 3
+
+    exact = min(rank("width") if width else 3, rank("height") if height else 3)
+    long_side = rank("size") if size else 3
+    if exact < long_side:
+        size = None
+    elif long_side < exact:
+        width = height = None
+    return {"size": size, "width": width, "height": height}
+
+
 def split_style(text: str) -> tuple[Path, float]:
     """Split ``STYLE:weight``; a file whose very name ends in a number keeps it.
 
@@ -35,7 +62,7 @@ def split_style(text: str) -> tuple[Path, float]:
         UsageError: the weight is not above 0.
     """
     path, colon, weight = text.rpartition(":")
-    if not colon or not path or Path(text).exists():
+    if not colon or not path or os.path.exists(text):  # noqa: PTH110
         return Path(text), 1.0
     try:
         value = float(weight)

@@ -1,5 +1,6 @@
 """What a person reads: warnings and progress on stderr, results on stdout."""
 
+import contextlib
 import json
 import logging
 import math
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from nstx.engine.progress import Step
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    # A reader that went away (| head) is no reason to lose a result or to report a failure.
+    with contextlib.suppress(BrokenPipeError):
+        typer.echo(text, err=err)
 
 
 class Console:
@@ -33,19 +40,19 @@ class Console:
         """Tell, and keep for the JSON, that something was done differently than asked."""
         self.warnings.append(text)
         if not self.quiet:
-            typer.echo(f"nstx: warning: {text}", err=True)
+            _say(f"nstx: warning: {text}", err=True)
 
     def note(self, text: str) -> None:
         """Say something on stderr."""
         if not self.quiet:
-            typer.echo(text, err=True)
+            _say(text, err=True)
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the result: the JSON object, or the text for a person."""
         if self.as_json:
-            typer.echo(json.dumps({**data, "warnings": self.warnings}, allow_nan=False))
+            _say(json.dumps({**data, "warnings": self.warnings}, allow_nan=False))
         elif not self.quiet:
-            typer.echo(text)
+            _say(text)
 
 
 class _WarningHandler(logging.Handler):

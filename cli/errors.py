@@ -4,6 +4,7 @@
 code  meaning
 ====  =======================================================
 0     done
+1     ``nstx doctor`` found a problem
 2     an option, argument, size or configuration cannot be
 3     a picture cannot be read or used
 4     a device, precision or backend is not there
@@ -12,6 +13,7 @@ code  meaning
 8     the cost or gradient stopped being a finite number
 130   interrupted (Ctrl-C); the current picture was saved
 143   terminated (SIGTERM); the current picture was saved
+129   the terminal was closed (SIGHUP); the current picture was saved
 ====  =======================================================
 """
 
@@ -39,7 +41,6 @@ _CODES: dict[type[NstxError], int] = {
     NumericalError: 8,
 }
 USAGE = _CODES[UsageError]
-INTERRUPTED = 130
 
 
 def run_app(app: Callable[..., Any]) -> int:
@@ -48,9 +49,6 @@ def run_app(app: Callable[..., Any]) -> int:
         code = app(standalone_mode=False)
     except NstxError as error:
         return _report(error)
-    except KeyboardInterrupt:
-        typer.echo("nstx: interrupted; nothing was saved", err=True)
-        return INTERRUPTED
     except Exception as error:
         # The argument parser's own errors (missing arguments, unknown options) have no public
         # class in typer, but a public interface: a message and an exit code.

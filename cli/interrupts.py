@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: while a picture is being optimised they end the run, and it is saved."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -8,6 +9,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 _STOPPING = b"\nnstx: stopping after this evaluation; once more to leave without saving\n"
+
+
+_NOTHING_SAVED = b"\nnstx: interrupted; nothing was saved\n"
+# A closed terminal (SIGHUP, not on Windows) is a request to end like the others.
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def _tell(text: bytes) -> None:
+    # Whoever read stderr may be gone already: `nstx … 2>&1 | tee log` gets the signal together.
+    with contextlib.suppress(OSError):
+        os.write(2, text)
 
 
 class Interrupt:
@@ -38,21 +50,20 @@ class Interrupt:
         if self._deferred and self.signal is None:
             self.signal = number
             # Not through sys.stderr: the signal may have come in the middle of a write to it.
-            os.write(2, _STOPPING)
+            _tell(_STOPPING)
             return
-        if number == signal.SIGTERM:
-            raise SystemExit(128 + number)
-        raise KeyboardInterrupt
+        _tell(_NOTHING_SAVED)
+        raise SystemExit(128 + number)
 
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Handle SIGINT and SIGTERM for the time of a block."""
+    """Handle SIGINT, SIGTERM and SIGHUP for the time of a block."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     before = [signal.signal(number, interrupt.handle) for number in numbers]
     try:
         yield interrupt

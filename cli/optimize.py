@@ -70,7 +70,7 @@ def optimize(
 ) -> None:
     """Stylise the picture CONTENT with the style of one or more paintings."""
     began = time.perf_counter()
-    from .choices import choose
+    from .choices import choose, choose_sizes
     from .optimize_run import OptimizeRequest, run_optimize
 
     if targets is not None:
@@ -78,9 +78,7 @@ def optimize(
     console = Console(as_json=as_json, quiet=quiet)
     settings = choose(
         preset,
-        size=size,
-        width=width,
-        height=height,
+        **choose_sizes(context, size, width, height),
         style_scale=style_scale,
         scales=scales,
         steps=steps,

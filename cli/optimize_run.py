@@ -10,7 +10,13 @@ import typer
 from numpy.typing import NDArray
 
 from nstx.engine.animation import check_animation
-from nstx.engine.image_files import check_output, check_output_size, write_image
+from nstx.engine.cost import Cost
+from nstx.engine.image_files import (
+    check_distinct,
+    check_output,
+    check_output_size,
+    write_image,
+)
 from nstx.engine.images import read_image, resize_alpha
 from nstx.engine.job import Job, prepare_job, prepare_job_from_targets
 from nstx.engine.progress import Step
@@ -18,7 +24,7 @@ from nstx.engine.settings import Settings
 from nstx.engine.sizes import split_steps
 from nstx.engine.target_files import read_targets
 from nstx.engine.transfer import Result, run_job
-from nstx.models.errors import OutputError, UsageError
+from nstx.models.errors import NstxError, OutputError, UsageError
 
 from .choices import read_styles, split_style
 from .console import Console, ProgressBar
@@ -74,12 +80,24 @@ class OptimizeRequest:
             check_animation(self.animate)
         if self.trace is not None:
             check_output(self.trace, (".jsonl", ".json", ".txt"))
-        inputs = [self.content, self.targets, *(split_style(style)[0] for style in self.styles)]
-        for path in inputs:
-            if path is not None and path.exists() and output.exists() and path.samefile(output):
-                raise OutputError(
-                    f"expected an output that is none of the inputs, got {output}; try another name"
-                )
+        check_distinct(self._all_outputs(output), self._all_inputs())
+
+    def _all_outputs(self, output: Path) -> list[Path]:
+        every, steps = self.save_every or 0, self.settings.steps
+        snapshots = (
+            [self.snapshot(step) for step in range(every, steps + 1, every)] if every else []
+        )
+        return [path for path in (output, self.animate, self.trace, *snapshots) if path is not None]
+
+    def _all_inputs(self) -> list[Path]:
+        styles = [split_style(style)[0] for style in self.styles]
+        files = [Path(self.settings.init), Path(self.settings.weights)]
+        return [path for path in (self.content, self.targets, *styles, *files) if path is not None]
+
+    def snapshot(self, step: int) -> Path:
+        """Return where the picture after a step goes."""
+        output = self.checked_output
+        return output.with_name(f"{output.stem}_{step:04d}{output.suffix}")
 
 
 def run_optimize(request: OptimizeRequest, console: Console) -> None:
@@ -101,14 +119,14 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
                 bar.show(step)
                 recorder.take(step)
 
-            result = run_job(job, on_step, interrupt.requested)
+            result = run_job(job, on_step=on_step, should_stop=interrupt.requested)
         if interrupt.requested() and result.steps == 0:
             console.note("nstx: interrupted before the first step; nothing was saved")
             raise typer.Exit(interrupt.exit_code)
         saving = time.perf_counter()
         _save(output, result, alpha)
         recorder.save_animation(result)
-        saved_cost = job.measure_cost(read_image(output).pixels.astype(np.float32))
+        saved_cost = _measure_saved(job, output, result, console)
         timings = timings.finish(result.seconds, time.perf_counter() - saving)
         data = result_json(request, job, result, saved_cost, timings, recorder.files)
         console.result(describe_result(data), data)
@@ -134,6 +152,16 @@ def _load(request: OptimizeRequest) -> tuple[Job, NDArray[np.uint8] | None, Timi
     return job, alpha, Timings(request.began, loaded - request.began, prepared - loaded)
 
 
+def _measure_saved(job: Job, output: Path, result: Result, console: Console) -> Cost:
+    """Return the cost of the saved file, read back."""
+    try:
+        return job.measure_cost(read_image(output, trusted=True).pixels.astype(np.float32))
+    except NstxError as error:
+        # The picture is safe; only the number is not to be had.
+        console.warn(f"the cost is that before rounding, as the file cannot be measured: {error}")
+        return result.cost
+
+
 def _save(output: Path, result: Result, alpha: NDArray[np.uint8] | None) -> None:
     """Save the picture; if that fails after all the work, save it where temporary files go.
 
@@ -143,6 +171,6 @@ def _save(output: Path, result: Result, alpha: NDArray[np.uint8] | None) -> None
     try:
         write_image(output, result.pixels, alpha)
     except OutputError as error:
-        rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / f"{output.stem}.png"
+        rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / "picture.png"
         write_image(rescued, result.pixels, alpha)
         raise OutputError(f"{error}; the picture was saved as {rescued} instead") from error

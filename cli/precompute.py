@@ -11,6 +11,7 @@ from .console import Console, format_bytes, format_seconds
 
 
 def precompute(
+    context: typer.Context,
     content: Annotated[
         Path, typer.Option("--content", help="The content picture.", show_default=False)
     ],
@@ -50,30 +51,30 @@ def precompute(
 ) -> None:
     """Write the targets of a content and its styles, for 'nstx optimize --targets FILE'."""
     began = time.perf_counter()
-    from nstx.engine.image_files import check_output
+    from nstx.engine.image_files import check_distinct, check_output
     from nstx.engine.images import read_image
     from nstx.engine.job import prepare_job
     from nstx.engine.target_files import SUFFIXES, write_targets
 
-    from .choices import choose, read_styles
+    from .choices import choose, choose_sizes, read_styles, split_style
 
     console = Console(as_json=as_json, quiet=quiet)
     settings = choose(
         preset,
         scales=scales,
-        size=size,
-        width=width,
-        height=height,
+        **choose_sizes(context, size, width, height),
         style_scale=style_scale,
         content_layers=content_layers,
         style_layers=style_layers,
         pooling=pooling,
         device=device,
+        precision="fp32",  # the file outlives this machine's fastest precision
         weights=weights,
         threads=threads,
         use_cache=not no_cache,
     )
     check_output(output, SUFFIXES)
+    check_distinct([output], [content, Path(weights), *(split_style(s)[0] for s in styles)])
     job = prepare_job(read_image(content), read_styles(tuple(styles)), settings)
     write_targets(output, job.contents, job.targets, settings.objective, job.weights.sha256)
     size_bytes = output.stat().st_size

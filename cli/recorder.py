@@ -1,5 +1,6 @@
 """What ``nstx optimize`` keeps while it runs: snapshots, the trace, the frames of an animation."""
 
+import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +43,9 @@ class Recorder:
     ) -> None:
         """Close the trace."""
         if self._trace is not None:
-            self._trace.close()
+            # What a full disk refused once is refused again on closing, and was told then.
+            with contextlib.suppress(OSError):
+                self._trace.close()
 
     def take(self, step: Step) -> None:
         """Record a step."""
@@ -90,8 +93,7 @@ class Recorder:
             self._console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")
 
     def _write_snapshot(self, step: Step) -> None:
-        output = self._request.checked_output
-        path = output.with_name(f"{output.stem}_{step.step:04d}{output.suffix}")
+        path = self._request.snapshot(step.step)
         try:
             write_image(path, step.pixels)
             self.files.setdefault("snapshots", []).append(str(path))

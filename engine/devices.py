@@ -1,9 +1,10 @@
 """Which device and precision a run uses, and what PyTorch must be told for it."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,13 +67,30 @@ class TorchDevice:
         if not self.name.startswith("cuda"):
             yield
             return
-        with torch.backends.cudnn.flags(
-            enabled=True,
-            benchmark=False,
-            deterministic=True,
-            allow_tf32=self.precision == "tf32",
-        ):
+        cudnn = torch.backends.cudnn
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_assigned(cudnn, "benchmark", False))
+            stack.enter_context(_assigned(cudnn, "deterministic", True))
+            if hasattr(cudnn, "conv"):
+                # PyTorch 2.9 and newer; the older switch cannot be read once a host uses these.
+                wanted = "tf32" if self.precision == "tf32" else "ieee"
+                stack.enter_context(_assigned(cudnn.conv, "fp32_precision", wanted))
+                matmul = torch.backends.cuda.matmul
+                stack.enter_context(_assigned(matmul, "fp32_precision", "ieee"))
+            else:
+                stack.enter_context(_assigned(cudnn, "allow_tf32", self.precision == "tf32"))
             yield
+
+
+@contextmanager
+def _assigned(holder: Any, name: str, value: object) -> Iterator[None]:
+    """Assign one of PyTorch's global switches for the time of a block."""
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)
 
 
 def resolve_device(device: str, precision: str) -> TorchDevice:
@@ -95,6 +113,8 @@ def resolve_device(device: str, precision: str) -> TorchDevice:
         return TorchDevice(name, chosen)
     if precision == "tf32" and not (name.startswith("cuda") and _has_tf32(name)):
         raise DeviceError(f"expected fp32 or bf16 on {name}, got tf32; try --precision auto")
+    if precision == "bf16" and name.startswith("cuda") and not _has_tf32(name):
+        raise DeviceError(f"expected fp32 or fp16 on {name}, got bf16; try --precision auto")
     if precision == "fp16" and name == "cpu":
         raise DeviceError("expected fp32 or bf16 on the CPU, got fp16; try --precision auto")
     return TorchDevice(name, precision)  # type: ignore[arg-type]  # narrowed by PRECISIONS
@@ -129,4 +149,5 @@ def _resolve_cuda(index: int) -> str:
 
 
 def _has_tf32(name: str) -> bool:
+    # Compute capability 8 (Ampere) brought both TF32 and bf16.
     return torch.cuda.get_device_capability(torch.device(name)) >= (8, 0)

@@ -109,7 +109,11 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _providers() -> list[dict[str, Any]]:
-    import onnxruntime
+    try:
+        import onnxruntime
+    except (ImportError, OSError):
+        # A missing system library; that nothing loads is the answer.
+        return []
 
     from ..export.probe import probe_model
 
@@ -152,5 +156,9 @@ def _cache() -> dict[str, Any]:
     except OSError as error:
         reason = f"{folder} cannot be written ({error.strerror}); try NSTX_CACHE_DIR"
         return {"folder": str(folder), "bytes": 0, "error": reason}
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = 0
+    for file in folder.rglob("*"):
+        # Another process may rename or remove a file in the meantime.
+        with contextlib.suppress(OSError):
+            size += file.stat().st_size
     return {"folder": str(folder), "bytes": size, "error": None}

@@ -1,15 +1,18 @@
 """The cost of any picture, by the yardstick."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from ..models.errors import NumericalError, UsageError
 from ..models.weights import load_weights
 from .cost import Cost
 from .images import Picture, resize_picture
+from .memory import memory_errors
 from .reference import reference_cost
 from .settings import Settings
-from .sizes import style_size
+from .sizes import MIN_SIDE, style_size
 
 
 def evaluate_picture(
@@ -29,17 +32,27 @@ def evaluate_picture(
     Raises:
         UsageError: the picture is under 16 pixels on a side.
         WeightsError: the weights cannot be loaded.
+        NumericalError: the cost is not finite.
     """
     size = (picture.height, picture.width)
+    if min(size) < MIN_SIDE:
+        raise UsageError(
+            f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
+            "try a larger one"
+        )
     weights = load_weights(settings.weights, use_cache=settings.use_cache)
     resized = []
     for style, weight in styles:
         fitted = style_size((style.height, style.width), size, settings.style_scale)
         resized.append((resize_picture(style, *fitted), weight))
-    return reference_cost(
-        settings.objective,
-        weights,
-        picture.pixels.astype(np.float32),
-        resize_picture(content, *size),
-        resized,
-    )
+    with memory_errors(size):
+        cost = reference_cost(
+            settings.objective,
+            weights,
+            picture.pixels.astype(np.float32),
+            resize_picture(content, *size),
+            resized,
+        )
+    if not math.isfinite(cost.total):
+        raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")
+    return cost

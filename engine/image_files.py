@@ -1,8 +1,9 @@
 """Writing a picture: which suffixes there are, with which settings, and never half a file."""
 
 import io
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SUFFIXES = (*_FORMATS, ".npy")
 """Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
 
 _MAX_SIDE = {"WEBP": 16383, "JPEG": 65535, "AVIF": 65536}
+_LONGEST_NAME = 255  # on every common file system
 _OPAQUE_FORMATS = ("JPEG",)
 
 
@@ -46,9 +48,13 @@ def check_output(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
             f"expected an output that ends in {', '.join(suffixes)}, got {str(path)!r}; "
             f"try {path.stem or 'out'}{suffixes[0]}"
         )
-    if path.is_dir():
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(
+            f"expected a file name of at most {_LONGEST_NAME} bytes, got more; try a shorter one"
+        )
+    if os.path.isdir(path):  # noqa: PTH112  (unlike Path.is_dir, never raises)
         raise OutputError(f"expected a file to write, got the folder {path}; try {path}/out.png")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):  # noqa: PTH112
         raise OutputError(
             f"expected an existing folder for the output, got {path.parent}; "
             f"try 'mkdir -p {path.parent}'"
@@ -61,6 +67,26 @@ def check_output(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
             f"expected a folder that can be written, got {path.parent}: "
             f"{error.strerror or error}; try another folder"
         ) from error
+
+
+def check_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Check that no output is an input or another output.
+
+    Raises:
+        OutputError: one is.
+    """
+    seen = {_real(path) for path in inputs}
+    for path in outputs:
+        if _real(path) in seen:
+            raise OutputError(
+                f"expected an output that is neither an input nor another output, got {path}; "
+                "try another name"
+            )
+        seen.add(_real(path))
+
+
+def _real(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))
 
 
 def check_output_size(path: Path, height: int, width: int) -> None:
@@ -96,6 +122,10 @@ def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = 
         np.save(buffer, pixels.astype(np.float32), allow_pickle=False)
         return buffer.getvalue()
     name, options = _FORMATS[suffix]
+    if alpha is not None:
+        # The pixels lie on white already; what the alpha will be applied to must not.
+        cover = np.maximum(alpha, 1).astype(np.float32)[..., None] / 255
+        pixels = ((pixels - 255 * (1 - cover)) / cover).astype(np.float32)
     image = Image.fromarray(to_8_bit(pixels))
     if alpha is not None:
         if name in _OPAQUE_FORMATS:

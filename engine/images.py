@@ -22,6 +22,9 @@ _log = logging.getLogger("nstx")
 Pixels = NDArray[np.float32]
 """A picture while it is worked on: float32, (height, width, 3), RGB, 0–255."""
 
+# Descriptions of profiles that are sRGB itself; converting would only round.
+_SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2")
+
 MIN_SOURCE_SIDE = 8
 """Shorter side, in pixels, below which a file holds nothing to look at."""
 
@@ -34,11 +37,30 @@ class Picture:
         pixels: (height, width, 3), RGB in sRGB, 0–255; uint8, or float32 from a ``.npy`` file.
         alpha: (height, width) uint8, 255 is opaque; None if the picture is opaque.
         path: where it was read from, for messages.
+
+    Raises:
+        ImageError: the shapes, dtypes or values are others.
     """
 
     pixels: NDArray[np.uint8] | Pixels
     alpha: NDArray[np.uint8] | None
-    path: str
+    path: str = "an array"
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if len(shape) != 3 or shape[2] != 3 or dtype not in (np.uint8, np.float32):
+            raise ImageError(
+                f"expected uint8 or float32 pixels (height, width, 3), got {dtype} {shape}; "
+                "try pixels.astype('uint8')"
+            )
+        if dtype == np.float32 and not np.isfinite(self.pixels).all():
+            raise ImageError("expected finite pixels, got NaN or infinity")
+        if self.alpha is not None and (
+            self.alpha.shape != shape[:2] or self.alpha.dtype != np.uint8
+        ):
+            raise ImageError(
+                f"expected uint8 alpha {shape[:2]}, got {self.alpha.dtype} {self.alpha.shape}"
+            )
 
     @property
     def height(self) -> int:
@@ -51,11 +73,15 @@ class Picture:
         return int(self.pixels.shape[1])
 
 
-def read_image(path: str | Path) -> Picture:
+def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, or whatever else Pillow reads, or ``.npy``.
 
     Greyscale, palette, CMYK and 16-bit greyscale pictures become 8-bit RGB. Of an animation, the
     first frame is read.
+
+    Args:
+        path: of the file.
+        trusted: read any number of pixels, as from a file that was written a moment ago.
 
     Raises:
         ImageError: there is no such file, it is no picture, it is damaged, it is smaller than
@@ -71,7 +97,9 @@ def read_image(path: str | Path) -> Picture:
         ) from error
     if not data:
         raise ImageError(f"expected a picture at {path}, got an empty file; try another file")
-    picture = _read_npy(data, path) if path.suffix.lower() == ".npy" else _read_file(data, path)
+    picture = (
+        _read_npy(data, path) if path.suffix.lower() == ".npy" else _read_file(data, path, trusted)
+    )
     if min(picture.height, picture.width) < MIN_SOURCE_SIDE:
         raise ImageError(
             f"expected a picture of at least {MIN_SOURCE_SIDE}×{MIN_SOURCE_SIDE} pixels, "
@@ -80,11 +108,13 @@ def read_image(path: str | Path) -> Picture:
     return picture
 
 
-def _read_file(data: bytes, path: Path) -> Picture:
+def _read_file(data: bytes, path: Path, trusted: bool) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if trusted:
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
                 return _to_srgb(image, path)
@@ -111,6 +141,11 @@ def _read_file(data: bytes, path: Path) -> Picture:
 
 def _to_srgb(image: Image.Image, path: Path) -> Picture:
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ImageError(
+            f"expected 8 or 16 bits a channel in {path}, got floating point; "
+            "try .npy, or save it as 8-bit"
+        )
     if image.mode.startswith("I"):
         image = _from_16_bit(image)
     alpha: NDArray[np.uint8] | None = None
@@ -127,7 +162,8 @@ def _to_srgb(image: Image.Image, path: Path) -> Picture:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
-    if values.max() > 255:
+    # Mode I holds 32 bits, in which readers hand over 16-bit pictures and sometimes 8-bit ones.
+    if image.mode != "I" or values.max() > 255:
         values /= 257
     profile = image.info.get("icc_profile")
     converted = Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
@@ -147,7 +183,7 @@ def _apply_profile(image: Image.Image, path: Path) -> Image.Image:
         return opaque.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).startswith("sRGB"):
+        if ImageCms.getProfileDescription(source).strip() in _SRGB:
             return opaque.convert("RGB")
         converted = ImageCms.profileToProfile(
             opaque, source, ImageCms.createProfile("sRGB"), outputMode="RGB"

@@ -10,7 +10,7 @@ from ..models.weights import Weights, load_weights
 from .cost import Cost, GradientBackend
 from .devices import TorchDevice, resolve_device
 from .images import Picture, Pixels, read_image, resize_picture
-from .memory import memory_errors
+from .memory import check_memory, memory_errors
 from .settings import INITS, Settings
 from .sizes import fit_size, pyramid_sizes, style_size
 from .starts import make_start
@@ -82,8 +82,9 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content, styles, settings)
-    contents = tuple(resize_picture(content, *size) for size in sizes)
+    check_memory(sizes[-1], settings.device)
     with memory_errors(sizes[-1]):
+        contents = tuple(resize_picture(content, *size) for size in sizes)
         job = _open_job(settings, contents)
         extractor = TorchExtractor(job.network, job.device)
         targets = tuple(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from .cost import Cost, GradientBackend
 from .images import Pixels
+from .settings import Settings
 from .solvers import StopSolving
 
 StopReason = Literal["steps", "no_progress", "interrupted"]
@@ -46,7 +47,7 @@ class Progress:
     """Counts steps and evaluations over the scales of one run, and decides when to stop.
 
     Args:
-        steps: how many there will be at most.
+        settings: how many steps there will be at most, and whether to end early.
         scales: how many there are.
         on_step: is told of each step.
         should_stop: asked before each evaluation; True ends the run at the last finished step.
@@ -54,20 +55,28 @@ class Progress:
 
     def __init__(
         self,
-        steps: int,
+        settings: Settings,
         scales: int,
         on_step: Callable[[Step], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
         self.step = 0
         self.evaluations = 0
-        self.reason: StopReason = "steps"
-        self._steps, self._scales, self._scale = steps, scales, 0
+        self.interrupted = False
+        self._steps, self._early_stop = settings.steps, settings.early_stop
+        self._scales, self._scale = scales, 0
         self._on_step, self._should_stop = on_step, should_stop
         self._began = time.perf_counter()
         self._best: deque[float] = deque(maxlen=_WINDOW + 1)
         self.pixels: Pixels | None = None
         self.cost: Cost | None = None
+
+    @property
+    def stopped(self) -> StopReason:
+        """Why the run ended; a solver that ends by itself before its last step found no better."""
+        if self.interrupted:
+            return "interrupted"
+        return "steps" if self.step == self._steps else "no_progress"
 
     @property
     def seconds(self) -> float:
@@ -78,13 +87,7 @@ class Progress:
         """Enter the next scale; return its backend, counted and interruptible."""
         self._scale += 1
         self._best.clear()
-        self.reason = "steps"
         return _CountedBackend(backend, self)
-
-    def end_scale(self, *, finished: bool) -> None:
-        """Leave a scale; a solver that ended by itself before its last step found no better."""
-        if not finished and self.reason == "steps":
-            self.reason = "no_progress"
 
     def count_evaluation(self) -> None:
         """Count one evaluation, unless the run is to stop.
@@ -98,7 +101,7 @@ class Progress:
     def check_interrupt(self) -> None:
         """Raise `StopSolving` if the run is to stop."""
         if self._should_stop is not None and self._should_stop():
-            self.reason = "interrupted"
+            self.interrupted = True
             raise StopSolving
 
     def after_step(self, pixels: Pixels, cost: Cost) -> None:
@@ -124,8 +127,11 @@ class Progress:
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total
         self._best.append(best)
-        if len(self._best) > _WINDOW and best >= self._best[0] * (1 - _LEAST_PROGRESS):
-            self.reason = "no_progress"
+        if (
+            self._early_stop
+            and len(self._best) > _WINDOW
+            and best >= self._best[0] * (1 - _LEAST_PROGRESS)
+        ):
             raise StopSolving
 
 
@@ -141,5 +147,6 @@ class _CountedBackend:
         return self._backend.cost_and_gradient(pixels)
 
     def cost(self, pixels: Pixels) -> Cost:
-        self._progress.count_evaluation()
+        # Asked for at the end of a step, which is to be finished: no look at the interrupt here.
+        self._progress.evaluations += 1
         return self._backend.cost(pixels)

@@ -28,6 +28,7 @@ class Settings:
         init: ``content``, ``noise``, ``blend``, or the path of a picture.
         scales: of the coarse-to-fine pyramid, 1 or more; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
+        early_stop: whether a scale ends when its cost has fallen by less than 0.1 % in ten steps.
         size: long side in pixels; None if ``width`` or ``height`` is given.
         width: in pixels.
         height: in pixels.
@@ -52,6 +53,7 @@ class Settings:
     init: str
     scales: int | None
     clip: bool
+    early_stop: bool
     size: int | None
     width: int | None = None
     height: int | None = None
@@ -128,7 +130,16 @@ def choose_settings(
         chosen["scales"] = None
     defaults = {
         name: getattr(base, name)
-        for name in ("solver", "learning_rate", "steps", "init", "scales", "clip", "size")
+        for name in (
+            "solver",
+            "learning_rate",
+            "steps",
+            "init",
+            "scales",
+            "clip",
+            "early_stop",
+            "size",
+        )
     }
     try:
         return Settings(preset=preset, objective=objective, **{**defaults, **chosen})

@@ -2,6 +2,11 @@
 
 from ..models.errors import UsageError
 
+MAX_SIDE = 65_535
+"""Longest side, in pixels, that is accepted: more is a slip of the keyboard."""
+
+_MAX_SCALES = 16
+
 MIN_SIDE = 16
 """Shorter side, in pixels, at which every layer up to conv5_4 still has a value."""
 
@@ -29,8 +34,11 @@ def fit_size(
     if size is not None and (height is not None or width is not None):
         raise UsageError("expected --size or --width/--height, got both; try --size alone")
     for name, value in (("size", size), ("height", height), ("width", width)):
-        if value is not None and value < MIN_SIDE:
-            raise UsageError(f"expected a {name} of {MIN_SIDE} or more pixels, got {value}")
+        if value is not None and not MIN_SIDE <= value <= MAX_SIDE:
+            raise UsageError(
+                f"expected a {name} of {MIN_SIDE} … {MAX_SIDE} pixels, got {value}; "
+                f"try --{name} 512"
+            )
     source_height, source_width = source
     if height is not None and width is not None:
         return height, width
@@ -43,6 +51,11 @@ def fit_size(
     else:
         raise UsageError("expected a size, got none; try --size 512")
     fitted = round(source_height * scale), round(source_width * scale)
+    if max(fitted) > MAX_SIDE:
+        raise UsageError(
+            f"expected both sides to be {MAX_SIDE} pixels or less, got {fitted[1]}×{fitted[0]}; "
+            "try --size 512"
+        )
     if min(fitted) < MIN_SIDE:
         raise UsageError(
             f"expected both sides to be {MIN_SIDE} pixels or more, got {fitted[1]}×{fitted[0]} "
@@ -59,7 +72,12 @@ def style_size(source: tuple[int, int], result: tuple[int, int], scale: float) -
     Raises:
         UsageError: a side would be shorter than 16 pixels.
     """
-    long_side = max(1, round(max(result) * scale))
+    long_side = max(1, round(min(max(result) * scale, 2 * MAX_SIDE)))
+    if long_side > MAX_SIDE:
+        raise UsageError(
+            f"expected a style picture of at most {MAX_SIDE} pixels a side, got more; "
+            "try a smaller --style-scale"
+        )
     factor = long_side / max(source)
     fitted = round(source[0] * factor), round(source[1] * factor)
     if min(fitted) < MIN_SIDE:
@@ -87,8 +105,8 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
             scales += 1
         while scales > 1 and min(height, width) / 2 ** (scales - 1) < 2 * MIN_SIDE:
             scales -= 1
-    if scales < 1:
-        raise UsageError(f"expected 1 or more scales, got {scales}; try --scales auto")
+    if not 1 <= scales <= _MAX_SCALES:
+        raise UsageError(f"expected 1 … {_MAX_SCALES} scales, got {scales}; try --scales auto")
     factors = [2 ** (scales - 1 - index) for index in range(scales)]
     sizes = tuple((round(height / factor), round(width / factor)) for factor in factors)
     if min(sizes[0]) < MIN_SIDE:

@@ -15,7 +15,7 @@ from .images import Pixels
 
 _LOW, _HIGH = 0.0, 255.0
 
-# Kingma and Ba 2015; TensorFlow's and PyTorch's defaults.
+# Kingma and Ba 2015, with ε as in their section 2 (and TensorFlow 1), on gradients scaled to 1.
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 # L-BFGS keeps 2·m float64 copies of the picture. m = 20 pays, but a large picture gets fewer.
@@ -67,7 +67,11 @@ def minimise_adam(
     square = np.zeros_like(pixels)
     try:
         _, gradient = backend.cost_and_gradient(pixels)
+        # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
+        # costs of 10⁹ and of 0.1 are both usual.
+        scale = np.float32(1 / max(float(np.abs(gradient).max()), 1e-30))
         for step in range(1, steps + 1):
+            gradient = gradient * scale
             mean += (1 - _BETA1) * (gradient - mean)
             square += (1 - _BETA2) * (gradient * gradient - square)
             rate = np.float32(learning_rate * (1 - _BETA2**step) ** 0.5 / (1 - _BETA1**step))

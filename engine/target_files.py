@@ -6,6 +6,7 @@ written on one machine can be optimised from on another.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.numpy import save
 
 from ..models.errors import UsageError
 from ..models.objective import Objective
+from ..models.vgg19 import find_layer
 from .image_files import check_output, to_8_bit, write_output
 from .images import Pixels
 from .targets import Targets
@@ -98,13 +100,13 @@ def read_targets(path: Path) -> SavedTargets:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != _FORMAT:
             raise ValueError(f"format {metadata.get('format')}")
-        basis = json.loads(metadata["basis"])
+        basis = dict(json.loads(metadata["basis"]))
         count = sum(name.endswith("/pixels") for name in arrays)
         contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
         targets = tuple(_targets_of(arrays, k, contents[k].shape) for k in range(count))
         if not targets or not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("values that are missing or not finite")
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
         raise UsageError(
             f"expected a targets file at {path}, got one that cannot be used ({error}); "
             "try 'nstx precompute … -o FILE.safetensors'"
@@ -133,8 +135,29 @@ def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str
         for name, value in wanted.items()
         if saved.basis.get(name) != value
     ]
+    different += [
+        f"{kind} {layer} of shape {found} instead of {shape}"
+        for target in saved.targets
+        for kind, layer, found, shape in _compare_shapes(target, objective)
+        if found != shape
+    ]
     if different:
         raise UsageError(
             f"expected targets of this objective, got {'; '.join(different)}; "
             "try the options that they were computed with"
         )
+
+
+def _compare_shapes(
+    target: Targets, objective: Objective
+) -> Iterator[tuple[str, str, tuple[int, ...] | None, tuple[int, ...]]]:
+    """Yield kind, layer, the shape that is there (None if it is missing) and the right one."""
+    for item in objective.content_layers if objective.uses_content else ():
+        layer = find_layer(item.layer)
+        size = layer.output_size(target.height, target.width, objective.pool_rounding)
+        found = target.content.get(item.layer)
+        yield "content", item.layer, None if found is None else found.shape, (layer.channels, *size)
+    for item in objective.style_layers if objective.uses_style else ():
+        channels = find_layer(item.layer).channels
+        found = target.style.get(item.layer)
+        yield "style", item.layer, None if found is None else found.shape, (channels, channels)

@@ -14,9 +14,12 @@ from .targets import Targets
 from .torch_network import TorchNetwork, gram_matrix
 
 # fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is scaled before it is
-# differentiated. The scale starts high and is divided while the gradient is not finite.
+# differentiated. The scale starts high, is divided while the gradient is not finite, and grows again
+# when the largest value of the gradient leaves room.
+_FIRST_SCALE = 2.0**24
 _SCALE_STEP = 16.0
 _SMALLEST_SCALE = 2.0**-60
+_ROOM = 2.0**4
 
 
 class TorchBackend:
@@ -36,11 +39,13 @@ class TorchBackend:
         self._network = network
         self._device = device
         dtype = device.accumulate_dtype
-        self._content = {name: device.upload(a, dtype) for name, a in targets.content.items()}
-        self._style = {name: device.upload(a, dtype) for name, a in targets.style.items()}
+        content = [item.layer for item in objective.content_layers if objective.uses_content]
+        style = [item.layer for item in objective.style_layers if objective.uses_style]
+        self._content = {name: device.upload(targets.content[name], dtype) for name in content}
+        self._style = {name: device.upload(targets.style[name], dtype) for name in style}
         self._content_factors = self._factors(objective.content_factor, self._content)
         self._style_factors = self._factors(objective.style_factor, self._style)
-        self._scale = 1.0
+        self._scale = _FIRST_SCALE if device.precision == "fp16" else 1.0
 
     def _factors(self, factor: float, targets: dict[str, torch.Tensor]) -> dict[str, float]:
         """Return what each layer's mean squared error is multiplied with."""
@@ -55,12 +60,8 @@ class TorchBackend:
             parts = self._parts(x)
             cost = self._report(parts)
             (gradient,) = torch.autograd.grad(self._total(parts) * self._scale, x)
-            while self._device.precision == "fp16" and not gradient.isfinite().all():
-                self._scale /= _SCALE_STEP
-                if self._scale < _SMALLEST_SCALE:
-                    break
-                x = self._network.upload(pixels).requires_grad_()
-                (gradient,) = torch.autograd.grad(self._total(self._parts(x)) * self._scale, x)
+            if self._device.precision == "fp16":
+                gradient = self._rescaled(gradient, pixels)
             result = (gradient[0] / self._scale).permute(1, 2, 0).cpu().numpy()
         if not np.isfinite(result).all():
             raise NumericalError(
@@ -68,6 +69,18 @@ class TorchBackend:
                 "try smaller weights, or --precision fp32"
             )
         return cost, np.ascontiguousarray(result)
+
+    def _rescaled(self, gradient: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+        """Repeat an fp16 gradient at smaller scales until it is finite; prepare the next scale."""
+        while not gradient.isfinite().all() and self._scale > _SMALLEST_SCALE:
+            self._scale /= _SCALE_STEP
+            x = self._network.upload(pixels).requires_grad_()
+            (gradient,) = torch.autograd.grad(self._total(self._parts(x)) * self._scale, x)
+        if gradient.abs().max() < _ROOM:
+            # The gradient that is returned carries the present scale, so it is adjusted with it.
+            self._scale *= _SCALE_STEP
+            gradient = gradient * _SCALE_STEP
+        return gradient
 
     def cost(self, pixels: Pixels) -> Cost:
         """See `nstx.engine.cost.GradientBackend`."""

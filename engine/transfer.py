@@ -47,11 +47,13 @@ def stylize(
     should_stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Stylise a picture: `prepare_job`, then `run_job`."""
-    return run_job(prepare_job(content, styles, settings), on_step, should_stop)
+    job = prepare_job(content, styles, settings)
+    return run_job(job, on_step=on_step, should_stop=should_stop)
 
 
 def run_job(
     job: Job,
+    *,
     on_step: Callable[[Step], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Result:
@@ -70,15 +72,16 @@ def run_job(
     with memory_errors(job.sizes[-1]):
         began = time.perf_counter()
         final = job.backend(len(job.sizes) - 1)
-        initial_cost = final.cost(job.start(len(job.sizes) - 1))
-        progress = Progress(job.settings.steps, len(job.sizes), on_step, should_stop)
+        # With its gradient, so that memory that does not suffice shows now and not after hours.
+        initial_cost, _ = final.cost_and_gradient(job.start(len(job.sizes) - 1))
+        progress = Progress(job.settings, len(job.sizes), on_step, should_stop)
         shares = split_steps(job.settings.steps, len(job.sizes))
         for scale, steps in enumerate(shares):
             last = scale == len(job.sizes) - 1
             backend = progress.begin_scale(final if last else job.backend(scale))
-            if steps > 0 and progress.reason != "interrupted":
+            if steps > 0:
                 _run_scale(job, scale, backend, steps, progress)
-            if progress.reason == "interrupted":
+            if progress.interrupted:
                 break
         pixels, cost = _finish(job, final, progress)
     return Result(
@@ -88,7 +91,7 @@ def run_job(
         steps=progress.step,
         evaluations=progress.evaluations,
         seconds=time.perf_counter() - began,
-        stopped=progress.reason,
+        stopped=progress.stopped,
     )
 
 
@@ -96,7 +99,6 @@ def _run_scale(
     job: Job, scale: int, backend: GradientBackend, steps: int, progress: Progress
 ) -> None:
     settings = job.settings
-    before = progress.step
     if progress.pixels is None:
         start = job.start(scale)
     else:
@@ -114,7 +116,6 @@ def _run_scale(
         )
     else:
         minimise_lbfgs(backend, start, steps=steps, clip=settings.clip, on_step=progress.after_step)
-    progress.end_scale(finished=progress.step - before == steps)
 
 
 def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixels, Cost]:
@@ -125,5 +126,7 @@ def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixel
         return pixels, final.cost(pixels)
     if progress.pixels.shape[:2] == size and progress.cost is not None:
         return progress.pixels, progress.cost
-    pixels = resize_pixels(progress.pixels, *size).clip(0, 255)
+    pixels = resize_pixels(progress.pixels, *size)
+    if job.settings.clip:
+        pixels = pixels.clip(0, 255)
     return pixels, final.cost(pixels)

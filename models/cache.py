@@ -28,7 +28,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: the folder cannot be written, or the disk is full. No temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".nstx-", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

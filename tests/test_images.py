@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from nstx.engine.images import read_image, resize_picture, resize_pixels
+from nstx.engine.images import Picture, read_image, resize_picture, resize_pixels
 from nstx.models.errors import ImageError
 
 
@@ -188,3 +188,20 @@ def test_resizing_keeps_the_mean_and_the_same_size_keeps_everything(save_picture
 def test_float_pixels_are_resized_without_rounding_or_clipping() -> None:
     pixels = np.full((20, 20, 3), 300.25, np.float32)
     np.testing.assert_allclose(resize_pixels(pixels, 31, 17), 300.25, rtol=1e-6)
+
+
+def test_dark_16_bit_grey_stays_dark_and_floats_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((12, 20), 200, np.uint16)).save(tmp_path / "dark.png")
+    assert read_image(tmp_path / "dark.png").pixels.max() == 1
+    Image.fromarray(np.full((12, 20), 0.5, np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ImageError, match="floating point"):
+        read_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((12, 20), np.uint8), np.zeros((12, 20, 3)), np.full((9, 9, 3), np.nan, np.float32)],
+)
+def test_arrays_that_are_no_picture_are_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="expected"):
+        Picture(pixels, None)

@@ -100,3 +100,10 @@ def test_history_shrinks_on_large_pictures() -> None:
     assert history_length(400 * 300 * 3) == 20
     assert 5 <= history_length(1024 * 768 * 3) < 20
     assert history_length(10**9) == 5
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e9])
+def test_adams_path_does_not_depend_on_the_scale_of_the_cost(factor: float) -> None:
+    options = {"steps": 10, "learning_rate": 2.0, "clip": False}
+    usual, scaled = (run(minimise_adam, Quadratic(f), **options) for f in (1.0, factor))
+    np.testing.assert_allclose(scaled[-1][0], usual[-1][0], rtol=1e-4, atol=1e-3)

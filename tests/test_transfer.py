@@ -1,5 +1,6 @@
 """The whole transfer on small pictures, through the library."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +100,11 @@ def test_a_run_that_is_stopped_at_once_gives_the_start() -> None:
 
 
 def test_a_run_without_progress_stops_early() -> None:
-    at_the_optimum = small(steps=200, style_weight=0.0, init="content")
+    at_the_optimum = small("default", steps=200, style_weight=0.0, init="content")
     result = stylize(CONTENT, STYLES, at_the_optimum)
     assert result.stopped == "no_progress"
     assert result.steps < 50
-    tiny_steps = small(steps=200, solver="adam", learning_rate=1e-6)
+    tiny_steps = small("default", steps=200, solver="adam", learning_rate=1e-6)
     result = stylize(CONTENT, STYLES, tiny_steps)
     assert (result.stopped, result.steps) == ("no_progress", 11)
 
@@ -201,3 +202,13 @@ def test_a_damaged_targets_file_is_refused(tmp_path: Path, data: bytes) -> None:
         read_targets(path)
     with pytest.raises(UsageError, match="targets file"):
         read_targets(tmp_path / "missing.safetensors")
+
+
+def test_targets_of_another_shape_are_refused(tmp_path: Path) -> None:
+    job = job_of()
+    saved = job.targets[-1]
+    wrong = replace(saved, style={**saved.style, "conv2_1": saved.style["conv1_1"]})
+    path = tmp_path / "t.safetensors"
+    write_targets(path, job.contents, (wrong,), job.settings.objective, job.weights.sha256)
+    with pytest.raises(UsageError, match="conv2_1 of shape"):
+        prepare_job_from_targets(read_targets(path), small())

@@ -136,6 +136,30 @@ def test_the_kept_copy_equals_what_was_read_and_is_remade_when_damaged(embedded)
     assert copy.read_bytes() != bytes(data)
 
 
+def test_the_kept_copy_can_itself_be_given_as_weights(embedded) -> None:
+    copy = cache_folder() / "weights" / f"{load_weights().sha256}.safetensors"
+    again = load_weights(copy, use_cache=False)
+    assert again.mean == embedded.mean
+    np.testing.assert_array_equal(again.kernels["conv1_1"], embedded.kernels["conv1_1"])
+
+
+def test_caffe_weights_under_torchvisions_names_keep_their_own_convention(
+    tmp_path, embedded, monkeypatch
+) -> None:
+    path = tmp_path / "vgg19-d01eb7cb.pth"
+    state = {}
+    for name, index in zip(NAMES, _TORCHVISION_INDICES, strict=True):
+        kernel = embedded.kernels[name]
+        kernel = bgr(kernel) if name == "conv1_1" else kernel
+        state[f"features.{index}.weight"] = torch.from_numpy(kernel)
+        state[f"features.{index}.bias"] = torch.from_numpy(embedded.biases[name])
+    torch.save(state, path)
+    monkeypatch.setitem(weights_module._PUBLISHED, path.name, ("sha256", ""))
+    loaded = load_weights(path, use_cache=False)
+    np.testing.assert_array_equal(loaded.kernels["conv1_1"], embedded.kernels["conv1_1"])
+    assert loaded.mean == embedded.mean
+
+
 def test_weights_load_where_the_cache_cannot_be_written(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file" / "cache"))

@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from .engine.evaluation import evaluate_picture
     from .engine.image_files import write_image
     from .engine.images import Picture, read_image
-    from .engine.job import Job, prepare_job
+    from .engine.job import Job, prepare_job, prepare_job_from_targets
     from .engine.progress import Step
     from .engine.settings import Settings, choose_settings
+    from .engine.target_files import read_targets, write_targets
     from .engine.transfer import Result, run_job, stylize
-    from .models.errors import NstxError
+    from .models.errors import (
+        DeviceError,
+        ImageError,
+        NstxError,
+        NumericalError,
+        OutputError,
+        UsageError,
+        WeightsError,
+    )
     from .models.objective import LayerWeight, Objective
     from .models.weights import Weights, load_weights
 
@@ -29,44 +38,62 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cost",
+    "DeviceError",
+    "ImageError",
     "Job",
     "LayerWeight",
     "NstxError",
+    "NumericalError",
     "Objective",
+    "OutputError",
     "Picture",
     "Result",
     "Settings",
     "Step",
+    "UsageError",
     "Weights",
+    "WeightsError",
     "choose_settings",
     "evaluate_picture",
     "load_weights",
     "prepare_job",
+    "prepare_job_from_targets",
     "read_image",
+    "read_targets",
     "run_job",
     "stylize",
     "write_image",
+    "write_targets",
 ]
 
 _MODULES = {
     "Cost": "engine.cost",
+    "DeviceError": "models.errors",
+    "ImageError": "models.errors",
     "Job": "engine.job",
     "LayerWeight": "models.objective",
     "NstxError": "models.errors",
+    "NumericalError": "models.errors",
     "Objective": "models.objective",
+    "OutputError": "models.errors",
     "Picture": "engine.images",
     "Result": "engine.transfer",
     "Settings": "engine.settings",
     "Step": "engine.progress",
+    "UsageError": "models.errors",
     "Weights": "models.weights",
+    "WeightsError": "models.errors",
     "choose_settings": "engine.settings",
     "evaluate_picture": "engine.evaluation",
     "load_weights": "models.weights",
     "prepare_job": "engine.job",
+    "prepare_job_from_targets": "engine.job",
     "read_image": "engine.images",
+    "read_targets": "engine.target_files",
     "run_job": "engine.transfer",
     "stylize": "engine.transfer",
     "write_image": "engine.image_files",
+    "write_targets": "engine.target_files",
 }
 
 
