@@ -41,13 +41,13 @@ def find_config() -> Path | None:
 
 
 def read_defaults(
-    path: Path, options: Mapping[str, frozenset[str]]
+    path: Path, options: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, object]]:
     """Read a configuration file as defaults by command and option.
 
     Args:
         path: of the TOML file.
-        options: by command, the names of its options, with underscores.
+        options: by command, the names of its options, with underscores, and of its parameters.
 
     Raises:
         UsageError: the file cannot be read, or names an option or command that there is not.
@@ -66,13 +66,13 @@ def read_defaults(
         if not users:
             raise _unknown(path, name)
         for command in users:
-            defaults[command][key] = value
+            defaults[command][options[command][key]] = value
     for command, table in tables.items():
         for name, value in table.items():
             key = name.replace("-", "_")
-            if key not in options.get(command, frozenset()):
+            if key not in options.get(command, {}):
                 raise _unknown(path, f"{command}.{name}")
-            defaults[command][key] = value
+            defaults[command][options[command][key]] = value
     return defaults
 
 
@@ -93,9 +93,12 @@ def apply_config(context: Any) -> None:
         return
     commands = context.command.commands
     options = {
-        name: frozenset(
-            item.name for item in command.params if item.param_type_name == "option" and item.name
-        )
+        name: {
+            flag.lstrip("-").replace("-", "_"): item.name
+            for item in command.params
+            for flag in item.opts
+            if flag.startswith("--")
+        }
         for name, command in commands.items()
     }
     context.default_map = read_defaults(path, options)

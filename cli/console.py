@@ -4,9 +4,14 @@ import contextlib
 import json
 import logging
 import math
-from typing import TYPE_CHECKING, Any, Self
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import typer
+
+from nstx.models.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -15,9 +20,23 @@ if TYPE_CHECKING:
 
 
 def _say(text: str, *, err: bool = False) -> None:
-    # A reader that went away (| head) is no reason to lose a result or to report a failure.
-    with contextlib.suppress(BrokenPipeError):
+    try:
         typer.echo(text, err=err)
+    except BrokenPipeError:
+        # A reader that went away (| head) is no reason to lose a result or to report a failure.
+        _discard(sys.stderr if err else sys.stdout)
+    except OSError as error:
+        _discard(sys.stderr if err else sys.stdout)
+        if not err:
+            raise OutputError(
+                f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
+            ) from error
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is still in a stream's buffer, and all that follows, nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Console:
@@ -46,6 +65,17 @@ class Console:
         """Say something on stderr."""
         if not self.quiet:
             _say(text, err=True)
+
+    @contextlib.contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Show on a terminal that something is being done that has no steps."""
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console as RichConsole
+
+        with RichConsole(stderr=True).status(text):
+            yield
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the result: the JSON object, or the text for a person."""
@@ -90,9 +120,7 @@ class ProgressBar:
 
     def __enter__(self) -> Self:
         """Show the bar."""
-        import sys
-
-        if self._hidden or not sys.stderr.isatty():
+        if self._hidden or sys.stderr is None or not sys.stderr.isatty():
             return self
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

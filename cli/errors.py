@@ -55,7 +55,9 @@ def run_app(app: Callable[..., Any]) -> int:
         describe: Callable[[], str] | None = getattr(error, "format_message", None)
         if describe is None:
             raise
-        typer.echo(f"nstx: error: {describe().rstrip('.')}; try --help", err=True)
+        # `nstx` alone has printed its help by now and has no message.
+        if describe().strip():
+            typer.echo(f"nstx: error: {describe().rstrip('.')}; try --help", err=True)
         return int(getattr(error, "exit_code", USAGE))
     return code if isinstance(code, int) else 0
 

@@ -4,13 +4,13 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from nstx.engine.animation import check_animation
-from nstx.engine.cost import Cost
 from nstx.engine.image_files import (
     check_distinct,
     check_output,
@@ -18,12 +18,10 @@ from nstx.engine.image_files import (
     write_image,
 )
 from nstx.engine.images import read_image, resize_alpha
-from nstx.engine.job import Job, prepare_job, prepare_job_from_targets
 from nstx.engine.progress import Step
 from nstx.engine.settings import Settings
 from nstx.engine.sizes import split_steps
 from nstx.engine.target_files import read_targets
-from nstx.engine.transfer import Result, run_job
 from nstx.models.errors import NstxError, OutputError, UsageError
 
 from .choices import read_styles, split_style
@@ -31,6 +29,11 @@ from .console import Console, ProgressBar
 from .interrupts import interruptible
 from .recorder import Recorder
 from .report import Timings, describe_result, result_json
+
+if TYPE_CHECKING:
+    from nstx.engine.cost import Cost
+    from nstx.engine.job import Job
+    from nstx.engine.transfer import Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,22 +110,23 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
         NstxError: of every kind that its parts raise.
     """
     with interruptible() as interrupt:
-        job, alpha, timings = _load(request)
+        with console.working("loading weights, computing targets"):
+            job, alpha, timings = _load(request)
         output = request.checked_output
         check_output_size(output, *job.sizes[-1])
+        from nstx.engine.transfer import run_job
+
         areas = [height * width for height, width in job.sizes]
         shares = split_steps(job.settings.steps, len(areas))
-        interrupt.defer()
         with Recorder(request, console) as recorder, ProgressBar(console, areas, shares) as bar:
 
             def on_step(step: Step) -> None:
+                # Only now is there something to save.
+                interrupt.defer()
                 bar.show(step)
                 recorder.take(step)
 
             result = run_job(job, on_step=on_step, should_stop=interrupt.requested)
-        if interrupt.requested() and result.steps == 0:
-            console.note("nstx: interrupted before the first step; nothing was saved")
-            raise typer.Exit(interrupt.exit_code)
         saving = time.perf_counter()
         _save(output, result, alpha)
         recorder.save_animation(result)
@@ -134,10 +138,13 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
         raise typer.Exit(interrupt.exit_code)
 
 
-def _load(request: OptimizeRequest) -> tuple[Job, NDArray[np.uint8] | None, Timings]:
+def _load(request: OptimizeRequest) -> "tuple[Job, NDArray[np.uint8] | None, Timings]":
     """Read the pictures, or the targets file, and prepare the job."""
+    # PyTorch takes seconds to load, and a wrong path is told before that.
     if request.targets is not None:
         saved = read_targets(request.targets)
+        from nstx.engine.job import prepare_job_from_targets
+
         loaded = time.perf_counter()
         job = prepare_job_from_targets(saved, request.settings)
         alpha = None
@@ -145,6 +152,8 @@ def _load(request: OptimizeRequest) -> tuple[Job, NDArray[np.uint8] | None, Timi
         assert request.content is not None  # checked by the request
         content = read_image(request.content)
         styles = read_styles(request.styles)
+        from nstx.engine.job import prepare_job
+
         loaded = time.perf_counter()
         job = prepare_job(content, styles, request.settings)
         alpha = resize_alpha(content, *job.sizes[-1])
@@ -152,7 +161,7 @@ def _load(request: OptimizeRequest) -> tuple[Job, NDArray[np.uint8] | None, Timi
     return job, alpha, Timings(request.began, loaded - request.began, prepared - loaded)
 
 
-def _measure_saved(job: Job, output: Path, result: Result, console: Console) -> Cost:
+def _measure_saved(job: "Job", output: Path, result: "Result", console: Console) -> "Cost":
     """Return the cost of the saved file, read back."""
     try:
         return job.measure_cost(read_image(output, trusted=True).pixels.astype(np.float32))
@@ -162,7 +171,7 @@ def _measure_saved(job: Job, output: Path, result: Result, console: Console) -> 
         return result.cost
 
 
-def _save(output: Path, result: Result, alpha: NDArray[np.uint8] | None) -> None:
+def _save(output: Path, result: "Result", alpha: NDArray[np.uint8] | None) -> None:
     """Save the picture; if that fails after all the work, save it where temporary files go.
 
     Raises:

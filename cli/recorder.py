@@ -8,13 +8,14 @@ from typing import IO, TYPE_CHECKING, Self
 
 from nstx.engine.animation import FrameCollector, write_animation
 from nstx.engine.image_files import write_image
-from nstx.engine.progress import Step
-from nstx.engine.transfer import Result
 from nstx.models.errors import OutputError
 
 from .console import Console
 
 if TYPE_CHECKING:
+    from nstx.engine.progress import Step
+    from nstx.engine.transfer import Result
+
     from .optimize_run import OptimizeRequest
 
 
@@ -47,7 +48,7 @@ class Recorder:
             with contextlib.suppress(OSError):
                 self._trace.close()
 
-    def take(self, step: Step) -> None:
+    def take(self, step: "Step") -> None:
         """Record a step."""
         if self._request.trace is not None and not self._trace_failed:
             self._write_trace(self._request.trace, step)
@@ -57,7 +58,7 @@ class Recorder:
         if self._frames is not None:
             self._frames.take(step.step, step.pixels)
 
-    def save_animation(self, result: Result) -> None:
+    def save_animation(self, result: "Result") -> None:
         """Write the animation, ending with the result."""
         path = self._request.animate
         if path is None or self._frames is None:
@@ -68,7 +69,7 @@ class Recorder:
         except OutputError as error:
             self._console.warn(str(error))
 
-    def _write_trace(self, path: Path, step: Step) -> None:
+    def _write_trace(self, path: Path, step: "Step") -> None:
         line = {
             "step": step.step,
             "scale": step.scale,
@@ -92,7 +93,7 @@ class Recorder:
             self._trace_failed = True
             self._console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")
 
-    def _write_snapshot(self, step: Step) -> None:
+    def _write_snapshot(self, step: "Step") -> None:
         path = self._request.snapshot(step.step)
         try:
             write_image(path, step.pixels)

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nstx.engine.cost import Cost
-from nstx.engine.job import Job
 from nstx.engine.memory import peak_memory_bytes
-from nstx.engine.transfer import Result
 
 from .console import format_bytes, format_cost, format_seconds
 
 if TYPE_CHECKING:
+    from nstx.engine.job import Job
+    from nstx.engine.transfer import Result
+
     from .optimize_run import OptimizeRequest
 
 _STOPPED = {
@@ -56,8 +57,8 @@ def cost_json(cost: Cost) -> dict[str, Any]:
 
 def result_json(
     request: "OptimizeRequest",
-    job: Job,
-    result: Result,
+    job: "Job",
+    result: "Result",
     saved_cost: Cost,
     timings: Timings,
     files: dict[str, list[str]],

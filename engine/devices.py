@@ -142,7 +142,7 @@ def _resolve_cuda(index: int) -> str:
     if index >= count:
         build = "" if torch.version.cuda else f" (PyTorch {torch.__version__} is built without it)"
         raise DeviceError(
-            f"expected CUDA device {index}, got {count} on this machine{build}; "
+            f"expected CUDA device {index}, got {count or 'no'} CUDA devices on this machine{build}; "
             "try --device auto, or 'nstx doctor'"
         )
     return f"cuda:{index}"

@@ -42,6 +42,8 @@ def check_output(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
         OutputError: the suffix is none of ``suffixes``, the folder is missing or not writable, or
             a folder stands at the path.
     """
+    if os.path.isdir(path):  # noqa: PTH112  (unlike Path.is_dir, never raises)
+        raise OutputError(f"expected a file to write, got the folder {path}; try {path}/out.png")
     suffix = path.suffix.lower()
     if suffix not in suffixes:
         raise OutputError(
@@ -52,8 +54,6 @@ def check_output(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
         raise OutputError(
             f"expected a file name of at most {_LONGEST_NAME} bytes, got more; try a shorter one"
         )
-    if os.path.isdir(path):  # noqa: PTH112  (unlike Path.is_dir, never raises)
-        raise OutputError(f"expected a file to write, got the folder {path}; try {path}/out.png")
     if not os.path.isdir(path.parent):  # noqa: PTH112
         raise OutputError(
             f"expected an existing folder for the output, got {path.parent}; "

@@ -7,6 +7,7 @@ numbers, with values outside 0–255 allowed.
 
 import io
 import logging
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,8 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     """
     path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise ImageError(f"expected a picture at {path}, got a device or pipe; try a file")
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(
@@ -163,6 +166,8 @@ def _to_srgb(image: Image.Image, path: Path) -> Picture:
 def _from_16_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     # Mode I holds 32 bits, in which readers hand over 16-bit pictures and sometimes 8-bit ones.
+    if values.max() > 65_535 or values.min() < 0:
+        raise ImageError("expected 8 or 16 bits a channel, got 32; try to save it as 8-bit")
     if image.mode != "I" or values.max() > 255:
         values /= 257
     profile = image.info.get("icc_profile")

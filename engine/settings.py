@@ -73,13 +73,10 @@ class Settings:
             raise UsageError(f"expected a backend of torch, onnx, got {self.backend!r}; try torch")
         _check_positive("learning rate", self.learning_rate, 2)
         _check_positive("style scale", self.style_scale, 1)
-        for name, value in (
-            ("steps", self.steps),
-            ("scales", self.scales),
-            ("threads", self.threads),
-        ):
-            if value is not None and value < 1:
-                raise UsageError(f"expected 1 or more {name}, got {value}; try --{name} 1")
+        for name, most in (("steps", 1_000_000), ("scales", 16), ("threads", 1024)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise UsageError(f"expected 1 … {most} {name}, got {value}; try --{name} 1")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"expected a seed of 0 … 2⁶³−1, got {self.seed}; try --seed 0")
 

@@ -77,7 +77,7 @@ class Objective:
         if not self.layers:
             raise UsageError(
                 "expected at least one content or style layer with a weight above 0, got none; "
-                "try --style-weight 40"
+                "try --style-weight 1"
             )
 
     @property
@@ -106,7 +106,7 @@ class Objective:
 
 def _check_weight(what: str, value: float) -> None:
     if not math.isfinite(value) or value < 0:
-        raise UsageError(f"expected a {what} of 0 or more, got {value}; try 1")
+        raise UsageError(f"expected a {what} of 0 or more, got {value}; try the preset's")
 
 
 def _check_layers(objective: Objective, kind: str) -> tuple[LayerWeight, ...]:

@@ -9,8 +9,10 @@ No file's code is ever run: unpickling is always ``weights_only``.
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +67,28 @@ def read_tensors(path: Path) -> Tensors:
         ) from error
 
 
+def _unpickle(path: Path) -> Any:
+    """Load a PyTorch file without running code that may be in it."""
+    import pickle
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise WeightsError(
+            f"expected tensors saved by PyTorch in {path}, got a file that cannot be read as such; "
+            "try to fetch it again"
+        ) from error
+
+
 def _read_torch(path: Path) -> Tensors:
     """Read torchvision's, Gatys' or the sequential network's state dict."""
     import torch
 
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    loaded = _unpickle(path)
     if not isinstance(loaded, Mapping):
         raise WeightsError(
             f"expected a state dict in {path}, got {type(loaded).__name__}; "
@@ -100,9 +119,7 @@ def _read_safetensors(path: Path) -> Tensors:
 
 def _read_quantised(path: Path) -> Tensors:
     """Read the 8-bit k-means codebooks (``…_W_q``, ``…_W_table``, ``…_b``) of the default file."""
-    import torch
-
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    loaded = _unpickle(path)
     kernels, biases = {}, {}
     for name in _NAMES:
         key = _keras_name(name)

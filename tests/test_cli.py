@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstx.cli import app
+from nstx.cli.app import app
 from nstx.cli.choices import split_style
 from nstx.cli.errors import run_app
 
@@ -163,6 +163,9 @@ def test_alpha_of_the_content_comes_back(nstx, pictures, tmp_path) -> None:
         ({"--style-scale": "1e9"}, 2, "style-scale"),
         ({"--size": "60000"}, 4, "memory"),
         ({"--steps": "0"}, 2, "steps"),
+        ({"--steps": "99999999999999999999"}, 2, "steps"),
+        ({"--threads": "10000000"}, 2, "threads"),
+        ({"content": "/dev/null"}, 3, "device"),
         ({"--steps": "many"}, 2, "--steps"),
         ({"--style-weight": "-1"}, 2, "style weight"),
         ({"--content-layers": "conv7_1"}, 2, "conv7_1"),
@@ -348,7 +351,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(pictures, tmp_path) -> No
 def test_help_answers_quickly_and_without_torch() -> None:
     code = (
         "import sys; sys.argv = ['nstx', '--help']\n"
-        "from nstx.cli import app\nfrom nstx.cli.errors import run_app\n"
+        "from nstx.cli.app import app\nfrom nstx.cli.errors import run_app\n"
         "code = run_app(app)\n"
         "heavy = {'torch', 'numpy', 'scipy', 'onnx', 'onnxruntime', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else code)\n"
@@ -418,3 +421,41 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_closed_or_full_standard_output_is_no_traceback() -> None:
+    for redirection, code in ((">&-", 0), (">/dev/full", 7)):
+        command = f"{sys.executable} -m nstx model {redirection}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("\n") <= 1
+
+
+def test_options_are_named_in_a_configuration_as_on_the_command_line(
+    nstx, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nstx.toml").write_text("json = true\n[model]\nuntil = 'conv1_1'\n")
+    code, out, _ = nstx("model")
+    assert code == 0
+    assert json.loads(out)["layers"][-1]["name"] == "conv1_1"
+
+
+def test_nstx_alone_shows_its_help_and_no_error(nstx) -> None:
+    code, out, err = nstx()
+    assert code == 2
+    assert "optimize" in out + err
+    assert "error" not in err
+
+
+def test_a_wrong_path_is_told_before_torch_is_loaded(tmp_path) -> None:
+    code = (
+        "import sys; sys.argv = ['nstx', 'optimize', 'no.jpg', 'no.jpg', '-o', sys.argv[1]]\n"
+        "from nstx.cli.app import run\n"
+        "code = run()\n"
+        "sys.exit(99 if 'torch' in sys.modules else code)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out.png")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 3

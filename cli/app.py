@@ -1,0 +1,62 @@
+"""The application: its commands and what comes before each of them.
+
+Nothing heavy is imported before a command runs, so that ``nstx --help`` answers at once.
+"""
+
+import io
+import sys
+
+import typer
+
+from .config import apply_config
+from .doctor import doctor
+from .errors import run_app
+from .evaluate import evaluate
+from .model import model
+from .optimize import optimize
+from .precompute import precompute
+
+app = typer.Typer(
+    name="nstx",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nstx import __version__
+
+        typer.echo(f"nstx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    """Neural style transfer: paint a photograph in the style of a painting.
+
+    nstx optimize photo.jpg painting.jpg -o out.png
+    """
+    if not {"-h", "--help"} & set(sys.argv):
+        # A wrong configuration must not stand before the help that it points to.
+        apply_config(context)
+
+
+for _command in (optimize, evaluate, precompute, model, doctor):
+    app.command()(_command)
+
+
+def run() -> int:
+    """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has no × in its encoding must not cost anybody a result.
+            stream.reconfigure(errors="replace")
+    return run_app(app)
