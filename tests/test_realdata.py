@@ -41,7 +41,7 @@ def test_published_costs_come_out(data_folder: Path, published_start: Path) -> N
     job = assignment_job(data_folder, published_start, 21)
     assert job.sizes == ((300, 400),)
     # The notebook counts from 0 and prints after the step.
-    run_job(job, lambda step: costs.update({step.step - 1: step.cost}))
+    run_job(job, on_step=lambda step: costs.update({step.step - 1: step.cost}))
     for iteration, (total, content, style) in PUBLISHED.items():
         cost = costs[iteration]
         assert cost.total == pytest.approx(total, rel=0.015)
