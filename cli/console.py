@@ -61,15 +61,15 @@ class Console:
         if not self.quiet:
             _say(f"nstx: warning: {text}", err=True)
 
-    def note(self, text: str) -> None:
-        """Say something on stderr."""
-        if not self.quiet:
-            _say(text, err=True)
+    @property
+    def animated(self) -> bool:
+        """Whether stderr is a terminal, on which a bar can move."""
+        return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[None]:
         """Show on a terminal that something is being done that has no steps."""
-        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+        if not self.animated:
             yield
             return
         from rich.console import Console as RichConsole
@@ -116,11 +116,11 @@ class ProgressBar:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._scale, self._within = 1, 0
-        self._hidden = console.quiet
+        self._console = console
 
     def __enter__(self) -> Self:
         """Show the bar."""
-        if self._hidden or sys.stderr is None or not sys.stderr.isatty():
+        if not self._console.animated:
             return self
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 _STOPPING = b"\nnstx: stopping after this evaluation; once more to leave without saving\n"
-
-
 _NOTHING_SAVED = b"\nnstx: interrupted; nothing was saved\n"
 # A closed terminal (SIGHUP, not on Windows) is a request to end like the others.
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -63,7 +61,9 @@ def interruptible() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    present = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    # nohup, or a shell that starts something in the background, has a signal ignored: so do we.
+    numbers = [number for number in present if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, interrupt.handle) for number in numbers]
     try:
         yield interrupt

@@ -109,15 +109,14 @@ def resolve_device(device: str, precision: str) -> TorchDevice:
             f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}; try auto"
         )
     if precision == "auto":
-        chosen: Precision = "tf32" if name.startswith("cuda") and _has_tf32(name) else "fp32"
+        chosen: Precision = "tf32" if "tf32" in supported_precisions(name) else "fp32"
         return TorchDevice(name, chosen)
-    if precision == "tf32" and not (name.startswith("cuda") and _has_tf32(name)):
-        raise DeviceError(f"expected fp32 or bf16 on {name}, got tf32; try --precision auto")
-    if precision == "bf16" and name.startswith("cuda") and not _has_tf32(name):
-        raise DeviceError(f"expected fp32 or fp16 on {name}, got bf16; try --precision auto")
-    if precision == "fp16" and name == "cpu":
-        raise DeviceError("expected fp32 or bf16 on the CPU, got fp16; try --precision auto")
-    return TorchDevice(name, precision)  # type: ignore[arg-type]  # narrowed by PRECISIONS
+    supported = supported_precisions(name)
+    if precision not in supported:
+        raise DeviceError(
+            f"expected {', '.join(supported)} on {name}, got {precision}; try --precision auto"
+        )
+    return TorchDevice(name, precision)
 
 
 def _resolve_name(device: str) -> str:
@@ -148,6 +147,13 @@ def _resolve_cuda(index: int) -> str:
     return f"cuda:{index}"
 
 
-def _has_tf32(name: str) -> bool:
-    # Compute capability 8 (Ampere) brought both TF32 and bf16.
-    return torch.cuda.get_device_capability(torch.device(name)) >= (8, 0)
+def supported_precisions(name: str) -> tuple[Precision, ...]:
+    """Return the precisions that a device offers, by its name as in `TorchDevice`.
+
+    fp16 on the CPU is left out: PyTorch has it there, but slower than fp32.
+    """
+    if name.startswith("cuda"):
+        # Compute capability 8 (Ampere) brought both TF32 and bf16.
+        ampere = torch.cuda.get_device_capability(torch.device(name)) >= (8, 0)
+        return ("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16")
+    return ("fp32", "bf16", "fp16") if name == "mps" else ("fp32", "bf16")

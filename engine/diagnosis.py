@@ -81,30 +81,31 @@ def _packages() -> dict[str, str | None]:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
+    from .devices import supported_precisions
+
     # The attribute is private in PyTorch, and there is no public one; None says "not known".
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     fast = bool(probe()) if probe is not None else None
     devices: list[dict[str, Any]] = [
         {
             "name": "cpu",
-            "precisions": ["fp32", "bf16"],
+            "precisions": supported_precisions("cpu"),
             "bf16_units": fast,
             "threads": torch.get_num_threads(),
         }
     ]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
-        ampere = properties.major >= 8
         devices.append(
             {
                 "name": f"cuda:{index}",
                 "model": properties.name,
                 "memory_bytes": properties.total_memory,
-                "precisions": ["fp32", *(["tf32", "bf16"] if ampere else []), "fp16"],
+                "precisions": supported_precisions(f"cuda:{index}"),
             }
         )
     if torch.backends.mps.is_available():
-        devices.append({"name": "mps", "precisions": ["fp32", "bf16", "fp16"]})
+        devices.append({"name": "mps", "precisions": supported_precisions("mps")})
     return devices
 
 

@@ -8,17 +8,17 @@ import numpy as np
 from ..models.errors import NumericalError, UsageError
 from ..models.weights import load_weights
 from .cost import Cost
-from .images import Picture, resize_picture
+from .images import Picture, WeightedPicture, resize_picture, resize_styles
 from .memory import memory_errors
 from .reference import reference_cost
 from .settings import Settings
-from .sizes import MIN_SIDE, style_size
+from .sizes import MIN_SIDE
 
 
 def evaluate_picture(
     picture: Picture,
     content: Picture,
-    styles: Sequence[tuple[Picture, float]],
+    styles: Sequence[WeightedPicture],
     settings: Settings,
 ) -> Cost:
     """Return the cost of a picture under the settings' objective, in float64.
@@ -41,10 +41,7 @@ def evaluate_picture(
             "try a larger one"
         )
     weights = load_weights(settings.weights, use_cache=settings.use_cache)
-    resized = []
-    for style, weight in styles:
-        fitted = style_size((style.height, style.width), size, settings.style_scale)
-        resized.append((resize_picture(style, *fitted), weight))
+    resized = resize_styles(styles, size, settings.style_scale)
     with memory_errors(size):
         cost = reference_cost(
             settings.objective,

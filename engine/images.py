@@ -9,6 +9,7 @@ import io
 import logging
 import stat
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..models.errors import ImageError
+from .sizes import style_size
 
 _log = logging.getLogger("nstx")
 
@@ -74,6 +76,10 @@ class Picture:
         return int(self.pixels.shape[1])
 
 
+WeightedPicture = tuple[Picture, float]
+"""A style picture and its weight among the styles, above 0."""
+
+
 def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, or whatever else Pillow reads, or ``.npy``.
 
@@ -82,7 +88,7 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
 
     Args:
         path: of the file.
-        trusted: read any number of pixels, as from a file that was written a moment ago.
+        trusted: allow twice as many pixels, as from a file that was written a moment ago.
 
     Raises:
         ImageError: there is no such file, it is no picture, it is damaged, it is smaller than
@@ -251,3 +257,18 @@ def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8]
         return None
     image = Image.fromarray(picture.alpha)
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def resize_styles(
+    styles: Sequence[WeightedPicture], size: tuple[int, int], style_scale: float
+) -> list[tuple[Pixels, float]]:
+    """Return the style pictures at the size that goes with a result's size."""
+    return [
+        (
+            resize_picture(
+                picture, *style_size((picture.height, picture.width), size, style_scale)
+            ),
+            weight,
+        )
+        for picture, weight in styles
+    ]

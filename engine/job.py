@@ -9,7 +9,7 @@ from ..models.errors import DeviceError, UsageError
 from ..models.weights import Weights, load_weights
 from .cost import Cost, GradientBackend
 from .devices import TorchDevice, resolve_device
-from .images import Picture, Pixels, read_image, resize_picture
+from .images import Picture, Pixels, WeightedPicture, read_image, resize_picture, resize_styles
 from .memory import check_memory, memory_errors
 from .settings import INITS, Settings
 from .sizes import fit_size, pyramid_sizes, style_size
@@ -18,8 +18,6 @@ from .target_files import SavedTargets, check_targets
 from .targets import Targets, compute_targets
 from .torch_backend import TorchBackend
 from .torch_network import TorchExtractor, TorchNetwork
-
-WeightedPicture = tuple[Picture, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -167,18 +165,3 @@ def choose_sizes(
             if settings.scales is not None or len(sizes) == 1:
                 raise
             sizes = sizes[1:]
-
-
-def resize_styles(
-    styles: Sequence[WeightedPicture], size: tuple[int, int], style_scale: float
-) -> list[tuple[Pixels, float]]:
-    """Return the style pictures at the size that goes with a result's size."""
-    return [
-        (
-            resize_picture(
-                picture, *style_size((picture.height, picture.width), size, style_scale)
-            ),
-            weight,
-        )
-        for picture, weight in styles
-    ]

@@ -95,14 +95,10 @@ class Progress:
         Raises:
             StopSolving: it is.
         """
-        self.check_interrupt()
-        self.evaluations += 1
-
-    def check_interrupt(self) -> None:
-        """Raise `StopSolving` if the run is to stop."""
         if self._should_stop is not None and self._should_stop():
             self.interrupted = True
             raise StopSolving
+        self.evaluations += 1
 
     def after_step(self, pixels: Pixels, cost: Cost) -> None:
         """Keep the picture, tell the callback, and look whether there is progress.

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .cost import Cost, GradientBackend
-from .images import Picture, Pixels, resize_pixels
-from .job import Job, WeightedPicture, prepare_job
+from .images import Picture, Pixels, WeightedPicture, resize_pixels
+from .job import Job, prepare_job
 from .memory import memory_errors
 from .progress import Progress, Step, StopReason
 from .settings import Settings

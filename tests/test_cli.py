@@ -338,6 +338,20 @@ def test_a_signal_saves_the_current_picture(pictures, tmp_path, number, code) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(pictures, tmp_path) -> None:
+    trace = tmp_path / "t.jsonl"
+    command = [sys.executable, "-m", "nstx", "optimize", *map(str, pictures), "--size", "48"]
+    command += ["-o", str(tmp_path / "out.png"), "--steps", "40", "--trace", str(trace), "-q"]
+    process = subprocess.Popen(["bash", "-c", 'trap "" HUP; exec "$@"', "bash", *command])
+    deadline = time.monotonic() + 60
+    while not trace.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0
+    assert len(trace.read_text().splitlines()) > 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_a_signal_before_the_first_step_leaves_nothing(pictures, tmp_path) -> None:
     process = spawn("optimize", *pictures, "-o", tmp_path / "out.png", "--size", 512)
     time.sleep(0.8)
