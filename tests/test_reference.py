@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from pictures import random_pixels
 
-from nstx.engine.reference import reference_cost, reference_features, reference_gram
+from nstx.engine.reference import reference_cost
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
+from nstx.models.reference import reference_features, reference_gram
 from nstx.models.vgg19 import truncate
 from nstx.models.weights import Weights
 

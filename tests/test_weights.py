@@ -11,10 +11,10 @@ import torch
 from pictures import random_pixels
 from safetensors.numpy import save_file
 
-from nstx.engine.reference import reference_features
 from nstx.models import weights as weights_module
 from nstx.models.cache import cache_folder
 from nstx.models.errors import WeightsError
+from nstx.models.reference import reference_features
 from nstx.models.vgg19 import CONVOLUTIONS
 from nstx.models.weight_readers import _SEQUENTIAL_INDICES, _TORCHVISION_INDICES
 from nstx.models.weights import Weights, load_weights
