@@ -11,18 +11,14 @@ import typer
 from numpy.typing import NDArray
 
 from nstx.engine.animation import check_animation
-from nstx.engine.image_files import (
-    check_distinct,
-    check_output,
-    check_output_size,
-    write_image,
-)
+from nstx.engine.image_files import SUFFIXES, check_output_size, write_image
 from nstx.engine.images import read_image, resize_alpha
 from nstx.engine.progress import Step
 from nstx.engine.settings import Settings
 from nstx.engine.sizes import split_steps
 from nstx.engine.target_files import read_targets
 from nstx.models.errors import NstxError, OutputError, UsageError
+from nstx.models.files import check_distinct, check_output
 
 from .choices import read_styles, split_style
 from .console import Console, ProgressBar
@@ -78,7 +74,7 @@ class OptimizeRequest:
         return self.output
 
     def _check_outputs(self, output: Path) -> None:
-        check_output(output)
+        check_output(output, SUFFIXES)
         if self.animate is not None:
             check_animation(self.animate)
         if self.trace is not None:

@@ -51,10 +51,11 @@ def precompute(
 ) -> None:
     """Write the targets of a content and its styles, for 'nstx optimize --targets FILE'."""
     began = time.perf_counter()
-    from nstx.engine.image_files import check_distinct, check_output
+
     from nstx.engine.images import read_image
     from nstx.engine.job import prepare_job
     from nstx.engine.target_files import SUFFIXES, write_targets
+    from nstx.models.files import check_distinct, check_output
 
     from .choices import choose, choose_sizes, read_styles, split_style
 

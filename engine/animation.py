@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..models.errors import OutputError
-from .image_files import check_output, to_8_bit, write_output
+from ..models.files import check_output, write_output
+from .image_files import to_8_bit
 from .images import Pixels, resize_pixels
 
 SUFFIXES = (".gif", ".webp", ".mp4")

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..models.cache import cache_folder, write_atomically
+from ..models.cache import cache_folder
 from ..models.errors import NstxError
+from ..models.files import write_atomically
 from ..models.weights import EMBEDDED, load_weights
 
 _PACKAGES = (

@@ -17,9 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..models.errors import UsageError
+from ..models.files import check_output, write_output
 from ..models.objective import Objective
 from ..models.vgg19 import find_layer
-from .image_files import check_output, to_8_bit, write_output
+from .image_files import to_8_bit
 from .images import Pixels
 from .targets import Targets
 

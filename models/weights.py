@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import cache_folder, write_atomically
+from .cache import cache_folder
 from .errors import WeightsError
+from .files import write_atomically
 from .vgg19 import CONVOLUTIONS
 from .weight_readers import OWN_FORMAT, read_tensors
 

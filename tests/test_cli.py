@@ -293,16 +293,16 @@ def test_style_weights_are_split_off_the_path(tmp_path, monkeypatch) -> None:
 def test_a_full_disk_at_the_end_saves_the_picture_elsewhere(
     nstx, pictures, tmp_path, monkeypatch
 ) -> None:
-    from nstx.models import cache
+    from nstx.models import files
 
-    real = cache.write_atomically
+    real = files.write_atomically
 
     def full(path: Path, data: bytes) -> None:
         if path.name == "out.png" and "rescued" not in str(path):
             raise OSError(28, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr("nstx.engine.image_files.write_atomically", full)
+    monkeypatch.setattr("nstx.models.files.write_atomically", full)
     code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "out.png", *FAST)
     assert code == 7
     assert "No space left" in err

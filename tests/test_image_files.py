@@ -9,9 +9,10 @@ from PIL import Image
 
 from nstx.engine import image_files
 from nstx.engine.animation import FrameCollector, check_animation, write_animation
-from nstx.engine.image_files import check_output, check_output_size, encode_image, write_image
+from nstx.engine.image_files import SUFFIXES, check_output_size, encode_image, write_image
 from nstx.engine.images import read_image
 from nstx.models.errors import OutputError
+from nstx.models.files import check_output
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".npy"])
@@ -81,7 +82,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkey
 def test_outputs_that_cannot_be_are_refused_beforehand(tmp_path: Path, name, message) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(OutputError, match=message):
-        check_output(tmp_path / name)
+        check_output(tmp_path / name, SUFFIXES)
 
 
 def test_a_size_that_the_format_cannot_hold_is_refused_beforehand() -> None:
