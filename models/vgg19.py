@@ -110,6 +110,18 @@ def find_layer(name: str) -> Layer:
     return _BY_NAME[canonical_name(name)]
 
 
+def split_layers(text: str) -> tuple[str, ...]:
+    """Read ``conv1_1,relu4_2`` as the table's names, each once, in the order given.
+
+    Raises:
+        UsageError: a name is unknown, or there is none.
+    """
+    names = [canonical_name(name) for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"expected layers such as conv1_1,conv4_2, got {text!r}; try conv4_2")
+    return tuple(dict.fromkeys(names))
+
+
 def truncate(names: Sequence[str]) -> tuple[Layer, ...]:
     """Return the layers from the input up to the deepest of ``names``, which is all that they need.
 

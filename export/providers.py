@@ -1,0 +1,163 @@
+"""Which ONNX Runtime provider runs a graph, found out by loading it.
+
+`onnxruntime` lists providers that it was built with, and falls back to the CPU without a word where
+one that was asked for does not load. So each session is asked what it really got.
+"""
+
+import contextlib
+import ctypes
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any, Literal
+
+from ..models.errors import DeviceError
+
+ProviderKind = Literal["cpu", "cuda", "tensorrt"]
+
+PROVIDER_NAMES: dict[ProviderKind, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+_SILENT, _WARNING = 4, 2  # of ONNX Runtime's log
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Where a graph runs.
+
+    Attributes:
+        kind: ``cpu``, ``cuda`` or ``tensorrt``.
+        index: of the CUDA device; 0 for the CPU.
+    """
+
+    kind: ProviderKind
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        """The provider as ONNX Runtime names it."""
+        return PROVIDER_NAMES[self.kind]
+
+    @property
+    def device(self) -> str:
+        """The device as ONNX Runtime's bindings name it: ``cpu`` or ``cuda``."""
+        return "cpu" if self.kind == "cpu" else "cuda"
+
+
+CPU = Provider("cpu")
+
+
+def import_onnxruntime() -> ModuleType:
+    """Return ONNX Runtime.
+
+    Raises:
+        DeviceError: it is not installed, or a library that it needs is missing.
+    """
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"expected ONNX Runtime, got: {error}; try 'pip install onnxruntime-gpu' "
+            "(or onnxruntime, never both), or --extractor torch"
+        ) from error
+    # Two packages that overwrote each other leave a module behind that holds nothing.
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise DeviceError(
+            "expected a working ONNX Runtime, got an empty package; try 'pip uninstall onnxruntime "
+            "onnxruntime-gpu', then install one of them"
+        )
+    runtime: ModuleType = onnxruntime
+    return runtime
+
+
+def choose_provider(device: str, index: int) -> Provider:
+    """Return the provider for a device: ``auto`` takes CUDA where it loads, else the CPU.
+
+    Raises:
+        DeviceError: ONNX Runtime is not there, or cannot use the device.
+    """
+    if device == "mps":
+        raise DeviceError(
+            "expected cpu or cuda for ONNX Runtime, got mps; try --extractor torch, or --device cpu"
+        )
+    if device == "cpu":
+        return CPU
+    wanted = Provider("cuda", index)
+    if device == "auto":
+        return wanted if has_driver() and provider_loads(wanted.name) else CPU
+    check_provider(wanted)
+    return wanted
+
+
+def check_provider(provider: Provider) -> None:
+    """Check that a provider really loads.
+
+    Raises:
+        DeviceError: it does not.
+    """
+    if not provider_loads(provider.name):
+        raise provider_missing(provider)
+
+
+def provider_missing(provider: Provider) -> DeviceError:
+    """Return the error for a provider that was asked for and is not there."""
+    return DeviceError(
+        f"expected ONNX Runtime's {provider.name}, got none that loads on this machine; "
+        "try --device cpu, --extractor torch, or 'nstx doctor'"
+    )
+
+
+@cache
+def provider_loads(name: str) -> bool:
+    """Whether a provider of ONNX Runtime runs a small graph here, and gets it right."""
+    import numpy as np
+
+    from .probe import probe_model
+
+    runtime = import_onnxruntime()
+    if name not in runtime.get_available_providers():
+        return False
+    try:
+        with quiet_runtime():
+            session = runtime.InferenceSession(probe_model(), providers=[name])
+            (y,) = session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+    except Exception:  # noqa: BLE001
+        # What a broken provider raises is its own affair; that it does not load is the answer.
+        return False
+    return name in session.get_providers() and float(y[0, 0, 4, 4]) == 27.0
+
+
+@contextmanager
+def quiet_runtime() -> Iterator[None]:
+    """Keep ONNX Runtime from writing about providers that do not load; the caller says it."""
+    runtime = import_onnxruntime()
+    runtime.set_default_logger_severity(_SILENT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            _preload_cuda(runtime)
+            yield
+    finally:
+        runtime.set_default_logger_severity(_WARNING)
+
+
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is there, without which no CUDA library needs to be loaded."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _preload_cuda(runtime: ModuleType) -> None:
+    """Load CUDA's libraries from their Python packages, where PyTorch has not done so already."""
+    preload: Any = getattr(runtime, "preload_dlls", None)  # ONNX Runtime 1.21 and newer
+    if preload is not None and "torch" not in sys.modules and has_driver():
+        preload()

@@ -1,0 +1,317 @@
+"""Exported graphs: against float64, by the onnx package's own rules, and what their files say."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+import torch
+import torch.nn.functional as F
+from pictures import random_pixels
+
+from nstx.export import features as export_module
+from nstx.export.build_features import build_feature_model
+from nstx.export.feature_graph import FeatureGraph
+from nstx.export.features import export_features, parity_path
+from nstx.export.graph import check_model
+from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH, check_pictures, measure_parity
+from nstx.export.providers import Provider, choose_provider, provider_loads
+from nstx.export.session import SessionChoices, open_session, physical_cores
+from nstx.models.errors import DeviceError, ModelError, OutputError, UsageError
+from nstx.models.presets import PRESETS
+from nstx.models.reference import reference_features, reference_gram
+from nstx.models.vgg19 import CONVOLUTIONS, LAYERS
+from nstx.models.weights import load_weights
+
+STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+POOLINGS = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
+
+
+def relative_error(ours: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
+
+
+def run_model(graph: FeatureGraph, weights, pixels: np.ndarray, **choices: object) -> dict:
+    model = build_feature_model(graph, weights).SerializeToString()
+    session = open_session(model, SessionChoices(**choices))
+    values = session.run(None, {"pixels": graph.to_input(pixels, weights.mean)})
+    return dict(zip(graph.outputs, values, strict=True))
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), POOLINGS)
+@pytest.mark.parametrize("size", [(211, 317), (64, 96), (17, 16), (33, 95)])
+@pytest.mark.parametrize("convention", ["network", "float32", "uint8"])
+def test_every_layer_agrees_with_float64(tiny_weights, pooling, rounding, size, convention) -> None:
+    everything = tuple(layer.name for layer in LAYERS)
+    graph = FeatureGraph(
+        # At 16 pixels, rounding down leaves a fifth pooling with 0 or 1 position.
+        activations=everything if min(size) > 32 else everything[:-1],
+        grams=STYLE,
+        pooling=pooling,
+        pool_rounding=rounding,
+        input=convention,
+    )
+    pixels = np.stack([random_pixels(*size, seed).round() for seed in (1, 2, 3)])
+    found = run_model(graph, tiny_weights, pixels)
+    for index in range(3):
+        expected = reference_features(tiny_weights, pixels[index], graph.layers, pooling, rounding)
+        for name in graph.activations:
+            assert found[name][index].shape == expected[name].shape
+            assert relative_error(found[name][index], expected[name]) < 1e-5
+        for name in graph.grams:
+            gram = reference_gram(expected[name])
+            assert relative_error(found[f"{name}_gram"][index], gram) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def real_weights():
+    return load_weights()
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), [("avg", "ceil"), ("max", "floor")])
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 2e-5), ("fp16", 1e-2)])
+def test_real_weights_pass_the_parity_check(
+    real_weights, pooling, rounding, precision, bound
+) -> None:
+    graph = FeatureGraph(
+        activations=("conv4_2", "conv5_4"),
+        grams=STYLE,
+        pooling=pooling,
+        pool_rounding=rounding,
+        precision=precision,
+    )
+    model = build_feature_model(graph, real_weights).SerializeToString()
+    report = measure_parity(model, graph, real_weights, check_pictures()[:1])
+    assert [output.name for output in report.outputs] == list(graph.outputs)
+    assert 0 < report.worst.relative_error <= bound
+    assert report.passed
+    assert not report.fp16_arithmetic
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 2e-5), ("fp16", 1e-2)])
+def test_every_layer_passes_on_real_pictures(
+    real_weights, data_folder: Path, precision, bound
+) -> None:
+    from nstx.engine.images import read_image, resize_picture
+
+    names = ("content/tubingen.jpg", "style/starry_night_google.jpg", "content/astronaut.png")
+    pictures = [
+        resize_picture(read_image(data_folder / name), CHECK_HEIGHT, CHECK_WIDTH) for name in names
+    ]
+    layers = tuple(layer.name for layer in CONVOLUTIONS)
+    graph = FeatureGraph(activations=layers, grams=layers, precision=precision, input="uint8")
+    model = build_feature_model(graph, real_weights).SerializeToString()
+    report = measure_parity(model, graph, real_weights, np.stack(pictures).astype(np.uint8))
+    assert (report.batch, report.height, report.width) == (3, 211, 317)
+    assert len(report.outputs) == 32
+    assert report.worst.relative_error <= bound
+
+
+def test_fp16_holds_in_fp16_arithmetic(real_weights) -> None:
+    """The CPU provider rounds only weights to fp16. What a GPU does, weights and activations in
+    fp16 and sums in fp32, is imitated here with PyTorch, from the graph's own constants.
+    """
+    graph = FeatureGraph(activations=("conv1_1", "conv3_1", "conv4_2", "conv5_1"), precision="fp16")
+    model = build_feature_model(graph, real_weights)
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    assert constants["conv1_1.weight"].dtype == np.float16
+    scale = float(constants["fp16_scale"])
+    pixels = check_pictures()[:1, :96, :128]
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        return x.half().float()
+
+    x = rounded(torch.from_numpy(graph.to_input(pixels, real_weights.mean) * scale))
+    expected = reference_features(real_weights, pixels[0], graph.layers, "avg", "ceil")
+    for layer in graph.network:
+        if layer.kind == "pool":
+            x = rounded(F.avg_pool2d(x, 2, 2, ceil_mode=True))
+            continue
+        kernel, bias = (
+            torch.from_numpy(constants[f"{layer.name}.{part}"].astype(np.float32))
+            for part in ("weight", "bias")
+        )
+        x = rounded(F.conv2d(x, kernel, bias, padding=1)).relu()
+        assert x.isfinite().all()
+        if layer.name in graph.activations:
+            ours = x[0].numpy() / scale
+            assert relative_error(ours, expected[layer.name]) < 2e-3
+
+
+def test_fp16_keeps_a_reserve_before_it_overflows(real_weights) -> None:
+    """Blocks of saturated colours excite VGG-19 most of all pictures that were tried: 39 000 with
+    max pooling, where fp16 ends at 65 504.
+    """
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 2, (28, 28, 3)) * 255
+    pixels = np.kron(blocks, np.ones((4, 4, 1), int)).astype(np.uint8)[None]
+    graph = FeatureGraph(
+        activations=tuple(layer.name for layer in LAYERS), pooling="max", pool_rounding="floor"
+    )
+    found = run_model(graph, real_weights, pixels)
+    largest = max(float(values.max()) for values in found.values())
+    model = build_feature_model(replace(graph, precision="fp16"), real_weights)
+    (scale,) = (
+        float(onnx.numpy_helper.to_array(item))
+        for item in model.graph.initializer
+        if item.name == "fp16_scale"
+    )
+    assert 20_000 < largest < 0.1 * float(np.finfo(np.float16).max) / scale
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_models_pass_the_full_check_with_standard_operators(tiny_weights, precision) -> None:
+    graph = FeatureGraph(activations=("conv4_2",), grams=STYLE, precision=precision, input="uint8")
+    model = check_model(build_feature_model(graph, tiny_weights))
+    assert [item.domain for item in model.opset_import] == [""]
+    assert all(node.domain == "" for node in model.graph.node)
+    # Neither WebGPU runtime rounds a pooling up by this attribute.
+    assert not any(item.name == "ceil_mode" for node in model.graph.node for item in node.attribute)
+    inferred = {item.name for item in model.graph.value_info}
+    suffix = "_fp16" if precision == "fp16" else ""
+    assert {f"conv1_2{suffix}", f"pool4{suffix}", "conv5_1_scaled"} <= inferred
+    grams = [node for node in model.graph.node if node.op_type == "MatMul"]
+    kinds = {item.name: item.type.tensor_type.elem_type for item in model.graph.value_info}
+    assert all(kinds[name] == onnx.TensorProto.FLOAT for node in grams for name in node.input)
+    shapes = {
+        item.name: [size.dim_param or size.dim_value for size in item.type.tensor_type.shape.dim]
+        for item in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes["pixels"] == ["batch", "height", "width", 3]
+    assert shapes["conv4_2"] == ["batch", 7, "height_8", "width_8"]
+    assert shapes["conv5_1_gram"] == ["batch", 8, 8]
+
+
+def test_the_graph_stops_at_the_deepest_layer_that_is_needed(tiny_weights) -> None:
+    graph = FeatureGraph(activations=("relu3_2", "conv1_2", "conv3_2"), grams=("pool1",))
+    assert graph.outputs == ("conv1_2", "conv3_2", "pool1_gram")
+    model = build_feature_model(graph, tiny_weights)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert convolutions[-1].output == ["conv3_2_before_relu"]
+    assert "conv3_3.weight" not in {item.name for item in model.graph.initializer}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activations": ("fc6",)}, "fc6"),
+        ({"activations": ()}, "at least one layer"),
+        ({"pooling": "l2"}, "l2"),
+        ({"precision": "bf16"}, "bf16"),
+        ({"input": "bgr"}, "bgr"),
+    ],
+)
+def test_a_graph_that_cannot_be_is_refused(changes, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        FeatureGraph(**{"activations": ("conv1_1",), **changes})
+
+
+def test_a_file_says_what_it_is_and_its_report_stands_beside_it(tiny_weights, tmp_path) -> None:
+    path = tmp_path / "vgg.onnx"
+    objective = PRESETS["coursera"].objective
+    graph = FeatureGraph(activations=("conv4_2",), grams=STYLE)
+    report = export_features(path, graph, tiny_weights, objective=objective)
+    model = onnx.load(path)
+    said = {item.key: item.value for item in model.metadata_props}
+    assert said["weights_sha256"] == tiny_weights.sha256
+    assert said["layers"].split(",")[-1] == "conv5_1"
+    assert (said["pooling"], said["input"]) == ("avg", "network")
+    assert json.loads(said["objective"])["style_weight"] == 40.0
+    assert model.producer_version == said["nstx_version"]
+    assert FeatureGraph.from_metadata(said, "vgg.onnx") == graph
+    written = json.loads(parity_path(path).read_text())
+    assert parity_path(path).name == "vgg.parity.json"
+    assert written["passed"] is True
+    assert written["outputs"][0]["relative_error"] == report.outputs[0].relative_error
+    assert (written["batch"], written["height"], written["width"]) == (3, 211, 317)
+
+
+def test_a_graph_that_computes_something_else_leaves_no_file(
+    tiny_weights, tmp_path, monkeypatch
+) -> None:
+    """The exporter is made to build from other weights than it compares with."""
+    kernels = dict(tiny_weights.kernels)
+    kernels["conv3_1"] = kernels["conv3_1"] * np.float32(1.0001)
+    wrong = replace(tiny_weights, kernels=kernels)
+    monkeypatch.setattr(
+        export_module,
+        "build_feature_model",
+        lambda graph, _, objective: build_feature_model(graph, wrong, objective),
+    )
+    with pytest.raises(ModelError, match="conv3_1"):
+        export_features(
+            tmp_path / "vgg.onnx", FeatureGraph(activations=("conv3_1", "conv2_2")), tiny_weights
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_takes_the_model_with_it(tiny_weights, tmp_path) -> None:
+    (tmp_path / "vgg.parity.json").mkdir()
+    with pytest.raises(OutputError, match=r"parity\.json"):
+        export_features(tmp_path / "vgg.onnx", FeatureGraph(activations=("conv1_1",)), tiny_weights)
+    assert not (tmp_path / "vgg.onnx").exists()
+
+
+def test_an_exported_file_runs_where_torch_and_onnx_cannot_be_imported(
+    tiny_weights, tmp_path
+) -> None:
+    path = tmp_path / "vgg.onnx"
+    export_features(path, FeatureGraph(activations=("conv2_1",), input="uint8"), tiny_weights)
+    code = (
+        "import sys\n"
+        "sys.modules.update(torch=None, onnx=None, nstx=None)\n"
+        "import numpy, onnxruntime\n"
+        "session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])\n"
+        "pixels = numpy.full((2, 31, 47, 3), 128, numpy.uint8)\n"
+        "(features,) = session.run(None, {'pixels': pixels})\n"
+        "assert features.shape == (2, 5, 16, 24), features.shape\n"
+        "assert features.max() > 0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_provider_that_does_not_load_is_an_error(tiny_weights) -> None:
+    if provider_loads("CUDAExecutionProvider"):
+        pytest.skip("CUDA loads on this machine")
+    model = build_feature_model(FeatureGraph(activations=("conv1_1",)), tiny_weights)
+    for kind in ("cuda", "tensorrt"):
+        with pytest.raises(DeviceError, match="ExecutionProvider"):
+            open_session(model.SerializeToString(), SessionChoices(provider=Provider(kind)))
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
+        choose_provider("cuda", 0)
+    with pytest.raises(DeviceError, match="mps"):
+        choose_provider("mps", 0)
+    assert choose_provider("auto", 0) == Provider("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("kind", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_gpu_providers_pass_the_parity_check(real_weights, kind, precision) -> None:
+    provider = Provider(kind)
+    if not provider_loads(provider.name):
+        pytest.skip(f"ONNX Runtime's {provider.name} does not load here")
+    graph = FeatureGraph(activations=("conv4_2",), grams=STYLE, precision=precision)
+    model = build_feature_model(graph, real_weights).SerializeToString()
+    report = measure_parity(model, graph, real_weights, provider=provider)
+    assert report.worst.relative_error <= report.tolerance
+
+
+@pytest.mark.parametrize("data", [b"", b"not a model", b"\x08\x0a" * 500])
+def test_bytes_that_are_no_model_are_an_error(data) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        open_session(data, SessionChoices())
+
+
+def test_threads_are_at_most_the_processors() -> None:
+    assert 1 <= physical_cores() <= (psutil.cpu_count(logical=True) or 1)
