@@ -9,7 +9,7 @@ from .console import Console
 
 
 def model(
-    size: int | None = typer.Option(None, "--size", help="Long side in pixels. [default: 400]"),
+    size: int | None = typer.Option(None, "--size", help=r"Long side in pixels. \[default: 400]"),
     width: options.Width = None,
     height: options.Height = None,
     pooling: str = typer.Option("avg", "--pooling", help="Call the poolings avg or max."),

@@ -17,6 +17,8 @@ _OUTPUT = "Output"
 
 
 def _option(flag: str, text: str, panel: str, **more: Any) -> Any:
+    # Brackets are markup to typer, which would leave them out.
+    text = text.replace("[", r"\[")
     variable = "NSTX_" + flag.lstrip("-").replace("-", "_").upper()
     return typer.Option(
         flag, help=text, rich_help_panel=panel, envvar=variable, show_envvar=False, **more
@@ -119,6 +121,15 @@ Backend = Annotated[
     str,
     _option(
         "--backend", "What computes the gradient: torch (onnx: not in this version).", _MACHINE
+    ),
+]
+Extractor = Annotated[
+    str,
+    _option(
+        "--extractor",
+        "What computes features: auto, onnx (ONNX Runtime), tensorrt (its TensorRT provider), "
+        "torch. auto takes onnx where it has a provider for the device.",
+        _MACHINE,
     ),
 ]
 Weights = Annotated[

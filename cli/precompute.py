@@ -43,6 +43,7 @@ def precompute(
     style_layers: options.StyleLayers = None,
     pooling: options.Pooling = None,
     device: options.Device = "auto",
+    extractor: options.Extractor = "auto",
     weights: options.Weights = "embedded",
     threads: options.Threads = None,
     no_cache: options.NoCache = False,
@@ -58,6 +59,7 @@ def precompute(
     from nstx.models.files import check_distinct, check_output
 
     from .choices import choose, choose_sizes, read_styles, split_style
+    from .report import extractor_json
 
     console = Console(as_json=as_json, quiet=quiet)
     settings = choose(
@@ -70,6 +72,7 @@ def precompute(
         pooling=pooling,
         device=device,
         precision="fp32",  # the file outlives this machine's fastest precision
+        extractor=extractor,
         weights=weights,
         threads=threads,
         use_cache=not no_cache,
@@ -84,6 +87,7 @@ def precompute(
         "output": str(output),
         "bytes": size_bytes,
         "scales": [{"width": w, "height": h} for h, w in job.sizes],
+        "extractor": extractor_json(job),
         "weights": {"source": job.weights.source, "sha256": job.weights.sha256},
         "seconds": round(seconds, 4),
     }

@@ -55,6 +55,14 @@ def cost_json(cost: Cost) -> dict[str, Any]:
     }
 
 
+def extractor_json(job: "Job") -> dict[str, str] | None:
+    """Return what computed the targets; None if they came from a file."""
+    if job.extractor is None:
+        return None
+    name, runs_on = job.extractor
+    return {"name": name, "runs_on": runs_on}
+
+
 def result_json(
     request: "OptimizeRequest",
     job: "Job",
@@ -85,6 +93,7 @@ def result_json(
         "device": job.device.name,
         "precision": job.device.precision,
         "backend": settings.backend,
+        "extractor": extractor_json(job),
         "preset": settings.preset,
         "solver": settings.solver,
         "init": settings.init,
@@ -111,6 +120,8 @@ def describe_result(data: dict[str, Any]) -> str:
         f"{format_seconds(seconds['total'])} on {data['device']} in {data['precision']}, "
         f"peak memory {format_bytes(data['peak_memory_bytes'])}" + _STOPPED[data["stopped"]],
     ]
+    if data["extractor"] is not None:
+        lines.append(f"  targets by {data['extractor']['name']} on {data['extractor']['runs_on']}")
     for kind, paths in data["files"].items():
         lines.append(f"  {kind}: {paths[0]}" + (f" … {paths[-1]}" if len(paths) > 1 else ""))
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from ..models.errors import DeviceError, UsageError
 from ..models.weights import Weights, load_weights
 from .cost import Cost, GradientBackend
 from .devices import TorchDevice, resolve_device
+from .extractors import Extraction, OpenedExtractor, find_provider, open_onnx
 from .images import Picture, Pixels, WeightedPicture, read_image, resize_picture, resize_styles
 from .memory import check_memory, memory_errors
 from .settings import INITS, Settings
@@ -33,6 +34,8 @@ class Job:
         weights: of VGG-19.
         device: and precision.
         network: VGG-19 on the device, truncated.
+        extractor: that computed the targets and what it ran on, such as ``onnx`` and
+            ``CPUExecutionProvider``; None if they came from a file.
     """
 
     settings: Settings
@@ -42,6 +45,7 @@ class Job:
     weights: Weights
     device: TorchDevice
     network: TorchNetwork
+    extractor: tuple[str, str] | None = None
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -75,7 +79,8 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
         UsageError: a size cannot be had from these pictures, or a weight is not above 0.
         ImageError: the picture to start from cannot be read.
         WeightsError: the weights cannot be loaded.
-        DeviceError: the device is not there, or has too little memory.
+        DeviceError: the device or extractor is not there, or has too little memory.
+        ModelError: a graph cannot be loaded.
     """
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
@@ -84,17 +89,17 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         job = _open_job(settings, contents)
-        extractor = TorchExtractor(job.network, job.device)
+        opened = _open_extractor(job)
         targets = tuple(
             compute_targets(
                 settings.objective,
-                extractor,
+                opened.extractor,
                 pixels,
                 resize_styles(styles, size, settings.style_scale),
             )
             for pixels, size in zip(contents, sizes, strict=True)
         )
-    return replace(job, targets=targets)
+    return replace(job, targets=targets, extractor=(opened.name, opened.runs_on))
 
 
 def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
@@ -139,6 +144,25 @@ def _open_job(settings: Settings, contents: tuple[Pixels, ...]) -> Job:
         device=device,
         network=network,
     )
+
+
+def _open_extractor(job: Job) -> OpenedExtractor:
+    """Open what computes the targets: ONNX Runtime on the job's device, or the job's own network."""
+    settings, objective = job.settings, job.settings.objective
+    choices = Extraction(
+        extractor=settings.extractor,
+        device=job.device.name,
+        pooling=objective.pooling,
+        pool_rounding=objective.pool_rounding,
+        weights=settings.weights,
+        threads=settings.threads,
+        use_cache=settings.use_cache,
+    )
+    provider = find_provider(choices)
+    if provider is not None:
+        return open_onnx(choices, provider, job.weights)
+    extractor = TorchExtractor(job.network, job.device)
+    return OpenedExtractor(extractor, "torch", f"{job.device.name} {job.device.precision}")
 
 
 def choose_sizes(

@@ -1,8 +1,10 @@
 """Memory: how much this process has needed so far, and what to say when there is too little."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..models.errors import DeviceError
 
@@ -20,6 +22,11 @@ def peak_memory_bytes(device: str) -> int:
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
+    with contextlib.suppress(OSError):
+        # What getrusage says includes the process that this one was started from, on Linux.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -27,7 +34,8 @@ def peak_memory_bytes(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+# What PyTorch and ONNX Runtime say, on CPU and CUDA; most of it has no class of its own.
+_SIGNS = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
 
 # Measured in fp32 on a CPU with VGG-19 up to conv5_1: what a gradient holds per pixel, and what
 # libraries and weights need besides.
@@ -64,20 +72,21 @@ def check_memory(size: tuple[int, int], device: str) -> None:
 @contextmanager
 def memory_errors(size: tuple[int, int]) -> Iterator[None]:
     """Turn a library's report of exhausted memory into a `DeviceError` that says what to do."""
-    import torch
-
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _too_large(size) from error
-    except RuntimeError as error:
-        # PyTorch's CPU allocator has no class of its own.
-        if not any(sign in str(error).lower() for sign in _SIGNS):
+    except (MemoryError, RuntimeError) as error:
+        if not exhausted(error):
             raise
-        raise _too_large(size) from error
+        raise too_large(size) from error
 
 
-def _too_large(size: tuple[int, int]) -> DeviceError:
+def exhausted(error: Exception) -> bool:
+    """Whether an error of any library says that memory did not suffice."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def too_large(size: tuple[int, int]) -> DeviceError:
+    """Return the error for a picture, of this height and width, that memory does not suffice for."""
     return DeviceError(
         f"expected enough memory for {size[1]}×{size[0]} pixels, got less; "
         "try a smaller --size, or --precision bf16"

@@ -13,6 +13,8 @@ INITS = ("content", "noise", "blend")
 """Starts that are made; anything else is the path of a picture."""
 
 BACKENDS = ("torch", "onnx")
+EXTRACTORS = ("auto", "onnx", "tensorrt", "torch")
+"""``tensorrt`` is ONNX Runtime with its TensorRT provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Settings:
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         precision: ``auto``, ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         backend: what computes the gradient: ``torch``.
+        extractor: what computes the targets: ``auto``, ``onnx``, ``tensorrt`` or ``torch``.
         threads: of the CPU; None leaves it to the library.
         weights: ``embedded`` or a file.
         use_cache: whether the cache folder is read and written.
@@ -62,6 +65,7 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     backend: str = "torch"
+    extractor: str = "auto"
     threads: int | None = None
     weights: str = "embedded"
     use_cache: bool = True
@@ -71,14 +75,43 @@ class Settings:
             raise UsageError(f"expected a solver of adam, lbfgs, got {self.solver!r}; try lbfgs")
         if self.backend not in BACKENDS:
             raise UsageError(f"expected a backend of torch, onnx, got {self.backend!r}; try torch")
+        check_extractor(self.extractor)
         _check_positive("learning rate", self.learning_rate, 2)
         _check_positive("style scale", self.style_scale, 1)
-        for name, most in (("steps", 1_000_000), ("scales", 16), ("threads", 1024)):
+        check_threads(self.threads)
+        for name, most in (("steps", 1_000_000), ("scales", 16)):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= most:
-                raise UsageError(f"expected 1 … {most} {name}, got {value}; try --{name} 1")
+            if value is not None:
+                _check_count(name, value, most)
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"expected a seed of 0 … 2⁶³−1, got {self.seed}; try --seed 0")
+
+
+def check_extractor(name: str) -> None:
+    """Check that an extractor is known.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if name not in EXTRACTORS:
+        raise UsageError(
+            f"expected an extractor of {', '.join(EXTRACTORS)}, got {name!r}; try auto"
+        )
+
+
+def check_threads(threads: int | None) -> None:
+    """Check a number of threads; None leaves it to the library.
+
+    Raises:
+        UsageError: it is out of its range.
+    """
+    if threads is not None:
+        _check_count("threads", threads, 1024)
+
+
+def _check_count(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise UsageError(f"expected 1 … {most} {name}, got {value}; try --{name} 1")
 
 
 def _check_positive(what: str, value: float, suggestion: int) -> None:

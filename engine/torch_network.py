@@ -48,12 +48,19 @@ class TorchNetwork:
         mean = device.upload(np.asarray(weights.mean), device.accumulate_dtype)
         self._mean = mean.reshape(1, 3, 1, 1)
 
+    def to_channels_last(self) -> None:
+        """Lay the kernels out with the channels innermost, as some processors like them."""
+        self._parameters = {
+            name: (kernel.contiguous(memory_format=torch.channels_last), bias)
+            for name, (kernel, bias) in self._parameters.items()
+        }
+
     def upload(self, pixels: Pixels) -> torch.Tensor:
         """Move pixels (height, width, 3) to the device as (1, 3, height, width)."""
         return self._device.upload(pixels.transpose(2, 0, 1)[None], self._device.accumulate_dtype)
 
     def __call__(self, pixels: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return the activations after the ReLU, (1, channels, h, w), of some layers.
+        """Return the activations, (1, channels, h, w), of some layers: after the ReLU, or pooled.
 
         Args:
             pixels: (1, 3, height, width), RGB, 0–255.
@@ -65,9 +72,9 @@ class TorchNetwork:
         for layer in self._layers:
             if layer.kind == "pool":
                 x = self._pool(x, 2, stride=2, ceil_mode=self._ceil)
-                continue
-            kernel, bias = self._parameters[layer.name]
-            x = F.conv2d(x, kernel, bias, padding=1).relu_()
+            else:
+                kernel, bias = self._parameters[layer.name]
+                x = F.conv2d(x, kernel, bias, padding=1).relu_()
             if layer.name in missing:
                 features[layer.name] = x
                 missing.discard(layer.name)
@@ -83,6 +90,12 @@ def gram_matrix(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """
     flat = features.reshape(features.shape[1], -1).to(dtype)
     return (flat @ flat.T) / flat.shape[1]
+
+
+def gram_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return the Gram matrices (batch, channels, channels) of several pictures' activations."""
+    flat = features.flatten(2).to(dtype)
+    return (flat @ flat.transpose(1, 2)) / flat.shape[2]
 
 
 class TorchExtractor:

@@ -1,0 +1,426 @@
+"""Extraction by ONNX Runtime: against float64 and PyTorch, and the sessions that are kept."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import random_pixels
+
+from nstx.engine import feature_sessions
+from nstx.engine.devices import TorchDevice
+from nstx.engine.extractors import (
+    Extraction,
+    find_provider,
+    open_extractor,
+    open_sessions,
+)
+from nstx.engine.feature_sessions import CachedSessions, ModelFile
+from nstx.engine.features import extract_features, summarise_layer
+from nstx.engine.images import Picture
+from nstx.engine.job import prepare_job
+from nstx.engine.memory import memory_errors
+from nstx.engine.onnx_extractor import OnnxExtractor
+from nstx.engine.onnx_fixed import FixedExtractor
+from nstx.engine.settings import choose_settings
+from nstx.engine.torch_network import TorchExtractor, TorchNetwork, gram_matrices
+from nstx.export.feature_graph import FeatureGraph
+from nstx.export.features import export_features
+from nstx.export.probe import probe_model
+from nstx.export.providers import CPU, Provider
+from nstx.models.errors import DeviceError, ModelError, UsageError
+from nstx.models.reference import reference_features, reference_gram
+from nstx.models.weights import Weights
+
+ACTIVATIONS, GRAMS = ("conv2_2", "conv4_2"), ("conv1_1", "conv5_1")
+
+
+def relative_error(ours: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "sessions"
+
+
+@pytest.fixture
+def warnings_told() -> Iterator[list[str]]:
+    """What the package's logger is told; it need not propagate."""
+    told: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    logger, keeper = logging.getLogger("nstx"), Keeper()
+    before = logger.handlers
+    logger.handlers = [keeper]
+    yield told
+    logger.handlers = before
+
+
+def sessions_of(weights: Weights, **changes: object) -> CachedSessions:
+    return replace(open_sessions(Extraction(), CPU, weights), **changes)
+
+
+def never() -> Weights:
+    raise AssertionError("the weights were loaded")
+
+
+@pytest.mark.parametrize(
+    ("pooling", "rounding"), [("avg", "ceil"), ("max", "floor"), ("max", "ceil")]
+)
+@pytest.mark.parametrize("size", [(317, 211), (64, 48)])
+def test_extraction_agrees_with_float64_and_with_torch(
+    tiny_weights, own_cache, pooling, rounding, size
+) -> None:
+    choices = Extraction(extractor="onnx", device="cpu", pooling=pooling, pool_rounding=rounding)
+    opened = open_extractor(choices, [*ACTIVATIONS, *GRAMS], tiny_weights)
+    assert (opened.name, opened.runs_on) == ("onnx", "CPUExecutionProvider")
+    # Values outside 0-255, as a start of one's own may have them.
+    pixels = random_pixels(*size, seed=1) * np.float32(1.5) - 40
+    found = opened.extractor.extract(pixels, ACTIVATIONS, GRAMS)
+    layers = [*ACTIVATIONS, *GRAMS]
+    expected = reference_features(tiny_weights, pixels, layers, pooling, rounding)
+    by_torch = open_extractor(replace(choices, extractor="torch"), layers, tiny_weights)
+    assert (by_torch.name, by_torch.runs_on) == ("torch", "cpu fp32")
+    other = by_torch.extractor.extract(pixels, ACTIVATIONS, GRAMS)
+    for name in ACTIVATIONS:
+        assert relative_error(found.activations[name], expected[name]) < 1e-5
+        assert relative_error(found.activations[name], other.activations[name]) < 1e-5
+    for name in GRAMS:
+        assert relative_error(found.grams[name], reference_gram(expected[name])) < 1e-5
+        assert relative_error(found.grams[name], other.grams[name]) < 1e-5
+
+
+def test_a_batch_is_its_pictures_one_by_one(tiny_weights, own_cache) -> None:
+    extractor = OnnxExtractor(sessions_of(tiny_weights))
+    pixels = np.stack([random_pixels(37, 53, seed) for seed in (1, 2, 3)])
+    batch = extractor.extract_batch(pixels, ACTIVATIONS, GRAMS)
+    for index in range(3):
+        single = extractor.extract(pixels[index], ACTIVATIONS, GRAMS)
+        for name in ACTIVATIONS:
+            np.testing.assert_allclose(
+                batch.activations[name][index], single.activations[name], rtol=1e-4, atol=1e-3
+            )
+
+
+def test_a_content_picture_is_evaluated_no_deeper_than_its_layer(tiny_weights, own_cache) -> None:
+    opened = sessions_of(tiny_weights).open(("conv2_1",), ())
+    assert opened.graph.network[-1].name == "conv2_1"
+    assert [output.name for output in opened.session.get_outputs()] == ["conv2_1"]
+
+
+def test_tensors_are_handed_to_torch_and_equal_the_arrays(tiny_weights, own_cache) -> None:
+    extractor = OnnxExtractor(sessions_of(tiny_weights))
+    pixels = np.stack([random_pixels(37, 53, seed) for seed in (1, 2)])
+    activations, grams = extractor.extract_tensors(pixels, ACTIVATIONS, GRAMS)
+    arrays = extractor.extract_batch(pixels, ACTIVATIONS, GRAMS)
+    for name, tensor in {**activations, **grams}.items():
+        assert isinstance(tensor, torch.Tensor)
+        expected = arrays.activations.get(name, arrays.grams.get(name))
+        np.testing.assert_array_equal(tensor.numpy(), expected)
+
+
+def test_a_fixed_extractor_reuses_its_buffers(tiny_weights, own_cache) -> None:
+    fixed = FixedExtractor(sessions_of(tiny_weights), (2, 37, 53), ("relu4_2",), GRAMS)
+    pixels = np.stack([random_pixels(37, 53, seed) for seed in (1, 2)])
+    fixed.run(pixels)
+    first, shared = fixed.arrays(), fixed.tensors()
+    expected = OnnxExtractor(sessions_of(tiny_weights)).extract_batch(pixels, ["conv4_2"], GRAMS)
+    np.testing.assert_allclose(first["conv4_2"], expected.activations["conv4_2"], rtol=1e-5)
+    np.testing.assert_allclose(first["conv1_1_gram"], expected.grams["conv1_1"], rtol=1e-5)
+    fixed.run(pixels[::-1])
+    # The tensors show the new run without being asked for again: nothing was copied.
+    np.testing.assert_array_equal(shared["conv4_2"].numpy(), first["conv4_2"][::-1])
+    with pytest.raises(UsageError, match="expected pictures of shape"):
+        fixed.run(pixels[:1])
+
+
+def test_a_kept_session_needs_no_weights_and_gives_the_same(tiny_weights, own_cache) -> None:
+    pixels = random_pixels(37, 53, seed=1)
+    first = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, GRAMS)
+    (kept,) = own_cache.iterdir()
+    again = OnnxExtractor(sessions_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, GRAMS)
+    for name in ACTIVATIONS:
+        np.testing.assert_array_equal(first.activations[name], again.activations[name])
+    assert list(own_cache.iterdir()) == [kept]
+
+
+def test_what_a_session_computes_is_in_its_key(tiny_weights, own_cache) -> None:
+    source = sessions_of(tiny_weights)
+    variants = [
+        source,
+        replace(source, template=replace(source.template, pooling="max")),
+        replace(source, template=replace(source.template, pool_rounding="floor")),
+        replace(source, template=replace(source.template, precision="fp16")),
+        sessions_of(replace(tiny_weights, sha256="1" * 64)),
+    ]
+    for variant in variants:
+        variant.open(("conv1_1",), ())
+    source.open(("conv1_1",), ("conv1_1",))
+    assert len(list(own_cache.iterdir())) == len(variants) + 1
+
+
+@pytest.mark.parametrize("place", [0, 0.5, -1])
+def test_a_damaged_session_is_told_and_built_again(
+    tiny_weights, own_cache, warnings_told, place
+) -> None:
+    pixels = random_pixels(37, 53, seed=1)
+    expected = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
+    (kept,) = own_cache.iterdir()
+    data = bytearray(kept.read_bytes())
+    data[int(place * len(data)) if place >= 0 else -1] ^= 0x10
+    kept.write_bytes(data)
+    found = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
+    np.testing.assert_array_equal(found.activations["conv4_2"], expected.activations["conv4_2"])
+    assert len(warnings_told) == 1
+    assert "damaged" in warnings_told[0]
+    OnnxExtractor(sessions_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, [])
+
+
+def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
+    tiny_weights, own_cache, warnings_told
+) -> None:
+    other = replace(tiny_weights, sha256="1" * 64)
+    sessions_of(other).open(("conv1_1",), ())
+    (foreign,) = own_cache.iterdir()
+    sessions_of(tiny_weights).open(("conv1_1",), ())
+    (own,) = set(own_cache.iterdir()) - {foreign}
+    own.unlink()
+    foreign.rename(own.with_name(f"{own.stem[:32]}-{foreign.stem[33:]}.onnx"))
+    opened = sessions_of(tiny_weights).open(("conv1_1",), ())
+    assert "weights" in warnings_told[0]
+    said = opened.session.get_modelmeta().custom_metadata_map
+    assert said["weights_sha256"] == tiny_weights.sha256
+
+
+def test_only_the_latest_sessions_are_kept(tiny_weights, own_cache, monkeypatch) -> None:
+    monkeypatch.setattr(feature_sessions, "_MOST_KEPT", 3)
+    source = sessions_of(tiny_weights)
+    for name in ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"):
+        source.open((name,), ())
+    assert len(list(own_cache.iterdir())) == 3
+
+
+def test_without_the_cache_nothing_is_written(tiny_weights, own_cache) -> None:
+    sessions_of(tiny_weights, use_cache=False).open(("conv1_1",), ())
+    assert not own_cache.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
+    tiny_weights, tmp_path, monkeypatch, warnings_told
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
+    opened = sessions_of(tiny_weights).open(("conv1_1",), ())
+    assert opened.graph.activations == ("conv1_1",)
+    assert "cannot be written" in warnings_told[0]
+
+
+def test_several_processes_may_build_one_session(own_cache) -> None:
+    code = (
+        "from nstx.engine.extractors import Extraction, open_extractor\n"
+        "import numpy as np\n"
+        "opened = open_extractor(Extraction(device='cpu'), ['conv1_1'])\n"
+        "found = opened.extractor.extract(np.full((32, 32, 3), 99, np.float32), ['conv1_1'], [])\n"
+        "print(found.activations['conv1_1'].sum())\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    answers = {process.communicate(timeout=120)[0] for process in processes}
+    assert len(answers) == 1
+    assert all(process.returncode == 0 for process in processes)
+    assert all(path.suffix == ".onnx" for path in own_cache.iterdir())
+
+
+def test_extraction_from_the_cache_imports_neither_torch_nor_onnx(own_cache) -> None:
+    code = (
+        "import sys\n"
+        "if sys.argv[1] == 'blocked':\n"
+        "    sys.modules.update(torch=None, onnx=None)\n"
+        "import numpy as np\n"
+        "from nstx import Picture, extract_features\n"
+        "picture = Picture(np.full((40, 50, 3), 99, np.uint8), None)\n"
+        "found = extract_features(picture, ['conv3_1'], ['conv1_1'])\n"
+        "print(found.features.activations['conv3_1'].sum())\n"
+    )
+    for mode in ("free", "blocked"):
+        command = [sys.executable, "-c", code, mode]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def model_file(tiny_weights, tmp_path) -> Path:
+    path = tmp_path / "vgg.onnx"
+    graph = FeatureGraph(activations=("conv2_1",), grams=("conv1_1",), input="network")
+    export_features(path, graph, tiny_weights)
+    return path
+
+
+@pytest.mark.parametrize("convention", ["network", "float32", "uint8"])
+def test_an_exported_file_extracts_whatever_its_input(tiny_weights, tmp_path, convention) -> None:
+    path = tmp_path / "vgg.onnx"
+    graph = FeatureGraph(activations=("conv2_1",), input=convention)
+    export_features(path, graph, tiny_weights)
+    pixels = random_pixels(33, 47, seed=1).round()
+    opened = open_extractor(Extraction(device="cpu", model=path), ["relu2_1"])
+    found = opened.extractor.extract(pixels, ["relu2_1"], [])
+    expected = reference_features(tiny_weights, pixels, ["conv2_1"], "avg", "ceil")
+    assert relative_error(found.activations["relu2_1"], expected["conv2_1"]) < 1e-5
+
+
+def test_a_model_file_that_cannot_serve_is_an_error(model_file, tmp_path) -> None:
+    def open_file(path: Path, sha256: str | None = None) -> Callable[..., object]:
+        return ModelFile(path=path, provider=CPU, weights_sha256=sha256).open
+
+    assert open_file(model_file, "0" * 64)(("conv2_1",), ("conv1_1",))
+    with pytest.raises(ModelError, match=r"weights 111111111111… .* got one of 000000000000"):
+        open_file(model_file, "1" * 64)(("conv2_1",), ())
+    with pytest.raises(ModelError, match="outputs conv4_2, conv5_1_gram"):
+        open_file(model_file)(("conv2_1", "conv4_2"), ("conv5_1",))
+    with pytest.raises(ModelError, match="No such file"):
+        open_file(tmp_path / "none.onnx")(("conv2_1",), ())
+    with pytest.raises(ModelError, match="directory"):
+        open_file(tmp_path)(("conv2_1",), ())
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(model_file.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match=r"damaged\.onnx"):
+        open_file(damaged)(("conv2_1",), ())
+    foreign = tmp_path / "foreign.onnx"
+    foreign.write_bytes(probe_model())
+    with pytest.raises(ModelError, match="of kind 'unknown'"):
+        open_file(foreign)(("conv2_1",), ())
+    with pytest.raises(UsageError, match="torch"):
+        Extraction(extractor="torch", model=model_file)
+
+
+def test_an_unknown_layer_or_extractor_is_refused(tiny_weights, own_cache) -> None:
+    with pytest.raises(UsageError, match="conv9_9"):
+        open_extractor(Extraction(device="cpu"), ["conv9_9"], tiny_weights)
+    with pytest.raises(UsageError, match="conv9_9"):
+        OnnxExtractor(sessions_of(tiny_weights)).extract(random_pixels(32, 32, 1), ["conv9_9"], [])
+    with pytest.raises(UsageError, match="numpy"):
+        Extraction(extractor="numpy")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_a_device_that_is_not_there_is_an_error_or_told(warnings_told) -> None:
+    for name in ("onnx", "tensorrt"):
+        with pytest.raises(DeviceError, match="ExecutionProvider"):
+            find_provider(Extraction(extractor=name, device="cuda"))
+    with pytest.raises(DeviceError, match="TensorRT"):
+        find_provider(Extraction(extractor="tensorrt", device="cpu"))
+    assert find_provider(Extraction(extractor="auto", device="cuda:0")) is None
+    assert "computed by PyTorch" in warnings_told[0]
+    assert find_provider(Extraction(device="mps")) is None
+    assert find_provider(Extraction()) == CPU
+    assert len(warnings_told) == 1
+
+
+def test_a_driver_without_a_provider_is_told(monkeypatch, warnings_told) -> None:
+    for module in ("nstx.engine.extractors", "nstx.export.providers"):
+        monkeypatch.setattr(f"{module}.has_driver", lambda: True)
+    monkeypatch.setattr("nstx.export.providers.provider_loads", lambda _: False)
+    assert find_provider(Extraction()) == CPU
+    assert "CUDA provider" in warnings_told[0]
+    monkeypatch.setattr("nstx.export.providers.provider_loads", lambda _: True)
+    assert find_provider(Extraction()) == Provider("cuda", 0)
+    assert find_provider(Extraction(device="cuda:1")) == Provider("cuda", 1)
+
+
+@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
+def test_targets_by_onnx_and_by_torch_agree(preset) -> None:
+    content = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
+    style = Picture(random_pixels(70, 50, 2).astype(np.uint8), None)
+    settings = choose_settings(preset, size=67, device="cpu")
+    jobs = [
+        prepare_job(content, [(style, 1.0)], replace(settings, extractor=name))
+        for name in ("auto", "torch")
+    ]
+    assert jobs[0].extractor == ("onnx", "CPUExecutionProvider")
+    assert jobs[1].extractor == ("torch", "cpu fp32")
+    for ours, theirs in zip(jobs[0].targets, jobs[1].targets, strict=True):
+        assert ours.content.keys() == theirs.content.keys()
+        for part in ("content", "style"):
+            for name, array in getattr(ours, part).items():
+                assert relative_error(array, getattr(theirs, part)[name]) < 1e-5
+
+
+def test_extracted_features_of_a_picture() -> None:
+    picture = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
+    found = extract_features(picture, ["relu1_2", "pool2"], ["conv2_1"], size=40)
+    assert (found.height, found.width) == (30, 40)
+    assert found.features.activations["conv1_2"].shape == (64, 30, 40)
+    assert found.features.activations["pool2"].shape == (128, 8, 10)
+    assert found.features.grams["conv2_1"].shape == (128, 128)
+    with pytest.raises(UsageError, match="16"):
+        extract_features(picture, size=10)
+
+
+def test_a_summary_names_the_strongest_channels() -> None:
+    activation = np.zeros((5, 2, 3), np.float32)
+    activation[3] = 2.0
+    activation[1, 0, 0] = 30.0
+    summary = summarise_layer("conv1_1", activation, 3)
+    assert summary.shape == (1, 2, 3, 5)
+    assert [item.channel for item in summary.strongest] == [1, 3, 0]
+    assert summary.strongest[0].mean == pytest.approx(5.0)
+    assert (summary.smallest, summary.largest) == (0.0, 30.0)
+    assert summary.zero_share == pytest.approx(23 / 30)
+
+
+def test_gram_matrices_of_a_batch_are_those_of_its_pictures() -> None:
+    features = torch.rand(3, 7, 5, 6)
+    batch = gram_matrices(features, torch.float32)
+    for index in range(3):
+        flat = features[index].reshape(7, -1)
+        torch.testing.assert_close(batch[index], flat @ flat.T / 30)
+
+
+def test_exhausted_memory_of_onnx_runtime_is_an_error_that_says_what_to_do(
+    tiny_weights, own_cache, monkeypatch
+) -> None:
+    extractor = OnnxExtractor(sessions_of(tiny_weights))
+    _, opened = extractor._open(["conv1_1"], [])
+
+    class OtherMemoryError(Exception):
+        pass
+
+    class Exhausted:
+        def run(self, *_: object) -> None:
+            raise OtherMemoryError(
+                "Failed to allocate memory for requested buffer of size 4096000000"
+            )
+
+    extractor._opened[("conv1_1",), ()] = replace(opened, session=Exhausted())
+    with pytest.raises(DeviceError, match="48×32"):
+        extractor.extract(random_pixels(32, 48, 1), ["conv1_1"], [])
+    with pytest.raises(DeviceError, match="48×32"), memory_errors((32, 48)):
+        raise RuntimeError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="shape"), memory_errors((32, 48)):
+        raise RuntimeError("shape mismatch")
+
+
+def test_channels_last_changes_no_feature(tiny_weights) -> None:
+    device = TorchDevice("cpu", "fp32")
+    pixels = random_pixels(40, 48, 1)
+    found = []
+    for tuned in (False, True):
+        network = TorchNetwork(tiny_weights, ["conv4_2"], "avg", "ceil", device)
+        if tuned:
+            network.to_channels_last()
+        features = TorchExtractor(network, device).extract(pixels, ["conv4_2"], [])
+        found.append(features.activations["conv4_2"])
+    assert relative_error(found[1], found[0]) < 1e-5
