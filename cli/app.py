@@ -8,10 +8,13 @@ import sys
 
 import typer
 
+from .bench import bench
 from .config import apply_config
 from .doctor import doctor
 from .errors import run_app
 from .evaluate import evaluate
+from .export import export
+from .features import features
 from .model import model
 from .optimize import optimize
 from .precompute import precompute
@@ -49,8 +52,10 @@ def _root(
         apply_config(context)
 
 
-for _command in (optimize, evaluate, precompute, model, doctor):
+for _command in (optimize, evaluate, precompute, features, model, doctor):
     app.command()(_command)
+for _group, _name in ((export, "export"), (bench, "bench")):
+    app.add_typer(_group, name=_name)
 
 
 def run() -> int:

@@ -31,6 +31,30 @@ def choose(preset: str, *, scales: str | None, **choices: Any) -> Settings:
         ) from None
 
 
+def check_count(option: str, value: int, most: int) -> None:
+    """Check that a count is 1 or more and not out of all proportion.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not 1 <= value <= most:
+        raise UsageError(f"expected {option} 1 … {most}, got {value}; try {option} 1")
+
+
+def split_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Read ``256,512`` as numbers.
+
+    Raises:
+        UsageError: something is no number.
+    """
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(
+            f"expected numbers separated by commas for {option}, got {text!r}; try {option} 256,512"
+        ) from None
+
+
 _RANKS = {"COMMANDLINE": 0, "ENVIRONMENT": 1, "DEFAULT_MAP": 2}
 
 

@@ -2,7 +2,7 @@
 
 ``nstx.toml`` in the working folder, or else ``config.toml`` in the user's configuration folder, or
 the file that ``NSTX_CONFIG`` names. Keys are the names of options; those at the top serve every
-command that has them, those in a table ``[optimize]`` serve that command::
+command that has them, those in a table ``[optimize]`` or ``[export.features]`` that command::
 
     weights = "/models/vgg19.safetensors"
 
@@ -13,11 +13,13 @@ command that has them, those in a table ``[optimize]`` serve that command::
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nstx.models.errors import UsageError
+
+_Tables = dict[str | None, dict[str, Any]]
 
 
 def find_config() -> Path | None:
@@ -57,23 +59,25 @@ def read_defaults(
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"expected TOML in {path}, got: {error}; try mending that line") from error
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
-    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
-    for name, value in content.items():
-        if name in tables:
-            continue
-        key = name.replace("-", "_")
-        users = [command for command, names in options.items() if key in names]
-        if not users:
-            raise _unknown(path, name)
-        for command in users:
-            defaults[command][options[command][key]] = value
-    for command, table in tables.items():
+    for command, table in _tables(content).items():
         for name, value in table.items():
             key = name.replace("-", "_")
-            if key not in options.get(command, {}):
-                raise _unknown(path, f"{command}.{name}")
-            defaults[command][options[command][key]] = value
+            serves = options if command is None else [command]
+            users = [user for user in serves if key in options.get(user, {})]
+            if not users:
+                raise _unknown(path, name if command is None else f"{command}.{name}")
+            for user in users:
+                defaults[user][options[user][key]] = value
     return defaults
+
+
+def _tables(content: Mapping[str, Any], prefix: str | None = None) -> _Tables:
+    """Return a file's values by their table: None first, then ``optimize``, ``bench.features``."""
+    found: _Tables = {prefix: {k: v for k, v in content.items() if not isinstance(v, dict)}}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= _tables(value, name if prefix is None else f"{prefix}.{name}")
+    return found
 
 
 def _unknown(path: Path, name: str) -> UsageError:
@@ -91,7 +95,6 @@ def apply_config(context: Any) -> None:
     path = find_config()
     if path is None:
         return
-    commands = context.command.commands
     options = {
         name: {
             flag.lstrip("-").replace("-", "_"): item.name
@@ -99,6 +102,19 @@ def apply_config(context: Any) -> None:
             for flag in item.opts
             if flag.startswith("--")
         }
-        for name, command in commands.items()
+        for name, command in _commands(context.command)
     }
-    context.default_map = read_defaults(path, options)
+    for name, values in read_defaults(path, options).items():
+        place = context.default_map = context.default_map or {}
+        for part in name.split("."):
+            place = place.setdefault(part, {})
+        place.update(values)
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command with its name; one in a group is called ``bench.features``."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", command

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import typer
@@ -76,6 +76,30 @@ class Console:
 
         with RichConsole(stderr=True).status(text):
             yield
+
+    @contextlib.contextmanager
+    def counting(self, text: str, total: int) -> Iterator[Callable[[str], None]]:
+        """Show a bar on a terminal; the function that is yielded moves it on by one.
+
+        Args:
+            text: what is being done.
+            total: how many there are.
+        """
+        if not self.animated:
+            yield lambda _: None
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}  {task.fields[detail]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+            task = bar.add_task(text, total=total, detail="")
+            yield lambda detail: bar.update(task, advance=1, detail=detail)
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the result: the JSON object, or the text for a person."""

@@ -1,0 +1,127 @@
+"""``nstx bench``: how fast this machine is."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .console import Console, format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from nstx.engine.bench_features import FeatureBench
+
+bench = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
+
+
+@bench.command()
+def features(
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Sides of the square pictures in pixels.")
+    ] = "256,512,1024",
+    batches: Annotated[str, typer.Option("--batches", help="Pictures at once.")] = "1,4,8",
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            "--variants",
+            help="Among onnx, onnx-fp16, torch (eager), torch-compile (channels_last, compiled), "
+            "torch-bf16 (these, in bf16). Without it, all that are fast on the device.",
+        ),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option("--layers", help="Layers whose activations come out; may be empty.")
+    ] = "conv4_2",
+    grams: Annotated[
+        str, typer.Option("--grams", help="Layers whose Gram matrices come out; may be empty.")
+    ] = "conv1_1,conv2_1,conv3_1,conv4_1,conv5_1",
+    rounds: Annotated[
+        int, typer.Option("--rounds", help="Turns that the variants take, a process each.")
+    ] = 3,
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Warm runs in each process, at least.")
+    ] = 1,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="That these take together, at least.")
+    ] = 2.0,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    weights: options.Weights = "embedded",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure the extraction of features: this package's extractor beside PyTorch's.
+
+    Cold is the time from a process's start to its first result, warm that of each later run.
+    """
+    began = time.perf_counter()
+    from nstx.engine.bench_features import FeatureBench, run_feature_bench
+
+    from .choices import split_numbers
+
+    console = Console(as_json=as_json, quiet=quiet)
+    chosen = FeatureBench(
+        sizes=split_numbers("--sizes", sizes),
+        batches=split_numbers("--batches", batches),
+        variants=_variants(variants, device, console),
+        rounds=rounds,
+        repeats=repeats,
+        seconds=seconds,
+        device=_device(device),
+        threads=threads,
+        activations=tuple(filter(None, layers.split(","))),
+        grams=tuple(filter(None, grams.split(","))),
+        weights=weights,
+    )
+    with console.counting("measuring", chosen.measurements) as advance:
+        report = run_feature_bench(chosen, advance)
+    report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
+    console.result(_describe(report, chosen), report)
+
+
+def _device(device: str) -> str:
+    from nstx.engine.devices import resolve_device
+
+    return resolve_device(device, "fp32").name
+
+
+def _variants(text: str | None, device: str, console: Console) -> tuple[str, ...]:
+    from nstx.engine.bench_worker import VARIANTS
+    from nstx.engine.machine import bf16_units
+
+    if text is not None:
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    if _device(device) != "cpu":
+        return tuple(VARIANTS)
+    left_out = ["onnx-fp16"] if bf16_units() else ["onnx-fp16", "torch-bf16"]
+    console.warn(f"{' and '.join(left_out)} left out, as slow on this processor; try --variants")
+    return tuple(name for name in VARIANTS if name not in left_out)
+
+
+def _describe(report: dict[str, Any], chosen: "FeatureBench") -> str:
+    machine, packages = report["machine"], report["packages"]
+    runtime = packages["onnxruntime-gpu"] or packages["onnxruntime"]
+    peaks = ", ".join(f"{n} {v:.0f} GFLOP/s" for n, v in report["matrix_peak_gflops"].items())
+    heading = (
+        f"{'size':>5} {'batch':>5}  {'extractor':<14} {'cold':>8} {'warm/picture':>13} "
+        f"{'GFLOP/s':>8} {'of peak':>8} {'memory':>9}  time of torch's, warm and cold"
+    )
+    versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch']}; matrix products {peaks}"
+    lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}", heading]
+    lines += map(_line, report["rows"])
+    lines.append(
+        f"outputs: {', '.join([*chosen.activations, *(f'{g}_gram' for g in chosen.grams)])}; "
+        f"median of {chosen.rounds} rounds in {format_seconds(report['elapsed_seconds'])}"
+    )
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"{row['size']:>5} {row['batch']:>5}  {row['variant']:<14}"
+    if "error" in row:
+        return f"{start} {row['error']}"
+    ratios = f"{row['of_torch']:.2f}, {row['cold_of_torch']:.2f}" if "of_torch" in row else ""
+    share = f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else ""
+    return (
+        f"{start} {row['cold_seconds']:>6.2f} s {row['per_picture']:>11.3f} s "
+        f"{row['gflops']:>8.0f} {share:>8} {format_bytes(row['peak_memory_bytes']):>9}  {ratios}"
+    )

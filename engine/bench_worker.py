@@ -1,0 +1,219 @@
+"""One measurement in a process of its own: ``python -m nstx.engine.bench_worker TASK``.
+
+A process of its own gives the time from a process's start to its first result, and a peak of memory
+that is nobody else's. TASK is JSON with the fields of `Task`; the answer is one JSON object on
+stdout. Nothing is imported but what the variant needs.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..export.feature_graph import GraphPrecision
+
+    Run = Callable[[NDArray[np.float32]], object]
+
+VARIANTS: dict[str, str] = {
+    "onnx": "fp32",
+    "onnx-fp16": "fp16",
+    "torch": "fp32",
+    "torch-compile": "fp32",
+    "torch-bf16": "bf16",
+}
+"""What can be measured, with its precision. ``onnx``: this package's extractor, and with an fp16
+graph. ``torch``: eager. ``torch-compile``: channels_last and compiled. ``torch-bf16``: these, and
+weights and activations in bf16."""
+
+PEAK = "peak-"
+"""Before a precision: a variant that measures matrix products instead, in GFLOP/s."""
+
+_PEAK_SIZE, _PEAK_REPEATS = 2048, 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is measured.
+
+    Attributes:
+        variant: one of `VARIANTS`, or `PEAK` with a precision.
+        size: side of the pictures in pixels.
+        batch: how many at once.
+        repeats: runs after the first, at least.
+        seconds: that these runs shall take together, at least.
+        device: ``cpu`` or ``cuda[:N]``.
+        threads: of the CPU; None leaves it to the library.
+        activations: layers whose activations come out.
+        grams: layers whose Gram matrices come out.
+        weights: ``embedded`` or a file.
+    """
+
+    variant: str
+    size: int
+    batch: int
+    repeats: int
+    seconds: float
+    device: str
+    threads: int | None
+    activations: tuple[str, ...]
+    grams: tuple[str, ...]
+    weights: str
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """Return what was measured.
+
+    Keys: ``first_result_at`` (seconds since the epoch), ``warm`` (seconds of each later run),
+    ``peak_memory_bytes`` (of the process; on CUDA what is in use on the device after the runs),
+    ``runs_on``; for a peak, ``gflops``.
+    """
+    if task.variant.startswith(PEAK):
+        return {"gflops": _measure_peak(task)}
+    import numpy as np
+
+    shape = (task.batch, task.size, task.size, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    run, runs_on = _open_onnx(task) if task.variant.startswith("onnx") else _open_torch(task)
+    run(pixels)
+    first_result_at = time.time()
+    warm: list[float] = []
+    while len(warm) < task.repeats or sum(warm) < task.seconds:
+        began = time.perf_counter()
+        run(pixels)
+        warm.append(time.perf_counter() - began)
+    return {
+        "first_result_at": first_result_at,
+        "warm": warm,
+        "peak_memory_bytes": _memory(task.device),
+        "runs_on": runs_on,
+    }
+
+
+def _memory(device: str) -> int:
+    """Return the process's peak, or on CUDA what is in use on the device, contexts included.
+
+    PyTorch's own count would miss what ONNX Runtime allocates.
+    """
+    from .memory import peak_memory_bytes
+
+    if not device.startswith("cuda"):
+        return peak_memory_bytes("cpu")
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free
+
+
+def _open_onnx(task: Task) -> "tuple[Run, str]":
+    from ..export.providers import choose_provider
+    from .device_names import parse_device
+    from .extractors import Extraction, open_sessions
+    from .onnx_extractor import OnnxExtractor
+    from .onnx_fixed import FixedExtractor
+
+    provider = choose_provider(*parse_device(task.device))
+    choices = Extraction(device=task.device, weights=task.weights, threads=task.threads)
+    source = open_sessions(choices, provider)
+    precision: GraphPrecision = "fp16" if task.variant == "onnx-fp16" else "fp32"
+    source = replace(source, template=replace(source.template, precision=precision))
+    if provider.kind == "cpu":
+        extract = OnnxExtractor(source).extract_batch
+        return lambda pixels: extract(pixels, task.activations, task.grams), provider.name
+    shape = (task.batch, task.size, task.size)
+    return FixedExtractor(source, shape, task.activations, task.grams).run, provider.name
+
+
+def _open_torch(task: Task) -> "tuple[Run, str]":
+    """Open PyTorch; outputs stay on the device, complete, as this package's extractor leaves them."""
+    import torch
+
+    from ..models.weights import load_weights
+    from .devices import TorchDevice, resolve_device
+    from .torch_network import TorchNetwork, gram_matrices
+
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    name = resolve_device(task.device, "fp32").name
+    device = TorchDevice(name, "bf16" if task.variant == "torch-bf16" else "fp32")
+    layers = [*task.activations, *task.grams]
+    network = TorchNetwork(load_weights(task.weights), layers, "avg", "ceil", device)
+
+    def evaluate(x: torch.Tensor) -> list[torch.Tensor]:
+        features = network(x, layers)
+        outputs = [features[layer].float() for layer in task.activations]
+        return outputs + [gram_matrices(features[layer], torch.float32) for layer in task.grams]
+
+    tuned = task.variant != "torch"
+    if tuned:
+        network.to_channels_last()
+    compute: Callable[[torch.Tensor], list[torch.Tensor]] = (
+        torch.compile(evaluate) if tuned else evaluate
+    )
+    layout = torch.channels_last if tuned else torch.contiguous_format
+
+    def run(pixels: "NDArray[np.float32]") -> object:
+        with device.numerics(), torch.no_grad():
+            x = device.upload(pixels.transpose(0, 3, 1, 2), torch.float32)
+            outputs = compute(x.contiguous(memory_format=layout))
+            if name.startswith("cuda"):
+                torch.cuda.synchronize(name)
+        return outputs
+
+    return run, f"{name} {device.precision}"
+
+
+def _measure_peak(task: Task) -> float:
+    """Return the GFLOP/s of square matrix products, the best of PyTorch's and NumPy's medians."""
+    import numpy as np
+    import torch
+
+    from .devices import TorchDevice, resolve_device
+
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    name = resolve_device(task.device, "fp32").name
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = dtypes.get(task.variant.removeprefix(PEAK), torch.float32)
+    array = np.random.default_rng(0).standard_normal((_PEAK_SIZE, _PEAK_SIZE)).astype(np.float32)
+    matrix = TorchDevice(name, "fp32").upload(array, dtype)
+
+    def by_torch() -> None:
+        matrix @ matrix
+        if name.startswith("cuda"):
+            torch.cuda.synchronize(name)
+
+    candidates: list[Callable[[], object]] = [by_torch]
+    if name == "cpu" and dtype == torch.float32:
+        candidates.append(lambda: array @ array)
+    medians = []
+    for candidate in candidates:
+        times = []
+        for _ in range(_PEAK_REPEATS + 1):
+            began = time.perf_counter()
+            candidate()
+            times.append(time.perf_counter() - began)
+        medians.append(sorted(times[1:])[_PEAK_REPEATS // 2])
+    return float(2 * _PEAK_SIZE**3 / min(medians) / 1e9)
+
+
+def _main() -> None:
+    from ..models.errors import NstxError
+
+    given = json.loads(sys.argv[1])
+    for name in ("activations", "grams"):
+        given[name] = tuple(given[name])
+    try:
+        answer = measure(Task(**given))
+    except NstxError as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    _main()

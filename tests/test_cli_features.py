@@ -1,0 +1,298 @@
+"""``nstx export features``, ``nstx features``, ``nstx bench features`` and ``--extractor``."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from nstx.cli.app import app
+from nstx.cli.errors import run_app
+from nstx.engine import bench_features
+from nstx.engine.bench_features import FeatureBench, run_feature_bench
+from nstx.engine.feature_sheets import draw_channel, draw_sheet, enlarge_channel
+from nstx.engine.features import summarise_layer
+from nstx.models.errors import DeviceError, UsageError
+
+
+@pytest.fixture
+def nstx(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line and returns exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nstx", *map(str, arguments)])
+        code = run_app(app)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_export_writes_a_model_that_runs_and_its_report(nstx, save_picture, tmp_path) -> None:
+    path, picture = tmp_path / "vgg.onnx", save_picture("photo.png")
+    options = ["--layers", "relu2_1", "--grams", "conv1_1", "--input", "uint8"]
+    code, out, err = nstx("export", "features", "-o", path, *options, "--check-with", picture)
+    assert (code, err) == (0, "")
+    assert "saved" in out
+    assert "relative error" in out
+    report = json.loads((tmp_path / "vgg.parity.json").read_text())
+    assert [item["name"] for item in report["outputs"]] == ["conv2_1", "conv1_1_gram"]
+    assert all(item["relative_error"] <= 2e-5 for item in report["outputs"])
+    assert (report["batch"], report["width"], report["height"]) == (1, 317, 211)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    pixels = np.zeros((2, 20, 30, 3), np.uint8)
+    features, gram = session.run(None, {"pixels": pixels})
+    assert features.shape == (2, 128, 10, 15)
+    assert gram.shape == (2, 64, 64)
+
+
+def test_export_takes_the_presets_layers_and_tells_its_objective(nstx, tmp_path) -> None:
+    path = tmp_path / "vgg.onnx"
+    code, out, _ = nstx("export", "features", "-o", path, "--preset", "gatys", "--json")
+    data = json.loads(out)
+    assert code == 0
+    assert data["outputs"][0] == "conv4_2"
+    assert len(data["outputs"]) == 6
+    assert (data["truncated_at"], data["pooling"]) == ("conv5_1", "max")
+    assert data["parity"]["passed"] is True
+    said = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert json.loads(said["objective"])["pooling"] == "max"
+    assert said["weights_sha256"] == data["weights"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-o", "vgg.txt"], 7, "vgg.onnx"),
+        (["-o", "no/vgg.onnx"], 7, "existing folder"),
+        (["-o", "vgg.onnx", "--layers", "fc6"], 2, "fc6"),
+        (["-o", "vgg.onnx", "--layers", ","], 2, "layers"),
+        (["-o", "vgg.onnx", "--precision", "int8"], 2, "int8"),
+        (["-o", "vgg.onnx", "--input", "bgr"], 2, "bgr"),
+        (["-o", "vgg.onnx", "--rounding", "up"], 2, "up"),
+        (["-o", "vgg.onnx", "--pooling", "l2"], 2, "l2"),
+        (["-o", "vgg.onnx", "--weights", "none.pth"], 6, "none.pth"),
+        (["-o", "vgg.onnx", "--check-with", "none.png"], 3, "none.png"),
+        (["-o", "vgg.onnx", "--device", "cuda:97"], 4, "CUDA"),
+        (["-o", "vgg.onnx", "--device", "mps"], 4, "mps"),
+        ([], 2, "--output"),
+    ],
+)
+def test_export_refuses_in_one_line_and_leaves_nothing(
+    nstx, tmp_path, monkeypatch, arguments, code, message
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    got, out, err = nstx("export", "features", *arguments)
+    assert (got, out) == (code, "")
+    assert err.startswith("nstx: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_draws_a_sheet_per_layer_and_channels_on_request(
+    nstx, save_picture, tmp_path
+) -> None:
+    picture, folder = save_picture("photo.png", 60, 80), tmp_path / "new" / "sheets"
+    arguments = ["--layers", "conv1_1,relu3_1,pool2", "--size", 64, "--strongest", 5]
+    code, out, err = nstx("features", picture, "-o", folder, *arguments, "--channels", "--json")
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    assert data["extractor"] == {"name": "onnx", "runs_on": "CPUExecutionProvider"}
+    assert [layer["name"] for layer in data["layers"]] == ["conv1_1", "conv3_1", "pool2"]
+    assert data["layers"][1]["shape"] == [1, 12, 16, 256]
+    assert all(len(layer["strongest"]) == 5 for layer in data["layers"])
+    assert data["layers"][0]["smallest"] == 0.0 < data["layers"][0]["largest"]
+    for layer in data["layers"]:
+        with Image.open(layer["sheet"]) as image:
+            assert image.width >= 560
+        assert len(layer["channels"]) == layer["shape"][3]
+    with Image.open(folder / "conv3_1" / "channel_017.png") as image:
+        assert image.size == (16 * 16, 12 * 16)
+    code, out, _ = nstx("features", picture, "-o", folder, *arguments)
+    assert "(1, 12, 16, 256)" in out
+
+
+def test_features_of_a_model_file_and_of_torch_are_the_same(nstx, save_picture, tmp_path) -> None:
+    picture, model = save_picture("photo.png"), tmp_path / "vgg.onnx"
+    assert nstx("export", "features", "-o", model, "--layers", "conv2_2")[0] == 0
+    found = []
+    for more in (["--model", model], ["--extractor", "torch"], ["--no-cache"]):
+        arguments = ["--layers", "conv2_2", "--size", 64, "--device", "cpu", "--json"]
+        code, out, _ = nstx("features", picture, "-o", tmp_path / "s", *arguments, *more)
+        assert code == 0
+        found.append(json.loads(out)["layers"][0]["mean"])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[2] == pytest.approx(found[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--layers", "conv6_1"], 2, "conv6_1"),
+        (["--strongest", "0"], 2, "--strongest"),
+        (["--size", "5"], 2, "16"),
+        (["--extractor", "numpy"], 2, "numpy"),
+        (["--extractor", "tensorrt"], 4, "TensorrtExecutionProvider"),
+        (["--extractor", "onnx", "--device", "cuda:97"], 4, "CUDA"),
+        (["--device", "tpu"], 2, "tpu"),
+        (["--model", "none.onnx"], 9, "none.onnx"),
+        (["--model", "photo.png"], 9, "photo.png"),
+        (["--model", "none.onnx", "--pooling", "max"], 2, "--pooling"),
+        (["--model", "none.onnx", "--extractor", "torch"], 2, "model file"),
+        (["--model", "none.onnx", "--weights", "none.pth"], 6, "none.pth"),
+        (["-o", "photo.png"], 7, "photo.png"),
+        (["--threads", "0"], 2, "threads"),
+    ],
+)
+def test_features_refuses_in_one_line(
+    nstx, save_picture, tmp_path, monkeypatch, arguments, code, message
+) -> None:
+    save_picture("photo.png")
+    monkeypatch.chdir(tmp_path)
+    output = [] if "-o" in arguments else ["-o", "sheets"]
+    got, out, err = nstx("features", "photo.png", *output, *arguments)
+    assert (got, out) == (code, "")
+    assert err.startswith("nstx: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_a_channel_goes_from_dark_to_yellow() -> None:
+    values = np.linspace(0, 10, 6, dtype=np.float32).reshape(2, 3)
+    image = draw_channel(values)
+    assert image.size == (3, 2)
+    assert image.getpixel((0, 0)) == (68, 1, 84)
+    assert image.getpixel((2, 1)) == (253, 231, 37)
+    assert draw_channel(np.zeros((2, 3), np.float32)).getpixel((1, 1)) == (68, 1, 84)
+    assert draw_channel(values, largest=20.0).getpixel((2, 1)) == draw_channel(
+        np.array([[5, 10]], np.float32)
+    ).getpixel((0, 0))
+    assert enlarge_channel(image).size == (258, 172)
+
+
+def test_a_sheet_shows_what_there_is() -> None:
+    activation = np.zeros((3, 4, 400), np.float32)
+    activation[2] = 1.0
+    sheet = draw_sheet(activation, summarise_layer("conv1_1", activation, 16))
+    assert sheet.width == 3 * 208 + 8
+    # The first tile is the strongest channel, which is yellow throughout.
+    assert sheet.getpixel((9, 57)) == (253, 231, 37)
+    assert sheet.getpixel((9 + 208, 57)) == (68, 1, 84)
+
+
+def test_optimize_tells_the_extractor_and_both_lead_to_the_same(
+    nstx, save_picture, tmp_path
+) -> None:
+    pictures = save_picture("content.png", 60, 80, 1), save_picture("style.jpg", 70, 50, 2)
+    found = []
+    for name in ("onnx", "torch"):
+        output = tmp_path / f"{name}.npy"
+        arguments = ["--size", 48, "--steps", 3, "--extractor", name, "--json"]
+        code, out, _ = nstx("optimize", *pictures, "-o", output, *arguments)
+        assert code == 0
+        data = json.loads(out)
+        assert data["extractor"]["name"] == name
+        found.append(data["cost"]["total"])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "o.png", "--extractor", "onnxx")
+    assert code == 2
+    assert "onnxx" in err
+
+
+FAST = {"sizes": (32,), "batches": (1, 2), "rounds": 2, "seconds": 0.0}
+
+
+def test_bench_measures_every_cell(nstx) -> None:
+    code, out, err = nstx(
+        "bench", "features", "--sizes", 32, "--batches", "1,2", "--variants", "onnx,torch",
+        "--rounds", 2, "--seconds", 0, "--repeats", 2, "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    assert data["matrix_peak_gflops"]["fp32"] > 1
+    assert data["machine"]["cores"] >= 1
+    assert data["packages"]["torch"]
+    assert [(row["batch"], row["variant"]) for row in data["rows"]] == [
+        (1, "onnx"), (1, "torch"), (2, "onnx"), (2, "torch"),
+    ]  # fmt: skip
+    for row in data["rows"]:
+        assert row["runs"] == 4
+        assert row["fastest"] <= row["seconds"] <= row["slowest"]
+        assert row["cold_seconds"] > row["seconds"]
+        assert row["per_picture"] == pytest.approx(row["seconds"] / row["batch"])
+        work = data["flops_per_pixel"] * 32 * 32 * row["batch"]
+        assert row["gflops"] == pytest.approx(work / row["seconds"] / 1e9)
+        assert row["peak_memory_bytes"] > 50 << 20
+    assert data["rows"][1]["of_torch"] == 1.0
+    # Without PyTorch in the process; this holds however busy the machine is.
+    assert data["rows"][0]["cold_of_torch"] < 0.8
+    assert data["rows"][0]["peak_memory_bytes"] < data["rows"][1]["peak_memory_bytes"]
+
+
+def test_bench_counts_the_operations_of_what_comes_out() -> None:
+    bench = FeatureBench(activations=("conv1_1",), grams=(), **FAST)
+    assert bench.flops_per_pixel == 2 * 9 * 3 * 64
+    bench = FeatureBench(activations=(), grams=("conv1_1", "conv2_1"), **FAST)
+    convolutions = 2 * 9 * (3 * 64 + 64 * 64 + 64 * 128 / 4)
+    assert bench.flops_per_pixel == convolutions + 2 * 64**2 + 2 * 128**2 / 4
+
+
+def test_bench_tells_what_cannot_be_measured(monkeypatch) -> None:
+    bench = FeatureBench(variants=("onnx", "torch"), **FAST)
+    real = bench_features._run_worker
+
+    def worker(task) -> dict:
+        return {"error": "no compiler"} if task.variant == "torch" else real(task)
+
+    monkeypatch.setattr(bench_features, "_run_worker", worker)
+    rows = run_feature_bench(bench)["rows"]
+    assert [row.get("error") for row in rows] == [None, "no compiler"] * 2
+    monkeypatch.setattr(bench_features, "_run_worker", lambda _: {"error": "nothing works"})
+    with pytest.raises(DeviceError, match="nothing works"):
+        run_feature_bench(bench)
+    assert "memory" in bench_features._too_large(1_000_000, 64)["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": ("jax",)}, "jax"),
+        ({"variants": ()}, "variants"),
+        ({"sizes": (3,)}, "sizes"),
+        ({"batches": ()}, "batches"),
+        ({"rounds": 0}, "rounds"),
+        ({"activations": ("fc6",)}, "fc6"),
+        ({"activations": (), "grams": ()}, "at least one layer"),
+    ],
+)
+def test_bench_refuses_what_cannot_be(changes, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        FeatureBench(**{**FAST, **changes})
+
+
+def test_bench_refuses_in_one_line(nstx) -> None:
+    code, out, err = nstx("bench", "features", "--sizes", "small")
+    assert (code, out) == (2, "")
+    assert "small" in err
+    assert err.count("\n") == 1
+
+
+def test_groups_take_their_defaults_from_a_configuration(nstx, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nstx.toml").write_text(
+        "json = true\n[export.features]\nlayers = 'conv1_2'\ninput = 'uint8'\n"
+    )
+    code, out, _ = nstx("export", "features", "-o", "vgg.onnx")
+    assert code == 0
+    data = json.loads(out)
+    assert (data["outputs"], data["input"]["convention"]) == (["conv1_2"], "uint8")
+    Path("nstx.toml").write_text("[export.features]\ncolour = 1\n")
+    code, _, err = nstx("model")
+    assert code == 2
+    assert "export.features.colour" in err
