@@ -9,7 +9,7 @@ from . import options
 from .console import Console, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from nstx.engine.bench_features import FeatureBench
+    from nstx.engine.bench_plan import FeatureBench
 
 bench = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
 
@@ -24,8 +24,9 @@ def features(
         str | None,
         typer.Option(
             "--variants",
-            help="Among onnx, onnx-fp16, torch (eager), torch-compile (channels_last, compiled), "
-            "torch-bf16 (these, in bf16). Without it, all that are fast on the device.",
+            help="Among onnx, onnx-fixed (one size, bound buffers), onnx-fp16, torch (eager), "
+            "torch-compile (channels_last, compiled), torch-bf16 (these, in bf16). Without it, all "
+            "on CUDA; onnx, torch, torch-compile and where it is fast torch-bf16 on the CPU.",
         ),
     ] = None,
     layers: Annotated[
@@ -36,7 +37,7 @@ def features(
     ] = "conv1_1,conv2_1,conv3_1,conv4_1,conv5_1",
     rounds: Annotated[
         int, typer.Option("--rounds", help="Turns that the variants take, a process each.")
-    ] = 3,
+    ] = 2,
     repeats: Annotated[
         int, typer.Option("--repeats", help="Warm runs in each process, at least.")
     ] = 1,
@@ -54,7 +55,8 @@ def features(
     Cold is the time from a process's start to its first result, warm that of each later run.
     """
     began = time.perf_counter()
-    from nstx.engine.bench_features import FeatureBench, run_feature_bench
+    from nstx.engine.bench_features import run_feature_bench
+    from nstx.engine.bench_plan import FeatureBench
 
     from .choices import split_numbers
 
@@ -76,6 +78,8 @@ def features(
         report = run_feature_bench(chosen, advance)
     report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
     console.result(_describe(report, chosen), report)
+    if report["interrupted"]:
+        raise typer.Exit(130)
 
 
 def _device(device: str) -> str:
@@ -92,9 +96,11 @@ def _variants(text: str | None, device: str, console: Console) -> tuple[str, ...
         return tuple(name.strip() for name in text.split(",") if name.strip())
     if _device(device) != "cpu":
         return tuple(VARIANTS)
-    left_out = ["onnx-fp16"] if bf16_units() else ["onnx-fp16", "torch-bf16"]
-    console.warn(f"{' and '.join(left_out)} left out, as slow on this processor; try --variants")
-    return tuple(name for name in VARIANTS if name not in left_out)
+    usual = ("onnx", "torch", "torch-compile")
+    if bf16_units():
+        return (*usual, "torch-bf16")
+    console.warn("torch-bf16 is left out, as this processor has no bf16 units; try --variants")
+    return usual
 
 
 def _describe(report: dict[str, Any], chosen: "FeatureBench") -> str:
@@ -108,9 +114,11 @@ def _describe(report: dict[str, Any], chosen: "FeatureBench") -> str:
     versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch']}; matrix products {peaks}"
     lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}", heading]
     lines += map(_line, report["rows"])
+    if report["interrupted"]:
+        lines.append("interrupted: the rest was not measured")
     lines.append(
         f"outputs: {', '.join([*chosen.activations, *(f'{g}_gram' for g in chosen.grams)])}; "
-        f"median of {chosen.rounds} rounds in {format_seconds(report['elapsed_seconds'])}"
+        f"medians of {chosen.rounds} × {chosen.repeats} or more runs, in {format_seconds(report['elapsed_seconds'])}"
     )
     return "\n".join(lines)
 

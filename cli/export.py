@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nstx.export.feature_graph import FeatureGraph
-    from nstx.export.parity import ParityReport
 
 export = typer.Typer(help="Write VGG-19 as an ONNX file.", no_args_is_help=True)
 
@@ -55,10 +54,7 @@ def features(
     ] = None,
     preset: options.Preset = "default",
     pooling: options.Pooling = None,
-    rounding: Annotated[
-        str | None,
-        typer.Option("--rounding", help="Of odd sizes by a pooling: ceil or floor."),
-    ] = None,
+    rounding: options.Rounding = None,
     precision: Annotated[
         str,
         typer.Option("--precision", help="fp32, or fp16 (convolutions; Gram matrices stay fp32)."),
@@ -90,7 +86,8 @@ def features(
     """
     began = time.perf_counter()
     from nstx.engine.device_names import parse_device
-    from nstx.export.features import SUFFIXES, export_features, parity_path
+    from nstx.export.feature_graph import parity_path
+    from nstx.export.features import SUFFIXES, export_features
     from nstx.export.providers import choose_provider
     from nstx.models.files import check_distinct, check_output
     from nstx.models.weights import load_weights
@@ -114,7 +111,7 @@ def features(
         "bytes": output.stat().st_size,
         "parity_file": str(parity_path(output)),
         **_graph_json(graph),
-        "parity": _parity_json(report),
+        "parity": report.to_json(),
         "weights": {"source": loaded.source, "sha256": loaded.sha256},
         "seconds": round(time.perf_counter() - began, 4),
     }
@@ -175,24 +172,20 @@ def _graph_json(graph: "FeatureGraph") -> dict[str, Any]:
     }
 
 
-def _parity_json(report: "ParityReport") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {"passed": report.passed, **asdict(report)}
-
-
 def _describe(data: dict[str, Any]) -> str:
     parity = data["parity"]
     network = f"VGG-19 to {data['truncated_at']}, {data['precision']}, opset {data['opset']}"
+    stored = "  stored in fp16" if parity["precision"] == "fp16" else ""
     pictures = "a picture" if parity["batch"] == 1 else f"{parity['batch']} pictures"
     lines = [
         f"saved {data['output']}  {format_bytes(data['bytes'])}, {network}",
         f"  input   {data['input']['name']}: {data['input']['is']}",
-        f"  {'output':<14} {'shape here':<18} {'largest':>9}  relative error",
+        f"  {'output':<14} {'shape here':<18} {'largest':>9}  relative error{stored}",
     ]
     lines += [
         f"  {item['name']:<14} {' × '.join(map(str, item['shape'])):<18} "
         f"{item['largest']:>9.3g}  {item['relative_error']:.1e}"
+        + (f"         {item['fp16_storage_error']:.1e}" if stored else "")
         for item in parity["outputs"]
     ]
     lines.append(
@@ -201,8 +194,8 @@ def _describe(data: dict[str, Any]) -> str:
     )
     if parity["precision"] == "fp16" and not parity["fp16_arithmetic"]:
         lines.append(
-            "  this provider rounds weights to fp16 but not activations; on a GPU expect about "
-            "twice the error"
+            "  this provider rounds only weights to fp16; the last column is of activations "
+            "in fp16 too, as on a GPU"
         )
     lines.append(f"  report  {data['parity_file']}, in {format_seconds(data['seconds'])}")
     return "\n".join(lines)

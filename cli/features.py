@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nstx.models.errors import UsageError
-
 from . import options
 from .console import Console, format_seconds
 
@@ -32,9 +30,13 @@ def features(
         ),
     ],
     layers: Annotated[
-        str,
-        typer.Option("--layers", help="Layers, separated by commas: conv4_2, relu4_2, pool4."),
-    ] = "conv1_1,conv2_1,conv3_1,conv4_1,conv4_2,conv5_1",
+        str | None,
+        typer.Option(
+            "--layers",
+            help="Layers, separated by commas, such as conv4_2, relu4_2, pool4. Without it, those "
+            "of the presets, or all of a model file.",
+        ),
+    ] = None,
     strongest: Annotated[
         int, typer.Option("--strongest", help="Channels on each sheet, by their mean.")
     ] = 16,
@@ -42,10 +44,8 @@ def features(
         bool, typer.Option("--channels", help="Also write one picture per channel.")
     ] = False,
     size: options.Size = None,
-    pooling: Annotated[str, typer.Option("--pooling", help="avg or max.")] = "avg",
-    rounding: Annotated[
-        str, typer.Option("--rounding", help="Of odd sizes by a pooling: ceil or floor.")
-    ] = "ceil",
+    pooling: options.Pooling = None,
+    rounding: options.Rounding = None,
     extractor: options.Extractor = "auto",
     device: options.Device = "auto",
     weights: options.Weights = "embedded",
@@ -68,40 +68,37 @@ def features(
     from nstx.engine.feature_sheets import write_feature_sheets
     from nstx.engine.features import extract_features
     from nstx.engine.images import read_image
-    from nstx.models.files import check_folder
+    from nstx.models.files import check_distinct, check_folder
     from nstx.models.vgg19 import check_pooling, split_layers
 
     from .choices import check_count
 
-    if model is not None:
-        _refuse_poolings(context)
     console = Console(as_json=as_json, quiet=quiet)
-    names = split_layers(layers)
-    kind, direction = check_pooling(pooling, rounding)
     check_count("--strongest", strongest, 512)
     extraction = Extraction(
         extractor=extractor,
         device=device,
-        pooling=kind,
-        pool_rounding=direction,
+        pooling=None if pooling is None else check_pooling(pooling, "ceil")[0],
+        pool_rounding=None if rounding is None else check_pooling("avg", rounding)[1],
         weights=_named_weights(context, weights),
         model=model,
         threads=threads,
         use_cache=not no_cache,
     )
+    names = None if layers is None else split_layers(layers)
     picture = read_image(image)
     check_folder(output)
     with console.working("evaluating the network"):
-        found = extract_features(picture, names, size=size or 512, extraction=extraction)
+        size = 512 if size is None else size
+        found = extract_features(picture, names, size=size, extraction=extraction)
     extracted = time.perf_counter()
-    with console.counting("drawing", len(names)) as advance:
+    activations = found.features.activations
+    check_distinct([output / f"{name}.png" for name in activations], [image])
+    with console.counting("drawing", len(activations)) as advance:
         written = write_feature_sheets(
-            output,
-            found.features.activations,
-            strongest=strongest,
-            channels=channels,
-            on_layer=advance,
+            output, activations, strongest=strongest, channels=channels, on_layer=advance
         )
+    seconds = {"extract": extracted - began, "total": time.perf_counter() - began}
     data = {
         "image": str(image),
         "width": found.width,
@@ -109,23 +106,9 @@ def features(
         "output": str(output),
         "extractor": {"name": found.extractor, "runs_on": found.runs_on},
         "layers": [_layer_json(layer) for layer in written],
-        "seconds": {
-            "total": round(time.perf_counter() - began, 4),
-            "extract": round(extracted - began, 4),
-        },
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }
     console.result(_describe(data), data)
-
-
-def _refuse_poolings(context: typer.Context) -> None:
-    """A model file has its pooling already."""
-    for name in ("pooling", "rounding"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(
-                f"expected --model without --{name}, as the file has its own, got both; "
-                f"try 'nstx export features --{name} …'"
-            )
 
 
 def _named_weights(context: typer.Context, weights: str) -> str | None:

@@ -63,6 +63,10 @@ TvWeight = Annotated[
     _option("--tv-weight", "Weight of the total variation, which smooths.", _OBJECTIVE),
 ]
 Pooling = Annotated[str | None, _option("--pooling", "max or avg.", _OBJECTIVE)]
+Rounding = Annotated[
+    str | None,
+    _option("--rounding", "Of odd sizes by a pooling: ceil or floor.", _OBJECTIVE),
+]
 StyleScale = Annotated[
     float,
     _option(

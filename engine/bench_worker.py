@@ -6,6 +6,7 @@ stdout. Nothing is imported but what the variant needs.
 """
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -18,23 +19,26 @@ if TYPE_CHECKING:
 
     from ..export.feature_graph import GraphPrecision
 
-    Run = Callable[[NDArray[np.float32]], object]
+    Outputs = list[NDArray[np.float32]]
+    Run = Callable[[NDArray[np.float32]], Outputs]
 
 VARIANTS: dict[str, str] = {
     "onnx": "fp32",
+    "onnx-fixed": "fp32",
     "onnx-fp16": "fp16",
     "torch": "fp32",
     "torch-compile": "fp32",
     "torch-bf16": "bf16",
 }
-"""What can be measured, with its precision. ``onnx``: this package's extractor, and with an fp16
-graph. ``torch``: eager. ``torch-compile``: channels_last and compiled. ``torch-bf16``: these, and
-weights and activations in bf16."""
+"""What can be measured, with its precision. ``onnx``: the extractor that `nstx optimize` uses.
+``onnx-fixed``: for one size, with bound buffers, on CUDA in a CUDA graph; ``onnx-fp16`` the same with
+an fp16 graph. ``torch``: eager. ``torch-compile``: channels_last and compiled, on CUDA with the search
+for fast kernels and CUDA graphs. ``torch-bf16``: these, and weights and activations in bf16."""
 
 PEAK = "peak-"
 """Before a precision: a variant that measures matrix products instead, in GFLOP/s."""
 
-_PEAK_SIZE, _PEAK_REPEATS = 2048, 7
+_PEAK_SIZE, _PEAK_REPEATS, _PEAK_SECONDS = 2048, 8, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +75,16 @@ def measure(task: Task) -> dict[str, Any]:
 
     Keys: ``first_result_at`` (seconds since the epoch), ``warm`` (seconds of each later run),
     ``peak_memory_bytes`` (of the process; on CUDA what is in use on the device after the runs),
-    ``runs_on``; for a peak, ``gflops``.
+    ``runs_on``, ``norms`` (of each output); for a peak, ``gflops``.
     """
     if task.variant.startswith(PEAK):
         return {"gflops": _measure_peak(task)}
     import numpy as np
 
     shape = (task.batch, task.size, task.size, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(np.float32)
     run, runs_on = _open_onnx(task) if task.variant.startswith("onnx") else _open_torch(task)
-    run(pixels)
+    outputs = run(pixels)
     first_result_at = time.time()
     warm: list[float] = []
     while len(warm) < task.repeats or sum(warm) < task.seconds:
@@ -92,6 +96,7 @@ def measure(task: Task) -> dict[str, Any]:
         "warm": warm,
         "peak_memory_bytes": _memory(task.device),
         "runs_on": runs_on,
+        "norms": [float(np.linalg.norm(output.astype(np.float64))) for output in outputs],
     }
 
 
@@ -122,15 +127,26 @@ def _open_onnx(task: Task) -> "tuple[Run, str]":
     source = open_sessions(choices, provider)
     precision: GraphPrecision = "fp16" if task.variant == "onnx-fp16" else "fp32"
     source = replace(source, template=replace(source.template, precision=precision))
-    if provider.kind == "cpu":
-        extract = OnnxExtractor(source).extract_batch
-        return lambda pixels: extract(pixels, task.activations, task.grams), provider.name
-    shape = (task.batch, task.size, task.size)
-    return FixedExtractor(source, shape, task.activations, task.grams).run, provider.name
+    if task.variant != "onnx":
+        shape = (task.batch, task.size, task.size)
+        fixed = FixedExtractor(source, shape, task.activations, task.grams)
+
+        def run_fixed(pixels: "NDArray[np.float32]") -> "Outputs":
+            fixed.run(pixels)
+            return list(fixed.arrays().values())
+
+        return run_fixed, provider.name
+    extract = OnnxExtractor(source).extract_batch
+
+    def run(pixels: "NDArray[np.float32]") -> "Outputs":
+        found = extract(pixels, task.activations, task.grams)
+        return [*found.activations.values(), *found.grams.values()]
+
+    return run, provider.name
 
 
 def _open_torch(task: Task) -> "tuple[Run, str]":
-    """Open PyTorch; outputs stay on the device, complete, as this package's extractor leaves them."""
+    """Open PyTorch. Outputs come to the host as arrays, as those of the other variants do."""
     import torch
 
     from ..models.weights import load_weights
@@ -152,18 +168,20 @@ def _open_torch(task: Task) -> "tuple[Run, str]":
     tuned = task.variant != "torch"
     if tuned:
         network.to_channels_last()
-    compute: Callable[[torch.Tensor], list[torch.Tensor]] = (
-        torch.compile(evaluate) if tuned else evaluate
-    )
-    layout = torch.channels_last if tuned else torch.contiguous_format
+    compute: Callable[[torch.Tensor], list[torch.Tensor]] = evaluate
+    if tuned:
+        mode = "reduce-overhead" if name.startswith("cuda") else None
+        compute = torch.compile(evaluate, mode=mode)
 
-    def run(pixels: "NDArray[np.float32]") -> object:
+    def run(pixels: "NDArray[np.float32]") -> "Outputs":
         with device.numerics(), torch.no_grad():
-            x = device.upload(pixels.transpose(0, 3, 1, 2), torch.float32)
-            outputs = compute(x.contiguous(memory_format=layout))
-            if name.startswith("cuda"):
-                torch.cuda.synchronize(name)
-        return outputs
+            if tuned:
+                torch.backends.cudnn.benchmark = True
+                torch.backends.cudnn.deterministic = False
+            # A picture's bytes are channels_last as they are.
+            x = torch.from_numpy(pixels).to(name).permute(0, 3, 1, 2)
+            outputs = compute(x if tuned else x.contiguous())
+            return [output.cpu().numpy() for output in outputs]
 
     return run, f"{name} {device.precision}"
 
@@ -193,12 +211,14 @@ def _measure_peak(task: Task) -> float:
         candidates.append(lambda: array @ array)
     medians = []
     for candidate in candidates:
-        times = []
-        for _ in range(_PEAK_REPEATS + 1):
+        times: list[float] = []
+        # A precision that the processor only imitates may take seconds for a single product.
+        while len(times) < _PEAK_REPEATS and sum(times) < _PEAK_SECONDS:
             began = time.perf_counter()
             candidate()
             times.append(time.perf_counter() - began)
-        medians.append(sorted(times[1:])[_PEAK_REPEATS // 2])
+        # The first one also warms up.
+        medians.append(statistics.median(times[1:] or times))
     return float(2 * _PEAK_SIZE**3 / min(medians) / 1e9)
 
 

@@ -8,7 +8,7 @@ import contextlib
 import os
 from typing import Any
 
-from ..export.providers import import_onnxruntime, provider_loads
+from ..export.providers import import_onnxruntime, named_provider_loads
 from ..models.cache import cache_folder
 from ..models.errors import DeviceError, NstxError
 from ..models.files import write_atomically
@@ -82,7 +82,8 @@ def _providers() -> list[dict[str, Any]]:
         # That nothing loads is the answer.
         return []
     return [
-        {"name": name, "loads": provider_loads(name)} for name in runtime.get_available_providers()
+        {"name": name, "loads": named_provider_loads(name)}
+        for name in runtime.get_available_providers()
     ]
 
 

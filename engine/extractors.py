@@ -18,11 +18,13 @@ from ..export.providers import (
     import_onnxruntime,
 )
 from ..models.errors import DeviceError, UsageError
-from ..models.vgg19 import Pooling, PoolRounding, canonical_name
+from ..models.vgg19 import Pooling, PoolRounding, canonical_name, check_pooling
 from ..models.weights import EMBEDDED, Weights, load_weights, weights_digest
 from .device_names import parse_device
-from .feature_sessions import CachedSessions, ModelFile, SessionSource
+from .feature_sessions import SessionSource
+from .model_file import ModelFile
 from .onnx_extractor import OnnxExtractor
+from .session_cache import CachedSessions
 from .settings import check_extractor, check_threads
 from .targets import FeatureExtractor
 
@@ -36,8 +38,8 @@ class Extraction:
     Attributes:
         extractor: ``auto``, ``onnx``, ``tensorrt`` or ``torch``.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps`` (PyTorch only).
-        pooling: ``max`` or ``avg``.
-        pool_rounding: of odd sizes, ``ceil`` or ``floor``.
+        pooling: ``max`` or ``avg``; None takes ``avg``, or the model file's.
+        pool_rounding: of odd sizes, ``ceil`` or ``floor``; None takes ``ceil``, or the file's.
         weights: ``embedded`` or a file; None takes the embedded ones, and with ``model`` any.
         model: an exported ``.onnx`` file to run instead of building a graph from the weights.
         threads: of the CPU; None takes the physical cores.
@@ -49,8 +51,8 @@ class Extraction:
 
     extractor: str = "auto"
     device: str = "auto"
-    pooling: Pooling = "avg"
-    pool_rounding: PoolRounding = "ceil"
+    pooling: Pooling | None = None
+    pool_rounding: PoolRounding | None = None
     weights: str | None = None
     model: Path | None = None
     threads: int | None = None
@@ -59,8 +61,19 @@ class Extraction:
     def __post_init__(self) -> None:
         check_extractor(self.extractor)
         check_threads(self.threads)
+        check_pooling(*self.poolings)
         if self.model is not None and self.extractor == "torch":
             raise UsageError("expected onnx for a model file, got torch; try --extractor onnx")
+        if self.model is not None and (self.pooling or self.pool_rounding):
+            raise UsageError(
+                "expected a model file without a pooling, as it has its own, got both; "
+                "try 'nstx export features --pooling …'"
+            )
+
+    @property
+    def poolings(self) -> tuple[Pooling, PoolRounding]:
+        """Pooling and rounding, with the defaults in place of None."""
+        return self.pooling or "avg", self.pool_rounding or "ceil"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,15 +99,17 @@ def open_extractor(
     Args:
         choices: how features are computed.
         layers: that will be asked for; PyTorch's network is built no deeper.
-        weights: if they are loaded already.
+        weights: if they are loaded already; what is kept in the cache goes by their ``sha256``.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or weights are given beside a model file.
         DeviceError: the device or provider that was asked for is not there.
         WeightsError: the weights cannot be loaded.
     """
     for layer in layers:
         canonical_name(layer)
+    if choices.model is not None and weights is not None:
+        raise UsageError("expected a model file or weights, got both; try Extraction(weights=…)")
     provider = find_provider(choices)
     if provider is None:
         return _open_torch(choices, layers, weights)
@@ -138,8 +153,8 @@ def open_sessions(
         load=load,
         template=FeatureGraph(
             activations=("conv1_1",),
-            pooling=choices.pooling,
-            pool_rounding=choices.pool_rounding,
+            pooling=choices.poolings[0],
+            pool_rounding=choices.poolings[1],
             input="float32",
         ),
         provider=provider,
@@ -201,7 +216,7 @@ def _open_torch(
     source = choices.weights or EMBEDDED
     loaded = weights or load_weights(source, use_cache=choices.use_cache)
     names = [canonical_name(layer) for layer in layers]
-    network = TorchNetwork(loaded, names, choices.pooling, choices.pool_rounding, device)
+    network = TorchNetwork(loaded, names, *choices.poolings, device)
     return OpenedExtractor(
         TorchExtractor(network, device), "torch", f"{device.name} {device.precision}"
     )

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.vgg19 import canonical_name
+from ..models.errors import UsageError
+from ..models.vgg19 import PoolRounding, canonical_name, find_layer
 from .extractors import Extraction, open_extractor
 from .images import Picture, resize_picture
 from .memory import memory_errors
+from .model_file import model_activations
 from .sizes import fit_size
 from .targets import Features
 
@@ -38,7 +40,7 @@ class ExtractedFeatures:
 
 def extract_features(
     picture: Picture,
-    layers: Sequence[str] = FEATURE_LAYERS,
+    layers: Sequence[str] | None = None,
     grams: Sequence[str] = (),
     *,
     size: int | None = None,
@@ -48,7 +50,8 @@ def extract_features(
 
     Args:
         picture: of any size of 16 pixels or more a side.
-        layers: whose activations are wanted, as ``conv4_2``, ``relu4_2`` or ``pool4``.
+        layers: whose activations are wanted, as ``conv4_2``, ``relu4_2`` or ``pool4``; None takes
+            `FEATURE_LAYERS`, or all that a model file has.
         grams: layers whose Gram matrices G = F Fᵀ / N are wanted.
         size: long side in pixels that the picture is brought to; None leaves it as it is.
         extraction: how; None takes ONNX Runtime where it is fastest.
@@ -57,10 +60,13 @@ def extract_features(
         UsageError: a layer or size is not known, or the picture is too small.
         WeightsError, ModelError, DeviceError: as `nstx.engine.extractors.open_extractor`.
     """
+    choices = extraction or Extraction()
+    if layers is None:
+        layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
     names, gram_names = [[*map(canonical_name, each)] for each in (layers, grams)]
     source = (picture.height, picture.width)
-    height, width = fit_size(source, size=size or max(source))
-    choices = extraction or Extraction()
+    height, width = fit_size(source, size=max(source) if size is None else size)
+    _check_positions([*names, *gram_names], height, width, choices.poolings[1])
     opened = open_extractor(choices, [*names, *gram_names])
     with memory_errors((height, width)):
         pixels = resize_picture(picture, height, width)
@@ -72,6 +78,18 @@ def extract_features(
         extractor=opened.name,
         runs_on=opened.runs_on,
     )
+
+
+def _check_positions(
+    layers: Sequence[str], height: int, width: int, rounding: PoolRounding
+) -> None:
+    """Check that every layer has a position left; a fifth pooling that rounds down may have none."""
+    for name in layers:
+        if min(find_layer(name).output_size(height, width, rounding)) < 1:
+            raise UsageError(
+                f"expected a picture that leaves {name} a position, got {width}×{height}; "
+                "try a larger --size"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from ..models.errors import DeviceError, UsageError
 from ..models.weights import Weights, load_weights
 from .cost import Cost, GradientBackend
 from .devices import TorchDevice, resolve_device
-from .extractors import Extraction, OpenedExtractor, find_provider, open_onnx
+from .extractors import Extraction, OpenedExtractor, open_extractor
 from .images import Picture, Pixels, WeightedPicture, read_image, resize_picture, resize_styles
 from .memory import check_memory, memory_errors
 from .settings import INITS, Settings
@@ -18,7 +18,7 @@ from .starts import make_start
 from .target_files import SavedTargets, check_targets
 from .targets import Targets, compute_targets
 from .torch_backend import TorchBackend
-from .torch_network import TorchExtractor, TorchNetwork
+from .torch_network import TorchNetwork
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -147,7 +147,7 @@ def _open_job(settings: Settings, contents: tuple[Pixels, ...]) -> Job:
 
 
 def _open_extractor(job: Job) -> OpenedExtractor:
-    """Open what computes the targets: ONNX Runtime on the job's device, or the job's own network."""
+    """Open what computes the targets, in fp32 whatever the precision of the gradient is."""
     settings, objective = job.settings, job.settings.objective
     choices = Extraction(
         extractor=settings.extractor,
@@ -158,11 +158,7 @@ def _open_extractor(job: Job) -> OpenedExtractor:
         threads=settings.threads,
         use_cache=settings.use_cache,
     )
-    provider = find_provider(choices)
-    if provider is not None:
-        return open_onnx(choices, provider, job.weights)
-    extractor = TorchExtractor(job.network, job.device)
-    return OpenedExtractor(extractor, "torch", f"{job.device.name} {job.device.precision}")
+    return open_extractor(choices, objective.layers, job.weights)
 
 
 def choose_sizes(

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def peak_memory_bytes(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-# What PyTorch and ONNX Runtime say, on CPU and CUDA; most of it has no class of its own.
-_SIGNS = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
+# What PyTorch's allocators say; not all have a class of their own.
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
 # Measured in fp32 on a CPU with VGG-19 up to conv5_1: what a gradient holds per pixel, and what
 # libraries and weights need besides.
@@ -70,24 +70,19 @@ def check_memory(size: tuple[int, int], device: str) -> None:
 
 
 @contextmanager
-def memory_errors(size: tuple[int, int]) -> Iterator[None]:
-    """Turn a library's report of exhausted memory into a `DeviceError` that says what to do."""
+def memory_errors(size: Sequence[int]) -> Iterator[None]:
+    """Turn a library's report of exhausted memory into a `DeviceError` that says what to do.
+
+    Args:
+        size: height and width of the picture.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not exhausted(error):
+        said = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(sign in said for sign in _SIGNS):
             raise
-        raise too_large(size) from error
-
-
-def exhausted(error: Exception) -> bool:
-    """Whether an error of any library says that memory did not suffice."""
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _SIGNS)
-
-
-def too_large(size: tuple[int, int]) -> DeviceError:
-    """Return the error for a picture, of this height and width, that memory does not suffice for."""
-    return DeviceError(
-        f"expected enough memory for {size[1]}×{size[0]} pixels, got less; "
-        "try a smaller --size, or --precision bf16"
-    )
+        raise DeviceError(
+            f"expected enough memory for {size[1]}×{size[0]} pixels, got less; "
+            "try a smaller --size, or --precision bf16"
+        ) from error

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from ..export.feature_graph import INPUT_NAME, gram_name
 from ..export.providers import Provider, import_onnxruntime
+from ..export.session import run_session
 from ..models.vgg19 import canonical_name
 from .feature_sessions import FeatureSession, SessionSource
 from .images import Pixels
-from .memory import exhausted, too_large
+from .memory import memory_errors
 from .targets import Features
 
 if TYPE_CHECKING:
@@ -64,18 +65,15 @@ class OnnxExtractor:
             UsageError, ModelError, DeviceError: as `extract`.
         """
         names, opened = self._open(activations, grams)
-        values = _run(
-            pixels.shape[1:3],
-            opened.session.run,
-            names,
-            {INPUT_NAME: opened.graph.to_input(pixels, opened.mean)},
-        )
+        given = {INPUT_NAME: opened.graph.to_input(pixels, opened.mean)}
+        with memory_errors(pixels.shape[1:3]):
+            values = run_session(opened.session.run, opened.provider, names, given)
         # Copied, because an output that is kept would keep the session's whole arena alive.
         copies = [np.array(value) for value in values]
         count = len(activations)
         return Features(
-            dict(zip(activations, copies[:count], strict=True)),
-            dict(zip(grams, copies[count:], strict=True)),
+            dict(zip(map(canonical_name, activations), copies[:count], strict=True)),
+            dict(zip(map(canonical_name, grams), copies[count:], strict=True)),
         )
 
     def extract_tensors(
@@ -89,7 +87,8 @@ class OnnxExtractor:
             grams: layers whose Gram matrices are wanted.
 
         Returns:
-            Activations and Gram matrices by layer, float32, on the provider's device.
+            Activations and Gram matrices by layer, float32, on the provider's device; to be used
+            while the extractor is there.
 
         Raises:
             UsageError, ModelError, DeviceError: as `extract`.
@@ -104,14 +103,15 @@ class OnnxExtractor:
         binding.bind_ortvalue_input(INPUT_NAME, value)
         for name in names:
             binding.bind_output(name, *place)
-        _run(pixels.shape[1:3], opened.session.run_with_iobinding, binding)
+        with memory_errors(pixels.shape[1:3]):
+            run_session(opened.session.run_with_iobinding, opened.provider, binding)
         # The outputs are complete only once the provider's stream is.
         binding.synchronize_outputs()
         tensors = [from_dlpack(output) for output in binding.get_outputs()]
         count = len(activations)
         return (
-            dict(zip(activations, tensors[:count], strict=True)),
-            dict(zip(grams, tensors[count:], strict=True)),
+            dict(zip(map(canonical_name, activations), tensors[:count], strict=True)),
+            dict(zip(map(canonical_name, grams), tensors[count:], strict=True)),
         )
 
     def _open(
@@ -122,14 +122,3 @@ class OnnxExtractor:
         if wanted not in self._opened:
             self._opened[wanted] = self._source.open(*wanted)
         return [*wanted[0], *map(gram_name, wanted[1])], self._opened[wanted]
-
-
-def _run(size: tuple[int, ...], run: Any, *arguments: Any) -> Any:
-    """Run a session, and turn its report of exhausted memory into an error that says what to do."""
-    try:
-        return run(*arguments)
-    except Exception as error:
-        # ONNX Runtime's errors have no common base but Exception.
-        if not exhausted(error):
-            raise
-        raise too_large((size[0], size[1])) from error

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from ..export.feature_graph import INPUT_NAME, gram_name
 from ..export.providers import import_onnxruntime
+from ..export.session import run_session
 from ..models.errors import UsageError
 from ..models.vgg19 import canonical_name
-from .feature_sessions import CachedSessions
+from .memory import memory_errors
+from .session_cache import CachedSessions
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +77,10 @@ class FixedExtractor:
                 "try an OnnxExtractor, which takes any"
             )
         self._input.update_inplace(self._opened.graph.to_input(pixels, self._opened.mean))
-        self._opened.session.run_with_iobinding(self._binding)
+        with memory_errors(pixels.shape[1:3]):
+            run_session(
+                self._opened.session.run_with_iobinding, self._opened.provider, self._binding
+            )
         self._binding.synchronize_outputs()
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:

@@ -48,6 +48,9 @@ class FeatureExtractor(Protocol):
             pixels: float32 (height, width, 3), any size of 16 pixels or more a side.
             activations: layers whose activations are wanted, float32 (channels, h, w).
             grams: layers whose Gram matrices G = F Fᵀ / N are wanted, float32.
+
+        Returns:
+            Both by the table's names of the layers, however they were spelled.
         """
         ...
 

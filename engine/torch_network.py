@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
-from ..models.vgg19 import Pooling, PoolRounding, truncate
+from ..models.vgg19 import Pooling, PoolRounding, canonical_name, truncate
 from ..models.weights import Weights
 from .devices import TorchDevice
 from .images import Pixels
@@ -107,6 +107,8 @@ class TorchExtractor:
 
     def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
         """See `FeatureExtractor`."""
+        activations = [canonical_name(name) for name in activations]
+        grams = [canonical_name(name) for name in grams]
         context: AbstractContextManager[object] = self._device.numerics()
         with context, torch.no_grad():
             features = self._network(self._network.upload(pixels), [*activations, *grams])

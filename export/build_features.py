@@ -13,13 +13,8 @@ from ..models.objective import Objective
 from ..models.version import __version__
 from ..models.vgg19 import Layer
 from ..models.weights import Weights
-from .feature_graph import INPUT_NAME, FeatureGraph, gram_name
+from .feature_graph import FP16_SCALE, INPUT_NAME, FeatureGraph, gram_name
 from .graph import FLOAT, FLOAT16, UINT8, GraphBuilder, tensor_info
-
-# In fp16 graphs everything before an output is scaled by this power of 2, which costs no precision:
-# activations of black-and-white pictures reach 40 000, and fp16 ends at 65 504. A ReLU network with
-# its biases scaled too is linear in its input's scale, so outputs are scaled back exactly.
-_FP16_SCALE = 1 / 16
 
 _DESCRIPTION = (
     "Features of VGG-19 (Simonyan and Zisserman 2014, its convolutional half), for neural style "
@@ -87,7 +82,7 @@ def _add_input(builder: GraphBuilder, graph: FeatureGraph, weights: Weights) -> 
         x = builder.add("Sub", [x, mean], "pixels_minus_mean")
         x = builder.add("Transpose", [x], "pixels_planar", perm=[0, 3, 1, 2])
     if graph.precision == "fp16":
-        scale = builder.constant("fp16_scale", np.array(_FP16_SCALE, np.float32))
+        scale = builder.constant("fp16_scale", np.array(FP16_SCALE, np.float32))
         x = builder.add("Mul", [x, scale], "pixels_scaled")
         x = builder.add("Cast", [x], "pixels_fp16", to=FLOAT16)
     return x
@@ -95,7 +90,7 @@ def _add_input(builder: GraphBuilder, graph: FeatureGraph, weights: Weights) -> 
 
 def _widen(builder: GraphBuilder, x: str, output: str) -> str:
     """Bring an fp16 activation to float32 and to its own scale."""
-    scale = builder.constant("fp16_scale", np.array(_FP16_SCALE, np.float32))
+    scale = builder.constant("fp16_scale", np.array(FP16_SCALE, np.float32))
     x = builder.add("Cast", [x], f"{output}_float", to=FLOAT)
     return builder.add("Div", [x, scale], output)
 
@@ -113,7 +108,7 @@ def _add_layer(
     kernel: NDArray[np.floating] = weights.kernels[layer.name]
     bias: NDArray[np.floating] = weights.biases[layer.name]
     if half:
-        kernel, bias = kernel.astype(np.float16), (bias * _FP16_SCALE).astype(np.float16)
+        kernel, bias = kernel.astype(np.float16), (bias * FP16_SCALE).astype(np.float16)
     kernel_name = builder.constant(f"{layer.name}.weight", kernel)
     bias_name = builder.constant(f"{layer.name}.bias", bias)
     x = builder.add(

@@ -1,7 +1,8 @@
 """`nstx export features` as a function: build, check, compare with float64, then write."""
 
+import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..models.files import check_output, write_output
 from ..models.objective import Objective
 from ..models.weights import Weights
 from .build_features import build_feature_model
-from .feature_graph import FeatureGraph
+from .feature_graph import FeatureGraph, parity_path
 from .graph import OPSET, check_model
 from .parity import ParityReport, measure_parity
 from .providers import CPU, Provider
@@ -38,19 +39,28 @@ def export_features(
         path: ends in ``.onnx``; the report goes to `parity_path`.
         graph: what the file computes.
         weights: of VGG-19.
-        objective: that the outputs serve, for the file's metadata.
+        objective: that the outputs serve, for the file's metadata; its pooling is the graph's.
         pictures: uint8 (batch, height, width, 3), to compare on; None makes some.
         provider: that runs the graph for the comparison.
 
     Raises:
         OutputError: the file cannot be written there.
-        ModelError: an output differs from float64 by more than the precision's tolerance.
+        ModelError: an output differs from float64 by more than the precision's tolerance, or an
+            activation of an fp16 graph comes near to overflowing.
         DeviceError: the provider is not there.
     """
     path = Path(path)
     check_output(path, SUFFIXES)
+    check_output(parity_path(path), (".json",))
+    if objective is not None:
+        objective = replace(objective, pooling=graph.pooling, pool_rounding=graph.pool_rounding)
     model = check_model(build_feature_model(graph, weights, objective)).SerializeToString()
     report = measure_parity(model, graph, weights, pictures, provider)
+    if report.fp16_share > 0.5:
+        raise ModelError(
+            f"expected activations that fp16 holds, got {report.fp16_share:.0%} of its largest "
+            "number; nothing was written: try --precision fp32"
+        )
     if not report.passed:
         raise ModelError(
             f"expected every output within {report.tolerance:g} of float64, got "
@@ -66,21 +76,13 @@ def export_features(
     return report
 
 
-def parity_path(path: Path) -> Path:
-    """Return where a model's parity report goes: ``vgg19.onnx`` → ``vgg19.parity.json``."""
-    return path.with_suffix(".parity.json")
-
-
 def report_json(report: ParityReport, graph: FeatureGraph, weights: Weights, model: bytes) -> bytes:
     """Return the parity report as a JSON file's bytes."""
-    import hashlib
-
     data: dict[str, Any] = {
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "opset": OPSET,
         "graph": asdict(graph),
         "weights_sha256": weights.sha256,
-        "passed": report.passed,
-        **asdict(report),
+        **report.to_json(),
     }
     return (json.dumps(data, indent=2) + "\n").encode()

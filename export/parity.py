@@ -4,7 +4,7 @@ The reference is `nstx.models.reference`, VGG-19 in NumPy and float64. It needs 
 PyTorch's float64 agrees with it to 1e-12.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..models.reference import reference_features, reference_gram
 from ..models.weights import Weights
-from .feature_graph import INPUT_NAME, FeatureGraph, GraphPrecision, gram_name
+from .feature_graph import FP16_SCALE, INPUT_NAME, FeatureGraph, GraphPrecision, gram_name
 from .providers import CPU, Provider
-from .session import SessionChoices, open_session, runtime_version
+from .session import SessionChoices, open_session, run_session, runtime_version
 
 TOLERANCES: dict[GraphPrecision, float] = {"fp32": 2e-5, "fp16": 1e-2}
 """Largest relative error, ‖ours − float64‖ / ‖float64‖, that an output may have."""
@@ -33,12 +33,15 @@ class OutputParity:
         relative_error: ‖ours − float64‖ / ‖float64‖, of the worst picture; infinite if ours has
             other shapes, or values that are not finite.
         largest: the reference's largest value.
+        fp16_storage_error: the same of values that are stored in fp16 and summed with more bits, as
+            GPUs do it; 0 for a graph in fp32.
     """
 
     name: str
     shape: tuple[int, ...]
     relative_error: float
     largest: float
+    fp16_storage_error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,8 @@ class ParityReport:
         width: of each.
         provider: that ran the graph.
         runtime: version of ONNX Runtime.
+        fp16_share: the largest activation of all layers, outputs or not, as a share of what fp16
+            holds, as it is scaled in an fp16 graph; 0 in fp32.
         fp16_arithmetic: whether the provider rounded activations to fp16; the CPU's computes fp16
             graphs in float32 between weights that are rounded, so that it errs less than a GPU.
         outputs: each output against float64.
@@ -65,6 +70,7 @@ class ParityReport:
     width: int
     provider: str
     runtime: str
+    fp16_share: float
     fp16_arithmetic: bool
     outputs: tuple[OutputParity, ...]
 
@@ -73,10 +79,16 @@ class ParityReport:
         """The output with the largest relative error."""
         return max(self.outputs, key=lambda output: output.relative_error)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data, with whether it passed."""
+        return {"passed": self.passed, **asdict(self)}
+
     @property
     def passed(self) -> bool:
-        """Whether every output is within the tolerance."""
-        return self.worst.relative_error <= self.tolerance
+        """Whether every output is within the tolerance, as it was run and as GPUs store it."""
+        return self.worst.relative_error <= self.tolerance and all(
+            output.fp16_storage_error <= self.tolerance for output in self.outputs
+        )
 
 
 def measure_parity(
@@ -100,13 +112,21 @@ def measure_parity(
         DeviceError: the provider is not there.
     """
     pictures = check_pictures() if pictures is None else pictures
-    session = open_session(model, SessionChoices(provider=provider, fp16=graph.precision == "fp16"))
-    values = session.run(list(graph.outputs), {INPUT_NAME: graph.to_input(pictures, weights.mean)})
+    session = open_session(
+        model, SessionChoices(provider=provider, planar=graph.input == "network")
+    )
+    given = {INPUT_NAME: graph.to_input(pictures, weights.mean)}
+    values = run_session(session.run, provider, list(graph.outputs), given)
     ours = dict(zip(graph.outputs, values, strict=True))
     errors: dict[str, list[OutputParity]] = {name: [] for name in graph.outputs}
+    largest = 0.0
     for index, picture in enumerate(pictures):
-        for name, expected in _expected(graph, weights, picture).items():
-            errors[name].append(_compare(name, ours[name][index], expected))
+        expected, peak = _reference(graph, weights, picture, None)
+        largest = max(largest, peak)
+        stored = _stored(graph, weights, picture)
+        for name, values in expected.items():
+            errors[name].append(_compare(name, ours[name][index], values, stored.get(name)))
+    half = graph.precision == "fp16"
     return ParityReport(
         precision=graph.precision,
         tolerance=TOLERANCES[graph.precision],
@@ -115,30 +135,62 @@ def measure_parity(
         width=pictures.shape[2],
         provider=provider.name,
         runtime=runtime_version(),
-        fp16_arithmetic=graph.precision == "fp16" and provider != CPU,
+        fp16_share=largest * FP16_SCALE / float(np.finfo(np.float16).max) if half else 0.0,
+        fp16_arithmetic=half and provider != CPU,
         outputs=tuple(
             max(errors[name], key=lambda output: output.relative_error) for name in graph.outputs
         ),
     )
 
 
-def _expected(
+def _reference(
+    graph: FeatureGraph, weights: Weights, picture: NDArray[np.uint8], fp16_scale: float | None
+) -> tuple[dict[str, NDArray[np.float64]], float]:
+    """Return the outputs of a picture in float64, and the largest activation of all layers."""
+    layers = [layer.name for layer in graph.network]
+    features = reference_features(
+        weights,
+        picture.astype(np.float64),
+        layers,
+        graph.pooling,
+        graph.pool_rounding,
+        fp16_scale=fp16_scale,
+    )
+    outputs = {name: features[name] for name in graph.activations}
+    outputs |= {gram_name(name): reference_gram(features[name]) for name in graph.grams}
+    return outputs, max(float(values.max()) for values in features.values())
+
+
+def _stored(
     graph: FeatureGraph, weights: Weights, picture: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float64]]:
-    features = reference_features(
-        weights, picture.astype(np.float64), graph.layers, graph.pooling, graph.pool_rounding
+    """Return the outputs of values that are stored in fp16; none for a graph in fp32."""
+    if graph.precision == "fp32":
+        return {}
+    return _reference(graph, weights, picture, FP16_SCALE)[0]
+
+
+def _compare(
+    name: str,
+    ours: NDArray[Any],
+    expected: NDArray[np.float64],
+    stored: NDArray[np.float64] | None,
+) -> OutputParity:
+    # A dead layer has a norm of 0, which ours must then have too.
+    norm = max(float(np.linalg.norm(expected)), 1e-30)
+
+    def error(values: NDArray[Any]) -> float:
+        if values.shape != expected.shape or not np.isfinite(values).all():
+            return float("inf")
+        return float(np.linalg.norm(values - expected)) / norm
+
+    return OutputParity(
+        name,
+        expected.shape,
+        error(ours),
+        float(expected.max()),
+        0.0 if stored is None else error(stored),
     )
-    expected = {name: features[name] for name in graph.activations}
-    return expected | {gram_name(name): reference_gram(features[name]) for name in graph.grams}
-
-
-def _compare(name: str, ours: NDArray[Any], expected: NDArray[np.float64]) -> OutputParity:
-    error = float("inf")
-    if ours.shape == expected.shape and np.isfinite(ours).all():
-        # A dead layer has a norm of 0, which ours must then have too.
-        norm = max(float(np.linalg.norm(expected)), 1e-30)
-        error = float(np.linalg.norm(ours - expected)) / norm
-    return OutputParity(name, expected.shape, error, float(expected.max()))
 
 
 def check_pictures(seed: int = 0) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
-"""Which ONNX Runtime provider runs a graph, found out by loading it.
+"""Which ONNX Runtime provider runs a graph, found out by running one.
 
-`onnxruntime` lists providers that it was built with, and falls back to the CPU without a word where
-one that was asked for does not load. So each session is asked what it really got.
+`onnxruntime` lists providers that it was built with, whether or not they load. So a provider counts
+as there if a small graph runs on it and gives the right numbers.
 """
 
 import contextlib
@@ -83,6 +83,7 @@ def choose_provider(device: str, index: int) -> Provider:
     Raises:
         DeviceError: ONNX Runtime is not there, or cannot use the device.
     """
+    import_onnxruntime()
     if device == "mps":
         raise DeviceError(
             "expected cpu or cuda for ONNX Runtime, got mps; try --extractor torch, or --device cpu"
@@ -91,7 +92,7 @@ def choose_provider(device: str, index: int) -> Provider:
         return CPU
     wanted = Provider("cuda", index)
     if device == "auto":
-        return wanted if has_driver() and provider_loads(wanted.name) else CPU
+        return wanted if has_driver() and provider_loads(wanted) else CPU
     check_provider(wanted)
     return wanted
 
@@ -102,47 +103,49 @@ def check_provider(provider: Provider) -> None:
     Raises:
         DeviceError: it does not.
     """
-    if not provider_loads(provider.name):
-        raise provider_missing(provider)
-
-
-def provider_missing(provider: Provider) -> DeviceError:
-    """Return the error for a provider that was asked for and is not there."""
-    return DeviceError(
-        f"expected ONNX Runtime's {provider.name}, got none that loads on this machine; "
-        "try --device cpu, --extractor torch, or 'nstx doctor'"
-    )
+    if not provider_loads(provider):
+        raise DeviceError(
+            f"expected ONNX Runtime's {provider.name} on device {provider.index}, got none that "
+            "loads on this machine; try --device cpu, --extractor torch, or 'nstx doctor'"
+        )
 
 
 @cache
-def provider_loads(name: str) -> bool:
-    """Whether a provider of ONNX Runtime runs a small graph here, and gets it right."""
-    import numpy as np
+def provider_loads(provider: Provider) -> bool:
+    """Whether a small graph runs on a provider here, and gives the right numbers."""
+    return named_provider_loads(provider.name, provider.index)
 
-    from .probe import probe_model
+
+def named_provider_loads(name: str, index: int = 0) -> bool:
+    """Whether a provider works, by the name that ONNX Runtime has for it; see `provider_loads`."""
+    from .probe import PROBE_INPUT, probe_answer_is_right, probe_model
 
     runtime = import_onnxruntime()
     if name not in runtime.get_available_providers():
         return False
+    of_nvidia = name in (PROVIDER_NAMES["cuda"], PROVIDER_NAMES["tensorrt"])
+    options = [{"device_id": str(index)}] if of_nvidia else None
+    if of_nvidia:
+        preload_libraries()
     try:
         with quiet_runtime():
-            session = runtime.InferenceSession(probe_model(), providers=[name])
-            (y,) = session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+            session = runtime.InferenceSession(
+                probe_model(), providers=[name], provider_options=options, enable_fallback=0
+            )
+            answer = session.run(None, PROBE_INPUT)
     except Exception:  # noqa: BLE001
         # What a broken provider raises is its own affair; that it does not load is the answer.
         return False
-    return name in session.get_providers() and float(y[0, 0, 4, 4]) == 27.0
+    return name in session.get_providers() and probe_answer_is_right(answer)
 
 
 @contextmanager
 def quiet_runtime() -> Iterator[None]:
-    """Keep ONNX Runtime from writing about providers that do not load; the caller says it."""
+    """Keep ONNX Runtime from writing about what does not load; the caller says it."""
     runtime = import_onnxruntime()
     runtime.set_default_logger_severity(_SILENT)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            _preload_cuda(runtime)
-            yield
+        yield
     finally:
         runtime.set_default_logger_severity(_WARNING)
 
@@ -156,8 +159,15 @@ def has_driver() -> bool:
     return True
 
 
-def _preload_cuda(runtime: ModuleType) -> None:
-    """Load CUDA's libraries from their Python packages, where PyTorch has not done so already."""
-    preload: Any = getattr(runtime, "preload_dlls", None)  # ONNX Runtime 1.21 and newer
-    if preload is not None and "torch" not in sys.modules and has_driver():
-        preload()
+@cache
+def preload_libraries() -> None:
+    """Load CUDA's and TensorRT's libraries from their Python packages, where these are installed."""
+    if not has_driver():
+        return
+    preload: Any = getattr(import_onnxruntime(), "preload_dlls", None)
+    # It prints about each library that it does not find.
+    with contextlib.redirect_stdout(io.StringIO()):
+        if preload is not None:
+            preload()
+        with contextlib.suppress(ImportError, OSError):
+            __import__("tensorrt_libs")

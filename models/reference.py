@@ -23,6 +23,8 @@ def reference_features(
     layers: Sequence[str],
     pooling: Pooling,
     rounding: PoolRounding,
+    *,
+    fp16_scale: float | None = None,
 ) -> dict[str, Array64]:
     """Return the activations, float64 (channels, h, w), of some layers: after the ReLU, or pooled.
 
@@ -32,15 +34,29 @@ def reference_features(
         layers: names from the table.
         pooling: ``max`` or ``avg``.
         rounding: of odd sizes by the pooling.
+        fp16_scale: imitates a device that keeps weights and activations in fp16 and sums them with
+            more bits: kernels, and at this scale the input, biases and every layer's output, are
+            rounded to fp16. None rounds nothing.
     """
+
+    def stored(values: NDArray[np.floating], scale: float) -> NDArray[np.floating]:
+        if fp16_scale is None:
+            return values
+        with np.errstate(over="ignore"):
+            return (values * scale).astype(np.float16).astype(np.float64) / scale
+
+    scale = fp16_scale or 1.0
     features: dict[str, Array64] = {}
-    x = (pixels.astype(np.float64) - np.asarray(weights.mean)).transpose(2, 0, 1)
+    centred = (pixels.astype(np.float64) - np.asarray(weights.mean)).transpose(2, 0, 1)
+    x = np.asarray(stored(centred, scale), np.float64)
     for layer in truncate(layers):
         if layer.kind == "pool":
             x = _pool(x, pooling, rounding)
         else:
-            x = _convolve(x, weights.kernels[layer.name], weights.biases[layer.name])
+            kernel, bias = weights.kernels[layer.name], weights.biases[layer.name]
+            x = _convolve(x, stored(kernel, 1.0), stored(bias, scale))
             np.maximum(x, 0, out=x)
+        x = np.asarray(stored(x, scale), np.float64)
         if layer.name in layers:
             features[layer.name] = x
     return features
@@ -52,7 +68,7 @@ def reference_gram(features: Array64) -> Array64:
     return (flat @ flat.T) / flat.shape[1]
 
 
-def _convolve(x: Array64, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> Array64:
+def _convolve(x: Array64, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> Array64:
     """Convolve (in, h, w) with (out, in, 3, 3): the sum of nine matrix products of shifts."""
     _, height, width = x.shape
     kernel64 = kernel.astype(np.float64)

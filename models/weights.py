@@ -57,7 +57,8 @@ class Weights:
         biases: by layer name, float32, (channels,).
         mean: red, green, blue; subtracted from a pixel before the first convolution.
         source: ``embedded`` or the path that the weights were read from.
-        sha256: of the file that they were read from.
+        sha256: of the file that they were read from. What is computed from them and kept goes by
+            it, so weights that were changed need another.
     """
 
     kernels: Mapping[str, NDArray[np.float32]]

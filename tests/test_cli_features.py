@@ -13,7 +13,8 @@ from PIL import Image
 from nstx.cli.app import app
 from nstx.cli.errors import run_app
 from nstx.engine import bench_features
-from nstx.engine.bench_features import FeatureBench, run_feature_bench
+from nstx.engine.bench_features import run_feature_bench
+from nstx.engine.bench_plan import FeatureBench
 from nstx.engine.feature_sheets import draw_channel, draw_sheet, enlarge_channel
 from nstx.engine.features import summarise_layer
 from nstx.models.errors import DeviceError, UsageError
@@ -109,12 +110,28 @@ def test_features_draws_a_sheet_per_layer_and_channels_on_request(
     assert data["layers"][0]["smallest"] == 0.0 < data["layers"][0]["largest"]
     for layer in data["layers"]:
         with Image.open(layer["sheet"]) as image:
-            assert image.width >= 560
+            # Four tiles of 200×150 a row, two rows.
+            assert image.size == (4 * 208 + 8, 56 + 2 * (150 + 30) + 8)
         assert len(layer["channels"]) == layer["shape"][3]
     with Image.open(folder / "conv3_1" / "channel_017.png") as image:
         assert image.size == (16 * 16, 12 * 16)
     code, out, _ = nstx("features", picture, "-o", folder, *arguments)
     assert "(1, 12, 16, 256)" in out
+    sheet = folder / "conv1_1.png"
+    before = sheet.read_bytes()
+    code, _, err = nstx("features", sheet, "-o", folder, *arguments)
+    assert code == 7
+    assert "conv1_1.png" in err
+    assert sheet.read_bytes() == before
+
+
+def test_features_of_a_model_file_are_those_that_it_has(nstx, save_picture, tmp_path) -> None:
+    """The two commands of docs/onnx.md, word for word but for the paths."""
+    picture, model = save_picture("photo.jpg"), tmp_path / "vgg19.onnx"
+    assert nstx("export", "features", "-o", model, "--input", "uint8")[0] == 0
+    code, out, _ = nstx("features", picture, "-o", tmp_path / "sheets", "--model", model, "--json")
+    assert code == 0
+    assert [layer["name"] for layer in json.loads(out)["layers"]] == ["conv4_2"]
 
 
 def test_features_of_a_model_file_and_of_torch_are_the_same(nstx, save_picture, tmp_path) -> None:
@@ -136,15 +153,16 @@ def test_features_of_a_model_file_and_of_torch_are_the_same(nstx, save_picture, 
         (["--layers", "conv6_1"], 2, "conv6_1"),
         (["--strongest", "0"], 2, "--strongest"),
         (["--size", "5"], 2, "16"),
+        (["--size", "0"], 2, "16"),
         (["--extractor", "numpy"], 2, "numpy"),
-        (["--extractor", "tensorrt"], 4, "TensorrtExecutionProvider"),
+        (["--extractor", "tensorrt", "--device", "cuda:97"], 4, "TensorrtExecutionProvider"),
         (["--extractor", "onnx", "--device", "cuda:97"], 4, "CUDA"),
         (["--device", "tpu"], 2, "tpu"),
         (["--model", "none.onnx"], 9, "none.onnx"),
         (["--model", "photo.png"], 9, "photo.png"),
         (["--model", "none.onnx", "--pooling", "max"], 2, "--pooling"),
         (["--model", "none.onnx", "--extractor", "torch"], 2, "model file"),
-        (["--model", "none.onnx", "--weights", "none.pth"], 6, "none.pth"),
+        (["--model", "none.onnx", "--weights", "none.pth", "--layers", "conv1_1"], 6, "none.pth"),
         (["-o", "photo.png"], 7, "photo.png"),
         (["--threads", "0"], 2, "threads"),
     ],
@@ -229,6 +247,7 @@ def test_bench_measures_every_cell(nstx) -> None:
         work = data["flops_per_pixel"] * 32 * 32 * row["batch"]
         assert row["gflops"] == pytest.approx(work / row["seconds"] / 1e9)
         assert row["peak_memory_bytes"] > 50 << 20
+        assert row["norm_difference"] < 1e-5
     assert data["rows"][1]["of_torch"] == 1.0
     # Without PyTorch in the process; this holds however busy the machine is.
     assert data["rows"][0]["cold_of_torch"] < 0.8
@@ -259,12 +278,33 @@ def test_bench_tells_what_cannot_be_measured(monkeypatch) -> None:
     assert "memory" in bench_features._too_large(1_000_000, 64)["error"]
 
 
+def test_bench_tells_what_it_has_when_it_is_interrupted(nstx, monkeypatch) -> None:
+    answer = {"warm": [0.2, 0.1], "cold": 1.0, "peak_memory_bytes": 1 << 28, "runs_on": "here"}
+    answer["norms"] = [1.0]
+
+    def worker(task) -> dict:
+        if task.size == 48:
+            raise KeyboardInterrupt
+        return {"gflops": 100.0} if task.variant.startswith("peak-") else answer
+
+    monkeypatch.setattr(bench_features, "_run_worker", worker)
+    arguments = ["--sizes", "32,48", "--batches", 1, "--device", "cpu", "--variants", "onnx,torch"]
+    code, out, _ = nstx("bench", "features", *arguments, "--json")
+    data = json.loads(out)
+    assert code == 130
+    assert data["interrupted"] is True
+    assert [(row["size"], row["variant"]) for row in data["rows"]] == [(32, "onnx"), (32, "torch")]
+    assert data["rows"][0]["seconds"] == pytest.approx(0.15)
+    assert "interrupted" in nstx("bench", "features", *arguments)[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"variants": ("jax",)}, "jax"),
         ({"variants": ()}, "variants"),
         ({"sizes": (3,)}, "sizes"),
+        ({"device": "mps"}, "mps"),
         ({"batches": ()}, "batches"),
         ({"rounds": 0}, "rounds"),
         ({"activations": ("fc6",)}, "fc6"),
@@ -276,11 +316,36 @@ def test_bench_refuses_what_cannot_be(changes, message) -> None:
         FeatureBench(**{**FAST, **changes})
 
 
-def test_bench_refuses_in_one_line(nstx) -> None:
-    code, out, err = nstx("bench", "features", "--sizes", "small")
-    assert (code, out) == (2, "")
-    assert "small" in err
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--sizes", "small"], 2, "small"),
+        (["--variants", "jax"], 2, "jax"),
+        (["--threads", "0"], 2, "threads"),
+        (["--weights", "none.pth", "--variants", "onnx"], 6, "none.pth"),
+    ],
+)
+def test_bench_refuses_in_one_line(nstx, arguments, code, message) -> None:
+    got, out, err = nstx("bench", "features", *arguments, "--quiet")
+    assert (got, out) == (code, "")
+    assert message in err
     assert err.count("\n") == 1
+
+
+def test_every_variant_of_the_cpu_computes_the_same() -> None:
+    """torch-compile needs a C++ compiler; without one its rows say so."""
+    bench = FeatureBench(
+        **{**FAST, "batches": (2,), "rounds": 1},
+        variants=("torch", "onnx", "onnx-fixed", "onnx-fp16", "torch-compile"),
+        activations=("conv2_1",),
+        grams=("conv1_2",),
+    )
+    rows = {row["variant"]: row for row in run_feature_bench(bench)["rows"]}
+    for name in ("onnx", "onnx-fixed"):
+        assert rows[name]["norm_difference"] < 1e-5
+    assert 1e-7 < rows["onnx-fp16"]["norm_difference"] < 1e-2
+    compiled = rows["torch-compile"]
+    assert compiled.get("error") or compiled["norm_difference"] < 1e-4
 
 
 def test_groups_take_their_defaults_from_a_configuration(nstx, tmp_path, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """Exported graphs: against float64, by the onnx package's own rules, and what their files say."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,12 +17,18 @@ from pictures import random_pixels
 
 from nstx.export import features as export_module
 from nstx.export.build_features import build_feature_model
-from nstx.export.feature_graph import FeatureGraph
-from nstx.export.features import export_features, parity_path
+from nstx.export.feature_graph import FeatureGraph, parity_path
+from nstx.export.features import export_features
 from nstx.export.graph import check_model
 from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH, check_pictures, measure_parity
-from nstx.export.providers import Provider, choose_provider, provider_loads
-from nstx.export.session import SessionChoices, open_session, physical_cores
+from nstx.export.providers import CPU, Provider, choose_provider, provider_loads
+from nstx.export.session import (
+    SessionChoices,
+    open_session,
+    physical_cores,
+    provider_options,
+    run_session,
+)
 from nstx.models.errors import DeviceError, ModelError, OutputError, UsageError
 from nstx.models.presets import PRESETS
 from nstx.models.reference import reference_features, reference_gram
@@ -91,6 +98,12 @@ def test_real_weights_pass_the_parity_check(
     assert 0 < report.worst.relative_error <= bound
     assert report.passed
     assert not report.fp16_arithmetic
+    if precision == "fp16":
+        assert 0.001 < report.fp16_share < 0.05
+        assert all(1e-5 < output.fp16_storage_error < 3e-3 for output in report.outputs)
+    else:
+        assert report.fp16_share == 0
+        assert all(output.fp16_storage_error == 0 for output in report.outputs)
 
 
 @pytest.mark.realdata
@@ -111,24 +124,28 @@ def test_every_layer_passes_on_real_pictures(
     assert (report.batch, report.height, report.width) == (3, 211, 317)
     assert len(report.outputs) == 32
     assert report.worst.relative_error <= bound
+    assert all(output.fp16_storage_error <= bound for output in report.outputs)
 
 
-def test_fp16_holds_in_fp16_arithmetic(real_weights) -> None:
-    """The CPU provider rounds only weights to fp16. What a GPU does, weights and activations in
-    fp16 and sums in fp32, is imitated here with PyTorch, from the graph's own constants.
+def test_storage_in_fp16_is_imitated_as_it_is(real_weights) -> None:
+    """The CPU provider rounds only weights to fp16. The parity report's imitation of a GPU, in
+    NumPy and float64, is held against the same in PyTorch from the graph's own constants.
     """
     graph = FeatureGraph(activations=("conv1_1", "conv3_1", "conv4_2", "conv5_1"), precision="fp16")
     model = build_feature_model(graph, real_weights)
     constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
     assert constants["conv1_1.weight"].dtype == np.float16
     scale = float(constants["fp16_scale"])
-    pixels = check_pictures()[:1, :96, :128]
+    pixels = check_pictures()[:1, :95, :127]
 
     def rounded(x: torch.Tensor) -> torch.Tensor:
         return x.half().float()
 
     x = rounded(torch.from_numpy(graph.to_input(pixels, real_weights.mean) * scale))
-    expected = reference_features(real_weights, pixels[0], graph.layers, "avg", "ceil")
+    exact, imitated = (
+        reference_features(real_weights, pixels[0], graph.layers, "avg", "ceil", fp16_scale=value)
+        for value in (None, scale)
+    )
     for layer in graph.network:
         if layer.kind == "pool":
             x = rounded(F.avg_pool2d(x, 2, 2, ceil_mode=True))
@@ -138,10 +155,15 @@ def test_fp16_holds_in_fp16_arithmetic(real_weights) -> None:
             for part in ("weight", "bias")
         )
         x = rounded(F.conv2d(x, kernel, bias, padding=1)).relu()
-        assert x.isfinite().all()
         if layer.name in graph.activations:
             ours = x[0].numpy() / scale
-            assert relative_error(ours, expected[layer.name]) < 2e-3
+            error = relative_error(ours, exact[layer.name])
+            assert 1e-4 < error < 2e-3
+            assert relative_error(imitated[layer.name], exact[layer.name]) == pytest.approx(
+                error, rel=0.1
+            )
+            # Not the same, as a value may lie on the border of two roundings.
+            assert relative_error(imitated[layer.name], ours) < 0.7 * error
 
 
 def test_fp16_keeps_a_reserve_before_it_overflows(real_weights) -> None:
@@ -251,11 +273,44 @@ def test_a_graph_that_computes_something_else_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_that_cannot_be_written_takes_the_model_with_it(tiny_weights, tmp_path) -> None:
+def test_a_report_that_cannot_be_written_takes_the_model_with_it(
+    tiny_weights, tmp_path, monkeypatch
+) -> None:
+    graph, path = FeatureGraph(activations=("conv1_1",)), tmp_path / "vgg.onnx"
+    real = export_module.write_output
+
+    def full(place: Path, data: bytes) -> None:
+        if place.suffix == ".json":
+            raise OutputError("no space left")
+        real(place, data)
+
+    monkeypatch.setattr(export_module, "write_output", full)
+    with pytest.raises(OutputError, match="no space"):
+        export_features(path, graph, tiny_weights)
+    assert list(tmp_path.iterdir()) == []
+    # What is known from the start is told before any work, and what stood there still stands.
+    path.write_bytes(b"old")
     (tmp_path / "vgg.parity.json").mkdir()
     with pytest.raises(OutputError, match=r"parity\.json"):
-        export_features(tmp_path / "vgg.onnx", FeatureGraph(activations=("conv1_1",)), tiny_weights)
-    assert not (tmp_path / "vgg.onnx").exists()
+        export_features(path, graph, tiny_weights)
+    assert path.read_bytes() == b"old"
+
+
+def test_weights_that_would_overflow_fp16_are_refused(tiny_weights, tmp_path) -> None:
+    kernels = {**tiny_weights.kernels, "conv1_1": tiny_weights.kernels["conv1_1"] * 2000}
+    graph = FeatureGraph(activations=("conv1_2",), precision="fp16")
+    with pytest.raises(ModelError, match="that fp16 holds"):
+        export_features(tmp_path / "vgg.onnx", graph, replace(tiny_weights, kernels=kernels))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_objective_in_a_file_has_the_graphs_pooling(tiny_weights, tmp_path) -> None:
+    graph = FeatureGraph(activations=("conv1_1",), pooling="max", pool_rounding="floor")
+    objective = PRESETS["default"].objective
+    export_features(tmp_path / "vgg.onnx", graph, tiny_weights, objective=objective)
+    model = onnx.load(tmp_path / "vgg.onnx")
+    said = json.loads({item.key: item.value for item in model.metadata_props}["objective"])
+    assert (said["pooling"], said["pool_rounding"]) == ("max", "floor")
 
 
 def test_an_exported_file_runs_where_torch_and_onnx_cannot_be_imported(
@@ -280,7 +335,7 @@ def test_an_exported_file_runs_where_torch_and_onnx_cannot_be_imported(
 
 
 def test_a_provider_that_does_not_load_is_an_error(tiny_weights) -> None:
-    if provider_loads("CUDAExecutionProvider"):
+    if provider_loads(Provider("cuda")):
         pytest.skip("CUDA loads on this machine")
     model = build_feature_model(FeatureGraph(activations=("conv1_1",)), tiny_weights)
     for kind in ("cuda", "tensorrt"):
@@ -299,19 +354,85 @@ def test_a_provider_that_does_not_load_is_an_error(tiny_weights) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_gpu_providers_pass_the_parity_check(real_weights, kind, precision) -> None:
     provider = Provider(kind)
-    if not provider_loads(provider.name):
+    if not provider_loads(provider):
         pytest.skip(f"ONNX Runtime's {provider.name} does not load here")
     graph = FeatureGraph(activations=("conv4_2",), grams=STYLE, precision=precision)
     model = build_feature_model(graph, real_weights).SerializeToString()
     report = measure_parity(model, graph, real_weights, provider=provider)
-    assert report.worst.relative_error <= report.tolerance
+    # TensorRT computes float32 graphs in TF32, and has no option against it.
+    bound = 1e-2 if kind == "tensorrt" else report.tolerance
+    assert report.worst.relative_error <= bound
+
+
+def test_providers_get_their_options_as_they_spell_them(tmp_path) -> None:
+    """ONNX Runtime's binding takes 0 and 1 for CUDA's flags, but True and False for TensorRT's."""
+    assert provider_options(SessionChoices()) == ["CPUExecutionProvider"]
+    (name, options), last = provider_options(SessionChoices(provider=Provider("cuda", 1)))
+    assert (name, last) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert (options["device_id"], options["use_tf32"]) == ("1", "0")
+    assert options["enable_cuda_graph"] == "0"
+    choices = SessionChoices(provider=Provider("tensorrt", 2), engine_folder=tmp_path)
+    first, second, last = provider_options(choices)
+    assert (first[0], second[0]) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    flags = {key: value for key, value in first[1].items() if key.endswith("_enable")}
+    assert flags == {
+        "trt_cuda_graph_enable": "False",
+        "trt_engine_cache_enable": "True",
+        "trt_timing_cache_enable": "True",
+    }
+    assert first[1]["device_id"] == second[1]["device_id"] == "2"
+    assert first[1]["trt_profile_min_shapes"] == "pixels:1x16x16x3"
+    planar = provider_options(replace(choices, planar=True))[0][1]
+    assert planar["trt_profile_max_shapes"] == "pixels:4x3x2048x2048"
+    fixed = SessionChoices(provider=Provider("cuda"), fixed_shape=(1, 64, 64))
+    assert provider_options(fixed)[0][1]["enable_cuda_graph"] == "1"
+    fixed = replace(choices, fixed_shape=(1, 64, 64))
+    assert provider_options(fixed)[0][1]["trt_cuda_graph_enable"] == "True"
+    assert "trt_profile_min_shapes" not in provider_options(fixed)[0][1]
+
+
+def test_sessions_are_opened_without_the_runtimes_own_fallback(tiny_weights, monkeypatch) -> None:
+    """Its Python wrapper would print, and go on with another provider."""
+    given: list[dict] = []
+
+    class Session:
+        def __init__(self, *_: object, **options: object) -> None:
+            given.append(options)
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    with pytest.raises(DeviceError, match="got CPUExecutionProvider"):
+        open_session(b"model", SessionChoices(provider=Provider("cuda")))
+    assert given[0]["enable_fallback"] == 0
+
+
+def test_what_a_session_raises_says_what_to_do() -> None:
+    def run(said: str) -> None:
+        raise RuntimeError(said)
+
+    with pytest.raises(MemoryError):
+        run_session(run, CPU, "Failed to allocate memory for requested buffer of size 4096000000")
+    with pytest.raises(DeviceError, match=r"device 1 .* CUDA failure 700"):
+        run_session(run, Provider("cuda", 1), "CUDA failure 700: an illegal memory access")
+    with pytest.raises(ModelError, match="Invalid output name"):
+        run_session(run, CPU, "Invalid output name: conv9")
 
 
 @pytest.mark.parametrize("data", [b"", b"not a model", b"\x08\x0a" * 500])
 def test_bytes_that_are_no_model_are_an_error(data) -> None:
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="cannot use"):
         open_session(data, SessionChoices())
 
 
-def test_threads_are_at_most_the_processors() -> None:
+def test_threads_are_at_most_the_processors(monkeypatch) -> None:
     assert 1 <= physical_cores() <= (psutil.cpu_count(logical=True) or 1)
+    if hasattr(os, "sched_getaffinity"):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+        # Two logical processors a core, and a container with a quota of three.
+        monkeypatch.setattr("nstx.export.session._core_of", lambda processor: str(processor // 2))
+        monkeypatch.setattr("nstx.export.session._container_quota", lambda: None)
+        assert physical_cores() == 4
+        monkeypatch.setattr("nstx.export.session._container_quota", lambda: 3)
+        assert physical_cores() == 3

@@ -1,6 +1,8 @@
 """Extraction by ONNX Runtime: against float64 and PyTorch, and the sessions that are kept."""
 
+import gc
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ import pytest
 import torch
 from pictures import random_pixels
 
-from nstx.engine import feature_sessions
+from nstx.engine import session_cache
 from nstx.engine.devices import TorchDevice
 from nstx.engine.extractors import (
     Extraction,
@@ -20,22 +22,24 @@ from nstx.engine.extractors import (
     open_extractor,
     open_sessions,
 )
-from nstx.engine.feature_sessions import CachedSessions, ModelFile
 from nstx.engine.features import extract_features, summarise_layer
 from nstx.engine.images import Picture
 from nstx.engine.job import prepare_job
 from nstx.engine.memory import memory_errors
+from nstx.engine.model_file import ModelFile
 from nstx.engine.onnx_extractor import OnnxExtractor
 from nstx.engine.onnx_fixed import FixedExtractor
+from nstx.engine.session_cache import CachedSessions
 from nstx.engine.settings import choose_settings
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork, gram_matrices
+from nstx.export.build_features import build_feature_model
 from nstx.export.feature_graph import FeatureGraph
 from nstx.export.features import export_features
 from nstx.export.probe import probe_model
 from nstx.export.providers import CPU, Provider
 from nstx.models.errors import DeviceError, ModelError, UsageError
 from nstx.models.reference import reference_features, reference_gram
-from nstx.models.weights import Weights
+from nstx.models.weights import Weights, load_weights
 
 ACTIVATIONS, GRAMS = ("conv2_2", "conv4_2"), ("conv1_1", "conv5_1")
 
@@ -204,11 +208,17 @@ def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
 
 
 def test_only_the_latest_sessions_are_kept(tiny_weights, own_cache, monkeypatch) -> None:
-    monkeypatch.setattr(feature_sessions, "_MOST_KEPT", 3)
+    monkeypatch.setattr(session_cache, "_MOST_KEPT", 3)
     source = sessions_of(tiny_weights)
-    for name in ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"):
+    names = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
+    for age, name in enumerate(names):
         source.open((name,), ())
-    assert len(list(own_cache.iterdir())) == 3
+        for path in own_cache.glob(
+            f"{source._key(replace(source.template, activations=(name,)))}*"
+        ):
+            os.utime(path, (1000 + age, 1000 + age))
+    wanted = {source._key(replace(source.template, activations=(n,))) for n in names[2:]}
+    assert {path.stem.partition("-")[0] for path in own_cache.iterdir()} == wanted
 
 
 def test_without_the_cache_nothing_is_written(tiny_weights, own_cache) -> None:
@@ -278,7 +288,7 @@ def test_an_exported_file_extracts_whatever_its_input(tiny_weights, tmp_path, co
     opened = open_extractor(Extraction(device="cpu", model=path), ["relu2_1"])
     found = opened.extractor.extract(pixels, ["relu2_1"], [])
     expected = reference_features(tiny_weights, pixels, ["conv2_1"], "avg", "ceil")
-    assert relative_error(found.activations["relu2_1"], expected["conv2_1"]) < 1e-5
+    assert relative_error(found.activations["conv2_1"], expected["conv2_1"]) < 1e-5
 
 
 def test_a_model_file_that_cannot_serve_is_an_error(model_file, tmp_path) -> None:
@@ -298,12 +308,89 @@ def test_a_model_file_that_cannot_serve_is_an_error(model_file, tmp_path) -> Non
     damaged.write_bytes(model_file.read_bytes()[:-1000])
     with pytest.raises(ModelError, match=r"damaged\.onnx"):
         open_file(damaged)(("conv2_1",), ())
+    # A byte of the weights is another: only the checksum in the report beside it can tell.
+    flipped = bytearray(model_file.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    model_file.write_bytes(flipped)
+    with pytest.raises(ModelError, match=r"parity\.json"):
+        open_file(model_file)(("conv2_1",), ())
     foreign = tmp_path / "foreign.onnx"
     foreign.write_bytes(probe_model())
     with pytest.raises(ModelError, match="of kind 'unknown'"):
         open_file(foreign)(("conv2_1",), ())
     with pytest.raises(UsageError, match="torch"):
         Extraction(extractor="torch", model=model_file)
+
+
+def test_a_model_file_brings_its_own_weights_and_pooling(model_file, tiny_weights) -> None:
+    with pytest.raises(UsageError, match="pooling"):
+        Extraction(model=model_file, pooling="max")
+    with pytest.raises(UsageError, match="got both"):
+        open_extractor(Extraction(model=model_file), ["conv2_1"], tiny_weights)
+    with pytest.raises(ModelError, match="of the weights c34748d2a8b1"):
+        open_extractor(Extraction(model=model_file, weights="embedded"), []).extractor.extract(
+            random_pixels(32, 32, 1), ["conv2_1"], []
+        )
+    picture = Picture(random_pixels(32, 32, 1).astype(np.uint8), None)
+    found = extract_features(picture, extraction=Extraction(model=model_file))
+    assert list(found.features.activations) == ["conv2_1"]
+
+
+def test_metadata_without_a_mean_is_an_error(tiny_weights, tmp_path) -> None:
+    for mean in ("3.0", "[1, 2]", '["a", 2, 3]', None):
+        model = build_feature_model(FeatureGraph(activations=("conv1_1",)), tiny_weights)
+        for item in list(model.metadata_props):
+            if item.key == "mean":
+                if mean is None:
+                    model.metadata_props.remove(item)
+                else:
+                    item.value = mean
+        (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(ModelError, match="mean colour"):
+            ModelFile(path=tmp_path / "m.onnx", provider=CPU).open(("conv1_1",), ())
+
+
+def test_a_picture_that_leaves_a_layer_nothing_is_refused() -> None:
+    picture = Picture(random_pixels(20, 40, 1).astype(np.uint8), None)
+    with pytest.raises(UsageError, match="pool5 a position"):
+        extract_features(picture, ["pool5"], extraction=Extraction(pool_rounding="floor"))
+    assert extract_features(picture, ["pool5"]).features.activations["pool5"].shape[1:] == (1, 2)
+    with pytest.raises(UsageError, match="16"):
+        extract_features(picture, ["conv1_1"], size=0)
+
+
+def test_a_kept_session_of_real_weights_agrees_with_float64(own_cache) -> None:
+    """With VGG-19's channels, so that ONNX Runtime's blocked layout is in what is kept."""
+    weights = load_weights()
+    pixels = random_pixels(211, 317, seed=1)
+    sessions_of(weights).open(ACTIVATIONS, GRAMS)
+    kept = OnnxExtractor(sessions_of(weights, load=never))
+    found = kept.extract(pixels, ACTIVATIONS, GRAMS)
+    expected = reference_features(weights, pixels, [*ACTIVATIONS, *GRAMS], "avg", "ceil")
+    for name in ACTIVATIONS:
+        assert relative_error(found.activations[name], expected[name]) < 2e-5
+    for name in GRAMS:
+        assert relative_error(found.grams[name], reference_gram(expected[name])) < 2e-5
+
+
+def test_tensors_outlive_their_session(tiny_weights, own_cache) -> None:
+    pixels = random_pixels(37, 53, 1)[None]
+    source = sessions_of(tiny_weights)
+    tensors, _ = OnnxExtractor(source).extract_tensors(pixels, ["conv2_2"], [])
+    before = tensors["conv2_2"].clone()
+    gc.collect()
+    OnnxExtractor(source).extract_batch(pixels * 0, ["conv2_2"], [])
+    torch.testing.assert_close(tensors["conv2_2"], before, rtol=0, atol=0)
+
+
+def test_a_read_only_cache_is_still_read(tiny_weights, own_cache, monkeypatch) -> None:
+    sessions_of(tiny_weights).open(("conv1_1",), ())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    sessions_of(tiny_weights, load=never).open(("conv1_1",), ())
 
 
 def test_an_unknown_layer_or_extractor_is_refused(tiny_weights, own_cache) -> None:

@@ -1,0 +1,126 @@
+"""What a benchmark of features measures, as data."""
+
+from dataclasses import dataclass
+
+from ..models.errors import UsageError
+from ..models.presets import PRESETS
+from ..models.vgg19 import find_layer, flops_per_pixel, split_layers, truncate
+from .bench_worker import VARIANTS, Task
+from .device_names import parse_device
+from .settings import check_threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureBench:
+    """What is measured.
+
+    Attributes:
+        sizes: sides of the square pictures, in pixels.
+        batches: numbers of pictures at once.
+        variants: some of `nstx.engine.bench_worker.VARIANTS`.
+        rounds: how often each variant of each cell is measured.
+        repeats: runs after the first one in each measurement, at least.
+        seconds: that these runs take together, at least.
+        device: ``cpu`` or ``cuda[:N]``.
+        threads: of the CPU; None leaves it to the library.
+        activations: layers whose activations come out.
+        grams: layers whose Gram matrices come out.
+        weights: ``embedded`` or a file.
+
+    Raises:
+        UsageError: a value cannot be.
+    """
+
+    sizes: tuple[int, ...] = (256, 512, 1024)
+    batches: tuple[int, ...] = (1, 4, 8)
+    variants: tuple[str, ...] = ("onnx", "torch", "torch-compile")
+    rounds: int = 2
+    repeats: int = 1
+    seconds: float = 2.0
+    device: str = "cpu"
+    threads: int | None = None
+    activations: tuple[str, ...] = ("conv4_2",)
+    grams: tuple[str, ...] = tuple(item.layer for item in PRESETS["default"].objective.style_layers)
+    weights: str = "embedded"
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown or not self.variants:
+            raise UsageError(
+                f"expected variants among {', '.join(VARIANTS)}, got {', '.join(unknown) or 'none'}; "
+                "try onnx,torch"
+            )
+        for name, least, most in (("sizes", 16, 8192), ("batches", 1, 256)):
+            values = getattr(self, name)
+            if not values or not all(least <= value <= most for value in values):
+                raise UsageError(
+                    f"expected {name} of {least} … {most}, got {values}; try --{name} {least}"
+                )
+        check_threads(self.threads)
+        if parse_device(self.device)[0] not in ("cpu", "cuda"):
+            raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")
+        if not 0 <= self.seconds <= 3600:
+            raise UsageError(f"expected 0 … 3600 seconds, got {self.seconds}; try --seconds 2")
+        for name in ("rounds", "repeats"):
+            if not 1 <= getattr(self, name) <= 1000:
+                raise UsageError(
+                    f"expected 1 … 1000 {name}, got {getattr(self, name)}; try --{name} 3"
+                )
+        for name in ("activations", "grams"):
+            layers = getattr(self, name)
+            object.__setattr__(self, name, split_layers(",".join(layers)) if layers else ())
+        truncate([*self.activations, *self.grams])
+
+    @property
+    def cells(self) -> tuple[tuple[int, int], ...]:
+        """Every size with every batch."""
+        return tuple((size, batch) for size in self.sizes for batch in self.batches)
+
+    @property
+    def measurements(self) -> int:
+        """How many processes will be started, priming and peaks included."""
+        each = len(self.variants) * len(self.cells) + len(self.precisions)
+        return len(self.primed) + self.rounds * each
+
+    @property
+    def primed(self) -> tuple[str, ...]:
+        """Variants that are run once without being counted.
+
+        Files get into the system's cache by it, graphs and weights into ours; what PyTorch
+        compiles is not kept, so eager serves for it.
+        """
+        return tuple(dict.fromkeys(name.partition("-compile")[0] for name in self.variants))
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions of the variants, each once; the matrix product's peak is measured for each."""
+        return tuple(dict.fromkeys(map(self.precision, self.variants)))
+
+    def precision(self, variant: str) -> str:
+        """Return what a variant computes in; ONNX Runtime's CPU provider has fp32 for fp16."""
+        chosen = VARIANTS[variant]
+        return "fp32" if self.device == "cpu" and chosen == "fp16" else chosen
+
+    @property
+    def flops_per_pixel(self) -> float:
+        """Operations per pixel of a picture: convolutions, and the Gram matrices' products."""
+        network = truncate([*self.activations, *self.grams])
+        grams = [find_layer(name) for name in self.grams]
+        return flops_per_pixel(network) + sum(
+            2 * layer.channels**2 / layer.stride**2 for layer in grams
+        )
+
+    def task(self, variant: str, size: int, batch: int) -> Task:
+        """Return one measurement."""
+        return Task(
+            variant=variant,
+            size=size,
+            batch=batch,
+            repeats=self.repeats,
+            seconds=self.seconds,
+            device=self.device,
+            threads=self.threads,
+            activations=self.activations,
+            grams=self.grams,
+            weights=self.weights,
+        )

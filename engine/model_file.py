@@ -1,0 +1,91 @@
+"""Sessions of one exported file."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..export.feature_graph import gram_name, parity_path
+from ..export.providers import CPU, Provider
+from ..export.session import SessionChoices, open_session
+from ..models.errors import ModelError
+from .feature_sessions import FeatureSession, describe_session, engine_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """Sessions of one exported file, whose outputs are fixed.
+
+    Attributes:
+        path: of the ``.onnx`` file.
+        provider: that runs it.
+        threads: of the CPU; None takes the physical cores.
+        weights_sha256: of the weights that it must be of; None takes any.
+        use_cache: whether TensorRT's engines are kept in the cache folder.
+    """
+
+    path: Path
+    provider: Provider
+    threads: int | None = None
+    weights_sha256: str | None = None
+    use_cache: bool = True
+
+    def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> FeatureSession:
+        """See `nstx.engine.feature_sessions.SessionSource`."""
+        digest = self._checked_digest()
+        choices = SessionChoices(
+            provider=self.provider,
+            threads=self.threads,
+            planar=self.provider.kind == "tensorrt" and self._is_planar(),
+            engine_folder=engine_folder(self.provider, self.use_cache, digest, None),
+        )
+        session = open_session(self.path, choices)
+        opened = describe_session(session, self.provider, str(self.path), self.weights_sha256)
+        wanted = (*activations, *map(gram_name, grams))
+        missing = [name for name in wanted if name not in opened.graph.outputs]
+        if missing:
+            raise ModelError(
+                f"expected the outputs {', '.join(missing)} in {self.path}, got "
+                f"{', '.join(opened.graph.outputs)}; try 'nstx export features' with these layers"
+            )
+        return opened
+
+    def _checked_digest(self) -> str:
+        """Return the file's sha256, once the parity report beside it (if any) has been met."""
+        try:
+            with self.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelError(
+                f"expected an ONNX model at {self.path}, got: {error.strerror or error}; "
+                f"try 'nstx export features -o {self.path.stem}.onnx'"
+            ) from error
+        try:
+            told = json.loads(parity_path(self.path).read_text())["model_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return digest
+        if told != digest:
+            raise ModelError(
+                f"expected the model that {parity_path(self.path)} is of, got another or a damaged "
+                f"one in {self.path}; try to export or fetch both again"
+            )
+        return digest
+
+    def _is_planar(self) -> bool:
+        session = open_session(self.path, SessionChoices(optimised=True))
+        return describe_session(session, CPU, str(self.path), None).graph.input == "network"
+
+
+def model_activations(path: Path) -> tuple[str, ...]:
+    """Return the layers whose activations an exported file has.
+
+    Raises:
+        ModelError: the file cannot be used, or has none.
+    """
+    opened = ModelFile(path=path, provider=CPU).open((), ())
+    if not opened.graph.activations:
+        raise ModelError(
+            f"expected activations in {path}, got {', '.join(opened.graph.outputs)}; "
+            "try 'nstx export features --layers …'"
+        )
+    return opened.graph.activations
