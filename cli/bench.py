@@ -7,6 +7,7 @@ import typer
 
 from . import options
 from .console import Console, format_bytes, format_seconds
+from .interrupts import exit_on_terminate
 
 if TYPE_CHECKING:
     from nstx.engine.bench_plan import FeatureBench
@@ -74,7 +75,7 @@ def features(
         grams=tuple(filter(None, grams.split(","))),
         weights=weights,
     )
-    with console.counting("measuring", chosen.measurements) as advance:
+    with exit_on_terminate(), console.counting("measuring", chosen.measurements) as advance:
         report = run_feature_bench(chosen, advance)
     report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
     console.result(_describe(report, chosen), report)
@@ -109,7 +110,7 @@ def _describe(report: dict[str, Any], chosen: "FeatureBench") -> str:
     peaks = ", ".join(f"{n} {v:.0f} GFLOP/s" for n, v in report["matrix_peak_gflops"].items())
     heading = (
         f"{'size':>5} {'batch':>5}  {'extractor':<14} {'cold':>8} {'warm/picture':>13} "
-        f"{'GFLOP/s':>8} {'of peak':>8} {'memory':>9}  time of torch's, warm and cold"
+        f"{'GFLOP/s':>8} {'of peak':>8} {'memory':>9}  share of torch's time: warm, cold"
     )
     versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch']}; matrix products {peaks}"
     lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}", heading]
@@ -118,7 +119,7 @@ def _describe(report: dict[str, Any], chosen: "FeatureBench") -> str:
         lines.append("interrupted: the rest was not measured")
     lines.append(
         f"outputs: {', '.join([*chosen.activations, *(f'{g}_gram' for g in chosen.grams)])}; "
-        f"medians of {chosen.rounds} × {chosen.repeats} or more runs, in {format_seconds(report['elapsed_seconds'])}"
+        f"{chosen.rounds} rounds in {format_seconds(report['elapsed_seconds'])}"
     )
     return "\n".join(lines)
 

@@ -189,7 +189,9 @@ def format_cost(value: float) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Write a number of bytes as GiB or MiB."""
+    """Write a number of bytes as GiB, MiB or KiB."""
+    if count < 2**20:
+        return f"{count / 2**10:.0f} KiB"
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 

@@ -38,7 +38,8 @@ def features(
         ),
     ] = None,
     strongest: Annotated[
-        int, typer.Option("--strongest", help="Channels on each sheet, by their mean.")
+        int,
+        typer.Option("--strongest", help="Channels on each sheet, those with the largest mean."),
     ] = 16,
     channels: Annotated[
         bool, typer.Option("--channels", help="Also write one picture per channel.")
@@ -125,7 +126,9 @@ def _layer_json(layer: "LayerPictures") -> dict[str, Any]:
 def _describe(data: dict[str, Any]) -> str:
     ran = data["extractor"]
     lines = [f"{data['image']}  {data['width']}×{data['height']}"]
-    lines.append(f"  {'layer':<9} {'shape':<21} {'largest':>9} {'mean':>9} {'zero':>5}  sheet")
+    lines.append(
+        f"  {'layer':<9} {'(1, h, w, channels)':<21} {'largest':>9} {'mean':>9} {'zero':>5}  sheet"
+    )
     lines += [
         f"  {layer['name']:<9} {layer['shape']!s:<21} {layer['largest']:>9.4g} "
         f"{layer['mean']:>9.4g} {layer['zero_share']:>5.0%}  {layer['sheet']}"

@@ -20,6 +20,23 @@ def _tell(text: bytes) -> None:
         os.write(2, text)
 
 
+@contextmanager
+def exit_on_terminate() -> Iterator[None]:
+    """Turn SIGTERM into an exit for the time of a block, so that what it started is ended with it."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Interrupt:
     """Remembers that the run is to end, and by which signal.
 

@@ -65,7 +65,11 @@ TvWeight = Annotated[
 Pooling = Annotated[str | None, _option("--pooling", "max or avg.", _OBJECTIVE)]
 Rounding = Annotated[
     str | None,
-    _option("--rounding", "Of odd sizes by a pooling: ceil or floor.", _OBJECTIVE),
+    _option(
+        "--rounding",
+        "What a pooling makes of odd sizes: ceil (75 to 38) or floor (75 to 37).",
+        _OBJECTIVE,
+    ),
 ]
 StyleScale = Annotated[
     float,

@@ -12,7 +12,8 @@ from PIL import Image
 from ..models.errors import OutputError
 from ..models.files import check_output, write_output
 from .image_files import to_8_bit
-from .images import Pixels, resize_pixels
+from .images import resize_pixels
+from .pixels import Pixels
 
 SUFFIXES = (".gif", ".webp", ".mp4")
 

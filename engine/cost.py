@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..models.objective import Objective
-from .images import Pixels
+from .pixels import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

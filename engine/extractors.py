@@ -110,7 +110,14 @@ def open_extractor(
         canonical_name(layer)
     if choices.model is not None and weights is not None:
         raise UsageError("expected a model file or weights, got both; try Extraction(weights=…)")
-    provider = find_provider(choices)
+    try:
+        provider = find_provider(choices)
+    except DeviceError as error:
+        if choices.extractor != "auto" or choices.model is not None:
+            raise
+        opened = _open_torch(choices, layers, weights)
+        _log.warning("features are computed by PyTorch: %s", error)
+        return opened
     if provider is None:
         return _open_torch(choices, layers, weights)
     return open_onnx(choices, provider, weights)
@@ -175,21 +182,13 @@ def find_provider(choices: Extraction) -> Provider | None:
         return None
     if choices.extractor == "tensorrt":
         if device not in ("auto", "cuda"):
-            raise DeviceError(f"expected cuda for TensorRT, got {device}; try --device cuda")
+            raise DeviceError(f"expected cuda for TensorRT, got {device}; try --extractor onnx")
         provider = Provider("tensorrt", index)
         check_provider(provider)
         return provider
-    if choices.extractor == "onnx":
-        return _announced(choose_provider(device, index), device)
-    if device == "mps" and choices.model is None:
+    if device == "mps" and choices.extractor == "auto" and choices.model is None:
         return None
-    try:
-        return _announced(choose_provider(device, index), device)
-    except DeviceError as error:
-        if choices.model is not None:
-            raise
-        _log.warning("features are computed by PyTorch: %s", error)
-        return None
+    return _announced(choose_provider(device, index), device)
 
 
 def _announced(provider: Provider, device: str) -> Provider:

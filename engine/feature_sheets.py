@@ -24,6 +24,7 @@ _VIRIDIS = np.array(
 
 _TILE = 200
 _GAP, _LABEL, _CAPTION = 8, 22, 56
+_THINNEST, _LABEL_WIDTH = 40, 180
 _INK, _FAINT, _PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 _COLUMNS = 4
 _SMALLEST_SIDE = 256
@@ -122,12 +123,13 @@ def draw_sheet(activation: NDArray[np.float32], summary: LayerSummary) -> Image.
         summary: of it; says which channels are shown.
     """
     _, height, width = activation.shape
-    scale = _TILE / max(height, width)
-    tile = (max(1, round(width * scale)), max(1, round(height * scale)))
-    columns = min(_COLUMNS, len(summary.strongest))
+    tile = _tile_size(height, width)
+    # A label is wider than a tall picture, and a row of wide ones would be wider than a screen.
+    cell = max(tile[0], _LABEL_WIDTH)
+    columns = max(1, min(_COLUMNS * _TILE // cell, _COLUMNS, len(summary.strongest)))
     rows = -(-len(summary.strongest) // columns)
     # Wide enough for the caption, however few channels there are.
-    sheet_width = max(columns * (tile[0] + _GAP) + _GAP, 560)
+    sheet_width = max(columns * (cell + _GAP) + _GAP, 560)
     sheet_height = _CAPTION + rows * (tile[1] + _LABEL + _GAP) + _GAP
     sheet = Image.new("RGB", (sheet_width, sheet_height), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -136,17 +138,26 @@ def draw_sheet(activation: NDArray[np.float32], summary: LayerSummary) -> Image.
     draw.text((_GAP, _GAP + 26), describe_summary(summary), _FAINT, text)
     for index, shown in enumerate(summary.strongest):
         row, column = divmod(index, columns)
-        corner = (_GAP + column * (tile[0] + _GAP), _CAPTION + row * (tile[1] + _LABEL + _GAP))
+        corner = (_GAP + column * (cell + _GAP), _CAPTION + row * (tile[1] + _LABEL + _GAP))
         sheet.paste(_fit(draw_channel(activation[shown.channel]), tile), corner)
         label = f"channel {shown.channel}   max {shown.largest:.4g}"
         draw.text((corner[0], corner[1] + tile[1] + 3), label, _FAINT, text)
     return sheet
 
 
+def _tile_size(height: int, width: int) -> tuple[int, int]:
+    """Return a tile's (width, height): 200 pixels long, or longer where it would be a mere line."""
+    thin = min(height, width) / max(height, width)
+    long_side = min(_COLUMNS * _TILE, max(_TILE, round(_THINNEST / thin)))
+    scale = long_side / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def describe_summary(summary: LayerSummary) -> str:
     """Write an activation's shape and range in one line."""
+    _, height, width, channels = summary.shape
     return (
-        f"{summary.shape}   {summary.smallest:.4g} to {summary.largest:.4g}, "
+        f"{height} × {width}, {channels} channels   {summary.smallest:.4g} to {summary.largest:.4g}, "
         f"mean {summary.mean:.4g}, {summary.zero_share:.0%} zero"
     )
 

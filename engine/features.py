@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.errors import UsageError
-from ..models.vgg19 import PoolRounding, canonical_name, find_layer
+from ..models.errors import NumericalError, UsageError
+from ..models.vgg19 import PoolRounding, canonical_name, find_layer, split_layers
 from .extractors import Extraction, open_extractor
 from .images import Picture, resize_picture
 from .memory import memory_errors
@@ -40,8 +40,8 @@ class ExtractedFeatures:
 
 def extract_features(
     picture: Picture,
-    layers: Sequence[str] | None = None,
-    grams: Sequence[str] = (),
+    layers: str | Sequence[str] | None = None,
+    grams: str | Sequence[str] = (),
     *,
     size: int | None = None,
     extraction: Extraction | None = None,
@@ -50,20 +50,24 @@ def extract_features(
 
     Args:
         picture: of any size of 16 pixels or more a side.
-        layers: whose activations are wanted, as ``conv4_2``, ``relu4_2`` or ``pool4``; None takes
-            `FEATURE_LAYERS`, or all that a model file has.
+        layers: whose activations are wanted, as ``conv4_2``, ``relu4_2`` or ``pool4``, in a list
+            or separated by commas; None takes `FEATURE_LAYERS`, or all that a model file has.
         grams: layers whose Gram matrices G = F Fᵀ / N are wanted.
         size: long side in pixels that the picture is brought to; None leaves it as it is.
         extraction: how; None takes ONNX Runtime where it is fastest.
 
     Raises:
         UsageError: a layer or size is not known, or the picture is too small.
+        NumericalError: a feature is not finite.
         WeightsError, ModelError, DeviceError: as `nstx.engine.extractors.open_extractor`.
     """
     choices = extraction or Extraction()
     if layers is None:
         layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
-    names, gram_names = [[*map(canonical_name, each)] for each in (layers, grams)]
+    names, gram_names = [
+        split_layers(each) if isinstance(each, str) else tuple(map(canonical_name, each))
+        for each in (layers, grams)
+    ]
     source = (picture.height, picture.width)
     height, width = fit_size(source, size=max(source) if size is None else size)
     _check_positions([*names, *gram_names], height, width, choices.poolings[1])
@@ -71,6 +75,11 @@ def extract_features(
     with memory_errors((height, width)):
         pixels = resize_picture(picture, height, width)
         features = opened.extractor.extract(pixels, names, gram_names)
+    for name, values in {**features.activations, **features.grams}.items():
+        if not np.isfinite(values).all():
+            raise NumericalError(
+                f"expected finite features, got NaN or infinity in {name}; try other weights"
+            )
     return ExtractedFeatures(
         height=height,
         width=width,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..models.errors import OutputError
 from ..models.files import check_output, write_output
-from .images import Pixels
+from .pixels import Pixels
 
 # Pillow's name of each format, and settings that favour the picture over the size of its file.
 _JPEG: tuple[str, Mapping[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True})

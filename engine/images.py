@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..models.errors import ImageError
+from .pixels import Pixels
 from .sizes import style_size
 
 _log = logging.getLogger("nstx")
-
-Pixels = NDArray[np.float32]
-"""A picture while it is worked on: float32, (height, width, 3), RGB, 0–255."""
 
 # Descriptions of profiles that are sRGB itself; converting would only round.
 _SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2")

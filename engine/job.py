@@ -10,8 +10,9 @@ from ..models.weights import Weights, load_weights
 from .cost import Cost, GradientBackend
 from .devices import TorchDevice, resolve_device
 from .extractors import Extraction, OpenedExtractor, open_extractor
-from .images import Picture, Pixels, WeightedPicture, read_image, resize_picture, resize_styles
+from .images import Picture, WeightedPicture, read_image, resize_picture, resize_styles
 from .memory import check_memory, memory_errors
+from .pixels import Pixels
 from .settings import INITS, Settings
 from .sizes import fit_size, pyramid_sizes, style_size
 from .starts import make_start

@@ -1,11 +1,11 @@
 """Sessions of one exported file."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..export.feature_graph import gram_name, parity_path
+from ..export.feature_graph import gram_name, seal_is_right
 from ..export.providers import CPU, Provider
 from ..export.session import SessionChoices, open_session
 from ..models.errors import ModelError
@@ -32,7 +32,7 @@ class ModelFile:
 
     def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> FeatureSession:
         """See `nstx.engine.feature_sessions.SessionSource`."""
-        digest = self._checked_digest()
+        digest = self._digest()
         choices = SessionChoices(
             provider=self.provider,
             threads=self.threads,
@@ -41,6 +41,7 @@ class ModelFile:
         )
         session = open_session(self.path, choices)
         opened = describe_session(session, self.provider, str(self.path), self.weights_sha256)
+        self._check_seal(session)
         wanted = (*activations, *map(gram_name, grams))
         missing = [name for name in wanted if name not in opened.graph.outputs]
         if missing:
@@ -50,26 +51,24 @@ class ModelFile:
             )
         return opened
 
-    def _checked_digest(self) -> str:
-        """Return the file's sha256, once the parity report beside it (if any) has been met."""
+    def _digest(self) -> str:
         try:
             with self.path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ModelError(
                 f"expected an ONNX model at {self.path}, got: {error.strerror or error}; "
                 f"try 'nstx export features -o {self.path.stem}.onnx'"
             ) from error
-        try:
-            told = json.loads(parity_path(self.path).read_text())["model_sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return digest
-        if told != digest:
+
+    def _check_seal(self, session: Any) -> None:
+        """Check the file against the checksum that it carries: a graph loads with any weights."""
+        seal = session.get_modelmeta().custom_metadata_map.get("file_sha256", "")
+        if not seal_is_right(self.path.read_bytes(), seal):
             raise ModelError(
-                f"expected the model that {parity_path(self.path)} is of, got another or a damaged "
-                f"one in {self.path}; try to export or fetch both again"
+                f"expected {self.path} as it was exported, got a file that was changed or damaged; "
+                "try to export or fetch it again"
             )
-        return digest
 
     def _is_planar(self) -> bool:
         session = open_session(self.path, SessionChoices(optimised=True))
@@ -86,6 +85,6 @@ def model_activations(path: Path) -> tuple[str, ...]:
     if not opened.graph.activations:
         raise ModelError(
             f"expected activations in {path}, got {', '.join(opened.graph.outputs)}; "
-            "try 'nstx export features --layers …'"
+            "try 'nstx export features --layers …', as Gram matrices are not drawn"
         )
     return opened.graph.activations

@@ -11,8 +11,8 @@ from ..export.providers import Provider, import_onnxruntime
 from ..export.session import run_session
 from ..models.vgg19 import canonical_name
 from .feature_sessions import FeatureSession, SessionSource
-from .images import Pixels
 from .memory import memory_errors
+from .pixels import Pixels
 from .targets import Features
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .cost import Cost, GradientBackend
-from .images import Pixels
+from .pixels import Pixels
 from .settings import Settings
 from .solvers import StopSolving
 

@@ -11,7 +11,7 @@ from scipy.optimize import fmin_l_bfgs_b
 
 from ..models.errors import NumericalError
 from .cost import Cost, GradientBackend
-from .images import Pixels
+from .pixels import Pixels
 
 _LOW, _HIGH = 0.0, 255.0
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .images import Picture, Pixels, resize_picture
+from .images import Picture, resize_picture
+from .pixels import Pixels
 
 # The assignment's start: 0.6·U(−20, 20) + 0.4·content, in mean-subtracted pixels.
 _NOISE_RANGE = 20.0

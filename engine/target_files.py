@@ -21,7 +21,7 @@ from ..models.files import check_output, write_output
 from ..models.objective import Objective
 from ..models.vgg19 import find_layer
 from .image_files import to_8_bit
-from .images import Pixels
+from .pixels import Pixels
 from .targets import Targets
 
 SUFFIXES = (".safetensors",)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.objective import Objective
-from .images import Pixels
+from .pixels import Pixels
 
 Array = NDArray[np.float32]
 

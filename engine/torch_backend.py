@@ -9,7 +9,7 @@ from ..models.errors import NumericalError
 from ..models.objective import Objective
 from .cost import Cost, combine_costs
 from .devices import TorchDevice
-from .images import Pixels
+from .pixels import Pixels
 from .targets import Targets
 from .torch_network import TorchNetwork, gram_matrix
 

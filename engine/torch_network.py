@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from ..models.vgg19 import Pooling, PoolRounding, canonical_name, truncate
 from ..models.weights import Weights
 from .devices import TorchDevice
-from .images import Pixels
+from .pixels import Pixels
 from .targets import Features
 
 

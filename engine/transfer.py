@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .cost import Cost, GradientBackend
-from .images import Picture, Pixels, WeightedPicture, resize_pixels
+from .images import Picture, WeightedPicture, resize_pixels
 from .job import Job, prepare_job
 from .memory import memory_errors
+from .pixels import Pixels
 from .progress import Progress, Step, StopReason
 from .settings import Settings
 from .sizes import split_steps

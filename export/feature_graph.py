@@ -3,6 +3,7 @@
 The onnx package is not needed here, so that a graph that was built earlier can be used without it.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from ..models.vgg19 import (
     PoolRounding,
     check_pooling,
     find_layer,
+    split_layers,
     truncate,
 )
 from ..models.weights import Weights
@@ -52,6 +54,31 @@ _KIND = "features-1"
 def parity_path(path: Path) -> Path:
     """Return where a model's parity report goes: ``vgg19.onnx`` → ``vgg19.parity.json``."""
     return path.with_suffix(".parity.json")
+
+
+NO_SEAL = "nstx" * 16  # as long as a sha256 in hexadecimal, and never mistaken for one
+"""Stands in a model's metadata, under ``file_sha256``, while the checksum is computed."""
+
+
+def seal_model(model: bytes) -> bytes:
+    """Return a model's bytes with their own checksum in the place of `NO_SEAL`."""
+    return model.replace(NO_SEAL.encode(), hashlib.sha256(model).hexdigest().encode(), 1)
+
+
+def seal_is_right(model: bytes, seal: str) -> bool:
+    """Whether a model's bytes are those that were sealed.
+
+    Args:
+        model: the whole file.
+        seal: that its metadata has.
+    """
+    place = model.find(seal.encode()) if len(seal) == len(NO_SEAL) else -1
+    if place < 0:
+        return False
+    digest = hashlib.sha256()
+    for part in (model[:place], NO_SEAL.encode(), model[place + len(seal) :]):
+        digest.update(part)
+    return digest.hexdigest() == seal
 
 
 def gram_name(layer: str) -> str:
@@ -86,7 +113,9 @@ class FeatureGraph:
 
     def __post_init__(self) -> None:
         for kind in ("activations", "grams"):
-            object.__setattr__(self, kind, _by_depth(getattr(self, kind)))
+            given = getattr(self, kind)
+            names = split_layers(given) if isinstance(given, str) else given
+            object.__setattr__(self, kind, _by_depth(names))
         if not self.layers:
             raise UsageError("expected at least one layer, got none; try --layers conv4_2")
         check_pooling(self.pooling, self.pool_rounding)
@@ -151,6 +180,7 @@ class FeatureGraph:
             "input": self.input,
             "mean": json.dumps(weights.mean),
             "weights_sha256": weights.sha256,
+            "file_sha256": NO_SEAL,
         }
         if objective is not None:
             told["objective"] = json.dumps(asdict(objective))

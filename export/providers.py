@@ -104,9 +104,10 @@ def check_provider(provider: Provider) -> None:
         DeviceError: it does not.
     """
     if not provider_loads(provider):
+        other = "--device cpu, --extractor torch" if provider.kind == "cuda" else "--extractor onnx"
         raise DeviceError(
             f"expected ONNX Runtime's {provider.name} on device {provider.index}, got none that "
-            "loads on this machine; try --device cpu, --extractor torch, or 'nstx doctor'"
+            f"loads on this machine; try {other}, or 'nstx doctor'"
         )
 
 

@@ -135,11 +135,12 @@ def physical_cores() -> int:
 
     On Linux the affinity and the quota of a container are counted, elsewhere the machine's cores.
     """
-    import psutil
-
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len({_core_of(processor) for processor in os.sched_getaffinity(0)})
+    else:
+        import psutil
+
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return max(1, min(cores, _container_quota() or cores))
 
 

@@ -18,7 +18,9 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
             a folder stands at the path.
     """
     if os.path.isdir(path):  # noqa: PTH112  (unlike Path.is_dir, never raises)
-        raise OutputError(f"expected a file to write, got the folder {path}; try {path}/out.png")
+        raise OutputError(
+            f"expected a file to write, got the folder {path}; try {path}/out{suffixes[0]}"
+        )
     suffix = path.suffix.lower()
     if suffix not in suffixes:
         raise OutputError(

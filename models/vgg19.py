@@ -95,7 +95,7 @@ def canonical_name(name: str) -> str:
         candidate = "conv" + candidate.removeprefix("relu")
     if candidate not in _BY_NAME:
         raise UsageError(
-            f"expected a layer of VGG-19 (conv1_1 … conv5_4), got {name!r}; "
+            f"expected a layer of VGG-19 (conv1_1 … conv5_4, pool1 … pool5), got {name!r}; "
             "try 'nstx model' for the list"
         )
     return candidate

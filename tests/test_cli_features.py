@@ -1,12 +1,16 @@
 """``nstx export features``, ``nstx features``, ``nstx bench features`` and ``--extractor``."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 from PIL import Image
 
@@ -198,10 +202,19 @@ def test_a_sheet_shows_what_there_is() -> None:
     activation = np.zeros((3, 4, 400), np.float32)
     activation[2] = 1.0
     sheet = draw_sheet(activation, summarise_layer("conv1_1", activation, 16))
-    assert sheet.width == 3 * 208 + 8
+    # So thin a picture gets a row of its own, 800 pixels long.
+    assert sheet.width == 800 + 16
     # The first tile is the strongest channel, which is yellow throughout.
     assert sheet.getpixel((9, 57)) == (253, 231, 37)
-    assert sheet.getpixel((9 + 208, 57)) == (68, 1, 84)
+    assert sheet.getpixel((9, 57 + 8 + 30)) == (68, 1, 84)
+
+
+def test_labels_of_tall_pictures_do_not_overlap() -> None:
+    activation = np.ones((16, 400, 8), np.float32)
+    sheet = draw_sheet(activation, summarise_layer("conv1_1", activation, 16))
+    # Four columns, each as wide as a label: 16 × 800 pixels of a tile are less.
+    assert sheet.width == 4 * (180 + 8) + 8
+    assert sheet.height == 56 + 4 * (800 + 30) + 8
 
 
 def test_optimize_tells_the_extractor_and_both_lead_to_the_same(
@@ -346,6 +359,22 @@ def test_every_variant_of_the_cpu_computes_the_same() -> None:
     assert 1e-7 < rows["onnx-fp16"]["norm_difference"] < 1e-2
     compiled = rows["torch-compile"]
     assert compiled.get("error") or compiled["norm_difference"] < 1e-4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_terminated_bench_takes_its_process_with_it() -> None:
+    command = ["bench", "features", "--sizes", "64", "--batches", "1", "--variants", "onnx"]
+    command += ["--rounds", "50", "--device", "cpu"]
+    process = subprocess.Popen([sys.executable, "-m", "nstx", *command], stdout=subprocess.DEVNULL)
+    parent, children = psutil.Process(process.pid), []
+    deadline = time.monotonic() + 60
+    while not children and time.monotonic() < deadline:
+        time.sleep(0.05)
+        children = [c for c in parent.children() if "bench_worker" in " ".join(c.cmdline())]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert children
+    assert not any(child.is_running() for child in children)
 
 
 def test_groups_take_their_defaults_from_a_configuration(nstx, tmp_path, monkeypatch) -> None:

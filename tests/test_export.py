@@ -17,7 +17,7 @@ from pictures import random_pixels
 
 from nstx.export import features as export_module
 from nstx.export.build_features import build_feature_model
-from nstx.export.feature_graph import FeatureGraph, parity_path
+from nstx.export.feature_graph import FeatureGraph, parity_path, seal_is_right
 from nstx.export.features import export_features
 from nstx.export.graph import check_model
 from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH, check_pictures, measure_parity
@@ -247,6 +247,10 @@ def test_a_file_says_what_it_is_and_its_report_stands_beside_it(tiny_weights, tm
     assert json.loads(said["objective"])["style_weight"] == 40.0
     assert model.producer_version == said["nstx_version"]
     assert FeatureGraph.from_metadata(said, "vgg.onnx") == graph
+    data = path.read_bytes()
+    assert seal_is_right(data, said["file_sha256"])
+    assert not seal_is_right(data[:-1] + b"x", said["file_sha256"])
+    assert not seal_is_right(data, "")
     written = json.loads(parity_path(path).read_text())
     assert parity_path(path).name == "vgg.parity.json"
     assert written["passed"] is True

@@ -33,11 +33,11 @@ from nstx.engine.session_cache import CachedSessions
 from nstx.engine.settings import choose_settings
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork, gram_matrices
 from nstx.export.build_features import build_feature_model
-from nstx.export.feature_graph import FeatureGraph
+from nstx.export.feature_graph import FeatureGraph, seal_model
 from nstx.export.features import export_features
 from nstx.export.probe import probe_model
 from nstx.export.providers import CPU, Provider
-from nstx.models.errors import DeviceError, ModelError, UsageError
+from nstx.models.errors import DeviceError, ModelError, NumericalError, UsageError
 from nstx.models.reference import reference_features, reference_gram
 from nstx.models.weights import Weights, load_weights
 
@@ -308,11 +308,11 @@ def test_a_model_file_that_cannot_serve_is_an_error(model_file, tmp_path) -> Non
     damaged.write_bytes(model_file.read_bytes()[:-1000])
     with pytest.raises(ModelError, match=r"damaged\.onnx"):
         open_file(damaged)(("conv2_1",), ())
-    # A byte of the weights is another: only the checksum in the report beside it can tell.
+    # A byte of the weights is another: only the checksum in the file can tell.
     flipped = bytearray(model_file.read_bytes())
     flipped[len(flipped) // 2] ^= 1
     model_file.write_bytes(flipped)
-    with pytest.raises(ModelError, match=r"parity\.json"):
+    with pytest.raises(ModelError, match="changed or damaged"):
         open_file(model_file)(("conv2_1",), ())
     foreign = tmp_path / "foreign.onnx"
     foreign.write_bytes(probe_model())
@@ -409,11 +409,24 @@ def test_a_device_that_is_not_there_is_an_error_or_told(warnings_told) -> None:
             find_provider(Extraction(extractor=name, device="cuda"))
     with pytest.raises(DeviceError, match="TensorRT"):
         find_provider(Extraction(extractor="tensorrt", device="cpu"))
-    assert find_provider(Extraction(extractor="auto", device="cuda:0")) is None
-    assert "computed by PyTorch" in warnings_told[0]
+    # PyTorch has no such device either, so nothing was computed by it and nothing is told of it.
+    with pytest.raises(DeviceError, match="CUDA device 0"):
+        open_extractor(Extraction(device="cuda:0"), ["conv1_1"])
     assert find_provider(Extraction(device="mps")) is None
     assert find_provider(Extraction()) == CPU
-    assert len(warnings_told) == 1
+    assert warnings_told == []
+
+
+def test_a_second_choice_is_told(monkeypatch, warnings_told, tiny_weights) -> None:
+    def refuse(*_: object) -> Provider:
+        raise DeviceError("no provider")
+
+    monkeypatch.setattr("nstx.engine.extractors.choose_provider", refuse)
+    opened = open_extractor(Extraction(device="cpu"), ["conv1_1"], tiny_weights)
+    assert (opened.name, opened.runs_on) == ("torch", "cpu fp32")
+    assert warnings_told == ["features are computed by PyTorch: no provider"]
+    with pytest.raises(DeviceError, match="no provider"):
+        open_extractor(Extraction(device="cpu", extractor="onnx"), ["conv1_1"], tiny_weights)
 
 
 def test_a_driver_without_a_provider_is_told(monkeypatch, warnings_told) -> None:
@@ -454,6 +467,26 @@ def test_extracted_features_of_a_picture() -> None:
     assert found.features.grams["conv2_1"].shape == (128, 128)
     with pytest.raises(UsageError, match="16"):
         extract_features(picture, size=10)
+
+
+def test_layers_may_be_written_in_one_string() -> None:
+    picture = Picture(random_pixels(20, 24, 1).astype(np.uint8), None)
+    found = extract_features(picture, "conv1_1, relu1_2", "conv1_1")
+    assert list(found.features.activations) == ["conv1_1", "conv1_2"]
+    assert list(found.features.grams) == ["conv1_1"]
+    assert FeatureGraph(activations="conv1_1,relu1_2").activations == ("conv1_1", "conv1_2")
+
+
+def test_features_that_are_not_finite_are_an_error(tiny_weights, tmp_path) -> None:
+    kernel = tiny_weights.kernels["conv1_1"].copy()
+    kernel[0] = np.inf
+    broken = replace(tiny_weights, kernels={**tiny_weights.kernels, "conv1_1": kernel})
+    model = build_feature_model(FeatureGraph(activations=("conv1_1",)), broken)
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(seal_model(model.SerializeToString()))
+    picture = Picture(random_pixels(20, 24, 1).astype(np.uint8), None)
+    with pytest.raises(NumericalError, match="infinity in conv1_1"):
+        extract_features(picture, extraction=Extraction(model=path))
 
 
 def test_a_summary_names_the_strongest_channels() -> None:

@@ -1,0 +1,7 @@
+"""What a picture is while it is worked on, apart from the code that reads files and loads slowly."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+"""float32, (height, width, 3), RGB, 0–255."""
