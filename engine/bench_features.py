@@ -90,7 +90,7 @@ def _report(
     interrupted: bool,
 ) -> dict[str, Any]:
     matrix_peak = {name: statistics.median(values or [0.0]) for name, values in peaks.items()}
-    places = {(*cell, name): 0 for cell in bench.cells for name in bench.variants}
+    places = [(*cell, name) for cell in bench.cells for name in bench.variants]
     measured = [key for key in places if key in answers]
     rows = [_row(bench, matrix_peak, *key, answers[key]) for key in measured]
     _add_ratios(rows)

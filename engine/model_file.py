@@ -1,7 +1,7 @@
 """Sessions of one exported file."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,15 @@ class ModelFile:
 
     def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> FeatureSession:
         """See `nstx.engine.feature_sessions.SessionSource`."""
-        digest = self._digest()
-        choices = SessionChoices(
-            provider=self.provider,
-            threads=self.threads,
-            planar=self.provider.kind == "tensorrt" and self._is_planar(),
-            engine_folder=engine_folder(self.provider, self.use_cache, digest, None),
-        )
+        model = self._read()
+        choices = SessionChoices(provider=self.provider, threads=self.threads)
+        if self.provider.kind == "tensorrt":
+            digest = hashlib.sha256(model).hexdigest()
+            folder = engine_folder(self.provider, self.use_cache, digest, None)
+            choices = replace(choices, planar=self._is_planar(), engine_folder=folder)
         session = open_session(self.path, choices)
         opened = describe_session(session, self.provider, str(self.path), self.weights_sha256)
-        self._check_seal(session)
+        self._check_seal(session, model)
         wanted = (*activations, *map(gram_name, grams))
         missing = [name for name in wanted if name not in opened.graph.outputs]
         if missing:
@@ -51,20 +50,19 @@ class ModelFile:
             )
         return opened
 
-    def _digest(self) -> str:
+    def _read(self) -> bytes:
         try:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return self.path.read_bytes()
         except OSError as error:
             raise ModelError(
                 f"expected an ONNX model at {self.path}, got: {error.strerror or error}; "
                 f"try 'nstx export features -o {self.path.stem}.onnx'"
             ) from error
 
-    def _check_seal(self, session: Any) -> None:
+    def _check_seal(self, session: Any, model: bytes) -> None:
         """Check the file against the checksum that it carries: a graph loads with any weights."""
         seal = session.get_modelmeta().custom_metadata_map.get("file_sha256", "")
-        if not seal_is_right(self.path.read_bytes(), seal):
+        if not seal_is_right(model, seal):
             raise ModelError(
                 f"expected {self.path} as it was exported, got a file that was changed or damaged; "
                 "try to export or fetch it again"

@@ -57,49 +57,48 @@ class CachedSessions:
     def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> FeatureSession:
         """See `nstx.engine.feature_sessions.SessionSource`."""
         graph = replace(self.template, activations=activations, grams=grams)
-        kept = _find_kept(self._key(graph)) if self.use_cache else None
+        key = self._key(graph)
+        choices = self._choices(graph, key)
+        kept = _find_kept(key) if self.use_cache else None
         if kept is not None:
             try:
-                return self._open(kept, replace(self._choices(graph), optimised=self._optimises))
+                return self._open(kept, replace(choices, optimised=self._optimises))
             except ModelError as error:
                 _log.warning("%s cannot be used and is built again: %s", kept, error)
-        return self._build(graph)
+        return self._build(graph, key, choices)
 
     @property
     def _optimises(self) -> bool:
         """Whether what is kept is optimised: sizes and devices that can change are left open."""
         return self.provider.kind == "cpu" and self.fixed_shape is None
 
-    def _choices(self, graph: FeatureGraph) -> SessionChoices:
+    def _choices(self, graph: FeatureGraph, key: str) -> SessionChoices:
         return SessionChoices(
             provider=self.provider,
             threads=self.threads,
             fixed_shape=self.fixed_shape,
             planar=graph.input == "network",
-            engine_folder=engine_folder(
-                self.provider, self.use_cache, self._key(graph), self.fixed_shape
-            ),
+            engine_folder=engine_folder(self.provider, self.use_cache, key, self.fixed_shape),
         )
 
     def _open(self, model: bytes | Path, choices: SessionChoices) -> FeatureSession:
         session = open_session(model, choices)
         return describe_session(session, self.provider, "the cache", self.weights_sha256)
 
-    def _build(self, graph: FeatureGraph) -> FeatureSession:
+    def _build(self, graph: FeatureGraph, key: str, choices: SessionChoices) -> FeatureSession:
         from ..export.build_features import build_feature_model
 
         model = build_feature_model(graph, self.load()).SerializeToString()
-        choices = self._choices(graph)
         if not self.use_cache:
             return self._open(model, choices)
         if not self._optimises:
-            _keep(self._key(graph), model)
+            _keep(key, model)
             return self._open(model, choices)
         with tempfile.TemporaryDirectory(prefix="nstx-", ignore_cleanup_errors=True) as folder:
             optimised = Path(folder) / "optimised.onnx"
             try:
                 opened = self._open(model, replace(choices, keep_optimised=optimised))
-                _keep(self._key(graph), optimised.read_bytes())
+                _keep(key, optimised.read_bytes())
             except (ModelError, OSError) as error:
                 # The kept graph only saves time: a full disk must not stop the work.
                 _log.warning("the optimised graph cannot be kept (%s)", error)

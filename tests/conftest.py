@@ -1,6 +1,7 @@
 """What the tests share: a cache of their own, a small network, pictures that are made on the spot."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from pictures import random_pixels
 from PIL import Image
 
+from nstx.cli.app import app
+from nstx.cli.errors import run_app
 from nstx.models.vgg19 import CONVOLUTIONS
 from nstx.models.weights import Weights
 
@@ -51,6 +54,19 @@ def save_picture(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return save
+
+
+@pytest.fixture
+def nstx(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line and returns exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nstx", *map(str, arguments)])
+        code = run_app(app)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,31 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nstx.cli.app import app
 from nstx.cli.choices import split_style
-from nstx.cli.errors import run_app
 
 FAST = ["--size", "48", "--steps", "3"]
-
-
-@pytest.fixture
-def nstx(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs the command line and returns exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nstx", *map(str, arguments)])
-        code = run_app(app)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from nstx.cli.app import app
-from nstx.cli.errors import run_app
 from nstx.engine import bench_features
 from nstx.engine.bench_features import run_feature_bench
 from nstx.engine.bench_plan import FeatureBench
 from nstx.engine.feature_sheets import draw_channel, draw_sheet, enlarge_channel
 from nstx.engine.features import summarise_layer
 from nstx.models.errors import DeviceError, UsageError
-
-
-@pytest.fixture
-def nstx(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs the command line and returns exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nstx", *map(str, arguments)])
-        code = run_app(app)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_export_writes_a_model_that_runs_and_its_report(nstx, save_picture, tmp_path) -> None:
