@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..export.feature_graph import gram_name, seal_is_right
+from ..export.feature_graph import gram_name
 from ..export.providers import CPU, Provider
 from ..export.session import SessionChoices, open_session
 from ..models.errors import ModelError
+from ..models.seals import seal_is_right
 from .feature_sessions import FeatureSession, describe_session, engine_folder
 
 
@@ -61,8 +62,8 @@ class ModelFile:
 
     def _check_seal(self, session: Any, model: bytes) -> None:
         """Check the file against the checksum that it carries: a graph loads with any weights."""
-        seal = session.get_modelmeta().custom_metadata_map.get("file_sha256", "")
-        if not seal_is_right(model, seal):
+        found = session.get_modelmeta().custom_metadata_map.get("file_sha256", "")
+        if not seal_is_right(model, found):
             raise ModelError(
                 f"expected {self.path} as it was exported, got a file that was changed or damaged; "
                 "try to export or fetch it again"

@@ -3,7 +3,6 @@
 The onnx package is not needed here, so that a graph that was built earlier can be used without it.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..models.errors import ModelError, UsageError
 from ..models.objective import Objective
+from ..models.seals import NO_SEAL
 from ..models.vgg19 import (
     LAYERS,
     Layer,
@@ -54,31 +54,6 @@ _KIND = "features-1"
 def parity_path(path: Path) -> Path:
     """Return where a model's parity report goes: ``vgg19.onnx`` → ``vgg19.parity.json``."""
     return path.with_suffix(".parity.json")
-
-
-NO_SEAL = "nstx" * 16  # as long as a sha256 in hexadecimal, and never mistaken for one
-"""Stands in a model's metadata, under ``file_sha256``, while the checksum is computed."""
-
-
-def seal_model(model: bytes) -> bytes:
-    """Return a model's bytes with their own checksum in the place of `NO_SEAL`."""
-    return model.replace(NO_SEAL.encode(), hashlib.sha256(model).hexdigest().encode(), 1)
-
-
-def seal_is_right(model: bytes, seal: str) -> bool:
-    """Whether a model's bytes are those that were sealed.
-
-    Args:
-        model: the whole file.
-        seal: that its metadata has.
-    """
-    place = model.find(seal.encode()) if len(seal) == len(NO_SEAL) else -1
-    if place < 0:
-        return False
-    digest = hashlib.sha256()
-    for part in (model[:place], NO_SEAL.encode(), model[place + len(seal) :]):
-        digest.update(part)
-    return digest.hexdigest() == seal
 
 
 def gram_name(layer: str) -> str:

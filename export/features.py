@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from ..models.errors import ModelError, OutputError
 from ..models.files import check_output, write_output
 from ..models.objective import Objective
+from ..models.seals import seal
 from ..models.weights import Weights
 from .build_features import build_feature_model
-from .feature_graph import FeatureGraph, parity_path, seal_model
+from .feature_graph import FeatureGraph, parity_path
 from .graph import OPSET, check_model
 from .parity import ParityReport, measure_parity
 from .providers import CPU, Provider
@@ -67,7 +68,7 @@ def export_features(
             f"{report.worst.relative_error:.2g} for {report.worst.name}; nothing was written: "
             "try --precision fp32, or report this"
         )
-    model = seal_model(model)
+    model = seal(model)
     write_output(path, model)
     try:
         write_output(parity_path(path), report_json(report, graph, weights, model))

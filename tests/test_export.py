@@ -17,7 +17,7 @@ from pictures import random_pixels
 
 from nstx.export import features as export_module
 from nstx.export.build_features import build_feature_model
-from nstx.export.feature_graph import FeatureGraph, parity_path, seal_is_right
+from nstx.export.feature_graph import FeatureGraph, parity_path
 from nstx.export.features import export_features
 from nstx.export.graph import check_model
 from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH, check_pictures, measure_parity
@@ -32,6 +32,7 @@ from nstx.export.session import (
 from nstx.models.errors import DeviceError, ModelError, OutputError, UsageError
 from nstx.models.presets import PRESETS
 from nstx.models.reference import reference_features, reference_gram
+from nstx.models.seals import seal_is_right
 from nstx.models.vgg19 import CONVOLUTIONS, LAYERS
 from nstx.models.weights import load_weights
 

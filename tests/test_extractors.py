@@ -33,12 +33,13 @@ from nstx.engine.session_cache import CachedSessions
 from nstx.engine.settings import choose_settings
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork, gram_matrices
 from nstx.export.build_features import build_feature_model
-from nstx.export.feature_graph import FeatureGraph, seal_model
+from nstx.export.feature_graph import FeatureGraph
 from nstx.export.features import export_features
 from nstx.export.probe import probe_model
 from nstx.export.providers import CPU, Provider
 from nstx.models.errors import DeviceError, ModelError, NumericalError, UsageError
 from nstx.models.reference import reference_features, reference_gram
+from nstx.models.seals import seal
 from nstx.models.weights import Weights, load_weights
 
 ACTIVATIONS, GRAMS = ("conv2_2", "conv4_2"), ("conv1_1", "conv5_1")
@@ -483,7 +484,7 @@ def test_features_that_are_not_finite_are_an_error(tiny_weights, tmp_path) -> No
     broken = replace(tiny_weights, kernels={**tiny_weights.kernels, "conv1_1": kernel})
     model = build_feature_model(FeatureGraph(activations=("conv1_1",)), broken)
     path = tmp_path / "broken.onnx"
-    path.write_bytes(seal_model(model.SerializeToString()))
+    path.write_bytes(seal(model.SerializeToString()))
     picture = Picture(random_pixels(20, 24, 1).astype(np.uint8), None)
     with pytest.raises(NumericalError, match="infinity in conv1_1"):
         extract_features(picture, extraction=Extraction(model=path))
