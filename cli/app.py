@@ -9,6 +9,7 @@ import sys
 import typer
 
 from .bench import bench
+from .cache import cache
 from .config import apply_config
 from .doctor import doctor
 from .errors import run_app
@@ -17,7 +18,7 @@ from .export import export
 from .features import features
 from .model import model
 from .optimize import optimize
-from .precompute import precompute
+from .precompute import SeveralValues, precompute
 
 app = typer.Typer(
     name="nstx",
@@ -52,9 +53,10 @@ def _root(
         apply_config(context)
 
 
-for _command in (optimize, evaluate, precompute, features, model, doctor):
+for _command in (optimize, evaluate, features, model, doctor):
     app.command()(_command)
-for _group, _name in ((export, "export"), (bench, "bench")):
+app.command(cls=SeveralValues)(precompute)
+for _group, _name in ((export, "export"), (bench, "bench"), (cache, "cache")):
     app.add_typer(_group, name=_name)
 
 

@@ -117,8 +117,11 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
         with Recorder(request, console) as recorder, ProgressBar(console, areas, shares) as bar:
 
             def on_step(step: Step) -> None:
+                nonlocal timings
                 # Only now is there something to save.
                 interrupt.defer()
+                if step.step == 1:
+                    timings = timings.begin_steps(step.seconds)
                 bar.show(step)
                 recorder.take(step)
 
@@ -141,20 +144,18 @@ def _load(request: OptimizeRequest) -> "tuple[Job, NDArray[np.uint8] | None, Tim
         saved = read_targets(request.targets)
         from nstx.engine.job import prepare_job_from_targets
 
-        loaded = time.perf_counter()
         job = prepare_job_from_targets(saved, request.settings)
-        alpha = None
+        alpha = saved.alpha
     else:
         assert request.content is not None  # checked by the request
         content = read_image(request.content)
         styles = read_styles(request.styles)
         from nstx.engine.job import prepare_job
 
-        loaded = time.perf_counter()
         job = prepare_job(content, styles, request.settings)
         alpha = resize_alpha(content, *job.sizes[-1])
-    prepared = time.perf_counter()
-    return job, alpha, Timings(request.began, loaded - request.began, prepared - loaded)
+    load = time.perf_counter() - request.began - job.target_seconds
+    return job, alpha, Timings(request.began, load, job.target_seconds)
 
 
 def _measure_saved(job: "Job", output: Path, result: "Result", console: Console) -> "Cost":

@@ -1,38 +1,73 @@
 """``nstx precompute``: targets without optimising."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from nstx.models.errors import ImageError, UsageError
 
 from . import options
 from .console import Console, format_bytes, format_seconds
+from .interrupts import exit_on_terminate
+
+if TYPE_CHECKING:
+    from nstx.engine.precompute import PrecomputedPicture
+    from nstx.engine.settings import Settings
+    from nstx.engine.target_loader import TargetLoader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pictures:
+    """The files that were given; folders are opened already."""
+
+    contents: list[Path]
+    styles: list[tuple[Path, float]]
+
+
+class SeveralValues(TyperCommand):
+    """A command whose picture options take all values up to the next option: ``--style *.jpg``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before each further value, as the parser wants it."""
+        repeated: list[str] = []
+        current = ""
+        for place, value in enumerate(args):
+            if value.startswith("-"):
+                current = value if value in ("--content", "--style") else ""
+            elif current and args[place - 1] != current:
+                repeated.append(current)
+            repeated.append(value)
+        return super().parse_args(ctx, repeated)
 
 
 def precompute(
     context: typer.Context,
-    content: Annotated[
-        Path, typer.Option("--content", help="The content picture.", show_default=False)
-    ],
+    contents: Annotated[
+        list[Path] | None,
+        typer.Option("--content", help="Content pictures, or folders of them.", show_default=False),
+    ] = None,
     styles: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--style",
-            help="A style picture, as PATH or PATH:weight; can be repeated.",
+            help="Style pictures, or folders of them; with -o, PATH:weight.",
             show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="The targets file to write.",
+            help="Also write all that 'nstx optimize --targets' needs, for one content, to a file.",
             metavar="FILE.safetensors",
             show_default=False,
         ),
-    ],
+    ] = None,
     preset: options.Preset = "default",
     size: options.Size = None,
     width: options.Width = None,
@@ -50,18 +85,20 @@ def precompute(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the targets of a content and its styles, for 'nstx optimize --targets FILE'."""
+    """Compute the targets of contents and styles ahead of the runs that will need them.
+
+    They go to the cache, where 'nstx optimize' finds them. What is there already is not computed.
+    """
     began = time.perf_counter()
+    from nstx.engine.device_names import parse_device
+    from nstx.engine.target_loader import TargetLoader
 
-    from nstx.engine.images import read_image
-    from nstx.engine.job import prepare_job
-    from nstx.engine.target_files import SUFFIXES, write_targets
-    from nstx.models.files import check_distinct, check_output
-
-    from .choices import choose, choose_sizes, read_styles, split_style
+    from .choices import choose, choose_sizes
     from .report import extractor_json
 
     console = Console(as_json=as_json, quiet=quiet)
+    if output is None and no_cache:
+        raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
     settings = choose(
         preset,
         scales=scales,
@@ -71,28 +108,147 @@ def precompute(
         style_layers=style_layers,
         pooling=pooling,
         device=device,
-        precision="fp32",  # the file outlives this machine's fastest precision
         extractor=extractor,
         weights=weights,
         threads=threads,
         use_cache=not no_cache,
     )
-    check_output(output, SUFFIXES)
-    check_distinct([output], [content, Path(weights), *(split_style(s)[0] for s in styles)])
-    job = prepare_job(read_image(content), read_styles(tuple(styles)), settings)
-    write_targets(output, job.contents, job.targets, settings.objective, job.weights.sha256)
-    size_bytes = output.stat().st_size
-    seconds = time.perf_counter() - began
-    data = {
-        "output": str(output),
-        "bytes": size_bytes,
-        "scales": [{"width": w, "height": h} for h, w in job.sizes],
-        "extractor": extractor_json(job),
-        "weights": {"source": job.weights.source, "sha256": job.weights.sha256},
-        "seconds": round(seconds, 4),
+    parse_device(device)
+    pictures = _find_pictures(contents or [], styles or [])
+    with exit_on_terminate():
+        loader = TargetLoader(settings)
+        if output is None:
+            data = _fill_cache(pictures, settings, loader, console)
+        else:
+            data = _write_file(output, pictures, settings, loader, console)
+    data |= {
+        "extractor": extractor_json(loader.extractor),
+        "weights": {"source": settings.weights, "sha256": loader.weights_sha256},
+        "seconds": round(time.perf_counter() - began, 4),
     }
-    console.result(
-        f"saved {output}  {format_bytes(size_bytes)}, "
-        f"{len(job.sizes)} scales, in {format_seconds(seconds)}",
-        data,
+    console.result(_describe(data), data)
+    _complain(data)
+
+
+def _find_pictures(contents: list[Path], styles: list[str]) -> _Pictures:
+    from nstx.engine.precompute import find_pictures
+
+    from .choices import split_style
+
+    if not contents and not styles:
+        raise UsageError(
+            "expected pictures, got none; try --content photo.jpg --style painting.jpg"
+        )
+    return _Pictures(
+        contents=find_pictures(contents),
+        styles=[
+            (path, weight)
+            for given, weight in map(split_style, styles)
+            for path in find_pictures([given])
+        ],
     )
+
+
+def _write_file(
+    output: Path,
+    given: _Pictures,
+    settings: "Settings",
+    loader: "TargetLoader",
+    console: Console,
+) -> dict[str, Any]:
+    """Write the targets file of one content; return what the JSON says of it."""
+    from nstx.engine.images import read_image, resize_alpha, resize_picture
+    from nstx.engine.sizes import choose_sizes
+    from nstx.engine.target_files import SUFFIXES, write_targets
+    from nstx.models.files import check_distinct, check_output
+
+    contents, styles = given.contents, given.styles
+    if len(contents) != 1 or not styles:
+        raise UsageError(
+            f"expected one content and its styles for -o, got {len(contents)} contents and "
+            f"{len(styles)} styles; try without -o, which fills the cache"
+        )
+    check_output(output, SUFFIXES)
+    check_distinct([output], [*contents, Path(settings.weights), *(path for path, _ in styles)])
+    content = read_image(contents[0])
+    pictures = [(read_image(path), weight) for path, weight in styles]
+    sizes = choose_sizes(content.size, [picture.size for picture, _ in pictures], settings)
+    with console.working("computing targets"):
+        loaded = loader.load(content, pictures, sizes)
+    write_targets(
+        output,
+        tuple(resize_picture(content, *size) for size in sizes),
+        loaded.targets,
+        settings.objective,
+        loader.weights_sha256,
+        alpha=resize_alpha(content, *sizes[-1]),
+    )
+    return {
+        "output": str(output),
+        "bytes": output.stat().st_size,
+        "scales": [{"width": w, "height": h} for h, w in sizes],
+        "targets": {"content": loaded.content, "style": list(loaded.styles)},
+        "pictures": [],
+    }
+
+
+def _fill_cache(
+    given: _Pictures,
+    settings: "Settings",
+    loader: "TargetLoader",
+    console: Console,
+) -> dict[str, Any]:
+    """Compute what the cache has not; return what the JSON says of it."""
+    from nstx.engine.precompute import precompute_targets
+
+    styles = list(dict.fromkeys(path for path, _ in given.styles))
+    with console.counting("computing targets", len(given.contents) + len(styles)) as advance:
+
+        def on_picture(picture: "PrecomputedPicture") -> None:
+            advance(picture.path.name)
+            if picture.error is not None:
+                console.warn(f"{picture.path} was left out: {picture.error}")
+
+        pictures = precompute_targets(given.contents, styles, settings, loader, on_picture)
+    return {"output": None, "pictures": [_picture_json(picture) for picture in pictures]}
+
+
+def _picture_json(picture: "PrecomputedPicture") -> dict[str, Any]:
+    return {
+        "path": str(picture.path),
+        "role": picture.role,
+        "sizes": [{"width": w, "height": h} for h, w in picture.sizes],
+        "targets": picture.source,
+        "error": picture.error,
+    }
+
+
+def _describe(data: dict[str, Any]) -> str:
+    seconds = format_seconds(data["seconds"])
+    if data["output"] is not None:
+        return (
+            f"saved {data['output']}  {format_bytes(data['bytes'])}, "
+            f"{len(data['scales'])} scales, in {seconds}"
+        )
+    sources = [picture["targets"] for picture in data["pictures"]]
+    text = f"targets of {len(sources)} pictures: {sources.count('miss')} computed"
+    if sources.count("hit"):
+        text += f", {sources.count('hit')} already in the cache"
+    if data["extractor"] is not None:
+        text += f", by {data['extractor']['name']} on {data['extractor']['runs_on']}"
+    return f"{text}, in {seconds}"
+
+
+def _complain(data: dict[str, Any]) -> None:
+    """Fail if a picture was left out, once all others are done.
+
+    Raises:
+        ImageError: one was.
+    """
+    left_out = [picture["path"] for picture in data["pictures"] if picture["error"] is not None]
+    if left_out:
+        raise ImageError(
+            f"expected pictures that can be used, got {len(left_out)} of {len(data['pictures'])} "
+            f"that cannot: {', '.join(left_out[:3])}{' …' if left_out[3:] else ''}; "
+            "see the warnings"
+        )

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nstx.engine.cost import Cost
-from nstx.engine.memory import peak_memory_bytes
+from nstx.engine.memory import peak_memory_bytes, process_seconds
 
 from .console import format_bytes, format_cost, format_seconds
 
@@ -24,23 +24,42 @@ _STOPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds of each part; ``began`` is a reading of ``time.perf_counter``."""
+    """Seconds of each part.
+
+    Attributes:
+        began: when the command began, a reading of ``time.perf_counter``.
+        load: reading pictures and weights, importing libraries, building the network.
+        targets: looking them up, and computing what was not there.
+        optimize: the run, from the evaluation of the start on.
+        save: the picture, and measuring it.
+        start: from the process's start to the command's: the interpreter and the command line.
+        until_first_step: from the process's start to that of the first step; None if there was
+            none. What it holds besides start, load and targets is the evaluation of the start.
+    """
 
     began: float
     load: float
     targets: float
     optimize: float = 0.0
     save: float = 0.0
+    start: float | None = None
+    until_first_step: float | None = None
+
+    def begin_steps(self, seconds: float) -> "Timings":
+        """Return the timings with those up to the first step, which began ``seconds`` ago."""
+        started = process_seconds()
+        start = started - (time.perf_counter() - self.began)
+        return replace(self, start=start, until_first_step=started - seconds)
 
     def finish(self, optimize: float, save: float) -> "Timings":
         """Return the timings with those of the last two parts."""
         return replace(self, optimize=optimize, save=save)
 
-    def to_json(self) -> dict[str, float]:
-        """Return the seconds, with the total up to now."""
+    def to_json(self) -> dict[str, float | None]:
+        """Return the seconds, with the total of the command up to now."""
         parts = {k: v for k, v in asdict(self).items() if k != "began"}
         seconds = {"total": time.perf_counter() - self.began, **parts}
-        return {name: round(value, 4) for name, value in seconds.items()}
+        return {k: None if value is None else round(value, 4) for k, value in seconds.items()}
 
 
 def cost_json(cost: Cost) -> dict[str, Any]:
@@ -55,11 +74,11 @@ def cost_json(cost: Cost) -> dict[str, Any]:
     }
 
 
-def extractor_json(job: "Job") -> dict[str, str] | None:
-    """Return what computed the targets; None if they came from a file."""
-    if job.extractor is None:
+def extractor_json(extractor: tuple[str, str] | None) -> dict[str, str] | None:
+    """Return what computed targets; None if none had to be computed."""
+    if extractor is None:
         return None
-    name, runs_on = job.extractor
+    name, runs_on = extractor
     return {"name": name, "runs_on": runs_on}
 
 
@@ -77,7 +96,6 @@ def result_json(
     does. ``cost_before_rounding`` is that of the picture as the solver left it.
     """
     settings = request.settings
-    source = "file" if request.targets is not None else "miss"
     return {
         "output": str(request.output),
         "width": job.sizes[-1][1],
@@ -93,14 +111,14 @@ def result_json(
         "device": job.device.name,
         "precision": job.device.precision,
         "backend": settings.backend,
-        "extractor": extractor_json(job),
+        "extractor": extractor_json(job.extractor),
         "preset": settings.preset,
         "solver": settings.solver,
         "init": settings.init,
         "seed": settings.seed,
         "objective": asdict(settings.objective),
         "weights": {"source": job.weights.source, "sha256": job.weights.sha256},
-        "targets": {"content": source, "style": [source] * max(1, len(request.styles))},
+        "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
         "peak_memory_bytes": peak_memory_bytes(job.device.name),
         "files": files,
     }
@@ -120,8 +138,17 @@ def describe_result(data: dict[str, Any]) -> str:
         f"{format_seconds(seconds['total'])} on {data['device']} in {data['precision']}, "
         f"peak memory {format_bytes(data['peak_memory_bytes'])}" + _STOPPED[data["stopped"]],
     ]
-    if data["extractor"] is not None:
-        lines.append(f"  targets by {data['extractor']['name']} on {data['extractor']['runs_on']}")
+    lines.append(f"  targets {_describe_targets(data)}")
     for kind, paths in data["files"].items():
         lines.append(f"  {kind}: {paths[0]}" + (f" … {paths[-1]}" if len(paths) > 1 else ""))
     return "\n".join(lines)
+
+
+def _describe_targets(data: dict[str, Any]) -> str:
+    sources = [data["targets"]["content"], *data["targets"]["style"]]
+    if "file" in sources:
+        return "from the file"
+    if data["extractor"] is None:
+        return "from the cache"
+    by = f"by {data['extractor']['name']} on {data['extractor']['runs_on']}"
+    return f"{by}, some from the cache" if "hit" in sources else by

@@ -5,6 +5,7 @@ behind transparency (the alpha channel is kept beside the pixels). ``.npy`` file
 numbers, with values outside 0–255 allowed.
 """
 
+import hashlib
 import io
 import logging
 import stat
@@ -64,9 +65,22 @@ class Picture:
             )
 
     @property
+    def digest(self) -> str:
+        """Sha256 of the pixels with their shape and type: the same however they were encoded."""
+        pixels = np.ascontiguousarray(self.pixels)
+        digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape} ".encode())
+        digest.update(pixels.data)
+        return digest.hexdigest()
+
+    @property
     def height(self) -> int:
         """Height in pixels."""
         return int(self.pixels.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.height, self.width
 
     @property
     def width(self) -> int:

@@ -1,5 +1,6 @@
 """A job: pictures and settings, made ready to run."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,15 +10,15 @@ from ..models.errors import DeviceError, UsageError
 from ..models.weights import Weights, load_weights
 from .cost import Cost, GradientBackend
 from .devices import TorchDevice, resolve_device
-from .extractors import Extraction, OpenedExtractor, open_extractor
-from .images import Picture, WeightedPicture, read_image, resize_picture, resize_styles
+from .images import Picture, WeightedPicture, read_image, resize_picture
 from .memory import check_memory, memory_errors
 from .pixels import Pixels
 from .settings import INITS, Settings
-from .sizes import fit_size, pyramid_sizes, style_size
+from .sizes import choose_sizes
 from .starts import make_start
 from .target_files import SavedTargets, check_targets
-from .targets import Targets, compute_targets
+from .target_loader import LoadedTargets, TargetLoader, TargetSource
+from .targets import Targets
 from .torch_backend import TorchBackend
 from .torch_network import TorchNetwork
 
@@ -30,23 +31,30 @@ class Job:
         settings: as given.
         contents: the content picture at the size of each scale, coarse first; the last is the
             result's.
-        targets: of each scale.
+        loaded: the targets of each scale, and where they came from.
         init: the picture to start from, if one was named.
         weights: of VGG-19.
         device: and precision.
         network: VGG-19 on the device, truncated.
-        extractor: that computed the targets and what it ran on, such as ``onnx`` and
-            ``CPUExecutionProvider``; None if they came from a file.
+        extractor: that computed targets and what it ran on, such as ``onnx`` and
+            ``CPUExecutionProvider``; None if none had to be computed.
+        target_seconds: that it took to load the targets.
     """
 
     settings: Settings
     contents: tuple[Pixels, ...]
-    targets: tuple[Targets, ...]
+    loaded: LoadedTargets
     init: Picture | None
     weights: Weights
     device: TorchDevice
     network: TorchNetwork
     extractor: tuple[str, str] | None = None
+    target_seconds: float = 0.0
+
+    @property
+    def targets(self) -> tuple[Targets, ...]:
+        """Of each scale, coarse first."""
+        return self.loaded.targets
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -85,22 +93,16 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
     """
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
-    sizes = choose_sizes(content, styles, settings)
+    sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
     check_memory(sizes[-1], settings.device)
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         job = _open_job(settings, contents)
-        opened = _open_extractor(job)
-        targets = tuple(
-            compute_targets(
-                settings.objective,
-                opened.extractor,
-                pixels,
-                resize_styles(styles, size, settings.style_scale),
-            )
-            for pixels, size in zip(contents, sizes, strict=True)
-        )
-    return replace(job, targets=targets, extractor=(opened.name, opened.runs_on))
+        began = time.perf_counter()
+        loader = TargetLoader(settings, device=job.device.name, weights=job.weights)
+        loaded = loader.load(content, styles, sizes)
+    seconds = time.perf_counter() - began
+    return replace(job, loaded=loaded, extractor=loader.extractor, target_seconds=seconds)
 
 
 def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
@@ -117,7 +119,9 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
     with memory_errors(saved.contents[-1].shape[:2]):
         job = _open_job(settings, saved.contents)
     check_targets(saved, settings.objective, job.weights.sha256)
-    return replace(job, targets=saved.targets)
+    source: TargetSource = "file"
+    loaded = LoadedTargets(targets=saved.targets, content=source, styles=(source,))
+    return replace(job, loaded=loaded)
 
 
 def _open_job(settings: Settings, contents: tuple[Pixels, ...]) -> Job:
@@ -139,50 +143,9 @@ def _open_job(settings: Settings, contents: tuple[Pixels, ...]) -> Job:
     return Job(
         settings=settings,
         contents=contents,
-        targets=(),
+        loaded=LoadedTargets(targets=(), content=None, styles=()),
         init=init,
         weights=weights,
         device=device,
         network=network,
     )
-
-
-def _open_extractor(job: Job) -> OpenedExtractor:
-    """Open what computes the targets, in fp32 whatever the precision of the gradient is."""
-    settings, objective = job.settings, job.settings.objective
-    choices = Extraction(
-        extractor=settings.extractor,
-        device=job.device.name,
-        pooling=objective.pooling,
-        pool_rounding=objective.pool_rounding,
-        weights=settings.weights,
-        threads=settings.threads,
-        use_cache=settings.use_cache,
-    )
-    return open_extractor(choices, objective.layers, job.weights)
-
-
-def choose_sizes(
-    content: Picture, styles: Sequence[WeightedPicture], settings: Settings
-) -> tuple[tuple[int, int], ...]:
-    """Return the size of each scale; where ``scales`` is None, as many as the styles allow.
-
-    Raises:
-        UsageError: a picture would be too small.
-    """
-    height, width = fit_size(
-        (content.height, content.width),
-        size=settings.size,
-        height=settings.height,
-        width=settings.width,
-    )
-    sizes = pyramid_sizes(height, width, settings.scales)
-    while True:
-        try:
-            for picture, _ in styles:
-                style_size((picture.height, picture.width), sizes[0], settings.style_scale)
-            return sizes
-        except UsageError:
-            if settings.scales is not None or len(sizes) == 1:
-                raise
-            sizes = sizes[1:]

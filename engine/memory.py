@@ -1,7 +1,9 @@
 """Memory: how much this process has needed so far, and what to say when there is too little."""
 
 import contextlib
+import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,17 @@ def peak_memory_bytes(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def process_seconds() -> float:
+    """Return the seconds since this process was started."""
+    with contextlib.suppress(OSError, AttributeError):
+        # psutil adds the time of the boot, which Linux tells in whole seconds.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
+
+
 # What PyTorch's allocators say; not all have a class of their own.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -41,6 +54,8 @@ _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 # libraries and weights need besides.
 _BYTES_PER_PIXEL = 2_300
 _BASE_BYTES = 400 << 20
+
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def check_memory(size: tuple[int, int], device: str) -> None:
@@ -53,7 +68,7 @@ def check_memory(size: tuple[int, int], device: str) -> None:
         device: as the user named it.
 
     Raises:
-        DeviceError: the estimate exceeds all of the machine's memory.
+        DeviceError: the estimate exceeds all of the machine's memory, or the container's.
     """
     import psutil
     import torch
@@ -61,12 +76,20 @@ def check_memory(size: tuple[int, int], device: str) -> None:
     if device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
         return
     needed = _BASE_BYTES + _BYTES_PER_PIXEL * size[0] * size[1]
-    present = psutil.virtual_memory().total
+    present = min(psutil.virtual_memory().total, _container_limit())
     if needed > present:
         raise DeviceError(
             f"expected a size that fits into {present / 2**30:.0f} GiB of memory, got "
             f"{size[1]}×{size[0]}, which needs about {needed / 2**30:.0f} GiB; try a smaller --size"
         )
+
+
+def _container_limit() -> int:
+    """Return the memory that a container may use, which the system's total does not tell."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return int((_CONTROL_GROUP / name).read_text())
+    return sys.maxsize
 
 
 @contextmanager

@@ -63,6 +63,7 @@ class Progress:
         self.step = 0
         self.evaluations = 0
         self.interrupted = False
+        self.first_cost: Cost | None = None
         self._steps, self._early_stop = settings.steps, settings.early_stop
         self._scales, self._scale = scales, 0
         self._on_step, self._should_stop = on_step, should_stop
@@ -140,7 +141,9 @@ class _CountedBackend:
 
     def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
         self._progress.count_evaluation()
-        return self._backend.cost_and_gradient(pixels)
+        cost, gradient = self._backend.cost_and_gradient(pixels)
+        self._progress.first_cost = self._progress.first_cost or cost
+        return cost, gradient
 
     def cost(self, pixels: Pixels) -> Cost:
         # Asked for at the end of a step, which is to be finished: no look at the interrupt here.

@@ -12,16 +12,16 @@ import json
 import logging
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..export.feature_graph import FeatureGraph
 from ..export.providers import Provider
 from ..export.session import SessionChoices, open_session, runtime_version
-from ..models.cache import cache_folder
+from ..models.cache import cache_folder, sweep_litter
 from ..models.errors import ModelError
-from ..models.files import write_atomically
+from ..models.files import PART_PREFIX, PART_SUFFIX, write_atomically
 from ..models.weight_readers import OWN_FORMAT
 from ..models.weights import Weights
 from .feature_sessions import FeatureSession, describe_session, engine_folder
@@ -94,15 +94,15 @@ class CachedSessions:
         if not self._optimises:
             _keep(key, model)
             return self._open(model, choices)
-        with tempfile.TemporaryDirectory(prefix="nstx-", ignore_cleanup_errors=True) as folder:
-            optimised = Path(folder) / "optimised.onnx"
-            try:
+        try:
+            with _part_folder() as folder:
+                optimised = folder / "optimised.onnx"
                 opened = self._open(model, replace(choices, keep_optimised=optimised))
                 _keep(key, optimised.read_bytes())
-            except (ModelError, OSError) as error:
-                # The kept graph only saves time: a full disk must not stop the work.
-                _log.warning("the optimised graph cannot be kept (%s)", error)
-                opened = self._open(model, choices)
+        except (ModelError, OSError) as error:
+            # The kept graph only saves time: a full disk must not stop the work.
+            _tell_unwritable(error)
+            opened = self._open(model, choices)
         return opened
 
     def _key(self, graph: FeatureGraph) -> str:
@@ -131,6 +131,42 @@ def _sessions_folder() -> Path:
     return cache_folder() / "sessions"
 
 
+def _tell_unwritable(error: Exception) -> None:
+    folder = _sessions_folder()
+    _log.warning("%s cannot be written (%s); graphs are built each time", folder, error)
+
+
+@contextlib.contextmanager
+def _part_folder() -> Iterator[Path]:
+    """Make a folder for what is being written, where it is swept up if the process is killed."""
+    sessions = _sessions_folder()
+    sessions.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=sessions, prefix=PART_PREFIX, suffix=PART_SUFFIX, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+def describe_kept(path: Path) -> dict[str, str]:
+    """Return what a kept graph is of, as plain data; empty if it cannot be read."""
+    from ..export.graph import read_metadata
+
+    said = read_metadata(path)
+    names = ("activations", "grams", "pooling", "pool_rounding", "precision", "input")
+    return {name: said[name] for name in (*names, "weights_sha256") if name in said}
+
+
+def kept_is_sound(path: Path) -> bool:
+    """Whether a kept graph is what the checksum in its name says.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return path.stem.endswith(f"-{digest}")
+
+
 def _find_kept(key: str) -> Path | None:
     """Return a kept graph, or None where there is none or it is damaged (it is then built again).
 
@@ -138,9 +174,7 @@ def _find_kept(key: str) -> Path | None:
     """
     for path in _sessions_folder().glob(f"{key}-*.onnx"):
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if path.stem == f"{key}-{digest}":
+            if kept_is_sound(path):
                 # In vain where the folder is read-only; the graph is good all the same.
                 with contextlib.suppress(OSError):
                     path.touch()
@@ -159,8 +193,9 @@ def _keep(key: str, model: bytes) -> None:
     try:
         write_atomically(folder / f"{key}-{hashlib.sha256(model).hexdigest()}.onnx", model)
     except OSError as error:
-        _log.warning("%s cannot be written (%s); graphs are built each time", folder, error)
+        _tell_unwritable(error)
         return
+    sweep_litter(folder)
     kept = []
     for file in folder.glob("*.onnx"):
         # Another process may remove one in the meantime.

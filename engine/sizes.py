@@ -1,6 +1,9 @@
 """Sizes: of the result, of the style pictures, and of the scales of the pyramid."""
 
+from collections.abc import Sequence
+
 from ..models.errors import UsageError
+from .settings import Settings
 
 MAX_SIDE = 65_535
 """Longest side, in pixels, that is accepted: more is a slip of the keyboard."""
@@ -115,6 +118,34 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
             "for the first; try --scales auto"
         )
     return sizes
+
+
+def choose_sizes(
+    content: tuple[int, int], styles: Sequence[tuple[int, int]], settings: Settings
+) -> tuple[tuple[int, int], ...]:
+    """Return the size of each scale; where ``scales`` is None, as many as the styles allow.
+
+    Args:
+        content: height and width of the content picture.
+        styles: likewise, of the style pictures.
+        settings: of the run.
+
+    Raises:
+        UsageError: a picture would be too small.
+    """
+    height, width = fit_size(
+        content, size=settings.size, height=settings.height, width=settings.width
+    )
+    sizes = pyramid_sizes(height, width, settings.scales)
+    while True:
+        try:
+            for style in styles:
+                style_size(style, sizes[0], settings.style_scale)
+            return sizes
+        except UsageError:
+            if settings.scales is not None or len(sizes) == 1:
+                raise
+            sizes = sizes[1:]
 
 
 def split_steps(steps: int, scales: int) -> tuple[int, ...]:

@@ -1,11 +1,11 @@
 """One portable file that holds everything of a run but the network: the targets of every scale.
 
-A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8),
-``k/content/LAYER`` and ``k/style/LAYER`` (float32); and metadata that says what they are of. A file
-written on one machine can be optimised from on another.
+A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
+or float32 where it is not of whole numbers), ``k/content/LAYER`` and ``k/style/LAYER`` (float32);
+``alpha`` (uint8) if the content picture has transparency; a description of what they are of, and a
+checksum. A file written on one machine can be optimised from on another.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from ..models.errors import UsageError
 from ..models.files import check_output, write_output
@@ -22,10 +20,11 @@ from ..models.objective import Objective
 from ..models.vgg19 import find_layer
 from .image_files import to_8_bit
 from .pixels import Pixels
+from .sealed_arrays import SUFFIX, pack_arrays, unpack_arrays
 from .targets import Targets
 
-SUFFIXES = (".safetensors",)
-_FORMAT = "nstx-targets-1"
+SUFFIXES = (SUFFIX,)
+_FORMAT = "nstx-targets-2"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -36,11 +35,14 @@ class SavedTargets:
         contents: the content picture at each scale, coarse first, float32 (height, width, 3).
         targets: of each scale.
         basis: what they depend on: layers, pooling, rounding, and the weights' sha256.
+        alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
+            is opaque.
     """
 
     contents: tuple[Pixels, ...]
     targets: tuple[Targets, ...]
     basis: dict[str, Any]
+    alpha: NDArray[np.uint8] | None = None
 
 
 def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
@@ -60,15 +62,18 @@ def write_targets(
     targets: tuple[Targets, ...],
     objective: Objective,
     weights_sha256: str,
+    *,
+    alpha: NDArray[np.uint8] | None = None,
 ) -> None:
     """Write a targets file, whole or not at all.
 
     Args:
         path: ends in ``.safetensors``.
-        contents: the content picture at each scale, coarse first; kept as 8-bit.
+        contents: the content picture at each scale, coarse first.
         targets: of each scale.
         objective: that they were computed for.
         weights_sha256: of the weight file that they were computed with.
+        alpha: of the content picture at the last scale's size, if it is not opaque.
 
     Raises:
         OutputError: it cannot be written there.
@@ -76,17 +81,25 @@ def write_targets(
     check_output(path, SUFFIXES)
     arrays: dict[str, NDArray[Any]] = {}
     for scale, (pixels, target) in enumerate(zip(contents, targets, strict=True)):
-        arrays[f"{scale}/pixels"] = to_8_bit(pixels)
+        arrays[f"{scale}/pixels"] = _compact(pixels)
         for layer, array in target.content.items():
             arrays[f"{scale}/content/{layer}"] = np.ascontiguousarray(array)
         for layer, array in target.style.items():
             arrays[f"{scale}/style/{layer}"] = np.ascontiguousarray(array)
-    metadata = {
+    if alpha is not None:
+        arrays["alpha"] = np.ascontiguousarray(alpha)
+    description = {
         "format": _FORMAT,
-        "basis": json.dumps(describe_basis(objective, weights_sha256)),
-        "objective": json.dumps(asdict(objective)),
+        "basis": describe_basis(objective, weights_sha256),
+        "objective": asdict(objective),
     }
-    write_output(path, save(arrays, metadata=metadata))
+    write_output(path, pack_arrays(arrays, description))
+
+
+def _compact(pixels: Pixels) -> NDArray[Any]:
+    """Return the pixels in 8 bits if they lose nothing by it."""
+    rounded = to_8_bit(pixels)
+    return rounded if np.array_equal(rounded, pixels) else np.ascontiguousarray(pixels, np.float32)
 
 
 def read_targets(path: Path) -> SavedTargets:
@@ -96,31 +109,31 @@ def read_targets(path: Path) -> SavedTargets:
         UsageError: there is none, or it is damaged or of another kind.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(f"format {metadata.get('format')}")
-        basis = dict(json.loads(metadata["basis"]))
+        arrays, said = unpack_arrays(path.read_bytes())
+        if said.get("format") != _FORMAT:
+            raise ValueError(f"it is of format {said.get('format')}")
+        basis = dict(said["basis"])
         count = sum(name.endswith("/pixels") for name in arrays)
         contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
         targets = tuple(_targets_of(arrays, k, contents[k].shape) for k in range(count))
         if not targets or not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("values that are missing or not finite")
-    except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
+    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
         raise UsageError(
-            f"expected a targets file at {path}, got one that cannot be used ({error}); "
+            f"expected a targets file at {path}, got one that cannot be used "
+            f"({getattr(error, 'strerror', None) or error}); "
             "try 'nstx precompute … -o FILE.safetensors'"
         ) from error
-    return SavedTargets(contents=contents, targets=targets, basis=basis)
+    return SavedTargets(contents=contents, targets=targets, basis=basis, alpha=arrays.get("alpha"))
 
 
 def _targets_of(arrays: dict[str, NDArray[Any]], scale: int, shape: tuple[int, ...]) -> Targets:
     parts: dict[str, dict[str, NDArray[np.float32]]] = {"content": {}, "style": {}}
     for name, array in arrays.items():
-        index, kind, *layer = name.split("/")
+        index, _, rest = name.partition("/")
+        kind, _, layer = rest.partition("/")
         if index == str(scale) and kind in parts:
-            parts[kind][layer[0]] = array
+            parts[kind][layer] = array
     return Targets(height=shape[0], width=shape[1], **parts)
 
 

@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.objective import Objective
 from .pixels import Pixels
 
 Array = NDArray[np.float32]
@@ -55,34 +54,25 @@ class FeatureExtractor(Protocol):
         ...
 
 
-def compute_targets(
-    objective: Objective,
-    extractor: FeatureExtractor,
-    content: Pixels,
-    styles: Sequence[tuple[Pixels, float]],
+def make_targets(
+    size: tuple[int, int], content: Features, styles: Sequence[tuple[Features, float]]
 ) -> Targets:
-    """Compute the targets of an objective.
+    """Put the features of a content picture and its styles together as targets.
 
     Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
     blend has the gradient of the weighted sum of the costs of each style,
     Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0.
 
     Args:
-        objective: says which layers.
-        extractor: evaluates the network.
-        content: the content picture at the size of the result.
-        styles: pictures at their own sizes, each with a weight above 0.
+        size: height and width of the result.
+        content: whose activations are the content's targets.
+        styles: whose Gram matrices are blended, each with a weight above 0.
     """
-    height, width = content.shape[:2]
-    content_layers = [item.layer for item in objective.content_layers if objective.uses_content]
-    style_layers = [item.layer for item in objective.style_layers if objective.uses_style]
-    activations: Mapping[str, Array] = {}
-    if content_layers:
-        activations = extractor.extract(content, content_layers, []).activations
-    blended: dict[str, Array] = {}
     total = sum(weight for _, weight in styles)
-    for pixels, weight in styles if style_layers else ():
-        for layer, gram in extractor.extract(pixels, [], style_layers).grams.items():
-            share = gram * (weight / total)
+    blended: dict[str, Array] = {}
+    for features, weight in styles:
+        for layer, gram in features.grams.items():
+            share = gram if weight == total else gram * (weight / total)
             blended[layer] = blended[layer] + share if layer in blended else share
-    return Targets(height=height, width=width, content=activations, style=blended)
+    height, width = size
+    return Targets(height=height, width=width, content=content.activations, style=blended)

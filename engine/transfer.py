@@ -23,7 +23,7 @@ class Result:
         pixels: the picture, float32 (height, width, 3), RGB, not rounded; 0–255 unless the
             settings say not to clip.
         cost: of ``pixels``, at the result's size.
-        initial_cost: of the start, at the result's size.
+        initial_cost: of the start, at the result's size, within 0–255 if the settings clip.
         steps: solver iterations that were made, over all scales.
         evaluations: of the cost, with or without gradient, that the solver needed.
         seconds: that the optimisation took.
@@ -73,8 +73,7 @@ def run_job(
     with memory_errors(job.sizes[-1]):
         began = time.perf_counter()
         final = job.backend(len(job.sizes) - 1)
-        # With its gradient, so that memory that does not suffice shows now and not after hours.
-        initial_cost, _ = final.cost_and_gradient(job.start(len(job.sizes) - 1))
+        initial_cost = _measure_start(job, final) if len(job.sizes) > 1 else None
         progress = Progress(job.settings, len(job.sizes), on_step, should_stop)
         shares = split_steps(job.settings.steps, len(job.sizes))
         for scale, steps in enumerate(shares):
@@ -85,6 +84,8 @@ def run_job(
             if progress.interrupted:
                 break
         pixels, cost = _finish(job, final, progress)
+        # Of a single scale, the solver's first evaluation is the start's.
+        initial_cost = initial_cost or progress.first_cost or final.cost(_start(job, -1))
     return Result(
         pixels=pixels,
         cost=cost,
@@ -96,16 +97,33 @@ def run_job(
     )
 
 
+def _measure_start(job: Job, backend: GradientBackend) -> Cost:
+    """Return the cost of the start at the result's size.
+
+    With its gradient where a device reports exhausted memory, so that it does so now and not after
+    hours. A CPU's is compared with the size before (`check_memory`), and the gradient takes time.
+    """
+    start = _start(job, -1)
+    if job.device.name == "cpu":
+        return backend.cost(start)
+    return backend.cost_and_gradient(start)[0]
+
+
+def _start(job: Job, scale: int) -> Pixels:
+    """Return the start at a scale's size as the solver takes it."""
+    pixels = job.start(scale)
+    return pixels.clip(0, 255) if job.settings.clip else pixels
+
+
 def _run_scale(
     job: Job, scale: int, backend: GradientBackend, steps: int, progress: Progress
 ) -> None:
     settings = job.settings
     if progress.pixels is None:
-        start = job.start(scale)
+        start = _start(job, scale)
     else:
         start = resize_pixels(progress.pixels, *job.sizes[scale])
-    if settings.clip:
-        start = start.clip(0, 255)
+        start = start.clip(0, 255) if settings.clip else start
     if settings.solver == "adam":
         minimise_adam(
             backend,
@@ -123,7 +141,7 @@ def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixel
     """Return the last picture at the result's size, and its cost there."""
     size = job.sizes[-1]
     if progress.pixels is None:
-        pixels = job.start(len(job.sizes) - 1)
+        pixels = _start(job, -1)
         return pixels, final.cost(pixels)
     if progress.pixels.shape[:2] == size and progress.cost is not None:
         return progress.pixels, progress.cost

@@ -5,9 +5,11 @@ Only standard operators are used.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError  # onnx is built on it, and raises it
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
@@ -78,3 +80,12 @@ def check_model(model: ModelProto) -> ModelProto:
     return onnx.shape_inference.infer_shapes(
         model, check_type=True, strict_mode=True, data_prop=True
     )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what a model file says of itself; empty if it cannot be read."""
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except (OSError, DecodeError):
+        return {}
+    return {entry.key: entry.value for entry in model.metadata_props}

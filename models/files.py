@@ -7,6 +7,9 @@ from pathlib import Path
 
 from .errors import OutputError
 
+PART_PREFIX, PART_SUFFIX = ".nstx-", ".part"
+"""Names of files that are being written."""
+
 _LONGEST_NAME = 255  # on every common file system
 
 
@@ -108,22 +111,28 @@ def write_output(path: Path, data: bytes) -> None:
         ) from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write ``data`` so that ``path`` holds either all of it or what it held before.
 
     The bytes go to a temporary file in the same folder, which is made if need be, and that file is
     then renamed.
 
+    Args:
+        path: of the file.
+        data: all that it is to hold.
+        sync: wait until the disk has it, so that this holds if the power fails, too.
+
     Raises:
         OSError: the folder cannot be written, or the disk is full. No temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".nstx-", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX, suffix=PART_SUFFIX)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
     except BaseException:

@@ -91,12 +91,19 @@ class Objective:
         return self.style_weight > 0 and bool(self.style_layers)
 
     @property
+    def content_names(self) -> tuple[str, ...]:
+        """Layers of which the content picture's activation is a target."""
+        return tuple(item.layer for item in self.content_layers) if self.uses_content else ()
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        """Layers of which the style pictures' Gram matrix is a target."""
+        return tuple(item.layer for item in self.style_layers) if self.uses_style else ()
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that the cost needs, from the input on, each once."""
-        content = self.content_layers if self.uses_content else ()
-        style = self.style_layers if self.uses_style else ()
-        wanted = {item.layer for item in (*content, *style)}
-        return tuple(sorted(wanted))
+        return tuple(sorted({*self.content_names, *self.style_names}))
 
     @property
     def network(self) -> tuple[Layer, ...]:

@@ -5,6 +5,7 @@ So the tensors are kept as a safetensors file in the cache, under the sha256 of 
 were read from, and are read from there the next time.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import cache_folder
+from .cache import cache_folder, sweep_litter
 from .errors import WeightsError
 from .files import write_atomically
 from .vgg19 import CONVOLUTIONS
@@ -103,6 +104,16 @@ def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
     return _checked_digest(_weights_path(source))
 
 
+def copy_is_sound(path: Path) -> bool:
+    """Whether a float32 copy in the cache is whole and is what its name says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    path.stat()
+    return _read_copy(path, str(path), path.stem) is not None
+
+
 def _weights_path(source: str | os.PathLike[str]) -> Path:
     return _embedded_path() if str(source) == EMBEDDED else Path(source)
 
@@ -179,6 +190,7 @@ def _keep_copy(copy: Path, weights: Weights) -> None:
         "mean": json.dumps(weights.mean),
         "digest": _tensors_digest(tensors),
     }
+    sweep_litter(copy.parent)
     try:
         write_atomically(copy, save(tensors, metadata=metadata))
     except OSError as error:
@@ -199,6 +211,9 @@ def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
         red, green, blue = json.loads(metadata["mean"])
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
+    # In vain where the folder is read-only; the copy is good all the same.
+    with contextlib.suppress(OSError):
+        copy.touch()
     kernels = {n.removesuffix(".weight"): t for n, t in tensors.items() if n.endswith(".weight")}
     biases = {n.removesuffix(".bias"): t for n, t in tensors.items() if n.endswith(".bias")}
     return Weights(kernels, biases, (red, green, blue), source, sha256)

@@ -1,5 +1,6 @@
 """What the tests share: a cache of their own, a small network, pictures that are made on the spot."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -67,6 +68,22 @@ def nstx(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def warnings_told() -> Iterator[list[str]]:
+    """What the package's logger is told; it need not propagate."""
+    told: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    logger, keeper = logging.getLogger("nstx"), Keeper()
+    before = logger.handlers
+    logger.handlers = [keeper]
+    yield told
+    logger.handlers = before
 
 
 @pytest.fixture(scope="session")

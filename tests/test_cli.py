@@ -33,7 +33,8 @@ def test_optimize_reports_every_field_and_evaluate_agrees(nstx, pictures, tmp_pa
     assert data["evaluations"] >= 3
     assert set(data["cost"]) >= {"total", "content", "style", "style_layers"}
     assert data["cost"]["total"] < data["initial_cost"]
-    assert set(data["seconds"]) == {"total", "load", "targets", "optimize", "save"}
+    parts = {"load", "targets", "optimize", "save"}
+    assert set(data["seconds"]) == {"total", "start", "until_first_step", *parts}
     assert data["seconds"]["total"] >= data["seconds"]["optimize"] > 0
     assert (data["device"], data["precision"], data["backend"]) == ("cpu", "fp32", "torch")
     assert (data["solver"], data["seed"]) == ("lbfgs", 0)

@@ -1,11 +1,10 @@
 """Extraction by ONNX Runtime: against float64 and PyTorch, and the sessions that are kept."""
 
 import gc
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,22 +53,6 @@ def own_cache(tmp_path: Path, monkeypatch) -> Path:
     """An empty cache folder."""
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "sessions"
-
-
-@pytest.fixture
-def warnings_told() -> Iterator[list[str]]:
-    """What the package's logger is told; it need not propagate."""
-    told: list[str] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
-
-    logger, keeper = logging.getLogger("nstx"), Keeper()
-    before = logger.handlers
-    logger.handlers = [keeper]
-    yield told
-    logger.handlers = before
 
 
 def sessions_of(weights: Weights, **changes: object) -> CachedSessions:
@@ -445,7 +428,7 @@ def test_a_driver_without_a_provider_is_told(monkeypatch, warnings_told) -> None
 def test_targets_by_onnx_and_by_torch_agree(preset) -> None:
     content = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
     style = Picture(random_pixels(70, 50, 2).astype(np.uint8), None)
-    settings = choose_settings(preset, size=67, device="cpu")
+    settings = choose_settings(preset, size=67, device="cpu", use_cache=False)
     jobs = [
         prepare_job(content, [(style, 1.0)], replace(settings, extractor=name))
         for name in ("auto", "torch")

@@ -9,7 +9,7 @@ from pictures import random_pixels
 
 from nstx.engine.devices import TorchDevice
 from nstx.engine.reference import reference_cost
-from nstx.engine.targets import compute_targets
+from nstx.engine.targets import make_targets
 from nstx.engine.torch_backend import TorchBackend
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork
 from nstx.models.errors import NumericalError
@@ -33,7 +33,12 @@ def make_backend(
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, place
     )
-    targets = compute_targets(objective, TorchExtractor(network, place), content, styles)
+    extract = TorchExtractor(network, place).extract
+    targets = make_targets(
+        content.shape[:2],
+        extract(content, objective.content_names, []),
+        [(extract(pixels, [], objective.style_names), weight) for pixels, weight in styles],
+    )
     return TorchBackend(objective, network, place, targets)
 
 

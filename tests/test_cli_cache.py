@@ -1,0 +1,329 @@
+"""The cache from the command line: hits and misses, ``precompute``, ``nstx cache``."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = ["--size", "48", "--content-layers", "conv2_1", "--style-layers", "conv1_1,conv2_1"]
+FAST = [*TINY, "--steps", "3"]
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch) -> Path:
+    """A cache folder with nothing in it but the weights, which take long to convert."""
+    weights = Path(os.environ["NSTX_CACHE_DIR"]) / "weights"
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+    if weights.is_dir():
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "weights").symlink_to(weights)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def pictures(save_picture) -> tuple[Path, Path]:
+    return save_picture("content.png", 60, 80, 1), save_picture("style.png", 70, 50, 2)
+
+
+def run_json(nstx, *arguments: object) -> dict:
+    code, out, err = nstx(*arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("preset", ["default", "coursera"])
+def test_a_second_run_hits_and_writes_the_same_bytes(nstx, pictures, tmp_path, preset) -> None:
+    outputs = [tmp_path / f"{name}.png" for name in "abc"]
+    common = ["optimize", *pictures, *FAST, "--preset", preset]
+    first, second = (run_json(nstx, *common, "-o", output) for output in outputs[:2])
+    without = run_json(nstx, *common, "-o", outputs[2], "--no-cache")
+    assert first["targets"] == without["targets"] == {"content": "miss", "style": ["miss"]}
+    assert second["targets"] == {"content": "hit", "style": ["hit"]}
+    assert first["extractor"] == {"name": "onnx", "runs_on": "CPUExecutionProvider"}
+    assert second["extractor"] is None
+    assert len({output.read_bytes() for output in outputs}) == 1
+    seconds = second["seconds"]
+    assert seconds["targets"] < 0.05
+    parts = seconds["start"] + seconds["load"] + seconds["targets"]
+    assert parts <= seconds["until_first_step"] <= seconds["start"] + seconds["total"]
+
+
+def test_a_person_reads_where_the_targets_came_from(nstx, pictures, tmp_path) -> None:
+    common = ["optimize", *pictures, "-o", tmp_path / "o.png", *FAST]
+    assert "targets by onnx on CPUExecutionProvider\n" in nstx(*common)[1]
+    assert "targets from the cache\n" in nstx(*common)[1]
+    more = [*common[:-3], "conv1_1,conv2_2", "--steps", "1"]
+    assert "targets by onnx on CPUExecutionProvider, some from the cache" in nstx(*more)[1]
+
+
+def test_precomputed_pictures_are_hits(nstx, pictures, tmp_path) -> None:
+    content, style = pictures
+    data = run_json(nstx, "precompute", "--content", content, "--style", style, *TINY)
+    assert [(each["role"], each["targets"]) for each in data["pictures"]] == [
+        ("content", "miss"),
+        ("style", "miss"),
+    ]
+    assert data["pictures"][0]["sizes"] == [{"width": 48, "height": 36}]
+    assert data["extractor"]["name"] == "onnx"
+    again = run_json(nstx, "precompute", "--content", content, "--style", style, *TINY)
+    assert [each["targets"] for each in again["pictures"]] == ["hit", "hit"]
+    assert again["extractor"] is None
+    done = run_json(nstx, "optimize", content, style, "-o", tmp_path / "o.png", *FAST)
+    assert done["targets"] == {"content": "hit", "style": ["hit"]}
+
+
+def test_precompute_takes_several_values_and_folders(nstx, save_picture, tmp_path) -> None:
+    folder = tmp_path / "paintings"
+    folder.mkdir()
+    contents = [save_picture(f"c{n}.png", seed=n) for n in range(2)]
+    for number in range(3):
+        save_picture(f"s{number}.png", seed=5 + number).rename(folder / f"s{number}.png")
+    code, out, err = nstx("precompute", "--content", *contents, "--style", folder, *TINY)
+    assert (code, err) == (0, "")
+    assert "targets of 5 pictures: 5 computed, by onnx" in out
+    repeated = [option for path in contents for option in ("--content", path)]
+    code, out, _ = nstx("precompute", "--style", folder, *repeated, *TINY)
+    assert "targets of 5 pictures: 0 computed, 5 already in the cache, in" in out
+
+
+def test_precompute_goes_on_after_a_broken_picture_and_says_so(nstx, pictures, tmp_path) -> None:
+    content, style = pictures
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(content.read_bytes()[:200])
+    code, out, err = nstx("precompute", "--content", broken, content, "--style", style, *TINY)
+    assert code == 3
+    assert "3 pictures: 2 computed" in out
+    assert f"{broken} was left out" in err
+    assert "1 of 3" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "got none"),
+        (["--style", "S", "--no-cache"], 2, "got neither"),
+        (["--style", "S", "-o", "t.safetensors"], 2, "got 0 contents"),
+        (["--content", "S", "S2", "--style", "S", "-o", "t.safetensors"], 2, "got 2 contents"),
+        (["--content", "missing.png"], 3, "No such file"),
+        (["--style", "S", "--device", "toaster"], 2, "toaster"),
+        (["--style", "S", "--width", "100"], 2, "--size"),
+        (["--content", "S", "--style", "S", "-o", "S"], 7, ".safetensors"),
+    ],
+)
+def test_what_cannot_be_precomputed_is_told(
+    nstx, save_picture, tmp_path, monkeypatch, arguments, code, said
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"S": save_picture("a.png"), "S2": save_picture("b.png", seed=1)}
+    found, _, err = nstx("precompute", *(names.get(each, each) for each in arguments))
+    assert (found, err.count("\n")) == (code, 1)
+    assert said in err
+
+
+def test_a_targets_file_is_enough_on_another_machine(nstx, pictures, tmp_path, monkeypatch) -> None:
+    content, style = pictures
+    with Image.open(content) as image:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(content)
+    targets, outputs = tmp_path / "t.safetensors", [tmp_path / "a.png", tmp_path / "b.png"]
+    assert nstx("precompute", "--content", content, "--style", style, *TINY, "-o", targets)[0] == 0
+    assert nstx("optimize", content, style, *FAST, "-o", outputs[0])[0] == 0
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "elsewhere"))
+    content.unlink()
+    style.unlink()
+    data = run_json(nstx, "optimize", "--targets", targets, *FAST[2:], "-o", outputs[1])
+    assert data["targets"] == {"content": "file", "style": ["file"]}
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_a_content_of_unrounded_numbers_stays_so_in_a_targets_file(
+    nstx, pictures, tmp_path
+) -> None:
+    exact = tmp_path / "exact.npy"
+    np.save(exact, np.random.default_rng(1).uniform(0, 255, (36, 48, 3)).astype(np.float32))
+    targets, outputs = tmp_path / "t.safetensors", [tmp_path / "a.npy", tmp_path / "b.npy"]
+    common = ["--content", exact, "--style", pictures[1], *TINY]
+    assert nstx("precompute", *common, "-o", targets)[0] == 0
+    assert nstx("optimize", exact, pictures[1], *FAST, "-o", outputs[0])[0] == 0
+    assert nstx("optimize", "--targets", targets, *FAST[2:], "-o", outputs[1])[0] == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_any_change_of_a_targets_file_is_found(nstx, pictures, tmp_path) -> None:
+    targets = tmp_path / "t.safetensors"
+    common = ["--content", pictures[0], "--style", pictures[1], *TINY]
+    assert nstx("precompute", *common, "-o", targets)[0] == 0
+    whole = targets.read_bytes()
+    for place in (3, 40, 300, len(whole) // 2, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        targets.write_bytes(damaged)
+        code, _, err = nstx("optimize", "--targets", targets, *FAST[2:], "-o", tmp_path / "o.png")
+        assert code == 2
+        assert "cannot be used" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (["--pooling", "max"], "pooling avg instead of max"),
+        (["--style-layers", "conv1_1"], "style_layers"),
+        (["--content-layers", "conv4_2"], "content_layers"),
+        (["--preset", "gatys"], "pool_rounding ceil instead of floor"),
+    ],
+)
+def test_targets_of_another_objective_name_the_difference(
+    nstx, pictures, tmp_path, options, difference
+) -> None:
+    targets = tmp_path / "t.safetensors"
+    common = ["--content", pictures[0], "--style", pictures[1], *TINY]
+    assert nstx("precompute", *common, "-o", targets)[0] == 0
+    given = ["optimize", "--targets", targets, "-o", tmp_path / "o.png", *FAST[2:], *options]
+    code, _, err = nstx(*given)
+    assert code == 2
+    assert difference in err
+
+
+def test_the_cache_is_listed_verified_pruned_and_cleared(
+    nstx, pictures, tmp_path, cache_folder
+) -> None:
+    content, style = pictures
+    assert (
+        nstx("cache", "ls")[1].endswith("nothing is kept\n") or "weights" in nstx("cache", "ls")[1]
+    )
+    nstx("precompute", "--content", content, "--style", style, *TINY)
+    _, out, _ = nstx("cache", "ls")
+    assert f"{content} 48×36 conv2_1 (avg, onnx fp32, weights c34748d2…)" in out
+    assert f"{style} 34×48 Gram conv1_1, conv2_1 (avg" in out
+    assert "s ago" in out
+    listed = run_json(nstx, "cache", "ls")
+    targets = [entry for entry in listed["entries"] if entry["kind"] == "targets"]
+    assert {entry["of"]["layer"] for entry in targets} == {"conv1_1", "conv2_1"}
+    assert all(entry["size_bytes"] > 0 and entry["age_seconds"] < 60 for entry in targets)
+    sessions = run_json(nstx, "cache", "ls", "--kind", "sessions")["entries"]
+    assert {entry["of"]["grams"] for entry in sessions} == {"", "conv1_1,conv2_1"}
+
+    verified = run_json(nstx, "cache", "verify")
+    assert (verified["checked"], verified["damaged"]) == (len(listed["entries"]), [])
+    victim = Path(targets[0]["path"])
+    os.utime(victim, (1000, 1000))
+    pruned = run_json(nstx, "cache", "prune", "--older-than", "1h")
+    assert pruned["removed"] == [str(victim)]
+    assert len(run_json(nstx, "cache", "prune", "--max-size", "0")["removed"]) >= 4
+    assert run_json(nstx, "cache", "ls")["entries"] == []
+    assert run_json(nstx, "cache", "clear")["removed"] == []
+
+
+def test_every_kind_of_damage_is_found(nstx, pictures, cache_folder) -> None:
+    (cache_folder / "weights").unlink(missing_ok=True)
+    nstx("precompute", "--content", pictures[0], *TINY)
+    for path in cache_folder.rglob("*.*"):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    code, out, _ = nstx("cache", "verify")
+    assert code == 1
+    assert out.count("DAMAGED") == 3
+    assert "3 entries checked, 3 damaged; try --remove" in out
+    code, out, _ = nstx("cache", "verify", "--remove")
+    assert (code, "removed" in out) == (1, True)
+    assert nstx("cache", "verify")[:2] == (0, "0 entries checked, 0 damaged\n")
+
+
+def test_nothing_that_is_not_ours_is_seen_or_removed(nstx, pictures, cache_folder) -> None:
+    nstx("precompute", "--content", pictures[0], *TINY)
+    theirs = [
+        cache_folder / name
+        for name in ("mine.txt", "targets/thesis.safetensors", "sessions/model.onnx")
+    ]
+    for path in theirs:
+        path.write_bytes(b"precious")
+    assert nstx("cache", "verify")[0] == 0
+    nstx("cache", "prune", "--max-size", "0", "--older-than", "0s")
+    nstx("cache", "clear")
+    assert all(path.exists() for path in theirs)
+    assert sorted(path for path in cache_folder.rglob("*.*") if path.is_file()) == sorted(theirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prune", "--max-size", "much"], "500MB"),
+        (["prune", "--older-than", "1y"], "30d"),
+        (["ls", "--kind", "pictures"], "targets"),
+        (["clear", "--kind", "all"], "targets"),
+    ],
+)
+def test_wrong_options_of_the_cache_are_told(nstx, arguments, said) -> None:
+    code, _, err = nstx("cache", *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert said in err
+
+
+def test_a_read_only_or_damaged_place_costs_a_warning_only(
+    nstx, pictures, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
+    code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST)
+    assert code == 0
+    assert "targets are computed each time" in err
+    code, out, _ = nstx("cache", "ls")
+    assert (code, "nothing is kept" in out) == (0, True)
+
+
+def test_eight_processes_precompute_the_same_twenty_pictures(save_picture, tmp_path) -> None:
+    """From an empty cache, so that they race for the weights and the graphs as well."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(20):
+        save_picture(f"{number}.png", seed=number).rename(folder / f"{number}.png")
+    environment = {**os.environ, "NSTX_CACHE_DIR": str(tmp_path / "shared")}
+    command = [sys.executable, "-m", "nstx", "precompute", "--json", "--style", str(folder), *TINY]
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=200)
+        assert (process.returncode, err) == (0, "")
+        assert json.loads(out)["warnings"] == []
+    verify = [sys.executable, "-m", "nstx", "cache", "verify", "--json"]
+    done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert len(list((tmp_path / "shared" / "targets").iterdir())) == 40
+    assert json.loads(done.stdout)["checked"] >= 42
+
+
+def test_precompute_killed_leaves_a_store_that_verifies(save_picture, tmp_path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(30):
+        save_picture(f"{number}.png", seed=number).rename(folder / f"{number}.png")
+    environment = {**os.environ, "NSTX_CACHE_DIR": str(tmp_path / "shared")}
+    command = [sys.executable, "-m", "nstx", "precompute", "--style", str(folder), *TINY]
+    process = subprocess.Popen(command, env=environment)
+    stored = tmp_path / "shared" / "targets"
+    deadline = time.monotonic() + 60
+    while not (stored.is_dir() and list(stored.glob("*.safetensors"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    verify = [sys.executable, "-m", "nstx", "cache", "verify"]
+    done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert len(list(stored.glob("*.safetensors"))) == 60

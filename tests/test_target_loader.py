@@ -1,0 +1,353 @@
+"""Targets of pictures: hits are what a computation gives, and open nothing."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import random_pixels
+from PIL import Image
+
+from nstx.engine import target_loader
+from nstx.engine.extractors import OpenedExtractor
+from nstx.engine.images import Picture, read_image
+from nstx.engine.precompute import find_pictures, precompute_targets
+from nstx.engine.settings import choose_settings
+from nstx.engine.target_loader import TargetLoader
+from nstx.engine.target_store import TargetStore, as_stored, target_is_sound
+from nstx.engine.targets import Features
+from nstx.models.cache import cache_folder
+from nstx.models.errors import ImageError, NumericalError, UsageError
+from nstx.models.reference import reference_features, reference_gram
+
+SIZES = ((48, 64), (97, 131))
+SETTINGS = choose_settings(
+    size=131, content_layers="conv2_2,conv1_2", style_layers="conv1_1,conv2_1", device="cpu"
+)
+
+
+@pytest.fixture(autouse=True)
+def targets_folder(tmp_path: Path, monkeypatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "targets"
+
+
+@pytest.fixture
+def computed(monkeypatch, tiny_weights) -> list[tuple]:
+    """What was computed: each call's size and layers; by the yardstick, on a tiny network."""
+    calls: list[tuple] = []
+
+    class Yardstick:
+        def extract(self, pixels, activations, grams) -> Features:
+            calls.append((pixels.shape[:2], tuple(activations), tuple(grams)))
+            names = [*activations, *grams]
+            found = reference_features(tiny_weights, pixels, names, "avg", "ceil")
+            return Features(
+                {name: found[name].astype(np.float32) for name in activations},
+                {name: reference_gram(found[name]).astype(np.float32) for name in grams},
+            )
+
+    monkeypatch.setattr(
+        target_loader,
+        "open_extractor",
+        lambda *_: OpenedExtractor(Yardstick(), "onnx", "the yardstick"),
+    )
+    return calls
+
+
+def picture(seed: int, height: int = 90, width: int = 120) -> Picture:
+    return Picture(random_pixels(height, width, seed).astype(np.uint8), None)
+
+
+def load(tiny_weights, content=None, styles=None, settings=SETTINGS, sizes=SIZES):
+    loader = TargetLoader(settings, weights=tiny_weights)
+    styles = styles or [(picture(2), 1.0), (picture(3, 70, 50), 2.0)]
+    return loader.load(content or picture(1), styles, sizes), loader
+
+
+def same(first, second) -> bool:
+    return all(
+        getattr(ours, part)[name].tobytes() == getattr(theirs, part)[name].tobytes()
+        for ours, theirs in zip(first.targets, second.targets, strict=True)
+        for part in ("content", "style")
+        for name in getattr(ours, part)
+    )
+
+
+def test_the_second_time_nothing_is_computed_and_the_bytes_are_the_same(
+    tiny_weights, computed
+) -> None:
+    first, loader = load(tiny_weights)
+    assert (first.content, first.styles) == ("miss", ("miss", "miss"))
+    assert loader.extractor == ("onnx", "the yardstick")
+    assert len(computed) == 6
+    second, loader = load(tiny_weights)
+    assert (second.content, second.styles) == ("hit", ("hit", "hit"))
+    assert loader.extractor is None
+    assert len(computed) == 6
+    without, _ = load(tiny_weights, settings=replace(SETTINGS, use_cache=False))
+    assert (without.content, without.styles) == ("miss", ("miss", "miss"))
+    assert same(first, second)
+    assert same(first, without)
+
+
+def test_the_targets_are_those_of_the_pictures(tiny_weights, computed) -> None:
+    for _ in range(2):
+        found, _ = load(tiny_weights)
+        (wanted,) = {call for call in computed if call[1] and call[0] == SIZES[1]}
+        assert wanted == (SIZES[1], ("conv2_2", "conv1_2"), ())
+    pixels = [
+        np.asarray(Image.fromarray(p.pixels).resize(size, Image.Resampling.LANCZOS), np.float32)
+        for p, size in ((picture(2), (131, 98)), (picture(3, 70, 50), (94, 131)))
+    ]
+    grams = [
+        as_stored(
+            reference_gram(
+                reference_features(tiny_weights, each, ["conv2_1"], "avg", "ceil")["conv2_1"]
+            ).astype(np.float32)
+        )
+        for each in pixels
+    ]
+    blend = grams[0] / 3 + grams[1] * 2 / 3
+    np.testing.assert_allclose(found.targets[1].style["conv2_1"], blend, rtol=1e-5)
+
+
+def test_objectives_that_share_layers_share_entries(tiny_weights, computed) -> None:
+    load(tiny_weights)
+    computed.clear()
+    more = choose_settings(
+        size=131, content_layers="conv2_2", style_layers="conv2_1,conv3_1", device="cpu"
+    )
+    found, _ = load(tiny_weights, settings=more)
+    assert (found.content, found.styles) == ("hit", ("miss", "miss"))
+    assert {call[1:] for call in computed} == {((), ("conv3_1",))}
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["pixel", "size", "pooling", "rounding", "weights", "extractor", "layer", "style scale"],
+)
+def test_what_changes_is_computed(tiny_weights, computed, change) -> None:
+    load(tiny_weights)
+    computed.clear()
+    content, settings, sizes, weights = picture(1), SETTINGS, SIZES, tiny_weights
+    objective = settings.objective
+    if change == "pixel":
+        pixels = content.pixels.copy()
+        pixels[0, 0, 0] ^= 1
+        content = Picture(pixels, None)
+    elif change == "size":
+        sizes = ((48, 63), (97, 130))
+    elif change == "pooling":
+        settings = replace(settings, objective=replace(objective, pooling="max"))
+    elif change == "rounding":
+        settings = replace(settings, objective=replace(objective, pool_rounding="floor"))
+    elif change == "weights":
+        weights = replace(weights, sha256="1" * 64)
+    elif change == "extractor":
+        settings = replace(settings, extractor="tensorrt")
+    elif change == "style scale":
+        settings = replace(settings, style_scale=0.9)
+    else:
+        settings = choose_settings(size=131, content_layers="conv2_1", device="cpu")
+    found, _ = load(weights, content, settings=settings, sizes=sizes)
+    assert found.content == ("hit" if change == "style scale" else "miss")
+    assert found.styles == (("hit", "hit") if change == "pixel" else ("miss", "miss"))
+    assert computed
+
+
+def test_a_picture_that_was_renamed_or_encoded_anew_is_the_same(
+    tiny_weights, computed, tmp_path
+) -> None:
+    image = Image.fromarray(picture(1).pixels)
+    names = ("photo.png", "other.webp", "third.tif", "fourth.bmp")
+    for name in names:
+        image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+    found = [load(tiny_weights, read_image(tmp_path / name))[0].content for name in names]
+    assert found == ["miss", "hit", "hit", "hit"]
+    assert len({read_image(tmp_path / name).digest for name in names}) == 1
+    floats = Picture(picture(1).pixels.astype(np.float32), None)
+    assert floats.digest != picture(1).digest
+
+
+def test_an_objective_without_content_needs_no_content_targets(tiny_weights, computed) -> None:
+    found, _ = load(
+        tiny_weights, settings=choose_settings(content_weight=0.0, style_layers="conv1_1")
+    )
+    assert (found.content, found.styles) == (None, ("miss", "miss"))
+    assert not found.targets[0].content
+
+
+def test_a_damaged_entry_is_computed_again(
+    tiny_weights, computed, targets_folder, warnings_told
+) -> None:
+    first, _ = load(tiny_weights)
+    for path in targets_folder.iterdir():
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    second, _ = load(tiny_weights)
+    assert (second.content, second.styles) == ("miss", ("miss", "miss"))
+    assert same(first, second)
+    assert len(warnings_told) == len(list(targets_folder.iterdir())) == 12
+    assert load(tiny_weights)[0].content == "hit"
+
+
+def test_a_full_disk_costs_a_warning(tiny_weights, computed, monkeypatch, warnings_told) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    first, _ = load(tiny_weights, settings=replace(SETTINGS, use_cache=False))
+    monkeypatch.setattr("nstx.engine.target_store.write_atomically", refuse)
+    second, _ = load(tiny_weights)
+    assert same(first, second)
+    (warning,) = warnings_told
+    assert "No space left" in warning
+
+
+def test_a_folder_that_cannot_be_made_costs_a_warning(
+    tiny_weights, computed, tmp_path, monkeypatch, warnings_told
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
+    found, _ = load(tiny_weights)
+    assert found.content == "miss"
+    assert len(warnings_told) == 1
+
+
+def test_the_store_stays_within_its_limit(
+    tiny_weights, computed, monkeypatch, targets_folder, warnings_told
+) -> None:
+    monkeypatch.setenv("NSTX_CACHE_LIMIT", "100kB")
+    load(tiny_weights)
+    sizes = [path.stat().st_size for path in targets_folder.iterdir()]
+    assert 0 < sum(sizes) <= 100_000
+    assert "limit" in warnings_told[0]
+    monkeypatch.setenv("NSTX_CACHE_LIMIT", "1kB")
+    load(tiny_weights, picture(9))
+    assert sum(path.stat().st_size for path in targets_folder.iterdir()) <= 1000
+    assert len(warnings_told) == 2
+
+
+def test_targets_that_are_not_finite_are_refused_and_not_kept(
+    tiny_weights, monkeypatch, targets_folder
+) -> None:
+    class Broken:
+        def extract(self, pixels, activations, grams) -> Features:
+            wrong = np.full((4, 2, 2), np.nan, np.float32)
+            return Features(dict.fromkeys(activations, wrong), {})
+
+    monkeypatch.setattr(
+        target_loader, "open_extractor", lambda *_: OpenedExtractor(Broken(), "onnx", "nothing")
+    )
+    with pytest.raises(NumericalError, match="conv2_2"):
+        load(tiny_weights)
+    assert not targets_folder.exists()
+
+
+def test_a_hit_imports_no_torch_no_onnx_and_no_runtime(tmp_path, save_picture) -> None:
+    content, style = save_picture("photo.png", seed=1), save_picture("painting.png", seed=2)
+    code = (
+        "import sys\n"
+        "from nstx.engine.images import read_image\n"
+        "from nstx.engine.settings import choose_settings\n"
+        "from nstx.engine.target_loader import TargetLoader\n"
+        "if sys.argv[3] == 'blocked':\n"
+        "    for name in ('torch', 'onnx', 'onnxruntime', 'h5py'):\n"
+        "        sys.modules[name] = None\n"
+        "loader = TargetLoader(choose_settings(style_layers='conv1_1', content_layers='conv1_1'))\n"
+        "styles = [(read_image(sys.argv[2]), 1.0)]\n"
+        "print(loader.load(read_image(sys.argv[1]), styles, [(48, 64)]).content)\n"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code, content, style, mode],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for mode in ("open", "blocked")
+    ]
+    assert told == ["miss\n", "hit\n"]
+
+
+def test_parts_computed_apart_are_what_is_computed_together(targets_folder) -> None:
+    """On real weights: a graph of fewer outputs gives the same bytes for each."""
+    styles = [(picture(2), 1.0)]
+    names = ("conv1_1", "conv2_1", "conv3_1")
+    wide = choose_settings(style_layers=",".join(names), content_layers="conv3_1", device="cpu")
+    together = TargetLoader(wide).load(picture(1), styles, SIZES)
+    for path in targets_folder.iterdir():
+        path.unlink()
+    for name in names:
+        one = choose_settings(style_layers=name, content_layers="conv3_1", device="cpu")
+        TargetLoader(one).load(picture(1), styles, SIZES)
+    apart = TargetLoader(wide).load(picture(1), styles, SIZES)
+    assert (apart.content, apart.styles) == ("hit", ("hit",))
+    assert same(together, apart)
+
+
+def test_pictures_are_found_in_files_and_folders(tmp_path, save_picture) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt"):
+        (folder / name).touch()
+    (folder / "inner.png").mkdir()
+    photo = save_picture("photo.png")
+    assert find_pictures([photo, folder, photo]) == [photo, folder / "a.JPG", folder / "b.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="none"):
+        find_pictures([tmp_path / "empty"])
+    with pytest.raises(ImageError, match="No such file"):
+        find_pictures([tmp_path / "missing.png"])
+
+
+def test_precomputed_styles_serve_contents_of_any_shape(
+    tiny_weights, computed, tmp_path, save_picture
+) -> None:
+    contents = [save_picture("wide.png", 60, 120, 1), save_picture("tall.png", 120, 60, 2)]
+    styles = [save_picture("painting.png", 70, 50, 3), save_picture("thin.png", 20, 200, 4)]
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    settings = choose_settings(size=250, content_layers="conv1_1", style_layers="conv1_1")
+    told: list = []
+    done = precompute_targets(
+        contents,
+        [*styles, tmp_path / "broken.png"],
+        settings,
+        TargetLoader(settings, weights=tiny_weights),
+        told.append,
+    )
+    assert told == done
+    assert [each.role for each in done] == ["content"] * 2 + ["style"] * 3
+    assert [each.source for each in done] == ["miss"] * 4 + [None]
+    assert done[0].sizes == ((62, 125), (125, 250))
+    assert done[2].sizes == ((125, 89), (250, 179))
+    assert done[3].sizes == ((25, 250),)
+    assert "damaged" in done[4].error or "something else" in done[4].error
+    for content in contents:
+        loader = TargetLoader(settings, weights=tiny_weights)
+        pictures = [(read_image(path), 1.0) for path in styles[:1]]
+        sizes = done[contents.index(content)].sizes
+        found = loader.load(read_image(content), pictures, sizes)
+        assert (found.content, found.styles) == ("hit", ("hit",))
+
+
+def test_styles_alone_are_computed_for_the_size(tiny_weights, computed, save_picture) -> None:
+    style = save_picture("painting.png", 70, 50)
+    settings = choose_settings(size=128, style_layers="conv1_1")
+    loader = TargetLoader(settings, weights=tiny_weights)
+    (done,) = precompute_targets([], [style], settings, loader, lambda _: None)
+    assert done.sizes == ((128, 91),)
+    settings = choose_settings(width=128, style_layers="conv1_1")
+    loader = TargetLoader(settings, weights=tiny_weights)
+    with pytest.raises(UsageError, match="--size"):
+        precompute_targets([], [style], settings, loader, lambda _: None)
+
+
+def test_the_store_of_the_loader_verifies(tiny_weights, computed, targets_folder) -> None:
+    load(tiny_weights)
+    assert targets_folder == cache_folder() / "targets" == TargetStore().folder
+    assert all(target_is_sound(path) for path in targets_folder.iterdir())
