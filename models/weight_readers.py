@@ -4,12 +4,11 @@ Each returns the convolutions as float32 arrays in one convention: kernels (out,
 RGB order on the 0–255 scale after subtraction of a mean. Differences between the sources, such as
 BGR order or pixels divided by a standard deviation, are folded into the first convolution.
 
-No file's code is ever run: unpickling is always ``weights_only``.
+No file's code is ever run, and PyTorch is not needed (`nstx.models.torch_files`).
 """
 
 import json
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import WeightsError
+from .torch_files import read_torch_file
 from .vgg19 import CONVOLUTIONS
 
 Array = NDArray[np.float32]
@@ -67,38 +67,26 @@ def read_tensors(path: Path) -> Tensors:
         ) from error
 
 
-def _unpickle(path: Path) -> Any:
-    """Load a PyTorch file without running code that may be in it."""
-    import pickle
-
-    import torch
-
+def _read_pickled(path: Path) -> Mapping[str, NDArray[Any]]:
+    """Return the tensors of a PyTorch file, by name."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        loaded = read_torch_file(path)
+    except ValueError as error:
         raise WeightsError(
-            f"expected tensors saved by PyTorch in {path}, got a file that cannot be read as such; "
-            "try to fetch it again"
+            f"expected tensors saved by PyTorch in {path}, got a file that cannot be read as such "
+            f"({error}); try to fetch it again"
         ) from error
-
-
-def _read_torch(path: Path) -> Tensors:
-    """Read torchvision's, Gatys' or the sequential network's state dict."""
-    import torch
-
-    loaded = _unpickle(path)
     if not isinstance(loaded, Mapping):
         raise WeightsError(
             f"expected a state dict in {path}, got {type(loaded).__name__}; "
             "try torch.save(model.state_dict(), …)"
         )
-    tensors = {
-        str(name): tensor.to(torch.float32).numpy()
-        for name, tensor in loaded.items()
-        if isinstance(tensor, torch.Tensor)
-    }
+    return {str(name): each for name, each in loaded.items() if isinstance(each, np.ndarray)}
+
+
+def _read_torch(path: Path) -> Tensors:
+    """Read torchvision's, Gatys' or the sequential network's state dict."""
+    tensors = {name: each.astype(np.float32) for name, each in _read_pickled(path).items()}
     return _from_state_dict(tensors, path)
 
 
@@ -119,13 +107,12 @@ def _read_safetensors(path: Path) -> Tensors:
 
 def _read_quantised(path: Path) -> Tensors:
     """Read the 8-bit k-means codebooks (``…_W_q``, ``…_W_table``, ``…_b``) of the default file."""
-    loaded = _unpickle(path)
+    loaded = _read_pickled(path)
     kernels, biases = {}, {}
     for name in _NAMES:
         key = _keras_name(name)
-        codes = loaded[f"{key}_W_q"].numpy()
-        kernels[name] = loaded[f"{key}_W_table"].numpy().astype(np.float32)[codes]
-        biases[name] = loaded[f"{key}_b"].numpy().astype(np.float32)
+        kernels[name] = loaded[f"{key}_W_table"].astype(np.float32)[loaded[f"{key}_W_q"]]
+        biases[name] = loaded[f"{key}_b"].astype(np.float32)
     return _from_bgr(kernels, biases)
 
 

@@ -1,0 +1,166 @@
+"""Tensors in files that ``torch.save`` wrote, read without PyTorch and without running their code.
+
+Both formats in circulation are a pickle of the object in which each tensor refers to a storage: since
+PyTorch 1.6 a zip archive with ``data.pkl`` and a file per storage, before that five pickles in a row
+with the storages' bytes behind them. The unpickler here knows dictionaries, numbers, strings and
+tensors; whatever else a file names is refused.
+"""
+
+import io
+import math
+import pickle
+import struct
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+
+_STORAGES = {
+    "DoubleStorage": np.dtype("<f8"),
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+}
+
+# What a damaged pickle or archive can lead to.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    zlib.error,
+)
+
+Storage = NDArray[Any]
+
+
+def read_torch_file(path: Path) -> Any:
+    """Return the object in a file of ``torch.save``, its tensors as arrays.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, is damaged, or holds something else than tensors in
+            dictionaries and lists.
+    """
+    data = path.read_bytes()
+    try:
+        if zipfile.is_zipfile(io.BytesIO(data)):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                return _read_archive(archive)
+        return _read_legacy(io.BytesIO(data), len(data))
+    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, struct.error) as error:
+        raise ValueError(str(error) or "it ends too soon") from error
+    except _DAMAGE as error:
+        raise ValueError(f"it is damaged ({error})") from error
+
+
+def _read_archive(archive: zipfile.ZipFile) -> Any:
+    (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+    folder = pickled.removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    if order in archive.namelist() and archive.read(order) != b"little":
+        raise ValueError("it was written on a big-endian machine")
+
+    def find_storage(key: str, kind: "np.dtype[Any]", count: int) -> Storage:
+        data = archive.read(f"{folder}data/{key}")
+        if len(data) != count * kind.itemsize:
+            raise ValueError(f"a storage has {len(data)} bytes")
+        return np.frombuffer(data, kind)
+
+    return _Unpickler(io.BytesIO(archive.read(pickled)), find_storage).load()
+
+
+def _read_legacy(file: BinaryIO, size: int) -> Any:
+    storages: dict[str, Storage] = {}
+
+    def find_storage(key: str, kind: "np.dtype[Any]", count: int) -> Storage:
+        if not 0 <= count * kind.itemsize <= size:
+            raise ValueError("a storage is larger than the file")
+        # Filled below: the tensors, which are views of it, come before the bytes.
+        return storages.setdefault(key, np.zeros(count, kind))
+
+    if _load(file) != _MAGIC or _load(file) != _PROTOCOL:
+        raise ValueError("it was not written by torch.save")
+    if not _load(file)["little_endian"]:
+        raise ValueError("it was written on a big-endian machine")
+    loaded = _Unpickler(file, find_storage).load()
+    for key in _load(file):
+        storage = storages[key]
+        (count,) = struct.unpack("<q", file.read(8))
+        data = file.read(storage.nbytes)
+        if count != storage.size or len(data) != storage.nbytes:
+            raise ValueError("it ends too soon")
+        storage[:] = np.frombuffer(data, storage.dtype)
+    return loaded
+
+
+def _load(file: BinaryIO) -> Any:
+    return _Unpickler(file, None).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the few names that tensors are pickled with, each replaced by a function of ours."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        find_storage: "Callable[[str, np.dtype[Any], int], Storage] | None",
+    ) -> None:
+        super().__init__(file)
+        self._find_storage = find_storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a name; all but a few are refused."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return _rebuild_parameter
+        if module in ("torch", "torch.cuda") and name in _STORAGES:
+            return _STORAGES[name]
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no tensor")
+
+    def persistent_load(self, pid: Any) -> Storage:
+        """Return the storage that a tensor refers to."""
+        kind, dtype, key, _, count = pid[:5]
+        if kind != "storage" or not isinstance(dtype, np.dtype) or self._find_storage is None:
+            raise pickle.UnpicklingError("it refers to something that is no storage")
+        return self._find_storage(str(key), dtype, int(count))
+
+
+def _rebuild_tensor(
+    storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+) -> NDArray[Any]:
+    """Return a view of a storage, after a look that it does not reach beyond it."""
+    if len(size) != len(stride) or min((offset, *size, *stride), default=0) < 0:
+        raise ValueError("a tensor has an impossible shape")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if math.prod(size) > 0 and last >= storage.size:
+        raise ValueError("a tensor reaches beyond its storage")
+    steps = [step * storage.itemsize for step in stride]
+    if math.prod(size) == 0:
+        return np.zeros(size, storage.dtype)
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
+
+
+def _rebuild_parameter(data: NDArray[Any], *_: object) -> NDArray[Any]:
+    return data

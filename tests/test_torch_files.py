@@ -1,0 +1,181 @@
+"""Files of torch.save, read without PyTorch: both formats, and nothing that could run code."""
+
+import io
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nstx.models.torch_files import read_torch_file
+
+DTYPES = [
+    torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.int16,
+    torch.int8, torch.uint8, torch.bool,
+]  # fmt: skip
+BOTH = pytest.mark.parametrize("zipped", [True, False])
+
+
+def save(value: object, path: Path, zipped: bool) -> Path:
+    torch.save(value, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensors_of_every_type_and_layout_are_what_torch_reads(tmp_path, zipped, dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    whole = torch.randint(0, 2, (4, 5, 6), generator=generator).to(dtype)
+    values = OrderedDict(
+        whole=whole,
+        turned=whole.permute(2, 0, 1),
+        part=whole[1:3, ::2, 1],
+        shared=whole[2],
+        scalar=whole[0, 0, 0],
+        empty=whole[:0],
+        number=3,
+        nested={"a": [whole[3], "text", None, 1.5]},
+    )
+    found = read_torch_file(save(values, tmp_path / "f.pth", zipped))
+    expected = torch.load(tmp_path / "f.pth", weights_only=True)
+    assert list(found) == list(expected)
+    for name in ("whole", "turned", "part", "shared", "scalar", "empty"):
+        assert found[name].dtype == expected[name].numpy().dtype
+        np.testing.assert_array_equal(found[name], expected[name].numpy())
+    assert found["number"] == 3
+    assert found["nested"]["a"][1:] == ["text", None, 1.5]
+    np.testing.assert_array_equal(found["nested"]["a"][0], whole[3].numpy())
+
+
+@BOTH
+def test_parameters_and_state_dicts_are_read(tmp_path, zipped) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    found = read_torch_file(save(module.state_dict(), tmp_path / "a.pth", zipped))
+    for name, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(found[name], tensor.numpy())
+    parameters = dict(module.named_parameters())
+    found = read_torch_file(save(parameters, tmp_path / "b.pth", zipped))
+    np.testing.assert_array_equal(found["0.bias"], module[0].bias.detach().numpy())
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return (print, ("this ran",))
+
+
+@BOTH
+def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, zipped, capsys) -> None:
+    path = save({"weights": Harmful()}, tmp_path / "f.pth", zipped)
+    with pytest.raises(ValueError, match="print"):
+        read_torch_file(path)
+    path = save(torch.nn.Linear(2, 2), tmp_path / "g.pth", zipped)
+    with pytest.raises(ValueError, match="no tensor"):
+        read_torch_file(path)
+    path.write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(ValueError, match="print"):
+        read_torch_file(path)
+    assert capsys.readouterr().out == ""
+
+
+def forge(path: Path, offset: int, size: tuple, stride: tuple, data: bytes = b"\0" * 16) -> Path:
+    """Write a zip file whose one tensor claims a place in a storage of four numbers."""
+
+    class Tensor:
+        def __reduce__(self) -> tuple:
+            rebuild = torch._utils._rebuild_tensor_v2
+            return rebuild, (Stored(), offset, size, stride, False, OrderedDict())
+
+    class Stored:
+        pass
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: object) -> object:
+            if isinstance(value, Stored):
+                return ("storage", torch.FloatStorage, "0", "cpu", 4)
+            return None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, 2).dump({"t": Tensor()})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("f/data.pkl", buffer.getvalue())
+        archive.writestr("f/data/0", data)
+    return path
+
+
+def test_a_tensor_stays_within_its_storage(tmp_path) -> None:
+    path = tmp_path / "f.pth"
+    assert read_torch_file(forge(path, 1, (3,), (1,)))["t"].shape == (3,)
+    assert read_torch_file(forge(path, 3, (1 << 40, 0), (1, 1)))["t"].size == 0
+    for offset, size, stride in (
+        (2, (3,), (1,)),
+        (0, (2, 2), (3, 1)),
+        (-1, (2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (1 << 62,), (1,)),
+        (5, (1,), (1,)),
+    ):
+        with pytest.raises(ValueError, match=r"beyond|impossible"):
+            read_torch_file(forge(path, offset, size, stride))
+    with pytest.raises(ValueError, match="12 bytes"):
+        read_torch_file(forge(path, 0, (3,), (1,), b"\0" * 12))
+
+
+@BOTH
+def test_damaged_files_are_told(tmp_path, zipped) -> None:
+    path = save({"a": torch.arange(100.0)}, tmp_path / "f.pth", zipped)
+    whole = path.read_bytes()
+    for keep in (0, 1, 10, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(ValueError):  # noqa: PT011  (many reasons)
+            read_torch_file(path)
+    generator = np.random.default_rng(5)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in generator.integers(0, len(whole), 3):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_torch_file(path)
+        except ValueError:
+            continue
+
+
+def test_other_byte_orders_are_refused(tmp_path) -> None:
+    path = forge(tmp_path / "f.pth", 0, (4,), (1,))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("f/byteorder", "big")
+    with pytest.raises(ValueError, match="endian"):
+        read_torch_file(path)
+    with path.open("wb") as file:
+        for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": False}):
+            pickle.dump(value, file, 2)
+    with pytest.raises(ValueError, match="endian"):
+        read_torch_file(path)
+
+
+def test_a_storage_larger_than_the_file_is_refused_before_it_is_made(tmp_path) -> None:
+    path = save({"a": torch.zeros(3)}, tmp_path / "f.pth", False)
+    data = path.read_bytes()
+    # The count stands as a number of one byte in the storage's tuple: K\x03.
+    assert data.count(b"cpuq") or data.count(b"cpu")
+    forged = data.replace(b"K\x03N", b"\x8a\x06" + struct.pack("<q", 1 << 40)[:6] + b"N", 1)
+    assert forged != data
+    path.write_bytes(forged)
+    with pytest.raises(ValueError, match=r"larger|damaged"):
+        read_torch_file(path)
+
+
+def test_the_embedded_weights_load_where_torch_cannot_be_imported(tmp_path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from nstx import load_weights\n"
+        "print(load_weights(use_cache=False).kernels['conv5_4'].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(512, 512, 3, 3)\n"
