@@ -33,8 +33,8 @@ class Timings:
         optimize: the run, from the evaluation of the start on.
         save: the picture, and measuring it.
         start: from the process's start to the command's: the interpreter and the command line.
-        until_first_step: from the process's start to that of the first step; None if there was
-            none. What it holds besides start, load and targets is the evaluation of the start.
+        until_first_step: from the process's start to that of the first step, which is the sum of
+            start, load and targets, and the preparation of the solver; None if there was no step.
     """
 
     began: float

@@ -73,19 +73,23 @@ def run_job(
     with memory_errors(job.sizes[-1]):
         began = time.perf_counter()
         final = job.backend(len(job.sizes) - 1)
-        initial_cost = _measure_start(job, final) if len(job.sizes) > 1 else None
+        initial_cost = _try_memory(job, final)
         progress = Progress(job.settings, len(job.sizes), on_step, should_stop)
         shares = split_steps(job.settings.steps, len(job.sizes))
         for scale, steps in enumerate(shares):
             last = scale == len(job.sizes) - 1
+            if last and scale > 0 and initial_cost is None:
+                initial_cost = final.cost(_start(job, scale))
             backend = progress.begin_scale(final if last else job.backend(scale))
             if steps > 0:
                 _run_scale(job, scale, backend, steps, progress)
             if progress.interrupted:
                 break
         pixels, cost = _finish(job, final, progress)
-        # Of a single scale, the solver's first evaluation is the start's.
-        initial_cost = initial_cost or progress.first_cost or final.cost(_start(job, -1))
+        if initial_cost is None and len(job.sizes) == 1:
+            # The solver's first evaluation was the start's.
+            initial_cost = progress.first_cost
+        initial_cost = initial_cost or final.cost(_start(job, -1))
     return Result(
         pixels=pixels,
         cost=cost,
@@ -97,16 +101,15 @@ def run_job(
     )
 
 
-def _measure_start(job: Job, backend: GradientBackend) -> Cost:
-    """Return the cost of the start at the result's size.
+def _try_memory(job: Job, final: GradientBackend) -> Cost | None:
+    """Evaluate the start at the result's size where a device tells that its memory is exhausted.
 
-    With its gradient where a device reports exhausted memory, so that it does so now and not after
-    hours. A CPU's is compared with the size before (`check_memory`), and the gradient takes time.
+    So that it does so now and not after hours. A CPU's memory is compared with the size before
+    (`check_memory`), and the evaluation would keep the first step waiting: None.
     """
-    start = _start(job, -1)
-    if job.device.name == "cpu":
-        return backend.cost(start)
-    return backend.cost_and_gradient(start)[0]
+    if job.device.name == "cpu" or len(job.sizes) == 1:
+        return None
+    return final.cost_and_gradient(_start(job, -1))[0]
 
 
 def _start(job: Job, scale: int) -> Pixels:
