@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from .console import Console, format_bytes
 
 if TYPE_CHECKING:
     from nstx.engine.cache_contents import CacheEntry
+    from nstx.models.cache import Found
 
 cache = typer.Typer(
     help="Look at, check and empty the folder of what is computed once.", no_args_is_help=True
@@ -65,25 +65,19 @@ def verify(
     from nstx.engine.cache_contents import list_cache, remove_entries, verify_cache
 
     console = Console(as_json=as_json, quiet=quiet)
-    count = 0
-    with console.counting("checking", len(list_cache())) as advance:
-
-        def on_entry(entry: "CacheEntry", _: bool) -> None:
-            nonlocal count
-            count += 1
-            advance(entry.path.name)
-
-        damaged = verify_cache(on_entry)
+    entries = list_cache()
+    with console.counting("checking", len(entries)) as advance:
+        damaged = verify_cache(entries, lambda entry: advance(entry.path.name))
     removed = remove_entries(damaged) if remove else []
     data = {
-        "checked": count,
+        "checked": len(entries),
         "damaged": [_entry_json(entry) for entry in damaged],
         "removed": [str(path) for path in removed],
     }
     lines = [f"DAMAGED    {entry.path}" for entry in damaged]
-    lines.append(f"{count} entries checked, {len(damaged)} damaged")
+    lines.append(f"{len(entries)} entries checked, {len(damaged)} damaged")
     if damaged:
-        lines[-1] += ", removed" if remove else "; try --remove"
+        lines[-1] += f", {len(removed)} removed" if remove else "; try --remove"
     console.result("\n".join(lines), data)
     if damaged:
         raise typer.Exit(1)
@@ -107,34 +101,33 @@ def prune(
     quiet: options.Quiet = False,
 ) -> None:
     """Remove what has not been used for the longest, and what killed processes left behind."""
-    from nstx.engine.cache_contents import list_cache, prune_cache
+    from nstx.engine.cache_contents import prune_cache
     from nstx.models.cache import parse_bytes
 
     console = Console(as_json=as_json, quiet=quiet)
     size = None if max_size is None else parse_bytes("--max-size", max_size)
     age = None if older_than is None else _parse_age(older_than)
-    before = sum(entry.size_bytes for entry in list_cache())
-    removed = prune_cache(most_bytes=size, unused_seconds=age)
-    _tell_removed(console, removed, before)
+    _tell_removed(console, prune_cache(most_bytes=size, unused_seconds=age))
 
 
 @cache.command()
 def clear(kind: Kind = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Remove everything that is kept. It is computed again when it is needed."""
-    from nstx.engine.cache_contents import check_kind, clear_cache, list_cache
+    from nstx.engine.cache_contents import check_kind, clear_cache
 
     console = Console(as_json=as_json, quiet=quiet)
-    chosen = check_kind(kind)
-    before = sum(entry.size_bytes for entry in list_cache())
-    _tell_removed(console, clear_cache(chosen), before)
+    _tell_removed(console, clear_cache(check_kind(kind)))
 
 
-def _tell_removed(console: Console, removed: Sequence[Path], before: int) -> None:
-    from nstx.engine.cache_contents import list_cache
+def _tell_removed(console: Console, removed: "Sequence[Found]") -> None:
+    from nstx.engine.cache_contents import cache_bytes
 
-    left = sum(entry.size_bytes for entry in list_cache())
-    freed = max(0, before - left)
-    data = {"removed": [str(path) for path in removed], "freed_bytes": freed, "left_bytes": left}
+    freed, left = sum(entry.size_bytes for entry in removed), cache_bytes()
+    data = {
+        "removed": [str(entry.path) for entry in removed],
+        "freed_bytes": freed,
+        "left_bytes": left,
+    }
     console.result(
         f"{len(removed)} entries removed, {format_bytes(freed)} freed, {format_bytes(left)} left",
         data,
@@ -175,7 +168,10 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
     if entry.kind == "targets":
         statistic = " Gram" if of["statistic"] == "gram" else ""
         how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"
-        return f"{of['path']} {of['width']}×{of['height']}{statistic}", how
+        path = "".join(
+            char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in of["path"]
+        )
+        return f"{path} {of['width']}×{of['height']}{statistic}", how
     if entry.kind == "sessions":
         names = filter(None, (of.get("activations"), of.get("grams") and f"Gram {of['grams']}"))
         return f"graph of {', '.join(names)}", f"({of.get('pooling')}, {of.get('pool_rounding')})"

@@ -4,7 +4,7 @@
 code  meaning
 ====  =======================================================
 0     done
-1     ``nstx doctor`` found a problem
+1     ``nstx doctor`` found a problem, ``nstx cache verify`` something damaged
 2     an option, argument, size or configuration cannot be
 3     a picture cannot be read or used
 4     a device, precision or backend is not there

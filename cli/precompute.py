@@ -37,7 +37,8 @@ class SeveralValues(TyperCommand):
         current = ""
         for place, value in enumerate(args):
             if value.startswith("-"):
-                current = value if value in ("--content", "--style") else ""
+                name = value.partition("=")[0]
+                current = name if name in ("--content", "--style") else ""
             elif current and args[place - 1] != current:
                 repeated.append(current)
             repeated.append(value)
@@ -48,13 +49,17 @@ def precompute(
     context: typer.Context,
     contents: Annotated[
         list[Path] | None,
-        typer.Option("--content", help="Content pictures, or folders of them.", show_default=False),
+        typer.Option(
+            "--content",
+            help="Content pictures, or folders of them; all values up to the next option.",
+            show_default=False,
+        ),
     ] = None,
     styles: Annotated[
         list[str] | None,
         typer.Option(
             "--style",
-            help="Style pictures, or folders of them; with -o, PATH:weight.",
+            help="Likewise style pictures; with -o, PATH:weight.",
             show_default=False,
         ),
     ] = None,

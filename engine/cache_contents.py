@@ -4,19 +4,25 @@ Only files that are called like nstx's own are seen, so that a cache folder that
 something else loses nothing of it.
 """
 
-import contextlib
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..models.cache import cache_folder, cache_limit, remove, remove_oldest, sweep_litter
+from ..models.cache import (
+    Found,
+    cache_folder,
+    cache_limit,
+    find_entries,
+    remove,
+    remove_oldest,
+    sweep_litter,
+)
 from ..models.errors import UsageError
 from ..models.weights import copy_is_sound
-from .session_cache import describe_kept, kept_is_sound
-from .target_store import describe_target, target_is_sound
+from .session_cache import SESSION_NAME, describe_kept, kept_is_sound
+from .target_store import TARGET_NAME, describe_target, target_is_sound
 
 CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]
 """Targets of pictures, weights as float32, graphs ready to run, TensorRT's engines."""
@@ -24,10 +30,10 @@ CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]
 KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 
 _NAMES: dict[CacheKind, str] = {
-    "targets": r"[0-9a-f]{64}\.safetensors",
+    "targets": TARGET_NAME,
     "weights": r"[0-9a-f]{64}\.safetensors",
-    "sessions": r"[0-9a-f]{32}-[0-9a-f]{64}\.onnx",
-    "tensorrt": r"[0-9a-f]{32}-(\d+x\d+x\d+|free)",
+    "sessions": SESSION_NAME,
+    "tensorrt": r"[0-9a-f]{32}-(\d+x\d+x\d+|free)/",
 }
 
 
@@ -67,35 +73,43 @@ def check_kind(kind: str | None) -> CacheKind | None:
 def list_cache(kind: CacheKind | None = None) -> list[CacheEntry]:
     """Return the entries of one kind, or of all, with what they are of; of a kind, oldest first."""
     return [
-        CacheEntry(kind=each, path=path, size_bytes=size, used=used, of=_describe(each, path))
+        CacheEntry(
+            kind=each,
+            path=found.path,
+            size_bytes=found.size_bytes,
+            used=found.used,
+            of=_describe(each, found.path),
+        )
         for each in KINDS
         if kind in (None, each)
-        for used, path, size in sorted(_find(each))
+        for found in sorted(_find(each))
     ]
 
 
-def verify_cache(on_entry: Callable[[CacheEntry, bool], None]) -> list[CacheEntry]:
-    """Check every entry against its checksum.
+def verify_cache(
+    entries: Sequence[CacheEntry], on_entry: Callable[[CacheEntry], None]
+) -> list[CacheEntry]:
+    """Check entries against their checksums.
 
     Args:
-        on_entry: is told of each, and whether it is sound.
+        entries: from `list_cache`.
+        on_entry: is told of each when it was checked.
 
     Returns:
-        Those that are damaged. TensorRT's engines carry no checksum; TensorRT checks them itself.
+        Those that are damaged or cannot be read. TensorRT's engines carry no checksum; TensorRT
+        checks them itself.
     """
     damaged = []
-    for entry in list_cache():
-        with contextlib.suppress(FileNotFoundError):  # removed by another process meanwhile
-            sound = _is_sound(entry)
-            on_entry(entry, sound)
-            if not sound:
-                damaged.append(entry)
+    for entry in entries:
+        if not _is_sound(entry):
+            damaged.append(entry)
+        on_entry(entry)
     return damaged
 
 
 def prune_cache(
     *, most_bytes: int | None = None, unused_seconds: float | None = None
-) -> list[Path]:
+) -> list[Found]:
     """Remove what has not been used for the longest, and what killed processes left half written.
 
     Args:
@@ -110,11 +124,11 @@ def prune_cache(
         UsageError: the limit in the environment is no size.
     """
     limit = cache_limit() if most_bytes is None else most_bytes
-    removed = [path for kind in KINDS for path in sweep_litter(cache_folder() / kind)]
+    removed = _sweep(KINDS)
     if unused_seconds is not None:
         latest = time.time() - unused_seconds
-        found = [(used, path) for kind in KINDS for used, path, _ in _find(kind)]
-        removed += [path for used, path in found if used < latest and remove(path)]
+        found = [entry for kind in KINDS for entry in _find(kind)]
+        removed += [entry for entry in found if entry.used < latest and remove(entry.path)]
     counted: tuple[CacheKind, ...] = ("targets",) if most_bytes is None else KINDS
     return removed + remove_oldest([each for kind in counted for each in _find(kind)], limit)
 
@@ -124,23 +138,24 @@ def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
     return [entry.path for entry in entries if remove(entry.path)]
 
 
-def clear_cache(kind: CacheKind | None = None) -> list[Path]:
+def clear_cache(kind: CacheKind | None = None) -> list[Found]:
     """Remove every entry of one kind, or of all; return what was removed."""
     kinds = KINDS if kind is None else (kind,)
-    removed = [path for each in kinds for path in sweep_litter(cache_folder() / each)]
-    return removed + [path for each in kinds for _, path, _ in _find(each) if remove(path)]
+    found = [entry for each in kinds for entry in _find(each)]
+    return _sweep(kinds) + [entry for entry in found if remove(entry.path)]
 
 
-def _find(kind: CacheKind) -> Iterator[tuple[float, Path, int]]:
-    """Yield when each entry was used, its path and its size in bytes."""
-    for path in (cache_folder() / kind).glob("*"):
-        if not re.fullmatch(_NAMES[kind], path.name):
-            continue
-        with contextlib.suppress(OSError):  # removed by another process meanwhile
-            files = [path, *path.rglob("*")] if path.is_dir() else [path]
-            statuses = [file.stat() for file in files]
-            used = max(status.st_mtime for status in statuses)
-            yield used, path, sum(status.st_size for status in statuses)
+def cache_bytes() -> int:
+    """Return how many bytes all entries take."""
+    return sum(entry.size_bytes for kind in KINDS for entry in _find(kind))
+
+
+def _find(kind: CacheKind) -> list[Found]:
+    return find_entries(cache_folder() / kind, _NAMES[kind])
+
+
+def _sweep(kinds: Sequence[CacheKind]) -> list[Found]:
+    return [entry for kind in kinds for entry in sweep_litter(cache_folder() / kind)]
 
 
 def _describe(kind: CacheKind, path: Path) -> dict[str, Any]:
@@ -153,8 +168,11 @@ def _describe(kind: CacheKind, path: Path) -> dict[str, Any]:
 
 
 def _is_sound(entry: CacheEntry) -> bool:
-    if entry.kind == "targets":
-        return target_is_sound(entry.path)
-    if entry.kind == "sessions":
-        return kept_is_sound(entry.path)
-    return copy_is_sound(entry.path) if entry.kind == "weights" else True
+    checks = {"targets": target_is_sound, "sessions": kept_is_sound, "weights": copy_is_sound}
+    check = checks.get(entry.kind)
+    try:
+        return check is None or check(entry.path)
+    except FileNotFoundError:
+        return True  # removed by another process meanwhile
+    except OSError:
+        return False

@@ -1,7 +1,9 @@
 """Names of devices as users write them, understood without PyTorch."""
 
+import sys
 from typing import Literal, cast
 
+from ..export.providers import has_driver
 from ..models.errors import UsageError
 
 DeviceKind = Literal["auto", "cpu", "cuda", "mps"]
@@ -22,3 +24,20 @@ def parse_device(device: str) -> tuple[DeviceKind, int]:
     if colon and not index.isdecimal():
         raise UsageError(f"expected a number after 'cuda:', got {device!r}; try cuda:0")
     return cast(DeviceKind, kind), int(index) if colon else 0
+
+
+def settle_device(device: str) -> str:
+    """Return the device that a run takes for ``auto``; others as they are.
+
+    PyTorch, whose import takes a second or two, is asked only where there may be an accelerator.
+
+    Raises:
+        UsageError: it is no device.
+    """
+    if parse_device(device)[0] != "auto":
+        return device
+    if not has_driver() and sys.platform != "darwin":
+        return "cpu"
+    from .devices import resolve_device
+
+    return resolve_device("auto", "fp32").name

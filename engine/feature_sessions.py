@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ..export.feature_graph import FeatureGraph
 from ..export.providers import Provider
-from ..models.cache import cache_folder
+from ..models.cache import cache_folder, mark_used
 from ..models.errors import ModelError
 
 _log = logging.getLogger("nstx")
@@ -90,6 +90,7 @@ def engine_folder(
     folder = cache_folder() / "tensorrt" / f"{model[:32]}-{sizes}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        mark_used(folder)
     except OSError as error:
         _log.warning("%s cannot be made (%s); engines are built each time", folder, error)
         return None

@@ -27,6 +27,9 @@ _log = logging.getLogger("nstx")
 # Descriptions of profiles that are sRGB itself; converting would only round.
 _SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2")
 
+RESAMPLING = "lanczos"
+"""The filter of `resize_picture`."""
+
 MIN_SOURCE_SIDE = 8
 """Shorter side, in pixels, below which a file holds nothing to look at."""
 

@@ -94,10 +94,11 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
-    check_memory(sizes[-1], settings.device)
+    device = resolve_device(settings.device, settings.precision)
+    check_memory(sizes[-1], device.name)
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
-        job = _open_job(settings, contents)
+        job = _open_job(settings, contents, device)
         began = time.perf_counter()
         loader = TargetLoader(settings, device=job.device.name, weights=job.weights)
         loaded = loader.load(content, styles, sizes)
@@ -116,22 +117,24 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         UsageError: the targets are of another objective, or of other weights.
         ImageError, WeightsError, DeviceError: as `prepare_job`.
     """
-    with memory_errors(saved.contents[-1].shape[:2]):
-        job = _open_job(settings, saved.contents)
+    size = saved.contents[-1].shape[:2]
+    device = resolve_device(settings.device, settings.precision)
+    check_memory(size, device.name)
+    with memory_errors(size):
+        job = _open_job(settings, saved.contents, device)
     check_targets(saved, settings.objective, job.weights.sha256)
     source: TargetSource = "file"
     loaded = LoadedTargets(targets=saved.targets, content=source, styles=(source,))
     return replace(job, loaded=loaded)
 
 
-def _open_job(settings: Settings, contents: tuple[Pixels, ...]) -> Job:
-    """Open device, weights and network; the targets are still to come."""
+def _open_job(settings: Settings, contents: tuple[Pixels, ...], device: TorchDevice) -> Job:
+    """Open weights and network; the targets are still to come."""
     if settings.backend != "torch":
         raise DeviceError(
             f"expected the torch backend, got {settings.backend}, which this version does not "
             "have; try --backend torch"
         )
-    device = resolve_device(settings.device, settings.precision)
     init = None if settings.init in INITS else read_image(settings.init)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

@@ -50,32 +50,33 @@ def process_seconds() -> float:
 # What PyTorch's allocators say; not all have a class of their own.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
-# Measured in fp32 on a CPU with VGG-19 up to conv5_1: what a gradient holds per pixel, and what
-# libraries and weights need besides.
-_BYTES_PER_PIXEL = 2_300
+# Measured in fp32 on a CPU with VGG-19 up to conv5_1, per pixel, and what libraries and weights need
+# besides.
+GRADIENT_BYTES = 2_300
+FEATURE_BYTES = 1_000
 _BASE_BYTES = 400 << 20
 
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
-def check_memory(size: tuple[int, int], device: str) -> None:
+def check_memory(size: Sequence[int], device: str, bytes_per_pixel: int = GRADIENT_BYTES) -> None:
     """Refuse a size that this machine's memory cannot hold, before the system kills the process.
 
     Only the CPU is looked at: an accelerator reports exhausted memory by itself.
 
     Args:
-        size: height and width of the result.
-        device: as the user named it.
+        size: height and width of the picture.
+        device: that was chosen; not ``auto``.
+        bytes_per_pixel: `GRADIENT_BYTES` or `FEATURE_BYTES`.
 
     Raises:
         DeviceError: the estimate exceeds all of the machine's memory, or the container's.
     """
     import psutil
-    import torch
 
-    if device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    if device != "cpu":
         return
-    needed = _BASE_BYTES + _BYTES_PER_PIXEL * size[0] * size[1]
+    needed = _BASE_BYTES + bytes_per_pixel * size[0] * size[1]
     present = min(psutil.virtual_memory().total, _container_limit())
     if needed > present:
         raise DeviceError(
@@ -106,6 +107,5 @@ def memory_errors(size: Sequence[int]) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not any(sign in said for sign in _SIGNS):
             raise
         raise DeviceError(
-            f"expected enough memory for {size[1]}×{size[0]} pixels, got less; "
-            "try a smaller --size, or --precision bf16"
+            f"expected enough memory for {size[1]}×{size[0]} pixels, got less; try a smaller --size"
         ) from error

@@ -1,6 +1,6 @@
 """Targets of many pictures, computed ahead of the runs that will need them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -95,20 +95,25 @@ def precompute_targets(
         DeviceError, ModelError, WeightsError, NumericalError: as `TargetLoader.load`.
     """
     done: list[PrecomputedPicture] = []
-    results: set[int] = set()
+    # Long sides of results, each with whether a run ends at it: coarser scales can be left out.
+    results: dict[int, bool] = {}
+
+    def note_sizes(sizes: Sequence[tuple[int, int]]) -> None:
+        for size in sizes:
+            results[max(size)] = results.get(max(size), False) or size == sizes[-1]
 
     def finish(picture: PrecomputedPicture) -> None:
         done.append(picture)
         on_picture(picture)
 
     if not contents:
-        results = {max(size) for size in _sizes_without_content(settings)}
+        note_sizes(_sizes_without_content(settings))
     for path in contents:
         picture = _precompute_content(path, settings, loader)
-        results.update(max(size) for size in picture.sizes)
+        note_sizes(picture.sizes)
         finish(picture)
     for path in styles:
-        finish(_precompute_style(path, sorted(results), settings, loader))
+        finish(_precompute_style(path, results, settings, loader))
     return done
 
 
@@ -134,7 +139,7 @@ def _precompute_content(path: Path, settings: Settings, loader: TargetLoader) ->
 
 
 def _precompute_style(
-    path: Path, results: Sequence[int], settings: Settings, loader: TargetLoader
+    path: Path, results: Mapping[int, bool], settings: Settings, loader: TargetLoader
 ) -> PrecomputedPicture:
     try:
         picture = read_image(path)
@@ -146,14 +151,20 @@ def _precompute_style(
     return PrecomputedPicture(path=path, role="style", sizes=sizes, source=source)
 
 
-def _usable_results(picture: Picture, results: Sequence[int], settings: Settings) -> list[int]:
-    """Return the long sides of results that a style can serve; a run leaves coarser ones out."""
+def _usable_results(picture: Picture, results: Mapping[int, bool], settings: Settings) -> list[int]:
+    """Return the long sides of results that a style can serve.
+
+    Raises:
+        UsageError: a run that ends at one of these sizes, or has to begin at it, cannot use it.
+    """
+    if not results:
+        raise UsageError("expected a content picture to go by, got none that can be used")
     usable = []
-    for side in results:
+    for side in sorted(results):
         try:
             style_size(picture.size, (side, side), settings.style_scale)
         except UsageError:
-            if settings.scales is not None or side == results[-1]:
+            if settings.scales is not None or results[side]:
                 raise
         else:
             usable.append(side)

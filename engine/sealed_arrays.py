@@ -67,5 +67,5 @@ def _header_length(data: bytes) -> int:
 def _parse(text: bytes) -> dict[str, Any]:
     try:
         return dict(json.loads(json.loads(text)["__metadata__"][_KEY]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(_FOREIGN) from error

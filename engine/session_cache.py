@@ -19,7 +19,7 @@ from pathlib import Path
 from ..export.feature_graph import FeatureGraph
 from ..export.providers import Provider
 from ..export.session import SessionChoices, open_session, runtime_version
-from ..models.cache import cache_folder, sweep_litter
+from ..models.cache import cache_folder, find_entries, mark_used, remove, sweep_litter
 from ..models.errors import ModelError
 from ..models.files import PART_PREFIX, PART_SUFFIX, write_atomically
 from ..models.weight_readers import OWN_FORMAT
@@ -27,6 +27,8 @@ from ..models.weights import Weights
 from .feature_sessions import FeatureSession, describe_session, engine_folder
 
 _log = logging.getLogger("nstx")
+
+SESSION_NAME = r"[0-9a-f]{32}-[0-9a-f]{64}\.onnx"
 
 # Each is about as large as the weights that it needs, 0.3 to 80 MB.
 _MOST_KEPT = 8
@@ -151,7 +153,10 @@ def describe_kept(path: Path) -> dict[str, str]:
     """Return what a kept graph is of, as plain data; empty if it cannot be read."""
     from ..export.graph import read_metadata
 
-    said = read_metadata(path)
+    try:
+        said = read_metadata(path)
+    except ModelError:
+        return {}
     names = ("activations", "grams", "pooling", "pool_rounding", "precision", "input")
     return {name: said[name] for name in (*names, "weights_sha256") if name in said}
 
@@ -175,9 +180,7 @@ def _find_kept(key: str) -> Path | None:
     for path in _sessions_folder().glob(f"{key}-*.onnx"):
         try:
             if kept_is_sound(path):
-                # In vain where the folder is read-only; the graph is good all the same.
-                with contextlib.suppress(OSError):
-                    path.touch()
+                mark_used(path)
                 return path
             _log.warning("%s is damaged and is built again", path)
             path.unlink(missing_ok=True)
@@ -196,11 +199,5 @@ def _keep(key: str, model: bytes) -> None:
         _tell_unwritable(error)
         return
     sweep_litter(folder)
-    kept = []
-    for file in folder.glob("*.onnx"):
-        # Another process may remove one in the meantime.
-        with contextlib.suppress(OSError):
-            kept.append((file.stat().st_mtime, file))
-    for _, old in sorted(kept)[:-_MOST_KEPT]:
-        with contextlib.suppress(OSError):
-            old.unlink()
+    for old in sorted(find_entries(folder, SESSION_NAME))[:-_MOST_KEPT]:
+        remove(old.path)

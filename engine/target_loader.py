@@ -1,32 +1,28 @@
 """Targets of pictures: read from the store, or else computed and kept there."""
 
-import logging
-import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from ..models.errors import NumericalError
 from ..models.weights import Weights, weights_digest
+from .device_names import parse_device, settle_device
 from .extractors import Extraction, OpenedExtractor, open_extractor
 from .images import Picture, WeightedPicture, resize_picture
-from .memory import memory_errors
+from .memory import FEATURE_BYTES, check_memory, memory_errors
 from .settings import Settings
 from .sizes import style_size
 from .target_store import Array, Statistic, TargetKey, TargetStore, as_stored
 from .targets import Features, Targets, make_targets
 
-_log = logging.getLogger("nstx")
-
 TargetSource = Literal["hit", "miss", "file"]
 """Where a picture's targets came from: all of them from the cache, some computed, or a file."""
 
-# Extractors with the precision that each computes in; TensorRT takes TF32 for fp32.
-_COMPUTED_BY = {"onnx": "onnx fp32", "torch": "torch fp32", "tensorrt": "tensorrt tf32"}
-# What satisfies a choice, in this order.
-_ACCEPTED = {"auto": ("onnx", "torch")}
+# The precision that each extractor computes fp32 graphs in: TensorRT takes TF32 for it.
+_PRECISIONS = {"onnx": "fp32", "torch": "fp32", "tensorrt": "tf32"}
 
 _Wanted = tuple[str, Statistic]
 
@@ -61,25 +57,23 @@ class TargetLoader:
     Args:
         settings: objective, style scale, weights, extractor, threads, and whether the cache is
             used.
-        device: for what must be computed, in place of the settings'.
+        device: of the run, if it was chosen already.
         weights: if they are loaded already.
 
     Raises:
         WeightsError: the weights' file is missing or damaged.
-        UsageError: the cache's limit, which the environment sets, is no size.
+        UsageError: the device is unknown, or the cache's limit in the environment is no size.
     """
 
     def __init__(
         self, settings: Settings, *, device: str | None = None, weights: Weights | None = None
     ) -> None:
         self._settings = settings
-        self._device = settings.device if device is None else device
+        self._device = settle_device(settings.device) if device is None else device
         self._weights = weights
         self.weights_sha256 = weights.sha256 if weights else weights_digest(settings.weights)
         self._store = TargetStore() if settings.use_cache else None
         self._opened: OpenedExtractor | None = None
-        self._keeps = settings.use_cache
-        self._written = 0
 
     @property
     def extractor(self) -> tuple[str, str] | None:
@@ -143,39 +137,58 @@ class TargetLoader:
 
     def _load(self, request: _Request) -> tuple[list[Features], TargetSource | None]:
         """Return the features of a picture at each size; what is not stored is computed."""
-        digest = request.picture.digest if self._store and request.wanted else ""
+        picture, wanted = request.picture, request.wanted
+        if not wanted or not request.sizes:
+            return [Features({}, {}) for _ in request.sizes], None
+        digest = picture.digest if self._store else ""
         loaded = []
-        source: TargetSource | None = "hit" if request.wanted else None
+        source: TargetSource = "hit"
         for size in request.sizes:
-            values = self._read_all(digest, size, request.wanted)
-            missing = [each for each in request.wanted if each not in values]
+            values = self._read(digest, size, wanted)
+            missing = [each for each in wanted if each not in values]
             if missing:
                 source = "miss"
-                computed = self._compute(request.picture, size, missing)
+                computed = self._compute(picture, size, missing)
+                self._keep(digest, size, computed, picture.path)
                 values.update(computed)
-                for each, value in computed.items():
-                    key = self._key(digest, size, each, self._open().name)
-                    self._keep(key, value, _full_path(request.picture))
             loaded.append(_as_features(values))
-        if source == "miss" and self._store and self._keeps:
-            self._store.prune()
         return loaded, source
 
-    def _read_all(
+    def _read(
         self, digest: str, size: tuple[int, int], wanted: Sequence[_Wanted]
     ) -> dict[_Wanted, Array]:
         """Return what the store has of a picture at a size."""
-        chosen = self._settings.extractor
         found: dict[_Wanted, Array] = {}
         if self._store is None:
             return found
         for each in wanted:
-            for name in _ACCEPTED.get(chosen, (chosen,)):
+            for name in self._acceptable():
                 value = self._store.read(self._key(digest, size, each, name))
                 if value is not None:
                     found[each] = value
                     break
         return found
+
+    def _acceptable(self) -> tuple[str, ...]:
+        """Return the extractors whose values are taken, without a look at which would load.
+
+        On the CPU ``auto`` is ONNX Runtime. On CUDA it is PyTorch if ONNX Runtime lacks that
+        provider, which takes seconds to find out.
+        """
+        kind = parse_device(self._device)[0]
+        if self._settings.extractor != "auto":
+            return (self._settings.extractor,)
+        return {"cpu": ("onnx",), "mps": ("torch",)}.get(kind, ("onnx", "torch"))
+
+    def _keep(
+        self, digest: str, size: tuple[int, int], values: Mapping[_Wanted, Array], path: str
+    ) -> None:
+        if self._store is None:
+            return
+        if Path(path).exists():
+            path = str(Path(path).absolute())
+        for each, value in values.items():
+            self._store.write(self._key(digest, size, each, self._open().name), value, path)
 
     def _compute(
         self, picture: Picture, size: tuple[int, int], missing: Sequence[_Wanted]
@@ -184,6 +197,7 @@ class TargetLoader:
             statistic: [layer for layer, kind in missing if kind == statistic]
             for statistic in ("activation", "gram")
         }
+        check_memory(size, self._device, FEATURE_BYTES)
         with memory_errors(size):
             features = self._open().extractor.extract(
                 resize_picture(picture, *size), layers["activation"], layers["gram"]
@@ -225,31 +239,8 @@ class TargetLoader:
             pooling=self._settings.objective.pooling,
             pool_rounding=self._settings.objective.pool_rounding,
             weights=self.weights_sha256,
-            computed_by=_COMPUTED_BY[name],
+            computed_by=f"{name} {parse_device(self._device)[0]} {_PRECISIONS[name]}",
         )
-
-    def _keep(self, key: TargetKey, value: Array, path: str) -> None:
-        """Write an entry; a disk that is full or read-only costs time later, not the run."""
-        store = self._store
-        if store is None or not self._keeps:
-            return
-        before, self._written = self._written, self._written + value.nbytes
-        if before <= store.most_bytes < self._written:
-            _log.warning(
-                "these targets take more than the cache's limit, and not all are kept; "
-                "try a larger NSTX_CACHE_LIMIT"
-            )
-        if value.nbytes > store.most_bytes:
-            return  # all others would have to go for it, and it would go too
-        try:
-            store.write(key, value, path)
-        except OSError as error:
-            self._keeps = False
-            _log.warning(
-                "%s cannot be written (%s); targets are computed each time",
-                store.folder,
-                error.strerror or error,
-            )
 
 
 def _as_features(found: Mapping[_Wanted, Array]) -> Features:
@@ -257,8 +248,3 @@ def _as_features(found: Mapping[_Wanted, Array]) -> Features:
         {layer: value for (layer, kind), value in found.items() if kind == "activation"},
         {layer: value for (layer, kind), value in found.items() if kind == "gram"},
     )
-
-
-def _full_path(picture: Picture) -> str:
-    """Return where a picture lies, which the entry says to people; an array lies nowhere."""
-    return os.path.abspath(picture.path) if os.path.exists(picture.path) else picture.path  # noqa: PTH100, PTH110

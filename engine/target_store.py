@@ -5,10 +5,9 @@ is there or it is not. Of a Gram matrix, which is symmetric, half is stored. Eac
 own checksum, which is compared whenever it is read.
 
 Any number of processes may use a store at once: entries are written beside their place and renamed,
-no lock is held, and processes that compute the same entry write the same bytes.
+and no lock is held.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -19,15 +18,29 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.cache import cache_folder, cache_limit, remove_oldest, sweep_litter
+from ..models.cache import (
+    cache_folder,
+    cache_limit,
+    find_entries,
+    mark_used,
+    remove,
+    remove_oldest,
+    sweep_litter,
+)
 from ..models.files import write_atomically
 from ..models.vgg19 import Pooling, PoolRounding
+from .images import RESAMPLING
 from .sealed_arrays import SUFFIX, pack_arrays, read_description, unpack_arrays
 
 _log = logging.getLogger("nstx")
 
 Statistic = Literal["activation", "gram"]
 Array = NDArray[np.float32]
+
+TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
+
+# That pruning leaves of the limit, so that a full store is not pruned at every write.
+_SHARE_LEFT = 0.9
 
 # Rows whose part left of the diagonal is not stored; in bands, because row by row takes long.
 _BAND = 32
@@ -49,8 +62,8 @@ class TargetKey:
         pooling: ``max`` or ``avg``.
         pool_rounding: of odd sizes.
         weights: sha256 of the weight file.
-        computed_by: extractor and precision, such as ``onnx fp32``. Devices are not told apart:
-            they differ by rounding.
+        computed_by: extractor, kind of device and precision, such as ``onnx cpu fp32``. Versions of
+            libraries and models of processors are not told apart; they differ by rounding.
         resampling: the filter by which the picture was brought to its size.
     """
 
@@ -63,7 +76,7 @@ class TargetKey:
     pool_rounding: PoolRounding
     weights: str
     computed_by: str
-    resampling: str = "lanczos"
+    resampling: str = RESAMPLING
 
     def to_json(self) -> dict[str, str | int]:
         """Return the key as plain data."""
@@ -103,7 +116,10 @@ class TargetStore:
 
     def __init__(self, folder: Path | None = None, most_bytes: int | None = None) -> None:
         self.folder = cache_folder() / "targets" if folder is None else folder
-        self.most_bytes = cache_limit() if most_bytes is None else most_bytes
+        self._most_bytes = cache_limit() if most_bytes is None else most_bytes
+        self._keeps = self._most_bytes > 0
+        self._present: int | None = None  # bytes; known once this process has written something
+        self._written = 0
 
     def read(self, key: TargetKey) -> Array | None:
         """Return a target, or None where there is none; a damaged entry is told and removed."""
@@ -116,41 +132,56 @@ class TargetStore:
             value = _decode(data, key)
         except ValueError as error:
             _log.warning("%s is damaged (%s) and is computed again", path, error)
-            with contextlib.suppress(OSError):
-                path.unlink()
+            remove(path)
             return None
-        # In vain where the folder is read-only; the entry is good all the same.
-        with contextlib.suppress(OSError):
-            path.touch()
+        mark_used(path)
         return value
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
-        """Keep a target.
+        """Keep a target, and remove others if the limit asks for it.
+
+        A folder that cannot be written, or a limit that does not hold what is written, is told
+        once, and costs time later.
 
         Args:
             key: what it is of.
             value: float32, (channels, h, w), or a symmetric (channels, channels).
             picture: where the picture was read from, for people.
-
-        Raises:
-            OSError: the disk is full, or the folder cannot be written.
         """
-        # Not synced: the checksum finds what a power failure left, and it is computed again.
-        write_atomically(self.folder / key.name, _encode(key, value, picture), sync=False)
+        if not self._keeps:
+            return
+        data = _encode(key, value, picture)
+        before, self._written = self._written, self._written + len(data)
+        if before <= self._most_bytes < self._written:
+            _log.warning(
+                "these targets take more than the cache's limit, and not all are kept; "
+                "try a larger NSTX_CACHE_LIMIT"
+            )
+        if len(data) > self._most_bytes:
+            return  # all others would have to go for it, and it would go too
+        try:
+            # Not synced: the checksum finds what a power failure left, and it is computed again.
+            write_atomically(self.folder / key.name, data, sync=False)
+        except OSError as error:
+            self._keeps = False
+            reason = error.strerror or error
+            _log.warning(
+                "%s cannot be written (%s); targets are computed each time", self.folder, reason
+            )
+            return
+        self._make_room(len(data))
 
-    def prune(self) -> list[Path]:
-        """Remove what was not used for the longest until the rest is within the limit.
-
-        Files that killed processes left half written go too. Returns what was removed.
-        """
-        removed = sweep_litter(self.folder)
-        found = []
-        for path in self.folder.glob(f"*{SUFFIX}"):
-            # Another process may remove one in the meantime.
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                found.append((status.st_mtime, path, status.st_size))
-        return removed + remove_oldest(found, self.most_bytes)
+    def _make_room(self, added: int) -> None:
+        # Counted again only where the limit may be reached: a folder holds thousands of entries.
+        if self._present is None or self._present + added > self._most_bytes:
+            sweep_litter(self.folder)
+            found = find_entries(self.folder, TARGET_NAME)
+            self._present = sum(entry.size_bytes for entry in found)
+            if self._present > self._most_bytes:
+                removed = remove_oldest(found, int(_SHARE_LEFT * self._most_bytes))
+                self._present -= sum(entry.size_bytes for entry in removed)
+        else:
+            self._present += added
 
 
 def describe_target(path: Path) -> StoredTarget | None:
@@ -192,13 +223,26 @@ def _decode(data: bytes, key: TargetKey) -> Array:
     if said.get("key") != key.to_json() or "value" not in arrays:
         raise ValueError("it is of something else")
     value: Array = arrays["value"]
-    return _unfold(value, said["channels"]) if key.statistic == "gram" else value
+    rank = 1 if key.statistic == "gram" else 3
+    if value.dtype != np.float32 or value.ndim != rank:
+        raise ValueError("it has another shape")
+    if key.statistic == "activation":
+        return value
+    channels = said.get("channels")
+    if not isinstance(channels, int) or value.size != _folded_size(channels):
+        raise ValueError("it has another shape")
+    return _unfold(value, channels)
 
 
 def _fold(matrix: Array) -> Array:
     """Return the bands of rows of a symmetric matrix, each from its diagonal square on, as one."""
     starts = range(0, len(matrix), _BAND)
     return np.concatenate([matrix[start : start + _BAND, start:].ravel() for start in starts])
+
+
+def _folded_size(count: int) -> int:
+    starts = range(0, max(0, count), _BAND)
+    return sum((min(start + _BAND, count) - start) * (count - start) for start in starts)
 
 
 def _unfold(half: Array, count: int) -> Array:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # onnx is built on it, and raises it
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from ..models.errors import ModelError
 
 OPSET = 20
 IR_VERSION = 10
@@ -83,9 +84,14 @@ def check_model(model: ModelProto) -> ModelProto:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return what a model file says of itself; empty if it cannot be read."""
+    """Return what a model file says of itself.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     try:
         model = onnx.load_model(path, load_external_data=False)
-    except (OSError, DecodeError):
-        return {}
+    except Exception as error:
+        # Of a damaged file, an error of protobuf, which is no dependency of ours.
+        raise ModelError(f"expected an ONNX model in {path}, got: {error}") from error
     return {entry.key: entry.value for entry in model.metadata_props}

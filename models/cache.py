@@ -1,17 +1,20 @@
 """Where nstx keeps what it computes once: ``NSTX_CACHE_DIR``, or the platform's place for caches."""
 
 import contextlib
+import math
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import UsageError
 from .files import PART_PREFIX, PART_SUFFIX
 
 _DEFAULT_LIMIT = "2GiB"
+_LARGEST = 2**60
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 # A write takes no minute: what is older was left by a process that was killed.
 _LITTER_SECONDS = 60.0
@@ -28,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB.
+    """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none.
 
     Raises:
         UsageError: the variable is no size.
@@ -47,30 +50,71 @@ def parse_bytes(name: str, text: str) -> int:
         UsageError: it is no size.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?|)b?", text.strip().lower())
-    if found is None:
-        raise UsageError(f"expected a size for {name}, got {text!r}; try 500MB or 2GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
+    size = float(found[1]) * _UNITS[found[2]] if found else math.inf
+    if size > _LARGEST:
+        raise UsageError(f"expected a size for {name}, got {text[:40]!r}; try 500MB or 2GiB")
+    return int(size)
 
 
-def remove_oldest(found: Iterable[tuple[float, Path, int]], most_bytes: int) -> list[Path]:
-    """Remove the files that were not used for the longest until the rest is within a limit.
+class Found(NamedTuple):
+    """An entry of the cache: when it was used, in seconds since the epoch, and its size."""
+
+    used: float
+    path: Path
+    size_bytes: int
+
+
+def find_entries(folder: Path, name: str) -> list[Found]:
+    """Return the entries in a folder that are called as ours are, and no others.
 
     Args:
-        found: when each was used, its path, and its size in bytes.
+        folder: that may be shared with something else, or missing.
+        name: a regular expression for the whole name; one that ends in ``/`` is of folders, whose
+            files count together.
+    """
+    found = []
+    for path in folder.glob("*"):
+        if not re.fullmatch(name.removesuffix("/"), path.name):
+            continue
+        with contextlib.suppress(OSError):  # another process may remove it in the meantime
+            files = [path]
+            if name.endswith("/"):
+                files += path.rglob("*")
+            if path.is_symlink() or path.is_dir() != name.endswith("/"):
+                continue
+            statuses = [file.stat() for file in files]
+            used = max(status.st_mtime for status in statuses)
+            found.append(Found(used, path, sum(status.st_size for status in statuses)))
+    return found
+
+
+def mark_used(path: Path) -> None:
+    """Note that an entry was used, so that others go first."""
+    # In vain where the folder is read-only. Not Path.touch, which would make an empty file in the
+    # place of one that another process has just removed.
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def remove_oldest(found: Iterable[Found], most_bytes: int) -> list[Found]:
+    """Remove what was not used for the longest until the rest is within a limit.
+
+    Args:
+        found: from `find_entries`.
         most_bytes: that they may take together.
 
     Returns:
-        Those that were removed.
+        What was removed.
     """
     oldest_first = sorted(found)
-    excess = sum(size for _, _, size in oldest_first) - most_bytes
+    excess = sum(entry.size_bytes for entry in oldest_first) - most_bytes
     removed = []
-    for _, path, size in oldest_first:
+    for entry in oldest_first:
         if excess <= 0:
             break
-        if remove(path):
-            removed.append(path)
-        excess -= size
+        if remove(entry.path):
+            removed.append(entry)
+        excess -= entry.size_bytes
     return removed
 
 
@@ -82,15 +126,13 @@ def remove(path: Path) -> bool:
     return False
 
 
-def sweep_litter(folder: Path) -> list[Path]:
+def sweep_litter(folder: Path) -> list[Found]:
     """Remove what killed processes left half written, over a minute ago; return what it was.
 
     Args:
         folder: whose own entries are looked at.
     """
-    swept = []
-    for path in folder.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
-        with contextlib.suppress(OSError):  # another process may remove it in the meantime
-            if time.time() - path.lstat().st_mtime > _LITTER_SECONDS and remove(path):
-                swept.append(path)
-    return swept
+    name = re.escape(PART_PREFIX) + ".*" + re.escape(PART_SUFFIX)
+    litter = [*find_entries(folder, name), *find_entries(folder, f"{name}/")]
+    latest = time.time() - _LITTER_SECONDS
+    return [entry for entry in litter if entry.used < latest and remove(entry.path)]

@@ -5,7 +5,6 @@ So the tensors are kept as a safetensors file in the cache, under the sha256 of 
 were read from, and are read from there the next time.
 """
 
-import contextlib
 import hashlib
 import importlib.util
 import json
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import cache_folder, sweep_litter
+from .cache import cache_folder, mark_used, sweep_litter
 from .errors import WeightsError
 from .files import write_atomically
 from .vgg19 import CONVOLUTIONS
@@ -86,6 +85,7 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     copy = cache_folder() / "weights" / f"{sha256}.safetensors"
     kept = _read_copy(copy, str(source), sha256) if use_cache else None
     if kept is not None:
+        mark_used(copy)
         return kept
     kernels, biases, mean = read_tensors(path)
     weights = Weights(kernels, biases, mean, str(source), sha256)
@@ -211,9 +211,6 @@ def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
         red, green, blue = json.loads(metadata["mean"])
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
-    # In vain where the folder is read-only; the copy is good all the same.
-    with contextlib.suppress(OSError):
-        copy.touch()
     kernels = {n.removesuffix(".weight"): t for n, t in tensors.items() if n.endswith(".weight")}
     biases = {n.removesuffix(".bias"): t for n, t in tensors.items() if n.endswith(".bias")}
     return Weights(kernels, biases, (red, green, blue), source, sha256)

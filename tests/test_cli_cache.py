@@ -17,12 +17,8 @@ FAST = [*TINY, "--steps", "3"]
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch) -> Path:
-    """A cache folder with nothing in it but the weights, which take long to convert."""
-    weights = Path(os.environ["NSTX_CACHE_DIR"]) / "weights"
+    """An empty cache folder."""
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
-    if weights.is_dir():
-        (tmp_path / "cache").mkdir()
-        (tmp_path / "cache" / "weights").symlink_to(weights)
     return tmp_path / "cache"
 
 
@@ -49,7 +45,6 @@ def test_a_second_run_hits_and_writes_the_same_bytes(nstx, pictures, tmp_path, p
     assert second["extractor"] is None
     assert len({output.read_bytes() for output in outputs}) == 1
     seconds = second["seconds"]
-    assert seconds["targets"] < 0.05
     parts = seconds["start"] + seconds["load"] + seconds["targets"]
     assert parts <= seconds["until_first_step"] <= seconds["start"] + seconds["total"]
 
@@ -84,7 +79,9 @@ def test_precompute_takes_several_values_and_folders(nstx, save_picture, tmp_pat
     contents = [save_picture(f"c{n}.png", seed=n) for n in range(2)]
     for number in range(3):
         save_picture(f"s{number}.png", seed=5 + number).rename(folder / f"s{number}.png")
-    code, out, err = nstx("precompute", "--content", *contents, "--style", folder, *TINY)
+    code, out, err = nstx(
+        "precompute", f"--content={contents[0]}", contents[1], "--style", folder, *TINY
+    )
     assert (code, err) == (0, "")
     assert "targets of 5 pictures: 5 computed, by onnx" in out
     repeated = [option for path in contents for option in ("--content", path)]
@@ -169,6 +166,24 @@ def test_any_change_of_a_targets_file_is_found(nstx, pictures, tmp_path) -> None
         assert "cannot be used" in err
 
 
+def test_targets_of_other_weights_name_the_difference(nstx, pictures, tmp_path) -> None:
+    from safetensors.numpy import save_file
+
+    from nstx import load_weights
+
+    ours = load_weights()
+    tensors = {f"{name}.weight": array * 1.001 for name, array in ours.kernels.items()}
+    tensors |= {f"{name}.bias": array for name, array in ours.biases.items()}
+    save_file(tensors, tmp_path / "other.safetensors")
+    targets = tmp_path / "t.safetensors"
+    common = ["--content", pictures[0], "--style", pictures[1], *TINY]
+    assert nstx("precompute", *common, "-o", targets)[0] == 0
+    given = ["optimize", "--targets", targets, "-o", tmp_path / "o.png", *FAST[2:]]
+    code, _, err = nstx(*given, "--weights", tmp_path / "other.safetensors")
+    assert code == 2
+    assert f"weights_sha256 {ours.sha256} instead of" in err
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
@@ -194,12 +209,10 @@ def test_the_cache_is_listed_verified_pruned_and_cleared(
     nstx, pictures, tmp_path, cache_folder
 ) -> None:
     content, style = pictures
-    assert (
-        nstx("cache", "ls")[1].endswith("nothing is kept\n") or "weights" in nstx("cache", "ls")[1]
-    )
+    assert nstx("cache", "ls")[1].endswith("nothing is kept\n")
     nstx("precompute", "--content", content, "--style", style, *TINY)
     _, out, _ = nstx("cache", "ls")
-    assert f"{content} 48×36 conv2_1 (avg, onnx fp32, weights c34748d2…)" in out
+    assert f"{content} 48×36 conv2_1 (avg, onnx cpu fp32, weights c34748d2…)" in out
     assert f"{style} 34×48 Gram conv1_1, conv2_1 (avg" in out
     assert "s ago" in out
     listed = run_json(nstx, "cache", "ls")
@@ -221,7 +234,6 @@ def test_the_cache_is_listed_verified_pruned_and_cleared(
 
 
 def test_every_kind_of_damage_is_found(nstx, pictures, cache_folder) -> None:
-    (cache_folder / "weights").unlink(missing_ok=True)
     nstx("precompute", "--content", pictures[0], *TINY)
     for path in cache_folder.rglob("*.*"):
         data = bytearray(path.read_bytes())
@@ -251,6 +263,37 @@ def test_nothing_that_is_not_ours_is_seen_or_removed(nstx, pictures, cache_folde
     assert sorted(path for path in cache_folder.rglob("*.*") if path.is_file()) == sorted(theirs)
 
 
+def test_verifying_and_listing_are_no_use(nstx, pictures, cache_folder) -> None:
+    nstx("optimize", *pictures, "-o", cache_folder.with_name("o.png"), *FAST)
+    for path in cache_folder.rglob("*.*"):
+        os.utime(path, (1000, 1000))
+    nstx("cache", "verify")
+    nstx("cache", "ls")
+    assert {path.stat().st_mtime for path in cache_folder.rglob("*.*")} == {1000}
+    (cache_folder / "targets" / ".nstx-left.part").write_bytes(b"half")
+    os.utime(cache_folder / "targets" / ".nstx-left.part", (1000, 1000))
+    pruned = run_json(nstx, "cache", "prune")
+    assert [Path(path).name for path in pruned["removed"]] == [".nstx-left.part"]
+
+
+def test_what_is_no_file_is_no_entry(nstx, pictures, cache_folder) -> None:
+    folder = cache_folder / "targets" / f"{'0' * 64}.safetensors"
+    folder.mkdir(parents=True)
+    (folder / "precious.txt").touch()
+    assert nstx("cache", "verify")[0] == 0
+    nstx("cache", "clear")
+    assert (folder / "precious.txt").exists()
+
+
+def test_odd_characters_in_a_name_stay_on_one_line(nstx, tmp_path, save_picture) -> None:
+    odd = save_picture("a.png").rename(tmp_path / "odd\n\x1b[31mname.png")
+    assert nstx("precompute", "--content", odd, *TINY)[0] == 0
+    _, out, _ = nstx("cache", "ls")
+    (line,) = (line for line in out.splitlines() if "name.png" in line)
+    assert "\x1b" not in line
+    assert "48×36 conv2_1" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -278,11 +321,11 @@ def test_a_read_only_or_damaged_place_costs_a_warning_only(
     assert (code, "nothing is kept" in out) == (0, True)
 
 
-def test_eight_processes_precompute_the_same_twenty_pictures(save_picture, tmp_path) -> None:
+def test_processes_precompute_the_same_pictures_at_once(save_picture, tmp_path) -> None:
     """From an empty cache, so that they race for the weights and the graphs as well."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for number in range(20):
+    for number in range(8):
         save_picture(f"{number}.png", seed=number).rename(folder / f"{number}.png")
     environment = {**os.environ, "NSTX_CACHE_DIR": str(tmp_path / "shared")}
     command = [sys.executable, "-m", "nstx", "precompute", "--json", "--style", str(folder), *TINY]
@@ -294,7 +337,7 @@ def test_eight_processes_precompute_the_same_twenty_pictures(save_picture, tmp_p
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(8)
+        for _ in range(4)
     ]
     for process in processes:
         out, err = process.communicate(timeout=200)
@@ -303,14 +346,14 @@ def test_eight_processes_precompute_the_same_twenty_pictures(save_picture, tmp_p
     verify = [sys.executable, "-m", "nstx", "cache", "verify", "--json"]
     done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert len(list((tmp_path / "shared" / "targets").iterdir())) == 40
-    assert json.loads(done.stdout)["checked"] >= 42
+    assert len(list((tmp_path / "shared" / "targets").iterdir())) == 16
+    assert json.loads(done.stdout)["checked"] >= 18
 
 
 def test_precompute_killed_leaves_a_store_that_verifies(save_picture, tmp_path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for number in range(30):
+    for number in range(20):
         save_picture(f"{number}.png", seed=number).rename(folder / f"{number}.png")
     environment = {**os.environ, "NSTX_CACHE_DIR": str(tmp_path / "shared")}
     command = [sys.executable, "-m", "nstx", "precompute", "--style", str(folder), *TINY]
@@ -326,4 +369,4 @@ def test_precompute_killed_leaves_a_store_that_verifies(save_picture, tmp_path) 
     done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert len(list(stored.glob("*.safetensors"))) == 60
+    assert len(list(stored.glob("*.safetensors"))) == 40

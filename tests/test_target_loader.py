@@ -19,7 +19,7 @@ from nstx.engine.target_loader import TargetLoader
 from nstx.engine.target_store import TargetStore, as_stored, target_is_sound
 from nstx.engine.targets import Features
 from nstx.models.cache import cache_folder
-from nstx.models.errors import ImageError, NumericalError, UsageError
+from nstx.models.errors import DeviceError, ImageError, NumericalError, UsageError
 from nstx.models.reference import reference_features, reference_gram
 
 SIZES = ((48, 64), (97, 131))
@@ -196,6 +196,33 @@ def test_a_damaged_entry_is_computed_again(
     assert load(tiny_weights)[0].content == "hit"
 
 
+def test_auto_takes_no_entry_of_an_extractor_that_it_would_not_take(
+    tiny_weights, computed, monkeypatch
+) -> None:
+    def store_under(name: str, settings) -> None:
+        opened = target_loader.open_extractor
+        monkeypatch.setattr(
+            target_loader, "open_extractor", lambda *_: replace(opened(), name=name)
+        )
+        load(tiny_weights, settings=settings)
+        monkeypatch.setattr(target_loader, "open_extractor", opened)
+
+    store_under("torch", replace(SETTINGS, extractor="torch"))
+    assert load(tiny_weights)[0].content == "miss"
+    assert load(tiny_weights, settings=replace(SETTINGS, extractor="onnx"))[0].content == "hit"
+    # Whether CUDA's provider loads is not tried, so either is taken.
+    cuda = replace(SETTINGS, device="cuda:0")
+    store_under("torch", replace(cuda, extractor="torch"))
+    assert load(tiny_weights, settings=cuda)[0].content == "hit"
+    assert load(tiny_weights, settings=replace(cuda, device="cuda:1"))[0].content == "hit"
+
+
+def test_a_size_that_memory_cannot_hold_is_refused(tiny_weights, computed) -> None:
+    with pytest.raises(DeviceError, match="GiB"):
+        load(tiny_weights, sizes=((60_000, 60_000),))
+    assert not computed
+
+
 def test_a_full_disk_costs_a_warning(tiny_weights, computed, monkeypatch, warnings_told) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -226,9 +253,9 @@ def test_the_store_stays_within_its_limit(
     sizes = [path.stat().st_size for path in targets_folder.iterdir()]
     assert 0 < sum(sizes) <= 100_000
     assert "limit" in warnings_told[0]
-    monkeypatch.setenv("NSTX_CACHE_LIMIT", "1kB")
-    load(tiny_weights, picture(9))
-    assert sum(path.stat().st_size for path in targets_folder.iterdir()) <= 1000
+    monkeypatch.setenv("NSTX_CACHE_LIMIT", "2kB")
+    load(tiny_weights, picture(9), [(picture(8), 1.0)])
+    assert sum(path.stat().st_size for path in targets_folder.iterdir()) <= 2000
     assert len(warnings_told) == 2
 
 
@@ -333,6 +360,20 @@ def test_precomputed_styles_serve_contents_of_any_shape(
         sizes = done[contents.index(content)].sizes
         found = loader.load(read_image(content), pictures, sizes)
         assert (found.content, found.styles) == ("hit", ("hit",))
+
+
+def test_no_style_is_left_out_in_silence(tiny_weights, computed, tmp_path, save_picture) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    wide, tall = save_picture("wide.png", 40, 120), save_picture("tall.png", 200, 20)
+    thin = save_picture("thin.png", 20, 200)
+    settings = choose_settings(width=100, content_layers="conv1_1", style_layers="conv1_1")
+    loader = TargetLoader(settings, weights=tiny_weights)
+    done = precompute_targets([tmp_path / "broken.png"], [wide], settings, loader, lambda _: None)
+    assert [each.source for each in done] == [None, None]
+    assert all(each.error for each in done)
+    # For the tall content the style would be long enough; for the wide one it is too thin.
+    done = precompute_targets([tall, wide], [thin], settings, loader, lambda _: None)
+    assert "style picture of 16" in done[2].error
 
 
 def test_styles_alone_are_computed_for_the_size(tiny_weights, computed, save_picture) -> None:
