@@ -6,15 +6,15 @@ the CPU, CUDA, TensorRT, WebAssembly and WebGPU. For WebGPU's sake a pooling tha
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
 from ..models.objective import Objective
 from ..models.version import __version__
 from ..models.vgg19 import Layer
 from ..models.weights import Weights
-from .feature_graph import FP16_SCALE, INPUT_NAME, FeatureGraph, gram_name
-from .graph import FLOAT, FLOAT16, UINT8, GraphBuilder, tensor_info
+from .feature_graph import INPUT_NAME, FeatureGraph, gram_name
+from .graph import FLOAT, UINT8, GraphBuilder, tensor_info
+from .network import NetworkBuilder
 
 _DESCRIPTION = (
     "Features of VGG-19 (Simonyan and Zisserman 2014, its convolutional half), for neural style "
@@ -34,14 +34,14 @@ def build_feature_model(
         objective: that the outputs serve, for the metadata; None if they serve none.
     """
     builder = GraphBuilder()
-    x = _add_input(builder, graph, weights)
+    network = NetworkBuilder(builder, weights, graph.pooling, graph.pool_rounding, graph.precision)
+    x = _add_input(network, graph)
     outputs: dict[str, ValueInfoProto] = {}
     for layer in graph.network:
-        x = _add_layer(builder, graph, weights, layer, x)
+        x = network.add_layer(layer, x)
         if layer.name not in graph.layers:
             continue
-        if graph.precision == "fp16":
-            _widen(builder, x, layer.name)
+        network.widen(x, layer.name)
         channels = weights.kernels[f"conv{layer.block}_1"].shape[0]
         if layer.name in graph.activations:
             outputs[layer.name] = _activation_info(layer, channels)
@@ -71,54 +71,14 @@ def _activation_info(layer: Layer, channels: int) -> ValueInfoProto:
     return tensor_info(layer.name, FLOAT, ["batch", channels, *sizes])
 
 
-def _add_input(builder: GraphBuilder, graph: FeatureGraph, weights: Weights) -> str:
+def _add_input(network: NetworkBuilder, graph: FeatureGraph) -> str:
     """Bring the pixels to what the first convolution takes, and return that tensor's name."""
+    if graph.input == "network":
+        return network.scale_pixels(INPUT_NAME)
     x = INPUT_NAME
     if graph.input == "uint8":
-        x = builder.add("Cast", [x], "pixels_float", to=FLOAT)
-    if graph.input != "network":
-        # Not folded into the first bias: a padded zero must stay the mean colour.
-        mean = builder.constant("mean", np.asarray(weights.mean, np.float32))
-        x = builder.add("Sub", [x, mean], "pixels_minus_mean")
-        x = builder.add("Transpose", [x], "pixels_planar", perm=[0, 3, 1, 2])
-    if graph.precision == "fp16":
-        scale = builder.constant("fp16_scale", np.array(FP16_SCALE, np.float32))
-        x = builder.add("Mul", [x, scale], "pixels_scaled")
-        x = builder.add("Cast", [x], "pixels_fp16", to=FLOAT16)
-    return x
-
-
-def _widen(builder: GraphBuilder, x: str, output: str) -> str:
-    """Bring an fp16 activation to float32 and to its own scale."""
-    scale = builder.constant("fp16_scale", np.array(FP16_SCALE, np.float32))
-    x = builder.add("Cast", [x], f"{output}_float", to=FLOAT)
-    return builder.add("Div", [x, scale], output)
-
-
-def _add_layer(
-    builder: GraphBuilder, graph: FeatureGraph, weights: Weights, layer: Layer, x: str
-) -> str:
-    """Add a convolution with its ReLU, or a pooling, and return its output's name."""
-    half = graph.precision == "fp16"
-    output = f"{layer.name}_fp16" if half else layer.name
-    if layer.kind == "pool":
-        operator = "AveragePool" if graph.pooling == "avg" else "MaxPool"
-        padding = {"auto_pad": "SAME_UPPER"} if graph.pool_rounding == "ceil" else {}
-        return builder.add(operator, [x], output, kernel_shape=[2, 2], strides=[2, 2], **padding)
-    kernel: NDArray[np.floating] = weights.kernels[layer.name]
-    bias: NDArray[np.floating] = weights.biases[layer.name]
-    if half:
-        kernel, bias = kernel.astype(np.float16), (bias * FP16_SCALE).astype(np.float16)
-    kernel_name = builder.constant(f"{layer.name}.weight", kernel)
-    bias_name = builder.constant(f"{layer.name}.bias", bias)
-    x = builder.add(
-        "Conv",
-        [x, kernel_name, bias_name],
-        f"{layer.name}_before_relu",
-        kernel_shape=[3, 3],
-        pads=[1, 1, 1, 1],
-    )
-    return builder.add("Relu", [x], output)
+        x = network.builder.add("Cast", [x], "pixels_float", to=FLOAT)
+    return network.add_pixels(x)
 
 
 def _add_gram(builder: GraphBuilder, layer: str) -> str:

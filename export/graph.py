@@ -26,13 +26,19 @@ class GraphBuilder:
 
     def __init__(self) -> None:
         self._nodes: list[NodeProto] = []
+        self._names: set[str] = set()
         self._constants: dict[str, TensorProto] = {}
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output, which has the node's name, and return it."""
         node = helper.make_node(operator, list(inputs), [output], name=output, **attributes)
         self._nodes.append(node)
+        self._names.add(output)
         return output
+
+    def has(self, name: str) -> bool:
+        """Whether there is a node of this name."""
+        return name in self._names
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         """Add a constant, once however often it is asked for, and return its name."""

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import make_tiny_weights
 from pictures import random_pixels
 from PIL import Image
 
 from nstx.cli.app import app
 from nstx.cli.errors import run_app
-from nstx.models.vgg19 import CONVOLUTIONS
 from nstx.models.weights import Weights
-
-TINY_CHANNELS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,16 +31,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def tiny_weights() -> Weights:
-    """A network with VGG-19's layers and few channels, random, whose activations stay moderate."""
-    generator = np.random.default_rng(7)
-    kernels, biases, channels = {}, {}, 3
-    for layer in CONVOLUTIONS:
-        width = TINY_CHANNELS[layer.block]
-        scale = np.sqrt(2 / (9 * channels))
-        kernels[layer.name] = generator.normal(0, scale, (width, channels, 3, 3)).astype(np.float32)
-        biases[layer.name] = generator.normal(0, 1, width).astype(np.float32)
-        channels = width
-    return Weights(kernels, biases, (123.68, 116.779, 103.939), "tiny", "0" * 64)
+    """A network with VGG-19's layers and few channels."""
+    return make_tiny_weights()
 
 
 @pytest.fixture

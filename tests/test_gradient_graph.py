@@ -1,0 +1,279 @@
+"""The gradient as an ONNX graph: against autograd in float64, for any objective and size."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import make_tiny_weights
+from pictures import random_pixels
+
+from nstx.engine.devices import TorchDevice
+from nstx.engine.targets import Targets, make_targets
+from nstx.engine.torch_backend import TorchBackend
+from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.export.build_gradient import build_gradient_model
+from nstx.export.gradient_graph import GradientGraph
+from nstx.export.graph import check_model
+from nstx.models.errors import ModelError, UsageError
+from nstx.models.objective import LayerWeight, Objective
+from nstx.models.presets import PRESETS
+from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.weights import Weights
+
+CASES = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
+EXACT = TorchDevice("cpu", "fp64")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Small convolutions wait for their threads only, on a machine with other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def session_of(graph: GradientGraph, weights: Weights) -> onnxruntime.InferenceSession:
+    model = check_model(build_gradient_model(graph, weights))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def references(
+    objective: Objective, weights: Weights, pictures: list[np.ndarray]
+) -> tuple[list[Targets], list[TorchBackend]]:
+    """Return targets of random contents and styles, and autograd in float64, for each picture."""
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, EXACT
+    )
+    extract = TorchExtractor(network, EXACT).extract
+    targets = []
+    for seed, pixels in enumerate(pictures):
+        height, width = pixels.shape[:2]
+        content = random_pixels(height, width, 50 + seed)
+        style = random_pixels(height + 7, width - 3, 90 + seed)
+        found = extract(style, [], objective.style_names)
+        ours = extract(content, objective.content_names, [])
+        targets.append(make_targets((height, width), ours, [(found, 1.0)]))
+    return targets, [TorchBackend(objective, network, EXACT, each) for each in targets]
+
+
+def feeds_of(
+    objective: Objective, pictures: list[np.ndarray], targets: list[Targets]
+) -> dict[str, np.ndarray]:
+    feeds = {"pixels": np.stack(pictures)}
+    for name in ("content_weight", "style_weight", "tv_weight"):
+        feeds[name] = np.full(len(pictures), getattr(objective, name))
+    for name in objective.content_names:
+        feeds[f"content_{name}"] = np.stack([each.content[name] for each in targets])
+    for name in objective.style_names:
+        feeds[f"style_{name}"] = np.stack([each.style[name] for each in targets])
+    return {name: np.asarray(value, np.float32) for name, value in feeds.items()}
+
+
+def run(graph: GradientGraph, weights: Weights, feeds: dict) -> dict[str, np.ndarray]:
+    values = session_of(graph, weights).run(list(graph.outputs), feeds)
+    return dict(zip(graph.outputs, values, strict=True))
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
+
+
+def compare(objective: Objective, weights: Weights, pictures: list[np.ndarray]) -> float:
+    """Return the largest relative error of a gradient; costs are compared here."""
+    targets, exact = references(objective, weights, pictures)
+    found = run(GradientGraph(objective=objective), weights, feeds_of(objective, pictures, targets))
+    errors = []
+    for index, (pixels, backend) in enumerate(zip(pictures, exact, strict=True)):
+        cost, gradient = backend.cost_and_gradient(pixels)
+        errors.append(relative_error(found["gradient"][index], gradient))
+        for name in ("total", "content", "style", "total_variation"):
+            # Autograd leaves the variation out where its weight is 0.
+            if name in found and getattr(cost, name) > 0:
+                expected = pytest.approx(getattr(cost, name), rel=1e-4)
+                assert found[name][index] == expected, name
+        for kind in ("content_layers", "style_layers"):
+            if kind in found:
+                expected = list(getattr(cost, kind).values())
+                np.testing.assert_allclose(found[kind][index], expected, rtol=1e-4)
+    return max(errors)
+
+
+def objective_of(preset: str, pooling: str, rounding: str) -> Objective:
+    base = PRESETS[preset].objective
+    return replace(base, pooling=pooling, pool_rounding=rounding, tv_weight=0.01)
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), CASES)
+@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
+@pytest.mark.parametrize("size", [(48, 64), (37, 33)])
+def test_costs_and_gradient_are_those_of_autograd_in_float64(
+    tiny_weights, preset, pooling, rounding, size
+) -> None:
+    pictures = [random_pixels(*size, seed) for seed in range(3)]
+    assert compare(objective_of(preset, pooling, rounding), tiny_weights, pictures) < 2e-5
+
+
+@pytest.mark.parametrize("rounding", ["ceil", "floor"])
+def test_ties_of_a_maximum_go_to_the_first_as_in_autograd(tiny_weights, rounding) -> None:
+    flat = np.full((45, 51, 3), 90, np.float32)
+    flat[10:20, 10:30] = 200
+    assert compare(objective_of("gatys", "max", rounding), tiny_weights, [flat]) < 2e-5
+
+
+LAYERS = st.lists(
+    st.tuples(
+        st.sampled_from([layer.name for layer in CONVOLUTIONS[:14]]),
+        st.floats(0.01, 10, allow_subnormal=False),
+    ),
+    max_size=3,
+    unique_by=lambda pair: pair[0],
+)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    content=LAYERS,
+    style=LAYERS,
+    alpha=st.floats(0.1, 100),
+    beta=st.floats(0.1, 100),
+    variation=st.sampled_from([0.0, 0.3]),
+    case=st.sampled_from(CASES),
+    relative=st.booleans(),
+    height=st.integers(20, 45),
+    width=st.integers(20, 45),
+    batch=st.integers(1, 2),
+)
+def test_any_objective_has_the_gradient_of_autograd(
+    content, style, alpha, beta, variation, case, relative, height, width, batch
+) -> None:
+    if not content and not style:
+        return
+    objective = Objective(
+        content_layers=tuple(LayerWeight(*pair) for pair in content),
+        style_layers=tuple(LayerWeight(*pair) for pair in style),
+        content_weight=alpha,
+        style_weight=beta,
+        tv_weight=variation,
+        pooling=case[0],
+        pool_rounding=case[1],
+        content_factor=0.25,
+        style_factor=1.0,
+        relative=relative,
+    )
+    pictures = [random_pixels(height, width, seed) for seed in range(batch)]
+    # An activation within rounding of a kink moves one receptive field.
+    assert compare(objective, make_tiny_weights(), pictures) < 3e-3
+
+
+def test_weights_of_the_costs_are_inputs_of_each_picture(tiny_weights) -> None:
+    objective = objective_of("default", "avg", "ceil")
+    pictures = [random_pixels(30, 40, seed) for seed in range(2)]
+    targets, _ = references(objective, tiny_weights, pictures)
+    feeds = feeds_of(objective, pictures, targets)
+    feeds["content_weight"] = np.array([3, 0.5], np.float32)
+    feeds["style_weight"] = np.array([0, 7], np.float32)
+    found = run(GradientGraph(objective=objective), tiny_weights, feeds)
+    for index, (alpha, beta) in enumerate([(3.0, 1e-30), (0.5, 7.0)]):
+        changed = replace(objective, content_weight=alpha, style_weight=beta)
+        _, exact = references(changed, tiny_weights, pictures)
+        _, gradient = exact[index].cost_and_gradient(pictures[index])
+        assert relative_error(found["gradient"][index], gradient) < 2e-5
+
+
+def test_costs_alone_are_the_same(tiny_weights) -> None:
+    objective = objective_of("coursera", "avg", "ceil")
+    pictures = [random_pixels(30, 41, seed) for seed in range(2)]
+    targets, _ = references(objective, tiny_weights, pictures)
+    feeds = feeds_of(objective, pictures, targets)
+    whole = run(GradientGraph(objective=objective), tiny_weights, feeds)
+    costs = run(GradientGraph(objective=objective, gradient=False), tiny_weights, feeds)
+    assert set(whole) - set(costs) == {"gradient"}
+    for name, values in costs.items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-6)
+
+
+def test_adam_in_the_graph_is_the_solvers(tiny_weights) -> None:
+    from nstx.engine.solvers import minimise_adam
+
+    objective = objective_of("default", "avg", "ceil")
+    start = random_pixels(30, 41, 3)
+    targets, exact = references(objective, tiny_weights, [start])
+    expected: list[np.ndarray] = []
+    minimise_adam(
+        exact[0], start, steps=5, learning_rate=2.0, clip=True,
+        on_step=lambda pixels, _: expected.append(pixels),
+    )  # fmt: skip
+    _, gradient = exact[0].cost_and_gradient(start)
+    graph = GradientGraph(objective=objective, adam=True)
+    session = session_of(graph, tiny_weights)
+    feeds = feeds_of(objective, [start], targets)
+    zeros = np.zeros((1, *start.shape), np.float32)
+    numbers = {
+        "learning_rate": 2.0, "gradient_factor": 1 / np.abs(gradient).max(), "low": 0, "high": 255,
+    }  # fmt: skip
+    feeds |= {name: np.array(value, np.float32) for name, value in numbers.items()}
+    feeds |= {"first_moment": zeros, "second_moment": zeros}
+    for step, wanted in enumerate(expected, 1):
+        feeds["step"] = np.array(step, np.float32)
+        found = dict(zip(graph.outputs, session.run(list(graph.outputs), feeds), strict=True))
+        for name in ("pixels", "first_moment", "second_moment"):
+            feeds[name] = found[f"next_{name}"]
+        np.testing.assert_allclose(found["next_pixels"][0], wanted, atol=0.02)
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), CASES)
+def test_fp16_is_near(tiny_weights, pooling, rounding) -> None:
+    objective = objective_of("default", pooling, rounding)
+    pictures = [random_pixels(45, 39, 1)]
+    targets, exact = references(objective, tiny_weights, pictures)
+    graph = GradientGraph(objective=objective, precision="fp16")
+    found = run(graph, tiny_weights, feeds_of(objective, pictures, targets))
+    cost, gradient = exact[0].cost_and_gradient(pictures[0])
+    assert found["total"][0] == pytest.approx(cost.total, rel=5e-3)
+    assert relative_error(found["gradient"][0], gradient) < 0.06
+
+
+def test_the_graph_says_what_it_is_and_has_standard_operators_only(tiny_weights) -> None:
+    objective = objective_of("gatys", "max", "floor")
+    graph = GradientGraph(objective=objective, precision="fp16")
+    model = build_gradient_model(graph, tiny_weights)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not {"MaxUnpool", "ConvTranspose"} & {node.op_type for node in model.graph.node}
+    assert [each.name for each in model.graph.input] == list(graph.inputs)
+    assert [each.name for each in model.graph.output] == list(graph.outputs)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert GradientGraph.from_metadata(metadata, "f.onnx") == graph
+    for name, value in (("kind", "features-1"), ("objective", "{}"), ("precision", "fp8")):
+        with pytest.raises(ModelError, match="export gradient"):
+            GradientGraph.from_metadata({**metadata, name: value}, "f.onnx")
+    assert json.loads(metadata["mean"])[0] == 123.68
+    assert onnx.checker.check_model(model) is None
+
+
+def test_what_cannot_be_described_is_refused() -> None:
+    objective = objective_of("default", "avg", "ceil")
+    with pytest.raises(UsageError, match="fp8"):
+        GradientGraph(objective=objective, precision="fp8")
+    with pytest.raises(UsageError, match="Adam"):
+        GradientGraph(objective=objective, gradient=False, adam=True)
+
+
+def test_a_part_without_weight_is_left_out(tiny_weights) -> None:
+    objective = replace(objective_of("default", "avg", "ceil"), style_weight=0.0)
+    graph = GradientGraph(objective=objective)
+    assert graph.targets == ("content_conv4_2",)
+    assert "style" not in graph.outputs
+    names = {node.name for node in build_gradient_model(graph, tiny_weights).graph.node}
+    assert not any(name.startswith("conv4_3") for name in names)
