@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nstx.models.errors import DeviceError
+
 from . import options
 from .console import Console, format_bytes, format_seconds
 from .interrupts import exit_on_terminate
@@ -84,8 +86,12 @@ def features(
 
 
 def _device(device: str) -> str:
-    from nstx.engine.devices import resolve_device
-
+    try:
+        from nstx.engine.devices import resolve_device
+    except ImportError as error:
+        raise DeviceError(
+            f"expected PyTorch to compare with, got none ({error}); try 'pip install torch'"
+        ) from error
     return resolve_device(device, "fp32").name
 
 

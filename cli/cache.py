@@ -174,7 +174,11 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
         return f"{path} {of['width']}×{of['height']}{statistic}", how
     if entry.kind == "sessions":
         names = filter(None, (of.get("activations"), of.get("grams") and f"Gram {of['grams']}"))
-        return f"graph of {', '.join(names)}", f"({of.get('pooling')}, {of.get('pool_rounding')})"
+        what = ", ".join(names)
+        if "gradient" in of:
+            what = "the gradient" if of["gradient"] == "true" else "the cost"
+            what += f" of {of['content_layers']}, Gram {of['style_layers']}"
+        return f"graph of {what}", f"({of.get('pooling')}, {of.get('pool_rounding')})"
     if entry.kind == "weights":
         return f"weights {of['weights'][:8]}…", "as float32"
     return f"TensorRT engines {entry.path.name}", ""

@@ -57,7 +57,7 @@ def optimize(
     pooling: options.Pooling = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    backend: options.Backend = "torch",
+    backend: options.Backend = "auto",
     extractor: options.Extractor = "auto",
     weights: options.Weights = "embedded",
     threads: options.Threads = None,

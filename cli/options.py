@@ -128,7 +128,9 @@ Precision = Annotated[
 Backend = Annotated[
     str,
     _option(
-        "--backend", "What computes the gradient: torch (onnx: not in this version).", _MACHINE
+        "--backend",
+        "What computes the gradient: auto, torch, onnx. auto is onnx on the CPU, else torch.",
+        _MACHINE,
     ),
 ]
 Extractor = Annotated[

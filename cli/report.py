@@ -10,6 +10,7 @@ from nstx.engine.memory import peak_memory_bytes, process_seconds
 from .console import format_bytes, format_cost, format_seconds
 
 if TYPE_CHECKING:
+    from nstx.engine.backends import BackendChoice
     from nstx.engine.job import Job
     from nstx.engine.transfer import Result
 
@@ -108,20 +109,24 @@ def result_json(
         "cost_before_rounding": cost_json(result.cost),
         "initial_cost": result.initial_cost.total,
         "seconds": timings.to_json(),
-        "device": job.device.name,
-        "precision": job.device.precision,
-        "backend": settings.backend,
+        "device": job.opened.choice.device,
+        "precision": job.opened.choice.precision,
+        "backend": job.opened.choice.name,
         "extractor": extractor_json(job.extractor),
         "preset": settings.preset,
         "solver": settings.solver,
         "init": settings.init,
         "seed": settings.seed,
         "objective": asdict(settings.objective),
-        "weights": {"source": job.weights.source, "sha256": job.weights.sha256},
+        "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
-        "peak_memory_bytes": peak_memory_bytes(job.device.name),
+        "peak_memory_bytes": _peak_memory(job.opened.choice),
         "files": files,
     }
+
+
+def _peak_memory(choice: "BackendChoice") -> int:
+    return peak_memory_bytes(choice.device, by_torch=choice.name == "torch")
 
 
 def describe_result(data: dict[str, Any]) -> str:

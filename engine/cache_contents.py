@@ -21,7 +21,7 @@ from ..models.cache import (
 )
 from ..models.errors import UsageError
 from ..models.weights import copy_is_sound
-from .session_cache import SESSION_NAME, describe_kept, kept_is_sound
+from .kept_graphs import SESSION_NAME, describe_kept, kept_is_sound
 from .target_store import TARGET_NAME, describe_target, target_is_sound
 
 CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]

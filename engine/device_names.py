@@ -3,7 +3,7 @@
 import sys
 from typing import Literal, cast
 
-from ..export.providers import has_driver
+from ..export.providers import Provider, has_driver, provider_loads
 from ..models.errors import UsageError
 
 DeviceKind = Literal["auto", "cpu", "cuda", "mps"]
@@ -38,6 +38,8 @@ def settle_device(device: str) -> str:
         return device
     if not has_driver() and sys.platform != "darwin":
         return "cpu"
-    from .devices import resolve_device
-
+    try:
+        from .devices import resolve_device
+    except ImportError:  # an installation without PyTorch
+        return "cuda:0" if provider_loads(Provider("cuda")) else "cpu"
     return resolve_device("auto", "fp32").name

@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from ..export.providers import import_onnxruntime, named_provider_loads
+from ..export.session import physical_cores
 from ..models.cache import cache_folder
 from ..models.errors import DeviceError, NstxError
 from ..models.files import write_atomically
@@ -48,7 +49,10 @@ def diagnose() -> dict[str, Any]:
 
 
 def _devices() -> list[dict[str, Any]]:
-    import torch
+    try:
+        import torch
+    except ImportError:  # an installation for --backend onnx alone
+        return [{"name": "cpu", "precisions": ("fp32",), "threads": physical_cores()}]
 
     from .devices import supported_precisions
 

@@ -204,10 +204,16 @@ def _announced(provider: Provider, device: str) -> Provider:
 def _open_torch(
     choices: Extraction, layers: Sequence[str], weights: Weights | None
 ) -> OpenedExtractor:
-    import torch
+    try:
+        import torch
 
-    from .devices import resolve_device
-    from .torch_network import TorchExtractor, TorchNetwork
+        from .devices import resolve_device
+        from .torch_network import TorchExtractor, TorchNetwork
+    except ImportError as error:
+        raise DeviceError(
+            f"expected PyTorch for --extractor torch, got none ({error}); try --extractor onnx, or "
+            "'pip install torch'"
+        ) from error
 
     device = resolve_device(choices.device, "fp32")
     if choices.threads is not None:

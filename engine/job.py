@@ -2,14 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
-
-from ..models.errors import DeviceError, UsageError
-from ..models.weights import Weights, load_weights
+from ..models.errors import UsageError
+from .backends import OpenedBackend, choose_backend, open_backend
 from .cost import Cost, GradientBackend
-from .devices import TorchDevice, resolve_device
 from .images import Picture, WeightedPicture, read_image, resize_picture
 from .memory import check_memory, memory_errors
 from .pixels import Pixels
@@ -19,8 +16,6 @@ from .starts import make_start
 from .target_files import SavedTargets, check_targets
 from .target_loader import LoadedTargets, TargetLoader, TargetSource
 from .targets import Targets
-from .torch_backend import TorchBackend
-from .torch_network import TorchNetwork
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -33,9 +28,7 @@ class Job:
             result's.
         loaded: the targets of each scale, and where they came from.
         init: the picture to start from, if one was named.
-        weights: of VGG-19.
-        device: and precision.
-        network: VGG-19 on the device, truncated.
+        opened: the gradient backend: its device and precision, and the weights that it is of.
         extractor: that computed targets and what it ran on, such as ``onnx`` and
             ``CPUExecutionProvider``; None if none had to be computed.
         target_seconds: that it took to load the targets.
@@ -45,9 +38,7 @@ class Job:
     contents: tuple[Pixels, ...]
     loaded: LoadedTargets
     init: Picture | None
-    weights: Weights
-    device: TorchDevice
-    network: TorchNetwork
+    opened: OpenedBackend
     extractor: tuple[str, str] | None = None
     target_seconds: float = 0.0
 
@@ -63,12 +54,12 @@ class Job:
 
     def backend(self, scale: int) -> GradientBackend:
         """Return the gradient backend of a scale, counted from 0."""
-        return TorchBackend(self.settings.objective, self.network, self.device, self.targets[scale])
+        return self.opened.make(self.targets[scale])
 
     def start(self, scale: int) -> Pixels:
         """Return the start at a scale's size."""
         init = self.init or self.settings.init
-        return make_start(init, self.contents[scale], self.weights.mean, self.settings.seed)
+        return make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
 
     def measure_cost(self, pixels: Pixels) -> Cost:
         """Return the cost of any picture of the result's size, under the settings' objective."""
@@ -94,16 +85,23 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
-    device = resolve_device(settings.device, settings.precision)
-    check_memory(sizes[-1], device.name)
+    choice = choose_backend(settings)
+    check_memory(sizes[-1], choice.device)
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
-        job = _open_job(settings, contents, device)
+        opened = open_backend(settings, choice)
         began = time.perf_counter()
-        loader = TargetLoader(settings, device=job.device.name, weights=job.weights)
+        loader = TargetLoader(settings, choice.device, opened.weights_sha256)
         loaded = loader.load(content, styles, sizes)
-    seconds = time.perf_counter() - began
-    return replace(job, loaded=loaded, extractor=loader.extractor, target_seconds=seconds)
+    return Job(
+        settings=settings,
+        contents=contents,
+        loaded=loaded,
+        init=_read_init(settings),
+        opened=opened,
+        extractor=loader.extractor,
+        target_seconds=time.perf_counter() - began,
+    )
 
 
 def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
@@ -118,37 +116,20 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         ImageError, WeightsError, DeviceError: as `prepare_job`.
     """
     size = saved.contents[-1].shape[:2]
-    device = resolve_device(settings.device, settings.precision)
-    check_memory(size, device.name)
+    choice = choose_backend(settings)
+    check_memory(size, choice.device)
     with memory_errors(size):
-        job = _open_job(settings, saved.contents, device)
-    check_targets(saved, settings.objective, job.weights.sha256)
+        opened = open_backend(settings, choice)
+    check_targets(saved, settings.objective, opened.weights_sha256)
     source: TargetSource = "file"
-    loaded = LoadedTargets(targets=saved.targets, content=source, styles=(source,))
-    return replace(job, loaded=loaded)
-
-
-def _open_job(settings: Settings, contents: tuple[Pixels, ...], device: TorchDevice) -> Job:
-    """Open weights and network; the targets are still to come."""
-    if settings.backend != "torch":
-        raise DeviceError(
-            f"expected the torch backend, got {settings.backend}, which this version does not "
-            "have; try --backend torch"
-        )
-    init = None if settings.init in INITS else read_image(settings.init)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    weights = load_weights(settings.weights, use_cache=settings.use_cache)
-    objective = settings.objective
-    network = TorchNetwork(
-        weights, objective.layers, objective.pooling, objective.pool_rounding, device
-    )
     return Job(
         settings=settings,
-        contents=contents,
-        loaded=LoadedTargets(targets=(), content=None, styles=()),
-        init=init,
-        weights=weights,
-        device=device,
-        network=network,
+        contents=saved.contents,
+        loaded=LoadedTargets(targets=saved.targets, content=source, styles=(source,)),
+        init=_read_init(settings),
+        opened=opened,
     )
+
+
+def _read_init(settings: Settings) -> Picture | None:
+    return None if settings.init in INITS else read_image(settings.init)

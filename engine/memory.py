@@ -11,12 +11,16 @@ from pathlib import Path
 from ..models.errors import DeviceError
 
 
-def peak_memory_bytes(device: str) -> int:
-    """Return the peak of allocated memory: of the CUDA device if it is one, else of the process.
+def peak_memory_bytes(device: str, *, by_torch: bool = True) -> int:
+    """Return the peak of allocated memory: of the CUDA device if PyTorch has it, else of the process.
 
     The process's peak is that of its resident set, libraries included, since it was started.
+
+    Args:
+        device: such as ``cpu`` or ``cuda:0``.
+        by_torch: whether PyTorch does the work; it knows of its own memory only.
     """
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and by_torch:
         import torch
 
         return int(torch.cuda.max_memory_allocated(torch.device(device)))

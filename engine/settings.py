@@ -12,7 +12,7 @@ from ..models.vgg19 import Pooling
 INITS = ("content", "noise", "blend")
 """Starts that are made; anything else is the path of a picture."""
 
-BACKENDS = ("torch", "onnx")
+BACKENDS = ("auto", "torch", "onnx")
 EXTRACTORS = ("auto", "onnx", "tensorrt", "torch")
 """``tensorrt`` is ONNX Runtime with its TensorRT provider."""
 
@@ -38,7 +38,7 @@ class Settings:
         seed: of the noise in the start.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         precision: ``auto``, ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
-        backend: what computes the gradient: ``torch``.
+        backend: what computes the gradient: ``auto``, ``torch`` or ``onnx``.
         extractor: what computes the targets: ``auto``, ``onnx``, ``tensorrt`` or ``torch``.
         threads: of the CPU; None leaves it to the library.
         weights: ``embedded`` or a file.
@@ -64,7 +64,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
-    backend: str = "torch"
+    backend: str = "auto"
     extractor: str = "auto"
     threads: int | None = None
     weights: str = "embedded"
@@ -74,7 +74,9 @@ class Settings:
         if self.solver not in ("adam", "lbfgs"):
             raise UsageError(f"expected a solver of adam, lbfgs, got {self.solver!r}; try lbfgs")
         if self.backend not in BACKENDS:
-            raise UsageError(f"expected a backend of torch, onnx, got {self.backend!r}; try torch")
+            raise UsageError(
+                f"expected a backend of {', '.join(BACKENDS)}, got {self.backend!r}; try auto"
+            )
         check_extractor(self.extractor)
         _check_positive("learning rate", self.learning_rate, 2)
         _check_positive("style scale", self.style_scale, 1)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ..models.errors import NumericalError
-from ..models.weights import Weights, weights_digest
+from ..models.weights import weights_digest
 from .device_names import parse_device, settle_device
 from .extractors import Extraction, OpenedExtractor, open_extractor
 from .images import Picture, WeightedPicture, resize_picture
@@ -58,7 +58,7 @@ class TargetLoader:
         settings: objective, style scale, weights, extractor, threads, and whether the cache is
             used.
         device: of the run, if it was chosen already.
-        weights: if they are loaded already.
+        weights_sha256: of the settings' weights, if it is known already.
 
     Raises:
         WeightsError: the weights' file is missing or damaged.
@@ -66,12 +66,11 @@ class TargetLoader:
     """
 
     def __init__(
-        self, settings: Settings, *, device: str | None = None, weights: Weights | None = None
+        self, settings: Settings, device: str | None = None, weights_sha256: str | None = None
     ) -> None:
         self._settings = settings
         self._device = settle_device(settings.device) if device is None else device
-        self._weights = weights
-        self.weights_sha256 = weights.sha256 if weights else weights_digest(settings.weights)
+        self.weights_sha256 = weights_sha256 or weights_digest(settings.weights)
         self._store = TargetStore() if settings.use_cache else None
         self._opened: OpenedExtractor | None = None
 
@@ -225,7 +224,7 @@ class TargetLoader:
                 threads=settings.threads,
                 use_cache=settings.use_cache,
             )
-            self._opened = open_extractor(choices, objective.layers, self._weights)
+            self._opened = open_extractor(choices, objective.layers)
         return self._opened
 
     def _key(self, digest: str, size: tuple[int, int], wanted: _Wanted, name: str) -> TargetKey:

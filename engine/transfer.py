@@ -107,7 +107,7 @@ def _try_memory(job: Job, final: GradientBackend) -> Cost | None:
     So that it does so now and not after hours. A CPU's memory is compared with the size before
     (`check_memory`), and the evaluation would keep the first step waiting: None.
     """
-    if job.device.name == "cpu" or len(job.sizes) == 1:
+    if job.opened.choice.device == "cpu" or len(job.sizes) == 1:
         return None
     return final.cost_and_gradient(_start(job, -1))[0]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from pictures import random_pixels
 
-from nstx.engine import session_cache
+from nstx.engine import kept_graphs
 from nstx.engine.devices import TorchDevice
 from nstx.engine.extractors import (
     Extraction,
@@ -36,6 +36,7 @@ from nstx.export.feature_graph import FeatureGraph
 from nstx.export.features import export_features
 from nstx.export.probe import probe_model
 from nstx.export.providers import CPU, Provider
+from nstx.export.session import SessionChoices
 from nstx.models.errors import DeviceError, ModelError, NumericalError, UsageError
 from nstx.models.reference import reference_features, reference_gram
 from nstx.models.seals import seal
@@ -192,16 +193,19 @@ def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
 
 
 def test_only_the_latest_sessions_are_kept(tiny_weights, own_cache, monkeypatch) -> None:
-    monkeypatch.setattr(session_cache, "_MOST_KEPT", 3)
+    monkeypatch.setattr(kept_graphs, "_MOST_KEPT", 3)
     source = sessions_of(tiny_weights)
     names = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
+
+    def key_of(name: str) -> str:
+        graph = replace(source.template, activations=(name,))
+        return source._key(graph, SessionChoices(provider=source.provider))
+
     for age, name in enumerate(names):
         source.open((name,), ())
-        for path in own_cache.glob(
-            f"{source._key(replace(source.template, activations=(name,)))}*"
-        ):
+        for path in own_cache.glob(f"{key_of(name)}*"):
             os.utime(path, (1000 + age, 1000 + age))
-    wanted = {source._key(replace(source.template, activations=(n,))) for n in names[2:]}
+    wanted = {key_of(name) for name in names[2:]}
     assert {path.stem.partition("-")[0] for path in own_cache.iterdir()} == wanted
 
 

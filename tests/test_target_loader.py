@@ -63,7 +63,7 @@ def picture(seed: int, height: int = 90, width: int = 120) -> Picture:
 
 
 def load(tiny_weights, content=None, styles=None, settings=SETTINGS, sizes=SIZES):
-    loader = TargetLoader(settings, weights=tiny_weights)
+    loader = TargetLoader(settings, weights_sha256=tiny_weights.sha256)
     styles = styles or [(picture(2), 1.0), (picture(3, 70, 50), 2.0)]
     return loader.load(content or picture(1), styles, sizes), loader
 
@@ -344,7 +344,7 @@ def test_precomputed_styles_serve_contents_of_any_shape(
         contents,
         [*styles, tmp_path / "broken.png"],
         settings,
-        TargetLoader(settings, weights=tiny_weights),
+        TargetLoader(settings, weights_sha256=tiny_weights.sha256),
         told.append,
     )
     assert told == done
@@ -355,7 +355,7 @@ def test_precomputed_styles_serve_contents_of_any_shape(
     assert done[3].sizes == ((25, 250),)
     assert "damaged" in done[4].error or "something else" in done[4].error
     for content in contents:
-        loader = TargetLoader(settings, weights=tiny_weights)
+        loader = TargetLoader(settings, weights_sha256=tiny_weights.sha256)
         pictures = [(read_image(path), 1.0) for path in styles[:1]]
         sizes = done[contents.index(content)].sizes
         found = loader.load(read_image(content), pictures, sizes)
@@ -367,7 +367,7 @@ def test_no_style_is_left_out_in_silence(tiny_weights, computed, tmp_path, save_
     wide, tall = save_picture("wide.png", 40, 120), save_picture("tall.png", 200, 20)
     thin = save_picture("thin.png", 20, 200)
     settings = choose_settings(width=100, content_layers="conv1_1", style_layers="conv1_1")
-    loader = TargetLoader(settings, weights=tiny_weights)
+    loader = TargetLoader(settings, weights_sha256=tiny_weights.sha256)
     done = precompute_targets([tmp_path / "broken.png"], [wide], settings, loader, lambda _: None)
     assert [each.source for each in done] == [None, None]
     assert all(each.error for each in done)
@@ -379,11 +379,11 @@ def test_no_style_is_left_out_in_silence(tiny_weights, computed, tmp_path, save_
 def test_styles_alone_are_computed_for_the_size(tiny_weights, computed, save_picture) -> None:
     style = save_picture("painting.png", 70, 50)
     settings = choose_settings(size=128, style_layers="conv1_1")
-    loader = TargetLoader(settings, weights=tiny_weights)
+    loader = TargetLoader(settings, weights_sha256=tiny_weights.sha256)
     (done,) = precompute_targets([], [style], settings, loader, lambda _: None)
     assert done.sizes == ((128, 91),)
     settings = choose_settings(width=128, style_layers="conv1_1")
-    loader = TargetLoader(settings, weights=tiny_weights)
+    loader = TargetLoader(settings, weights_sha256=tiny_weights.sha256)
     with pytest.raises(UsageError, match="--size"):
         precompute_targets([], [style], settings, loader, lambda _: None)
 

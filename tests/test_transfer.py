@@ -129,7 +129,7 @@ def test_a_missing_device_is_an_error() -> None:
     with pytest.raises(DeviceError, match="tf32"):
         job_of(device="cpu", precision="tf32")
     with pytest.raises(DeviceError, match="onnx"):
-        job_of(backend="onnx")
+        job_of(backend="onnx", device="cpu", precision="bf16")
     with pytest.raises(UsageError, match="toaster"):
         job_of(device="toaster")
     with pytest.raises(UsageError, match="fp8"):
@@ -176,7 +176,7 @@ def test_a_targets_file_gives_the_same_picture_as_the_pictures(tmp_path: Path) -
     settings = small("default", size=128, scales=2)
     job = prepare_job(CONTENT, STYLES, settings)
     path = tmp_path / "t.safetensors"
-    write_targets(path, job.contents, job.targets, settings.objective, job.weights.sha256)
+    write_targets(path, job.contents, job.targets, settings.objective, job.opened.weights_sha256)
     again = prepare_job_from_targets(read_targets(path), settings)
     assert run_job(again).pixels.tobytes() == run_job(job).pixels.tobytes()
 
@@ -184,7 +184,9 @@ def test_a_targets_file_gives_the_same_picture_as_the_pictures(tmp_path: Path) -
 def test_a_targets_file_of_another_objective_names_the_difference(tmp_path: Path) -> None:
     job = job_of()
     path = tmp_path / "t.safetensors"
-    write_targets(path, job.contents, job.targets, job.settings.objective, job.weights.sha256)
+    write_targets(
+        path, job.contents, job.targets, job.settings.objective, job.opened.weights_sha256
+    )
     saved = read_targets(path)
     with pytest.raises(UsageError, match="pooling avg instead of max"):
         prepare_job_from_targets(saved, small("gatys"))
@@ -209,6 +211,6 @@ def test_targets_of_another_shape_are_refused(tmp_path: Path) -> None:
     saved = job.targets[-1]
     wrong = replace(saved, style={**saved.style, "conv2_1": saved.style["conv1_1"]})
     path = tmp_path / "t.safetensors"
-    write_targets(path, job.contents, (wrong,), job.settings.objective, job.weights.sha256)
+    write_targets(path, job.contents, (wrong,), job.settings.objective, job.opened.weights_sha256)
     with pytest.raises(UsageError, match="conv2_1 of shape"):
         prepare_job_from_targets(read_targets(path), small())

@@ -1,0 +1,149 @@
+"""Which gradient backend a run uses, on which device and at which precision; and opening it.
+
+``auto`` is ONNX Runtime on the CPU, where it is faster than PyTorch and starts sooner, and PyTorch on
+accelerators and for precisions that ONNX Runtime lacks.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..export.providers import choose_provider
+from ..models.errors import DeviceError
+from ..models.weights import load_weights, weights_digest
+from .cost import GradientBackend
+from .device_names import parse_device, settle_device
+from .settings import Settings
+from .targets import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class BackendChoice:
+    """A backend with its place.
+
+    Attributes:
+        name: ``torch`` or ``onnx``.
+        device: ``cpu``, ``cuda:0``, ``mps`` …
+        precision: of the convolutions: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
+    """
+
+    name: str
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedBackend:
+    """A backend that is ready.
+
+    Attributes:
+        choice: what it is.
+        weights_sha256: of the weight file.
+        mean: the network's mean colour, RGB.
+        make: returns the gradient for one size's targets.
+    """
+
+    choice: BackendChoice
+    weights_sha256: str
+    mean: tuple[float, float, float]
+    make: Callable[[Targets], GradientBackend]
+
+
+def choose_backend(settings: Settings) -> BackendChoice:
+    """Return the backend, device and precision of a run.
+
+    Raises:
+        UsageError: a name is unknown.
+        DeviceError: what was asked for is not there.
+    """
+    device = settle_device(settings.device)
+    name = settings.backend
+    if name == "auto":
+        on_cpu = parse_device(device)[0] == "cpu" and settings.precision in ("auto", "fp32")
+        name = (
+            "onnx" if (on_cpu and _is_there("onnxruntime")) or not _is_there("torch") else "torch"
+        )
+    return _choose_onnx(device, settings.precision) if name == "onnx" else _choose_torch(settings)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _choose_torch(settings: Settings) -> BackendChoice:
+    try:
+        from .devices import resolve_device
+    except ImportError as error:
+        raise DeviceError(
+            f"expected PyTorch for --backend torch, got none ({error}); try --backend onnx, or "
+            "'pip install torch'"
+        ) from error
+    device = resolve_device(settings.device, settings.precision)
+    return BackendChoice("torch", device.name, device.precision)
+
+
+def _choose_onnx(device: str, precision: str) -> BackendChoice:
+    kind, index = parse_device(device)
+    provider = choose_provider(kind, index)
+    known = ("fp32",) if provider.kind == "cpu" else ("fp32", "fp16")
+    if precision not in ("auto", *known):
+        raise DeviceError(
+            f"expected {', '.join(known)} for --backend onnx on {device}, got {precision}; "
+            "try --precision auto, or --backend torch"
+        )
+    name = "cpu" if provider.kind == "cpu" else f"cuda:{provider.index}"
+    return BackendChoice("onnx", name, "fp32" if precision == "auto" else precision)
+
+
+def open_backend(settings: Settings, choice: BackendChoice) -> OpenedBackend:
+    """Load what a backend needs.
+
+    Raises:
+        WeightsError: the weights cannot be loaded.
+        ModelError, DeviceError: a graph cannot be loaded, or memory does not suffice.
+    """
+    return _open_onnx(settings, choice) if choice.name == "onnx" else _open_torch(settings, choice)
+
+
+def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
+    import torch
+
+    from .devices import resolve_device
+    from .torch_backend import TorchBackend
+    from .torch_network import TorchNetwork
+
+    device = resolve_device(choice.device, choice.precision)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    weights = load_weights(settings.weights, use_cache=settings.use_cache)
+    objective = settings.objective
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, device
+    )
+    return OpenedBackend(
+        choice,
+        weights.sha256,
+        weights.mean,
+        lambda targets: TorchBackend(objective, network, device, targets),
+    )
+
+
+def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:
+    from .onnx_backend import GradientSessions, OnnxBackend
+
+    sessions = GradientSessions(
+        objective=settings.objective,
+        weights_sha256=weights_digest(settings.weights),
+        load=lambda: load_weights(settings.weights, use_cache=settings.use_cache),
+        provider=choose_provider(*parse_device(choice.device)),
+        precision="fp16" if choice.precision == "fp16" else "fp32",
+        threads=settings.threads,
+        use_cache=settings.use_cache,
+    )
+    mean = sessions.open(gradient=True).mean
+    return OpenedBackend(
+        choice, sessions.weights_sha256, mean, lambda targets: OnnxBackend(sessions, targets)
+    )

@@ -1,0 +1,179 @@
+"""The gradient by ONNX Runtime, from the graph of `nstx.export.build_gradient`; without PyTorch."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..export.feature_graph import INPUT_NAME, GraphPrecision
+from ..export.gradient_graph import WEIGHT_INPUTS, GradientGraph, content_input, style_input
+from ..export.providers import Provider, import_onnxruntime
+from ..export.session import SessionChoices, open_session, run_session
+from ..models.errors import ModelError, NumericalError
+from ..models.objective import Objective
+from ..models.weights import Weights
+from .cost import Cost, combine_costs
+from .kept_graphs import graph_key, open_kept
+from .pixels import Pixels
+from .targets import Targets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GradientSession:
+    """A graph of cost and gradient that is ready to run.
+
+    Attributes:
+        session: the `onnxruntime.InferenceSession`.
+        graph: what it computes.
+        mean: the network's mean colour, RGB.
+    """
+
+    session: Any
+    graph: GradientGraph
+    mean: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientSessions:
+    """Sessions of one objective. That of the gradient is shared by all scales.
+
+    Attributes:
+        objective: what is minimised.
+        weights_sha256: of the weight file.
+        load: returns the weights; called only if a graph must be built.
+        provider: that runs the graphs.
+        precision: of the convolutions.
+        threads: of the CPU; None takes the physical cores.
+        use_cache: whether the cache folder is read and written.
+    """
+
+    objective: Objective
+    weights_sha256: str
+    load: Callable[[], Weights]
+    provider: Provider
+    precision: GraphPrecision = "fp32"
+    threads: int | None = None
+    use_cache: bool = True
+    _kept: list[GradientSession] = field(default_factory=list)
+
+    def open(self, *, gradient: bool) -> GradientSession:
+        """Return the session of the cost with its gradient, or of the cost alone.
+
+        The latter is needed two or three times in a run, and its memory in between: it is opened
+        anew each time, which takes a tenth of a second.
+
+        Raises:
+            ModelError, DeviceError, WeightsError: a graph cannot be built or loaded.
+        """
+        if not gradient:
+            return self._open(gradient)
+        if not self._kept:
+            self._kept.append(self._open(gradient))
+        return self._kept[0]
+
+    def _open(self, gradient: bool) -> GradientSession:
+        # One graph serves all weights: only whether a part counts at all is built in.
+        objective = replace(
+            self.objective,
+            content_weight=float(self.objective.uses_content),
+            style_weight=float(self.objective.uses_style),
+            tv_weight=0.0,
+        )
+        graph = GradientGraph(objective=objective, precision=self.precision, gradient=gradient)
+        choices = SessionChoices(provider=self.provider, threads=self.threads)
+
+        def build() -> bytes:
+            from ..export.build_gradient import build_gradient_model
+
+            model: bytes = build_gradient_model(graph, self.load()).SerializeToString()
+            return model
+
+        def use(session: Any) -> GradientSession:
+            said: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+            found = GradientGraph.from_metadata(said, "the cache")
+            if found != graph or said.get("weights_sha256") != self.weights_sha256:
+                raise ModelError("expected the graph of this objective, got another")
+            red, green, blue = json.loads(said["mean"])
+            return GradientSession(session, found, (red, green, blue))
+
+        if not self.use_cache:
+            return use(open_session(build(), choices))
+        description = {"graph": asdict(graph), "description": graph.kind}
+        key = graph_key(description, self.weights_sha256, choices)
+        return open_kept(key, build, choices, use)
+
+
+class OnnxBackend:
+    """A `nstx.engine.cost.GradientBackend` on ONNX Runtime.
+
+    Args:
+        sessions: of the objective.
+        targets: for the size of the pictures that will be given; they are moved to the device once.
+    """
+
+    def __init__(self, sessions: GradientSessions, targets: Targets) -> None:
+        self._sessions = sessions
+        objective, provider = sessions.objective, sessions.provider
+        fixed: dict[str, NDArray[np.float32]] = {
+            name: np.full(1, getattr(objective, name), np.float32) for name in WEIGHT_INPUTS
+        }
+        for name in objective.content_names:
+            fixed[content_input(name)] = targets.content[name][None]
+        for name in objective.style_names:
+            fixed[style_input(name)] = targets.style[name][None]
+        make = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        self._place = (provider.device, provider.index)
+        # The arrays are kept, as ONNX Runtime uses those of the CPU where they are.
+        self._arrays = {name: np.ascontiguousarray(value) for name, value in fixed.items()}
+        self._fixed = {name: make(value, *self._place) for name, value in self._arrays.items()}
+
+    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
+        """See `nstx.engine.cost.GradientBackend`."""
+        found = self._run(pixels, gradient=True)
+        cost, gradient = self._report(found), found["gradient"][0]
+        if not np.isfinite(gradient).all():
+            raise NumericalError(
+                "expected a finite gradient, got NaN or infinity; "
+                "try smaller weights, or --precision fp32"
+            )
+        return cost, gradient
+
+    def cost(self, pixels: Pixels) -> Cost:
+        """See `nstx.engine.cost.GradientBackend`."""
+        return self._report(self._run(pixels, gradient=False))
+
+    def _run(self, pixels: Pixels, *, gradient: bool) -> dict[str, NDArray[np.float32]]:
+        opened = self._sessions.open(gradient=gradient)
+        binding = opened.session.io_binding()
+        given = np.ascontiguousarray(pixels[None], np.float32)
+        make = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        binding.bind_ortvalue_input(INPUT_NAME, make(given, *self._place))
+        for name, value in self._fixed.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in opened.graph.outputs:
+            binding.bind_output(name, "cpu")
+        run_session(opened.session.run_with_iobinding, self._sessions.provider, binding)
+        values = binding.copy_outputs_to_cpu()
+        return dict(zip(opened.graph.outputs, values, strict=True))
+
+    def _report(self, found: Mapping[str, NDArray[np.float32]]) -> Cost:
+        objective = self._sessions.objective
+
+        def layers(kind: str) -> dict[str, float]:
+            names: tuple[str, ...] = getattr(objective, f"{kind}_names")
+            return (
+                dict(zip(names, found[f"{kind}_layers"][0].tolist(), strict=True)) if names else {}
+            )
+
+        variation = float(found["total_variation"][0]) if objective.tv_weight > 0 else 0.0
+        cost = combine_costs(objective, layers("content"), layers("style"), variation)
+        if not math.isfinite(cost.total):
+            raise NumericalError(
+                "expected a finite cost, got NaN or infinity; "
+                "try a smaller --learning-rate or smaller weights"
+            )
+        return cost

@@ -1,0 +1,166 @@
+"""The ONNX gradient backend: against autograd, and in a process without PyTorch."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import random_pixels
+
+from nstx.engine import backends
+from nstx.engine.backends import choose_backend
+from nstx.engine.images import Picture
+from nstx.engine.job import Job, prepare_job
+from nstx.engine.settings import choose_settings
+from nstx.engine.transfer import run_job
+from nstx.models.errors import DeviceError, NumericalError
+
+CONTENT = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
+STYLES = [
+    (Picture(random_pixels(70, 50, 2).astype(np.uint8), None), 2.0),
+    (Picture(random_pixels(40, 90, 3).astype(np.uint8), None), 1.0),
+]
+
+
+def job_of(backend: str, preset: str = "default", **choices) -> Job:
+    settings = choose_settings(preset, **{"size": 67, "scales": 1, "device": "cpu", **choices})
+    return prepare_job(CONTENT, STYLES, replace(settings, backend=backend))
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
+
+
+@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
+@pytest.mark.parametrize("tv_weight", [0.0, 1e-3])
+def test_cost_and_gradient_are_autograds(preset, tv_weight) -> None:
+    ours, theirs = (job_of(name, preset, tv_weight=tv_weight) for name in ("onnx", "torch"))
+    assert (ours.opened.choice.name, ours.opened.choice.precision) == ("onnx", "fp32")
+    pixels = random_pixels(50, 67, 9)
+    cost, gradient = ours.backend(0).cost_and_gradient(pixels)
+    expected, reference = theirs.backend(0).cost_and_gradient(pixels)
+    assert relative_error(gradient, reference) < 5e-4
+    for name in ("total", "content", "style", "total_variation"):
+        assert getattr(cost, name) == pytest.approx(getattr(expected, name), rel=1e-4), name
+    assert cost.style_layers == pytest.approx(dict(expected.style_layers), rel=1e-4)
+    assert cost.content_layers == pytest.approx(dict(expected.content_layers), rel=1e-4)
+    assert ours.backend(0).cost(pixels).total == pytest.approx(cost.total, rel=1e-5)
+    assert gradient.dtype == np.float32
+    assert ours.opened.mean == pytest.approx(theirs.opened.mean)
+    assert ours.opened.weights_sha256 == theirs.opened.weights_sha256
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_both_backends_reach_the_same_cost(solver) -> None:
+    costs = [
+        run_job(job_of(name, steps=50, solver=solver)).cost.total for name in ("onnx", "torch")
+    ]
+    assert costs[0] == pytest.approx(costs[1], rel=0.01)
+
+
+def test_the_same_run_gives_the_same_bytes() -> None:
+    runs = [run_job(job_of("onnx", steps=5, size=90, scales=None)) for _ in range(2)]
+    assert runs[0].pixels.tobytes() == runs[1].pixels.tobytes()
+
+
+def test_one_graph_serves_all_weights(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path))
+    totals = []
+    for weight in (1.0, 5.0):
+        backend = job_of("onnx", style_weight=weight, tv_weight=weight / 100).backend(0)
+        totals.append(backend.cost_and_gradient(random_pixels(50, 67, 9))[0].total)
+    assert totals[1] > totals[0]
+    said = [path for path in (tmp_path / "sessions").iterdir() if path.stat().st_size > 90e6]
+    assert len(said) == 1
+
+
+def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
+    settings = choose_settings(device="cpu")
+    assert choose_backend(settings).name == "onnx"
+    assert choose_backend(replace(settings, precision="bf16")).name == "torch"
+    present = {"torch": True, "onnxruntime": False}
+    monkeypatch.setattr(backends, "_is_there", present.__getitem__)
+    assert choose_backend(settings).name == "torch"
+    present |= {"torch": False, "onnxruntime": True}
+    assert choose_backend(settings).name == "onnx"
+    monkeypatch.setitem(sys.modules, "nstx.engine.devices", None)
+    with pytest.raises(DeviceError, match="--backend onnx"):
+        choose_backend(replace(settings, backend="torch"))
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_precisions_that_it_has_not_are_refused(precision) -> None:
+    with pytest.raises(DeviceError, match=precision):
+        choose_backend(choose_settings(backend="onnx", device="cpu", precision=precision))
+
+
+def test_a_cost_that_is_not_finite_is_an_error() -> None:
+    backend = job_of("onnx").backend(0)
+    with pytest.raises(NumericalError, match="finite"):
+        backend.cost_and_gradient(np.full((50, 67, 3), np.nan, np.float32))
+    with pytest.raises(NumericalError, match="finite"):
+        backend.cost(np.full((50, 67, 3), 1e30, np.float32))
+
+
+COMMANDS = """
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from nstx.cli.app import app
+from nstx.cli.errors import run_app
+for name, seed in (("photo", 1), ("painting", 2)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(f"{name}.png")
+pictures = ["--content", "photo.png", "--style", "painting.png"]
+layers = ["--style-layers", "conv1_1,conv2_1", "--content-layers", "conv2_2"]
+for arguments in (
+    ["precompute", *pictures, "--size", "48", *layers],
+    ["precompute", *pictures, "--size", "48", *layers, "-o", "t.safetensors"],
+    ["optimize", "photo.png", "painting.png", "-o", "out.png", "--size", "48", "--steps", "2", *layers],
+    ["optimize", "--targets", "t.safetensors", "-o", "two.png", "--steps", "2", *layers],
+    ["evaluate", "out.png", *pictures, *layers],
+    ["features", "photo.png", "-o", "sheets", "--layers", "conv1_1", "--size", "48"],
+    ["model"],
+    ["cache", "verify"],
+    ["doctor"],
+):
+    sys.argv = ["nstx", *arguments, "--quiet"]
+    code = run_app(app)
+    assert code == 0, (arguments, code)
+assert Path("out.png").read_bytes() == Path("two.png").read_bytes()
+"""
+
+
+def test_every_command_works_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS],
+        cwd=tmp_path,
+        env={**os.environ, "NSTX_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_torch_backend_without_torch_says_what_to_do(tmp_path: Path, save_picture) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from nstx.cli.app import app\n"
+        "from nstx.cli.errors import run_app\n"
+        "sys.argv[0] = 'nstx'\n"
+        "sys.exit(run_app(app))\n"
+    )
+    picture = str(save_picture("a.png"))
+    command = ["optimize", picture, picture, "-o", str(tmp_path / "o.png"), "--backend", "torch"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "--backend onnx" in done.stderr
