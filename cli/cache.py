@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nstx.models.errors import UsageError
+from nstx.models.errors import OutputError, UsageError
 
 from . import options
-from .console import Console, format_bytes
+from .console import Console, format_bytes, format_count, printable
 
 if TYPE_CHECKING:
     from nstx.engine.cache_contents import CacheEntry
@@ -28,7 +28,7 @@ Kind = Annotated[
     ),
 ]
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}
 
 
 @cache.command("ls")
@@ -41,7 +41,9 @@ def list_entries(
 
     console = Console(as_json=as_json, quiet=quiet)
     limit = cache_limit()
-    entries = list_cache(check_kind(kind))
+    chosen = check_kind(kind)
+    _check_folder()
+    entries = list_cache(chosen)
     data = {
         "folder": str(cache_folder()),
         "bytes": sum(entry.size_bytes for entry in entries),
@@ -65,9 +67,10 @@ def verify(
     from nstx.engine.cache_contents import list_cache, remove_entries, verify_cache
 
     console = Console(as_json=as_json, quiet=quiet)
+    _check_folder()
     entries = list_cache()
     with console.counting("checking", len(entries)) as advance:
-        damaged = verify_cache(entries, lambda entry: advance(entry.path.name))
+        damaged = verify_cache(entries, lambda entry: advance(entry.kind))
     removed = remove_entries(damaged) if remove else []
     data = {
         "checked": len(entries),
@@ -75,7 +78,7 @@ def verify(
         "removed": [str(path) for path in removed],
     }
     lines = [f"DAMAGED    {entry.path}" for entry in damaged]
-    lines.append(f"{len(entries)} entries checked, {len(damaged)} damaged")
+    lines.append(f"{format_count(len(entries), 'entry')} checked, {len(damaged)} damaged")
     if damaged:
         lines[-1] += f", {len(removed)} removed" if remove else "; try --remove"
     console.result("\n".join(lines), data)
@@ -95,7 +98,7 @@ def prune(
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", help="Also remove what was not used for 12h, 30d, 8w …"),
+        typer.Option("--older-than", help="Also remove what was not used for 12h, 30d or 8w."),
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -107,16 +110,31 @@ def prune(
     console = Console(as_json=as_json, quiet=quiet)
     size = None if max_size is None else parse_bytes("--max-size", max_size)
     age = None if older_than is None else _parse_age(older_than)
+    _check_folder()
     _tell_removed(console, prune_cache(most_bytes=size, unused_seconds=age))
 
 
 @cache.command()
 def clear(kind: Kind = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Remove everything that is kept. It is computed again when it is needed."""
-    from nstx.engine.cache_contents import check_kind, clear_cache
+    from nstx.engine.cache_contents import check_kind, clear_cache, list_cache
 
     console = Console(as_json=as_json, quiet=quiet)
-    _tell_removed(console, clear_cache(check_kind(kind)))
+    chosen = check_kind(kind)
+    _check_folder()
+    _tell_removed(console, clear_cache(chosen))
+    kept = list_cache(chosen)
+    if kept:
+        raise OutputError(
+            f"expected to remove all entries, got {format_count(len(kept), 'entry')} that cannot "
+            f"be removed, such as {kept[0].path}; try to change the folder's permissions"
+        )
+
+
+def _check_folder() -> None:
+    from nstx.models.cache import check_cache_folder
+
+    check_cache_folder()
 
 
 def _tell_removed(console: Console, removed: "Sequence[Found]") -> None:
@@ -129,13 +147,14 @@ def _tell_removed(console: Console, removed: "Sequence[Found]") -> None:
         "left_bytes": left,
     }
     console.result(
-        f"{len(removed)} entries removed, {format_bytes(freed)} freed, {format_bytes(left)} left",
+        f"{format_count(len(removed), 'entry')} removed, {format_bytes(freed)} freed, "
+        f"{format_bytes(left)} left",
         data,
     )
 
 
 def _parse_age(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip().lower())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip().lower())
     if found is None:
         raise UsageError(f"expected an age for --older-than, got {text!r}; try 12h, 30d or 8w")
     return float(found[1]) * _UNITS[found[2]]
@@ -168,10 +187,7 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
     if entry.kind == "targets":
         statistic = " Gram" if of["statistic"] == "gram" else ""
         how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"
-        path = "".join(
-            char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in of["path"]
-        )
-        return f"{path} {of['width']}×{of['height']}{statistic}", how
+        return f"{printable(of['path'])} {of['width']}×{of['height']}{statistic}", how
     if entry.kind == "sessions":
         names = filter(None, (of.get("activations"), of.get("grams") and f"Gram {of['grams']}"))
         what = ", ".join(names)

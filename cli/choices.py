@@ -11,9 +11,10 @@ from nstx.models.errors import UsageError
 
 if TYPE_CHECKING:
     from nstx.engine.images import Picture
+    from nstx.models.presets import Preset
 
 
-def choose(preset: str, *, scales: str | None, **choices: Any) -> Settings:
+def choose(preset: "str | Preset", *, scales: str | None, **choices: Any) -> Settings:
     """Return the settings for what was given on the command line.
 
     Raises:

@@ -14,6 +14,7 @@ import typer
 from nstx.models.errors import OutputError
 
 if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
 
     from nstx.engine.progress import Step
@@ -51,15 +52,35 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self.warnings: list[str] = []
+        # Rich's console while something moves on the terminal: what is said goes above that.
+        self._live: RichConsole | None = None
         logger = logging.getLogger("nstx")
         logger.handlers = [_WarningHandler(self)]
         logger.propagate = False
 
     def warn(self, text: str) -> None:
-        """Tell, and keep for the JSON, that something was done differently than asked."""
+        """Tell, and keep for the JSON, that something was done differently than asked; once."""
+        text = printable(text)
+        if text in self.warnings:
+            return
         self.warnings.append(text)
-        if not self.quiet:
+        if self._live is not None:
+            self._live.print(
+                f"nstx: warning: {text}", markup=False, highlight=False, soft_wrap=True
+            )
+        elif not self.quiet:
             _say(f"nstx: warning: {text}", err=True)
+
+    @contextlib.contextmanager
+    def moving(self) -> "Iterator[RichConsole]":
+        """Return rich's console on stderr, which warnings go through for the time of a block."""
+        from rich.console import Console as RichConsole
+
+        self._live = RichConsole(stderr=True)
+        try:
+            yield self._live
+        finally:
+            self._live = None
 
     @property
     def animated(self) -> bool:
@@ -72,9 +93,7 @@ class Console:
         if not self.animated:
             yield
             return
-        from rich.console import Console as RichConsole
-
-        with RichConsole(stderr=True).status(text):
+        with self.moving() as rich, rich.status(text):
             yield
 
     @contextlib.contextmanager
@@ -88,18 +107,17 @@ class Console:
         if not self.animated:
             yield lambda _: None
             return
-        from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total}  {task.fields[detail]}"),
+            TextColumn("{task.completed}/{task.total}  {task.fields[detail]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
-        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+        with self.moving() as rich, Progress(*columns, console=rich, transient=True) as bar:
             task = bar.add_task(text, total=total, detail="")
-            yield lambda detail: bar.update(task, advance=1, detail=detail)
+            yield lambda detail: bar.update(task, advance=1, detail=printable(detail)[:40])
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the result: the JSON object, or the text for a person."""
@@ -141,20 +159,21 @@ class ProgressBar:
         self._task: TaskID | None = None
         self._scale, self._within = 1, 0
         self._console = console
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         """Show the bar."""
         if not self._console.animated:
             return self
-        from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        rich = self._stack.enter_context(self._console.moving())
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(compact=True),
-            console=RichConsole(stderr=True),
+            console=rich,
             transient=True,
         )
         self._bar.start()
@@ -165,6 +184,7 @@ class ProgressBar:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
+        self._stack.close()
 
     def show(self, step: "Step") -> None:
         """Move the bar to a step."""
@@ -181,6 +201,18 @@ class ProgressBar:
             description=f"{width}×{height}",
             detail=f"step {step.step}/{step.steps}  cost {format_cost(step.cost.total)}",
         )
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, without the characters that a terminal takes for orders."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def format_count(count: int, noun: str) -> str:
+    """Write a number of things: ``1 picture``, ``2 pictures``, ``3 entries``."""
+    if count != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun}"
 
 
 def format_cost(value: float) -> str:

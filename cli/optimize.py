@@ -1,8 +1,9 @@
 """``nstx optimize``: the main job."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from nstx.models.errors import UsageError
 
 from . import options
 from .console import Console
+
+if TYPE_CHECKING:
+    from nstx.engine.target_files import SavedTargets
+    from nstx.models.presets import Preset
 
 _SIZES = ("size", "width", "height", "scales", "style_scale")
 
@@ -74,11 +79,15 @@ def optimize(
     from .choices import choose, choose_sizes
     from .optimize_run import OptimizeRequest, run_optimize
 
+    saved = None
     if targets is not None:
+        from nstx.engine.target_files import read_targets
+
         _refuse_sizes(context)
+        saved = read_targets(targets)
     console = Console(as_json=as_json, quiet=quiet)
     settings = choose(
-        preset,
+        _saved_preset(context, saved) or preset,
         **choose_sizes(context, size, width, height),
         style_scale=style_scale,
         scales=scales,
@@ -106,6 +115,7 @@ def optimize(
         styles=tuple(styles or ()),
         output=output,
         targets=targets,
+        saved=saved,
         save_every=save_every,
         animate=animate,
         trace=trace,
@@ -113,6 +123,16 @@ def optimize(
         began=began,
     )
     run_optimize(request, console)
+
+
+def _saved_preset(context: typer.Context, saved: "SavedTargets | None") -> "Preset | None":
+    """Return the preset of a targets file, with its objective, unless another was asked for."""
+    from nstx.models.presets import find_preset
+
+    source = context.get_parameter_source("preset")
+    if saved is None or (source is not None and source.name == "COMMANDLINE"):
+        return None
+    return replace(find_preset(saved.preset), objective=saved.objective)
 
 
 def _refuse_sizes(context: typer.Context) -> None:

@@ -16,7 +16,6 @@ from nstx.engine.images import read_image, resize_alpha
 from nstx.engine.progress import Step
 from nstx.engine.settings import Settings
 from nstx.engine.sizes import split_steps
-from nstx.engine.target_files import read_targets
 from nstx.models.errors import NstxError, OutputError, UsageError
 from nstx.models.files import check_distinct, check_output
 
@@ -29,6 +28,7 @@ from .report import Timings, describe_result, result_json
 if TYPE_CHECKING:
     from nstx.engine.cost import Cost
     from nstx.engine.job import Job
+    from nstx.engine.target_files import SavedTargets
     from nstx.engine.transfer import Result
 
 
@@ -45,6 +45,7 @@ class OptimizeRequest:
     styles: tuple[str, ...]
     output: Path | None
     targets: Path | None
+    saved: "SavedTargets | None"
     save_every: int | None
     animate: Path | None
     trace: Path | None
@@ -140,8 +141,8 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
 def _load(request: OptimizeRequest) -> "tuple[Job, NDArray[np.uint8] | None, Timings]":
     """Read the pictures, or the targets file, and prepare the job."""
     # PyTorch takes seconds to load, and a wrong path is told before that.
-    if request.targets is not None:
-        saved = read_targets(request.targets)
+    if request.saved is not None:
+        saved = request.saved
         from nstx.engine.job import prepare_job_from_targets
 
         job = prepare_job_from_targets(saved, request.settings)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nstx.models.errors import ImageError, UsageError
+from nstx.models.errors import ImageError, OutputError, UsageError
 
 from . import options
-from .console import Console, format_bytes, format_seconds
+from .console import Console, format_bytes, format_count, format_seconds, printable
 from .interrupts import exit_on_terminate
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SeveralValues(TyperCommand):
 def precompute(
     context: typer.Context,
     contents: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--content",
             help="Content pictures, or folders of them; all values up to the next option.",
@@ -135,7 +135,7 @@ def precompute(
     _complain(data)
 
 
-def _find_pictures(contents: list[Path], styles: list[str]) -> _Pictures:
+def _find_pictures(contents: list[str], styles: list[str]) -> _Pictures:
     from nstx.engine.precompute import find_pictures
 
     from .choices import split_style
@@ -144,8 +144,10 @@ def _find_pictures(contents: list[Path], styles: list[str]) -> _Pictures:
         raise UsageError(
             "expected pictures, got none; try --content photo.jpg --style painting.jpg"
         )
+    if not all([*contents, *styles]):
+        raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
     return _Pictures(
-        contents=find_pictures(contents),
+        contents=find_pictures([Path(text) for text in contents]),
         styles=[
             (path, weight)
             for given, weight in map(split_style, styles)
@@ -186,6 +188,7 @@ def _write_file(
         loaded.targets,
         settings.objective,
         loader.weights_sha256,
+        preset=settings.preset,
         alpha=resize_alpha(content, *sizes[-1]),
     )
     return {
@@ -206,16 +209,26 @@ def _fill_cache(
     """Compute what the cache has not; return what the JSON says of it."""
     from nstx.engine.precompute import precompute_targets
 
-    styles = list(dict.fromkeys(path for path, _ in given.styles))
+    styles, done = list(dict.fromkeys(path for path, _ in given.styles)), 0
     with console.counting("computing targets", len(given.contents) + len(styles)) as advance:
 
         def on_picture(picture: "PrecomputedPicture") -> None:
+            nonlocal done
+            done += picture.source is not None
             advance(picture.path.name)
             if picture.error is not None:
                 console.warn(f"{picture.path} was left out: {picture.error}")
 
-        pictures = precompute_targets(given.contents, styles, settings, loader, on_picture)
-    return {"output": None, "pictures": [_picture_json(picture) for picture in pictures]}
+        try:
+            pictures = precompute_targets(given.contents, styles, settings, loader, on_picture)
+        except (KeyboardInterrupt, SystemExit):
+            console.warn(f"interrupted; the targets of {format_count(done, 'picture')} are kept")
+            raise
+    return {
+        "output": None,
+        "kept": loader.keeps,
+        "pictures": [_picture_json(picture) for picture in pictures],
+    }
 
 
 def _picture_json(picture: "PrecomputedPicture") -> dict[str, Any]:
@@ -233,10 +246,10 @@ def _describe(data: dict[str, Any]) -> str:
     if data["output"] is not None:
         return (
             f"saved {data['output']}  {format_bytes(data['bytes'])}, "
-            f"{len(data['scales'])} scales, in {seconds}"
+            f"{format_count(len(data['scales']), 'scale')}, in {seconds}"
         )
     sources = [picture["targets"] for picture in data["pictures"]]
-    text = f"targets of {len(sources)} pictures: {sources.count('miss')} computed"
+    text = f"targets of {format_count(len(sources), 'picture')}: {sources.count('miss')} computed"
     if sources.count("hit"):
         text += f", {sources.count('hit')} already in the cache"
     if data["extractor"] is not None:
@@ -245,12 +258,19 @@ def _describe(data: dict[str, Any]) -> str:
 
 
 def _complain(data: dict[str, Any]) -> None:
-    """Fail if a picture was left out, once all others are done.
+    """Fail if a picture was left out or nothing could be kept, once all others are done.
 
     Raises:
-        ImageError: one was.
+        ImageError, OutputError: so it was.
     """
-    left_out = [picture["path"] for picture in data["pictures"] if picture["error"] is not None]
+    if not data.get("kept", True):
+        raise OutputError(
+            "expected to keep the targets, got a cache that takes none; see the warnings, or try "
+            "another NSTX_CACHE_DIR or NSTX_CACHE_LIMIT"
+        )
+    left_out = [
+        printable(picture["path"]) for picture in data["pictures"] if picture["error"] is not None
+    ]
     if left_out:
         raise ImageError(
             f"expected pictures that can be used, got {len(left_out)} of {len(data['pictures'])} "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nstx.engine.cost import Cost
 from nstx.engine.memory import peak_memory_bytes, process_seconds
 
-from .console import format_bytes, format_cost, format_seconds
+from .console import format_bytes, format_cost, format_count, format_seconds
 
 if TYPE_CHECKING:
     from nstx.engine.backends import BackendChoice
@@ -57,9 +57,9 @@ class Timings:
         return replace(self, optimize=optimize, save=save)
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the seconds, with the total of the command up to now."""
+        """Return the seconds, with the total since the process was started."""
         parts = {k: v for k, v in asdict(self).items() if k != "began"}
-        seconds = {"total": time.perf_counter() - self.began, **parts}
+        seconds = {"total": process_seconds(), **parts}
         return {k: None if value is None else round(value, 4) for k, value in seconds.items()}
 
 
@@ -139,7 +139,8 @@ def describe_result(data: dict[str, Any]) -> str:
             f"  cost {format_cost(cost['total'])}, {share:.2%} of the start's"
             f" (content {format_cost(cost['content'])}, style {format_cost(cost['style'])})"
         ),
-        f"  {data['steps']} steps, {data['evaluations']} evaluations in "
+        f"  {format_count(data['steps'], 'step')}, "
+        f"{format_count(data['evaluations'], 'evaluation')} in "
         f"{format_seconds(seconds['total'])} on {data['device']} in {data['precision']}, "
         f"peak memory {format_bytes(data['peak_memory_bytes'])}" + _STOPPED[data["stopped"]],
     ]

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from ..models.cache import (
+    CACHE_KINDS,
+    CacheKind,
     Found,
     cache_folder,
     cache_limit,
@@ -23,11 +25,6 @@ from ..models.errors import UsageError
 from ..models.weights import copy_is_sound
 from .kept_graphs import SESSION_NAME, describe_kept, kept_is_sound
 from .target_store import TARGET_NAME, describe_target, target_is_sound
-
-CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]
-"""Targets of pictures, weights as float32, graphs ready to run, TensorRT's engines."""
-
-KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 
 _NAMES: dict[CacheKind, str] = {
     "targets": TARGET_NAME,
@@ -64,10 +61,10 @@ def check_kind(kind: str | None) -> CacheKind | None:
     """
     if kind is None:
         return None
-    for known in KINDS:
+    for known in CACHE_KINDS:
         if kind == known:
             return known
-    raise UsageError(f"expected a kind of {', '.join(KINDS)}, got {kind!r}; try targets")
+    raise UsageError(f"expected a kind of {', '.join(CACHE_KINDS)}, got {kind!r}; try targets")
 
 
 def list_cache(kind: CacheKind | None = None) -> list[CacheEntry]:
@@ -80,7 +77,7 @@ def list_cache(kind: CacheKind | None = None) -> list[CacheEntry]:
             used=found.used,
             of=_describe(each, found.path),
         )
-        for each in KINDS
+        for each in CACHE_KINDS
         if kind in (None, each)
         for found in sorted(_find(each))
     ]
@@ -124,12 +121,12 @@ def prune_cache(
         UsageError: the limit in the environment is no size.
     """
     limit = cache_limit() if most_bytes is None else most_bytes
-    removed = _sweep(KINDS)
+    removed = _sweep(CACHE_KINDS)
     if unused_seconds is not None:
         latest = time.time() - unused_seconds
-        found = [entry for kind in KINDS for entry in _find(kind)]
+        found = [entry for kind in CACHE_KINDS for entry in _find(kind)]
         removed += [entry for entry in found if entry.used < latest and remove(entry.path)]
-    counted: tuple[CacheKind, ...] = ("targets",) if most_bytes is None else KINDS
+    counted: tuple[CacheKind, ...] = ("targets",) if most_bytes is None else CACHE_KINDS
     return removed + remove_oldest([each for kind in counted for each in _find(kind)], limit)
 
 
@@ -140,14 +137,14 @@ def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
 
 def clear_cache(kind: CacheKind | None = None) -> list[Found]:
     """Remove every entry of one kind, or of all; return what was removed."""
-    kinds = KINDS if kind is None else (kind,)
+    kinds = CACHE_KINDS if kind is None else (kind,)
     found = [entry for each in kinds for entry in _find(each)]
     return _sweep(kinds) + [entry for entry in found if remove(entry.path)]
 
 
 def cache_bytes() -> int:
     """Return how many bytes all entries take."""
-    return sum(entry.size_bytes for kind in KINDS for entry in _find(kind))
+    return sum(entry.size_bytes for kind in CACHE_KINDS for entry in _find(kind))
 
 
 def _find(kind: CacheKind) -> list[Found]:

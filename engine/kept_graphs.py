@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..export.session import SessionChoices, open_session, runtime_version
-from ..models.cache import cache_folder, find_entries, mark_used, remove, sweep_litter
+from ..models.cache import cache_folder, find_entries, mark_used, remove
 from ..models.errors import ModelError
 from ..models.files import PART_PREFIX, PART_SUFFIX, write_atomically
 from ..models.weight_readers import OWN_FORMAT
@@ -84,8 +84,10 @@ def open_kept(
             opened = use(open_session(model, replace(choices, keep_optimised=written)))
             _keep(key, written.read_bytes())
     except (ModelError, OSError) as error:
-        # The kept graph only saves time: a full disk must not stop the work.
-        _tell_unwritable(error)
+        # The kept graph only saves time: a full disk must not stop the work. ONNX Runtime says of
+        # it that the model is none.
+        unsaved = isinstance(error, ModelError)
+        _tell_unwritable("ONNX Runtime could not save the graph" if unsaved else error)
         opened = use(open_session(model, choices))
     return opened
 
@@ -108,9 +110,9 @@ def _sessions_folder() -> Path:
     return cache_folder() / "sessions"
 
 
-def _tell_unwritable(error: Exception) -> None:
-    folder = _sessions_folder()
-    _log.warning("%s cannot be written (%s); graphs are built each time", folder, error)
+def _tell_unwritable(error: Exception | str) -> None:
+    folder, reason = _sessions_folder(), getattr(error, "strerror", None) or error
+    _log.warning("%s cannot be written (%s); graphs are built each time", folder, reason)
 
 
 @contextlib.contextmanager
@@ -153,7 +155,7 @@ def _find_kept(key: str) -> Path | None:
 
     Its name ends with its checksum, so that ONNX Runtime can read the file itself.
     """
-    for path in _sessions_folder().glob(f"{key}-*.onnx"):
+    for _, path, _ in find_entries(_sessions_folder(), f"{key}-[0-9a-f]{{64}}\\.onnx"):
         try:
             if kept_is_sound(path):
                 mark_used(path)
@@ -169,11 +171,12 @@ def _find_kept(key: str) -> Path | None:
 def _keep(key: str, model: bytes) -> None:
     """Write a graph under its checksum, and remove those that were not used for the longest."""
     folder = _sessions_folder()
+    if _find_kept(key) is not None:
+        return  # another process was first; its file may differ in bytes
     try:
         write_atomically(folder / f"{key}-{hashlib.sha256(model).hexdigest()}.onnx", model)
     except OSError as error:
         _tell_unwritable(error)
         return
-    sweep_litter(folder)
     for old in sorted(find_entries(folder, SESSION_NAME))[:-_MOST_KEPT]:
         remove(old.path)

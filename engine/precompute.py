@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..models.errors import ImageError, UsageError
+from ..models.errors import ImageError, NumericalError, UsageError
 from .images import Picture, read_image
 from .settings import Settings
-from .sizes import choose_sizes, pyramid_sizes, style_size
+from .sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .target_loader import TargetLoader, TargetSource
 
 Role = Literal["content", "style"]
@@ -91,9 +91,11 @@ def precompute_targets(
         on_picture: is told of each picture when it is done.
 
     Raises:
-        UsageError: there is no content and no size to go by.
-        DeviceError, ModelError, WeightsError, NumericalError: as `TargetLoader.load`.
+        UsageError: the size is none, or there is no content and no size to go by.
+        DeviceError, ModelError, WeightsError: as `TargetLoader.load`.
     """
+    # A size that no picture can have is a mistake of the call and of none of its pictures.
+    fit_size((512, 512), size=settings.size, height=settings.height, width=settings.width)
     done: list[PrecomputedPicture] = []
     # Long sides of results, each with whether a run ends at it: coarser scales can be left out.
     results: dict[int, bool] = {}
@@ -132,9 +134,9 @@ def _precompute_content(path: Path, settings: Settings, loader: TargetLoader) ->
     try:
         picture = read_image(path)
         sizes = choose_sizes(picture.size, (), settings)
-    except (ImageError, UsageError) as error:
+        source = loader.load_content(picture, sizes)
+    except (ImageError, UsageError, NumericalError) as error:
         return PrecomputedPicture(path=path, role="content", error=str(error))
-    source = loader.load_content(picture, sizes)
     return PrecomputedPicture(path=path, role="content", sizes=sizes, source=source)
 
 
@@ -144,9 +146,9 @@ def _precompute_style(
     try:
         picture = read_image(path)
         usable = _usable_results(picture, results, settings)
-    except (ImageError, UsageError) as error:
+        source = loader.load_style(picture, [(side, side) for side in usable])
+    except (ImageError, UsageError, NumericalError) as error:
         return PrecomputedPicture(path=path, role="style", error=str(error))
-    source = loader.load_style(picture, [(side, side) for side in usable])
     sizes = tuple(style_size(picture.size, (side, side), settings.style_scale) for side in usable)
     return PrecomputedPicture(path=path, role="style", sizes=sizes, source=source)
 

@@ -123,12 +123,12 @@ def _check_positive(what: str, value: float, suggestion: int) -> None:
 
 
 def choose_settings(
-    preset: str = "default", *, auto_scales: bool = False, **choices: Any
+    preset: str | Preset = "default", *, auto_scales: bool = False, **choices: Any
 ) -> Settings:
     """Return the settings of a preset with some of them chosen differently.
 
     Args:
-        preset: ``default``, ``coursera`` or ``gatys``.
+        preset: ``default``, ``coursera`` or ``gatys``, or one of your own.
         auto_scales: choose the number of scales by the size, whatever the preset says.
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
@@ -139,7 +139,7 @@ def choose_settings(
         UsageError: the preset or a choice is not known, or out of its range.
     """
     chosen = {name: value for name, value in choices.items() if value is not None}
-    base = find_preset(preset)
+    base = preset if isinstance(preset, Preset) else find_preset(preset)
     objective = choose_objective(
         base,
         content_layers=chosen.pop("content_layers", None),
@@ -174,7 +174,7 @@ def choose_settings(
         )
     }
     try:
-        return Settings(preset=preset, objective=objective, **{**defaults, **chosen})
+        return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})
     except TypeError as error:
         known = ", ".join(Settings.__dataclass_fields__)
         raise UsageError(f"expected settings among {known}, got: {error}") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..models.errors import UsageError
 from ..models.files import check_output, write_output
-from ..models.objective import Objective
+from ..models.objective import Objective, objective_from_json
 from ..models.vgg19 import find_layer
 from .image_files import to_8_bit
 from .pixels import Pixels
@@ -35,6 +35,8 @@ class SavedTargets:
         contents: the content picture at each scale, coarse first, float32 (height, width, 3).
         targets: of each scale.
         basis: what they depend on: layers, pooling, rounding, and the weights' sha256.
+        objective: that they were computed for, with its weights.
+        preset: whose solver and steps go with it.
         alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
             is opaque.
     """
@@ -42,14 +44,16 @@ class SavedTargets:
     contents: tuple[Pixels, ...]
     targets: tuple[Targets, ...]
     basis: dict[str, Any]
+    objective: Objective
+    preset: str
     alpha: NDArray[np.uint8] | None = None
 
 
 def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
     """Return what targets depend on besides the pictures, as plain data."""
     return {
-        "content_layers": [item.layer for item in objective.content_layers],
-        "style_layers": [item.layer for item in objective.style_layers],
+        "content_layers": sorted(item.layer for item in objective.content_layers),
+        "style_layers": sorted(item.layer for item in objective.style_layers),
         "pooling": objective.pooling,
         "pool_rounding": objective.pool_rounding,
         "weights_sha256": weights_sha256,
@@ -63,6 +67,7 @@ def write_targets(
     objective: Objective,
     weights_sha256: str,
     *,
+    preset: str = "default",
     alpha: NDArray[np.uint8] | None = None,
 ) -> None:
     """Write a targets file, whole or not at all.
@@ -73,6 +78,7 @@ def write_targets(
         targets: of each scale.
         objective: that they were computed for.
         weights_sha256: of the weight file that they were computed with.
+        preset: that the objective started from.
         alpha: of the content picture at the last scale's size, if it is not opaque.
 
     Raises:
@@ -92,6 +98,7 @@ def write_targets(
         "format": _FORMAT,
         "basis": describe_basis(objective, weights_sha256),
         "objective": asdict(objective),
+        "preset": preset,
     }
     write_output(path, pack_arrays(arrays, description))
 
@@ -109,10 +116,13 @@ def read_targets(path: Path) -> SavedTargets:
         UsageError: there is none, or it is damaged or of another kind.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError("it is a device or pipe")
         arrays, said = unpack_arrays(path.read_bytes())
         if said.get("format") != _FORMAT:
-            raise ValueError(f"it is of format {said.get('format')}")
-        basis = dict(said["basis"])
+            raise ValueError("it is another kind of file, or of another version")
+        basis, preset = dict(said["basis"]), str(said["preset"])
+        objective = objective_from_json(said["objective"])
         count = sum(name.endswith("/pixels") for name in arrays)
         contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
         targets = tuple(_targets_of(arrays, k, contents[k].shape) for k in range(count))
@@ -124,7 +134,14 @@ def read_targets(path: Path) -> SavedTargets:
             f"({getattr(error, 'strerror', None) or error}); "
             "try 'nstx precompute … -o FILE.safetensors'"
         ) from error
-    return SavedTargets(contents=contents, targets=targets, basis=basis, alpha=arrays.get("alpha"))
+    return SavedTargets(
+        contents=contents,
+        targets=targets,
+        basis=basis,
+        objective=objective,
+        preset=preset,
+        alpha=arrays.get("alpha"),
+    )
 
 
 def _targets_of(arrays: dict[str, NDArray[Any]], scale: int, shape: tuple[int, ...]) -> Targets:
@@ -150,7 +167,7 @@ def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str
         if saved.basis.get(name) != value
     ]
     different += [
-        f"{kind} {layer} of shape {found} instead of {shape}"
+        f"{kind} {layer} of shape {found} instead of {shape}" if found else f"no {kind} {layer}"
         for target in saved.targets
         for kind, layer, found, shape in _compare_shapes(target, objective)
         if found != shape

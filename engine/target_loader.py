@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..models.cache import CACHE_KINDS, cache_folder, sweep_litter
 from ..models.errors import NumericalError
 from ..models.weights import weights_digest
 from .device_names import parse_device, settle_device
@@ -72,7 +73,14 @@ class TargetLoader:
         self._device = settle_device(settings.device) if device is None else device
         self.weights_sha256 = weights_sha256 or weights_digest(settings.weights)
         self._store = TargetStore() if settings.use_cache else None
+        for kind in CACHE_KINDS if settings.use_cache else ():
+            sweep_litter(cache_folder() / kind)
         self._opened: OpenedExtractor | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is computed can be kept in the cache."""
+        return self._store is not None and self._store.keeps
 
     @property
     def extractor(self) -> tuple[str, str] | None:
@@ -206,7 +214,8 @@ class TargetLoader:
             value = features.activations[layer] if kind == "activation" else features.grams[layer]
             if not np.isfinite(value).all():
                 raise NumericalError(
-                    f"expected finite targets, got NaN or infinity in {layer}; try other weights"
+                    f"expected finite targets of {picture.path}, got NaN or infinity in {layer}; "
+                    "try pixels of 0–255, or other weights"
                 )
             computed[layer, kind] = as_stored(value) if kind == "gram" else value
         return computed

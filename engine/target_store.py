@@ -25,7 +25,6 @@ from ..models.cache import (
     mark_used,
     remove,
     remove_oldest,
-    sweep_litter,
 )
 from ..models.files import write_atomically
 from ..models.vgg19 import Pooling, PoolRounding
@@ -121,6 +120,11 @@ class TargetStore:
         self._present: int | None = None  # bytes; known once this process has written something
         self._written = 0
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is written is kept: False once that has failed, or if the limit is 0."""
+        return self._keeps
+
     def read(self, key: TargetKey) -> Array | None:
         """Return a target, or None where there is none; a damaged entry is told and removed."""
         path = self.folder / key.name
@@ -174,7 +178,6 @@ class TargetStore:
     def _make_room(self, added: int) -> None:
         # Counted again only where the limit may be reached: a folder holds thousands of entries.
         if self._present is None or self._present + added > self._most_bytes:
-            sweep_litter(self.folder)
             found = find_entries(self.folder, TARGET_NAME)
             self._present = sum(entry.size_bytes for entry in found)
             if self._present > self._most_bytes:

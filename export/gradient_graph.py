@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..models.errors import ModelError, UsageError
-from ..models.objective import LayerWeight, Objective
+from ..models.objective import Objective, objective_from_json
 from ..models.seals import NO_SEAL
 from ..models.weights import Weights
 from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision
@@ -130,12 +130,9 @@ class GradientGraph:
         try:
             if metadata["kind"] != _KIND:
                 raise ValueError(f"kind {metadata['kind']!r}")
-            said: dict[str, Any] = json.loads(metadata["objective"])
-            for name in ("content_layers", "style_layers"):
-                said[name] = tuple(LayerWeight(**item) for item in said[name])
             precision: Any = metadata["precision"]
             return cls(
-                objective=Objective(**said),
+                objective=objective_from_json(json.loads(metadata["objective"])),
                 precision=precision,
                 gradient=bool(json.loads(metadata["gradient"])),
                 adam=bool(json.loads(metadata["adam"])),

@@ -8,14 +8,21 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from .errors import UsageError
+from .errors import OutputError, UsageError
 from .files import PART_PREFIX, PART_SUFFIX
+
+CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]
+"""Folders of the cache: targets of pictures, weights as float32, graphs ready to run, TensorRT's
+engines."""
+
+CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 
 _DEFAULT_LIMIT = "2GiB"
 _LARGEST = 2**60
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 # A write takes no minute: what is older was left by a process that was killed.
 _LITTER_SECONDS = 60.0
 
@@ -49,7 +56,7 @@ def parse_bytes(name: str, text: str) -> int:
     Raises:
         UsageError: it is no size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?|)b?", text.strip().lower())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
     size = float(found[1]) * _UNITS[found[2]] if found else math.inf
     if size > _LARGEST:
         raise UsageError(f"expected a size for {name}, got {text[:40]!r}; try 500MB or 2GiB")
@@ -73,7 +80,7 @@ def find_entries(folder: Path, name: str) -> list[Found]:
             files count together.
     """
     found = []
-    for path in folder.glob("*"):
+    for path in _inside(folder):
         if not re.fullmatch(name.removesuffix("/"), path.name):
             continue
         with contextlib.suppress(OSError):  # another process may remove it in the meantime
@@ -86,6 +93,36 @@ def find_entries(folder: Path, name: str) -> list[Found]:
             used = max(status.st_mtime for status in statuses)
             found.append(Found(used, path, sum(status.st_size for status in statuses)))
     return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing where it is missing or may not be entered."""
+    try:
+        return [folder / name for name in os.listdir(folder)]  # noqa: PTH208  (a third of the time)
+    except OSError:
+        return []
+
+
+def check_cache_folder() -> None:
+    """Check that the cache folder can be looked into, if it is there.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    folder = cache_folder()
+    try:
+        os.listdir(folder)  # noqa: PTH208
+    except FileNotFoundError:
+        if not folder.is_symlink():
+            return
+        raise OutputError(
+            f"expected a folder for the cache, got the dangling link {folder}; try NSTX_CACHE_DIR"
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"expected a folder for the cache that can be read, got {folder}: "
+            f"{error.strerror or error}; try NSTX_CACHE_DIR"
+        ) from error
 
 
 def mark_used(path: Path) -> None:

@@ -18,9 +18,9 @@ and a meaningful one where the style picture has another.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import UsageError
 from .vgg19 import Layer, Pooling, PoolRounding, check_pooling, find_layer, truncate
@@ -109,6 +109,19 @@ class Objective:
     def network(self) -> tuple[Layer, ...]:
         """VGG-19 truncated at the deepest layer that the cost needs."""
         return truncate(self.layers)
+
+
+def objective_from_json(data: Mapping[str, Any]) -> Objective:
+    """Return the objective in plain data, which ``dataclasses.asdict`` made of it.
+
+    Raises:
+        TypeError, KeyError, UsageError: the data are of something else.
+    """
+    layers = {
+        name: tuple(LayerWeight(**item) for item in data[name])
+        for name in ("content_layers", "style_layers")
+    }
+    return Objective(**{**data, **layers})
 
 
 def _check_weight(what: str, value: float) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import cache_folder, mark_used, sweep_litter
+from .cache import cache_folder, mark_used
 from .errors import WeightsError
 from .files import write_atomically
 from .vgg19 import CONVOLUTIONS
@@ -190,12 +190,14 @@ def _keep_copy(copy: Path, weights: Weights) -> None:
         "mean": json.dumps(weights.mean),
         "digest": _tensors_digest(tensors),
     }
-    sweep_litter(copy.parent)
     try:
         write_atomically(copy, save(tensors, metadata=metadata))
     except OSError as error:
         # The copy only saves time: a full or read-only disk must not stop the work.
-        _log.warning("%s cannot be written (%s); weights are converted each time", copy, error)
+        reason = error.strerror or error
+        _log.warning(
+            "%s cannot be written (%s); weights are converted each time", copy.parent, reason
+        )
 
 
 def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
@@ -207,9 +209,12 @@ def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["format"] != OWN_FORMAT or metadata["digest"] != _tensors_digest(tensors):
-            return None
+            raise ValueError("its checksum is wrong")
         red, green, blue = json.loads(metadata["mean"])
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except OSError:
+        return None
+    except (SafetensorError, KeyError, ValueError) as error:
+        _log.warning("%s is damaged (%s) and is made again", copy, error)
         return None
     kernels = {n.removesuffix(".weight"): t for n, t in tensors.items() if n.endswith(".weight")}
     biases = {n.removesuffix(".bias"): t for n, t in tensors.items() if n.endswith(".bias")}

@@ -110,6 +110,9 @@ def test_precompute_goes_on_after_a_broken_picture_and_says_so(nstx, pictures, t
         (["--content", "missing.png"], 3, "No such file"),
         (["--style", "S", "--device", "toaster"], 2, "toaster"),
         (["--style", "S", "--width", "100"], 2, "--size"),
+        (["--style", "S", "--size", "0"], 2, "16 … 65535"),
+        (["--content", "S", "--size", "64", "--width", "80"], 2, "both"),
+        (["--content", ""], 2, "empty name"),
         (["--content", "S", "--style", "S", "-o", "S"], 7, ".safetensors"),
     ],
 )
@@ -150,6 +153,25 @@ def test_a_content_of_unrounded_numbers_stays_so_in_a_targets_file(
     assert nstx("optimize", exact, pictures[1], *FAST, "-o", outputs[0])[0] == 0
     assert nstx("optimize", "--targets", targets, *FAST[2:], "-o", outputs[1])[0] == 0
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_a_targets_file_brings_its_objective_and_preset(nstx, pictures, tmp_path) -> None:
+    content, style = pictures
+    targets, outputs = tmp_path / "t.safetensors", [tmp_path / "a.png", tmp_path / "b.png"]
+    chosen = [*TINY, "--preset", "gatys"]
+    assert (
+        nstx("precompute", "--content", content, "--style", style, *chosen, "-o", targets)[0] == 0
+    )
+    assert nstx("optimize", content, style, *chosen, "--steps", "3", "-o", outputs[0])[0] == 0
+    data = run_json(nstx, "optimize", "--targets", targets, "--steps", "3", "-o", outputs[1])
+    assert (data["preset"], data["objective"]["pooling"]) == ("gatys", "max")
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_a_pipe_is_no_targets_file(nstx, tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    code, _, err = nstx("optimize", "--targets", tmp_path / "pipe", "-o", tmp_path / "o.png")
+    assert (code, "device or pipe" in err) == (2, True)
 
 
 def test_any_change_of_a_targets_file_is_found(nstx, pictures, tmp_path) -> None:
@@ -257,7 +279,7 @@ def test_nothing_that_is_not_ours_is_seen_or_removed(nstx, pictures, cache_folde
     for path in theirs:
         path.write_bytes(b"precious")
     assert nstx("cache", "verify")[0] == 0
-    nstx("cache", "prune", "--max-size", "0", "--older-than", "0s")
+    nstx("cache", "prune", "--max-size", "0", "--older-than", "0h")
     nstx("cache", "clear")
     assert all(path.exists() for path in theirs)
     assert sorted(path for path in cache_folder.rglob("*.*") if path.is_file()) == sorted(theirs)
@@ -283,6 +305,41 @@ def test_what_is_no_file_is_no_entry(nstx, pictures, cache_folder) -> None:
     assert nstx("cache", "verify")[0] == 0
     nstx("cache", "clear")
     assert (folder / "precious.txt").exists()
+
+
+def test_a_folder_of_the_cache_that_cannot_be_entered_costs_a_warning(
+    nstx, pictures, tmp_path, cache_folder
+) -> None:
+    cache_folder.mkdir()
+    for kind in ("targets", "weights", "sessions"):
+        (cache_folder / kind).touch()
+    code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST)
+    assert code == 0
+    lines = err.splitlines()
+    assert len(lines) == len(set(lines)) == 3
+    assert all("cannot be written (" in line for line in lines)
+
+
+def test_litter_in_every_folder_is_swept_by_a_run_that_hits(
+    nstx, pictures, tmp_path, cache_folder
+) -> None:
+    common = ["optimize", *pictures, "-o", tmp_path / "o.png", *FAST]
+    nstx(*common)
+    litter = [cache_folder / kind / ".nstx-x.part" for kind in ("targets", "weights", "sessions")]
+    for path in litter:
+        path.write_bytes(b"half")
+        os.utime(path, (1000, 1000))
+    assert run_json(nstx, *common)["targets"]["content"] == "hit"
+    assert not any(path.exists() for path in litter)
+
+
+def test_a_damaged_copy_of_the_weights_is_told(nstx, pictures, tmp_path, cache_folder) -> None:
+    common = ["optimize", *pictures, "-o", tmp_path / "o.png", *FAST, "--backend", "torch"]
+    nstx(*common)
+    (copy,) = (cache_folder / "weights").iterdir()
+    copy.write_bytes(copy.read_bytes()[:-1] + b"x")
+    assert "is damaged" in nstx(*common)[2]
+    assert nstx(*common)[2] == ""
 
 
 def test_odd_characters_in_a_name_stay_on_one_line(nstx, tmp_path, save_picture) -> None:
@@ -317,8 +374,15 @@ def test_a_read_only_or_damaged_place_costs_a_warning_only(
     code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST)
     assert code == 0
     assert "targets are computed each time" in err
-    code, out, _ = nstx("cache", "ls")
-    assert (code, "nothing is kept" in out) == (0, True)
+    code, _, err = nstx("cache", "ls")
+    assert (code, "Not a directory" in err) == (7, True)
+    code, out, err = nstx("precompute", "--style", pictures[0], *TINY)
+    assert (code, "1 computed" in out) == (7, True)
+    assert "expected to keep the targets" in err
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "absent"))
+    assert nstx("cache", "ls")[0] == 0
+    (tmp_path / "absent").symlink_to(tmp_path / "nowhere")
+    assert nstx("cache", "ls")[0] == 7
 
 
 def test_processes_precompute_the_same_pictures_at_once(save_picture, tmp_path) -> None:
