@@ -1,4 +1,4 @@
-"""``nstx export``: VGG-19 as ONNX files."""
+"""``nstx export``: ONNX files; and ``nstx export features``, VGG-19's features as one."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from . import options
 from .console import Console, format_bytes, format_seconds
+from .export_gradient import gradient
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
 
     from nstx.export.feature_graph import FeatureGraph
 
-export = typer.Typer(help="Write VGG-19 as an ONNX file.", no_args_is_help=True)
+export = typer.Typer(
+    help="Write an ONNX file: VGG-19's features, or the cost and its gradient.",
+    no_args_is_help=True,
+)
 
 _INPUTS = {
     "network": "float32 (batch, 3, height, width), RGB 0–255 minus the mean colour",
     "float32": "float32 (batch, height, width, 3), RGB 0–255",
     "uint8": "uint8 (batch, height, width, 3), RGB",
 }
+
+
+export.command()(gradient)
 
 
 @export.command()

@@ -54,7 +54,7 @@ def reference_features(
             x = _pool(x, pooling, rounding)
         else:
             kernel, bias = weights.kernels[layer.name], weights.biases[layer.name]
-            x = _convolve(x, stored(kernel, 1.0), stored(bias, scale))
+            x = reference_convolution(x, stored(kernel, 1.0), stored(bias, scale))
             np.maximum(x, 0, out=x)
         x = np.asarray(stored(x, scale), np.float64)
         if layer.name in layers:
@@ -68,7 +68,9 @@ def reference_gram(features: Array64) -> Array64:
     return (flat @ flat.T) / flat.shape[1]
 
 
-def _convolve(x: Array64, kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> Array64:
+def reference_convolution(
+    x: Array64, kernel: NDArray[np.floating], bias: NDArray[np.floating]
+) -> Array64:
     """Convolve (in, h, w) with (out, in, 3, 3): the sum of nine matrix products of shifts."""
     _, height, width = x.shape
     kernel64 = kernel.astype(np.float64)

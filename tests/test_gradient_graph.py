@@ -1,5 +1,6 @@
 """The gradient as an ONNX graph: against autograd in float64, for any objective and size."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,17 +16,20 @@ from networks import make_tiny_weights
 from pictures import random_pixels
 
 from nstx.engine.devices import TorchDevice
+from nstx.engine.images import read_image, resize_picture
 from nstx.engine.targets import Targets, make_targets
 from nstx.engine.torch_backend import TorchBackend
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.export import gradient
 from nstx.export.build_gradient import build_gradient_model
 from nstx.export.gradient_graph import GradientGraph
 from nstx.export.graph import check_model
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
+from nstx.models.seals import seal_is_right
 from nstx.models.vgg19 import CONVOLUTIONS
-from nstx.models.weights import Weights
+from nstx.models.weights import Weights, load_weights
 
 CASES = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
 EXACT = TorchDevice("cpu", "fp64")
@@ -277,3 +281,75 @@ def test_a_part_without_weight_is_left_out(tiny_weights) -> None:
     assert "style" not in graph.outputs
     names = {node.name for node in build_gradient_model(graph, tiny_weights).graph.node}
     assert not any(name.startswith("conv4_3") for name in names)
+
+
+def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None:
+    path = tmp_path / "g.onnx"
+    layers = ["--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1"]
+    code, out, err = nstx("export", "gradient", "-o", path, *layers, "--pooling", "max", "--json")
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    assert data["parity"]["passed"]
+    assert data["parity"]["gradient_error"] <= 5e-4
+    assert data["inputs"] == [
+        "pixels", "content_weight", "style_weight", "tv_weight",
+        "content_conv2_2", "style_conv1_1", "style_conv2_1",
+    ]  # fmt: skip
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    assert seal_is_right(path.read_bytes(), said["file_sha256"])
+    assert GradientGraph.from_metadata(said, "f").objective.pooling == "max"
+    report = json.loads((tmp_path / "g.parity.json").read_text())
+    assert report["model_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    code, out, _ = nstx("export", "gradient", "-o", path, *layers, "--costs-only")
+    assert code == 0
+    assert "gradient 1" not in out
+    assert nstx("export", "gradient", "-o", path, *layers, "--adam", "--precision", "fp16")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["-o", "g.png"], 7, ".onnx"),
+        (["-o", "g.onnx", "--precision", "fp8"], 2, "fp8"),
+        (["-o", "g.onnx", "--adam", "--costs-only"], 2, "Adam"),
+        (["-o", "g.onnx", "--style-layers", "conv9_9"], 2, "conv9_9"),
+        (["-o", "g.onnx", "--rounding", "up"], 2, "up"),
+    ],
+)
+def test_what_cannot_be_exported_is_told(
+    nstx, tmp_path, monkeypatch, arguments, code, said
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _, err = nstx("export", "gradient", *arguments)
+    assert (found, err.count("\n")) == (code, 1)
+    assert said in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_gradient_is_not_written(tiny_weights, tmp_path, monkeypatch) -> None:
+    objective = objective_of("default", "avg", "ceil")
+    build = gradient.build_gradient_model
+    other = replace(objective, style_factor=objective.style_factor * 1.1)
+    monkeypatch.setattr(
+        gradient,
+        "build_gradient_model",
+        lambda graph, weights: build(replace(graph, objective=other), weights),
+    )
+    with pytest.raises(ModelError, match="nothing was written"):
+        gradient.export_gradient(
+            tmp_path / "g.onnx", GradientGraph(objective=objective), tiny_weights
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("pooling", "size"), [("avg", (106, 159)), ("max", (211, 317))])
+def test_the_gradient_of_real_pictures_is_that_of_float64(data_folder, pooling, size) -> None:
+    weights = load_weights()
+    base = PRESETS["default"].objective
+    objective = replace(base, pooling=pooling)
+    photo = read_image(data_folder / "content" / "tubingen.jpg")
+    pixels = resize_picture(photo, *size)
+    start = (pixels + np.random.default_rng(1).normal(0, 10, pixels.shape)).astype(np.float32)
+    assert compare(objective, weights, [start.clip(0, 255)]) <= 5e-4

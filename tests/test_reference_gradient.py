@@ -1,0 +1,57 @@
+"""The gradient in float64 of NumPy: against PyTorch's autograd, in float64 too."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pictures import random_pixels
+
+from nstx.engine.devices import TorchDevice
+from nstx.engine.targets import make_targets
+from nstx.engine.torch_backend import TorchBackend
+from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.models.presets import PRESETS
+from nstx.models.reference_gradient import _pool_back, reference_gradient
+
+EXACT = TorchDevice("cpu", "fp64")
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("rounding", ["ceil", "floor"])
+@pytest.mark.parametrize("preset", ["default", "gatys"])
+def test_it_is_autograds(tiny_weights, pooling, rounding, preset) -> None:
+    objective = replace(
+        PRESETS[preset].objective, pooling=pooling, pool_rounding=rounding, tv_weight=0.02
+    )
+    network = TorchNetwork(tiny_weights, objective.layers, pooling, rounding, EXACT)
+    extract = TorchExtractor(network, EXACT).extract
+    pixels = random_pixels(37, 43, 1)
+    content, style = random_pixels(37, 43, 2), random_pixels(50, 31, 3)
+    targets = make_targets(
+        (37, 43),
+        extract(content, objective.content_names, []),
+        [(extract(style, [], objective.style_names), 1.0)],
+    )
+    found = reference_gradient(objective, tiny_weights, pixels, targets.content, targets.style)
+    backend = TorchBackend(objective, network, EXACT, targets)
+    cost, gradient = backend.cost_and_gradient(pixels)
+    assert found.total == pytest.approx(cost.total, rel=1e-10)
+    assert found.total_variation == pytest.approx(cost.total_variation, rel=1e-10)
+    assert found.style_layers == pytest.approx(dict(cost.style_layers), rel=1e-10)
+    assert found.content_layers == pytest.approx(dict(cost.content_layers), rel=1e-10)
+    error = np.linalg.norm(found.gradient - gradient) / np.linalg.norm(gradient)
+    assert error < 1e-6  # the backend hands out float32
+
+
+def test_ties_go_to_the_first_and_odd_edges_count_what_is_there() -> None:
+    flat, gradient = np.ones((1, 3, 3)), np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    np.testing.assert_array_equal(
+        _pool_back(flat, gradient, "max", "ceil")[0], [[1, 0, 2], [0, 0, 0], [3, 0, 4]]
+    )
+    np.testing.assert_array_equal(
+        _pool_back(flat, gradient, "avg", "ceil")[0],
+        [[0.25, 0.25, 1], [0.25, 0.25, 1], [1.5, 1.5, 4]],
+    )
+    np.testing.assert_array_equal(
+        _pool_back(flat, gradient[:, :1, :1], "max", "floor")[0], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    )
