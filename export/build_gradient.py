@@ -44,7 +44,12 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     """
     objective, builder = graph.objective, GraphBuilder()
     network = NetworkBuilder(
-        builder, weights, objective.pooling, objective.pool_rounding, graph.precision
+        builder,
+        weights,
+        objective.pooling,
+        objective.pool_rounding,
+        graph.precision,
+        backward=graph.gradient,
     )
     activations = _add_forward(network, graph)
     costs = CostBuilder(builder, objective, graph.gradient)
@@ -113,16 +118,20 @@ def _add_backward(
     layers = truncate(graph.objective.layers)
     sources = [INPUT_NAME, *(layer.name for layer in layers)]
     scale = _add_gradient_scale(network, seeds)
-    gradient = ""
+    gradient, is_cut = "", True
     for layer, source in reversed(list(zip(layers, sources, strict=False))):
         parts = [_narrow_seed(network, seed, scale) for seed in seeds.get(layer.name, ())]
+        is_cut = is_cut and not parts
         parts += [gradient] if gradient else []
         gradient = parts[0]
         if len(parts) > 1:
             gradient = builder.add("Sum", parts, f"{layer.name}_gradient")
+        if layer.kind == "conv" and not is_cut:
+            gradient = network.cut_where_zero(activations[layer.name], gradient, layer.name)
         gradient = network.add_backward(
             layer, activations[source], activations[layer.name], gradient
         )
+        is_cut = layer.kind == "pool" and graph.objective.pooling == "max"
     if scale is not None:
         gradient = builder.add("Cast", [gradient], "planar_gradient_float", to=FLOAT)
         gradient = builder.add("Mul", [gradient, scale], "planar_gradient")

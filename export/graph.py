@@ -29,9 +29,26 @@ class GraphBuilder:
         self._names: set[str] = set()
         self._constants: dict[str, TensorProto] = {}
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node with one output, which has the node's name, and return it."""
-        node = helper.make_node(operator, list(inputs), [output], name=output, **attributes)
+    def add(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str,
+        *,
+        more: Sequence[str] = (),
+        **attributes: Any,
+    ) -> str:
+        """Add a node; return its first output, which has the node's name.
+
+        Args:
+            operator: of the standard set.
+            inputs: names of tensors.
+            output: name of the first output.
+            more: names of further ones.
+            attributes: of the node.
+        """
+        outputs = [output, *more]
+        node = helper.make_node(operator, list(inputs), outputs, name=output, **attributes)
         self._nodes.append(node)
         self._names.add(output)
         return output

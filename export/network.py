@@ -5,19 +5,20 @@ The backward of a 3×3 convolution of stride 1 and padding 1 is a convolution wi
 MaxUnpool has no CUDA kernel.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from ..models.vgg19 import Layer, Pooling, PoolRounding
 from ..models.weights import Weights
 from .feature_graph import FP16_SCALE, GraphPrecision
 from .graph import FLOAT, FLOAT16, GraphBuilder
 
-_CONVOLUTION = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-_POOLING = {"kernel_shape": [2, 2], "strides": [2, 2]}
+_CONVOLUTION: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+_POOLING: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,7 @@ class NetworkBuilder:
         pool_rounding: of odd sizes.
         precision: of convolutions and activations. In fp16 all activations are scaled by
             `FP16_SCALE`; gradients are not.
+        backward: whether layers will be carried back, for which max pooling keeps its positions.
     """
 
     builder: GraphBuilder
@@ -38,6 +40,7 @@ class NetworkBuilder:
     pooling: Pooling
     pool_rounding: PoolRounding
     precision: GraphPrecision
+    backward: bool = False
 
     @property
     def dtype(self) -> type[np.floating]:
@@ -68,7 +71,8 @@ class NetworkBuilder:
             operator = "AveragePool" if self.pooling == "avg" else "MaxPool"
             # For WebGPU's sake, which knows this and not ceil_mode=1.
             padding = {"auto_pad": "SAME_UPPER"} if self.pool_rounding == "ceil" else {}
-            return self.builder.add(operator, [x], output, **_POOLING, **padding)
+            kept = (_positions(layer),) if self.backward and self.pooling == "max" else ()
+            return self.builder.add(operator, [x], output, more=kept, **_POOLING, **padding)
         kernel: NDArray[np.floating] = self.weights.kernels[layer.name]
         bias: NDArray[np.floating] = self.weights.biases[layer.name]
         if self.precision == "fp16":
@@ -100,23 +104,27 @@ class NetworkBuilder:
             layer: a convolution with its ReLU, or a pooling.
             source: the layer's input.
             output: the layer's output.
-            gradient: at the layer's output.
+            gradient: at the layer's output; of a convolution, cut where the ReLU was
+                (`cut_where_zero`).
         """
         if layer.kind == "conv":
-            return self._add_convolution_backward(layer, output, gradient)
+            return self._add_convolution_backward(layer, gradient)
         if self.pooling == "avg":
             return self._add_average_backward(layer, source, gradient)
         return self._add_maximum_backward(layer, source, output, gradient)
 
-    def _add_convolution_backward(self, layer: Layer, output: str, gradient: str) -> str:
-        name = f"{layer.name}_backward"
+    def cut_where_zero(self, activation: str, gradient: str, name: str) -> str:
+        """Cut a gradient to zero where an activation is: the backward of the ReLU."""
         zero = self.builder.constant("zero", np.zeros((), self.dtype))
-        active = self.builder.add("Greater", [output, zero], f"{name}_active")
-        masked = self.builder.add("Where", [active, gradient, zero], f"{name}_masked")
+        active = self.builder.add("Greater", [activation, zero], f"{name}_active")
+        return self.builder.add("Where", [active, gradient, zero], f"{name}_cut")
+
+    def _add_convolution_backward(self, layer: Layer, gradient: str) -> str:
         kernel = self.weights.kernels[layer.name].transpose(1, 0, 2, 3)[..., ::-1, ::-1]
         turned = np.ascontiguousarray(kernel, self.dtype)
         kernel_name = self.builder.constant(f"{layer.name}.weight_turned", turned)
-        return self.builder.add("Conv", [masked, kernel_name], name, **_CONVOLUTION)
+        name = f"{layer.name}_backward"
+        return self.builder.add("Conv", [gradient, kernel_name], name, **_CONVOLUTION)
 
     def _add_average_backward(self, layer: Layer, source: str, gradient: str) -> str:
         """Spread each value over its window; a window at an odd edge has two pixels, or one."""
@@ -158,51 +166,24 @@ class NetworkBuilder:
         return self.narrow(share, name)
 
     def _add_maximum_backward(self, layer: Layer, source: str, output: str, gradient: str) -> str:
-        """Give each value to the first of the largest pixels of its window, row by row.
+        """Put each value where the pooling found its window's largest: at the first, row by row.
 
-        So does PyTorch, and ties are common: flat areas of a picture make them.
+        So does PyTorch, and ties are common: flat areas of a picture make them. What comes out is
+        cut already where the ReLU before the pooling was: there the largest is 0, too.
         """
         name = f"{layer.name}_backward"
-        windows = self._add_windows(name, source, output)
-        zero = self.builder.constant("zero", np.zeros((), self.dtype))
-        corners = ((0, 0), (0, 1), (1, 0), (1, 1))
-        pixels = [self._take_corner(f"{name}_{i}", windows, c) for i, c in enumerate(corners)]
-        if self.precision == "fp16":
-            # Where a provider widens fp16, it may round the pooling's input and output differently.
-            output = self.builder.add("Max", pixels, f"{name}_largest")
-        parts: list[str] = []
-        free = ""
-        for index, pixel in enumerate(pixels):
-            part = f"{name}_{index}"
-            largest = self.builder.add("Equal", [pixel, output], f"{part}_largest")
-            chosen = self.builder.add("And", [largest, free], f"{part}_chosen") if free else largest
-            parts.append(self.builder.add("Where", [chosen, gradient, zero], f"{part}_gradient"))
-            if index < 3:
-                others = self.builder.add("Not", [largest], f"{part}_others")
-                free = self.builder.add("And", [free, others], f"{part}_free") if free else others
-        stacked = self.builder.add("Concat", parts, f"{name}_stacked", axis=1)
+        cut = self.cut_where_zero(output, gradient, layer.name)
+        flat = self.builder.constant("flat", np.array([-1], np.int64))
+        values = self.builder.add("Reshape", [cut, flat], f"{name}_values")
+        places = self.builder.add("Reshape", [_positions(layer), flat], f"{name}_places")
+        shape = self.builder.add("Shape", [source], f"{name}_shape")
+        count = self.builder.add("ReduceProd", [shape], f"{name}_count", keepdims=1)
+        value = numpy_helper.from_array(np.zeros(1, self.dtype))
+        zeros = self.builder.add("ConstantOfShape", [count], f"{name}_zeros", value=value)
         spread = self.builder.add(
-            "DepthToSpace", [stacked], f"{name}_spread", blocksize=2, mode="DCR"
+            "ScatterElements", [zeros, places, values], f"{name}_spread", axis=0
         )
-        return self._fit_to_source(name, spread, source)
-
-    def _add_windows(self, name: str, source: str, output: str) -> str:
-        """Bring the input of a pooling to twice its output's size."""
-        size = self._size(f"{name}_output", output)
-        two = self.builder.constant("number_2", np.array(2, np.int64))
-        size = self.builder.add("Mul", [size, two], f"{name}_windows_size")
-        if self.pool_rounding == "floor":
-            return self._cut(f"{name}_windows", source, size)
-        # Activations are 0 or more, so that this is never the largest.
-        below = self.builder.constant("below_zero", np.array(-1, self.dtype))
-        return self._pad(f"{name}_windows", source, size, below)
-
-    def _take_corner(self, name: str, x: str, corner: Sequence[int]) -> str:
-        starts = self.builder.constant(f"corner_{corner[0]}{corner[1]}", np.array(corner, np.int64))
-        ends = self.builder.constant("to_the_end", np.array([2**31 - 1] * 2, np.int64))
-        axes = self.builder.constant("height_and_width", np.array([2, 3], np.int64))
-        steps = self.builder.constant("every_second", np.array([2, 2], np.int64))
-        return self.builder.add("Slice", [x, starts, ends, axes, steps], f"{name}_pixel")
+        return self.builder.add("Reshape", [spread, shape], name)
 
     def _fit_to_source(self, name: str, x: str, source: str) -> str:
         """Bring a pooling's gradient, of twice its output's size, to its input's."""
@@ -225,3 +206,8 @@ class NetworkBuilder:
         nothing = self.builder.constant("six_zeros", np.zeros(6, np.int64))
         pads = self.builder.add("Concat", [nothing, missing], f"{name}_pads", axis=0)
         return self.builder.add("Pad", [x, pads, value], name)
+
+
+def _positions(layer: Layer) -> str:
+    """Return the name of what a max pooling keeps: where in its input each output value was."""
+    return f"{layer.name}_positions"

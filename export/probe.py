@@ -5,6 +5,7 @@ providers get wrong.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ def probe_model() -> bytes:
     kernel = builder.constant("kernel", np.ones((2, 3, 3, 3), np.float32))
     x = builder.add("Conv", ["x", kernel], "convolved", pads=[1, 1, 1, 1])
     x = builder.add("Relu", [x], "y")
-    pooling = {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}
+    pooling: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}
     builder.add("AveragePool", [x], "average", **pooling)
     builder.add("MaxPool", [x], "largest", **pooling)
     model = builder.finish(

@@ -208,7 +208,7 @@ def test_optimize_tells_the_extractor_and_both_lead_to_the_same(
     found = []
     for name in ("onnx", "torch"):
         output = tmp_path / f"{name}.npy"
-        arguments = ["--size", 48, "--steps", 3, "--extractor", name, "--json"]
+        arguments = ["--size", 48, "--steps", 3, "--extractor", name, "--json", "--no-cache"]
         code, out, _ = nstx("optimize", *pictures, "-o", output, *arguments)
         assert code == 0
         data = json.loads(out)

