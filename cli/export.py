@@ -33,16 +33,7 @@ export.command()(gradient)
 
 @export.command()
 def features(
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The file to write; its parity report goes beside it.",
-            metavar="FILE.onnx",
-            show_default=False,
-        ),
-    ],
+    output: options.Model,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -94,10 +85,13 @@ def features(
     began = time.perf_counter()
     from nstx.engine.device_names import parse_device
     from nstx.export.feature_graph import parity_path
-    from nstx.export.features import SUFFIXES, export_features
+    from nstx.export.features import export_features
+    from nstx.export.model_files import SUFFIXES
     from nstx.export.providers import choose_provider
     from nstx.models.files import check_distinct, check_output
     from nstx.models.weights import load_weights
+
+    from .report import model_json
 
     console = Console(as_json=as_json, quiet=quiet)
     check_output(output, SUFFIXES)
@@ -113,15 +107,7 @@ def features(
         report = export_features(
             output, graph, loaded, objective=objective, pictures=pictures, provider=provider
         )
-    data = {
-        "output": str(output),
-        "bytes": output.stat().st_size,
-        "parity_file": str(parity_path(output)),
-        **_graph_json(graph),
-        "parity": report.to_json(),
-        "weights": {"source": loaded.source, "sha256": loaded.sha256},
-        "seconds": round(time.perf_counter() - began, 4),
-    }
+    data = model_json(output, loaded, report.to_json(), _graph_json(graph), began)
     console.result(_describe(data), data)
 
 

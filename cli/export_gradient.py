@@ -14,16 +14,7 @@ if TYPE_CHECKING:
 
 
 def gradient(
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The file to write; its parity report goes beside it.",
-            metavar="FILE.onnx",
-            show_default=False,
-        ),
-    ],
+    output: options.Model,
     preset: options.Preset = "default",
     content_layers: options.ContentLayers = None,
     style_layers: options.StyleLayers = None,
@@ -56,13 +47,15 @@ def gradient(
     from nstx.engine.device_names import parse_device
     from nstx.engine.settings import choose_settings
     from nstx.export.feature_graph import parity_path
-    from nstx.export.features import SUFFIXES
     from nstx.export.gradient import export_gradient
     from nstx.export.gradient_graph import GradientGraph
+    from nstx.export.model_files import SUFFIXES
     from nstx.export.providers import choose_provider
     from nstx.models.files import check_distinct, check_output
     from nstx.models.vgg19 import check_pooling
     from nstx.models.weights import load_weights
+
+    from .report import model_json
 
     console = Console(as_json=as_json, quiet=quiet)
     check_output(output, SUFFIXES)
@@ -82,15 +75,7 @@ def gradient(
     with console.working("building the graph, comparing it with float64"):
         loaded = load_weights(weights, use_cache=not no_cache)
         report = export_gradient(output, graph, loaded, provider=provider)
-    data = {
-        "output": str(output),
-        "bytes": output.stat().st_size,
-        "parity_file": str(parity_path(output)),
-        **_graph_json(graph),
-        "parity": report.to_json(),
-        "weights": {"source": loaded.source, "sha256": loaded.sha256},
-        "seconds": round(time.perf_counter() - began, 4),
-    }
+    data = model_json(output, loaded, report.to_json(), _graph_json(graph), began)
     console.result(_describe(data), data)
 
 

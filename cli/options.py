@@ -159,6 +159,16 @@ NoCache = Annotated[
         show_envvar=False,
     ),
 ]
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="The file to write; its parity report goes beside it.",
+        metavar="FILE.onnx",
+        show_default=False,
+    ),
+]
 SaveEvery = Annotated[
     int | None,
     _option(

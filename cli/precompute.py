@@ -95,7 +95,6 @@ def precompute(
     They go to the cache, where 'nstx optimize' finds them. What is there already is not computed.
     """
     began = time.perf_counter()
-    from nstx.engine.device_names import parse_device
     from nstx.engine.target_loader import TargetLoader
 
     from .choices import choose, choose_sizes
@@ -118,7 +117,6 @@ def precompute(
         threads=threads,
         use_cache=not no_cache,
     )
-    parse_device(device)
     pictures = _find_pictures(contents or [], styles or [])
     with exit_on_terminate():
         loader = TargetLoader(settings)

@@ -1,7 +1,8 @@
-"""How the result of ``nstx optimize`` is told: as JSON fields, and as lines for a person."""
+"""How results are told: as JSON fields, and that of ``nstx optimize`` as lines for a person."""
 
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstx.engine.cost import Cost
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from nstx.engine.backends import BackendChoice
     from nstx.engine.job import Job
     from nstx.engine.transfer import Result
+    from nstx.models.weights import Weights
 
     from .optimize_run import OptimizeRequest
 
@@ -81,6 +83,31 @@ def extractor_json(extractor: tuple[str, str] | None) -> dict[str, str] | None:
         return None
     name, runs_on = extractor
     return {"name": name, "runs_on": runs_on}
+
+
+def model_json(
+    output: Path, weights: "Weights", parity: dict[str, Any], graph: dict[str, Any], began: float
+) -> dict[str, Any]:
+    """Return the fields of ``--json`` of an export.
+
+    Args:
+        output: of the model.
+        weights: that it was built from.
+        parity: the report, as plain data.
+        graph: what it computes, as plain data.
+        began: when the command began, a reading of ``time.perf_counter``.
+    """
+    from nstx.export.feature_graph import parity_path
+
+    return {
+        "output": str(output),
+        "bytes": output.stat().st_size,
+        "parity_file": str(parity_path(output)),
+        **graph,
+        "parity": parity,
+        "weights": {"source": weights.source, "sha256": weights.sha256},
+        "seconds": round(time.perf_counter() - began, 4),
+    }
 
 
 def result_json(

@@ -143,7 +143,10 @@ def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:
         threads=settings.threads,
         use_cache=settings.use_cache,
     )
-    mean = sessions.open(gradient=True).mean
+    opened = sessions.open(gradient=True)
     return OpenedBackend(
-        choice, sessions.weights_sha256, mean, lambda targets: OnnxBackend(sessions, targets)
+        choice,
+        sessions.weights_sha256,
+        opened.mean,
+        lambda targets: OnnxBackend(sessions, opened, targets),
     )

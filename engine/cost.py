@@ -1,9 +1,13 @@
 """The number that is minimised, with its parts, and what every gradient backend must offer."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
+from ..models.errors import NumericalError
 from ..models.objective import Objective
 from .pixels import Pixels
 
@@ -62,6 +66,34 @@ def combine_costs(
         style_layers=dict(style_layers),
         content_layers=dict(content_layers),
     )
+
+
+def check_cost(cost: Cost) -> Cost:
+    """Return a backend's cost if it is finite.
+
+    Raises:
+        NumericalError: it is not.
+    """
+    if not math.isfinite(cost.total):
+        raise NumericalError(
+            "expected a finite cost, got NaN or infinity; "
+            "try a smaller --learning-rate or smaller weights"
+        )
+    return cost
+
+
+def check_gradient(gradient: Pixels) -> Pixels:
+    """Return a backend's gradient if it is finite.
+
+    Raises:
+        NumericalError: it is not.
+    """
+    if not np.isfinite(gradient).all():
+        raise NumericalError(
+            "expected a finite gradient, got NaN or infinity; "
+            "try smaller weights, or --precision fp32"
+        )
+    return gradient
 
 
 class GradientBackend(Protocol):

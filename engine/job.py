@@ -85,13 +85,11 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
-    choice = choose_backend(settings)
-    check_memory(sizes[-1], choice.device)
+    opened = _open_backend(settings, sizes[-1])
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
-        opened = open_backend(settings, choice)
         began = time.perf_counter()
-        loader = TargetLoader(settings, choice.device, opened.weights_sha256)
+        loader = TargetLoader(settings, opened.choice.device, opened.weights_sha256)
         loaded = loader.load(content, styles, sizes)
     return Job(
         settings=settings,
@@ -115,11 +113,7 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         UsageError: the targets are of another objective, or of other weights.
         ImageError, WeightsError, DeviceError: as `prepare_job`.
     """
-    size = saved.contents[-1].shape[:2]
-    choice = choose_backend(settings)
-    check_memory(size, choice.device)
-    with memory_errors(size):
-        opened = open_backend(settings, choice)
+    opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
     source: TargetSource = "file"
     return Job(
@@ -129,6 +123,14 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         init=_read_init(settings),
         opened=opened,
     )
+
+
+def _open_backend(settings: Settings, size: Sequence[int]) -> OpenedBackend:
+    """Open the backend, once it is known that memory holds a result of this height and width."""
+    choice = choose_backend(settings)
+    check_memory(size, choice.device)
+    with memory_errors(size):
+        return open_backend(settings, choice)
 
 
 def _read_init(settings: Settings) -> Picture | None:

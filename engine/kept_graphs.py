@@ -53,7 +53,12 @@ def graph_key(description: Mapping[str, Any], weights_sha256: str, choices: Sess
 
 
 def open_kept(
-    key: str, build: Callable[[], bytes], choices: SessionChoices, use: Callable[[Any], Opened]
+    key: str,
+    build: Callable[[], bytes],
+    choices: SessionChoices,
+    use: Callable[[Any], Opened],
+    *,
+    use_cache: bool,
 ) -> Opened:
     """Open the session of a kept graph; it is built and kept where there is none.
 
@@ -63,10 +68,13 @@ def open_kept(
         choices: how it is loaded.
         use: takes the session and returns what the caller makes of it; raises `ModelError` if it
             is not what it should be, and it is then built again.
+        use_cache: whether the cache folder is read and written; if not, it is built each time.
 
     Raises:
         ModelError, DeviceError: the graph cannot be loaded.
     """
+    if not use_cache:
+        return use(open_session(build(), choices))
     optimised = _is_optimised(choices)
     kept = _find_kept(key)
     if kept is not None:

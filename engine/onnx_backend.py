@@ -1,9 +1,8 @@
 """The gradient by ONNX Runtime, from the graph of `nstx.export.build_gradient`; without PyTorch."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from ..export.feature_graph import INPUT_NAME, GraphPrecision
 from ..export.gradient_graph import WEIGHT_INPUTS, GradientGraph, content_input, style_input
 from ..export.providers import Provider, import_onnxruntime
-from ..export.session import SessionChoices, open_session, run_session
-from ..models.errors import ModelError, NumericalError
+from ..export.session import SessionChoices, run_session
+from ..models.errors import ModelError
 from ..models.objective import Objective
 from ..models.weights import Weights
-from .cost import Cost, combine_costs
+from .cost import Cost, check_cost, check_gradient, combine_costs
 from .kept_graphs import graph_key, open_kept
 from .pixels import Pixels
 from .targets import Targets
@@ -39,7 +38,7 @@ class GradientSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientSessions:
-    """Sessions of one objective. That of the gradient is shared by all scales.
+    """Opens the sessions of one objective.
 
     Attributes:
         objective: what is minimised.
@@ -58,24 +57,13 @@ class GradientSessions:
     precision: GraphPrecision = "fp32"
     threads: int | None = None
     use_cache: bool = True
-    _kept: list[GradientSession] = field(default_factory=list)
 
     def open(self, *, gradient: bool) -> GradientSession:
-        """Return the session of the cost with its gradient, or of the cost alone.
-
-        The latter is needed two or three times in a run, and its memory in between: it is opened
-        anew each time, which takes a tenth of a second.
+        """Return a session of the cost with its gradient, or of the cost alone.
 
         Raises:
             ModelError, DeviceError, WeightsError: a graph cannot be built or loaded.
         """
-        if not gradient:
-            return self._open(gradient)
-        if not self._kept:
-            self._kept.append(self._open(gradient))
-        return self._kept[0]
-
-    def _open(self, gradient: bool) -> GradientSession:
         # One graph serves all weights: only whether a part counts at all is built in.
         objective = replace(
             self.objective,
@@ -100,11 +88,9 @@ class GradientSessions:
             red, green, blue = json.loads(said["mean"])
             return GradientSession(session, found, (red, green, blue))
 
-        if not self.use_cache:
-            return use(open_session(build(), choices))
         description = {"graph": asdict(graph), "description": graph.kind}
         key = graph_key(description, self.weights_sha256, choices)
-        return open_kept(key, build, choices, use)
+        return open_kept(key, build, choices, use, use_cache=self.use_cache)
 
 
 class OnnxBackend:
@@ -112,11 +98,14 @@ class OnnxBackend:
 
     Args:
         sessions: of the objective.
+        opened: the session of the gradient, which all scales share.
         targets: for the size of the pictures that will be given; they are moved to the device once.
     """
 
-    def __init__(self, sessions: GradientSessions, targets: Targets) -> None:
-        self._sessions = sessions
+    def __init__(
+        self, sessions: GradientSessions, opened: GradientSession, targets: Targets
+    ) -> None:
+        self._sessions, self._opened = sessions, opened
         objective, provider = sessions.objective, sessions.provider
         fixed: dict[str, NDArray[np.float32]] = {
             name: np.full(1, getattr(objective, name), np.float32) for name in WEIGHT_INPUTS
@@ -133,21 +122,16 @@ class OnnxBackend:
 
     def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
         """See `nstx.engine.cost.GradientBackend`."""
-        found = self._run(pixels, gradient=True)
-        cost, gradient = self._report(found), found["gradient"][0]
-        if not np.isfinite(gradient).all():
-            raise NumericalError(
-                "expected a finite gradient, got NaN or infinity; "
-                "try smaller weights, or --precision fp32"
-            )
-        return cost, gradient
+        found = self._run(self._opened, pixels)
+        return self._report(found), check_gradient(found["gradient"][0])
 
     def cost(self, pixels: Pixels) -> Cost:
         """See `nstx.engine.cost.GradientBackend`."""
-        return self._report(self._run(pixels, gradient=False))
+        # Asked for two or three times in a run, which needs this session's memory in between: it is
+        # opened anew each time, in a tenth of a second.
+        return self._report(self._run(self._sessions.open(gradient=False), pixels))
 
-    def _run(self, pixels: Pixels, *, gradient: bool) -> dict[str, NDArray[np.float32]]:
-        opened = self._sessions.open(gradient=gradient)
+    def _run(self, opened: GradientSession, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
         binding = opened.session.io_binding()
         given = np.ascontiguousarray(pixels[None], np.float32)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
@@ -170,10 +154,4 @@ class OnnxBackend:
             )
 
         variation = float(found["total_variation"][0]) if objective.tv_weight > 0 else 0.0
-        cost = combine_costs(objective, layers("content"), layers("style"), variation)
-        if not math.isfinite(cost.total):
-            raise NumericalError(
-                "expected a finite cost, got NaN or infinity; "
-                "try a smaller --learning-rate or smaller weights"
-            )
-        return cost
+        return check_cost(combine_costs(objective, layers("content"), layers("style"), variation))

@@ -43,11 +43,10 @@ def reference_cost(
     own = features(pixels, objective.layers)
     content_costs, style_costs = {}, {}
     if objective.uses_content:
-        names = [item.layer for item in objective.content_layers]
-        for name, target in features(content, names).items():
+        for name, target in features(content, objective.content_names).items():
             content_costs[name] = error(objective.content_factor, own[name], target)
     if objective.uses_style:
-        names = [item.layer for item in objective.style_layers]
+        names = objective.style_names
         share = sum(weight for _, weight in styles)
         targets: dict[str, Array64] = {name: np.zeros(1) for name in names}
         for picture, weight in styles:

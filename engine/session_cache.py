@@ -6,7 +6,7 @@ from typing import Any
 
 from ..export.feature_graph import FeatureGraph
 from ..export.providers import Provider
-from ..export.session import SessionChoices, open_session
+from ..export.session import SessionChoices
 from ..models.weights import Weights
 from .feature_sessions import FeatureSession, describe_session, engine_folder
 from .kept_graphs import graph_key, open_kept
@@ -46,9 +46,9 @@ class CachedSessions:
         key = self._key(graph, choices)
         folder = engine_folder(self.provider, self.use_cache, key, self.fixed_shape)
         choices = replace(choices, engine_folder=folder)
-        if not self.use_cache:
-            return self._describe(open_session(self._build(graph), choices))
-        return open_kept(key, lambda: self._build(graph), choices, self._describe)
+        return open_kept(
+            key, lambda: self._build(graph), choices, self._describe, use_cache=self.use_cache
+        )
 
     def _describe(self, session: Any) -> FeatureSession:
         return describe_session(session, self.provider, "the cache", self.weights_sha256)

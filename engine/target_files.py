@@ -183,12 +183,12 @@ def _compare_shapes(
     target: Targets, objective: Objective
 ) -> Iterator[tuple[str, str, tuple[int, ...] | None, tuple[int, ...]]]:
     """Yield kind, layer, the shape that is there (None if it is missing) and the right one."""
-    for item in objective.content_layers if objective.uses_content else ():
-        layer = find_layer(item.layer)
+    for name in objective.content_names:
+        layer = find_layer(name)
         size = layer.output_size(target.height, target.width, objective.pool_rounding)
-        found = target.content.get(item.layer)
-        yield "content", item.layer, None if found is None else found.shape, (layer.channels, *size)
-    for item in objective.style_layers if objective.uses_style else ():
-        channels = find_layer(item.layer).channels
-        found = target.style.get(item.layer)
-        yield "style", item.layer, None if found is None else found.shape, (channels, channels)
+        found = target.content.get(name)
+        yield "content", name, None if found is None else found.shape, (layer.channels, *size)
+    for name in objective.style_names:
+        channels = find_layer(name).channels
+        found = target.style.get(name)
+        yield "style", name, None if found is None else found.shape, (channels, channels)

@@ -1,13 +1,10 @@
 """The gradient by PyTorch's autograd, on CPU, CUDA or MPS."""
 
-import math
-
 import numpy as np
 import torch
 
-from ..models.errors import NumericalError
 from ..models.objective import Objective
-from .cost import Cost, combine_costs
+from .cost import Cost, check_cost, check_gradient, combine_costs
 from .devices import TorchDevice
 from .pixels import Pixels
 from .targets import Targets
@@ -39,10 +36,12 @@ class TorchBackend:
         self._network = network
         self._device = device
         dtype = device.accumulate_dtype
-        content = [item.layer for item in objective.content_layers if objective.uses_content]
-        style = [item.layer for item in objective.style_layers if objective.uses_style]
-        self._content = {name: device.upload(targets.content[name], dtype) for name in content}
-        self._style = {name: device.upload(targets.style[name], dtype) for name in style}
+        self._content = {
+            name: device.upload(targets.content[name], dtype) for name in objective.content_names
+        }
+        self._style = {
+            name: device.upload(targets.style[name], dtype) for name in objective.style_names
+        }
         self._content_factors = self._factors(objective.content_factor, self._content)
         self._style_factors = self._factors(objective.style_factor, self._style)
         self._scale = _FIRST_SCALE if device.precision == "fp16" else 1.0
@@ -63,12 +62,7 @@ class TorchBackend:
             if self._device.precision == "fp16":
                 gradient = self._rescaled(gradient, pixels)
             result = (gradient[0] / self._scale).permute(1, 2, 0).cpu().numpy()
-        if not np.isfinite(result).all():
-            raise NumericalError(
-                "expected a finite gradient, got NaN or infinity; "
-                "try smaller weights, or --precision fp32"
-            )
-        return cost, np.ascontiguousarray(result)
+        return cost, check_gradient(np.ascontiguousarray(result))
 
     def _rescaled(self, gradient: torch.Tensor, pixels: Pixels) -> torch.Tensor:
         """Repeat an fp16 gradient at smaller scales until it is finite; prepare the next scale."""
@@ -120,12 +114,7 @@ class TorchBackend:
             {layer: value for (kind, layer), value in values.items() if kind == "style"},
             values.get(("tv", ""), 0.0),
         )
-        if not math.isfinite(cost.total):
-            raise NumericalError(
-                "expected a finite cost, got NaN or infinity; "
-                "try a smaller --learning-rate or smaller weights"
-            )
-        return cost
+        return check_cost(cost)
 
 
 def total_variation(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,26 +1,20 @@
 """`nstx export features` as a function: build, check, compare with float64, then write."""
 
-import hashlib
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.errors import ModelError, OutputError
-from ..models.files import check_output, write_output
+from ..models.errors import ModelError
 from ..models.objective import Objective
-from ..models.seals import seal
 from ..models.weights import Weights
 from .build_features import build_feature_model
-from .feature_graph import FeatureGraph, parity_path
-from .graph import OPSET, check_model
+from .feature_graph import FeatureGraph
+from .graph import check_model
+from .model_files import check_model_output, write_model
 from .parity import ParityReport, measure_parity
 from .providers import CPU, Provider
-
-SUFFIXES = (".onnx",)
 
 
 def export_features(
@@ -51,8 +45,7 @@ def export_features(
         DeviceError: the provider is not there.
     """
     path = Path(path)
-    check_output(path, SUFFIXES)
-    check_output(parity_path(path), (".json",))
+    check_model_output(path)
     if objective is not None:
         objective = replace(objective, pooling=graph.pooling, pool_rounding=graph.pool_rounding)
     model = check_model(build_feature_model(graph, weights, objective)).SerializeToString()
@@ -68,23 +61,5 @@ def export_features(
             f"{report.worst.relative_error:.2g} for {report.worst.name}; nothing was written: "
             "try --precision fp32, or report this"
         )
-    model = seal(model)
-    write_output(path, model)
-    try:
-        write_output(parity_path(path), report_json(report, graph, weights, model))
-    except OutputError:
-        path.unlink(missing_ok=True)
-        raise
+    write_model(path, model, graph, weights.sha256, report.to_json())
     return report
-
-
-def report_json(report: ParityReport, graph: FeatureGraph, weights: Weights, model: bytes) -> bytes:
-    """Return the parity report as a JSON file's bytes."""
-    data: dict[str, Any] = {
-        "model_sha256": hashlib.sha256(model).hexdigest(),
-        "opset": OPSET,
-        "graph": asdict(graph),
-        "weights_sha256": weights.sha256,
-        **report.to_json(),
-    }
-    return (json.dumps(data, indent=2) + "\n").encode()

@@ -1,20 +1,15 @@
 """`nstx export gradient` as a function: build, check, compare with float64, then write."""
 
-import hashlib
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from ..models.errors import ModelError, OutputError
-from ..models.files import check_output, write_output
-from ..models.seals import seal
+from ..models.errors import ModelError
 from ..models.weights import Weights
 from .build_gradient import build_gradient_model
-from .feature_graph import parity_path
-from .features import SUFFIXES
 from .gradient_graph import GradientGraph
 from .gradient_parity import GradientParity, measure_gradient_parity
-from .graph import OPSET, check_model
+from .graph import check_model
+from .model_files import check_model_output, write_model
 from .providers import CPU, Provider
 
 
@@ -38,8 +33,7 @@ def export_gradient(
         DeviceError: the provider is not there.
     """
     path = Path(path)
-    check_output(path, SUFFIXES)
-    check_output(parity_path(path), (".json",))
+    check_model_output(path)
     model = check_model(build_gradient_model(graph, weights)).SerializeToString()
     plain = replace(graph, adam=False)
     compared = model
@@ -52,18 +46,5 @@ def export_gradient(
             f"{report.cost_tolerance:g} of float64, got {report.gradient_error} and "
             f"{report.cost_error}; nothing was written: try --precision fp32, or report this"
         )
-    model = seal(model)
-    data = {
-        "model_sha256": hashlib.sha256(model).hexdigest(),
-        "opset": OPSET,
-        "graph": asdict(graph),
-        "weights_sha256": weights.sha256,
-        **report.to_json(),
-    }
-    write_output(path, model)
-    try:
-        write_output(parity_path(path), (json.dumps(data, indent=2) + "\n").encode())
-    except OutputError:
-        path.unlink(missing_ok=True)
-        raise
+    write_model(path, model, graph, weights.sha256, report.to_json())
     return report

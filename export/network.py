@@ -192,22 +192,21 @@ class NetworkBuilder:
         size = self._size(f"{name}_source", source)
         if self.pool_rounding == "ceil":
             return self._cut(name, x, size)
-        zero = self.builder.constant("zero", np.zeros((), self.dtype))
-        return self._pad(name, x, size, zero)
+        return self._pad(name, x, size)
 
     def _size(self, name: str, x: str) -> str:
         return self.builder.add("Shape", [x], f"{name}_size", start=2, end=4)
 
     def _cut(self, name: str, x: str, size: str) -> str:
-        starts = self.builder.constant("corner_00", np.array([0, 0], np.int64))
+        starts = self.builder.constant("no_rows_no_columns", np.array([0, 0], np.int64))
         axes = self.builder.constant("height_and_width", np.array([2, 3], np.int64))
         return self.builder.add("Slice", [x, starts, size, axes], name)
 
-    def _pad(self, name: str, x: str, size: str, value: str) -> str:
+    def _pad(self, name: str, x: str, size: str) -> str:
         missing = self.builder.add("Sub", [size, self._size(f"{name}_given", x)], f"{name}_missing")
         nothing = self.builder.constant("six_zeros", np.zeros(6, np.int64))
         pads = self.builder.add("Concat", [nothing, missing], f"{name}_pads", axis=0)
-        return self.builder.add("Pad", [x, pads, value], name)
+        return self.builder.add("Pad", [x, pads], name)
 
 
 def _positions(layer: Layer) -> str:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pictures import random_pixels
 
 from nstx.export import features as export_module
+from nstx.export import model_files
 from nstx.export.build_features import build_feature_model
 from nstx.export.feature_graph import FeatureGraph, parity_path
 from nstx.export.features import export_features
@@ -282,14 +283,14 @@ def test_a_report_that_cannot_be_written_takes_the_model_with_it(
     tiny_weights, tmp_path, monkeypatch
 ) -> None:
     graph, path = FeatureGraph(activations=("conv1_1",)), tmp_path / "vgg.onnx"
-    real = export_module.write_output
+    real = model_files.write_output
 
     def full(place: Path, data: bytes) -> None:
         if place.suffix == ".json":
             raise OutputError("no space left")
         real(place, data)
 
-    monkeypatch.setattr(export_module, "write_output", full)
+    monkeypatch.setattr(model_files, "write_output", full)
     with pytest.raises(OutputError, match="no space"):
         export_features(path, graph, tiny_weights)
     assert list(tmp_path.iterdir()) == []

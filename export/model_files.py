@@ -1,0 +1,61 @@
+"""Writing an exported model with its parity report beside it: sealed, and both or neither."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..models.errors import OutputError
+from ..models.files import check_output, write_output
+from ..models.seals import seal
+from .feature_graph import FeatureGraph, parity_path
+from .gradient_graph import GradientGraph
+from .graph import OPSET
+
+SUFFIXES = (".onnx",)
+
+
+def check_model_output(path: Path) -> None:
+    """Check that a model and its report can be written, before any work is done for them.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    check_output(path, SUFFIXES)
+    check_output(parity_path(path), (".json",))
+
+
+def write_model(
+    path: Path,
+    model: bytes,
+    graph: FeatureGraph | GradientGraph,
+    weights_sha256: str,
+    report: dict[str, Any],
+) -> None:
+    """Write a model with its checksum in it, and its report.
+
+    Args:
+        path: of the model; the report goes to `nstx.export.feature_graph.parity_path`.
+        model: with `nstx.models.seals.NO_SEAL` in its metadata.
+        graph: what it computes.
+        weights_sha256: of the weight file that it was built from.
+        report: of its parity check, as plain data.
+
+    Raises:
+        OutputError: one cannot be written; there is neither then.
+    """
+    model = seal(model)
+    data = {
+        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "opset": OPSET,
+        "graph": asdict(graph),
+        "weights_sha256": weights_sha256,
+        **report,
+    }
+    write_output(path, model)
+    try:
+        write_output(parity_path(path), (json.dumps(data, indent=2) + "\n").encode())
+    except OutputError:
+        path.unlink(missing_ok=True)
+        raise
