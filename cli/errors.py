@@ -51,7 +51,8 @@ def run_app(app: Callable[..., Any]) -> int:
     try:
         code = app(standalone_mode=False)
     except NstxError as error:
-        return _report(error)
+        interrupted = _interruption(error)
+        return _report(error) if interrupted is None else interrupted
     except Exception as error:
         # The argument parser's own errors (missing arguments, unknown options) have no public
         # class in typer, but a public interface: a message and an exit code.
@@ -63,6 +64,22 @@ def run_app(app: Callable[..., Any]) -> int:
             typer.echo(f"nstx: error: {describe().rstrip('.')}; try --help", err=True)
         return int(getattr(error, "exit_code", USAGE))
     return code if isinstance(code, int) else 0
+
+
+def _interruption(error: BaseException) -> int | None:
+    """Return the exit code of the signal behind an error, if one is behind it.
+
+    A compiled library that is interrupted while it is imported says "initialization failed" as an
+    ImportError, which would be told as a library that is missing.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return 130
+        if isinstance(cause, SystemExit) and isinstance(cause.code, int):
+            return cause.code
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _report(error: NstxError) -> int:

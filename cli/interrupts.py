@@ -48,7 +48,13 @@ class Interrupt:
         self._deferred = False
 
     def defer(self) -> None:
-        """From now on, a signal only asks the run to end."""
+        """From now on, a signal only asks the run to end.
+
+        Raises:
+            SystemExit: one has come already, and something swallowed the exit that it asked for.
+        """
+        if self.signal is not None and not self._deferred:
+            raise SystemExit(self.exit_code)
         self._deferred = True
 
     def requested(self) -> bool:
@@ -67,6 +73,7 @@ class Interrupt:
             # Not through sys.stderr: the signal may have come in the middle of a write to it.
             _tell(_STOPPING)
             return
+        self.signal = number
         _tell(_NOTHING_SAVED)
         raise SystemExit(128 + number)
 

@@ -1,5 +1,6 @@
 """The command line: what it prints, where, with which exit code, and what it leaves on the disk."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ import pytest
 from PIL import Image
 
 from nstx.cli.choices import split_style
+from nstx.cli.errors import run_app
+from nstx.cli.interrupts import Interrupt
+from nstx.models.errors import DeviceError
 
 FAST = ["--size", "48", "--steps", "3"]
 
@@ -345,6 +349,31 @@ def test_a_signal_before_the_first_step_leaves_nothing(pictures, tmp_path) -> No
     assert process.returncode == 130
     assert not (tmp_path / "out.png").exists()
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("cause", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_interrupted_import_is_an_interrupt_not_a_missing_library(cause, code, capsys) -> None:
+    # What pybind11's modules do when a signal comes while they are imported.
+    def app(standalone_mode: bool) -> None:
+        try:
+            try:
+                raise cause
+            except BaseException as error:
+                raise ImportError("initialization failed") from error
+        except ImportError as error:
+            raise DeviceError("expected ONNX Runtime, got: initialization failed") from error
+
+    assert run_app(app) == code
+    assert capsys.readouterr().err == ""
+
+
+def test_a_signal_whose_exit_was_swallowed_ends_the_run_before_its_first_step() -> None:
+    interrupt = Interrupt()
+    with contextlib.suppress(SystemExit):
+        interrupt.handle(signal.SIGTERM, None)
+    with pytest.raises(SystemExit) as left:
+        interrupt.defer()
+    assert left.value.code == 143
 
 
 def test_help_answers_quickly_and_without_torch() -> None:
