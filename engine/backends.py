@@ -143,10 +143,10 @@ def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:
         threads=settings.threads,
         use_cache=settings.use_cache,
     )
-    opened = sessions.open(gradient=True)
+    opened = sessions.open()
     return OpenedBackend(
         choice,
         sessions.weights_sha256,
         opened.mean,
-        lambda targets: OnnxBackend(sessions, opened, targets),
+        lambda targets: OnnxBackend(settings.objective, opened, sessions.provider, targets),
     )

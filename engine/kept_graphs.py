@@ -90,7 +90,13 @@ def open_kept(
         with _part_folder() as folder:
             written = folder / "optimised.onnx"
             opened = use(open_session(model, replace(choices, keep_optimised=written)))
-            _keep(key, written.read_bytes())
+            model = written.read_bytes()
+            if choices.in_order:
+                from ..export.node_order import order_for_memory
+
+                model = order_for_memory(model)
+                opened = use(open_session(model, replace(choices, optimised=True)))
+            _keep(key, model)
     except (ModelError, OSError) as error:
         # The kept graph only saves time: a full disk must not stop the work. ONNX Runtime says of
         # it that the model is none.

@@ -58,8 +58,8 @@ class GradientSessions:
     threads: int | None = None
     use_cache: bool = True
 
-    def open(self, *, gradient: bool) -> GradientSession:
-        """Return a session of the cost with its gradient, or of the cost alone.
+    def open(self) -> GradientSession:
+        """Return a session of the cost with its gradient.
 
         Raises:
             ModelError, DeviceError, WeightsError: a graph cannot be built or loaded.
@@ -71,8 +71,8 @@ class GradientSessions:
             style_weight=float(self.objective.uses_style),
             tv_weight=0.0,
         )
-        graph = GradientGraph(objective=objective, precision=self.precision, gradient=gradient)
-        choices = SessionChoices(provider=self.provider, threads=self.threads)
+        graph = GradientGraph(objective=objective, precision=self.precision)
+        choices = SessionChoices(provider=self.provider, threads=self.threads, in_order=True)
 
         def build() -> bytes:
             from ..export.build_gradient import build_gradient_model
@@ -88,7 +88,7 @@ class GradientSessions:
             red, green, blue = json.loads(said["mean"])
             return GradientSession(session, found, (red, green, blue))
 
-        description = {"graph": asdict(graph), "description": graph.kind}
+        description = {"graph": asdict(graph), "description": graph.kind, "order": "late"}
         key = graph_key(description, self.weights_sha256, choices)
         return open_kept(key, build, choices, use, use_cache=self.use_cache)
 
@@ -97,16 +97,20 @@ class OnnxBackend:
     """A `nstx.engine.cost.GradientBackend` on ONNX Runtime.
 
     Args:
-        sessions: of the objective.
-        opened: the session of the gradient, which all scales share.
+        objective: what is minimised.
+        opened: the session, which all scales share.
+        provider: that it runs on.
         targets: for the size of the pictures that will be given; they are moved to the device once.
     """
 
     def __init__(
-        self, sessions: GradientSessions, opened: GradientSession, targets: Targets
+        self,
+        objective: Objective,
+        opened: GradientSession,
+        provider: Provider,
+        targets: Targets,
     ) -> None:
-        self._sessions, self._opened = sessions, opened
-        objective, provider = sessions.objective, sessions.provider
+        self._objective, self._opened, self._provider = objective, opened, provider
         fixed: dict[str, NDArray[np.float32]] = {
             name: np.full(1, getattr(objective, name), np.float32) for name in WEIGHT_INPUTS
         }
@@ -122,16 +126,18 @@ class OnnxBackend:
 
     def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
         """See `nstx.engine.cost.GradientBackend`."""
-        found = self._run(self._opened, pixels)
+        found = self._run(pixels)
         return self._report(found), check_gradient(found["gradient"][0])
 
     def cost(self, pixels: Pixels) -> Cost:
         """See `nstx.engine.cost.GradientBackend`."""
-        # Asked for two or three times in a run, which needs this session's memory in between: it is
-        # opened anew each time, in a tenth of a second.
-        return self._report(self._run(self._sessions.open(gradient=False), pixels))
+        # With the gradient, which ONNX Runtime computes whether or not it is asked for. A session of
+        # the cost alone would take a third of the time, but a third more memory for the whole run,
+        # and a cost alone is wanted two or three times in a run.
+        return self._report(self._run(pixels))
 
-    def _run(self, opened: GradientSession, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
+    def _run(self, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
+        opened = self._opened
         binding = opened.session.io_binding()
         given = np.ascontiguousarray(pixels[None], np.float32)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
@@ -140,12 +146,12 @@ class OnnxBackend:
             binding.bind_ortvalue_input(name, value)
         for name in opened.graph.outputs:
             binding.bind_output(name, "cpu")
-        run_session(opened.session.run_with_iobinding, self._sessions.provider, binding)
+        run_session(opened.session.run_with_iobinding, self._provider, binding)
         values = binding.copy_outputs_to_cpu()
         return dict(zip(opened.graph.outputs, values, strict=True))
 
     def _report(self, found: Mapping[str, NDArray[np.float32]]) -> Cost:
-        objective = self._sessions.objective
+        objective = self._objective
 
         def layers(kind: str) -> dict[str, float]:
             names: tuple[str, ...] = getattr(objective, f"{kind}_names")

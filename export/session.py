@@ -32,6 +32,8 @@ class SessionChoices:
             outputs must be bound to addresses that do not change.
         planar: whether the graph takes (batch, 3, height, width), which TensorRT must be told.
         optimised: whether the graph was optimised for this machine before.
+        in_order: whether nodes are to run in the order of `nstx.export.node_order`, in which an
+            optimised graph is kept. What is not optimised yet has ONNX Runtime's own order.
         keep_optimised: where to write the optimised graph.
         engine_folder: where TensorRT keeps its engines of this graph and of no other: their names
             tell neither weights nor sizes apart.
@@ -42,6 +44,7 @@ class SessionChoices:
     fixed_shape: tuple[int, int, int] | None = None
     planar: bool = False
     optimised: bool = False
+    in_order: bool = False
     keep_optimised: Path | None = None
     engine_folder: Path | None = None
 
@@ -179,6 +182,8 @@ def _session_options(runtime: Any, choices: SessionChoices) -> Any:
     options.graph_optimization_level = (
         levels.ORT_DISABLE_ALL if choices.optimised else levels.ORT_ENABLE_ALL
     )
+    if choices.optimised and choices.in_order:
+        options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if choices.fixed_shape is not None:
         for name, size in zip(("batch", "height", "width"), choices.fixed_shape, strict=True):
             options.add_free_dimension_override_by_name(name, size)

@@ -24,6 +24,7 @@ from nstx.export import gradient
 from nstx.export.build_gradient import build_gradient_model
 from nstx.export.gradient_graph import GradientGraph
 from nstx.export.graph import check_model
+from nstx.export.node_order import order_for_memory
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
@@ -281,6 +282,20 @@ def test_a_part_without_weight_is_left_out(tiny_weights) -> None:
     assert "style" not in graph.outputs
     names = {node.name for node in build_gradient_model(graph, tiny_weights).graph.node}
     assert not any(name.startswith("conv4_3") for name in names)
+
+
+def test_nodes_in_the_order_for_memory_compute_the_same(tiny_weights) -> None:
+    graph = GradientGraph(objective=objective_of("default", "max", "floor"))
+    model = build_gradient_model(graph, tiny_weights)
+    ordered = onnx.ModelProto.FromString(order_for_memory(model.SerializeToString()))
+    assert onnx.checker.check_model(ordered) is None  # which also wants nodes after what they need
+    before, after = ([node.name for node in each.graph.node] for each in (model, ordered))
+    assert sorted(before) == sorted(after)
+    # The gradient of a style layer is made when the backward pass has arrived at it.
+    assert after.index("conv1_1_style_flat_gradient") > after.index("conv1_2_backward")
+    assert before.index("conv1_1_style_flat_gradient") < before.index("conv1_2_backward")
+    # A layer's cost does not wait for the gradient.
+    assert after.index("total") < after.index("conv5_1_backward")
 
 
 def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None:
