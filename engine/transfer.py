@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from .cost import Cost, GradientBackend
 from .images import Picture, WeightedPicture, resize_pixels
 from .job import Job, prepare_job
+from .lbfgs import minimise_lbfgs
 from .memory import memory_errors
 from .pixels import Pixels
 from .progress import Progress, Step, StopReason
 from .settings import Settings
 from .sizes import split_steps
-from .solvers import minimise_adam, minimise_lbfgs
+from .solvers import minimise_adam
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

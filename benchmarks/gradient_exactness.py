@@ -1,0 +1,134 @@
+"""How far the ONNX gradient is from autograd in float64, and how far autograd in float32 is.
+
+python benchmarks/gradient_exactness.py CONTENT… --style STYLE… [--sizes 300x400,211x317] [--json FILE]
+
+All contents are one batch, each with its style, and the start is the content with noise (σ = 10) added.
+Errors are ‖ours − float64‖ / ‖float64‖ of each picture; with the hundredth of the pixels that differ
+most left out as well, because an activation within rounding of a kink (ReLU, maximum) moves one
+receptive field and no more.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from nstx import read_image
+from nstx.engine.devices import TorchDevice
+from nstx.engine.images import resize_picture
+from nstx.engine.machine import describe_machine, package_versions
+from nstx.engine.targets import Targets, make_targets
+from nstx.engine.torch_backend import TorchBackend
+from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.export.build_gradient import build_gradient_model
+from nstx.export.gradient_graph import GradientGraph
+from nstx.models.objective import Objective
+from nstx.models.presets import PRESETS
+from nstx.models.weights import Weights, load_weights
+
+
+def errors(ours: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """Return the relative error of a gradient, and that without the worst hundredth of pixels."""
+    square = ((ours - exact) ** 2).sum(axis=2).ravel()
+    kept = np.sort(square)[: int(square.size * 0.99)]
+    norm = np.linalg.norm(exact)
+    return {"all": float(np.sqrt(square.sum()) / norm), "99%": float(np.sqrt(kept.sum()) / norm)}
+
+
+def by_torch(
+    objective: Objective, weights: Weights, precision: str, pictures: list, targets: list[Targets]
+) -> list[np.ndarray]:
+    """Return the gradient of each picture by autograd."""
+    device = TorchDevice("cpu", precision)
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, device
+    )
+    backends = [TorchBackend(objective, network, device, each) for each in targets]
+    pairs = zip(backends, pictures, strict=True)
+    return [np.array(backend.cost_and_gradient(pixels)[1], np.float64) for backend, pixels in pairs]
+
+
+def by_onnx(
+    objective: Objective, weights: Weights, pictures: list, targets: list[Targets]
+) -> np.ndarray:
+    """Return the gradients of all pictures, as one batch."""
+    model = build_gradient_model(GradientGraph(objective=objective), weights)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feeds = {"pixels": np.stack(pictures)}
+    for name in ("content_weight", "style_weight", "tv_weight"):
+        feeds[name] = np.full(len(pictures), getattr(objective, name), np.float32)
+    for kind in ("content", "style"):
+        for name in getattr(objective, f"{kind}_names"):
+            found = [getattr(each, kind)[name] for each in targets]
+            feeds[f"{kind}_{name}"] = np.stack(found).astype(np.float32)
+    return session.run(["gradient"], feeds)[0]
+
+
+def measure(
+    objective: Objective, weights: Weights, contents: list, styles: list, size: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the errors of each picture by each way."""
+    device = TorchDevice("cpu", "fp64")
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, device
+    )
+    extract = TorchExtractor(network, device).extract
+    pictures, targets = [], []
+    for seed, (content, style) in enumerate(zip(contents, styles, strict=True)):
+        pixels = resize_picture(content, *size)
+        noise = np.random.default_rng(seed).normal(0, 10, pixels.shape)
+        pictures.append((pixels + noise).clip(0, 255).astype(np.float32))
+        own = extract(pixels, objective.content_names, [])
+        found = extract(resize_picture(style, *size), [], objective.style_names)
+        targets.append(make_targets(size, own, [(found, 1.0)]))
+    exact = by_torch(objective, weights, "fp64", pictures, targets)
+    ways = {
+        "onnx": by_onnx(objective, weights, pictures, targets),
+        "torch_fp32": by_torch(objective, weights, "fp32", pictures, targets),
+    }
+    return {
+        name: [errors(a, b) for a, b in zip(found, exact, strict=True)]
+        for name, found in ways.items()
+    }
+
+
+def main() -> None:
+    """Measure every preset with both poolings, print a table, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("contents", type=Path, nargs="+")
+    parser.add_argument("--style", dest="styles", type=Path, nargs="+", required=True)
+    parser.add_argument("--sizes", default="300x400,211x317")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    weights = load_weights()
+    contents, styles = (
+        [read_image(path) for path in paths] for paths in (chosen.contents, chosen.styles)
+    )
+    rows = []
+    for size in chosen.sizes.split(","):
+        height, width = map(int, size.split("x"))
+        for preset, pooling in [(name, kind) for name in PRESETS for kind in ("avg", "max")]:
+            objective = replace(PRESETS[preset].objective, pooling=pooling)
+            found = measure(objective, weights, contents, styles, (height, width))
+            rows.append(
+                {"height": height, "width": width, "preset": preset, "pooling": pooling, **found}
+            )
+            shown = [
+                f"{way} "
+                + ", ".join(f"{each['all']:.1e} ({each['99%']:.1e})" for each in found[way])
+                for way in ("onnx", "torch_fp32")
+            ]
+            print(f"{width}×{height} {preset} {pooling}: {'; '.join(shown)}", flush=True)
+    if chosen.json is not None:
+        data = {"machine": describe_machine(), "packages": package_versions(), "rows": rows}
+        chosen.json.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
