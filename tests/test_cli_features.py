@@ -226,7 +226,7 @@ FAST = {"sizes": (32,), "batches": (1, 2), "rounds": 2, "seconds": 0.0}
 def test_bench_measures_every_cell(nstx) -> None:
     code, out, err = nstx(
         "bench", "features", "--sizes", 32, "--batches", "1,2", "--variants", "onnx,torch",
-        "--rounds", 2, "--seconds", 0, "--repeats", 2, "--device", "cpu", "--json",
+        "--rounds", 1, "--seconds", 0, "--repeats", 4, "--device", "cpu", "--json",
     )  # fmt: skip
     assert (code, err) == (0, "")
     data = json.loads(out)

@@ -137,7 +137,7 @@ def test_a_missing_device_is_an_error() -> None:
 
 
 def test_bf16_lowers_the_cost_too() -> None:
-    result = stylize(CONTENT, STYLES, small("default", precision="bf16", steps=10))
+    result = stylize(CONTENT, STYLES, small("default", precision="bf16", steps=5))
     assert result.cost.total < 0.6 * result.initial_cost.total
 
 
