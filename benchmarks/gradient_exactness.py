@@ -47,7 +47,7 @@ def by_torch(
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
-    backends = [TorchBackend(objective, network, device, each) for each in targets]
+    backends = [TorchBackend(network, device, [(objective, each)]) for each in targets]
     pairs = zip(backends, pictures, strict=True)
     return [np.array(backend.cost_and_gradient(pixels)[1], np.float64) for backend, pixels in pairs]
 

@@ -5,13 +5,14 @@ accelerators and for precisions that ONNX Runtime lacks.
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..export.providers import choose_provider
 from ..models.errors import DeviceError
+from ..models.objective import Objective
 from ..models.weights import load_weights, weights_digest
-from .cost import GradientBackend
+from .cost import BatchBackend
 from .device_names import parse_device, settle_device
 from .settings import Settings
 from .targets import Targets
@@ -40,13 +41,13 @@ class OpenedBackend:
         choice: what it is.
         weights_sha256: of the weight file.
         mean: the network's mean colour, RGB.
-        make: returns the gradient for one size's targets.
+        make: returns the gradient of a batch: an objective and targets for each of its pictures.
     """
 
     choice: BackendChoice
     weights_sha256: str
     mean: tuple[float, float, float]
-    make: Callable[[Targets], GradientBackend]
+    make: Callable[[Sequence[tuple[Objective, Targets]]], BatchBackend]
 
 
 def choose_backend(settings: Settings) -> BackendChoice:
@@ -127,7 +128,7 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
         choice,
         weights.sha256,
         weights.mean,
-        lambda targets: TorchBackend(objective, network, device, targets),
+        lambda problems: TorchBackend(network, device, problems),
     )
 
 
@@ -148,5 +149,5 @@ def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:
         choice,
         sessions.weights_sha256,
         opened.mean,
-        lambda targets: OnnxBackend(settings.objective, opened, sessions.provider, targets),
+        lambda problems: OnnxBackend(opened, sessions.provider, problems),
     )

@@ -1,15 +1,16 @@
 """The number that is minimised, with its parts, and what every gradient backend must offer."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from ..models.errors import NumericalError
+from ..models.errors import NumericalError, UsageError
 from ..models.objective import Objective
-from .pixels import Pixels
+from .pixels import Batch, Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +112,66 @@ class GradientBackend(Protocol):
         ...
 
     def cost(self, pixels: Pixels) -> Cost:
-        """Return the cost alone, which takes a third of the time.
+        """Return the cost alone.
 
         Raises:
             NumericalError: it is not finite.
         """
         ...
+
+
+class BatchBackend(ABC):
+    """Computes the costs of several pictures of one size and their gradients, all in one pass.
+
+    Each picture has its own targets and its own weights of content, style and total variation;
+    layers and pooling are common. A backend of one picture is a `GradientBackend`.
+    """
+
+    @abstractmethod
+    def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
+        """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3).
+
+        Raises:
+            NumericalError: one of them is not finite.
+        """
+
+    @abstractmethod
+    def costs(self, pixels: Batch) -> Sequence[Cost]:
+        """Return the costs alone.
+
+        Raises:
+            NumericalError: one of them is not finite.
+        """
+
+    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
+        """See `GradientBackend`; of a backend of one picture."""
+        costs, gradients = self.costs_and_gradients(pixels[None])
+        return costs[0], gradients[0]
+
+    def cost(self, pixels: Pixels) -> Cost:
+        """See `GradientBackend`; of a backend of one picture."""
+        return self.costs(pixels[None])[0]
+
+
+def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]]) -> Objective:
+    """Return what a batch has in common: the objective of its first picture.
+
+    Raises:
+        UsageError: it is empty, or its pictures differ in size, layers, formulas or pooling.
+    """
+
+    def common(objective: Objective) -> Objective:
+        return replace(
+            objective,
+            content_weight=float(objective.content_weight > 0),
+            style_weight=float(objective.style_weight > 0),
+            tv_weight=float(objective.tv_weight > 0),
+        )
+
+    if not objectives or len(set(sizes)) > 1 or len({common(each) for each in objectives}) > 1:
+        found = ", ".join(f"{width}×{height}" for height, width in dict.fromkeys(sizes))
+        raise UsageError(
+            "expected pictures of one size, with objectives that differ in their weights alone, "
+            f"got sizes {found or 'of none'}; try one batch for each"
+        )
+    return objectives[0]

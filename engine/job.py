@@ -54,7 +54,7 @@ class Job:
 
     def backend(self, scale: int) -> GradientBackend:
         """Return the gradient backend of a scale, counted from 0."""
-        return self.opened.make(self.targets[scale])
+        return self.opened.make([(self.settings.objective, self.targets[scale])])
 
     def start(self, scale: int) -> Pixels:
         """Return the start at a scale's size."""

@@ -1,7 +1,7 @@
 """The gradient by ONNX Runtime, from the graph of `nstx.export.build_gradient`; without PyTorch."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,9 +15,9 @@ from ..export.session import SessionChoices, run_session
 from ..models.errors import ModelError
 from ..models.objective import Objective
 from ..models.weights import Weights
-from .cost import Cost, check_cost, check_gradient, combine_costs
+from .cost import BatchBackend, Cost, check_batch, check_cost, check_gradient, combine_costs
 from .kept_graphs import graph_key, open_kept
-from .pixels import Pixels
+from .pixels import Batch
 from .targets import Targets
 
 
@@ -93,53 +93,59 @@ class GradientSessions:
         return open_kept(key, build, choices, use, use_cache=self.use_cache)
 
 
-class OnnxBackend:
-    """A `nstx.engine.cost.GradientBackend` on ONNX Runtime.
+class OnnxBackend(BatchBackend):
+    """Costs and gradients by ONNX Runtime.
 
     Args:
-        objective: what is minimised.
         opened: the session, which all scales share.
         provider: that it runs on.
-        targets: for the size of the pictures that will be given; they are moved to the device once.
+        problems: an objective and targets for each picture of a batch; targets are moved to the
+            device once.
+
+    Raises:
+        UsageError: the pictures are no batch (`check_batch`).
     """
 
     def __init__(
         self,
-        objective: Objective,
         opened: GradientSession,
         provider: Provider,
-        targets: Targets,
+        problems: Sequence[tuple[Objective, Targets]],
     ) -> None:
-        self._objective, self._opened, self._provider = objective, opened, provider
+        self._opened, self._provider = opened, provider
+        self._objectives = [objective for objective, _ in problems]
+        targets = [each for _, each in problems]
+        first = check_batch(self._objectives, [(each.height, each.width) for each in targets])
         fixed: dict[str, NDArray[np.float32]] = {
-            name: np.full(1, getattr(objective, name), np.float32) for name in WEIGHT_INPUTS
+            name: np.array([getattr(each, name) for each in self._objectives], np.float32)
+            for name in WEIGHT_INPUTS
         }
-        for name in objective.content_names:
-            fixed[content_input(name)] = targets.content[name][None]
-        for name in objective.style_names:
-            fixed[style_input(name)] = targets.style[name][None]
+        for name in first.content_names:
+            fixed[content_input(name)] = np.stack([each.content[name] for each in targets])
+        for name in first.style_names:
+            fixed[style_input(name)] = np.stack([each.style[name] for each in targets])
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
         self._place = (provider.device, provider.index)
         # The arrays are kept, as ONNX Runtime uses those of the CPU where they are.
         self._arrays = {name: np.ascontiguousarray(value) for name, value in fixed.items()}
         self._fixed = {name: make(value, *self._place) for name, value in self._arrays.items()}
 
-    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
-        """See `nstx.engine.cost.GradientBackend`."""
+    def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
+        """See `BatchBackend`."""
         found = self._run(pixels)
-        return self._report(found), check_gradient(found["gradient"][0])
+        return self._report(found), check_gradient(found["gradient"])
 
-    def cost(self, pixels: Pixels) -> Cost:
-        """See `nstx.engine.cost.GradientBackend`."""
+    def costs(self, pixels: Batch) -> Sequence[Cost]:
+        """See `BatchBackend`."""
         # With the gradient, which ONNX Runtime computes whether or not it is asked for. A session of
         # the cost alone would take a third of the time, but a third more memory for the whole run,
         # and a cost alone is wanted two or three times in a run.
         return self._report(self._run(pixels))
 
-    def _run(self, pixels: Pixels) -> dict[str, NDArray[np.float32]]:
+    def _run(self, pixels: Batch) -> dict[str, NDArray[np.float32]]:
         opened = self._opened
         binding = opened.session.io_binding()
-        given = np.ascontiguousarray(pixels[None], np.float32)
+        given = np.ascontiguousarray(pixels, np.float32)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
         binding.bind_ortvalue_input(INPUT_NAME, make(given, *self._place))
         for name, value in self._fixed.items():
@@ -150,14 +156,16 @@ class OnnxBackend:
         values = binding.copy_outputs_to_cpu()
         return dict(zip(opened.graph.outputs, values, strict=True))
 
-    def _report(self, found: Mapping[str, NDArray[np.float32]]) -> Cost:
-        objective = self._objective
+    def _report(self, found: Mapping[str, NDArray[np.float32]]) -> list[Cost]:
+        return [
+            self._cost(objective, {name: values[index] for name, values in found.items()})
+            for index, objective in enumerate(self._objectives)
+        ]
 
+    def _cost(self, objective: Objective, found: Mapping[str, NDArray[np.float32]]) -> Cost:
         def layers(kind: str) -> dict[str, float]:
             names: tuple[str, ...] = getattr(objective, f"{kind}_names")
-            return (
-                dict(zip(names, found[f"{kind}_layers"][0].tolist(), strict=True)) if names else {}
-            )
+            return dict(zip(names, found[f"{kind}_layers"].tolist(), strict=True)) if names else {}
 
-        variation = float(found["total_variation"][0]) if objective.tv_weight > 0 else 0.0
+        variation = float(found["total_variation"]) if objective.tv_weight > 0 else 0.0
         return check_cost(combine_costs(objective, layers("content"), layers("style"), variation))

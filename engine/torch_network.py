@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from ..models.vgg19 import Pooling, PoolRounding, canonical_name, truncate
 from ..models.weights import Weights
 from .devices import TorchDevice
-from .pixels import Pixels
+from .pixels import Batch, Pixels
 from .targets import Features
 
 
@@ -55,9 +55,9 @@ class TorchNetwork:
             for name, (kernel, bias) in self._parameters.items()
         }
 
-    def upload(self, pixels: Pixels) -> torch.Tensor:
-        """Move pixels (height, width, 3) to the device as (1, 3, height, width)."""
-        return self._device.upload(pixels.transpose(2, 0, 1)[None], self._device.accumulate_dtype)
+    def upload(self, pixels: Batch) -> torch.Tensor:
+        """Move pixels (batch, height, width, 3) to the device as (batch, 3, height, width)."""
+        return self._device.upload(pixels.transpose(0, 3, 1, 2), self._device.accumulate_dtype)
 
     def __call__(self, pixels: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the activations, (1, channels, h, w), of some layers: after the ReLU, or pooled.
@@ -83,17 +83,12 @@ class TorchNetwork:
         return features
 
 
-def gram_matrix(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return G = F Fᵀ / N of an activation (1, channels, h, w), accumulated in ``dtype``.
-
-    Half-precision activations are widened first: G itself can exceed what fp16 holds.
-    """
-    flat = features.reshape(features.shape[1], -1).to(dtype)
-    return (flat @ flat.T) / flat.shape[1]
-
-
 def gram_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return the Gram matrices (batch, channels, channels) of several pictures' activations."""
+    """Return G = F Fᵀ / N, (batch, channels, channels), of activations (batch, channels, h, w).
+
+    Accumulated in ``dtype``. Half-precision activations are widened first: G itself can exceed what
+    fp16 holds.
+    """
     flat = features.flatten(2).to(dtype)
     return (flat @ flat.transpose(1, 2)) / flat.shape[2]
 
@@ -111,9 +106,9 @@ class TorchExtractor:
         grams = [canonical_name(name) for name in grams]
         context: AbstractContextManager[object] = self._device.numerics()
         with context, torch.no_grad():
-            features = self._network(self._network.upload(pixels), [*activations, *grams])
+            features = self._network(self._network.upload(pixels[None]), [*activations, *grams])
             dtype = self._device.accumulate_dtype
             return Features(
                 {name: features[name][0].to(dtype).cpu().numpy() for name in activations},
-                {name: gram_matrix(features[name], dtype).cpu().numpy() for name in grams},
+                {name: gram_matrices(features[name], dtype)[0].cpu().numpy() for name in grams},
             )

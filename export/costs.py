@@ -121,9 +121,12 @@ class CostBuilder:
         return self.builder.add("Div", [constant, strength], f"{name}_relative_factor")
 
     def _mean_square(self, name: str, x: str, axes: tuple[int, ...], factor: str | None) -> str:
-        square = self.builder.add("Mul", [x, x], f"{name}_square")
-        over = self._integers("over_" + "".join(map(str, axes)), axes)
-        mean = self.builder.add("ReduceMean", [square, over], f"{name}_mean", keepdims=0)
+        mean = self.builder.add("Mul", [x, x], f"{name}_square")
+        # Axis by axis: ONNX Runtime sums a million float32 values one after the other, which was
+        # wrong by 1e-5.
+        for axis in reversed(axes):
+            over = self._integers(f"over_{axis}", (axis,))
+            mean = self.builder.add("ReduceMean", [mean, over], f"{name}_mean_{axis}", keepdims=0)
         return mean if factor is None else self.builder.add("Mul", [mean, factor], f"{name}_cost")
 
     def _scale(self, name: str, number: float, activation: str, factor: str, weight: str) -> str:

@@ -14,7 +14,7 @@ from ..models.seals import NO_SEAL
 from ..models.weights import Weights
 from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision
 
-_KIND = "gradient-1"
+_KIND = "gradient-2"
 """Changes when graphs of the same description come out differently."""
 
 WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")

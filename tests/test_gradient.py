@@ -39,7 +39,7 @@ def make_backend(
         extract(content, objective.content_names, []),
         [(extract(pixels, [], objective.style_names), weight) for pixels, weight in styles],
     )
-    return TorchBackend(objective, network, place, targets)
+    return TorchBackend(network, place, [(objective, targets)])
 
 
 def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:

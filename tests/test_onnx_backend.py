@@ -16,7 +16,7 @@ from nstx.engine.images import Picture
 from nstx.engine.job import Job, prepare_job
 from nstx.engine.settings import choose_settings
 from nstx.engine.transfer import run_job
-from nstx.models.errors import DeviceError, NumericalError
+from nstx.models.errors import DeviceError, NumericalError, UsageError
 
 CONTENT = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
 STYLES = [
@@ -164,3 +164,38 @@ def test_the_torch_backend_without_torch_says_what_to_do(tmp_path: Path, save_pi
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert "--backend onnx" in done.stderr
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_a_batch_computes_what_its_pictures_do_alone(backend) -> None:
+    """Each with its own targets and weights."""
+    jobs = [
+        prepare_job(content, STYLES[index : index + 1], choose_settings(
+            size=67, scales=1, device="cpu", backend=backend,
+            content_weight=0.1 + index, style_weight=2.0 - index, tv_weight=1e-3 * (1 + index),
+        ))
+        for index, content in enumerate([CONTENT, Picture(CONTENT.pixels[::-1], None)])
+    ]  # fmt: skip
+    problems = [(job.settings.objective, job.targets[0]) for job in jobs]
+    batch = jobs[0].opened.make(problems)
+    pixels = np.stack([random_pixels(50, 67, 9), random_pixels(50, 67, 10)])
+    costs, gradients = batch.costs_and_gradients(pixels)
+    for index, job in enumerate(jobs):
+        cost, gradient = job.backend(0).cost_and_gradient(pixels[index])
+        assert costs[index].total == pytest.approx(cost.total, rel=1e-5)
+        assert costs[index].style_layers == pytest.approx(dict(cost.style_layers), rel=1e-5)
+        assert relative_error(gradients[index], gradient) < 1e-5
+        assert batch.costs(pixels)[index].total == pytest.approx(cost.total, rel=1e-5)
+
+
+def test_pictures_that_are_no_batch_are_refused() -> None:
+    job, other = job_of("onnx"), job_of("onnx", size=48)
+    objective, targets = job.settings.objective, job.targets[0]
+    for problems in (
+        [],
+        [(objective, targets), (objective, other.targets[0])],
+        [(objective, targets), (replace(objective, pooling="max"), targets)],
+        [(objective, targets), (replace(objective, tv_weight=1.0), targets)],
+    ):
+        with pytest.raises(UsageError, match="one size"):
+            job.opened.make(problems)

@@ -33,7 +33,7 @@ def test_it_is_autograds(tiny_weights, pooling, rounding, preset) -> None:
         [(extract(style, [], objective.style_names), 1.0)],
     )
     found = reference_gradient(objective, tiny_weights, pixels, targets.content, targets.style)
-    backend = TorchBackend(objective, network, EXACT, targets)
+    backend = TorchBackend(network, EXACT, [(objective, targets)])
     cost, gradient = backend.cost_and_gradient(pixels)
     assert found.total == pytest.approx(cost.total, rel=1e-10)
     assert found.total_variation == pytest.approx(cost.total_variation, rel=1e-10)
