@@ -153,22 +153,24 @@ class BatchBackend(ABC):
         return self.costs(pixels[None])[0]
 
 
+def common_objective(objective: Objective) -> Objective:
+    """Return what the objectives of a batch have in common: all but the weights of the parts."""
+    return replace(
+        objective,
+        content_weight=float(objective.content_weight > 0),
+        style_weight=float(objective.style_weight > 0),
+        tv_weight=float(objective.tv_weight > 0),
+    )
+
+
 def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]]) -> Objective:
     """Return what a batch has in common: the objective of its first picture.
 
     Raises:
         UsageError: it is empty, or its pictures differ in size, layers, formulas or pooling.
     """
-
-    def common(objective: Objective) -> Objective:
-        return replace(
-            objective,
-            content_weight=float(objective.content_weight > 0),
-            style_weight=float(objective.style_weight > 0),
-            tv_weight=float(objective.tv_weight > 0),
-        )
-
-    if not objectives or len(set(sizes)) > 1 or len({common(each) for each in objectives}) > 1:
+    kinds = {common_objective(each) for each in objectives}
+    if not objectives or len(set(sizes)) > 1 or len(kinds) > 1:
         found = ", ".join(f"{width}×{height}" for height, width in dict.fromkeys(sizes))
         raise UsageError(
             "expected pictures of one size, with objectives that differ in their weights alone, "

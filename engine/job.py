@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..models.errors import UsageError
 from .backends import OpenedBackend, choose_backend, open_backend
-from .cost import Cost, GradientBackend
+from .cost import Cost, GradientBackend, common_objective
 from .images import Picture, WeightedPicture, read_image, resize_picture
 from .memory import check_memory, memory_errors
 from .pixels import Pixels
@@ -67,16 +67,24 @@ class Job:
             return self.backend(len(self.sizes) - 1).cost(pixels)
 
 
-def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: Settings) -> Job:
+def prepare_job(
+    content: Picture,
+    styles: Sequence[WeightedPicture],
+    settings: Settings,
+    *,
+    like: Job | None = None,
+) -> Job:
     """Load the weights and compute the targets of every scale.
 
     Args:
         content: the content picture.
         styles: one or more style pictures, each with a weight above 0.
         settings: of the run.
+        like: a job whose gradient backend this one shares, which saves time and memory.
 
     Raises:
-        UsageError: a size cannot be had from these pictures, or a weight is not above 0.
+        UsageError: a size cannot be had from these pictures, a weight is not above 0, or ``like``
+            has another backend.
         ImageError: the picture to start from cannot be read.
         WeightsError: the weights cannot be loaded.
         DeviceError: the device or extractor is not there, or has too little memory.
@@ -85,7 +93,7 @@ def prepare_job(content: Picture, styles: Sequence[WeightedPicture], settings: S
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
-    opened = _open_backend(settings, sizes[-1])
+    opened = _open_backend(settings, sizes[-1]) if like is None else _share_backend(like, settings)
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
@@ -131,6 +139,20 @@ def _open_backend(settings: Settings, size: Sequence[int]) -> OpenedBackend:
     check_memory(size, choice.device)
     with memory_errors(size):
         return open_backend(settings, choice)
+
+
+def _share_backend(like: Job, settings: Settings) -> OpenedBackend:
+    """Return a job's backend if it serves other settings, too."""
+    names = ("device", "precision", "backend", "threads", "weights")
+    differing = [n for n in names if getattr(like.settings, n) != getattr(settings, n)]
+    if common_objective(like.settings.objective) != common_objective(settings.objective):
+        differing.append("objective (but for its weights)")
+    if differing:
+        raise UsageError(
+            f"expected settings that share a backend, got another {', '.join(differing)}; "
+            "try without like"
+        )
+    return like.opened
 
 
 def _read_init(settings: Settings) -> Picture | None:

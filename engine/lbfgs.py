@@ -6,18 +6,17 @@ to it. Everything is float32 but sums of costs: half the memory of SciPy's L-BFG
 evaluations comes to the same cost, and takes seconds to begin with a picture's worth of bounds.
 """
 
-import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..models.errors import NumericalError
-from .cost import Cost, GradientBackend
+from .cost import Cost
 from .pixels import Pixels
-from .solvers import StepCallback, StopSolving
+from .solvers import Evaluation, Solver, StepCallback
 
 # Ten pairs serve as well as 20 or 40, and take 240 bytes per pixel.
 _PAIRS = 10
@@ -43,18 +42,21 @@ class _Point:
     gradient: Pixels
 
 
+_Search = Generator[Pixels, Evaluation, _Point | None]
+
+
 class _Problem:
     """The cost, scaled so that neither 10⁹ nor 10⁻⁹ leaves float32 when it is squared."""
 
-    def __init__(self, backend: GradientBackend, clip: bool) -> None:
-        self._backend, self._clip = backend, clip
+    def __init__(self, clip: bool) -> None:
+        self._clip = clip
         self.scale: float | None = None
 
     def project(self, pixels: Pixels) -> Pixels:
         return pixels.clip(0, 255) if self._clip else pixels
 
-    def evaluate(self, pixels: Pixels) -> _Point:
-        cost, gradient = self._backend.cost_and_gradient(pixels)
+    def evaluate(self, pixels: Pixels) -> Generator[Pixels, Evaluation, _Point]:
+        cost, gradient = yield pixels
         if self.scale is None:
             largest = float(np.abs(gradient).max())
             self.scale = 1 / largest if largest > 0 else 1.0
@@ -119,46 +121,34 @@ class _History:
         return found
 
 
-def minimise_lbfgs(
-    backend: GradientBackend,
-    start: Pixels,
-    *,
-    steps: int,
-    clip: bool,
-    on_step: StepCallback,
-) -> None:
-    """Run L-BFGS for a number of steps.
+def lbfgs_steps(start: Pixels, *, steps: int, clip: bool, on_step: StepCallback) -> Solver:
+    """Return L-BFGS, ready to run.
 
     No step makes the cost worse. It ends early where no better point is found along the steepest
     descent.
 
     Args:
-        backend: gives cost and gradient.
         start: where to begin; not changed.
         steps: iterations, 1 or more; each takes one or a few evaluations.
         clip: whether pixels are bounded to 0–255.
         on_step: takes the picture and its cost after each step.
-
-    Raises:
-        NumericalError: the cost or gradient is not finite.
     """
-    problem = _Problem(backend, clip)
+    problem = _Problem(clip)
     history = _History(make_smoother(start.shape[0], start.shape[1]))
-    with contextlib.suppress(StopSolving):
-        point = problem.evaluate(problem.project(start.astype(np.float32)))
-        for _ in range(steps):
-            found = _take_step(problem, point, history)
-            if found is None and history:
-                history.clear()
-                found = _take_step(problem, point, history)
-            if found is None:
-                return
-            history.add(found.pixels - point.pixels, found.gradient - point.gradient)
-            point = found
-            on_step(point.pixels, point.cost)
+    point = yield from problem.evaluate(problem.project(start.astype(np.float32)))
+    for _ in range(steps):
+        found = yield from _take_step(problem, point, history)
+        if found is None and history:
+            history.clear()
+            found = yield from _take_step(problem, point, history)
+        if found is None:
+            return
+        history.add(found.pixels - point.pixels, found.gradient - point.gradient)
+        point = found
+        on_step(point.pixels, point.cost)
 
 
-def _take_step(problem: _Problem, point: _Point, history: _History) -> _Point | None:
+def _take_step(problem: _Problem, point: _Point, history: _History) -> _Search:
     """Return a better point, or None where there is none in the direction of the history."""
     blocked = problem.blocked(point)
     free = point.gradient if blocked is None else np.where(blocked, np.float32(0), point.gradient)
@@ -166,10 +156,12 @@ def _take_step(problem: _Problem, point: _Point, history: _History) -> _Point | 
     if blocked is not None:
         direction[blocked] = 0
     slope = _dot(point.gradient, direction)
-    return _search(problem, point, direction, slope) if slope < 0 else None
+    if slope >= 0:
+        return None
+    return (yield from _search(problem, point, direction, slope))
 
 
-def _search(problem: _Problem, start: _Point, direction: Pixels, slope: float) -> _Point | None:
+def _search(problem: _Problem, start: _Point, direction: Pixels, slope: float) -> _Search:
     """Search along a direction, bent at the bounds; return the best point that is good enough.
 
     Armijo's condition on the decrease; steps grow while most of the slope is left (Wolfe's), and
@@ -179,7 +171,7 @@ def _search(problem: _Problem, start: _Point, direction: Pixels, slope: float) -
     best: _Point | None = None
     for trial in range(_MOST_TRIALS):
         pixels = problem.project(start.pixels + np.float32(length) * direction)
-        found = problem.evaluate(pixels)
+        found = yield from problem.evaluate(pixels)
         decrease = problem.decrease(start, found)
         if decrease <= -_DECREASE * min(0.0, _dot(start.gradient, pixels - start.pixels)):
             if best is not None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .cost import Cost, GradientBackend
+from .cost import Cost
 from .pixels import Pixels
 from .settings import Settings
-from .solvers import StopSolving
+from .solvers import Evaluation, StopSolving
 
 StopReason = Literal["steps", "no_progress", "interrupted"]
 
@@ -84,11 +84,10 @@ class Progress:
         """Since the first scale began."""
         return time.perf_counter() - self._began
 
-    def begin_scale(self, backend: GradientBackend) -> GradientBackend:
-        """Enter the next scale; return its backend, counted and interruptible."""
+    def begin_scale(self) -> None:
+        """Enter the next scale."""
         self._scale += 1
         self._best.clear()
-        return _CountedBackend(backend, self)
 
     def count_evaluation(self) -> None:
         """Count one evaluation, unless the run is to stop.
@@ -100,6 +99,17 @@ class Progress:
             self.interrupted = True
             raise StopSolving
         self.evaluations += 1
+
+    def count(self, evaluate: Callable[[Pixels], Evaluation]) -> Callable[[Pixels], Evaluation]:
+        """Return an evaluation that is counted, and does not happen if the run is to stop."""
+
+        def counted(pixels: Pixels) -> Evaluation:
+            self.count_evaluation()
+            cost, gradient = evaluate(pixels)
+            self.first_cost = self.first_cost or cost
+            return cost, gradient
+
+        return counted
 
     def after_step(self, pixels: Pixels, cost: Cost) -> None:
         """Keep the picture, tell the callback, and look whether there is progress.
@@ -130,22 +140,3 @@ class Progress:
             and best >= self._best[0] * (1 - _LEAST_PROGRESS)
         ):
             raise StopSolving
-
-
-class _CountedBackend:
-    """A backend that counts its evaluations and lets the run be stopped before each."""
-
-    def __init__(self, backend: GradientBackend, progress: Progress) -> None:
-        self._backend = backend
-        self._progress = progress
-
-    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
-        self._progress.count_evaluation()
-        cost, gradient = self._backend.cost_and_gradient(pixels)
-        self._progress.first_cost = self._progress.first_cost or cost
-        return cost, gradient
-
-    def cost(self, pixels: Pixels) -> Cost:
-        # Asked for at the end of a step, which is to be finished: no look at the interrupt here.
-        self._progress.evaluations += 1
-        return self._backend.cost(pixels)

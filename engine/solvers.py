@@ -1,13 +1,17 @@
 """What solvers have in common, and Adam.
 
-A solver calls back after every step with the picture that the step led to and its cost.
+A solver is a generator: it yields a picture, is sent the picture's cost and gradient, and so on, so that
+the pictures of many solvers can be evaluated as one batch. After every step it calls back with the
+picture that the step led to and its cost.
 """
 
+import contextlib
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 import numpy as np
 
-from .cost import Cost, GradientBackend
+from .cost import Cost
 from .pixels import Pixels
 
 _LOW, _HIGH = 0.0, 255.0
@@ -28,48 +32,53 @@ class StepCallback(Protocol):
         ...
 
 
-def minimise_adam(
-    backend: GradientBackend,
-    start: Pixels,
-    *,
-    steps: int,
-    learning_rate: float,
-    clip: bool,
-    on_step: StepCallback,
-) -> None:
-    """Run Adam for a number of steps.
+Evaluation = tuple[Cost, Pixels]
+Solver = Generator[Pixels, Evaluation, None]
+"""Yields pictures, is sent their costs and gradients."""
+
+
+def run_solver(solver: Solver, evaluate: Callable[[Pixels], Evaluation]) -> None:
+    """Run a solver to its end, or until `StopSolving` is raised by its callback or ``evaluate``.
 
     Args:
-        backend: gives cost and gradient.
+        solver: from `adam_steps` or `nstx.engine.lbfgs.lbfgs_steps`.
+        evaluate: returns the cost of a picture and its gradient.
+
+    Raises:
+        NumericalError: a cost or gradient is not finite.
+    """
+    with contextlib.suppress(StopSolving, StopIteration):
+        pixels = next(solver)
+        while True:
+            pixels = solver.send(evaluate(pixels))
+
+
+def adam_steps(
+    start: Pixels, *, steps: int, learning_rate: float, clip: bool, on_step: StepCallback
+) -> Solver:
+    """Return Adam, ready to run.
+
+    Args:
         start: where to begin; not changed.
         steps: 1 or more.
         learning_rate: in pixel values.
         clip: whether pixels are brought back into 0–255 after each step.
         on_step: takes the picture and its cost after each step.
-
-    Raises:
-        NumericalError: the cost or gradient is not finite.
     """
     pixels = start.astype(np.float32)
     mean = np.zeros_like(pixels)
     square = np.zeros_like(pixels)
-    try:
-        _, gradient = backend.cost_and_gradient(pixels)
-        # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
-        # costs of 10⁹ and of 0.1 are both usual.
-        scale = np.float32(1 / max(float(np.abs(gradient).max()), 1e-30))
-        for step in range(1, steps + 1):
-            gradient = gradient * scale
-            mean += (1 - _BETA1) * (gradient - mean)
-            square += (1 - _BETA2) * (gradient * gradient - square)
-            rate = np.float32(learning_rate * (1 - _BETA2**step) ** 0.5 / (1 - _BETA1**step))
-            pixels = (pixels - rate * mean / (np.sqrt(square) + _EPSILON)).astype(np.float32)
-            if clip:
-                pixels = np.clip(pixels, np.float32(_LOW), np.float32(_HIGH))
-            if step < steps:
-                cost, gradient = backend.cost_and_gradient(pixels)
-            else:
-                cost = backend.cost(pixels)
-            on_step(pixels, cost)
-    except StopSolving:
-        return
+    _, gradient = yield pixels
+    # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
+    # costs of 10⁹ and of 0.1 are both usual.
+    scale = np.float32(1 / max(float(np.abs(gradient).max()), 1e-30))
+    for step in range(1, steps + 1):
+        gradient = gradient * scale
+        mean += (1 - _BETA1) * (gradient - mean)
+        square += (1 - _BETA2) * (gradient * gradient - square)
+        rate = np.float32(learning_rate * (1 - _BETA2**step) ** 0.5 / (1 - _BETA1**step))
+        pixels = (pixels - rate * mean / (np.sqrt(square) + _EPSILON)).astype(np.float32)
+        if clip:
+            pixels = np.clip(pixels, np.float32(_LOW), np.float32(_HIGH))
+        cost, gradient = yield pixels
+        on_step(pixels, cost)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from .cost import Cost, GradientBackend
 from .images import Picture, WeightedPicture, resize_pixels
 from .job import Job, prepare_job
-from .lbfgs import minimise_lbfgs
+from .lbfgs import lbfgs_steps
 from .memory import memory_errors
 from .pixels import Pixels
 from .progress import Progress, Step, StopReason
 from .settings import Settings
 from .sizes import split_steps
-from .solvers import minimise_adam
+from .solvers import Solver, adam_steps, run_solver
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -81,23 +81,35 @@ def run_job(
             last = scale == len(job.sizes) - 1
             if last and scale > 0 and initial_cost is None:
                 initial_cost = final.cost(_start(job, scale))
-            backend = progress.begin_scale(final if last else job.backend(scale))
+            progress.begin_scale()
             if steps > 0:
-                _run_scale(job, scale, backend, steps, progress)
+                backend = final if last else job.backend(scale)
+                evaluate = progress.count(backend.cost_and_gradient)
+                run_solver(make_solver(job, scale, steps, progress), evaluate)
             if progress.interrupted:
                 break
-        pixels, cost = _finish(job, final, progress)
-        if initial_cost is None and len(job.sizes) == 1:
-            # The solver's first evaluation was the start's.
-            initial_cost = progress.first_cost
-        initial_cost = initial_cost or final.cost(_start(job, -1))
+        return make_result(job, final, progress, initial_cost, time.perf_counter() - began)
+
+
+def make_result(
+    job: Job,
+    final: GradientBackend,
+    progress: Progress,
+    initial_cost: Cost | None,
+    seconds: float,
+) -> Result:
+    """Return the result of a run that has ended; evaluates the costs that are not known yet."""
+    pixels, cost = _finish(job, final, progress)
+    if initial_cost is None and len(job.sizes) == 1:
+        # The solver's first evaluation was the start's.
+        initial_cost = progress.first_cost
     return Result(
         pixels=pixels,
         cost=cost,
-        initial_cost=initial_cost,
+        initial_cost=initial_cost or final.cost(_start(job, -1)),
         steps=progress.step,
         evaluations=progress.evaluations,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         stopped=progress.stopped,
     )
 
@@ -119,26 +131,23 @@ def _start(job: Job, scale: int) -> Pixels:
     return pixels.clip(0, 255) if job.settings.clip else pixels
 
 
-def _run_scale(
-    job: Job, scale: int, backend: GradientBackend, steps: int, progress: Progress
-) -> None:
+def make_solver(job: Job, scale: int, steps: int, progress: Progress) -> Solver:
+    """Return the solver of a scale, which begins where the scale before it ended."""
     settings = job.settings
     if progress.pixels is None:
         start = _start(job, scale)
     else:
         start = resize_pixels(progress.pixels, *job.sizes[scale])
         start = start.clip(0, 255) if settings.clip else start
-    if settings.solver == "adam":
-        minimise_adam(
-            backend,
-            start,
-            steps=steps,
-            learning_rate=settings.learning_rate,
-            clip=settings.clip,
-            on_step=progress.after_step,
-        )
-    else:
-        minimise_lbfgs(backend, start, steps=steps, clip=settings.clip, on_step=progress.after_step)
+    if settings.solver == "lbfgs":
+        return lbfgs_steps(start, steps=steps, clip=settings.clip, on_step=progress.after_step)
+    return adam_steps(
+        start,
+        steps=steps,
+        learning_rate=settings.learning_rate,
+        clip=settings.clip,
+        on_step=progress.after_step,
+    )
 
 
 def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixels, Cost]:

@@ -218,16 +218,17 @@ def test_costs_alone_are_the_same(tiny_weights) -> None:
 
 
 def test_adam_in_the_graph_is_the_solvers(tiny_weights) -> None:
-    from nstx.engine.solvers import minimise_adam
+    from nstx.engine.solvers import adam_steps, run_solver
 
     objective = objective_of("default", "avg", "ceil")
     start = random_pixels(30, 41, 3)
     targets, exact = references(objective, tiny_weights, [start])
     expected: list[np.ndarray] = []
-    minimise_adam(
-        exact[0], start, steps=5, learning_rate=2.0, clip=True,
+    solver = adam_steps(
+        start, steps=5, learning_rate=2.0, clip=True,
         on_step=lambda pixels, _: expected.append(pixels),
     )  # fmt: skip
+    run_solver(solver, exact[0].cost_and_gradient)
     _, gradient = exact[0].cost_and_gradient(start)
     graph = GradientGraph(objective=objective, adam=True)
     session = session_of(graph, tiny_weights)

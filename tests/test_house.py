@@ -48,6 +48,7 @@ def test_the_public_surface_is_pinned() -> None:
         "prepare_job_from_targets",
         "read_image",
         "read_targets",
+        "run_batch",
         "run_job",
         "stylize",
         "write_feature_sheets",

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nstx.engine.cost import Cost
-from nstx.engine.lbfgs import make_smoother, minimise_lbfgs
-from nstx.engine.solvers import StopSolving, minimise_adam
+from nstx.engine.lbfgs import lbfgs_steps, make_smoother
+from nstx.engine.solvers import StopSolving, adam_steps, run_solver
 
 
 class Quadratic:
@@ -33,18 +33,14 @@ def start() -> np.ndarray:
 
 def run(solve: Callable, problem: Quadratic, **options: object) -> list[tuple[np.ndarray, Cost]]:
     steps: list[tuple[np.ndarray, Cost]] = []
-    solve(
-        problem,
-        start(),
-        on_step=lambda pixels, cost: steps.append((pixels.copy(), cost)),
-        **options,
-    )
+    on_step = options.pop("on_step", lambda pixels, cost: steps.append((pixels.copy(), cost)))
+    run_solver(solve(start(), on_step=on_step, **options), problem.cost_and_gradient)
     return steps
 
 
 def test_adam_is_pytorchs() -> None:
     problem = Quadratic()
-    steps = run(minimise_adam, problem, steps=30, learning_rate=2.0, clip=False)
+    steps = run(adam_steps, problem, steps=30, learning_rate=2.0, clip=False)
     x = torch.from_numpy(start()).requires_grad_()
     optimiser = torch.optim.Adam([x], lr=2.0)
     for pixels, _ in steps:
@@ -54,10 +50,10 @@ def test_adam_is_pytorchs() -> None:
         np.testing.assert_allclose(pixels, x.detach().numpy(), rtol=2e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("solve", [minimise_adam, minimise_lbfgs])
+@pytest.mark.parametrize("solve", [adam_steps, lbfgs_steps])
 def test_every_step_is_reported_with_its_own_cost(solve: Callable) -> None:
     problem = Quadratic()
-    options = {"learning_rate": 2.0} if solve is minimise_adam else {}
+    options = {"learning_rate": 2.0} if solve is adam_steps else {}
     steps = run(solve, problem, steps=8, clip=True, **options)
     assert len(steps) == 8
     for pixels, cost in steps:
@@ -70,7 +66,7 @@ def test_every_step_is_reported_with_its_own_cost(solve: Callable) -> None:
 @pytest.mark.parametrize("factor", [1e-9, 1.0, 1e9])
 def test_lbfgs_reaches_the_bounded_optimum_at_any_scale_of_the_cost(factor: float) -> None:
     problem = Quadratic(factor)
-    steps = run(minimise_lbfgs, problem, steps=60, clip=True)
+    steps = run(lbfgs_steps, problem, steps=60, clip=True)
     totals = [cost.total for _, cost in steps]
     assert totals == sorted(totals, reverse=True)
     np.testing.assert_allclose(steps[-1][0], problem.centre.clip(0, 255), atol=0.05)
@@ -78,11 +74,11 @@ def test_lbfgs_reaches_the_bounded_optimum_at_any_scale_of_the_cost(factor: floa
 
 def test_without_clipping_the_optimum_is_outside_the_bounds() -> None:
     problem = Quadratic()
-    pixels, _ = run(minimise_lbfgs, problem, steps=100, clip=False)[-1]
+    pixels, _ = run(lbfgs_steps, problem, steps=100, clip=False)[-1]
     np.testing.assert_allclose(pixels, problem.centre, atol=0.05)
 
 
-@pytest.mark.parametrize("solve", [minimise_adam, minimise_lbfgs])
+@pytest.mark.parametrize("solve", [adam_steps, lbfgs_steps])
 def test_a_callback_ends_the_solver(solve: Callable) -> None:
     count = 0
 
@@ -92,8 +88,8 @@ def test_a_callback_ends_the_solver(solve: Callable) -> None:
         if count == 3:
             raise StopSolving
 
-    options = {"learning_rate": 2.0} if solve is minimise_adam else {}
-    solve(Quadratic(), start(), steps=50, clip=True, on_step=stop_at_three, **options)
+    options = {"learning_rate": 2.0} if solve is adam_steps else {}
+    run(solve, Quadratic(), steps=50, clip=True, on_step=stop_at_three, **options)
     assert count == 3
 
 
@@ -114,7 +110,7 @@ def test_the_preconditioner_is_symmetric_and_positive(size: tuple[int, int]) -> 
 def test_lbfgs_ends_where_there_is_no_better_point() -> None:
     problem = Quadratic()
     problem.centre[:] = 100
-    assert run(minimise_lbfgs, problem, steps=10, clip=True) == []
+    assert run(lbfgs_steps, problem, steps=10, clip=True) == []
 
 
 def test_lbfgs_needs_about_one_evaluation_for_a_step() -> None:
@@ -126,7 +122,7 @@ def test_lbfgs_needs_about_one_evaluation_for_a_step() -> None:
             return super().cost_and_gradient(pixels)
 
     problem = Counted()
-    steps = run(minimise_lbfgs, problem, steps=40, clip=True)
+    steps = run(lbfgs_steps, problem, steps=40, clip=True)
     assert len(steps) == 40
     assert problem.evaluations < 55
 
@@ -144,7 +140,7 @@ def test_lbfgs_on_a_valley_that_curves(clip: bool) -> None:
             cost = Cost(total=total, content=total, style=0.0, total_variation=0.0)
             return cost, (gradient / 50).reshape(pixels.shape).astype(np.float32)
 
-    steps = run(minimise_lbfgs, Rosenbrock(), steps=1500, clip=clip)
+    steps = run(lbfgs_steps, Rosenbrock(), steps=1500, clip=clip)
     totals = [cost.total for _, cost in steps]
     assert totals == sorted(totals, reverse=True)
     assert totals[-1] < 1e-6 * totals[0]
@@ -153,5 +149,5 @@ def test_lbfgs_on_a_valley_that_curves(clip: bool) -> None:
 @pytest.mark.parametrize("factor", [1e-9, 1e9])
 def test_adams_path_does_not_depend_on_the_scale_of_the_cost(factor: float) -> None:
     options = {"steps": 10, "learning_rate": 2.0, "clip": False}
-    usual, scaled = (run(minimise_adam, Quadratic(f), **options) for f in (1.0, factor))
+    usual, scaled = (run(adam_steps, Quadratic(f), **options) for f in (1.0, factor))
     np.testing.assert_allclose(scaled[-1][0], usual[-1][0], rtol=1e-4, atol=1e-3)

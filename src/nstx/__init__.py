@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .models.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .engine.batch import run_batch
     from .engine.cost import Cost
     from .engine.evaluation import evaluate_picture
     from .engine.extractors import Extraction, open_extractor
@@ -75,6 +76,7 @@ __all__ = [
     "prepare_job_from_targets",
     "read_image",
     "read_targets",
+    "run_batch",
     "run_job",
     "stylize",
     "write_feature_sheets",
@@ -114,6 +116,7 @@ _MODULES = {
     "prepare_job_from_targets": "engine.job",
     "read_image": "engine.images",
     "read_targets": "engine.target_files",
+    "run_batch": "engine.batch",
     "run_job": "engine.transfer",
     "stylize": "engine.transfer",
     "write_feature_sheets": "engine.feature_sheets",

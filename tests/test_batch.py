@@ -1,0 +1,76 @@
+"""Several transfers at once: each is to end as it does alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pictures import random_pixels
+
+from nstx import Picture, Step, choose_settings, prepare_job, run_batch, run_job
+from nstx.engine.job import Job
+from nstx.models.errors import UsageError
+
+CONTENTS = [Picture(random_pixels(40, 56, seed).astype(np.uint8), None) for seed in range(3)]
+STYLE = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
+
+
+def jobs_of(backend: str = "onnx", **more) -> list[Job]:
+    jobs: list[Job] = []
+    for index, content in enumerate(CONTENTS):
+        settings = choose_settings(
+            size=56, scales=2, steps=6 + index, device="cpu", backend=backend,
+            style_weight=1.0 + index, **more,
+        )  # fmt: skip
+        like = jobs[0] if jobs else None
+        jobs.append(prepare_job(content, [(STYLE, 1.0)], settings, like=like))
+    return jobs
+
+
+@pytest.mark.parametrize(
+    ("backend", "solver"), [("onnx", "lbfgs"), ("onnx", "adam"), ("torch", "lbfgs")]
+)
+def test_a_batch_ends_as_its_jobs_do_alone(backend, solver) -> None:
+    jobs = jobs_of(backend, solver=solver)
+    steps: list[tuple[int, int, int]] = []
+
+    def note(index: int, step: Step) -> None:
+        steps.append((index, step.scale, step.step))
+
+    results = run_batch(jobs, on_step=note)
+    for index, (job, result) in enumerate(zip(jobs, results, strict=True)):
+        alone = run_job(job)
+        assert (result.steps, result.evaluations) == (alone.steps, alone.evaluations)
+        assert result.stopped == alone.stopped == "steps"
+        assert result.cost.total == pytest.approx(alone.cost.total, rel=1e-3)
+        assert result.initial_cost.total == pytest.approx(alone.initial_cost.total, rel=1e-4)
+        assert [step for i, _, step in steps if i == index] == list(range(1, 7 + index))
+    # All take turns, and the one with the fewest steps is the first to be done.
+    assert [index for index, _, _ in steps[:3]] == [0, 1, 2]
+    assert steps[-1][0] == 2
+
+
+def test_a_batch_that_is_stopped_ends_at_finished_steps() -> None:
+    calls = 0
+
+    def should_stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 10
+
+    results = run_batch(jobs_of(), should_stop=should_stop)
+    assert {result.stopped for result in results} == {"interrupted"}
+    assert all(result.steps >= 1 for result in results)
+    assert all(result.pixels.shape == (40, 56, 3) for result in results)
+
+
+def test_jobs_that_are_no_batch_are_refused() -> None:
+    first, second, _ = jobs_of()
+    single = prepare_job(CONTENTS[0], [(STYLE, 1.0)], replace(first.settings, scales=1))
+    for jobs in ([], [first, single], [single, first]):
+        with pytest.raises(UsageError, match="one size"):
+            run_batch(jobs)
+    with pytest.raises(UsageError, match="threads"):
+        prepare_job(CONTENTS[0], [(STYLE, 1.0)], replace(first.settings, threads=1), like=second)
+    pooled = replace(first.settings, objective=replace(first.settings.objective, pooling="max"))
+    with pytest.raises(UsageError, match="objective"):
+        prepare_job(CONTENTS[0], [(STYLE, 1.0)], pooled, like=second)
