@@ -1,6 +1,7 @@
 """``nstx bench``: how fast this machine is."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,17 +13,23 @@ from .console import Console, format_bytes, format_seconds
 from .interrupts import exit_on_terminate
 
 if TYPE_CHECKING:
-    from nstx.engine.bench_plan import FeatureBench
+    from nstx.engine.bench_plan import Bench
 
 bench = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
+
+Sizes = Annotated[str, typer.Option("--sizes", help="Sides of the square pictures in pixels.")]
+Batches = Annotated[str, typer.Option("--batches", help="Pictures at once.")]
+Rounds = Annotated[
+    int, typer.Option("--rounds", help="Turns that the variants take, a process each.")
+]
+Repeats = Annotated[int, typer.Option("--repeats", help="Warm runs in each process, at least.")]
+Seconds = Annotated[float, typer.Option("--seconds", help="That these take together, at least.")]
 
 
 @bench.command()
 def features(
-    sizes: Annotated[
-        str, typer.Option("--sizes", help="Sides of the square pictures in pixels.")
-    ] = "256,512,1024",
-    batches: Annotated[str, typer.Option("--batches", help="Pictures at once.")] = "1,4,8",
+    sizes: Sizes = "256,512,1024",
+    batches: Batches = "1,4,8",
     variants: Annotated[
         str | None,
         typer.Option(
@@ -38,15 +45,9 @@ def features(
     grams: Annotated[
         str, typer.Option("--grams", help="Layers whose Gram matrices come out; may be empty.")
     ] = "conv1_1,conv2_1,conv3_1,conv4_1,conv5_1",
-    rounds: Annotated[
-        int, typer.Option("--rounds", help="Turns that the variants take, a process each.")
-    ] = 2,
-    repeats: Annotated[
-        int, typer.Option("--repeats", help="Warm runs in each process, at least.")
-    ] = 1,
-    seconds: Annotated[
-        float, typer.Option("--seconds", help="That these take together, at least.")
-    ] = 2.0,
+    rounds: Rounds = 2,
+    repeats: Repeats = 1,
+    seconds: Seconds = 2.0,
     device: options.Device = "auto",
     threads: options.Threads = None,
     weights: options.Weights = "embedded",
@@ -57,8 +58,6 @@ def features(
 
     Cold is the time from a process's start to its first result, warm that of each later run.
     """
-    began = time.perf_counter()
-    from nstx.engine.bench_features import run_feature_bench
     from nstx.engine.bench_plan import FeatureBench
 
     from .choices import split_numbers
@@ -67,7 +66,9 @@ def features(
     chosen = FeatureBench(
         sizes=split_numbers("--sizes", sizes),
         batches=split_numbers("--batches", batches),
-        variants=_variants(variants, device, console),
+        variants=_variants(
+            FeatureBench.known, variants, device, ("onnx", "torch", "torch-compile"), console
+        ),
         rounds=rounds,
         repeats=repeats,
         seconds=seconds,
@@ -77,10 +78,68 @@ def features(
         grams=tuple(filter(None, grams.split(","))),
         weights=weights,
     )
+    outputs = ", ".join([*chosen.activations, *(f"{g}_gram" for g in chosen.grams)])
+    _run(chosen, f"outputs: {outputs}", console)
+
+
+@bench.command()
+def gradient(
+    sizes: Sizes = "256,512",
+    batches: Batches = "1",
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            "--variants",
+            help="Among onnx, onnx-fp16, torch (fp32), torch-tf32, torch-bf16, torch-fp16. Without "
+            "it, all on CUDA; onnx, torch and where it is fast torch-bf16 on the CPU.",
+        ),
+    ] = None,
+    preset: options.Preset = "default",
+    pooling: options.Pooling = None,
+    rounds: Rounds = 2,
+    repeats: Repeats = 2,
+    seconds: Seconds = 2.0,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    weights: options.Weights = "embedded",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a step: the cost with its gradient, by each backend and precision.
+
+    From pixels in memory to a gradient in memory. Cold is the time from a process's start to its
+    first gradient, warm that of each later one.
+    """
+    from nstx.engine.bench_plan import GradientBench
+
+    from .choices import split_numbers
+
+    console = Console(as_json=as_json, quiet=quiet)
+    chosen = GradientBench(
+        sizes=split_numbers("--sizes", sizes),
+        batches=split_numbers("--batches", batches),
+        variants=_variants(GradientBench.known, variants, device, ("onnx", "torch"), console),
+        rounds=rounds,
+        repeats=repeats,
+        seconds=seconds,
+        device=_device(device),
+        threads=threads,
+        preset=preset,
+        pooling=pooling,  # type: ignore[arg-type]  # it is checked there
+        weights=weights,
+    )
+    _run(chosen, f"preset {preset}, pooling {pooling or 'as the preset has it'}", console)
+
+
+def _run(chosen: "Bench", what: str, console: Console) -> None:
+    """Measure, and print the report."""
+    from nstx.engine.bench_run import run_bench
+
+    began = time.perf_counter()
     with exit_on_terminate(), console.counting("measuring", chosen.measurements) as advance:
-        report = run_feature_bench(chosen, advance)
+        report = run_bench(chosen, advance)
     report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
-    console.result(_describe(report, chosen), report)
+    console.result(_describe(report, f"{what}; {chosen.rounds} rounds"), report)
     if report["interrupted"]:
         raise typer.Exit(130)
 
@@ -95,27 +154,32 @@ def _device(device: str) -> str:
     return resolve_device(device, "fp32").name
 
 
-def _variants(text: str | None, device: str, console: Console) -> tuple[str, ...]:
-    from nstx.engine.bench_worker import VARIANTS
+def _variants(
+    known: Mapping[str, str],
+    text: str | None,
+    device: str,
+    usual: tuple[str, ...],
+    console: Console,
+) -> tuple[str, ...]:
+    """Return the variants that were asked for, or those that suit the device."""
     from nstx.engine.machine import bf16_units
 
     if text is not None:
         return tuple(name.strip() for name in text.split(",") if name.strip())
     if _device(device) != "cpu":
-        return tuple(VARIANTS)
-    usual = ("onnx", "torch", "torch-compile")
+        return tuple(known)
     if bf16_units():
         return (*usual, "torch-bf16")
     console.warn("torch-bf16 is left out, as this processor has no bf16 units; try --variants")
     return usual
 
 
-def _describe(report: dict[str, Any], chosen: "FeatureBench") -> str:
+def _describe(report: dict[str, Any], what: str) -> str:
     machine, packages = report["machine"], report["packages"]
     runtime = packages["onnxruntime-gpu"] or packages["onnxruntime"]
     peaks = ", ".join(f"{n} {v:.0f} GFLOP/s" for n, v in report["matrix_peak_gflops"].items())
     heading = (
-        f"{'size':>5} {'batch':>5}  {'extractor':<14} {'cold':>8} {'warm/picture':>13} "
+        f"{'size':>5} {'batch':>5}  {'variant':<14} {'cold':>8} {'warm/picture':>13} "
         f"{'GFLOP/s':>8} {'of peak':>8} {'memory':>9}  share of torch's time: warm, cold"
     )
     versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch']}; matrix products {peaks}"
@@ -123,10 +187,7 @@ def _describe(report: dict[str, Any], chosen: "FeatureBench") -> str:
     lines += map(_line, report["rows"])
     if report["interrupted"]:
         lines.append("interrupted: the rest was not measured")
-    lines.append(
-        f"outputs: {', '.join([*chosen.activations, *(f'{g}_gram' for g in chosen.grams)])}; "
-        f"{chosen.rounds} rounds in {format_seconds(report['elapsed_seconds'])}"
-    )
+    lines.append(f"{what} in {format_seconds(report['elapsed_seconds'])}")
     return "\n".join(lines)
 
 

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..export.feature_graph import GraphPrecision
+    from ..models.vgg19 import Pooling
 
     Outputs = list[NDArray[np.float32]]
     Run = Callable[[NDArray[np.float32]], Outputs]
 
-VARIANTS: dict[str, str] = {
+FEATURE_VARIANTS: dict[str, str] = {
     "onnx": "fp32",
     "onnx-fixed": "fp32",
     "onnx-fp16": "fp16",
@@ -30,10 +31,20 @@ VARIANTS: dict[str, str] = {
     "torch-compile": "fp32",
     "torch-bf16": "bf16",
 }
-"""What can be measured, with its precision. ``onnx``: the extractor that `nstx optimize` uses.
-``onnx-fixed``: for one size, with bound buffers, on CUDA in a CUDA graph; ``onnx-fp16`` the same with
-an fp16 graph. ``torch``: eager. ``torch-compile``: channels_last and compiled, on CUDA with the search
-for fast kernels and CUDA graphs. ``torch-bf16``: these, and weights and activations in bf16."""
+"""What can be measured of features, with its precision. ``onnx``: the extractor that `nstx optimize`
+uses. ``onnx-fixed``: for one size, with bound buffers, on CUDA in a CUDA graph; ``onnx-fp16`` the same
+with an fp16 graph. ``torch``: eager. ``torch-compile``: channels_last and compiled, on CUDA with the
+search for fast kernels and CUDA graphs. ``torch-bf16``: these, and weights and activations in bf16."""
+
+GRADIENT_VARIANTS: dict[str, str] = {
+    "onnx": "fp32",
+    "onnx-fp16": "fp16",
+    "torch": "fp32",
+    "torch-tf32": "tf32",
+    "torch-bf16": "bf16",
+    "torch-fp16": "fp16",
+}
+"""What can be measured of gradients: a backend of `nstx optimize` at one of its precisions."""
 
 PEAK = "peak-"
 """Before a precision: a variant that measures matrix products instead, in GFLOP/s."""
@@ -46,18 +57,22 @@ class Task:
     """What is measured.
 
     Attributes:
-        variant: one of `VARIANTS`, or `PEAK` with a precision.
+        work: ``features`` or ``gradient``.
+        variant: of `FEATURE_VARIANTS` or `GRADIENT_VARIANTS`, or `PEAK` with a precision.
         size: side of the pictures in pixels.
         batch: how many at once.
         repeats: runs after the first, at least.
         seconds: that these runs shall take together, at least.
         device: ``cpu`` or ``cuda[:N]``.
         threads: of the CPU; None leaves it to the library.
-        activations: layers whose activations come out.
-        grams: layers whose Gram matrices come out.
         weights: ``embedded`` or a file.
+        activations: layers whose activations come out, of features.
+        grams: layers whose Gram matrices come out, of features.
+        preset: whose objective is evaluated, of a gradient.
+        pooling: of that; None takes the preset's.
     """
 
+    work: str
     variant: str
     size: int
     batch: int
@@ -65,9 +80,11 @@ class Task:
     seconds: float
     device: str
     threads: int | None
-    activations: tuple[str, ...]
-    grams: tuple[str, ...]
     weights: str
+    activations: tuple[str, ...] = ()
+    grams: tuple[str, ...] = ()
+    preset: str = "default"
+    pooling: "Pooling | None" = None
 
 
 def measure(task: Task) -> dict[str, Any]:
@@ -84,7 +101,7 @@ def measure(task: Task) -> dict[str, Any]:
     shape = (task.batch, task.size, task.size, 3)
     # Not numpy.random, which takes as long to load as ONNX Runtime does.
     pixels = np.resize(np.arange(251, dtype=np.float32), shape)
-    run, runs_on = _open_onnx(task) if task.variant.startswith("onnx") else _open_torch(task)
+    run, runs_on = _open(task)
     outputs = run(pixels)
     first_result_at = time.time()
     warm: list[float] = []
@@ -99,6 +116,14 @@ def measure(task: Task) -> dict[str, Any]:
         "runs_on": runs_on,
         "norms": [float(np.linalg.norm(output.astype(np.float64))) for output in outputs],
     }
+
+
+def _open(task: Task) -> "tuple[Run, str]":
+    if task.work == "gradient":
+        from .bench_gradient import open_gradient
+
+        return open_gradient(task)
+    return _open_onnx(task) if task.variant.startswith("onnx") else _open_torch(task)
 
 
 def _memory(device: str) -> int:

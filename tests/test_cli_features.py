@@ -13,9 +13,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from nstx.engine import bench_features
-from nstx.engine.bench_features import run_feature_bench
-from nstx.engine.bench_plan import FeatureBench
+from nstx.engine import bench_run
+from nstx.engine.bench_plan import FeatureBench, GradientBench
+from nstx.engine.bench_run import run_bench
 from nstx.engine.feature_sheets import draw_channel, draw_sheet, enlarge_channel
 from nstx.engine.features import summarise_layer
 from nstx.models.errors import DeviceError, UsageError
@@ -259,20 +259,50 @@ def test_bench_counts_the_operations_of_what_comes_out() -> None:
     assert bench.flops_per_pixel == convolutions + 2 * 64**2 + 2 * 128**2 / 4
 
 
+def test_bench_measures_gradients(nstx) -> None:
+    code, out, err = nstx(
+        "bench", "gradient", "--sizes", 33, "--batches", "1,2", "--variants", "onnx,torch",
+        "--rounds", 1, "--seconds", 0, "--repeats", 1, "--device", "cpu", "--pooling", "max", "--json",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    assert [(row["batch"], row["variant"]) for row in data["rows"]] == [
+        (1, "onnx"), (1, "torch"), (2, "onnx"), (2, "torch"),
+    ]  # fmt: skip
+    assert all(row["norm_difference"] < 1e-3 for row in data["rows"])
+    assert data["settings"]["pooling"] == "max"
+    assert data["rows"][0]["runs_on"] == "onnx cpu"
+
+
+def test_a_step_takes_every_operation_twice() -> None:
+    forward = FeatureBench(activations=("conv4_2",), **FAST).flops_per_pixel
+    assert GradientBench(preset="coursera", **FAST).flops_per_pixel == 2 * forward
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--preset", "best", "preset"), ("--pooling", "sum", "pooling"), ("--variants", "x", "torch")],
+)
+def test_bench_gradient_refuses_what_cannot_be(nstx, option, value, message) -> None:
+    code, _, err = nstx("bench", "gradient", "--device", "cpu", option, value)
+    assert (code, err.count("error")) == (2, 1)
+    assert message in err
+
+
 def test_bench_tells_what_cannot_be_measured(monkeypatch) -> None:
     bench = FeatureBench(variants=("onnx", "torch"), **FAST)
-    real = bench_features._run_worker
+    real = bench_run._run_worker
 
     def worker(task) -> dict:
         return {"error": "no compiler"} if task.variant == "torch" else real(task)
 
-    monkeypatch.setattr(bench_features, "_run_worker", worker)
-    rows = run_feature_bench(bench)["rows"]
+    monkeypatch.setattr(bench_run, "_run_worker", worker)
+    rows = run_bench(bench)["rows"]
     assert [row.get("error") for row in rows] == [None, "no compiler"] * 2
-    monkeypatch.setattr(bench_features, "_run_worker", lambda _: {"error": "nothing works"})
+    monkeypatch.setattr(bench_run, "_run_worker", lambda _: {"error": "nothing works"})
     with pytest.raises(DeviceError, match="nothing works"):
-        run_feature_bench(bench)
-    assert "memory" in bench_features._too_large(1_000_000, 64)["error"]
+        run_bench(bench)
+    assert "memory" in bench_run._too_large(bench, 1_000_000, 64)["error"]
 
 
 def test_bench_tells_what_it_has_when_it_is_interrupted(nstx, monkeypatch) -> None:
@@ -284,7 +314,7 @@ def test_bench_tells_what_it_has_when_it_is_interrupted(nstx, monkeypatch) -> No
             raise KeyboardInterrupt
         return {"gflops": 100.0} if task.variant.startswith("peak-") else answer
 
-    monkeypatch.setattr(bench_features, "_run_worker", worker)
+    monkeypatch.setattr(bench_run, "_run_worker", worker)
     arguments = ["--sizes", "32,48", "--batches", 1, "--device", "cpu", "--variants", "onnx,torch"]
     code, out, _ = nstx("bench", "features", *arguments, "--json")
     data = json.loads(out)
@@ -337,7 +367,7 @@ def test_every_variant_of_the_cpu_computes_the_same() -> None:
         activations=("conv2_1",),
         grams=("conv1_2",),
     )
-    rows = {row["variant"]: row for row in run_feature_bench(bench)["rows"]}
+    rows = {row["variant"]: row for row in run_bench(bench)["rows"]}
     for name in ("onnx", "onnx-fixed"):
         assert rows[name]["norm_difference"] < 1e-5
     assert 1e-7 < rows["onnx-fp16"]["norm_difference"] < 1e-2

@@ -1,4 +1,4 @@
-"""How fast features are: this package's extractor beside PyTorch's, in one run on one machine.
+"""How fast features or gradients are: this package beside PyTorch, in one run on one machine.
 
 Machines are noisy, so variants take turns: each round measures every variant of a cell once, each
 in a process of its own, one after the other.
@@ -17,19 +17,15 @@ from typing import Any
 
 from ..models.errors import DeviceError
 from ..models.weights import weights_digest
-from .bench_plan import FeatureBench
+from .bench_plan import Bench
 from .bench_worker import PEAK, Task
 from .machine import describe_machine, package_versions
 
 _PRIMING_SIZE = 64
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# What the widest layers hold per pixel of a batch, four buffers of 64 channels in fp32.
-_BYTES_PER_PIXEL = 1024
 
 
-def run_feature_bench(
-    bench: FeatureBench, on_measurement: Callable[[str], None] | None = None
-) -> dict[str, Any]:
+def run_bench(bench: Bench, on_measurement: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Measure everything, and return it as plain data.
 
     Args:
@@ -71,7 +67,7 @@ def run_feature_bench(
                 found.append(float(measure(PEAK + name, _PRIMING_SIZE, 1).get("gflops", 0.0)))
             for size, batch in bench.cells:
                 for variant in order:
-                    told = _too_large(size, batch) or measure(variant, size, batch)
+                    told = _too_large(bench, size, batch) or measure(variant, size, batch)
                     answers.setdefault((size, batch, variant), []).append(told)
 
     interrupted = False
@@ -84,7 +80,7 @@ def run_feature_bench(
 
 
 def _report(
-    bench: FeatureBench,
+    bench: Bench,
     peaks: Mapping[str, Sequence[float]],
     answers: Mapping[tuple[int, int, str], Sequence[dict[str, Any]]],
     interrupted: bool,
@@ -109,11 +105,12 @@ def _report(
     }
 
 
-def _too_large(size: int, batch: int) -> dict[str, Any] | None:
+def _too_large(bench: Bench, size: int, batch: int) -> dict[str, Any] | None:
     """Return an error instead of a measurement that would drive the machine into swapping."""
     import psutil
 
-    needed, present = _BYTES_PER_PIXEL * size**2 * batch, psutil.virtual_memory().available
+    needed = bench.bytes_per_pixel * size**2 * batch
+    present = psutil.virtual_memory().available
     if needed < present:
         return None
     return {"error": f"needs about {needed / 2**30:.0f} GiB of memory"}
@@ -138,7 +135,7 @@ def _run_worker(task: Task) -> dict[str, Any]:
 
 
 def _row(
-    bench: FeatureBench,
+    bench: Bench,
     matrix_peak: dict[str, float],
     size: int,
     batch: int,
