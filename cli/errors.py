@@ -12,9 +12,9 @@ code  meaning
 7     a result cannot be written
 8     the cost or gradient stopped being a finite number
 9     an ONNX model cannot be used, or does not pass its checks
-130   interrupted (Ctrl-C); the current picture was saved
-143   terminated (SIGTERM); the current picture was saved
-129   the terminal was closed (SIGHUP); the current picture was saved
+130   interrupted (Ctrl-C); the current picture, if any, was saved
+143   terminated (SIGTERM); likewise
+129   the terminal was closed (SIGHUP); likewise
 ====  =======================================================
 """
 
@@ -54,6 +54,9 @@ def run_app(app: Callable[..., Any]) -> int:
         interrupted = _interruption(error)
         return _report(error) if interrupted is None else interrupted
     except Exception as error:
+        interrupted = _interruption(error)
+        if interrupted is not None:
+            return interrupted
         # The argument parser's own errors (missing arguments, unknown options) have no public
         # class in typer, but a public interface: a message and an exit code.
         describe: Callable[[], str] | None = getattr(error, "format_message", None)

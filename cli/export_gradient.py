@@ -96,11 +96,11 @@ def _graph_json(graph: "GradientGraph") -> dict[str, Any]:
 def _describe(data: dict[str, Any]) -> str:
     parity = data["parity"]
     errors = f"cost {parity['cost_error']:.1e} (at most {parity['cost_tolerance']:g})"
-    if parity["gradient_error"] is not None:
-        errors = (
-            f"gradient {parity['gradient_error']:.1e} (at most {parity['gradient_tolerance']:g}), "
-            + errors
-        )
+    if parity["gradient_errors"]:
+        found = ", ".join(f"{error:.1e}" for error in parity["gradient_errors"])
+        errors = f"gradients {found}, {errors}"
+    if parity["step_error"] is not None:
+        errors += f", Adam's step {parity['step_error']:.1e} pixel values"
     size = format_bytes(data["bytes"])
     where = f"{parity['batch']} pictures of {parity['width']}×{parity['height']}"
     lines = [

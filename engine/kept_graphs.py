@@ -83,27 +83,36 @@ def open_kept(
         except ModelError as error:
             _log.warning("%s cannot be used and is built again: %s", kept, error)
     model = build()
-    if not optimised:
-        _keep(key, model)
-        return use(open_session(model, choices))
-    try:
-        with _part_folder() as folder:
-            written = folder / "optimised.onnx"
-            opened = use(open_session(model, replace(choices, keep_optimised=written)))
-            model = written.read_bytes()
-            if choices.in_order:
-                from ..export.node_order import order_for_memory
+    if optimised:
+        try:
+            model = _optimise(model, choices)
+        except (ModelError, OSError) as error:
+            # The kept graph only saves time: a full disk must not stop the work. ONNX Runtime says
+            # of it that the model is none; if it is none, the next line says so.
+            opened = use(open_session(model, choices))
+            unsaved = isinstance(error, ModelError)
+            _tell_unwritable("ONNX Runtime could not save the graph" if unsaved else error)
+            return opened
+    kept = _keep(key, model)
+    return use(open_session(kept or model, replace(choices, optimised=optimised)))
 
-                model = order_for_memory(model)
-                opened = use(open_session(model, replace(choices, optimised=True)))
-            _keep(key, model)
-    except (ModelError, OSError) as error:
-        # The kept graph only saves time: a full disk must not stop the work. ONNX Runtime says of
-        # it that the model is none.
-        unsaved = isinstance(error, ModelError)
-        _tell_unwritable("ONNX Runtime could not save the graph" if unsaved else error)
-        opened = use(open_session(model, choices))
-    return opened
+
+def _optimise(model: bytes, choices: SessionChoices) -> bytes:
+    """Return a graph as ONNX Runtime optimises it for this processor, in the order that is wanted.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load it, or cannot write where it should.
+        OSError: the folder cannot be written.
+    """
+    with _part_folder() as folder:
+        written = folder / "optimised.onnx"
+        open_session(model, replace(choices, keep_optimised=written))
+        optimised = written.read_bytes()
+    if not choices.in_order:
+        return optimised
+    from ..export.node_order import order_for_memory
+
+    return order_for_memory(optimised)
 
 
 def _is_optimised(choices: SessionChoices) -> bool:
@@ -182,15 +191,21 @@ def _find_kept(key: str) -> Path | None:
     return None
 
 
-def _keep(key: str, model: bytes) -> None:
-    """Write a graph under its checksum, and remove those that were not used for the longest."""
+def _keep(key: str, model: bytes) -> Path | None:
+    """Write a graph under its checksum, and remove those that were not used for the longest.
+
+    Returns the file, or None where none can be written.
+    """
     folder = _sessions_folder()
-    if _find_kept(key) is not None:
-        return  # another process was first; its file may differ in bytes
+    present = _find_kept(key)
+    if present is not None:
+        return present  # another process was first; its file may differ in bytes
+    path = folder / f"{key}-{hashlib.sha256(model).hexdigest()}.onnx"
     try:
-        write_atomically(folder / f"{key}-{hashlib.sha256(model).hexdigest()}.onnx", model)
+        write_atomically(path, model)
     except OSError as error:
         _tell_unwritable(error)
-        return
+        return None
     for old in sorted(find_entries(folder, SESSION_NAME))[:-_MOST_KEPT]:
         remove(old.path)
+    return path

@@ -128,7 +128,10 @@ class OnnxBackend(BatchBackend):
         self._place = (provider.device, provider.index)
         # The arrays are kept, as ONNX Runtime uses those of the CPU where they are.
         self._arrays = {name: np.ascontiguousarray(value) for name, value in fixed.items()}
-        self._fixed = {name: make(value, *self._place) for name, value in self._arrays.items()}
+        self._fixed = {
+            name: run_session(make, provider, value, *self._place)
+            for name, value in self._arrays.items()
+        }
 
     def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
         """See `BatchBackend`."""
@@ -143,18 +146,21 @@ class OnnxBackend(BatchBackend):
         return self._report(self._run(pixels))
 
     def _run(self, pixels: Batch) -> dict[str, NDArray[np.float32]]:
-        opened = self._opened
-        binding = opened.session.io_binding()
+        values = run_session(self._call, self._provider, pixels)
+        return dict(zip(self._opened.graph.outputs, values, strict=True))
+
+    def _call(self, pixels: Batch) -> list[NDArray[np.float32]]:
+        binding = self._opened.session.io_binding()
         given = np.ascontiguousarray(pixels, np.float32)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
         binding.bind_ortvalue_input(INPUT_NAME, make(given, *self._place))
         for name, value in self._fixed.items():
             binding.bind_ortvalue_input(name, value)
-        for name in opened.graph.outputs:
+        for name in self._opened.graph.outputs:
             binding.bind_output(name, "cpu")
-        run_session(opened.session.run_with_iobinding, self._provider, binding)
-        values = binding.copy_outputs_to_cpu()
-        return dict(zip(opened.graph.outputs, values, strict=True))
+        self._opened.session.run_with_iobinding(binding)
+        values: list[NDArray[np.float32]] = binding.copy_outputs_to_cpu()
+        return values
 
     def _report(self, found: Mapping[str, NDArray[np.float32]]) -> list[Cost]:
         return [

@@ -124,7 +124,7 @@ def _session_error(
     place = f" in {model}" if isinstance(model, Path) else ""
     return ModelError(
         f"expected an ONNX model{place}, got one that ONNX Runtime cannot use ({reason}); "
-        "try 'nstx export features' again"
+        "try to export it again"
     )
 
 

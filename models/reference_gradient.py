@@ -4,7 +4,7 @@ Shares no code with them, and needs no automatic differentiation.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,12 +69,30 @@ def reference_gradient(
     }
     planar = np.asarray(pixels, np.float64).transpose(2, 0, 1)
     carried = _carry_back(objective, weights, planar, layers, features, seeds)
-    variation, slope = _total_variation(np.asarray(pixels, np.float64))
-    total = objective.tv_weight * variation
-    total += objective.content_weight * _weighted(objective.content_layers, content_costs)
+    total = objective.content_weight * _weighted(objective.content_layers, content_costs)
     total += objective.style_weight * _weighted(objective.style_layers, style_costs)
-    gradient = carried.transpose(1, 2, 0) + objective.tv_weight * slope
-    return ReferenceGradient(total, content_costs, style_costs, variation, gradient)
+    carried = carried.transpose(1, 2, 0)
+    without = ReferenceGradient(total, content_costs, style_costs, 0.0, carried)
+    return add_total_variation(without, pixels, objective.tv_weight)
+
+
+def add_total_variation(
+    found: ReferenceGradient, pixels: NDArray[np.floating], weight: float
+) -> ReferenceGradient:
+    """Return a cost and gradient with more total variation in them.
+
+    Args:
+        found: of the picture.
+        pixels: (height, width, 3), RGB, 0–255.
+        weight: of the total variation, beside what ``found`` has of it.
+    """
+    variation, slope = _total_variation(np.asarray(pixels, np.float64))
+    return replace(
+        found,
+        total=found.total + weight * variation,
+        total_variation=variation,
+        gradient=found.gradient + weight * slope,
+    )
 
 
 def _weighted(items: tuple[LayerWeight, ...], costs: Mapping[str, float]) -> float:

@@ -20,7 +20,7 @@ from nstx.engine.images import read_image, resize_picture
 from nstx.engine.targets import Targets, make_targets
 from nstx.engine.torch_backend import TorchBackend
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork
-from nstx.export import gradient
+from nstx.export import adam, costs, gradient
 from nstx.export.build_gradient import build_gradient_model
 from nstx.export.gradient_graph import GradientGraph
 from nstx.export.graph import check_model
@@ -211,9 +211,9 @@ def test_costs_alone_are_the_same(tiny_weights) -> None:
     targets, _ = references(objective, tiny_weights, pictures)
     feeds = feeds_of(objective, pictures, targets)
     whole = run(GradientGraph(objective=objective), tiny_weights, feeds)
-    costs = run(GradientGraph(objective=objective, gradient=False), tiny_weights, feeds)
-    assert set(whole) - set(costs) == {"gradient"}
-    for name, values in costs.items():
+    alone = run(GradientGraph(objective=objective, gradient=False), tiny_weights, feeds)
+    assert set(whole) - set(alone) == {"gradient"}
+    for name, values in alone.items():
         np.testing.assert_allclose(values, whole[name], rtol=1e-6)
 
 
@@ -314,7 +314,9 @@ def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None
     assert (code, err) == (0, "")
     data = json.loads(out)
     assert data["parity"]["passed"]
-    assert data["parity"]["gradient_error"] <= 5e-4
+    assert len(data["parity"]["gradient_errors"]) == 3
+    assert min(data["parity"]["gradient_errors"]) <= 1e-5
+    assert data["parity"]["step_error"] is None
     assert data["inputs"] == [
         "pixels", "content_weight", "style_weight", "tv_weight",
         "content_conv2_2", "style_conv1_1", "style_conv2_1",
@@ -327,8 +329,11 @@ def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None
     assert report["model_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     code, out, _ = nstx("export", "gradient", "-o", path, *layers, "--costs-only")
     assert code == 0
-    assert "gradient 1" not in out
-    assert nstx("export", "gradient", "-o", path, *layers, "--adam", "--precision", "fp16")[0] == 0
+    assert "gradients" not in out
+    more = ["--adam", "--precision", "fp16", "--json"]
+    code, out, _ = nstx("export", "gradient", "-o", path, *layers, *more)
+    assert code == 0
+    assert 0 < json.loads(out)["parity"]["step_error"] < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -348,6 +353,30 @@ def test_what_cannot_be_exported_is_told(
     found, _, err = nstx("export", "gradient", *arguments)
     assert (found, err.count("\n")) == (code, 1)
     assert said in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_step_of_adam_is_not_written(tiny_weights, tmp_path, monkeypatch) -> None:
+    graph = GradientGraph(objective=objective_of("default", "avg", "ceil"), adam=True)
+    for name, value in (("BETA1", 0.5), ("BETA2", 0.99), ("EPSILON", 0.1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(adam, name, value)
+            with pytest.raises(ModelError, match="nothing was written"):
+                gradient.export_gradient(tmp_path / "g.onnx", graph, tiny_weights)
+    assert not list(tmp_path.iterdir())
+    assert gradient.export_gradient(tmp_path / "g.onnx", graph, tiny_weights).passed
+
+
+def test_a_wrong_total_variation_is_not_written(tiny_weights, tmp_path, monkeypatch) -> None:
+    right = costs.CostBuilder._variation_gradient
+
+    def wrong(self: costs.CostBuilder, name: str, difference: str, axis: int) -> str:
+        return self.builder.add("Neg", [right(self, name, difference, axis)], f"{name}_wrong")
+
+    monkeypatch.setattr(costs.CostBuilder, "_variation_gradient", wrong)
+    graph = GradientGraph(objective=PRESETS["default"].objective)
+    with pytest.raises(ModelError, match="report this"):
+        gradient.export_gradient(tmp_path / "g.onnx", graph, tiny_weights)
     assert not list(tmp_path.iterdir())
 
 
