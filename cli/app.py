@@ -16,6 +16,7 @@ from .errors import run_app
 from .evaluate import evaluate
 from .export import export
 from .features import features
+from .interrupts import exit_on_terminate
 from .model import model
 from .optimize import optimize
 from .precompute import SeveralValues, precompute
@@ -66,4 +67,6 @@ def run() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that has no × in its encoding must not cost anybody a result.
             stream.reconfigure(errors="replace")
-    return run_app(app)
+    # SIGTERM ends every command as an exit, so that half-written files are removed.
+    with exit_on_terminate():
+        return run_app(app)

@@ -10,7 +10,6 @@ from nstx.models.errors import DeviceError
 
 from . import options
 from .console import Console, format_bytes, format_seconds
-from .interrupts import exit_on_terminate
 
 if TYPE_CHECKING:
     from nstx.engine.bench_plan import Bench
@@ -136,7 +135,7 @@ def _run(chosen: "Bench", what: str, console: Console) -> None:
     from nstx.engine.bench_run import run_bench
 
     began = time.perf_counter()
-    with exit_on_terminate(), console.counting("measuring", chosen.measurements) as advance:
+    with console.counting("measuring", chosen.measurements) as advance:
         report = run_bench(chosen, advance)
     report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
     console.result(_describe(report, f"{what}; {chosen.rounds} rounds"), report)
@@ -145,13 +144,20 @@ def _run(chosen: "Bench", what: str, console: Console) -> None:
 
 
 def _device(device: str) -> str:
-    try:
-        from nstx.engine.devices import resolve_device
-    except ImportError as error:
-        raise DeviceError(
-            f"expected PyTorch to compare with, got none ({error}); try 'pip install torch'"
-        ) from error
+    """Return the device, settled; by PyTorch where it is there, which knows whether it works."""
+    from nstx.engine.device_names import settle_device
+
+    if not _torch_is_there():
+        return settle_device(device)
+    from nstx.engine.devices import resolve_device
+
     return resolve_device(device, "fp32").name
+
+
+def _torch_is_there() -> bool:
+    from nstx.engine.backends import is_there
+
+    return is_there("torch")
 
 
 def _variants(
@@ -161,11 +167,24 @@ def _variants(
     usual: tuple[str, ...],
     console: Console,
 ) -> tuple[str, ...]:
-    """Return the variants that were asked for, or those that suit the device."""
+    """Return the variants that were asked for, or those that suit device and installation.
+
+    Raises:
+        DeviceError: PyTorch is not there, and a variant of it was asked for.
+    """
     from nstx.engine.machine import bf16_units
 
     if text is not None:
-        return tuple(name.strip() for name in text.split(",") if name.strip())
+        chosen = tuple(name.strip() for name in text.split(",") if name.strip())
+        if not _torch_is_there() and any(name.startswith("torch") for name in chosen):
+            raise DeviceError(
+                "expected PyTorch for the variants of torch, got none; try --variants onnx, or "
+                "'pip install torch'"
+            )
+        return chosen
+    if not _torch_is_there():
+        console.warn("the variants of torch are left out, as PyTorch is not installed")
+        return ("onnx",)
     if _device(device) != "cpu":
         return tuple(known)
     if bf16_units():
@@ -182,7 +201,9 @@ def _describe(report: dict[str, Any], what: str) -> str:
         f"{'size':>5} {'batch':>5}  {'variant':<14} {'cold':>8} {'warm/picture':>13} "
         f"{'GFLOP/s':>8} {'of peak':>8} {'memory':>9}  share of torch's time: warm, cold"
     )
-    versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch']}; matrix products {peaks}"
+    versions = (
+        f"ONNX Runtime {runtime}, PyTorch {packages['torch'] or 'none'}; matrix products {peaks}"
+    )
     lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}", heading]
     lines += map(_line, report["rows"])
     if report["interrupted"]:

@@ -189,11 +189,13 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
         how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"
         return f"{printable(of['path'])} {of['width']}×{of['height']}{statistic}", how
     if entry.kind == "sessions":
-        names = filter(None, (of.get("activations"), of.get("grams") and f"Gram {of['grams']}"))
-        what = ", ".join(names)
+        activations, grams = (
+            of.get(first) or of.get(second)
+            for first, second in (("activations", "content_layers"), ("grams", "style_layers"))
+        )
+        what = ", ".join(filter(None, (activations, grams and f"Gram {grams}")))
         if "gradient" in of:
-            what = "the gradient" if of["gradient"] == "true" else "the cost"
-            what += f" of {of['content_layers']}, Gram {of['style_layers']}"
+            what = f"{'the gradient' if of['gradient'] == 'true' else 'the cost'} of {what}"
         return f"graph of {what}", f"({of.get('pooling')}, {of.get('pool_rounding')})"
     if entry.kind == "weights":
         return f"weights {of['weights'][:8]}…", "as float32"

@@ -12,7 +12,6 @@ from nstx.models.errors import ImageError, OutputError, UsageError
 
 from . import options
 from .console import Console, format_bytes, format_count, format_seconds, printable
-from .interrupts import exit_on_terminate
 
 if TYPE_CHECKING:
     from nstx.engine.precompute import PrecomputedPicture
@@ -118,12 +117,11 @@ def precompute(
         use_cache=not no_cache,
     )
     pictures = _find_pictures(contents or [], styles or [])
-    with exit_on_terminate():
-        loader = TargetLoader(settings)
-        if output is None:
-            data = _fill_cache(pictures, settings, loader, console)
-        else:
-            data = _write_file(output, pictures, settings, loader, console)
+    loader = TargetLoader(settings)
+    if output is None:
+        data = _fill_cache(pictures, settings, loader, console)
+    else:
+        data = _write_file(output, pictures, settings, loader, console)
     data |= {
         "extractor": extractor_json(loader.extractor),
         "weights": {"source": settings.weights, "sha256": loader.weights_sha256},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STOPPED = {
     "steps": "",
-    "no_progress": " (stopped early: the cost fell by less than 0.1 % in ten steps)",
+    "no_progress": " (stopped early: the cost no longer falls)",
     "interrupted": " (interrupted)",
 }
 

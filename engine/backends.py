@@ -61,13 +61,12 @@ def choose_backend(settings: Settings) -> BackendChoice:
     name = settings.backend
     if name == "auto":
         on_cpu = parse_device(device)[0] == "cpu" and settings.precision in ("auto", "fp32")
-        name = (
-            "onnx" if (on_cpu and _is_there("onnxruntime")) or not _is_there("torch") else "torch"
-        )
+        name = "onnx" if (on_cpu and is_there("onnxruntime")) or not is_there("torch") else "torch"
     return _choose_onnx(device, settings.precision) if name == "onnx" else _choose_torch(settings)
 
 
-def _is_there(package: str) -> bool:
+def is_there(package: str) -> bool:
+    """Whether a package can be imported; it is not imported."""
     try:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):

@@ -5,6 +5,7 @@ that is nobody else's. TASK is JSON with the fields of `Task`; the answer is one
 stdout. Nothing is imported but what the variant needs.
 """
 
+import contextlib
 import json
 import statistics
 import sys
@@ -213,28 +214,19 @@ def _open_torch(task: Task) -> "tuple[Run, str]":
 
 
 def _measure_peak(task: Task) -> float:
-    """Return the GFLOP/s of square matrix products, the best of PyTorch's and NumPy's medians."""
+    """Return the GFLOP/s of square matrix products, the best of PyTorch's and NumPy's medians.
+
+    0 if neither is there for the device and precision.
+    """
     import numpy as np
-    import torch
 
-    from .devices import TorchDevice, resolve_device
-
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    name = resolve_device(task.device, "fp32").name
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = dtypes.get(task.variant.removeprefix(PEAK), torch.float32)
+    precision = task.variant.removeprefix(PEAK)
     array = np.random.default_rng(0).standard_normal((_PEAK_SIZE, _PEAK_SIZE)).astype(np.float32)
-    matrix = TorchDevice(name, "fp32").upload(array, dtype)
-
-    def by_torch() -> None:
-        matrix @ matrix
-        if name.startswith("cuda"):
-            torch.cuda.synchronize(name)
-
-    candidates: list[Callable[[], object]] = [by_torch]
-    if name == "cpu" and dtype == torch.float32:
+    candidates: list[Callable[[], object]] = []
+    if task.device == "cpu" and precision == "fp32":
         candidates.append(lambda: array @ array)
+    with contextlib.suppress(ImportError):
+        candidates.append(_torch_product(task, array, precision))
     medians = []
     for candidate in candidates:
         times: list[float] = []
@@ -245,7 +237,30 @@ def _measure_peak(task: Task) -> float:
             times.append(time.perf_counter() - began)
         # The first one also warms up.
         medians.append(statistics.median(times[1:] or times))
-    return float(2 * _PEAK_SIZE**3 / min(medians) / 1e9)
+    return float(2 * _PEAK_SIZE**3 / min(medians) / 1e9) if medians else 0.0
+
+
+def _torch_product(
+    task: Task, array: "NDArray[np.float32]", precision: str
+) -> Callable[[], object]:
+    import torch
+
+    from .devices import TorchDevice, resolve_device
+
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    name = resolve_device(task.device, "fp32").name
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    device = TorchDevice(name, "tf32" if precision == "tf32" else "fp32")
+    matrix = device.upload(array, dtype)
+
+    def multiply() -> None:
+        with device.numerics():
+            matrix @ matrix
+            if name.startswith("cuda"):
+                torch.cuda.synchronize(name)
+
+    return multiply
 
 
 def _main() -> None:

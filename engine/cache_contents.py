@@ -136,10 +136,14 @@ def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
 
 
 def clear_cache(kind: CacheKind | None = None) -> list[Found]:
-    """Remove every entry of one kind, or of all; return what was removed."""
+    """Remove every entry of one kind, or of all, and all that is half written; return what it was.
+
+    A process that is writing an entry meanwhile loses it, and goes on without.
+    """
     kinds = CACHE_KINDS if kind is None else (kind,)
     found = [entry for each in kinds for entry in _find(each)]
-    return _sweep(kinds) + [entry for entry in found if remove(entry.path)]
+    litter = [entry for each in kinds for entry in sweep_litter(cache_folder() / each, 0.0)]
+    return litter + [entry for entry in found if remove(entry.path)]
 
 
 def cache_bytes() -> int:

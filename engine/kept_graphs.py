@@ -12,13 +12,14 @@ import json
 import logging
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..export.session import SessionChoices, open_session, runtime_version
-from ..models.cache import cache_folder, find_entries, mark_used, remove
+from ..models.cache import Found, cache_folder, find_entries, mark_used, remove
 from ..models.errors import ModelError
 from ..models.files import PART_PREFIX, PART_SUFFIX, write_atomically
 from ..models.weight_readers import OWN_FORMAT
@@ -29,6 +30,8 @@ SESSION_NAME = r"[0-9a-f]{32}-[0-9a-f]{64}\.onnx"
 
 # Each is about as large as the weights that it needs, 0.3 to 110 MB.
 _MOST_KEPT = 12
+
+_TWIN_SECONDS = 60.0
 
 Opened = TypeVar("Opened")
 
@@ -178,10 +181,12 @@ def _find_kept(key: str) -> Path | None:
 
     Its name ends with its checksum, so that ONNX Runtime can read the file itself.
     """
-    for _, path, _ in find_entries(_sessions_folder(), f"{key}-[0-9a-f]{{64}}\\.onnx"):
+    found = find_entries(_sessions_folder(), f"{key}-[0-9a-f]{{64}}\\.onnx")
+    for _, path, _ in found:
         try:
             if kept_is_sound(path):
                 mark_used(path)
+                _remove_twins(found, path)
                 return path
             _log.warning("%s is damaged and is built again", path)
             path.unlink(missing_ok=True)
@@ -189,6 +194,17 @@ def _find_kept(key: str) -> Path | None:
             # Another process may remove it in the meantime.
             continue
     return None
+
+
+def _remove_twins(found: Sequence[Found], kept: Path) -> None:
+    """Remove other files of the same graph, which processes that ran at once have left.
+
+    Not while one of them may be about to open its own.
+    """
+    latest = time.time() - _TWIN_SECONDS
+    for entry in found:
+        if entry.path != kept and entry.used < latest:
+            remove(entry.path)
 
 
 def _keep(key: str, model: bytes) -> Path | None:

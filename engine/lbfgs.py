@@ -58,8 +58,8 @@ class _Problem:
         cost, gradient = yield pixels
         if self.scale is None:
             largest = float(np.abs(gradient).max())
-            # Less is rounding, and its inverse would leave float32.
-            self.scale = 1 / largest if largest > 1e-30 else 1.0
+            # Less is as good as nothing, and its inverse would leave float32.
+            self.scale = 1 / largest if largest > 1e-30 else 0.0
         return _Point(pixels, cost, gradient * np.float32(self.scale))
 
     def decrease(self, old: _Point, new: _Point) -> float:
@@ -97,10 +97,11 @@ class _History:
 
     def add(self, step: Pixels, change: Pixels) -> None:
         curvature, size = _dot(step, change), _dot(change, change)
+        smoothed = _dot(change, self._smooth(change))
         # A pair without positive curvature, or one that is rounding, would lead upwards.
-        if curvature > 1e-6 * np.sqrt(_dot(step, step) * size):
+        if curvature > 1e-6 * np.sqrt(_dot(step, step) * size) and smoothed > 0:
             self._pairs.append((step, change, curvature))
-            self._scale = curvature / _dot(change, self._smooth(change))
+            self._scale = curvature / smoothed
 
     def direction(self, gradient: Pixels) -> Pixels:
         """Return minus the estimate times a gradient."""

@@ -7,6 +7,7 @@ as there if a small graph runs on it and gives the right numbers.
 import contextlib
 import ctypes
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,17 +56,21 @@ CPU = Provider("cpu")
 
 
 def import_onnxruntime() -> ModuleType:
-    """Return ONNX Runtime.
+    """Return ONNX Runtime, loaded without its telemetry, which is on by default.
+
+    It would keep a device's id and events in the user's cache folder. If ``ORT_DISABLE_TELEMETRY``
+    is set it stays as it is.
 
     Raises:
         DeviceError: it is not installed, or a library that it needs is missing.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when it is loaded
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
         raise DeviceError(
             f"expected ONNX Runtime, got: {error}; try 'pip install onnxruntime-gpu' "
-            "(or onnxruntime, never both), or --extractor torch"
+            "(or onnxruntime, never both)"
         ) from error
     # Two packages that overwrote each other leave a module behind that holds nothing.
     if not hasattr(onnxruntime, "InferenceSession"):
@@ -85,9 +90,7 @@ def choose_provider(device: str, index: int) -> Provider:
     """
     import_onnxruntime()
     if device == "mps":
-        raise DeviceError(
-            "expected cpu or cuda for ONNX Runtime, got mps; try --extractor torch, or --device cpu"
-        )
+        raise DeviceError("expected cpu or cuda for ONNX Runtime, got mps; try --device cpu")
     if device == "cpu":
         return CPU
     wanted = Provider("cuda", index)
@@ -104,7 +107,7 @@ def check_provider(provider: Provider) -> None:
         DeviceError: it does not.
     """
     if not provider_loads(provider):
-        other = "--device cpu, --extractor torch" if provider.kind == "cuda" else "--extractor onnx"
+        other = "--device cpu" if provider.kind == "cuda" else "--extractor onnx"
         raise DeviceError(
             f"expected ONNX Runtime's {provider.name} on device {provider.index}, got none that "
             f"loads on this machine; try {other}, or 'nstx doctor'"

@@ -77,7 +77,7 @@ def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
     if provider.name not in session.get_providers():
         raise DeviceError(
             f"expected ONNX Runtime's {provider.name}, got {', '.join(session.get_providers())}; "
-            "try --device cpu, --extractor torch, or 'nstx doctor'"
+            "try --device cpu, or 'nstx doctor'"
         )
     return session
 

@@ -161,13 +161,14 @@ def remove(path: Path) -> bool:
     return False
 
 
-def sweep_litter(folder: Path) -> list[Found]:
-    """Remove what killed processes left half written, over a minute ago; return what it was.
+def sweep_litter(folder: Path, older_than: float = _LITTER_SECONDS) -> list[Found]:
+    """Remove what killed processes left half written; return what it was.
 
     Args:
         folder: whose own entries are looked at.
+        older_than: seconds since which it was not written to: what is younger may still be.
     """
     name = re.escape(PART_PREFIX) + ".*" + re.escape(PART_SUFFIX)
     litter = [*find_entries(folder, name), *find_entries(folder, f"{name}/")]
-    latest = time.time() - _LITTER_SECONDS
-    return [entry for entry in litter if entry.used < latest and remove(entry.path)]
+    latest = time.time() - older_than
+    return [entry for entry in litter if entry.used <= latest and remove(entry.path)]

@@ -124,9 +124,15 @@ def objective_from_json(data: Mapping[str, Any]) -> Objective:
     return Objective(**{**data, **layers})
 
 
+_LARGEST_WEIGHT = 1e30
+
+
 def _check_weight(what: str, value: float) -> None:
-    if not math.isfinite(value) or value < 0:
-        raise UsageError(f"expected a {what} of 0 or more, got {value}; try the preset's")
+    # Costs are float32, and so are their weights.
+    if not math.isfinite(value) or not 0 <= value <= _LARGEST_WEIGHT:
+        raise UsageError(
+            f"expected a {what} of 0 … {_LARGEST_WEIGHT:g}, got {value}; try the preset's"
+        )
 
 
 def _check_layers(objective: Objective, kind: str) -> tuple[LayerWeight, ...]:

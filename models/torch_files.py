@@ -3,7 +3,8 @@
 Both formats in circulation are a pickle of the object in which each tensor refers to a storage: since
 PyTorch 1.6 a zip archive with ``data.pkl`` and a file per storage, before that five pickles in a row
 with the storages' bytes behind them. The unpickler here knows dictionaries, numbers, strings and
-tensors; whatever else a file names is refused.
+tensors; whatever else a file names is refused. What it cannot refuse is what exhausts Python's own
+unpickler, such as tuples nested millions deep: that ends the process.
 """
 
 import io
@@ -14,6 +15,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,7 +51,30 @@ _DAMAGE = (
     zlib.error,
 )
 
-Storage = NDArray[Any]
+# Far more than the description of any network takes; a deflated file may claim gigabytes.
+_MOST_PICKLED = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Storage:
+    """The numbers that tensors are views of. A class of its own, so that nothing else passes for it."""
+
+    values: NDArray[Any]
+
+
+class _Maker:
+    """A function that a pickle may call, and whose state it cannot change."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *given: object) -> Any:
+        return self._make(*given)
+
+    def __setstate__(self, _: object) -> None:
+        raise pickle.UnpicklingError("it changes a function")
 
 
 def read_torch_file(path: Path) -> Any:
@@ -73,29 +98,34 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _read_archive(archive: zipfile.ZipFile) -> Any:
-    (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > _MOST_PICKLED:
+        raise ValueError("it is a zip archive, but not of torch.save")
+    pickled = pickles[0]
     folder = pickled.removesuffix("data.pkl")
     order = f"{folder}byteorder"
     if order in archive.namelist() and archive.read(order) != b"little":
         raise ValueError("it was written on a big-endian machine")
 
-    def find_storage(key: str, kind: "np.dtype[Any]", count: int) -> Storage:
-        data = archive.read(f"{folder}data/{key}")
-        if len(data) != count * kind.itemsize:
-            raise ValueError(f"a storage has {len(data)} bytes")
-        return np.frombuffer(data, kind)
+    def find_storage(key: str, kind: "np.dtype[Any]", count: int) -> _Storage:
+        name = f"{folder}data/{key}"
+        # Before it is read: what it takes unpacked is the file's to say.
+        size = archive.getinfo(name).file_size
+        if size != count * kind.itemsize:
+            raise ValueError(f"a storage has {size} bytes")
+        return _Storage(np.frombuffer(archive.read(name), kind))
 
     return _Unpickler(io.BytesIO(archive.read(pickled)), find_storage).load()
 
 
 def _read_legacy(file: BinaryIO, size: int) -> Any:
-    storages: dict[str, Storage] = {}
+    storages: dict[str, _Storage] = {}
 
-    def find_storage(key: str, kind: "np.dtype[Any]", count: int) -> Storage:
+    def find_storage(key: str, kind: "np.dtype[Any]", count: int) -> _Storage:
         if not 0 <= count * kind.itemsize <= size:
             raise ValueError("a storage is larger than the file")
         # Filled below: the tensors, which are views of it, come before the bytes.
-        return storages.setdefault(key, np.zeros(count, kind))
+        return storages.setdefault(key, _Storage(np.zeros(count, kind)))
 
     if _load(file) != _MAGIC or _load(file) != _PROTOCOL:
         raise ValueError("it was not written by torch.save")
@@ -103,7 +133,7 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
         raise ValueError("it was written on a big-endian machine")
     loaded = _Unpickler(file, find_storage).load()
     for key in _load(file):
-        storage = storages[key]
+        storage = storages[key].values
         (count,) = struct.unpack("<q", file.read(8))
         data = file.read(storage.nbytes)
         if count != storage.size or len(data) != storage.nbytes:
@@ -122,7 +152,7 @@ class _Unpickler(pickle.Unpickler):
     def __init__(
         self,
         file: BinaryIO,
-        find_storage: "Callable[[str, np.dtype[Any], int], Storage] | None",
+        find_storage: "Callable[[str, np.dtype[Any], int], _Storage] | None",
     ) -> None:
         super().__init__(file)
         self._find_storage = find_storage
@@ -132,25 +162,36 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
+            return _Maker(_rebuild_tensor)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _rebuild_parameter
+            return _Maker(_rebuild_parameter)
         if module in ("torch", "torch.cuda") and name in _STORAGES:
             return _STORAGES[name]
+        if module == "torch" and name.endswith("Storage"):
+            raise pickle.UnpicklingError(f"it holds a {name}, whose numbers NumPy does not have")
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no tensor")
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def persistent_load(self, pid: Any) -> _Storage:
         """Return the storage that a tensor refers to."""
         kind, dtype, key, _, count = pid[:5]
         if kind != "storage" or not isinstance(dtype, np.dtype) or self._find_storage is None:
             raise pickle.UnpicklingError("it refers to something that is no storage")
-        return self._find_storage(str(key), dtype, int(count))
+        if type(key) is not str or type(count) is not int:
+            raise pickle.UnpicklingError("it refers to a storage that it does not name")
+        return self._find_storage(key, dtype, count)
 
 
 def _rebuild_tensor(
-    storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+    stored: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
 ) -> NDArray[Any]:
     """Return a view of a storage, after a look that it does not reach beyond it."""
+    # Of these types and no others: numbers of NumPy's would wrap round in the sums below, and a
+    # tensor in place of a storage may be larger than the memory behind it.
+    if type(stored) is not _Storage or type(size) is not tuple or type(stride) is not tuple:
+        raise ValueError("a tensor is not a view of a storage")
+    if not all(type(number) is int for number in (offset, *size, *stride)):
+        raise ValueError("a tensor has an impossible shape")
+    storage = stored.values
     if len(size) != len(stride) or min((offset, *size, *stride), default=0) < 0:
         raise ValueError("a tensor has an impossible shape")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))

@@ -351,6 +351,32 @@ def test_a_signal_before_the_first_step_leaves_nothing(pictures, tmp_path) -> No
     assert "Traceback" not in err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize("after", [1.0, 2.0, 3.0])
+def test_a_terminated_export_leaves_nothing(tmp_path, after) -> None:
+    process = spawn("export", "gradient", "-o", tmp_path / "g.onnx")
+    time.sleep(after)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (143, False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_runtimes_telemetry_stays_off(pictures, tmp_path) -> None:
+    command = [sys.executable, "-m", "nstx", "optimize", *map(str, pictures), "--size", "48"]
+    command += ["-o", str(tmp_path / "out.png"), "--steps", "1", "-q"]
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    environment.pop("XDG_CACHE_HOME", None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not [
+        path for path in home.rglob("*") if "onnxruntime" in path.name or path.name == ".ses"
+    ]
+
+
 @pytest.mark.parametrize(("cause", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
 def test_an_interrupted_import_is_an_interrupt_not_a_missing_library(cause, code, capsys) -> None:
     # What pybind11's modules do when a signal comes while they are imported.

@@ -1,21 +1,28 @@
 """The ONNX gradient backend: against autograd, and in a process without PyTorch."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+import torch
 from pictures import random_pixels
 
 from nstx.engine import backends
 from nstx.engine.backends import choose_backend
 from nstx.engine.images import Picture
 from nstx.engine.job import Job, prepare_job
+from nstx.engine.kept_graphs import describe_kept
 from nstx.engine.settings import choose_settings
 from nstx.engine.transfer import run_job
+from nstx.export.providers import Provider, provider_loads
 from nstx.models.errors import DeviceError, NumericalError, UsageError
 
 CONTENT = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
@@ -82,7 +89,7 @@ def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
     assert choose_backend(settings).name == "onnx"
     assert choose_backend(replace(settings, precision="bf16")).name == "torch"
     present = {"torch": True, "onnxruntime": False}
-    monkeypatch.setattr(backends, "_is_there", present.__getitem__)
+    monkeypatch.setattr(backends, "is_there", present.__getitem__)
     assert choose_backend(settings).name == "torch"
     present |= {"torch": False, "onnxruntime": True}
     assert choose_backend(settings).name == "onnx"
@@ -128,6 +135,7 @@ for arguments in (
     ["model"],
     ["cache", "verify"],
     ["doctor"],
+    ["bench", "gradient", "--sizes", "32", "--rounds", "1", "--repeats", "1", "--seconds", "0"],
 ):
     sys.argv = ["nstx", *arguments, "--quiet"]
     code = run_app(app)
@@ -146,6 +154,22 @@ def test_every_command_works_where_torch_cannot_be_imported(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 5e-4), ("fp16", 0.1)])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_on_cuda_it_computes_what_the_cpu_does(precision, bound, pooling) -> None:
+    if not provider_loads(Provider("cuda")):
+        pytest.skip("ONNX Runtime's CUDAExecutionProvider does not load here")
+    chosen = {"pooling": pooling, "tv_weight": 1e-3}
+    ours = job_of("onnx", device="cuda", precision=precision, **chosen).backend(0)
+    pixels = random_pixels(50, 67, 9)
+    cost, gradient = ours.cost_and_gradient(pixels)
+    expected, reference = job_of("onnx", **chosen).backend(0).cost_and_gradient(pixels)
+    assert cost.total == pytest.approx(expected.total, rel=bound)
+    assert relative_error(gradient, reference) < bound
 
 
 def test_the_torch_backend_without_torch_says_what_to_do(tmp_path: Path, save_picture) -> None:
@@ -199,3 +223,28 @@ def test_pictures_that_are_no_batch_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match="one size"):
             job.opened.make(problems)
+
+
+def test_a_kept_graph_runs_in_its_own_order(tmp_path, monkeypatch) -> None:
+    """All but nodes that ask for a shape, which ONNX Runtime takes first."""
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+    job_of("onnx", content_layers="conv1_2", style_layers="conv1_1,conv2_1")
+    sessions = tmp_path / "cache" / "sessions"
+    (kept,) = (path for path in sessions.iterdir() if "gradient" in describe_kept(path))
+    monkeypatch.chdir(tmp_path)  # where profiles are written
+    loaded: list[Any] = []
+    real = onnxruntime.InferenceSession
+
+    def profiled(model: object, options: Any, **more: Any) -> Any:
+        options.enable_profiling = True
+        loaded.append(real(model, options, **more))
+        return loaded[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", profiled)
+    backend = job_of("onnx", content_layers="conv1_2", style_layers="conv1_1,conv2_1").backend(0)
+    backend.cost_and_gradient(random_pixels(50, 67, 9))
+    events = json.loads(Path(loaded[-1].end_profiling()).read_text())
+    ran = [event["name"].removesuffix("_kernel_time") for event in events]
+    wanted = [node.name for node in onnx.load(kept).graph.node if node.op_type != "Shape"]
+    assert [name for name in ran if name in set(wanted)] == wanted
+    assert wanted.index("conv1_1_style_flat_gradient") > wanted.index("conv2_1_style_gram")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nstx.engine.cost import Cost
-from nstx.engine.lbfgs import lbfgs_steps, make_smoother
+from nstx.engine.lbfgs import _History, lbfgs_steps, make_smoother
 from nstx.engine.solvers import StopSolving, adam_steps, run_solver
 
 
@@ -125,6 +125,61 @@ def test_lbfgs_needs_about_one_evaluation_for_a_step() -> None:
     steps = run(lbfgs_steps, problem, steps=40, clip=True)
     assert len(steps) == 40
     assert problem.evaluations < 55
+
+
+def test_the_search_grows_where_the_first_step_is_far_too_short() -> None:
+    problem = Quadratic()
+    problem.scale[:] = 1.0
+    problem.centre = start() + np.float32(100_000)
+    first, _ = run(lbfgs_steps, problem, steps=1, clip=False)[0]
+    # A step moves the pixel that moves most by 32, and grows four times by 2.5 at most.
+    assert np.abs(first - start()).max() == pytest.approx(32 * 2.5**4, rel=1e-3)
+
+
+def test_the_search_shrinks_where_the_first_step_is_far_too_long() -> None:
+    class Narrow(Quadratic):
+        evaluations = 0
+
+        def cost_and_gradient(self, pixels: np.ndarray) -> tuple[Cost, np.ndarray]:
+            self.evaluations += 1
+            return super().cost_and_gradient(pixels)
+
+    problem = Narrow()
+    problem.scale[:] = 1.0
+    problem.centre = start().astype(np.float64) + 0.01
+    steps = run(lbfgs_steps, problem, steps=1, clip=True)
+    assert steps[0][1].total < problem.cost(start()).total
+    assert problem.evaluations < 8  # the parabola has its minimum; halving 32 would take twelve
+
+
+def test_pairs_without_curvature_are_left_out() -> None:
+    history = _History(make_smoother(4, 5))
+    step = np.ones((4, 5, 3), np.float32)
+    for change in (-step, 0 * step, np.zeros_like(step) + np.float32(1e-20)):
+        history.add(step, change)
+        if history:
+            # Tiny, but of positive curvature: a direction downwards all the same.
+            assert np.vdot(history.direction(step), step) < 0
+            history.clear()
+    history.add(step, 2 * step)
+    assert history
+    np.testing.assert_allclose(history.direction(step), -0.5 * step, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 3), (40, 1, 3), (1, 1, 3), (2, 3, 3)])
+def test_pictures_of_any_shape_are_solved(shape: tuple[int, ...]) -> None:
+    problem = Quadratic()
+    problem.scale, problem.centre = np.ones(shape), np.full(shape, 33.0)
+    found = np.full(shape, 100, np.float32)
+    last: list[np.ndarray] = []
+    solver = lbfgs_steps(found, steps=30, clip=True, on_step=lambda pixels, _: last.append(pixels))
+    run_solver(solver, problem.cost_and_gradient)
+    np.testing.assert_allclose(last[-1], 33, atol=0.01)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-39])
+def test_a_gradient_of_nothing_ends_the_run(factor: float) -> None:
+    assert run(lbfgs_steps, Quadratic(factor), steps=5, clip=True) == []
 
 
 @pytest.mark.parametrize("clip", [True, False])

@@ -255,6 +255,7 @@ def test_litter_is_swept_after_a_minute_and_not_before(tmp_path) -> None:
         os.utime(path, (time.time() - 61, time.time() - 61))
     assert {entry.path for entry in sweep_litter(tmp_path)} == {old, folder}
     assert set(tmp_path.iterdir()) == {fresh, other}
+    assert {entry.path for entry in sweep_litter(tmp_path, 0.0)} == {fresh}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -126,6 +127,87 @@ def test_a_tensor_stays_within_its_storage(tmp_path) -> None:
         read_torch_file(forge(path, 0, (3,), (1,), b"\0" * 12))
 
 
+class Forger(pickle.Pickler):
+    """Writes storages of four numbers as torch.save does."""
+
+    def persistent_id(self, value: object) -> object:
+        return (
+            ("storage", value.kind, "0", "cpu", value.count) if isinstance(value, Stored) else None
+        )
+
+
+class Stored:
+    def __init__(self, kind: type = torch.FloatStorage, count: int = 4) -> None:
+        self.kind, self.count = kind, count
+
+
+class Tensor:
+    def __init__(self, *given: object) -> None:
+        self.given = given
+
+    def __reduce__(self) -> tuple:
+        return torch._utils._rebuild_tensor_v2, (*self.given, False, OrderedDict())
+
+
+def write_forged(path: Path, value: object, data: bytes = b"\0" * 16) -> Path:
+    buffer = io.BytesIO()
+    Forger(buffer, 2).dump(value)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("f/data.pkl", buffer.getvalue())
+        archive.writestr("f/data/0", data)
+    return path
+
+
+def test_a_tensor_is_no_storage(tmp_path) -> None:
+    """It may claim more numbers than there is memory behind it: its stride may be 0."""
+    wide = Tensor(Stored(), 0, (4000,), (0,))
+    assert read_torch_file(write_forged(tmp_path / "f.pth", wide)).shape == (4000,)
+    with pytest.raises(ValueError, match="not a view"):
+        read_torch_file(write_forged(tmp_path / "g.pth", Tensor(wide, 8, (100,), (1,))))
+
+
+def test_numbers_of_numpys_are_no_sizes(tmp_path) -> None:
+    """They would wrap round where the place of the last number is computed."""
+    longs = np.array([3, 1 << 62], np.int64).tobytes()
+    sizes = Tensor(Stored(torch.LongStorage, 2), 0, (2,), (1,))
+    for size, stride in ((sizes, (1, 1)), ((2, 2), sizes), (sizes, sizes), ([2], (1,))):
+        forged = Tensor(Stored(torch.LongStorage, 2), 0, size, stride)
+        with pytest.raises(ValueError, match="view"):
+            read_torch_file(write_forged(tmp_path / "f.pth", forged, longs))
+    with pytest.raises(ValueError, match="impossible"):
+        read_torch_file(write_forged(tmp_path / "g.pth", Tensor(Stored(), 0.0, (2,), (1,))))
+
+
+def test_a_storage_larger_than_it_says_is_refused_before_it_is_unpacked(tmp_path) -> None:
+    path = write_forged(tmp_path / "f.pth", Tensor(Stored(), 0, (4,), (1,)), b"\0" * (200 << 20))
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="209715200 bytes"):
+        read_torch_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 << 20
+
+
+def test_functions_keep_their_state(tmp_path) -> None:
+    # BUILD sets what the dictionary before it holds: {"__defaults__": ()}.
+    pickled = b"ctorch._utils\n_rebuild_tensor_v2\n}U\x0c__defaults__)sb."
+    with zipfile.ZipFile(tmp_path / "f.pth", "w") as archive:
+        archive.writestr("f/data.pkl", pickled)
+    with pytest.raises(ValueError, match="function"):
+        read_torch_file(tmp_path / "f.pth")
+
+
+def test_other_archives_and_numbers_are_told_as_what_they_are(tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "f.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ValueError, match=r"not of torch\.save"):
+        read_torch_file(tmp_path / "f.pth")
+    path = save({"a": torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "g.pth", True)
+    with pytest.raises(ValueError, match="BFloat16Storage, whose numbers"):
+        read_torch_file(path)
+
+
 @BOTH
 def test_damaged_files_are_told(tmp_path, zipped) -> None:
     path = save({"a": torch.arange(100.0)}, tmp_path / "f.pth", zipped)
@@ -163,11 +245,10 @@ def test_a_storage_larger_than_the_file_is_refused_before_it_is_made(tmp_path) -
     path = save({"a": torch.zeros(3)}, tmp_path / "f.pth", False)
     data = path.read_bytes()
     # The count stands as a number of one byte in the storage's tuple: K\x03.
-    assert data.count(b"cpuq") or data.count(b"cpu")
     forged = data.replace(b"K\x03N", b"\x8a\x06" + struct.pack("<q", 1 << 40)[:6] + b"N", 1)
     assert forged != data
     path.write_bytes(forged)
-    with pytest.raises(ValueError, match=r"larger|damaged"):
+    with pytest.raises(ValueError, match="larger"):
         read_torch_file(path)
 
 
