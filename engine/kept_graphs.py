@@ -85,6 +85,7 @@ def open_kept(
             return use(open_session(kept, replace(choices, optimised=optimised)))
         except ModelError as error:
             _log.warning("%s cannot be used and is built again: %s", kept, error)
+            remove(kept)
     model = build()
     if optimised:
         try:

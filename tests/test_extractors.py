@@ -1,6 +1,7 @@
 """Extraction by ONNX Runtime: against float64 and PyTorch, and the sessions that are kept."""
 
 import gc
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from pictures import random_pixels
@@ -190,6 +192,23 @@ def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
     assert "weights" in warnings_told[0]
     said = opened.session.get_modelmeta().custom_metadata_map
     assert said["weights_sha256"] == tiny_weights.sha256
+
+
+def test_files_of_the_same_graph_are_merged_once_nobody_opens_them(tiny_weights, own_cache) -> None:
+    """Two processes that built it at once leave two, as ONNX Runtime's bytes differ each time."""
+    sessions_of(tiny_weights).open(("conv1_1",), ())
+    (kept,) = own_cache.iterdir()
+    model = onnx.load(kept)
+    model.doc_string = "a twin"
+    data = model.SerializeToString()
+    twin = kept.with_name(f"{kept.stem[:32]}-{hashlib.sha256(data).hexdigest()}.onnx")
+    twin.write_bytes(data)
+    sessions_of(tiny_weights).open(("conv1_1",), ())
+    assert len(list(own_cache.iterdir())) == 2
+    for path in (kept, twin):
+        os.utime(path, (1000, 1000))
+    sessions_of(tiny_weights).open(("conv1_1",), ())
+    assert len(list(own_cache.iterdir())) == 1
 
 
 def test_only_the_latest_sessions_are_kept(tiny_weights, own_cache, monkeypatch) -> None:
