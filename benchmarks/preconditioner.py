@@ -1,0 +1,81 @@
+"""What the preconditioner of L-BFGS saves: the cost after a number of evaluations, with it and without.
+
+python benchmarks/preconditioner.py --pairs CONTENT:STYLE… [--size 192] [--preset default] [--json FILE]
+
+One scale, from the content picture. Evaluations are counted, not seconds, so other work on the machine
+does not matter; the filter itself takes about a hundredth of a step.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nstx import choose_settings, prepare_job, read_image
+from nstx.engine import lbfgs
+from nstx.engine.job import Job
+from nstx.engine.machine import describe_machine, package_versions
+from nstx.engine.solvers import StopSolving, run_solver
+
+COUNTS = (10, 20, 40, 80)
+
+
+def best_costs(job: Job) -> list[float]:
+    """Return the lowest cost after each of `COUNTS` evaluations."""
+    evaluate, seen = job.backend(0).cost_and_gradient, []
+
+    def counted(pixels: np.ndarray) -> Any:
+        if len(seen) == COUNTS[-1]:
+            raise StopSolving
+        cost, gradient = evaluate(pixels)
+        seen.append(cost.total)
+        return cost, gradient
+
+    solver = lbfgs.lbfgs_steps(job.start(0), steps=COUNTS[-1], clip=True, on_step=lambda *_: None)
+    run_solver(solver, counted)
+    return [min(seen[:count]) for count in COUNTS]
+
+
+def main() -> None:
+    """Compare all pairs, print the geometric means, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", nargs="+", required=True)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    settings = choose_settings(
+        chosen.preset, size=chosen.size, scales=1, solver="lbfgs", init="content"
+    )
+    real, rows = lbfgs.make_smoother, []
+    for pair in chosen.pairs:
+        content, _, style = pair.partition(":")
+        job = prepare_job(read_image(content), [(read_image(style), 1.0)], settings)
+        with_it = best_costs(job)
+        lbfgs.make_smoother = lambda height, width: np.copy
+        without = best_costs(job)
+        lbfgs.make_smoother = real
+        names = {"content": Path(content).name, "style": Path(style).name}
+        rows.append({**names, "with": with_it, "without": without})
+        shares = [a / b for a, b in zip(with_it, without, strict=True)]
+        print(names, [f"{share:.3f}" for share in shares], flush=True)
+    logs = [np.log(np.divide(row["with"], row["without"])) for row in rows]
+    means = np.exp(np.mean(logs, axis=0)).tolist()
+    print(f"after {COUNTS} evaluations: {', '.join(f'{mean:.3f}' for mean in means)}")
+    if chosen.json is not None:
+        data = {
+            "machine": describe_machine(),
+            "packages": package_versions(),
+            "size": chosen.size,
+            "preset": chosen.preset,
+            "evaluations": COUNTS,
+            "shares": means,
+            "rows": rows,
+        }
+        chosen.json.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
