@@ -132,21 +132,22 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
 
 
 def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:
-    from .onnx_backend import GradientSessions, OnnxBackend
+    from .onnx_backend import OnnxBackend, open_gradient_session
 
-    sessions = GradientSessions(
-        objective=settings.objective,
-        weights_sha256=weights_digest(settings.weights),
-        load=lambda: load_weights(settings.weights, use_cache=settings.use_cache),
-        provider=choose_provider(*parse_device(choice.device)),
+    weights_sha256 = weights_digest(settings.weights)
+    provider = choose_provider(*parse_device(choice.device))
+    opened = open_gradient_session(
+        settings.objective,
+        weights_sha256,
+        lambda: load_weights(settings.weights, use_cache=settings.use_cache),
+        provider,
         precision="fp16" if choice.precision == "fp16" else "fp32",
         threads=settings.threads,
         use_cache=settings.use_cache,
     )
-    opened = sessions.open()
     return OpenedBackend(
         choice,
-        sessions.weights_sha256,
+        weights_sha256,
         opened.mean,
-        lambda problems: OnnxBackend(opened, sessions.provider, problems),
+        lambda problems: OnnxBackend(opened, provider, problems),
     )

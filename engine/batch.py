@@ -42,8 +42,7 @@ def run_batch(
         NumericalError: a cost or gradient stopped being finite.
         DeviceError: memory does not suffice.
     """
-    check_batch([job.settings.objective for job in jobs], [job.sizes[-1] for job in jobs])
-    scales = len(jobs[0].sizes)
+    scales = max((len(job.sizes) for job in jobs), default=1)
     for scale in range(scales):
         check_batch(
             [job.settings.objective for job in jobs],

@@ -157,8 +157,8 @@ def common_objective(objective: Objective) -> Objective:
     """Return what the objectives of a batch have in common: all but the weights of the parts."""
     return replace(
         objective,
-        content_weight=float(objective.content_weight > 0),
-        style_weight=float(objective.style_weight > 0),
+        content_weight=float(objective.uses_content),
+        style_weight=float(objective.uses_style),
         tv_weight=float(objective.tv_weight > 0),
     )
 

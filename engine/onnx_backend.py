@@ -15,7 +15,15 @@ from ..export.session import SessionChoices, run_session
 from ..models.errors import ModelError
 from ..models.objective import Objective
 from ..models.weights import Weights
-from .cost import BatchBackend, Cost, check_batch, check_cost, check_gradient, combine_costs
+from .cost import (
+    BatchBackend,
+    Cost,
+    check_batch,
+    check_cost,
+    check_gradient,
+    combine_costs,
+    common_objective,
+)
 from .kept_graphs import graph_key, open_kept
 from .pixels import Batch
 from .targets import Targets
@@ -36,61 +44,53 @@ class GradientSession:
     mean: tuple[float, float, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GradientSessions:
-    """Opens the sessions of one objective.
+def open_gradient_session(
+    objective: Objective,
+    weights_sha256: str,
+    load: Callable[[], Weights],
+    provider: Provider,
+    *,
+    precision: GraphPrecision = "fp32",
+    threads: int | None = None,
+    use_cache: bool = True,
+) -> GradientSession:
+    """Return a session of the cost with its gradient.
 
-    Attributes:
+    Args:
         objective: what is minimised.
         weights_sha256: of the weight file.
-        load: returns the weights; called only if a graph must be built.
-        provider: that runs the graphs.
+        load: returns the weights; called only if the graph must be built.
+        provider: that runs it.
         precision: of the convolutions.
         threads: of the CPU; None takes the physical cores.
         use_cache: whether the cache folder is read and written.
+
+    Raises:
+        ModelError, DeviceError, WeightsError: the graph cannot be built or loaded.
     """
+    # One graph serves all weights: only whether a part counts at all is built in.
+    graph = GradientGraph(
+        objective=replace(common_objective(objective), tv_weight=0.0), precision=precision
+    )
+    choices = SessionChoices(provider=provider, threads=threads, in_order=True)
 
-    objective: Objective
-    weights_sha256: str
-    load: Callable[[], Weights]
-    provider: Provider
-    precision: GraphPrecision = "fp32"
-    threads: int | None = None
-    use_cache: bool = True
+    def build() -> bytes:
+        from ..export.build_gradient import build_gradient_model
 
-    def open(self) -> GradientSession:
-        """Return a session of the cost with its gradient.
+        model: bytes = build_gradient_model(graph, load()).SerializeToString()
+        return model
 
-        Raises:
-            ModelError, DeviceError, WeightsError: a graph cannot be built or loaded.
-        """
-        # One graph serves all weights: only whether a part counts at all is built in.
-        objective = replace(
-            self.objective,
-            content_weight=float(self.objective.uses_content),
-            style_weight=float(self.objective.uses_style),
-            tv_weight=0.0,
-        )
-        graph = GradientGraph(objective=objective, precision=self.precision)
-        choices = SessionChoices(provider=self.provider, threads=self.threads, in_order=True)
+    def use(session: Any) -> GradientSession:
+        said: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+        found = GradientGraph.from_metadata(said, "the cache")
+        if found != graph or said.get("weights_sha256") != weights_sha256:
+            raise ModelError("expected the graph of this objective, got another")
+        red, green, blue = json.loads(said["mean"])
+        return GradientSession(session, found, (red, green, blue))
 
-        def build() -> bytes:
-            from ..export.build_gradient import build_gradient_model
-
-            model: bytes = build_gradient_model(graph, self.load()).SerializeToString()
-            return model
-
-        def use(session: Any) -> GradientSession:
-            said: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
-            found = GradientGraph.from_metadata(said, "the cache")
-            if found != graph or said.get("weights_sha256") != self.weights_sha256:
-                raise ModelError("expected the graph of this objective, got another")
-            red, green, blue = json.loads(said["mean"])
-            return GradientSession(session, found, (red, green, blue))
-
-        description = {"graph": asdict(graph), "description": graph.kind, "order": "late"}
-        key = graph_key(description, self.weights_sha256, choices)
-        return open_kept(key, build, choices, use, use_cache=self.use_cache)
+    description = {"graph": asdict(graph), "description": graph.kind, "order": "late"}
+    key = graph_key(description, weights_sha256, choices)
+    return open_kept(key, build, choices, use, use_cache=use_cache)
 
 
 class OnnxBackend(BatchBackend):
