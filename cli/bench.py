@@ -172,7 +172,7 @@ def _variants(
     Raises:
         DeviceError: PyTorch is not there, and a variant of it was asked for.
     """
-    from nstx.engine.machine import bf16_units
+    from nstx.engine.machine import has_bf16_units
 
     if text is not None:
         chosen = tuple(name.strip() for name in text.split(",") if name.strip())
@@ -187,7 +187,7 @@ def _variants(
         return ("onnx",)
     if _device(device) != "cpu":
         return tuple(known)
-    if bf16_units():
+    if has_bf16_units():
         return (*usual, "torch-bf16")
     console.warn("torch-bf16 is left out, as this processor has no bf16 units; try --variants")
     return usual

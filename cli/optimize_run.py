@@ -127,6 +127,7 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
                 recorder.take(step)
 
             result = run_job(job, on_step=on_step, should_stop=interrupt.requested)
+        _tell_fallbacks(result, console)
         saving = time.perf_counter()
         _save(output, result, alpha)
         recorder.save_animation(result)
@@ -167,6 +168,16 @@ def _measure_saved(job: "Job", output: Path, result: "Result", console: Console)
         # The picture is safe; only the number is not to be had.
         console.warn(f"the cost is that before rounding, as the file cannot be measured: {error}")
         return result.cost
+
+
+def _tell_fallbacks(result: "Result", console: Console) -> None:
+    for check in result.checks:
+        if not check.kept:
+            console.warn(
+                f"{check.precision} did not suffice at {check.width}×{check.height} (error of the "
+                f"gradient {check.error:.2g}, expected at most {check.bound}), so fp32 took over at "
+                f"evaluation {check.evaluation} there"
+            )
 
 
 def _save(output: Path, result: "Result", alpha: NDArray[np.uint8] | None) -> None:

@@ -1,5 +1,6 @@
 """How results are told: as JSON fields, and that of ``nstx optimize`` as lines for a person."""
 
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -137,7 +138,8 @@ def result_json(
         "initial_cost": result.initial_cost.total,
         "seconds": timings.to_json(),
         "device": job.opened.choice.device,
-        "precision": job.opened.choice.precision,
+        "precision": _last_precision(job, result),
+        "precision_schedule": _precision_json(job, result),
         "backend": job.opened.choice.name,
         "extractor": extractor_json(job.extractor),
         "preset": settings.preset,
@@ -150,6 +152,37 @@ def result_json(
         "peak_memory_bytes": _peak_memory(job.opened.choice),
         "files": files,
     }
+
+
+def _last_precision(job: "Job", result: "Result") -> str:
+    given_up = bool(result.checks) and not result.checks[-1].kept
+    return "fp32" if given_up else job.opened.choice.precision
+
+
+def _precision_json(job: "Job", result: "Result") -> dict[str, Any] | None:
+    """Return what each scale began in, and the checks; None where the precision is not checked."""
+    if not job.opened.choice.checked:
+        return None
+    # JSON has no infinity.
+    checks = [
+        {**asdict(check), "error": check.error if math.isfinite(check.error) else None}
+        for check in result.checks
+    ]
+    return {
+        "begins_in": job.opened.choice.precision,
+        "falls_back_to": "fp32",
+        "checks": checks,
+    }
+
+
+def _describe_precision(data: dict[str, Any]) -> str:
+    schedule = data["precision_schedule"]
+    if schedule is None:
+        return str(data["precision"])
+    checks = schedule["checks"]
+    failed = [c for c in checks if not c["kept"]]
+    told = f"{schedule['begins_in']}, {format_count(len(checks), 'check')} against fp32"
+    return f"{told}; in fp32 from a check on that failed" if failed else told
 
 
 def _peak_memory(choice: "BackendChoice") -> int:
@@ -168,7 +201,7 @@ def describe_result(data: dict[str, Any]) -> str:
         ),
         f"  {format_count(data['steps'], 'step')}, "
         f"{format_count(data['evaluations'], 'evaluation')} in "
-        f"{format_seconds(seconds['total'])} on {data['device']} in {data['precision']}, "
+        f"{format_seconds(seconds['total'])} on {data['device']} in {_describe_precision(data)}, "
         f"peak memory {format_bytes(data['peak_memory_bytes'])}" + _STOPPED[data["stopped"]],
     ]
     lines.append(f"  targets {_describe_targets(data)}")

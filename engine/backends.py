@@ -1,21 +1,36 @@
 """Which gradient backend a run uses, on which device and at which precision; and opening it.
 
-``auto`` is ONNX Runtime on the CPU, where it is faster than PyTorch and starts sooner, and PyTorch on
-accelerators and for precisions that ONNX Runtime lacks.
+``auto`` is ONNX Runtime on the CPU, where it is faster than PyTorch's autograd and starts sooner, and
+PyTorch on accelerators and for precisions that ONNX Runtime lacks. On a CPU with bf16 units the precision
+``auto`` is bf16, checked against fp32 as the run goes (`nstx.engine.checked_backend`), unless the run is so
+short that PyTorch's start takes longer than is saved.
 """
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..export.providers import choose_provider
 from ..models.errors import DeviceError
 from ..models.objective import Objective
-from ..models.weights import load_weights, weights_digest
+from ..models.weights import Weights, load_weights, weights_digest
 from .cost import BatchBackend
 from .device_names import parse_device, settle_device
+from .machine import has_bf16_units
+from .memory import keep_freed_memory
 from .settings import Settings
 from .targets import Targets
+
+if TYPE_CHECKING:
+    from .devices import TorchDevice
+    from .torch_backend import TorchBackend
+    from .torch_backprop import BackpropBackend
+
+
+# Steps times pixels. On two cores bf16 saves 4 seconds of a million, and PyTorch takes 1 to 2 seconds
+# longer to start than ONNX Runtime.
+_LEAST_BF16_WORK = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +41,13 @@ class BackendChoice:
         name: ``torch`` or ``onnx``.
         device: ``cpu``, ``cuda:0``, ``mps`` …
         precision: of the convolutions: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
+        checked: whether it is checked against fp32, which takes over where it does not suffice.
     """
 
     name: str
     device: str
     precision: str
+    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,19 +67,32 @@ class OpenedBackend:
     make: Callable[[Sequence[tuple[Objective, Targets]]], BatchBackend]
 
 
-def choose_backend(settings: Settings) -> BackendChoice:
+def choose_backend(settings: Settings, size: Sequence[int] | None = None) -> BackendChoice:
     """Return the backend, device and precision of a run.
+
+    Args:
+        settings: of the run.
+        size: height and width of the result; None chooses no precision that must be checked.
 
     Raises:
         UsageError: a name is unknown.
         DeviceError: what was asked for is not there.
     """
     device = settle_device(settings.device)
+    if size is not None and _is_worth_bf16(settings, device, size):
+        return BackendChoice("torch", device, "bf16", checked=True)
     name = settings.backend
     if name == "auto":
         on_cpu = parse_device(device)[0] == "cpu" and settings.precision in ("auto", "fp32")
         name = "onnx" if (on_cpu and is_there("onnxruntime")) or not is_there("torch") else "torch"
     return _choose_onnx(device, settings.precision) if name == "onnx" else _choose_torch(settings)
+
+
+def _is_worth_bf16(settings: Settings, device: str, size: Sequence[int]) -> bool:
+    free = settings.precision == "auto" and settings.backend in ("auto", "torch")
+    if device != "cpu" or not free or settings.steps * size[0] * size[1] < _LEAST_BF16_WORK:
+        return False
+    return has_bf16_units() and is_there("torch")
 
 
 def is_there(package: str) -> bool:
@@ -112,23 +142,46 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
     import torch
 
     from .devices import resolve_device
-    from .torch_backend import TorchBackend
-    from .torch_network import TorchNetwork
 
     device = resolve_device(choice.device, choice.precision)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     weights = load_weights(settings.weights, use_cache=settings.use_cache)
-    objective = settings.objective
+    # Autograd is the plain path; the written-out pass is for what autograd is slow at.
+    by_hand = device.name == "cpu" and device.precision == "bf16"
+    if by_hand:
+        keep_freed_memory()
+    make = _torch_maker(settings.objective, weights, device, by_hand)
+    opened = OpenedBackend(choice, weights.sha256, weights.mean, make)
+    if not choice.checked:
+        return opened
+    from .checked_backend import CheckedBackend
+
+    exact = replace(device, precision="fp32")
+    make_exact = _torch_maker(settings.objective, weights, exact, by_hand)
+    return replace(
+        opened,
+        make=lambda problems: CheckedBackend(
+            make(problems), make_exact(problems), choice.precision
+        ),
+    )
+
+
+def _torch_maker(
+    objective: Objective, weights: Weights, device: "TorchDevice", by_hand: bool
+) -> "Callable[[Sequence[tuple[Objective, Targets]]], TorchBackend | BackpropBackend]":
+    """Return what makes backends: with the backward pass written out, or by autograd."""
+    from .torch_backend import TorchBackend
+    from .torch_backprop import BackpropBackend, BackpropNetwork
+    from .torch_network import TorchNetwork
+
+    if by_hand:
+        passes = BackpropNetwork(weights, objective, device)
+        return lambda problems: BackpropBackend(passes, problems)
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
-    return OpenedBackend(
-        choice,
-        weights.sha256,
-        weights.mean,
-        lambda problems: TorchBackend(network, device, problems),
-    )
+    return lambda problems: TorchBackend(network, device, problems)
 
 
 def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:

@@ -84,8 +84,9 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
             except StopSolving:
                 del waiting[index]
         if not waiting:
-            return
+            break
         if backend is None or members != list(waiting):
+            _note_checks(backend, [runs[index] for index in members])
             members = list(waiting)
             problems = [(jobs[i].settings.objective, jobs[i].targets[scale]) for i in members]
             backend = jobs[0].opened.make(problems)
@@ -97,3 +98,10 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
                 waiting[index] = solvers[index].send((cost, gradient))
             except (StopSolving, StopIteration):
                 del waiting[index]
+    _note_checks(backend, [runs[index] for index in members])
+
+
+def _note_checks(backend: BatchBackend | None, runs: Sequence[Progress]) -> None:
+    """Note the checks of a batch with each run that was in it."""
+    for run in runs:
+        run.checks += backend.checks if backend is not None else ()

@@ -120,12 +120,42 @@ class GradientBackend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionCheck:
+    """A gradient of low precision that was compared with one of fp32.
+
+    Attributes:
+        height: of the picture, in pixels.
+        width: likewise.
+        evaluation: at which it was; counts from 1 at each scale.
+        precision: that was checked, such as ``bf16``.
+        error: ‖g − g₃₂‖ / ‖g₃₂‖, of a batch the largest; infinite if the gradient was not finite.
+        bound: of the error.
+        kept: whether the run goes on in this precision.
+    """
+
+    height: int
+    width: int
+    evaluation: int
+    precision: str
+    error: float
+    bound: float
+    kept: bool
+
+
 class BatchBackend(ABC):
     """Computes the costs of several pictures of one size and their gradients, all in one pass.
 
     Each picture has its own targets and its own weights of content, style and total variation;
     layers and pooling are common. A backend of one picture is a `GradientBackend`.
+
+    Attributes:
+        checks: of a gradient's precision, that were made so far.
+        approximate: whether costs that come with gradients are less exact than those that come alone.
     """
+
+    checks: "Sequence[PrecisionCheck]" = ()
+    approximate: bool = False
 
     @abstractmethod
     def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:

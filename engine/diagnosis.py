@@ -14,7 +14,7 @@ from ..models.cache import cache_folder
 from ..models.errors import DeviceError, NstxError
 from ..models.files import write_atomically
 from ..models.weights import EMBEDDED, load_weights
-from .machine import bf16_units, describe_machine, package_versions
+from .machine import describe_machine, has_bf16_units, package_versions
 
 
 def diagnose() -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _devices() -> list[dict[str, Any]]:
         {
             "name": "cpu",
             "precisions": supported_precisions("cpu"),
-            "bf16_units": bf16_units(),
+            "bf16_units": has_bf16_units(),
             "threads": torch.get_num_threads(),
         }
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..models.errors import UsageError
 from .backends import OpenedBackend, choose_backend, open_backend
-from .cost import Cost, GradientBackend, common_objective
+from .cost import BatchBackend, Cost, common_objective
 from .images import Picture, WeightedPicture, read_image, resize_picture
 from .memory import check_memory, memory_errors
 from .pixels import Pixels
@@ -52,7 +52,7 @@ class Job:
         """Height and width of each scale, coarse first; the last is the result's."""
         return tuple((pixels.shape[0], pixels.shape[1]) for pixels in self.contents)
 
-    def backend(self, scale: int) -> GradientBackend:
+    def backend(self, scale: int) -> BatchBackend:
         """Return the gradient backend of a scale, counted from 0."""
         return self.opened.make([(self.settings.objective, self.targets[scale])])
 
@@ -135,7 +135,7 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
 
 def _open_backend(settings: Settings, size: Sequence[int]) -> OpenedBackend:
     """Open the backend, once it is known that memory holds a result of this height and width."""
-    choice = choose_backend(settings)
+    choice = choose_backend(settings, size)
     check_memory(size, choice.device)
     with memory_errors(size):
         return open_backend(settings, choice)

@@ -1,5 +1,6 @@
 """What a measurement was made on: the machine and the versions of the packages."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -38,13 +39,17 @@ def package_versions() -> dict[str, str | None]:
     return found
 
 
-def bf16_units() -> bool | None:
-    """Whether the processor multiplies bf16 matrices in hardware; None if that is not known."""
-    import torch
+def has_bf16_units() -> bool:
+    """Whether the processor multiplies bf16 matrices in hardware, as far as Linux tells."""
+    return not _processor_flags().isdisjoint(("avx512_bf16", "amx_bf16"))
 
-    # The attribute is private in PyTorch, and there is no public one.
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe()) if probe is not None else None
+
+def _processor_flags() -> set[str]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):
+                return set(line.partition(":")[2].split())
+    return set()
 
 
 def _processor() -> str:

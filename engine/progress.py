@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .cost import Cost
+from .cost import Cost, PrecisionCheck
 from .pixels import Pixels
 from .settings import Settings
 from .solvers import Evaluation, StopSolving
@@ -27,7 +27,7 @@ class Step:
         steps: how many there will be at most.
         scale: counts from 1, coarse first.
         scales: how many there are.
-        cost: of ``pixels``, under the objective at this scale's size.
+        cost: of ``pixels``, under the objective at this scale's size; in the precision of the step.
         evaluations: of the cost, with or without its gradient, so far.
         seconds: since the first scale began.
         pixels: the picture, float32 (height, width, 3), 0–255; not to be changed.
@@ -64,6 +64,7 @@ class Progress:
         self.evaluations = 0
         self.interrupted = False
         self.first_cost: Cost | None = None
+        self.checks: list[PrecisionCheck] = []
         self._steps, self._early_stop = settings.steps, settings.early_stop
         self._scales, self._scale = scales, 0
         self._on_step, self._should_stop = on_step, should_stop

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .cost import Cost, GradientBackend
+from .cost import BatchBackend, Cost, PrecisionCheck
 from .images import Picture, WeightedPicture, resize_pixels
 from .job import Job, prepare_job
 from .lbfgs import lbfgs_steps
@@ -29,6 +29,7 @@ class Result:
         evaluations: of the cost, with or without gradient, that the solver needed.
         seconds: that the optimisation took.
         stopped: ``steps`` (all were made), ``no_progress`` or ``interrupted``.
+        checks: of the gradient's precision; empty unless it is chosen as the run goes.
     """
 
     pixels: Pixels
@@ -38,6 +39,7 @@ class Result:
     evaluations: int
     seconds: float
     stopped: StopReason
+    checks: tuple[PrecisionCheck, ...] = ()
 
 
 def stylize(
@@ -86,6 +88,7 @@ def run_job(
                 backend = final if last else job.backend(scale)
                 evaluate = progress.count(backend.cost_and_gradient)
                 run_solver(make_solver(job, scale, steps, progress), evaluate)
+                progress.checks += backend.checks
             if progress.interrupted:
                 break
         return make_result(job, final, progress, initial_cost, time.perf_counter() - began)
@@ -93,7 +96,7 @@ def run_job(
 
 def make_result(
     job: Job,
-    final: GradientBackend,
+    final: BatchBackend,
     progress: Progress,
     initial_cost: Cost | None,
     seconds: float,
@@ -111,10 +114,11 @@ def make_result(
         evaluations=progress.evaluations,
         seconds=seconds,
         stopped=progress.stopped,
+        checks=tuple(progress.checks),
     )
 
 
-def _try_memory(job: Job, final: GradientBackend) -> Cost | None:
+def _try_memory(job: Job, final: BatchBackend) -> Cost | None:
     """Evaluate the start at the result's size where a device tells that its memory is exhausted.
 
     So that it does so now and not after hours. A CPU's memory is compared with the size before
@@ -150,15 +154,17 @@ def make_solver(job: Job, scale: int, steps: int, progress: Progress) -> Solver:
     )
 
 
-def _finish(job: Job, final: GradientBackend, progress: Progress) -> tuple[Pixels, Cost]:
+def _finish(job: Job, final: BatchBackend, progress: Progress) -> tuple[Pixels, Cost]:
     """Return the last picture at the result's size, and its cost there."""
     size = job.sizes[-1]
     if progress.pixels is None:
         pixels = _start(job, -1)
         return pixels, final.cost(pixels)
-    if progress.pixels.shape[:2] == size and progress.cost is not None:
-        return progress.pixels, progress.cost
-    pixels = resize_pixels(progress.pixels, *size)
-    if job.settings.clip:
-        pixels = pixels.clip(0, 255)
+    pixels = progress.pixels
+    if pixels.shape[:2] != size:
+        pixels = resize_pixels(pixels, *size)
+        if job.settings.clip:
+            pixels = pixels.clip(0, 255)
+    elif progress.cost is not None and not final.approximate:
+        return pixels, progress.cost
     return pixels, final.cost(pixels)

@@ -1,0 +1,145 @@
+"""What a batch of pictures is compared with, in PyTorch's tensors; the costs that come of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..models.objective import Objective
+from .cost import Cost, check_batch, check_cost, combine_costs
+from .devices import TorchDevice
+from .targets import Targets
+
+Part = tuple[str, str]
+"""A part of the cost: ``content`` or ``style`` with a layer, or ``tv`` with nothing."""
+
+
+class TorchProblem:
+    """Targets and weights of a batch of pictures, on a device.
+
+    Args:
+        device: where, and at what precision sums are made.
+        problems: an objective and targets for each picture.
+
+    Attributes:
+        layers: whose features are needed.
+        targets: of each layer, (batch, …).
+        factors: what each layer's mean squared errors are multiplied with, (batch).
+        weights: of each part of the cost, (batch).
+        offsets: added to targets, to make up for what a low precision adds to features.
+
+    Raises:
+        UsageError: the pictures are no batch (`check_batch`).
+    """
+
+    def __init__(self, device: TorchDevice, problems: Sequence[tuple[Objective, Targets]]) -> None:
+        self._objectives = [objective for objective, _ in problems]
+        self._device = device
+        targets = [each for _, each in problems]
+        first = check_batch(self._objectives, [(each.height, each.width) for each in targets])
+        self.layers = first.layers
+
+        def upload(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+            return device.upload(np.stack(arrays), device.accumulate_dtype)
+
+        self.targets: dict[Part, torch.Tensor] = {
+            ("content", name): upload([each.content[name] for each in targets])
+            for name in first.content_names
+        }
+        self.targets |= {
+            ("style", name): upload([each.style[name] for each in targets])
+            for name in first.style_names
+        }
+        factors = {"content": first.content_factor, "style": first.style_factor}
+        self.factors = {
+            key: _factor(first, factors[key[0]], target) for key, target in self.targets.items()
+        }
+        self.weights = self._all_weights()
+        self.offsets: dict[Part, torch.Tensor] = {}
+        self._noted: dict[Part, torch.Tensor] | None = None
+
+    def _all_weights(self) -> dict[Part, torch.Tensor]:
+        weights: dict[Part, list[float]] = {}
+        for each in self._objectives:
+            if each.tv_weight > 0:
+                weights.setdefault(("tv", ""), []).append(each.tv_weight)
+            for kind, factor in (("content", each.content_weight), ("style", each.style_weight)):
+                for item in getattr(each, f"{kind}_layers"):
+                    weights.setdefault((kind, item.layer), []).append(factor * item.weight)
+        dtype = self._device.accumulate_dtype
+        return {key: self._device.upload(np.array(w), dtype) for key, w in weights.items()}
+
+    @contextmanager
+    def noting(self) -> Iterator[dict[Part, torch.Tensor]]:
+        """Note the features that are compared in this block, Gram matrices and activations."""
+        noted: dict[Part, torch.Tensor] = {}
+        self._noted = noted
+        try:
+            yield noted
+        finally:
+            self._noted = None
+
+    def compare(self, part: Part, found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a layer's costs before their weights, (batch), and features minus target.
+
+        Args:
+            part: of a layer.
+            found: its Gram matrices, or its activations, in the precision of sums.
+        """
+        if self._noted is not None:
+            self._noted[part] = found.detach()
+        difference = found - self.targets[part]
+        if part in self.offsets:
+            difference = difference - self.offsets[part]
+        return self.factors[part] * difference.square().flatten(1).mean(1), difference
+
+    def total(self, parts: Mapping[Part, torch.Tensor]) -> torch.Tensor:
+        """Return the sum of all pictures' costs, (), of the parts before their weights, (batch)."""
+        return torch.stack([self.weights[key] * value for key, value in parts.items()]).sum()
+
+    def report(self, parts: Mapping[Part, torch.Tensor]) -> list[Cost]:
+        """Return each picture's cost, of the parts before their weights, (batch).
+
+        Raises:
+            NumericalError: one of them is not finite.
+        """
+        # One transfer for all numbers: each .item() would wait for the device.
+        rows = torch.stack(list(parts.values()), dim=1).tolist()
+        return [
+            _cost(objective, dict(zip(parts, row, strict=True)))
+            for objective, row in zip(self._objectives, rows, strict=True)
+        ]
+
+
+def _factor(objective: Objective, factor: float, target: torch.Tensor) -> torch.Tensor:
+    if not objective.relative:
+        return target.new_full((len(target),), factor)
+    return factor / target.square().flatten(1).mean(1).clamp(min=1.0)
+
+
+def _cost(objective: Objective, values: Mapping[Part, float]) -> Cost:
+    cost = combine_costs(
+        objective,
+        {layer: value for (kind, layer), value in values.items() if kind == "content"},
+        {layer: value for (kind, layer), value in values.items() if kind == "style"},
+        values.get(("tv", ""), 0.0),
+    )
+    return check_cost(cost)
+
+
+def total_variation(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference of horizontal plus that of vertical neighbours.
+
+    The squared (not absolute) form, as in Mahendran and Vedaldi 2015 with exponent β = 2.
+
+    Args:
+        pixels: (batch, 3, height, width), 0–255.
+
+    Returns:
+        (batch).
+    """
+    across = (pixels[..., :, 1:] - pixels[..., :, :-1]).square().flatten(1).mean(1)
+    down = (pixels[..., 1:, :] - pixels[..., :-1, :]).square().flatten(1).mean(1)
+    return across + down

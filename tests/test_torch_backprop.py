@@ -1,0 +1,265 @@
+"""The backward pass written out, against autograd; and of low precision, checked and corrected."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from networks import make_tiny_weights
+from pictures import random_pixels
+
+from nstx.engine.checked_backend import CheckedBackend
+from nstx.engine.devices import TorchDevice
+from nstx.engine.pixels import Batch
+from nstx.engine.solvers import adam_steps, run_solver
+from nstx.engine.targets import Targets, make_targets
+from nstx.engine.torch_backend import TorchBackend
+from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.models.errors import NumericalError
+from nstx.models.objective import LayerWeight, Objective
+from nstx.models.presets import PRESETS
+from nstx.models.weights import Weights, load_weights
+
+EXACT = TorchDevice("cpu", "fp64")
+CASES = [("avg", "ceil"), ("max", "floor"), ("max", "ceil"), ("avg", "floor")]
+
+
+def make_objective(pooling: str, rounding: str, **more) -> Objective:
+    return Objective(
+        content_layers=(LayerWeight("conv4_2", 1.0), LayerWeight("conv2_2", 0.3)),
+        style_layers=(
+            LayerWeight("conv1_1", 0.4),
+            LayerWeight("conv3_1", 0.1),
+            LayerWeight("conv5_1", 0.5),
+        ),
+        pooling=pooling, pool_rounding=rounding, content_factor=0.25, style_factor=1.0,
+        **{"content_weight": 3.0, "style_weight": 0.02, "tv_weight": 0.7, **more},
+    )  # fmt: skip
+
+
+def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> Targets:
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, EXACT
+    )
+    extract = TorchExtractor(network, EXACT).extract
+    style = random_pixels(41, 57, seed=9)
+    return make_targets(
+        content.shape[:2],
+        extract(content, objective.content_names, []),
+        [(extract(style, [], objective.style_names), 1.0)],
+    )
+
+
+def by_autograd(weights, objective, targets, precision="fp64") -> TorchBackend:
+    device = TorchDevice("cpu", precision)
+    network = TorchNetwork(
+        weights, objective.layers, objective.pooling, objective.pool_rounding, device
+    )
+    return TorchBackend(network, device, [(objective, each) for each in targets])
+
+
+def by_hand(weights, objective, targets, precision) -> BackpropBackend:
+    network = BackpropNetwork(weights, objective, TorchDevice("cpu", precision))
+    return BackpropBackend(network, [(objective, each) for each in targets])
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), CASES)
+@pytest.mark.parametrize("size", [(48, 64), (53, 71), (16, 16), (17, 30)])
+def test_the_gradient_is_autograds_in_float64(pooling, rounding, size) -> None:
+    weights, objective = make_tiny_weights(), make_objective(pooling, rounding)
+    pixels = np.stack([random_pixels(*size, seed=seed) for seed in (1, 2)])
+    targets = [targets_of(weights, objective, random_pixels(*size, seed=s)) for s in (3, 4)]
+    (costs, gradients), (expected, reference) = (
+        make(weights, objective, targets, "fp64").costs_and_gradients(pixels)
+        for make in (by_hand, by_autograd)
+    )
+    for index in range(2):
+        # The gradients come out as float32.
+        assert relative_error(gradients[index], reference[index]) < 1e-6
+        assert costs[index].total == pytest.approx(expected[index].total, rel=1e-12)
+        assert costs[index].style_layers == pytest.approx(expected[index].style_layers, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "weights_of_parts",
+    [{"content_weight": 0.0}, {"style_weight": 0.0}, {"tv_weight": 0.0}],
+    ids=["style alone", "content alone", "no variation"],
+)
+def test_a_part_that_counts_nothing_is_left_out(weights_of_parts) -> None:
+    weights = make_tiny_weights()
+    objective = make_objective("avg", "ceil", **weights_of_parts)
+    picture = random_pixels(33, 40, seed=1)
+    targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
+    (cost, gradient), (expected, reference) = (
+        make(weights, objective, targets, "fp64").cost_and_gradient(picture)
+        for make in (by_hand, by_autograd)
+    )
+    assert relative_error(gradient, reference) < 1e-6
+    assert cost.total == pytest.approx(expected.total, rel=1e-12)
+
+
+@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.2)])
+def test_the_gradient_of_the_real_network(preset, precision, bound) -> None:
+    weights, objective = load_weights(), replace(PRESETS[preset].objective, tv_weight=1.0)
+    picture = random_pixels(61, 83, seed=1)
+    targets = [targets_of(weights, objective, random_pixels(61, 83, seed=3))]
+    ours = by_hand(weights, objective, targets, precision)
+    cost, gradient = ours.cost_and_gradient(picture)
+    expected, reference = by_autograd(weights, objective, targets).cost_and_gradient(picture)
+    assert relative_error(gradient, reference) < bound
+    assert cost.total == pytest.approx(expected.total, rel=1e-6 if precision == "fp32" else 2e-2)
+    assert ours.cost(picture).total == pytest.approx(cost.total, rel=1e-6)
+
+
+def test_large_pictures_are_summed_in_chunks(monkeypatch) -> None:
+    weights, objective = make_tiny_weights(), make_objective("avg", "ceil")
+    targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
+    whole = by_hand(weights, objective, targets, "fp64").cost(random_pixels(33, 40, seed=1))
+    monkeypatch.setattr("nstx.engine.torch_backprop._CHUNK", 100)
+    parts = by_hand(weights, objective, targets, "fp64").cost(random_pixels(33, 40, seed=1))
+    assert parts.style == pytest.approx(whole.style, rel=1e-12)
+
+
+def near_the_optimum(backend: BackpropBackend, start: np.ndarray) -> np.ndarray:
+    kept: list[np.ndarray] = []
+    solver = adam_steps(
+        start, steps=60, learning_rate=4.0, clip=True, on_step=lambda p, _: kept.append(p)
+    )
+    run_solver(solver, backend.cost_and_gradient)
+    return kept[-1]
+
+
+def test_a_check_corrects_the_gradient_near_the_optimum() -> None:
+    weights, objective = load_weights(), PRESETS["coursera"].objective
+    content = random_pixels(48, 64, seed=3)
+    targets = [targets_of(weights, objective, content)]
+    exact = by_hand(weights, objective, targets, "fp32")
+    picture = near_the_optimum(exact, content)
+    fast = by_hand(weights, objective, targets, "bf16")
+    checked = CheckedBackend(fast, exact, "bf16")
+    uncorrected = fast.cost_and_gradient(picture)[1]
+    at_check = checked.cost_and_gradient(picture)
+    expected = exact.cost_and_gradient(picture)
+    # The check itself gives the gradient in fp32.
+    assert relative_error(at_check[1], expected[1]) < 1e-6
+    generator = np.random.default_rng(0)
+    nearby = (picture + generator.normal(0, 0.3, picture.shape)).astype(np.float32).clip(0, 255)
+    cost, gradient = checked.cost_and_gradient(nearby)
+    expected = exact.cost_and_gradient(nearby)
+    assert len(checked.checks) == 1
+    error = relative_error(gradient, expected[1])
+    assert error < 0.3
+    assert checked.checks[0].error == pytest.approx(
+        relative_error(uncorrected, at_check[1]), rel=1e-3
+    )
+    assert checked.checks[0].error > 4 * error
+    assert cost.total == pytest.approx(expected[0].total, rel=5e-3)
+    assert checked.cost(nearby).total == pytest.approx(expected[0].total, rel=1e-6)
+
+
+class Faulty(BackpropBackend):
+    """A backend whose gradients are wrong by a share, or not finite."""
+
+    wrong = 0.0
+    calls = 0
+
+    def costs_and_gradients(self, pixels: Batch):
+        self.calls += 1
+        costs, gradients = super().costs_and_gradients(pixels)
+        if not np.isfinite(self.wrong):
+            raise NumericalError("expected a finite gradient, got NaN")
+        return costs, gradients * np.float32(1 + self.wrong)
+
+
+@pytest.fixture
+def pair() -> tuple[Faulty, BackpropBackend]:
+    weights, objective = (
+        make_tiny_weights(),
+        make_objective("avg", "ceil", style_weight=0.0, tv_weight=0.0),
+    )
+    targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
+    network = BackpropNetwork(weights, objective, TorchDevice("cpu", "fp32"))
+    problems = [(objective, each) for each in targets]
+    return Faulty(network, problems), BackpropBackend(network, problems)
+
+
+def falling(count: int) -> list[np.ndarray]:
+    """Pictures whose cost falls: ever nearer to the content."""
+    start, end = random_pixels(33, 40, seed=1), random_pixels(33, 40, seed=3)
+    return [start + (end - start) * np.float32(i / count) for i in range(count)]
+
+
+def test_checks_become_rarer_while_they_pass(pair) -> None:
+    checked = CheckedBackend(*pair, "bf16")
+    for picture in falling(100):
+        checked.cost_and_gradient(picture)
+    assert [check.evaluation for check in checked.checks] == [1, 9, 25, 57, 89]
+    assert all(check.kept and check.error < 1e-6 for check in checked.checks)
+    assert pair[0].calls == 100
+
+
+def test_two_failed_checks_in_a_row_end_the_low_precision(pair) -> None:
+    fast, exact = pair
+    checked = CheckedBackend(fast, exact, "bf16")
+    pictures = falling(60)
+    for index, picture in enumerate(pictures):
+        fast.wrong = 0.5 if index >= 5 else 0.0
+        found = checked.cost_and_gradient(picture)
+    assert [(c.evaluation, c.kept) for c in checked.checks] == [(1, True), (9, True), (13, False)]
+    assert [round(check.error, 3) for check in checked.checks] == [0.0, 0.5, 0.5]
+    assert relative_error(found[1], exact.cost_and_gradient(pictures[-1])[1]) < 1e-6
+    calls = fast.calls
+    checked.cost_and_gradient(pictures[0])
+    assert fast.calls == calls
+
+
+def test_a_check_that_fails_once_is_followed_soon_by_another(pair) -> None:
+    fast, exact = pair
+    checked = CheckedBackend(fast, exact, "bf16")
+    for index, picture in enumerate(falling(40)):
+        fast.wrong = 0.5 if index == 8 else 0.0
+        checked.cost_and_gradient(picture)
+    assert [check.evaluation for check in checked.checks] == [1, 9, 13, 21, 37]
+    assert all(check.kept for check in checked.checks)
+
+
+@pytest.mark.parametrize("at", [0, 4])
+def test_a_gradient_that_is_not_finite_is_computed_in_fp32(pair, at) -> None:
+    fast, exact = pair
+    checked = CheckedBackend(fast, exact, "bf16")
+    pictures = falling(8)
+    for index, picture in enumerate(pictures):
+        fast.wrong = float("nan") if index == at else 0.0
+        found = checked.cost_and_gradient(picture)
+        assert relative_error(found[1], exact.cost_and_gradient(picture)[1]) < 1e-6
+    assert checked.checks[-1].error == float("inf")
+    assert not checked.checks[-1].kept
+    assert checked.checks[-1].evaluation == at + 1
+
+
+def test_a_stall_is_checked_at_once(pair) -> None:
+    checked = CheckedBackend(*pair, "bf16")
+    pictures = falling(30)
+    for picture in [*pictures[:10], *[pictures[3]] * 8]:
+        checked.cost_and_gradient(picture)
+    # Regularly at 9; nothing better since 10.
+    assert [check.evaluation for check in checked.checks] == [1, 9, 17]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.2)])
+def test_the_gradient_on_cuda(precision, bound) -> None:
+    weights, objective = load_weights(), PRESETS["default"].objective
+    picture = random_pixels(211, 317, seed=1)
+    targets = targets_of(weights, objective, random_pixels(211, 317, seed=3))
+    network = BackpropNetwork(weights, objective, TorchDevice("cuda:0", precision))
+    _, gradient = BackpropBackend(network, [(objective, targets)]).cost_and_gradient(picture)
+    _, reference = by_autograd(weights, objective, [targets]).cost_and_gradient(picture)
+    assert relative_error(gradient, reference) < bound
