@@ -1,8 +1,10 @@
-"""The ONNX gradient beside PyTorch's eager autograd, in turns: a step, a start, memory.
+"""The gradients of nstx beside PyTorch's eager autograd in fp32, in turns: a step, a start, memory.
 
 python benchmarks/gradient_step.py CONTENT STYLE [--sizes 300x400,384x512] [--rounds 5] [--json FILE]
 
-A step is one cost with its gradient of the default objective, in fp32, after one that is not counted.
+A step is one cost with its gradient of the default objective, after one that is not counted: by
+autograd in fp32 (`torch`), by ONNX Runtime in fp32 (`onnx`), and where the processor has units for it in
+bf16 by the backward pass that is written out (`bf16`), with the share of convolutions in its time.
 A start is from a process's start to the first step of `nstx optimize` with its targets in the cache.
 Each backend has a process, as each run of nstx has; they take turns step by step, so that their ratio
 does not depend on how busy the machine is.
@@ -17,22 +19,36 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nstx.engine.machine import describe_machine, package_versions
+from nstx.engine.machine import describe_machine, has_bf16_units, package_versions
 
 BACKENDS = ("onnx", "torch")
+KINDS = {"onnx": ("onnx", "fp32"), "torch": ("torch", "fp32")}
+if has_bf16_units():
+    KINDS["bf16"] = ("torch", "bf16")
 
 
 WORKER = """
 import sys, time
 from nstx import choose_settings, prepare_job, read_image
-content, style, height, width, pooling, backend = sys.argv[1:]
+content, style, height, width, pooling, backend, precision = sys.argv[1:]
 settings = choose_settings(
-    height=int(height), width=int(width), scales=1, backend=backend, device="cpu", pooling=pooling
+    height=int(height), width=int(width), scales=1, backend=backend, precision=precision, device="cpu",
+    pooling=pooling,
 )
 job = prepare_job(read_image(content), [(read_image(style), 1.0)], settings)
 evaluate, start = job.backend(0).cost_and_gradient, job.start(0)
-for _ in sys.stdin:
+for line in sys.stdin:
     began = time.perf_counter()
+    if line.strip() == "profile":
+        import torch
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            evaluate(start)
+        microseconds = sum(
+            each.self_cpu_time_total for each in profile.key_averages()
+            if each.key == "aten::mkldnn_convolution"
+        )
+        print(microseconds / 1e6 / (time.perf_counter() - began), flush=True)
+        continue
     evaluate(start)
     print(time.perf_counter() - began, flush=True)
 """
@@ -43,30 +59,42 @@ def measure_steps(content: Path, style: Path, size: str, pooling: str, rounds: i
     height, width = size.split("x")
     workers = {
         name: subprocess.Popen(
-            [sys.executable, "-c", WORKER, content, style, height, width, pooling, name],
+            [sys.executable, "-c", WORKER, content, style, height, width, pooling, *kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
         )
-        for name in BACKENDS
+        for name, kind in KINDS.items()
     }
-    found: dict[str, list[float]] = {name: [] for name in BACKENDS}
+
+    def ask(worker: subprocess.Popen, what: str) -> float:
+        worker.stdin.write(what + "\n")
+        worker.stdin.flush()
+        return float(worker.stdout.readline())
+
+    found: dict[str, list[float]] = {name: [] for name in KINDS}
     for _ in range(rounds + 1):
         for name, worker in workers.items():
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            found[name].append(float(worker.stdout.readline()))
+            found[name].append(ask(worker, "step"))
+    share = None
+    if "bf16" in workers:
+        share = statistics.median(ask(workers["bf16"], "profile") for _ in range(3))
     for worker in workers.values():
         worker.communicate()
     counted = {name: seconds[1:] for name, seconds in found.items()}
-    ratios = [a / b for a, b in zip(counted["onnx"], counted["torch"], strict=True)]
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(each, counted["torch"], strict=True))
+        for name, each in counted.items()
+    }
     return {
         "height": int(height),
         "width": int(width),
         "pooling": pooling,
         "seconds": {name: statistics.median(seconds) for name, seconds in counted.items()},
         "all_seconds": counted,
-        "onnx_of_torch": statistics.median(ratios),
+        "of_torch": ratios,
+        "convolutions_of_bf16": share,
     }
 
 
@@ -110,11 +138,13 @@ def main() -> None:
         for pooling in ("avg", "max")
     ]
     for step in steps:
-        print(
-            f"{step['width']}×{step['height']} {step['pooling']}: ONNX Runtime "
-            f"{step['seconds']['onnx']:.2f} s, PyTorch {step['seconds']['torch']:.2f} s, "
-            f"{step['onnx_of_torch']:.2f} of it"
+        told = ", ".join(
+            f"{name} {seconds:.3f} s ({step['of_torch'][name]:.2f})"
+            for name, seconds in step["seconds"].items()
         )
+        share = step["convolutions_of_bf16"]
+        more = "" if share is None else f"; convolutions are {share:.0%} of the bf16 step"
+        print(f"{step['width']}×{step['height']} {step['pooling']}: {told}{more}", flush=True)
     for name, run in runs.items():
         print(
             f"{name}: first step after {run['until_first_step']:.2f} s, "

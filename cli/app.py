@@ -9,6 +9,7 @@ import sys
 import typer
 
 from .bench import bench
+from .bench_optimize import optimize as optimize_bench
 from .cache import cache
 from .config import apply_config
 from .doctor import doctor
@@ -57,6 +58,7 @@ def _root(
 for _command in (optimize, evaluate, features, model, doctor):
     app.command()(_command)
 app.command(cls=SeveralValues)(precompute)
+bench.command("optimize")(optimize_bench)
 for _group, _name in ((export, "export"), (bench, "bench"), (cache, "cache")):
     app.add_typer(_group, name=_name)
 

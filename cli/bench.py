@@ -71,7 +71,7 @@ def features(
         rounds=rounds,
         repeats=repeats,
         seconds=seconds,
-        device=_device(device),
+        device=settled_device(device),
         threads=threads,
         activations=tuple(filter(None, layers.split(","))),
         grams=tuple(filter(None, grams.split(","))),
@@ -121,7 +121,7 @@ def gradient(
         rounds=rounds,
         repeats=repeats,
         seconds=seconds,
-        device=_device(device),
+        device=settled_device(device),
         threads=threads,
         preset=preset,
         pooling=pooling,  # type: ignore[arg-type]  # it is checked there
@@ -143,18 +143,19 @@ def _run(chosen: "Bench", what: str, console: Console) -> None:
         raise typer.Exit(130)
 
 
-def _device(device: str) -> str:
+def settled_device(device: str) -> str:
     """Return the device, settled; by PyTorch where it is there, which knows whether it works."""
     from nstx.engine.device_names import settle_device
 
-    if not _torch_is_there():
+    if not torch_is_there():
         return settle_device(device)
     from nstx.engine.devices import resolve_device
 
     return resolve_device(device, "fp32").name
 
 
-def _torch_is_there() -> bool:
+def torch_is_there() -> bool:
+    """Whether PyTorch is installed."""
     from nstx.engine.backends import is_there
 
     return is_there("torch")
@@ -176,16 +177,16 @@ def _variants(
 
     if text is not None:
         chosen = tuple(name.strip() for name in text.split(",") if name.strip())
-        if not _torch_is_there() and any(name.startswith("torch") for name in chosen):
+        if not torch_is_there() and any(name.startswith("torch") for name in chosen):
             raise DeviceError(
                 "expected PyTorch for the variants of torch, got none; try --variants onnx, or "
                 "'pip install torch'"
             )
         return chosen
-    if not _torch_is_there():
+    if not torch_is_there():
         console.warn("the variants of torch are left out, as PyTorch is not installed")
         return ("onnx",)
-    if _device(device) != "cpu":
+    if settled_device(device) != "cpu":
         return tuple(known)
     if has_bf16_units():
         return (*usual, "torch-bf16")

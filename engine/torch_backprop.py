@@ -104,6 +104,10 @@ class BackpropNetwork:
             aten.threshold_backward(gradient, passed.output, 0, grad_input=gradient)
             return F.conv2d(gradient, self._flipped[name], padding=1)
         size, padding = [2, 2], [0, 0]
+        height, width = before.shape[2:]
+        if self._average and height % 2 == width % 2 == 0:
+            # As below, in a tenth of the time.
+            return F.interpolate(gradient.mul_(0.25), scale_factor=2, mode="nearest")
         if self._average:
             found = aten.avg_pool2d_backward(
                 gradient, before, size, size, padding, self._ceil, True, None

@@ -1,0 +1,98 @@
+"""``nstx bench optimize``: how long whole runs take on this machine."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .bench import Rounds, settled_device, torch_is_there
+from .console import Console, format_bytes, format_seconds
+
+
+def optimize(
+    content: Annotated[
+        Path | None, typer.Argument(help="A content picture; without it, one is drawn.")
+    ] = None,
+    style: Annotated[
+        Path | None, typer.Argument(help="A style picture; without it, one is drawn.")
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Long sides of the results in pixels.")
+    ] = "400",
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            "--variants",
+            help="Among auto (what 'nstx optimize' chooses), onnx, onnx-fp16, torch (autograd, fp32), "
+            "torch-tf32, torch-bf16, torch-fp16. Without it, auto, onnx and torch.",
+        ),
+    ] = None,
+    preset: options.Preset = "default",
+    steps: Annotated[int, typer.Option("--steps", help="Of each run.")] = 50,
+    rounds: Rounds = 2,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    weights: options.Weights = "embedded",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure whole runs of 'nstx optimize', from the process's start to the saved picture."""
+    from nstx.engine.bench_optimize import OptimizeBench, run_optimize_bench
+
+    from .choices import split_numbers
+
+    console = Console(as_json=as_json, quiet=quiet)
+    usual = ("auto", "onnx", "torch") if torch_is_there() else ("onnx",)
+    named = None if variants is None else tuple(v.strip() for v in variants.split(",") if v.strip())
+    chosen = OptimizeBench(
+        content=None if content is None else str(content),
+        style=None if style is None else str(style),
+        sizes=split_numbers("--sizes", sizes),
+        variants=usual if named is None else named,
+        preset=preset,
+        steps=steps,
+        rounds=rounds,
+        device=settled_device(device),
+        threads=threads,
+        weights=weights,
+    )
+    began = time.perf_counter()
+    with console.counting("measuring", chosen.measurements) as advance:
+        report = run_optimize_bench(chosen, advance)
+    report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
+    console.result(_describe(report), report)
+    if report["interrupted"]:
+        raise typer.Exit(130)
+
+
+def _describe(report: dict[str, Any]) -> str:
+    machine, packages, settings = report["machine"], report["packages"], report["settings"]
+    runtime = packages["onnxruntime-gpu"] or packages["onnxruntime"]
+    versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch'] or 'none'}"
+    heading = (
+        f"{'size':>9}  {'variant':<10} {'runs on':<14} {'whole run':>10} {'first step':>10} "
+        f"{'evaluation':>10} {'cost':>9} {'memory':>9}  shares of torch's: time, cost"
+    )
+    lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}", heading]
+    lines += map(_line, report["rows"])
+    if report["interrupted"]:
+        lines.append("interrupted: the rest was not measured")
+    lines.append(
+        f"preset {settings['preset']}, {settings['steps']} steps; {settings['rounds']} rounds in "
+        f"{format_seconds(report['elapsed_seconds'])}"
+    )
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return f"{row['size']:>9}  {row['variant']:<10} {row['error']}"
+    size = f"{row['width']}×{row['height']}"
+    ratios = f"{row['of_torch']:.2f}, {row['cost_of_torch']:.3f}" if "of_torch" in row else ""
+    return (
+        f"{size:>9}  {row['variant']:<10} {row['runs_on']:<14} {row['seconds']:>8.1f} s "
+        f"{row['first_step']:>8.2f} s {row['per_evaluation']:>8.3f} s {row['cost']:>9.3g} "
+        f"{format_bytes(row['peak_memory_bytes']):>9}  {ratios}"
+    )
