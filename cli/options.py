@@ -145,7 +145,9 @@ Extractor = Annotated[
 Weights = Annotated[
     str,
     _option(
-        "--weights", "VGG-19's weights: embedded, or a .pth, .h5 or .safetensors file.", _MACHINE
+        "--weights",
+        "VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file.",
+        _MACHINE,
     ),
 ]
 Threads = Annotated[int | None, _option("--threads", "Threads of the CPU.", _MACHINE)]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import WeightsError
+from .matconvnet import read_matconvnet
 from .torch_files import read_torch_file
 from .vgg19 import CONVOLUTIONS
 
@@ -209,5 +210,6 @@ _READERS: dict[str, Callable[[Path], Tensors]] = {
     ".pt": _read_torch,
     ".h5": _read_keras,
     ".hdf5": _read_keras,
+    ".mat": read_matconvnet,
     ".safetensors": _read_safetensors,
 }

@@ -73,8 +73,8 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
 
     Args:
         source: ``embedded``, or a file: ``.pth`` or ``.safetensors`` with torchvision's names
-            (RGB, normalised) or Gatys' (``conv1_1.weight``; BGR, 0–255, minus the mean), or
-            Keras' ``.h5``.
+            (RGB, normalised) or Gatys' (``conv1_1.weight``; BGR, 0–255, minus the mean),
+            Keras' ``.h5``, or MatConvNet's ``.mat`` (needs SciPy).
         use_cache: read and keep the converted float32 copy in the cache folder.
 
     Raises:
