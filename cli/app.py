@@ -11,6 +11,7 @@ import typer
 from .bench import bench
 from .bench_optimize import optimize as optimize_bench
 from .cache import cache
+from .compare import compare
 from .config import apply_config
 from .doctor import doctor
 from .errors import run_app
@@ -55,7 +56,7 @@ def _root(
         apply_config(context)
 
 
-for _command in (optimize, evaluate, features, model, doctor):
+for _command in (optimize, compare, evaluate, features, model, doctor):
     app.command()(_command)
 app.command(cls=SeveralValues)(precompute)
 bench.command("optimize")(optimize_bench)

@@ -20,12 +20,21 @@ def choose(preset: "str | Preset", *, scales: str | None, **choices: Any) -> Set
     Raises:
         UsageError: something cannot be.
     """
+    return choose_settings(preset, **split_scales(scales), **choices)
+
+
+def split_scales(scales: str | None) -> dict[str, Any]:
+    """Return what ``--scales`` chooses, as `nstx.engine.settings.choose_settings` takes it.
+
+    Raises:
+        UsageError: it is neither auto nor a number.
+    """
     if scales is None:
-        return choose_settings(preset, **choices)
+        return {}
     if scales.strip().lower() == "auto":
-        return choose_settings(preset, auto_scales=True, **choices)
+        return {"auto_scales": True}
     try:
-        return choose_settings(preset, scales=int(scales), **choices)
+        return {"scales": int(scales)}
     except ValueError:
         raise UsageError(
             f"expected auto or a number of scales, got {scales!r}; try --scales auto"

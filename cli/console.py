@@ -71,6 +71,11 @@ class Console:
         elif not self.quiet:
             _say(f"nstx: warning: {text}", err=True)
 
+    def tell(self, text: str) -> None:
+        """Tell on stderr how the work goes, unless quiet."""
+        if not self.quiet:
+            _say(printable(text), err=True)
+
     @contextlib.contextmanager
     def moving(self) -> "Iterator[RichConsole]":
         """Return rich's console on stderr, which warnings go through for the time of a block."""
@@ -146,9 +151,13 @@ class ProgressBar:
         console: quiet ones show no bar.
         areas: pixels of each scale, coarse first.
         shares: steps of each scale.
+        title: of what is being done, before all else.
     """
 
-    def __init__(self, console: Console, areas: list[int], shares: tuple[int, ...]) -> None:
+    def __init__(
+        self, console: Console, areas: list[int], shares: tuple[int, ...], title: str = ""
+    ) -> None:
+        self._title = f"{printable(title)}  " if title else ""
         self._areas = areas
         self._total = sum(area * share for area, share in zip(areas, shares, strict=True))
         self._ends = [
@@ -169,7 +178,7 @@ class ProgressBar:
 
         rich = self._stack.enter_context(self._console.moving())
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(compact=True),
@@ -177,7 +186,7 @@ class ProgressBar:
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task("starting", total=self._total, detail="")
+        self._task = self._bar.add_task(f"{self._title}starting", total=self._total, detail="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -198,7 +207,7 @@ class ProgressBar:
         self._bar.update(
             self._task,
             completed=start + self._within * self._areas[step.scale - 1],
-            description=f"{width}×{height}",
+            description=f"{self._title}{width}×{height}",
             detail=f"step {step.step}/{step.steps}  cost {format_cost(step.cost.total)}",
         )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+_SWEPT = "Compared: several values, separated by commas"
 _OBJECTIVE = "Objective"
 _SIZE = "Size"
 _SOLVER = "Solver"
@@ -115,6 +116,32 @@ Init = Annotated[
     ),
 ]
 Seed = Annotated[int, _option("--seed", "Of the noise in the start.", _SOLVER)]
+SweptContentLayers = Annotated[
+    str | None,
+    _option(
+        "--content-layers",
+        "Layers to compare, separated by commas; those that one run uses together are joined by +. "
+        "[default, if nothing else is compared: conv3_2,conv4_2,conv5_2]",
+        _SWEPT,
+    ),
+]
+SweptInit = Annotated[
+    str | None,
+    _option("--init", "Starts: content, noise, blend, or pictures' paths.", _SWEPT),
+]
+SweptContentWeight = Annotated[
+    str | None, _option("--content-weight", "Weights of the content cost (α).", _SWEPT)
+]
+SweptStyleWeight = Annotated[
+    str | None, _option("--style-weight", "Weights of the style cost (β).", _SWEPT)
+]
+SweptStyleScale = Annotated[
+    str | None,
+    _option(
+        "--style-scale", "Long sides of the style pictures as multiples of the result's.", _SWEPT
+    ),
+]
+SweptSteps = Annotated[str | None, _option("--steps", "Solver iterations.", _SWEPT)]
 Device = Annotated[str, _option("--device", "auto, cpu, cuda[:N] or mps.", _MACHINE)]
 Precision = Annotated[
     str,

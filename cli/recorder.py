@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from nstx.engine.animation import FrameCollector, write_animation
 from nstx.engine.image_files import write_image
+from nstx.engine.progress import trace_line
 from nstx.models.errors import OutputError
 
 from .console import Console
@@ -70,25 +71,12 @@ class Recorder:
             self._console.warn(str(error))
 
     def _write_trace(self, path: Path, step: "Step") -> None:
-        line = {
-            "step": step.step,
-            "scale": step.scale,
-            "height": step.pixels.shape[0],
-            "width": step.pixels.shape[1],
-            "total": step.cost.total,
-            "content": step.cost.content,
-            "style": step.cost.style,
-            "total_variation": step.cost.total_variation,
-            "style_layers": dict(step.cost.style_layers),
-            "evaluations": step.evaluations,
-            "seconds": step.seconds,
-        }
         try:
             if self._trace is None:
                 # Written as the run goes, line by line, so that it can be followed while it does.
                 self._trace = path.open("w", encoding="utf-8", buffering=1)
                 self.files["trace"] = [str(path)]
-            self._trace.write(json.dumps(line) + "\n")
+            self._trace.write(json.dumps(trace_line(step)) + "\n")
         except OSError as error:
             self._trace_failed = True
             self._console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")

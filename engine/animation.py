@@ -30,20 +30,27 @@ class FrameCollector:
 
     Args:
         steps: how many there will be at most.
+        longest_side: that a picture is kept with, in pixels.
+
+    Attributes:
+        steps: after which the pictures were that are kept so far.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, longest_side: int = _LONGEST_SIDE) -> None:
         self._every = max(1, -(-steps // _MOST_FRAMES))
+        self._longest_side = longest_side
         self._pictures: list[Frame] = []
+        self.steps: list[int] = []
 
     def take(self, step: int, pixels: Pixels) -> None:
         """Keep the picture after a step, if it is one of those to keep."""
         if step == 1 or step % self._every == 0:
-            self._pictures.append(to_8_bit(_bounded(pixels)))
+            self._pictures.append(to_8_bit(self._bounded(pixels)))
+            self.steps.append(step)
 
     def finish(self, pixels: Pixels) -> list[Frame]:
         """Return all frames at the size of the last, which is the result."""
-        last = to_8_bit(_bounded(pixels))
+        last = to_8_bit(self._bounded(pixels))
         size = (last.shape[1], last.shape[0])
         earlier = [
             np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
@@ -51,13 +58,17 @@ class FrameCollector:
         ]
         return [*earlier, last]
 
+    def _bounded(self, pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        scale = self._longest_side / max(height, width)
+        if scale >= 1:
+            return pixels
+        return resize_pixels(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
 
-def _bounded(pixels: Pixels) -> Pixels:
-    height, width = pixels.shape[:2]
-    scale = _LONGEST_SIDE / max(height, width)
-    if scale >= 1:
-        return pixels
-    return resize_pixels(pixels, round(height * scale), round(width * scale))
+
+def can_write_video() -> bool:
+    """Whether PyAV is installed; it is not imported."""
+    return importlib.util.find_spec("av") is not None
 
 
 def check_animation(path: Path) -> None:
@@ -67,7 +78,7 @@ def check_animation(path: Path) -> None:
         OutputError: the suffix is unknown, the folder cannot be written, or PyAV is missing.
     """
     check_output(path, SUFFIXES)
-    if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
+    if path.suffix.lower() == ".mp4" and not can_write_video():
         raise OutputError(
             f"expected PyAV for {path.name}, got no such package; "
             "try 'pip install nstx[video]', or a .gif or .webp"

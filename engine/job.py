@@ -15,6 +15,8 @@ from .sizes import choose_sizes
 from .starts import make_start
 from .target_files import SavedTargets, check_targets
 from .target_loader import LoadedTargets, TargetLoader, TargetSource
+from .target_memory import TargetMemory
+from .target_store import TargetStore
 from .targets import Targets
 
 
@@ -73,6 +75,7 @@ def prepare_job(
     settings: Settings,
     *,
     like: Job | None = None,
+    store: TargetStore | TargetMemory | None = None,
 ) -> Job:
     """Load the weights and compute the targets of every scale.
 
@@ -81,6 +84,7 @@ def prepare_job(
         styles: one or more style pictures, each with a weight above 0.
         settings: of the run.
         like: a job whose gradient backend this one shares, which saves time and memory.
+        store: where targets are looked up and kept; None takes the cache, if the settings do.
 
     Raises:
         UsageError: a size cannot be had from these pictures, a weight is not above 0, or ``like``
@@ -97,7 +101,7 @@ def prepare_job(
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
-        loader = TargetLoader(settings, opened.choice.device, opened.weights_sha256)
+        loader = TargetLoader(settings, opened.choice.device, opened.weights_sha256, store)
         loaded = loader.load(content, styles, sizes)
     return Job(
         settings=settings,
@@ -141,12 +145,23 @@ def _open_backend(settings: Settings, size: Sequence[int]) -> OpenedBackend:
         return open_backend(settings, choice)
 
 
+def shares_backend(like: Settings, settings: Settings) -> bool:
+    """Whether a job of some settings can share the gradient backend of a job of others."""
+    return not _differing(like, settings)
+
+
+def _differing(like: Settings, settings: Settings) -> list[str]:
+    """Return what keeps jobs from sharing a backend."""
+    names = ("device", "precision", "backend", "threads", "weights")
+    differing = [n for n in names if getattr(like, n) != getattr(settings, n)]
+    if common_objective(like.objective) != common_objective(settings.objective):
+        differing.append("objective (but for its weights)")
+    return differing
+
+
 def _share_backend(like: Job, settings: Settings) -> OpenedBackend:
     """Return a job's backend if it serves other settings, too."""
-    names = ("device", "precision", "backend", "threads", "weights")
-    differing = [n for n in names if getattr(like.settings, n) != getattr(settings, n)]
-    if common_objective(like.settings.objective) != common_objective(settings.objective):
-        differing.append("objective (but for its weights)")
+    differing = _differing(like.settings, settings)
     if differing:
         raise UsageError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "

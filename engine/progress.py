@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .cost import Cost, PrecisionCheck
 from .pixels import Pixels
@@ -41,6 +41,23 @@ class Step:
     evaluations: int
     seconds: float
     pixels: Pixels
+
+
+def trace_line(step: Step) -> dict[str, Any]:
+    """Return a step's line of a trace, as plain data."""
+    return {
+        "step": step.step,
+        "scale": step.scale,
+        "height": step.pixels.shape[0],
+        "width": step.pixels.shape[1],
+        "total": step.cost.total,
+        "content": step.cost.content,
+        "style": step.cost.style,
+        "total_variation": step.cost.total_variation,
+        "style_layers": dict(step.cost.style_layers),
+        "evaluations": step.evaluations,
+        "seconds": step.seconds,
+    }
 
 
 class Progress:

@@ -16,6 +16,7 @@ from .images import Picture, WeightedPicture, resize_picture
 from .memory import FEATURE_BYTES, check_memory, memory_errors
 from .settings import Settings
 from .sizes import style_size
+from .target_memory import TargetMemory
 from .target_store import Array, Statistic, TargetKey, TargetStore, as_stored
 from .targets import Features, Targets, make_targets
 
@@ -60,6 +61,7 @@ class TargetLoader:
             used.
         device: of the run, if it was chosen already.
         weights_sha256: of the settings' weights, if it is known already.
+        store: where targets are looked up and kept; None takes the cache, if the settings do.
 
     Raises:
         WeightsError: the weights' file is missing or damaged.
@@ -67,12 +69,16 @@ class TargetLoader:
     """
 
     def __init__(
-        self, settings: Settings, device: str | None = None, weights_sha256: str | None = None
+        self,
+        settings: Settings,
+        device: str | None = None,
+        weights_sha256: str | None = None,
+        store: TargetStore | TargetMemory | None = None,
     ) -> None:
         self._settings = settings
         self._device = settle_device(settings.device) if device is None else device
         self.weights_sha256 = weights_sha256 or weights_digest(settings.weights)
-        self._store = TargetStore() if settings.use_cache else None
+        self._store = TargetStore() if store is None and settings.use_cache else store
         for kind in CACHE_KINDS if settings.use_cache else ():
             sweep_litter(cache_folder() / kind)
         self._opened: OpenedExtractor | None = None

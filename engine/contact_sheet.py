@@ -1,0 +1,220 @@
+"""Labelled grids of pictures: the contact sheet of a comparison, a gallery of contents and styles."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+_INK, _FAINT, _PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
+_GAP, _MARGIN = 16, 24
+_TITLE, _LABEL, _DETAIL = 22, 16, 14  # sizes of type, in pixels
+_LINE = 1.35
+_NARROWEST = 200  # of a cell, so that its label can be read
+_WIDEST_SHEET = 2400
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """A picture in a grid.
+
+    Attributes:
+        pixels: uint8 (height, width, 3), of any size; shown as large as its cell allows.
+        label: stands below it.
+        detail: stands below that, smaller.
+    """
+
+    pixels: NDArray[np.uint8]
+    label: str = ""
+    detail: str = ""
+
+
+TileRow = Sequence[Tile | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where things go on a sheet, in pixels.
+
+    Attributes:
+        tile: width and height that a picture is shown with at most.
+        rows: how many.
+        columns: how many.
+        lines: of type below each tile, 0 … 2.
+        title: whether there is a line at the top.
+        column_labels: whether there is a line above the columns.
+        row_labels: width of what stands left of the rows; 0 if nothing does.
+    """
+
+    tile: tuple[int, int]
+    rows: int
+    columns: int
+    lines: int = 2
+    title: bool = True
+    column_labels: bool = False
+    row_labels: int = 0
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Width and height of a tile with its label."""
+        type_height = sum(_height(size) for size in (_LABEL, _DETAIL)[: self.lines])
+        return max(self.tile[0], _NARROWEST), self.tile[1] + (4 if self.lines else 0) + type_height
+
+    @property
+    def top(self) -> int:
+        """Height of what stands above the first row."""
+        above = _height(_TITLE) + _GAP // 2 if self.title else 0
+        return _MARGIN + above + (_height(_LABEL) if self.column_labels else 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole sheet."""
+        width, height = self.cell
+        across = self.columns * (width + _GAP) - _GAP
+        down = self.rows * (height + _GAP) - _GAP
+        return 2 * _MARGIN + self.row_labels + across, self.top + down + _MARGIN
+
+    def corner(self, row: int, column: int) -> tuple[int, int]:
+        """Return the left and upper edge of a cell."""
+        width, height = self.cell
+        left = _MARGIN + self.row_labels + column * (width + _GAP)
+        return left, self.top + row * (height + _GAP)
+
+
+def fit_tile(picture: tuple[int, int], columns: int, longest: int = 320) -> tuple[int, int]:
+    """Return the (width, height) to show pictures of one size with in a row of so many.
+
+    Args:
+        picture: height and width.
+        columns: how many stand side by side.
+        longest: side of a tile, in pixels; less where the sheet would be wider than 2400.
+    """
+    height, width = picture
+    room = max(_NARROWEST, (_WIDEST_SHEET - 2 * _MARGIN) // max(1, columns) - _GAP)
+    scale = min(longest / max(picture), room / width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def label_width(labels: Sequence[str]) -> int:
+    """Return the width that labels left of the rows take, with the gap to the rows."""
+    return max((round(_font(_LABEL).getlength(plain(text))) for text in labels), default=-_GAP) + 16
+
+
+def draw_grid(
+    grid: Grid,
+    rows: Sequence[TileRow],
+    *,
+    title: str = "",
+    column_labels: Sequence[str] = (),
+    row_labels: Sequence[str] = (),
+) -> Image.Image:
+    """Return a sheet. Where a row has None, or ends early, its cells stay empty."""
+    sheet = Image.new("RGB", grid.size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw_line(draw, (_MARGIN, _MARGIN), title, _TITLE, grid.size[0] - 2 * _MARGIN)
+    for column, text in enumerate(column_labels):
+        place = grid.corner(0, column)[0], grid.top - _height(_LABEL)
+        draw_line(draw, place, text, _LABEL, grid.cell[0])
+    for row, text in enumerate(row_labels):
+        top = grid.corner(row, 0)[1] + (grid.tile[1] - _LABEL) // 2
+        draw_line(draw, (_MARGIN, top), text, _LABEL, grid.row_labels)
+    for row, tiles in enumerate(rows):
+        for column, tile in enumerate(tiles):
+            if tile is not None:
+                _draw_tile(sheet, draw, grid, grid.corner(row, column), tile)
+    return sheet
+
+
+def _draw_tile(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, grid: Grid, corner: tuple[int, int], tile: Tile
+) -> None:
+    picture = fit_picture(tile.pixels, grid.tile)
+    # A picture of another shape than the cell stands on the line that the labels hang from.
+    sheet.paste(picture, (corner[0], corner[1] + grid.tile[1] - picture.height))
+    top = corner[1] + grid.tile[1] + 4
+    for text, size, ink in ((tile.label, _LABEL, _INK), (tile.detail, _DETAIL, _FAINT)):
+        draw_line(draw, (corner[0], top), text, size, grid.cell[0], ink)
+        top += _height(size)
+
+
+def fit_picture(pixels: NDArray[np.uint8], room: tuple[int, int]) -> Image.Image:
+    """Return a picture as large as fits into a width and height."""
+    image = Image.fromarray(pixels)
+    scale = min(room[0] / image.width, room[1] / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def draw_line(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    room: int,
+    ink: tuple[int, int, int] = _INK,
+) -> None:
+    """Write a line of type; of one that is wider than the room, the middle is left out."""
+    font, text = _font(size), plain(text)
+    kept = len(text)
+    shown = text
+    while kept > 2 and font.getlength(shown) > room:
+        kept -= 1
+        shown = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    draw.text(place, shown, ink, font)
+
+
+def plain(text: str) -> str:
+    """Return a text in the characters that Pillow's own font has: those of ASCII.
+
+    Accents go, and what has no like in ASCII becomes a question mark.
+    """
+    letters = unicodedata.normalize("NFKD", text.replace("×", "x").replace("–", "-"))
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return bare.encode("ascii", "replace").decode()
+
+
+@cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _height(size: int) -> int:
+    return round(size * _LINE)
+
+
+def stack_sheets(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Return sheets one below the other, on one ground."""
+    width = max(sheet.width for sheet in sheets)
+    whole = Image.new("RGB", (width, sum(sheet.height for sheet in sheets)), _PAPER)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
+def draw_gallery(
+    contents: Sequence[Tile], styles: Sequence[Tile], results: Sequence[TileRow], title: str = ""
+) -> Image.Image:
+    """Return a table of results: the contents at its left, the styles at its top.
+
+    Args:
+        contents: one for each row.
+        styles: one for each column.
+        results: of each content, that of each style; None leaves a cell empty.
+        title: above all.
+    """
+    shapes = [tile.pixels.shape for tile in contents] or [(3, 4)]
+    tallest = max(shape[0] / shape[1] for shape in shapes)
+    width = fit_tile((300, 400), len(styles) + 1)[0]
+    tile = (width, max(1, round(width * min(tallest, 1.5))))
+    lines = 2 if any(cell and cell.detail for row in results for cell in row) else 1
+    grid = Grid(tile, len(contents) + 1, len(styles) + 1, lines=lines, title=bool(title))
+    pairs = zip(contents, results, strict=True)
+    rows = [[None, *styles], *([content, *row] for content, row in pairs)]
+    return draw_grid(grid, rows, title=title)

@@ -1,0 +1,113 @@
+"""A run's frames in one JPEG, in rows like a contact print; and runs side by side as an animation."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from .animation import Frame
+from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture
+
+_COLUMNS = 8
+_MOST_FRAMES = 40
+_LARGEST_CANVAS = 640_000  # pixels; a GIF of more has tens of megabytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Film:
+    """How a run's picture developed.
+
+    Attributes:
+        frames: uint8 (height, width, 3), all of one size; the last is the result.
+        steps: after which each frame was; not falling.
+    """
+
+    frames: tuple[Frame, ...]
+    steps: tuple[int, ...]
+
+    def at(self, step: int) -> Frame:
+        """Return the picture after a step: the last frame that is not later, or the first."""
+        place = int(np.searchsorted(self.steps, step, side="right")) - 1
+        return self.frames[max(0, place)]
+
+
+def pack_film(film: Film) -> bytes:
+    """Return the frames as a JPEG, eight in a row."""
+    height, width = film.frames[0].shape[:2]
+    rows = -(-len(film.frames) // _COLUMNS)
+    strip = Image.new("RGB", (width * min(_COLUMNS, len(film.frames)), height * rows))
+    for place, frame in enumerate(film.frames):
+        row, column = divmod(place, _COLUMNS)
+        strip.paste(Image.fromarray(frame), (column * width, row * height))
+    buffer = io.BytesIO()
+    strip.save(buffer, format="JPEG", quality=90, subsampling=0)
+    return buffer.getvalue()
+
+
+def unpack_film(data: bytes, steps: Sequence[int]) -> Film:
+    """Return the film in a JPEG of `pack_film`.
+
+    Args:
+        data: its bytes.
+        steps: of the frames, which the JPEG does not hold.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        strip: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
+    columns, rows = min(_COLUMNS, len(steps)), -(-len(steps) // _COLUMNS)
+    height, width = strip.shape[0] // rows, strip.shape[1] // columns
+    frames = []
+    for place in range(len(steps)):
+        row, column = divmod(place, _COLUMNS)
+        top, left = row * height, column * width
+        frames.append(strip[top : top + height, left : left + width])
+    return Film(tuple(frames), tuple(steps))
+
+
+def animate_runs(
+    films: Sequence[Film],
+    labels: Sequence[str],
+    columns: int,
+) -> list[Frame]:
+    """Return the frames of runs that develop side by side, all at the same step.
+
+    Args:
+        films: of the runs; one that ends early stays as it ended.
+        labels: of the runs.
+        columns: in a row.
+
+    Returns:
+        At most 40 frames, uint8 (height, width, 3); the last shows all results.
+    """
+    grid = _canvas_grid(films[0].frames[0].shape, len(films), columns)
+    empty = [Tile(np.full((*grid.tile[::-1], 3), 255, np.uint8), label) for label in labels]
+    rows = [empty[place : place + columns] for place in range(0, len(empty), columns)]
+    ground = draw_grid(grid, rows)
+    last = max(film.steps[-1] for film in films)
+    count = min(_MOST_FRAMES, last)
+    timeline = np.unique(np.rint(np.linspace(1, last, count)).astype(int))
+    frames = []
+    for step in timeline.tolist():
+        canvas = ground.copy()
+        text = f"step {step} of {last}"
+        draw_line(ImageDraw.Draw(canvas), (24, 24), text, 22, grid.size[0])
+        for place, film in enumerate(films):
+            corner = grid.corner(*divmod(place, columns))
+            canvas.paste(fit_picture(film.at(step), grid.tile), corner)
+        frames.append(np.asarray(canvas))
+    return frames
+
+
+def _canvas_grid(shape: tuple[int, ...], count: int, columns: int) -> Grid:
+    """Return the grid with the largest tiles that the canvas has room for."""
+    rows = -(-count // columns)
+    height, width = shape[:2]
+    for longest in range(320, 60, -20):
+        scale = longest / max(height, width)
+        tile = max(1, round(width * scale)), max(1, round(height * scale))
+        grid = Grid(tile, rows, columns, lines=1)
+        if grid.size[0] * grid.size[1] <= _LARGEST_CANVAS:
+            break
+    return grid

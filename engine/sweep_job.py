@@ -1,0 +1,171 @@
+"""The runs of a sweep: prepared so that they share what they have in common, made, and kept."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from .animation import FrameCollector
+from .device_names import settle_device
+from .film_strip import Film, pack_film
+from .image_files import encode_image
+from .images import Picture, WeightedPicture, read_image, resize_alpha
+from .job import Job, prepare_job, shares_backend
+from .memory import check_memory
+from .pixels import Pixels
+from .progress import Step, trace_line
+from .settings import Settings
+from .sizes import choose_sizes
+from .sweep import SweepRun, all_content_layers
+from .sweep_folder import RUNS, RunRecord, SweepFolder
+from .target_loader import TargetLoader
+from .target_memory import TargetMemory
+from .target_store import TargetStore
+from .transfer import Result, run_job
+
+_FRAME_SIDE = 320  # of the frames that are kept of a run, in pixels
+
+
+class SweepJobs:
+    """Prepares the jobs of a sweep, one after the other.
+
+    Each picture's features are computed once at each size, for all runs together. Runs whose
+    objectives differ in their weights alone, and that follow one another, share one backend.
+
+    Args:
+        content: the content picture.
+        styles: one or more style pictures with their weights.
+        runs: that are to be made.
+
+    Raises:
+        UsageError: a picture would be too small in one of the runs.
+        DeviceError: memory cannot hold a result.
+    """
+
+    def __init__(
+        self, content: Picture, styles: Sequence[WeightedPicture], runs: Sequence[SweepRun]
+    ) -> None:
+        self._content, self._styles, self._runs = content, styles, runs
+        kept = all(run.settings.use_cache for run in runs)
+        self._store = TargetStore() if kept else TargetMemory()
+        self._last: Job | None = None
+        for run in runs:
+            check_memory(self._sizes(run.settings)[-1], settle_device(run.settings.device))
+
+    def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
+        return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)
+
+    def compute_targets(self) -> None:
+        """Compute the targets of all runs that are not in the cache yet.
+
+        Raises:
+            WeightsError, DeviceError, ModelError, NumericalError: as
+                `nstx.engine.target_loader.TargetLoader`.
+        """
+        objectives = [run.settings.objective for run in self._runs]
+        together: dict[str, Any] = {
+            "content_layers": all_content_layers(self._runs),
+            "content_weight": max(each.content_weight for each in objectives),
+            "style_weight": max(each.style_weight for each in objectives),
+        }
+        loaders: dict[float, TargetLoader] = {}
+        for run in self._runs:
+            sizes, scale = self._sizes(run.settings), run.settings.style_scale
+            if scale not in loaders:
+                objective = replace(run.settings.objective, **together)
+                settings = replace(run.settings, objective=objective)
+                loaders[scale] = TargetLoader(settings, store=self._store)
+            loader = loaders[scale]
+            loader.load_content(self._content, sizes)
+            for style, _ in self._styles:
+                loader.load_style(style, sizes)
+
+    def prepare(self, run: SweepRun) -> Job:
+        """Return the job of a run.
+
+        Raises:
+            NstxError: as `nstx.engine.job.prepare_job`.
+        """
+        like, self._last = self._last, None
+        if like is not None and not shares_backend(like.settings, run.settings):
+            like = None  # so that its memory is free before another backend is opened
+        self._last = prepare_job(
+            self._content, self._styles, run.settings, like=like, store=self._store
+        )
+        return self._last
+
+
+def make_run(
+    run: SweepRun,
+    job: Job,
+    digest: str,
+    content: Picture,
+    folder: SweepFolder,
+    on_step: Callable[[Step], None] | None = None,
+) -> RunRecord:
+    """Optimise the picture of a run, and write its files and last its record.
+
+    Args:
+        run: of the sweep.
+        job: that it led to.
+        digest: of all that the result depends on.
+        content: the content picture, whose transparency the result has.
+        folder: of the comparison.
+        on_step: is told of each step.
+
+    Raises:
+        NumericalError, DeviceError: as `nstx.engine.transfer.run_job`.
+        OutputError: a file cannot be written.
+    """
+    frames = FrameCollector(run.settings.steps, _FRAME_SIDE)
+    lines: list[str] = []
+
+    def take(step: Step) -> None:
+        lines.append(json.dumps(trace_line(step)) + "\n")
+        frames.take(step.step, step.pixels)
+        if on_step is not None:
+            on_step(step)
+
+    result = run_job(job, on_step=take)
+    film = Film(tuple(frames.finish(result.pixels)), (*frames.steps, result.steps))
+    picture = f"{run.name}.png"
+    data = encode_image(result.pixels, ".png", resize_alpha(content, *job.sizes[-1]))
+    files = {
+        picture: folder.write(picture, data),
+        f"{RUNS}/{run.name}.jsonl": folder.write(
+            f"{RUNS}/{run.name}.jsonl", "".join(lines).encode()
+        ),
+        f"{RUNS}/{run.name}.jpg": folder.write(f"{RUNS}/{run.name}.jpg", pack_film(film)),
+    }
+    saved = read_image(folder.path / picture, trusted=True).pixels
+    record = RunRecord(
+        run.name, digest, files, _describe(job, result, film, saved.astype("float32"))
+    )
+    folder.keep(record)
+    return record
+
+
+def _describe(job: Job, result: Result, film: Film, saved: Pixels) -> dict[str, Any]:
+    """Return what is kept of a result, as plain data; the costs are those of the saved file."""
+    choice = job.opened.choice
+    return {
+        "width": job.sizes[-1][1],
+        "height": job.sizes[-1][0],
+        "scales": [{"width": width, "height": height} for height, width in job.sizes],
+        "steps": result.steps,
+        "evaluations": result.evaluations,
+        "stopped": result.stopped,
+        "cost": asdict(job.measure_cost(saved)),
+        "cost_before_rounding": result.cost.total,
+        "initial_cost": result.initial_cost.total,
+        "seconds": {
+            "targets": round(job.target_seconds, 4),
+            "optimize": round(result.seconds, 4),
+        },
+        "device": choice.device,
+        "precision": choice.precision,
+        "backend": choice.name,
+        "weights_sha256": job.opened.weights_sha256,
+        "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
+        "film_steps": list(film.steps),
+    }
