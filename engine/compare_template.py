@@ -77,8 +77,10 @@ thead { color: var(--faint); font-size: .88rem; }
 .sheet img { display: block; width: 100%; min-width: 40rem; height: auto; }
 footer { padding-top: 1.5rem; padding-bottom: 2rem; font-size: .88rem; }
 @media (min-width: 60rem) {
-  .compare { grid-template-columns: minmax(0, 1fr) 15rem; align-items: start; }
-  .choices { flex-direction: column; overflow: hidden auto; max-height: 78vh; }
+  .compare { grid-template-columns: minmax(0, 1fr) 15rem; }
+  /* As tall as the stage beside it, however many runs there are. */
+  fieldset { height: 0; min-height: max(100%, 20rem); display: flex; flex-direction: column; }
+  .choices { flex: 1; flex-direction: column; overflow: hidden auto; min-height: 0; }
   .choice { flex: 0 0 auto; }
 }
 """
@@ -106,13 +108,15 @@ async function show(choice) {
   document.querySelector("#shown").textContent = choice.dataset.label;
   document.querySelector("#detail").textContent = choice.dataset.detail;
   rows.forEach((row, place) => row.classList.toggle("shown", choices[place] === choice));
+  const box = document.querySelector(".choices"), card = choice.parentElement;
+  box.scrollTo(card.offsetLeft - box.offsetLeft, card.offsetTop - box.offsetTop);
   await after.decode();
   root.dataset.shown = `${choice.value} ${after.naturalWidth}x${after.naturalHeight}`;
 }
 
 function named() {
-  const name = decodeURIComponent(location.hash.slice(1));
-  return choices.find((choice) => choice.value === name);
+  const hash = location.hash.slice(1);
+  return choices.find((choice) => [choice.value, encodeURIComponent(choice.value)].includes(hash));
 }
 
 function follow(event) {

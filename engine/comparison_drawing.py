@@ -102,7 +102,8 @@ def draw_comparison(
         for pixels, run, result in zip(shown.results, sweep.runs, results, strict=True)
     ]
     title = describe_inputs(inputs)
-    sheet = draw_comparison_sheet(sweep, shown.content, _style_tiles(inputs, shown), tiles, title)
+    given = [Tile(shown.content, inputs.content.name, "content"), *_style_tiles(inputs, shown)]
+    sheet = draw_comparison_sheet(sweep, given, tiles, title)
     written["sheet.png"] = folder.write("sheet.png", _encode(sheet, "PNG"))
     written |= _write_animations(sweep, folder, results)
     if can_draw_curves():
@@ -156,20 +157,19 @@ def columns_of(sweep: Sweep) -> int:
 
 
 def draw_comparison_sheet(
-    sweep: Sweep, content: Frame, styles: Sequence[Tile], results: Sequence[Tile], title: str
+    sweep: Sweep, given: Sequence[Tile], results: Sequence[Tile], title: str
 ) -> Image.Image:
     """Return the contact sheet: the pictures that were given, below them the results.
 
     Args:
         sweep: of the results; one with two axes is laid out as a table.
-        content: uint8 (height, width, 3), of the results' size.
-        styles: of any size.
+        given: content and styles, of any size.
         results: of one size, in the order of the runs.
         title: above all.
     """
     columns = columns_of(sweep)
-    tile = fit_tile((content.shape[0], content.shape[1]), columns)
-    given: list[Tile | None] = [Tile(content, "content", ""), *styles]
+    height, width = results[0].pixels.shape[:2]
+    tile = fit_tile((height, width), columns)
     across = max(columns, 2)
     rows: list[TileRow] = [given[at : at + across] for at in range(0, len(given), across)]
     top = draw_grid(Grid(tile, len(rows), across), rows, title=title)

@@ -13,7 +13,7 @@ from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture
 
 _COLUMNS = 8
 _MOST_FRAMES = 40
-_LARGEST_CANVAS = 640_000  # pixels; a GIF of more has tens of megabytes
+_LARGEST_CANVAS = 450_000  # pixels; a GIF of more has tens of megabytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
