@@ -20,7 +20,7 @@ SWEPT = ("content_layers", "init", "content_weight", "style_weight", "style_scal
 """What can be swept, in the order of the runs. Content layers come first, because runs that have
 them in common share a gradient backend and should follow one another."""
 
-_LONGEST_NAME = 80
+_LONGEST_NAME = 60  # characters, of up to four bytes each
 _Value = str | float | int
 
 
@@ -154,14 +154,17 @@ def _write_values(name: str, values: Sequence[_Value]) -> tuple[str, ...]:
 
 
 def _file_name(axes: Sequence[Axis], values: Sequence[str], settings: Settings) -> str:
-    parts = [
-        value if axis.name == "content_layers" else f"{axis.name.replace('_', '-')}-{value}"
-        for axis, value in zip(axes, values, strict=True)
-    ]
+    parts = []
+    for axis, value in zip(axes, values, strict=True):
+        if axis.name == "content_layers":
+            parts.append(value)
+        else:
+            bare = Path(value).stem if axis.name == "init" else value
+            parts.append(f"{axis.name.replace('_', '-')}-{bare}")
     if not parts:
         parts = ["+".join(settings.objective.content_names) or "result"]
     # What some file system or shell takes for something else becomes a hyphen.
-    return re.sub(r"[^\w.+-]+", "-", "_".join(parts), flags=re.ASCII)[:_LONGEST_NAME].strip(".-")
+    return re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:_LONGEST_NAME].strip(".-")
 
 
 def _tell_apart(runs: Iterable[SweepRun]) -> Iterable[SweepRun]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from .animation import FrameCollector
+from .backends import choose_backend
 from .device_names import settle_device
 from .film_strip import Film, pack_film
 from .image_files import encode_image
@@ -39,7 +40,7 @@ class SweepJobs:
 
     Raises:
         UsageError: a picture would be too small in one of the runs.
-        DeviceError: memory cannot hold a result.
+        DeviceError: memory cannot hold a result, or the device or backend is not there.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class SweepJobs:
         self._last: Job | None = None
         for run in runs:
             check_memory(self._sizes(run.settings)[-1], settle_device(run.settings.device))
+        choose_backend(runs[0].settings)
 
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
         return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)

@@ -1,0 +1,103 @@
+"""Every content in every style: runs `nstx optimize` for each pair, and draws them as one table.
+
+Usage: gallery.py CONTENTS STYLES OUT [options of nstx optimize, such as --size 320]
+
+OUT gets a picture for each pair, CONTENT_STYLE.png, and gallery.jpg. A pair that is there already,
+made from the same pictures by the same options and version, is not made again.
+"""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nstx import NstxError, UsageError, read_image
+from nstx.engine.comparison_drawing import describe_cost
+from nstx.engine.contact_sheet import Tile, draw_gallery
+from nstx.engine.image_files import to_8_bit
+from nstx.engine.precompute import find_pictures
+from nstx.engine.sweep_folder import digest_json, file_digest
+from nstx.models.files import make_folder, write_output
+from nstx.models.version import __version__
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make the gallery and return the exit code."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        if len(arguments) < 3:
+            raise UsageError(f"expected CONTENTS STYLES OUT, got {len(arguments)} of them")
+        contents, styles = (find_pictures([Path(text)]) for text in arguments[:2])
+        out, options = Path(arguments[2]), list(arguments[3:])
+        make_folder(out)
+        rows = make_rows(contents, styles, out, options)
+        titles = [[Tile(read(path), path.stem) for path in paths] for paths in (contents, styles)]
+        image, buffer = draw_gallery(*titles, rows), io.BytesIO()
+        image.save(buffer, format="JPEG", quality=85, optimize=True)
+        write_output(out / "gallery.jpg", buffer.getvalue())
+    except NstxError as error:
+        print(f"gallery: error: {error}", file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:
+        # What it had to say it has said.
+        return error.returncode if error.returncode > 0 else 128 - error.returncode
+    except KeyboardInterrupt:
+        return 130
+    print(f"the gallery: {out / 'gallery.jpg'}  {image.width}×{image.height}")
+    return 0
+
+
+def make_rows(
+    contents: Sequence[Path], styles: Sequence[Path], out: Path, options: Sequence[str]
+) -> list[list[Tile]]:
+    """Return the results of each content, in the order of the styles; make those that are missing.
+
+    Raises:
+        CalledProcessError: nstx failed, or was interrupted.
+        OutputError: two pairs would have one name.
+    """
+    pairs = [(content, style) for content in contents for style in styles]
+    names = [f"{content.stem}_{style.stem}" for content, style in pairs]
+    if len(set(names)) < len(names):
+        raise UsageError("expected pictures of different names; try renaming some")
+    rows: list[list[Tile]] = []
+    for place, ((content, style), name) in enumerate(zip(pairs, names, strict=True)):
+        picture = out / f"{name}.png"
+        print(f"{place + 1} of {len(pairs)}: {name}", file=sys.stderr)
+        said = make_pair(content, style, picture, options)
+        if place % len(styles) == 0:
+            rows.append([])
+        rows[-1].append(Tile(read(picture), describe_cost(said)))
+    return rows
+
+
+def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str]) -> dict[str, Any]:
+    """Return what nstx says of a pair, now or when it was made."""
+    pictures = [file_digest(content), file_digest(style)]
+    digest = digest_json([__version__, pictures, list(options)])
+    record = picture.with_suffix(".json")
+    try:
+        said: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        if said["digest"] == digest and said["sha256"] == file_digest(picture):
+            return said
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # missing or damaged: it is made again
+    command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
+    command += ["-o", str(picture), "--json", *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    said = {"digest": digest, "sha256": file_digest(picture), **json.loads(done.stdout)}
+    write_output(record, json.dumps(said, indent=1).encode())
+    return said
+
+
+def read(path: Path) -> Any:
+    """Return a picture's pixels, uint8."""
+    return to_8_bit(read_image(path).pixels.astype("float32"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,417 @@
+"""``nstx compare``: what is run, what is kept, what is drawn."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nstx.engine.comparison as comparison_module
+from nstx.engine import job as job_module
+from nstx.engine import target_loader
+from nstx.engine.sweep import DEFAULT_LAYERS, plan_sweep
+from nstx.models.errors import UsageError
+from nstx.models.objective import LayerWeight
+
+# Two costs that need the first two blocks of VGG-19 only.
+FAST = ["--size", "48", "--style-layers", "conv1_1,conv2_1", "--steps", "3"]
+LAYERS = ["--content-layers", "conv1_2,conv2_2"]
+
+
+def test_the_plan_is_the_product_of_the_values() -> None:
+    sweep = plan_sweep(
+        "coursera",
+        {"style_weight": (0.3, 1.0), "init": ("content", "noise", "blend"), "steps": (5,)},
+        size=64,
+    )
+    assert [run.name for run in sweep.runs] == [
+        f"init-{init}_style-weight-{weight}"
+        for init in ("content", "noise", "blend")
+        for weight in ("0.3", "1")
+    ]
+    assert [len(row) for row in sweep.grid] == [2, 2, 2]
+    last = sweep.runs[-1]
+    assert sweep.label(last) == "init blend, style weight 1"
+    assert (last.settings.init, last.settings.objective.style_weight) == ("blend", 1.0)
+    assert {run.settings.steps for run in sweep.runs} == {5}
+    assert {run.settings.preset for run in sweep.runs} == {"coursera"}
+
+
+def test_without_several_values_content_layers_are_compared() -> None:
+    sweep = plan_sweep("default", {"style_weight": (3.0,), "init": ()})
+    assert tuple(run.name for run in sweep.runs) == DEFAULT_LAYERS
+    assert sweep.label(sweep.runs[0]) == "conv3_2"
+    assert {run.settings.objective.style_weight for run in sweep.runs} == {3.0}
+    assert sweep.grid is None
+    (only,) = plan_sweep("default", {"content_layers": ("conv2_2",)}).runs
+    assert only.name == "conv2_2"
+
+
+def test_joined_layers_are_used_together_and_odd_names_become_file_names() -> None:
+    sweep = plan_sweep("default", {"content_layers": ("conv3_2:1+conv4_2:3", "relu4_2")})
+    both, single = sweep.runs
+    assert both.settings.objective.content_layers == (
+        LayerWeight("conv3_2", 1.0),
+        LayerWeight("conv4_2", 3.0),
+    )
+    assert [both.name, single.name] == ["conv3_2-1+conv4_2-3", "relu4_2"]
+    assert sweep.label(both) == "conv3_2:1+conv4_2:3"
+    inits = plan_sweep("default", {"init": ("a/x.png", "b/x.png", "ä b.png", "noise")})
+    assert [run.name for run in inits.runs] == ["init-x", "init-x-2", "init-ä-b", "init-noise"]
+    assert inits.label(inits.runs[1]) == "init b/x.png"
+    assert inits.runs[1].settings.init == "b/x.png"
+
+
+@pytest.mark.parametrize(
+    ("swept", "message"),
+    [
+        ({"steps": tuple(range(1, 66))}, "at most 64"),
+        ({"steps": tuple(range(1, 10)), "style_weight": tuple(range(1, 10))}, "got 81"),
+        ({"content_layers": ("conv4_2", "relu4_2")}, "each value once"),
+        ({"style_weight": (1.0, 1.0)}, "each value once"),
+        ({"content_layers": ("conv4_2", "conv9_2")}, "conv9_2"),
+        ({"steps": (5, 0)}, "steps"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(swept, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan_sweep("default", swept)
+
+
+@pytest.fixture
+def pictures(save_picture) -> list[Path]:
+    return [save_picture("content.png", 60, 80, 1), save_picture("style.jpg", 70, 50, 2)]
+
+
+@pytest.fixture
+def compare(nstx, pictures, tmp_path):
+    """Return a function that compares into a folder and returns the JSON."""
+
+    def run(*options: object, folder: str = "d") -> dict:
+        command = ["compare", *pictures, "-o", tmp_path / folder, *FAST, *options, "--json"]
+        code, out, err = nstx(*command)
+        assert code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Draw little: small animations, no MP4, no curves."""
+    monkeypatch.setattr("nstx.engine.film_strip._LARGEST_CANVAS", 1)
+    monkeypatch.setattr("nstx.engine.comparison_drawing.can_write_video", lambda: False)
+    for module in ("comparison", "comparison_drawing"):
+        monkeypatch.setattr(f"nstx.engine.{module}.can_draw_curves", lambda: False)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.usefixtures("quick")
+def test_everything_is_written_and_a_run_is_what_optimize_makes(
+    nstx, compare, pictures, tmp_path
+) -> None:
+    data = compare(*LAYERS)
+    folder = tmp_path / "d"
+    assert (data["made"], data["kept"], data["complete"]) == (["conv1_2", "conv2_2"], [], True)
+    assert data["axes"] == [{"option": "content-layers", "values": ["conv1_2", "conv2_2"]}]
+    assert data["styles"] == [{"path": str(pictures[1]), "weight": 1.0}]
+    names = {path.name for path in folder.iterdir()}
+    assert {"conv1_2.png", "conv2_2.png", "sheet.png", "index.html", "compare.json"} < names
+    assert {"animation.gif", "animation.webp", "runs"} < names
+    assert not [name for name in names if name.endswith(".part")]
+    for run in data["runs"]:
+        assert (run["width"], run["height"], run["steps"]) == (48, 36, 3)
+        assert 0 < run["cost"]["total"] < run["initial_cost"]
+        assert run["seconds"]["optimize"] > 0
+        lines = (folder / run["trace"]).read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+        assert json.loads(lines[-1])["total"] == run["cost_before_rounding"]
+    layer = ["--content-layers", "conv2_2"]
+    assert nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST, *layer)[0] == 0
+    assert (tmp_path / "o.png").read_bytes() == (folder / "conv2_2.png").read_bytes()
+    said = json.loads((folder / "compare.json").read_text())
+    assert said["runs"] == data["runs"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("more", [[], ["--no-cache"]])
+def test_targets_are_computed_once_for_all_runs(
+    compare, monkeypatch, tmp_path, more: list[str]
+) -> None:
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+    computed: list[tuple] = []
+    real = target_loader.open_extractor
+
+    def counting(*arguments):
+        opened = real(*arguments)
+        extract = opened.extractor.extract
+
+        def extract_and_count(pixels, activations, grams):
+            computed.append((pixels.shape[:2], tuple(activations), tuple(grams)))
+            return extract(pixels, activations, grams)
+
+        monkeypatch.setattr(type(opened.extractor), "extract", staticmethod(extract_and_count))
+        return opened
+
+    monkeypatch.setattr(target_loader, "open_extractor", counting)
+    data = compare(*LAYERS, "--style-weight", "1,2", *more)
+    assert computed == [
+        ((36, 48), ("conv1_2", "conv2_2"), ()),
+        ((48, 34), (), ("conv1_1", "conv2_1")),
+    ]
+    hit = {"content": "hit", "style": ["hit"]}
+    assert [run["targets"] for run in data["runs"]] == [hit] * 4
+    assert (tmp_path / "cache" / "targets").exists() == (not more)
+
+
+@pytest.mark.usefixtures("quick")
+def test_runs_that_differ_in_weights_share_a_backend(compare, monkeypatch) -> None:
+    opened = []
+    real = job_module.open_backend
+
+    def counting(settings, choice):
+        opened.append(settings.objective.content_names)
+        return real(settings, choice)
+
+    monkeypatch.setattr(job_module, "open_backend", counting)
+    data = compare(*LAYERS, "--style-weight", "1,2", "--init", "content,noise")
+    assert len(data["runs"]) == 8
+    assert opened == [("conv1_2",), ("conv2_2",)]
+
+
+def test_the_second_call_does_no_work(nstx, compare, pictures, tmp_path, monkeypatch) -> None:
+    first = compare(*LAYERS)
+    before = snapshot(tmp_path / "d")
+    code = (
+        "import sys\nfrom nstx.cli.app import run\ncode = run()\n"
+        "assert not {'torch', 'onnxruntime', 'onnx', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(code)"
+    )
+    command = ["compare", *map(str, pictures), "-o", str(tmp_path / "d"), *FAST, *LAYERS]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing was done" in done.stdout
+    assert snapshot(tmp_path / "d") == before
+    monkeypatch.chdir(tmp_path / "d")
+    data = compare(*LAYERS)
+    assert (data["made"], data["kept"], data["drawn"]) == ([], ["conv1_2", "conv2_2"], False)
+    assert data["runs"] == first["runs"]
+    assert snapshot(tmp_path / "d") == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_has_changed_is_made_again_and_nothing_else(
+    compare, pictures, save_picture, tmp_path
+) -> None:
+    compare("--style-weight", "1,2")
+    assert compare("--style-weight", "1,3")["made"] == ["style-weight-3"]
+    data = compare("--style-weight", "1,2,3")
+    assert (data["made"], data["drawn"]) == ([], True)
+    assert compare("--style-weight", "1,2,3", "--threads", "1")["drawn"] is False
+    assert len(compare("--style-weight", "1,2", "--seed", "1")["made"]) == 2
+    save_picture("style.jpg", 70, 50, 9)
+    assert len(compare("--style-weight", "1,2", "--seed", "1")["made"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "drawn"),
+    [
+        ("conv1_2.png", ["conv1_2"], True),
+        ("runs/conv1_2.json", ["conv1_2"], True),
+        ("runs/conv2_2.jpg", ["conv2_2"], True),
+        ("sheet.png", [], True),
+        ("animation.webp", [], True),
+        ("compare.json", [], True),
+    ],
+)
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_missing_or_damaged_file_is_made_again(
+    compare, finished, tmp_path, name, made, drawn, how
+) -> None:
+    shutil.copytree(finished, tmp_path / "d")
+    path = tmp_path / "d" / name
+    whole = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(whole[: len(whole) // 2])
+    data = compare(*LAYERS)
+    assert data["drawn"] == drawn
+    assert [name for name in data["made"] if name in made] == made
+    if name.endswith(".png"):
+        assert path.read_bytes() == whole
+    assert compare(*LAYERS)["drawn"] is False
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder that is finished, of the same pictures that the tests make."""
+    from pictures import random_pixels
+
+    folder = tmp_path_factory.mktemp("finished")
+    given = [folder / "content.png", folder / "style.jpg"]
+    for path, size, seed in zip(given, ((60, 80), (70, 50)), (1, 2), strict=True):
+        Image.fromarray(random_pixels(*size, seed).astype(np.uint8)).save(path)
+    from nstx.cli.compare_run import split_swept
+
+    sweep = plan_sweep(
+        "default",
+        split_swept(content_layers=LAYERS[1], steps="3"),
+        size=48,
+        style_layers=FAST[3],
+    )
+    comparison_module.make_comparison(given[0], [(given[1], 1.0)], sweep, folder / "d")
+    return folder / "d"
+
+
+@pytest.mark.usefixtures("quick")
+def test_files_of_others_stay_and_are_never_overwritten(nstx, compare, pictures, tmp_path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    compare(*LAYERS)
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "conv3_2.png").write_text("mine too")
+    before = snapshot(folder)
+    more = ["--content-layers", "conv1_2,conv3_2"]
+    code, out, err = nstx("compare", *pictures, "-o", folder, *FAST, *more)
+    assert (code, out) == (7, "")
+    assert "conv3_2.png" in err
+    assert err.count("\n") == 1
+    assert snapshot(folder) == before
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "sheet.png").write_text("mine")
+    code, _, err = nstx("compare", *pictures, "-o", tmp_path / "e", *FAST, *LAYERS)
+    assert code == 7
+    assert [path.name for path in (tmp_path / "e").iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_result_in_the_folder_is_not_overwritten_while_it_is_read(
+    nstx, compare, pictures, tmp_path
+) -> None:
+    compare(*LAYERS)
+    content = tmp_path / "d" / "conv1_2.png"
+    code, _, err = nstx("compare", content, pictures[1], "-o", tmp_path / "d", *FAST, *LAYERS)
+    assert code == 7
+    assert "neither an input" in err
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_comparison_is_taken_up_again(
+    compare, pictures, tmp_path, number, code
+) -> None:
+    folder = tmp_path / "d"
+    endless = [*FAST[:4], "--solver", "adam", "--steps", "3,900000"]
+    command = [sys.executable, "-m", "nstx", "compare", *pictures, "-o", folder, *endless]
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (folder / "runs" / "steps-3.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert out == ""
+    assert "1 new run kept" in err
+    assert "run 1 of 2: steps 3, cost" in err
+    said = json.loads((folder / "compare.json").read_text())
+    assert (said["complete"], [run["name"] for run in said["runs"]]) == (False, ["steps-3"])
+    assert not list(folder.rglob("*.part"))
+    picture = (folder / "steps-3.png").stat().st_mtime_ns
+    data = compare("--solver", "adam", "--steps", "3,5")
+    assert (data["made"], data["kept"]) == (["steps-5"], ["steps-3"])
+    assert (folder / "steps-3.png").stat().st_mtime_ns == picture
+    assert json.loads((folder / "compare.json").read_text())["complete"] is True
+
+
+def test_a_person_reads_how_it_goes_and_quiet_says_nothing(nstx, pictures, tmp_path) -> None:
+    command = ["compare", *pictures, *FAST, *LAYERS, "-o"]
+    code, out, err = nstx(*command, tmp_path / "d")
+    assert code == 0
+    assert f"saved {tmp_path / 'd'}  2 runs" in out
+    assert "run 2 of 2: conv2_2, cost " in err
+    assert str(tmp_path / "d" / "index.html") in out
+    assert nstx(*command, tmp_path / "e", "--quiet")[:2] == (0, "")
+
+
+def test_without_matplotlib_it_says_so_and_does_the_rest(compare, monkeypatch, tmp_path) -> None:
+    for module in ("comparison", "comparison_drawing"):
+        monkeypatch.setattr(f"nstx.engine.{module}.can_draw_curves", lambda: False)
+    data = compare(*LAYERS)
+    assert data["files"]["costs"] is None
+    assert "plots" in data["warnings"][0]
+    assert not (tmp_path / "d" / "costs.png").exists()
+    assert (tmp_path / "d" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"content": "missing.png"}, 3, "No such file"),
+        ({"style": "missing.jpg:2"}, 3, "No such file"),
+        ({"style": "style.jpg:-1"}, 2, "style weight"),
+        ({"-o": "style.jpg"}, 7, "folder"),
+        ({"--style-weight": "1,x"}, 2, "numbers separated by commas"),
+        ({"--style-weight": ","}, 2, "--style-weight"),
+        ({"--style-weight": "1,-1"}, 2, "style weight"),
+        ({"--style-scale": "1,0"}, 2, "style scale"),
+        ({"--steps": "5,1e3"}, 2, "whole numbers"),
+        ({"--steps": ",".join(map(str, range(1, 66)))}, 2, "64 runs"),
+        ({"--init": "content,nothing.png"}, 3, "nothing.png"),
+        ({"--content-layers": "conv4_2,conv7_1"}, 2, "conv7_1"),
+        ({"--content-layers": "conv4_2,conv4_2"}, 2, "each value once"),
+        ({"--style-scale": "1,0.01"}, 2, "style-scale"),
+        ({"--size": "60000"}, 4, "memory"),
+        ({"--weights": "nothing.pth"}, 6, "nothing.pth"),
+        ({"--device": "cuda:97"}, 4, "CUDA"),
+        ({"--scales": "some"}, 2, "some"),
+    ],
+)
+def test_a_mistake_gets_one_line_its_code_and_leaves_nothing(
+    nstx, pictures, tmp_path, monkeypatch, changes, code, message
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    options = {"content": "content.png", "style": "style.jpg", "-o": "d", "--size": "48", **changes}
+    arguments = [options.pop("content"), options.pop("style")]
+    arguments += [part for pair in options.items() for part in pair]
+    got, out, err = nstx("compare", *arguments)
+    assert (got, out) == (code, ""), err
+    assert err.startswith("nstx: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_swept_options_may_stand_in_a_configuration(nstx, pictures, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nstx.toml").write_text(
+        'style-weight = 2.0\n[compare]\nsize = 48\nsteps = "1,2"\nstyle-layers = "conv1_1"\n'
+        'content-layers = "conv1_2"\n'
+    )
+    code, out, _ = nstx("compare", *pictures, "-o", "d", "--json")
+    assert code == 0
+    data = json.loads(out)
+    assert data["made"] == ["steps-1", "steps-2"]
+    assert {run["settings"]["objective"]["style_weight"] for run in data["runs"]} == {2.0}
