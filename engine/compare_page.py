@@ -52,10 +52,11 @@ def make_page(
     """
     longest = _LONGEST_SIDE if len(runs) <= _MANY else _LONGEST_OF_MANY
     height, width = content.shape[:2]
+    size = f"{runs[0].result['width']}×{runs[0].result['height']}"
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     parts = {
         "title": html.escape(title),
-        "subtitle": html.escape(f"{count}, {width}×{height}" + (f"; {axes}" if axes else "")),
+        "subtitle": html.escape(f"{count}, {size}" + (f"; {axes}" if axes else "")),
         "width": str(width),
         "height": str(height),
         "content": _data_uri(Image.fromarray(content), longest),

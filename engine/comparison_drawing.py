@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ..models.version import __version__
@@ -26,16 +25,17 @@ from .contact_sheet import (
 from .cost_curves import can_draw_curves, draw_cost_curves
 from .film_strip import animate_runs, unpack_film
 from .image_files import to_8_bit
-from .images import read_image, resize_picture
+from .images import Picture, read_image, resize_picture
 from .sweep import Sweep
 from .sweep_folder import DRAWN, RUNS, Inputs, RunDigests, RunRecord, SweepFolder, digest_json
 
+_LONGEST_SIDE = 1024  # of a picture while it is drawn
 _MOST_COLUMNS = 4  # where the runs simply follow one another, up to 16 of them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shown:
-    """The pictures of a comparison, read."""
+    """The pictures of a comparison, reduced; content and results have one size."""
 
     content: Frame
     styles: tuple[Frame, ...]
@@ -120,17 +120,19 @@ def draw_comparison(
 
 def _read(inputs: Inputs, sweep: Sweep, folder: SweepFolder) -> _Shown:
     results = tuple(
-        _as_frame(read_image(folder.path / f"{run.name}.png", trusted=True).pixels)
-        for run in sweep.runs
+        _reduce(read_image(folder.path / f"{run.name}.png", trusted=True)) for run in sweep.runs
     )
     height, width = results[0].shape[:2]
     content = to_8_bit(resize_picture(read_image(inputs.content), height, width))
-    styles = tuple(_as_frame(read_image(path).pixels) for path, _ in inputs.styles)
+    styles = tuple(_reduce(read_image(path)) for path, _ in inputs.styles)
     return _Shown(content, styles, results)
 
 
-def _as_frame(pixels: Any) -> Frame:
-    return to_8_bit(np.asarray(pixels, np.float32))
+def _reduce(picture: Picture) -> Frame:
+    """Return a picture's pixels at the size at which they are shown, so that memory holds many."""
+    scale = min(1.0, _LONGEST_SIDE / max(picture.size))
+    size = max(1, round(picture.height * scale)), max(1, round(picture.width * scale))
+    return to_8_bit(resize_picture(picture, *size))
 
 
 def _style_tiles(inputs: Inputs, shown: _Shown) -> list[Tile]:

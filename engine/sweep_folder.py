@@ -15,6 +15,7 @@ that the record names have the contents that it names. The record is written las
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -121,6 +122,10 @@ class RunDigests:
         key = str(path)
         if key not in self._known:
             try:
+                if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+                    raise ImageError(
+                        f"expected a picture at {path}, got a device or pipe; try a file"
+                    )
                 self._known[key] = file_digest(path)
             except OSError as error:
                 raise ImageError(

@@ -370,6 +370,8 @@ def test_without_matplotlib_it_says_so_and_does_the_rest(compare, monkeypatch, t
         ({"content": "missing.png"}, 3, "No such file"),
         ({"style": "missing.jpg:2"}, 3, "No such file"),
         ({"style": "style.jpg:-1"}, 2, "style weight"),
+        ({"content": "/dev/zero"}, 3, "device"),
+        ({"style": "."}, 3, "directory"),
         ({"-o": "style.jpg"}, 7, "folder"),
         ({"--style-weight": "1,x"}, 2, "numbers separated by commas"),
         ({"--style-weight": ","}, 2, "--style-weight"),

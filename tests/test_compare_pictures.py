@@ -203,6 +203,8 @@ class _Reader(HTMLParser):
 
 
 RESULT = {
+    "width": 4800,
+    "height": 3600,
     "cost": {"total": 1.0, "content": 0.5, "style": 0.25},
     "initial_cost": 4.0,
     "steps": 7,
@@ -232,6 +234,7 @@ def test_the_page_holds_everything_itself() -> None:
     assert "a &lt;b&gt; &amp; c" in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;{{sheet}} conv3_2" in text
     assert "25.00%" in text
+    assert "2 runs, 4800×3600; init &lt;i&gt;" in text
     for needed in ('lang="en"', 'name="viewport"', "aria-label", "<legend>", 'alt="the content"'):
         assert needed in text
 
