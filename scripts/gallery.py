@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         rows = make_rows(contents, styles, out, options)
         titles = [[Tile(read(path), path.stem) for path in paths] for paths in (contents, styles)]
         image, buffer = draw_gallery(*titles, rows), io.BytesIO()
-        image.save(buffer, format="JPEG", quality=85, optimize=True)
+        image.save(buffer, format="JPEG", quality=80, optimize=True)
         write_output(out / "gallery.jpg", buffer.getvalue())
     except NstxError as error:
         print(f"gallery: error: {error}", file=sys.stderr)
