@@ -14,12 +14,14 @@ from ..models.version import __version__
 from .animation import Frame, can_write_video, write_animation
 from .compare_page import PageRun, make_page
 from .contact_sheet import (
+    NARROWEST,
     Grid,
     Tile,
     TileRow,
     draw_grid,
     fit_tile,
     label_width,
+    lines_of,
     stack_sheets,
 )
 from .cost_curves import can_draw_curves, draw_cost_curves
@@ -146,7 +148,7 @@ def _style_tiles(inputs: Inputs, shown: _Shown) -> list[Tile]:
 def describe_cost(result: Mapping[str, Any]) -> str:
     """Write a run's cost, and what share of the start's it is."""
     cost, initial = result["cost"]["total"], result["initial_cost"]
-    share = f", {cost / initial:.2%} of the start's" if initial else ""
+    share = f", {cost / initial:.1%} of the start's" if initial else ""
     return f"cost {cost:.3g}{share}"
 
 
@@ -176,8 +178,9 @@ def draw_comparison_sheet(
     rows: list[TileRow] = [given[at : at + across] for at in range(0, len(given), across)]
     top = draw_grid(Grid(tile, len(rows), across), rows, title=title)
     rows = [results[at : at + columns] for at in range(0, len(results), columns)]
+    lines = lines_of([each.label for each in results], max(tile[0], NARROWEST))
     if sweep.grid is None:
-        grid = Grid(tile, len(rows), columns, title=False)
+        grid = Grid(tile, len(rows), columns, lines=lines, title=False)
         return stack_sheets([top, draw_grid(grid, rows)])
     down, right = sweep.axes
     row_labels = [f"{down.title} {value}" for value in down.values]
@@ -185,6 +188,7 @@ def draw_comparison_sheet(
         tile,
         len(rows),
         columns,
+        lines=lines,
         title=False,
         column_labels=True,
         row_labels=label_width(row_labels),

@@ -14,8 +14,27 @@ _INK, _FAINT, _PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 _GAP, _MARGIN = 16, 24
 _TITLE, _LABEL, _DETAIL = 22, 16, 14  # sizes of type, in pixels
 _LINE = 1.35
-_NARROWEST = 200  # of a cell, so that its label can be read
+NARROWEST = 220
+"""Width of a cell, in pixels, that holds most labels in a line or two."""
+
+_MOST_LINES = 4
 _WIDEST_SHEET = 2400
+
+# Letters that are no letter of ASCII with an accent.
+_LIKE = str.maketrans(
+    {
+        "×": "x",
+        "–": "-",
+        "’": "'",
+        "ß": "ss",
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,25 +63,29 @@ class Grid:
         tile: width and height that a picture is shown with at most.
         rows: how many.
         columns: how many.
-        lines: of type below each tile, 0 … 2.
+        lines: that the labels below the tiles take; see `lines_of`.
+        details: whether there is a line of detail below the labels.
         title: whether there is a line at the top.
         column_labels: whether there is a line above the columns.
         row_labels: width of what stands left of the rows; 0 if nothing does.
+        narrowest: width of a cell at least, so that its label can be read.
     """
 
     tile: tuple[int, int]
     rows: int
     columns: int
-    lines: int = 2
+    lines: int = 1
+    details: bool = True
     title: bool = True
     column_labels: bool = False
     row_labels: int = 0
+    narrowest: int = NARROWEST
 
     @property
     def cell(self) -> tuple[int, int]:
         """Width and height of a tile with its label."""
-        type_height = sum(_height(size) for size in (_LABEL, _DETAIL)[: self.lines])
-        return max(self.tile[0], _NARROWEST), self.tile[1] + (4 if self.lines else 0) + type_height
+        type_height = self.lines * _height(_LABEL) + self.details * _height(_DETAIL)
+        return max(self.tile[0], self.narrowest), self.tile[1] + 4 + type_height
 
     @property
     def top(self) -> int:
@@ -94,7 +117,7 @@ def fit_tile(picture: tuple[int, int], columns: int, longest: int = 320) -> tupl
         longest: side of a tile, in pixels; less where the sheet would be wider than 2400.
     """
     height, width = picture
-    room = max(_NARROWEST, (_WIDEST_SHEET - 2 * _MARGIN) // max(1, columns) - _GAP)
+    room = max(NARROWEST, (_WIDEST_SHEET - 2 * _MARGIN) // max(1, columns) - _GAP)
     scale = min(longest / max(picture), room / width)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -137,9 +160,27 @@ def _draw_tile(
     # A picture of another shape than the cell stands on the line that the labels hang from.
     sheet.paste(picture, (corner[0], corner[1] + grid.tile[1] - picture.height))
     top = corner[1] + grid.tile[1] + 4
-    for text, size, ink in ((tile.label, _LABEL, _INK), (tile.detail, _DETAIL, _FAINT)):
-        draw_line(draw, (corner[0], top), text, size, grid.cell[0], ink)
-        top += _height(size)
+    for line in _wrap(tile.label, grid.cell[0])[: grid.lines]:
+        draw_line(draw, (corner[0], top), line, _LABEL, grid.cell[0])
+        top += _height(_LABEL)
+    draw_line(draw, (corner[0], top), tile.detail, _DETAIL, grid.cell[0], _FAINT)
+
+
+def lines_of(labels: Sequence[str], width: int) -> int:
+    """Return how many lines the longest of some labels takes, broken at commas, in a cell's width."""
+    return max((len(_wrap(label, width)) for label in labels), default=0)
+
+
+def _wrap(label: str, room: int) -> list[str]:
+    """Break a label after its commas; four lines at most, the last with all that is left."""
+    lines: list[str] = []
+    for part in label.split(", ") if label else ():
+        joined = f"{lines[-1]}, {part}" if lines else part
+        if lines and (len(lines) == _MOST_LINES or _font(_LABEL).getlength(plain(joined)) <= room):
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
 
 
 def fit_picture(pixels: NDArray[np.uint8], room: tuple[int, int]) -> Image.Image:
@@ -173,7 +214,7 @@ def plain(text: str) -> str:
 
     Accents go, and what has no like in ASCII becomes a question mark.
     """
-    letters = unicodedata.normalize("NFKD", text.replace("×", "x").replace("–", "-"))
+    letters = unicodedata.normalize("NFKD", text.translate(_LIKE))
     bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return bare.encode("ascii", "replace").decode()
 
@@ -213,8 +254,8 @@ def draw_gallery(
     tallest = max(shape[0] / shape[1] for shape in shapes)
     width = fit_tile((300, 400), len(styles) + 1)[0]
     tile = (width, max(1, round(width * min(tallest, 1.5))))
-    lines = 2 if any(cell and cell.detail for row in results for cell in row) else 1
-    grid = Grid(tile, len(contents) + 1, len(styles) + 1, lines=lines, title=bool(title))
+    details = any(cell and cell.detail for row in results for cell in row)
+    grid = Grid(tile, len(contents) + 1, len(styles) + 1, details=details, title=bool(title))
     pairs = zip(contents, results, strict=True)
     rows = [[None, *styles], *([content, *row] for content, row in pairs)]
     return draw_grid(grid, rows, title=title)

@@ -34,7 +34,7 @@ def draw_cost_curves(traces: Mapping[str, Sequence[Mapping[str, Any]]], title: s
 
     many = len(traces) > _DISTINCT
     colours = colormaps["viridis" if many else "tab10"]
-    figure = Figure(figsize=(10, 6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(14 if many else 10, 6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for place, (label, lines) in enumerate(traces.items()):
         steps, costs = _broken_line(lines)

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from .animation import Frame
-from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture
+from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture, lines_of
 
 _COLUMNS = 8
-_MOST_FRAMES = 40
+_MOST_FRAMES = 30
+_NARROWEST = 120  # of a cell
 _LARGEST_CANVAS = 450_000  # pixels; a GIF of more has tens of megabytes
 
 
@@ -79,9 +80,9 @@ def animate_runs(
         columns: in a row.
 
     Returns:
-        At most 40 frames, uint8 (height, width, 3); the last shows all results.
+        At most 30 frames, uint8 (height, width, 3); the last shows all results.
     """
-    grid = _canvas_grid(films[0].frames[0].shape, len(films), columns)
+    grid = _canvas_grid(films[0].frames[0].shape, labels, columns)
     empty = [Tile(np.full((*grid.tile[::-1], 3), 255, np.uint8), label) for label in labels]
     rows = [empty[place : place + columns] for place in range(0, len(empty), columns)]
     ground = draw_grid(grid, rows)
@@ -100,14 +101,15 @@ def animate_runs(
     return frames
 
 
-def _canvas_grid(shape: tuple[int, ...], count: int, columns: int) -> Grid:
+def _canvas_grid(shape: tuple[int, ...], labels: Sequence[str], columns: int) -> Grid:
     """Return the grid with the largest tiles that the canvas has room for."""
-    rows = -(-count // columns)
+    rows = -(-len(labels) // columns)
     height, width = shape[:2]
     for longest in range(320, 60, -20):
         scale = longest / max(height, width)
         tile = max(1, round(width * scale)), max(1, round(height * scale))
-        grid = Grid(tile, rows, columns, lines=1)
+        lines = lines_of(labels, max(tile[0], _NARROWEST))
+        grid = Grid(tile, rows, columns, lines=lines, details=False, narrowest=_NARROWEST)
         if grid.size[0] * grid.size[1] <= _LARGEST_CANVAS:
             break
     return grid

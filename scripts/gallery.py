@@ -33,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
             raise UsageError(f"expected CONTENTS STYLES OUT, got {len(arguments)} of them")
         contents, styles = (find_pictures([Path(text)]) for text in arguments[:2])
         out, options = Path(arguments[2]), list(arguments[3:])
+        if any(out.resolve() == path.parent.resolve() for path in (*contents, *styles)):
+            raise UsageError("expected a folder of its own for OUT; try OUT/gallery")
         make_folder(out)
         rows = make_rows(contents, styles, out, options)
         titles = [[Tile(read(path), path.stem) for path in paths] for paths in (contents, styles)]

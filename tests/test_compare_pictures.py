@@ -84,7 +84,7 @@ def test_labels_stay_within_their_cells_whatever_the_shape(shape, columns) -> No
 
 
 def test_labels_keep_to_the_characters_that_the_font_has() -> None:
-    assert plain("Café × Łódź – 猫") == "Cafe x ?odz - ?"
+    assert plain("Café × Łódź – Größe 猫") == "Cafe x Lodz - Grosse ?"
 
 
 def test_the_sheet_of_two_axes_is_a_table() -> None:
@@ -163,7 +163,7 @@ def test_runs_are_animated_in_step_and_a_short_one_waits_at_its_end() -> None:
     many = animate_runs([film(10, tuple(range(1, 11)))] * 6, list("abcdef"), 3)
     assert many[0].shape[0] * many[0].shape[1] < 700_000
     long = Film((one_colour((0, 0, 0)),) * 2, (1, 3000))
-    assert len(animate_runs([long], ["a"], 1)) == 40
+    assert len(animate_runs([long], ["a"], 1)) == 30
 
 
 def trace(factor: float) -> list[dict]:
@@ -176,7 +176,7 @@ def test_cost_curves_are_drawn(count) -> None:
     labels = [f"_run {n} $x" for n in range(count)]
     data = draw_cost_curves({label: trace(10.0**n) for n, label in enumerate(labels)}, "a_b $")
     with Image.open(BytesIO(data)) as image:
-        assert image.size == (1200, 720)
+        assert image.size == (1680 if count > 10 else 1200, 720)
         colours = image.convert("RGB").getcolors(1 << 20)
     assert len([colour for number, colour in colours if max(colour) - min(colour) > 60]) >= count
     assert draw_cost_curves({"zero": [{"step": 1, "scale": 1, "total": 0.0}]}).startswith(
