@@ -230,7 +230,8 @@ class SweepFolder:
                 )
 
     def _ours(self) -> set[str]:
-        ours = set((self.summary or {}).get("files", ()))
+        listed = (self.summary or {}).get("files")
+        ours = set(map(str, listed)) if isinstance(listed, list) else set()
         for name, record in self.records.items():
             ours |= {*record.files, f"{RUNS}/{name}.json"}
         if ours:

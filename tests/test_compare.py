@@ -349,6 +349,7 @@ def test_an_interrupted_comparison_is_taken_up_again(
     assert json.loads((folder / "compare.json").read_text())["complete"] is True
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_person_reads_how_it_goes_and_quiet_says_nothing(nstx, pictures, tmp_path) -> None:
     command = ["compare", *pictures, *FAST, *LAYERS, "-o"]
     code, out, err = nstx(*command, tmp_path / "d")
