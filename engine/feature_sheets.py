@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..models.files import make_folder, write_output
+from .contact_sheet import plain
 from .features import LayerSummary, summarise_layer
 
 # Nine points of the colour map viridis (Smith and van der Walt 2015, CC0): dark is 0, and equal
@@ -135,7 +136,7 @@ def draw_sheet(activation: NDArray[np.float32], summary: LayerSummary) -> Image.
     draw = ImageDraw.Draw(sheet)
     title, text = ImageFont.load_default(18), ImageFont.load_default(13)
     draw.text((_GAP, _GAP), summary.name, _INK, title)
-    draw.text((_GAP, _GAP + 26), describe_summary(summary), _FAINT, text)
+    draw.text((_GAP, _GAP + 26), plain(describe_summary(summary)), _FAINT, text)
     for index, shown in enumerate(summary.strongest):
         row, column = divmod(index, columns)
         corner = (_GAP + column * (cell + _GAP), _CAPTION + row * (tile[1] + _LABEL + _GAP))

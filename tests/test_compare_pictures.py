@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import random_pixels
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nstx.engine.compare_page import PageRun, make_page
 from nstx.engine.comparison_drawing import draw_comparison_sheet
@@ -25,6 +25,8 @@ from nstx.engine.contact_sheet import (
     plain,
 )
 from nstx.engine.cost_curves import draw_cost_curves
+from nstx.engine.feature_sheets import draw_sheet
+from nstx.engine.features import summarise_layer
 from nstx.engine.film_strip import Film, animate_runs, pack_film, unpack_film
 from nstx.engine.sweep import plan_sweep
 
@@ -313,3 +315,18 @@ def test_the_gallery_script_makes_each_pair_once(tmp_path) -> None:
         list(map(str, [*command, "--steps", "0"])), cwd=tmp_path, capture_output=True, check=False
     )
     assert done.returncode == 2
+
+
+def test_the_caption_of_a_feature_sheet_keeps_to_the_fonts_characters(monkeypatch) -> None:
+    written: list[str] = []
+    real = ImageDraw.ImageDraw.text
+
+    def note(self, place, text, *more):
+        written.append(text)
+        return real(self, place, text, *more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", note)
+    activation = np.ones((3, 20, 30), np.float32)
+    draw_sheet(activation, summarise_layer("conv1_1", activation, 3))
+    assert written[1].startswith("20 x 30, 3 channels")
+    assert all(text.isascii() for text in written)
