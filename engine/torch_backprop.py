@@ -144,7 +144,7 @@ class BackpropBackend(BatchBackend):
 
     def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
         """See `BatchBackend`."""
-        with torch.no_grad():
+        with self._network.device.numerics(), torch.no_grad():
             x = self._network.upload(pixels)
             passed = self._network.forward(x)
             parts: dict[Part, torch.Tensor] = {}
@@ -165,7 +165,7 @@ class BackpropBackend(BatchBackend):
 
     def costs(self, pixels: Batch) -> Sequence[Cost]:
         """See `BatchBackend`."""
-        with torch.no_grad():
+        with self._network.device.numerics(), torch.no_grad():
             x = self._network.upload(pixels)
             parts: dict[Part, torch.Tensor] = {}
             for passed in self._network.forward(x):

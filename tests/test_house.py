@@ -32,6 +32,7 @@ def test_the_public_surface_is_pinned() -> None:
         "OutputError",
         "ParityReport",
         "Picture",
+        "PrecisionCheck",
         "Result",
         "Settings",
         "Step",

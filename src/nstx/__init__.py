@@ -16,7 +16,7 @@ from .models.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .engine.batch import run_batch
-    from .engine.cost import Cost
+    from .engine.cost import Cost, PrecisionCheck
     from .engine.evaluation import evaluate_picture
     from .engine.extractors import Extraction, open_extractor
     from .engine.feature_sheets import write_feature_sheets
@@ -60,6 +60,7 @@ __all__ = [
     "OutputError",
     "ParityReport",
     "Picture",
+    "PrecisionCheck",
     "Result",
     "Settings",
     "Step",
@@ -100,6 +101,7 @@ _MODULES = {
     "OutputError": "models.errors",
     "ParityReport": "export.parity",
     "Picture": "engine.images",
+    "PrecisionCheck": "engine.cost",
     "Result": "engine.transfer",
     "Settings": "engine.settings",
     "Step": "engine.progress",
