@@ -112,7 +112,10 @@ LearningRate = Annotated[
 Init = Annotated[
     str | None,
     _option(
-        "--init", "Start: content, noise, blend (noise and content), or a picture's path.", _SOLVER
+        "--init",
+        "Start: content, matched (it, in the style's colours), noise, blend (noise and content), or a "
+        "picture's path.",
+        _SOLVER,
     ),
 ]
 Seed = Annotated[int, _option("--seed", "Of the noise in the start.", _SOLVER)]
@@ -127,7 +130,7 @@ SweptContentLayers = Annotated[
 ]
 SweptInit = Annotated[
     str | None,
-    _option("--init", "Starts: content, noise, blend, or pictures' paths.", _SWEPT),
+    _option("--init", "Starts: content, matched, noise, blend, or pictures' paths.", _SWEPT),
 ]
 SweptContentWeight = Annotated[
     str | None, _option("--content-weight", "Weights of the content cost (α).", _SWEPT)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..models.errors import UsageError
 from .backends import OpenedBackend, choose_backend, open_backend
+from .colours import match_colours
 from .cost import BatchBackend, Cost, common_objective
 from .images import Picture, WeightedPicture, read_image, resize_picture
 from .memory import check_memory, memory_errors
@@ -29,7 +30,7 @@ class Job:
         contents: the content picture at the size of each scale, coarse first; the last is the
             result's.
         loaded: the targets of each scale, and where they came from.
-        init: the picture to start from, if one was named.
+        init: the picture to start from, if one was named, or the content in the styles' colours.
         opened: the gradient backend: its device and precision, and the weights that it is of.
         extractor: that computed targets and what it ran on, such as ``onnx`` and
             ``CPUExecutionProvider``; None if none had to be computed.
@@ -103,14 +104,17 @@ def prepare_job(
         began = time.perf_counter()
         loader = TargetLoader(settings, opened.choice.device, opened.weights_sha256, store)
         loaded = loader.load(content, styles, sizes)
+        seconds = time.perf_counter() - began
+        matched = settings.init == "matched"
+        init = match_colours(Picture(contents[-1], None), styles) if matched else None
     return Job(
         settings=settings,
         contents=contents,
         loaded=loaded,
-        init=_read_init(settings),
+        init=init or _read_init(settings),
         opened=opened,
         extractor=loader.extractor,
-        target_seconds=time.perf_counter() - began,
+        target_seconds=seconds,
     )
 
 
@@ -125,6 +129,10 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         UsageError: the targets are of another objective, or of other weights.
         ImageError, WeightsError, DeviceError: as `prepare_job`.
     """
+    if settings.init == "matched":
+        raise UsageError(
+            "expected the style pictures for --init matched, got targets alone; try --init content"
+        )
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
     source: TargetSource = "file"

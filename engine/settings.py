@@ -9,7 +9,7 @@ from ..models.objective import Objective, parse_layers
 from ..models.presets import Preset, SolverName, find_preset
 from ..models.vgg19 import Pooling
 
-INITS = ("content", "noise", "blend")
+INITS = ("content", "matched", "noise", "blend")
 """Starts that are made; anything else is the path of a picture."""
 
 BACKENDS = ("auto", "torch", "onnx")
@@ -27,7 +27,8 @@ class Settings:
         solver: ``adam`` or ``lbfgs``.
         learning_rate: of Adam, in pixel values, above 0.
         steps: solver iterations over all scales, 1 or more.
-        init: ``content``, ``noise``, ``blend``, or the path of a picture.
+        init: ``content``, ``matched`` (the content in the colours of the styles), ``noise``,
+            ``blend``, or the path of a picture.
         scales: of the coarse-to-fine pyramid, 1 or more; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
         early_stop: whether a scale ends when its cost has fallen by less than 0.1 % in ten steps.

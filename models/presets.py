@@ -22,7 +22,7 @@ class Preset:
         solver: ``adam`` or ``lbfgs``.
         learning_rate: of Adam, in pixel values (0–255).
         steps: solver iterations in all.
-        init: ``content``, ``noise`` or ``blend``.
+        init: ``content``, ``matched``, ``noise`` or ``blend``.
         scales: number of scales of the coarse-to-fine pyramid; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
         early_stop: whether a scale ends early where there is no progress; published numbers of
