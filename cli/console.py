@@ -124,6 +124,20 @@ class Console:
             task = bar.add_task(text, total=total, detail="")
             yield lambda detail: bar.update(task, advance=1, detail=printable(detail)[:40])
 
+    def report(self, text: str) -> None:
+        """Print lines that were asked for while the work goes on: on stdout, or with --json on stderr.
+
+        Raises:
+            OutputError: stdout cannot be written.
+        """
+        if self.quiet:
+            return
+        if self._live is not None and (self.as_json or sys.stdout.isatty()):
+            # On the terminal where something moves, only rich can write without breaking it.
+            self._live.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            _say(text, err=self.as_json)
+
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the result: the JSON object, or the text for a person."""
         if self.as_json:
@@ -184,6 +198,8 @@ class ProgressBar:
             TimeRemainingColumn(compact=True),
             console=rich,
             transient=True,
+            # Else rich would send to the terminal what a report prints into a file.
+            redirect_stdout=False,
         )
         self._bar.start()
         self._task = self._bar.add_task(f"{self._title}starting", total=self._total, detail="")

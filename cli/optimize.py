@@ -71,6 +71,8 @@ def optimize(
     save_every: options.SaveEvery = None,
     animate: options.Animate = None,
     trace: options.Trace = None,
+    save_init: options.SaveInit = None,
+    report: options.Report = "bar",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -119,6 +121,8 @@ def optimize(
         save_every=save_every,
         animate=animate,
         trace=trace,
+        save_init=save_init,
+        report=report,
         settings=settings,
         began=began,
     )

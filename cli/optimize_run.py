@@ -19,6 +19,7 @@ from nstx.engine.sizes import split_steps
 from nstx.models.errors import NstxError, OutputError, UsageError
 from nstx.models.files import check_distinct, check_output
 
+from .assignment import check_report
 from .choices import read_styles, split_style
 from .console import Console, ProgressBar
 from .interrupts import interruptible
@@ -49,6 +50,8 @@ class OptimizeRequest:
     save_every: int | None
     animate: Path | None
     trace: Path | None
+    save_init: Path | None
+    report: str
     settings: Settings
     began: float
 
@@ -66,6 +69,7 @@ class OptimizeRequest:
             raise UsageError("expected an output, got none; try -o out.png")
         if self.save_every is not None and self.save_every < 1:
             raise UsageError(f"expected --save-every 1 or more, got {self.save_every}")
+        check_report(self.report)
         self._check_outputs(self.output)
 
     @property
@@ -80,6 +84,8 @@ class OptimizeRequest:
             check_animation(self.animate)
         if self.trace is not None:
             check_output(self.trace, (".jsonl", ".json", ".txt"))
+        if self.save_init is not None:
+            check_output(self.save_init, SUFFIXES)
         check_distinct(self._all_outputs(output), self._all_inputs())
 
     def _all_outputs(self, output: Path) -> list[Path]:
@@ -87,7 +93,8 @@ class OptimizeRequest:
         snapshots = (
             [self.snapshot(step) for step in range(every, steps + 1, every)] if every else []
         )
-        return [path for path in (output, self.animate, self.trace, *snapshots) if path is not None]
+        files = (output, self.animate, self.trace, self.save_init, *snapshots)
+        return [path for path in files if path is not None]
 
     def _all_inputs(self) -> list[Path]:
         styles = [split_style(style)[0] for style in self.styles]
@@ -110,12 +117,15 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
         with console.working("loading weights, computing targets"):
             job, alpha, timings = _load(request)
         output = request.checked_output
-        check_output_size(output, *job.sizes[-1])
+        for path in (output, request.save_init):
+            if path is not None:
+                check_output_size(path, *job.sizes[-1])
         from nstx.engine.transfer import run_job
 
         areas = [height * width for height, width in job.sizes]
         shares = split_steps(job.settings.steps, len(areas))
         with Recorder(request, console) as recorder, ProgressBar(console, areas, shares) as bar:
+            recorder.save_init(job)
 
             def on_step(step: Step) -> None:
                 nonlocal timings

@@ -114,7 +114,7 @@ Init = Annotated[
     _option(
         "--init",
         "Start: content, matched (it, in the style's colours), noise, blend (noise and content), or a "
-        "picture's path.",
+        "picture's path; a .npy of (height, width, 3) RGB numbers on the scale 0–255 is taken as it is.",
         _SOLVER,
     ),
 ]
@@ -226,6 +226,25 @@ Trace = Annotated[
         "Also write a line of JSON per step: step, costs, seconds.",
         _OUTPUT,
         metavar="FILE.jsonl",
+    ),
+]
+SaveInit = Annotated[
+    Path | None,
+    _option(
+        "--save-init",
+        "Also save the start at the result's size, before the first step; as .npy, --init FILE begins "
+        "the same run again.",
+        _OUTPUT,
+        metavar="FILE",
+    ),
+]
+Report = Annotated[
+    str,
+    _option(
+        "--report",
+        "bar, or assignment: every 20 iterations the costs, as the deeplearning.ai assignment prints "
+        "them, on stdout (with --json on stderr; with --quiet not at all).",
+        _OUTPUT,
     ),
 ]
 Targets = Annotated[

@@ -11,9 +11,11 @@ from nstx.engine.image_files import write_image
 from nstx.engine.progress import trace_line
 from nstx.models.errors import OutputError
 
+from .assignment import describe_iteration
 from .console import Console
 
 if TYPE_CHECKING:
+    from nstx.engine.job import Job
     from nstx.engine.progress import Step
     from nstx.engine.transfer import Result
 
@@ -24,7 +26,7 @@ class Recorder:
     """Takes each step. What it fails to write is told and does not end the run.
 
     Attributes:
-        files: what was written, by kind: ``snapshots``, ``trace``, ``animation``.
+        files: what was written, by kind: ``snapshots``, ``trace``, ``animation``, ``init``.
     """
 
     def __init__(self, request: "OptimizeRequest", console: Console) -> None:
@@ -49,8 +51,21 @@ class Recorder:
             with contextlib.suppress(OSError):
                 self._trace.close()
 
+    def save_init(self, job: "Job") -> None:
+        """Write the start at the result's size, if that is asked for.
+
+        Raises:
+            OutputError: it cannot be written; there is nothing to lose yet.
+        """
+        path = self._request.save_init
+        if path is not None:
+            write_image(path, job.start(-1))
+            self.files["init"] = [str(path)]
+
     def take(self, step: "Step") -> None:
         """Record a step."""
+        if self._request.report == "assignment":
+            self._report(step)
         if self._request.trace is not None and not self._trace_failed:
             self._write_trace(self._request.trace, step)
         every = self._request.save_every
@@ -80,6 +95,15 @@ class Recorder:
         except OSError as error:
             self._trace_failed = True
             self._console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")
+
+    def _report(self, step: "Step") -> None:
+        lines = describe_iteration(step)
+        if lines is None:
+            return
+        try:
+            self._console.report(lines)
+        except OutputError as error:
+            self._console.warn(f"the report ends at iteration {step.step - 1}: {error}")
 
     def _write_snapshot(self, step: "Step") -> None:
         path = self._request.snapshot(step.step)

@@ -60,9 +60,10 @@ class Job:
         return self.opened.make([(self.settings.objective, self.targets[scale])])
 
     def start(self, scale: int) -> Pixels:
-        """Return the start at a scale's size."""
+        """Return the start at a scale's size as the solver takes it: clipped, if the settings clip."""
         init = self.init or self.settings.init
-        return make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
+        pixels = make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
+        return pixels.clip(0, 255) if self.settings.clip else pixels
 
     def measure_cost(self, pixels: Pixels) -> Cost:
         """Return the cost of any picture of the result's size, under the settings' objective."""

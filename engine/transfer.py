@@ -82,7 +82,7 @@ def run_job(
         for scale, steps in enumerate(shares):
             last = scale == len(job.sizes) - 1
             if last and scale > 0 and initial_cost is None:
-                initial_cost = final.cost(_start(job, scale))
+                initial_cost = final.cost(job.start(scale))
             progress.begin_scale()
             if steps > 0:
                 backend = final if last else job.backend(scale)
@@ -109,7 +109,7 @@ def make_result(
     return Result(
         pixels=pixels,
         cost=cost,
-        initial_cost=initial_cost or final.cost(_start(job, -1)),
+        initial_cost=initial_cost or final.cost(job.start(-1)),
         steps=progress.step,
         evaluations=progress.evaluations,
         seconds=seconds,
@@ -126,20 +126,14 @@ def _try_memory(job: Job, final: BatchBackend) -> Cost | None:
     """
     if job.opened.choice.device == "cpu" or len(job.sizes) == 1:
         return None
-    return final.cost_and_gradient(_start(job, -1))[0]
-
-
-def _start(job: Job, scale: int) -> Pixels:
-    """Return the start at a scale's size as the solver takes it."""
-    pixels = job.start(scale)
-    return pixels.clip(0, 255) if job.settings.clip else pixels
+    return final.cost_and_gradient(job.start(-1))[0]
 
 
 def make_solver(job: Job, scale: int, steps: int, progress: Progress) -> Solver:
     """Return the solver of a scale, which begins where the scale before it ended."""
     settings = job.settings
     if progress.pixels is None:
-        start = _start(job, scale)
+        start = job.start(scale)
     else:
         start = resize_pixels(progress.pixels, *job.sizes[scale])
         start = start.clip(0, 255) if settings.clip else start
@@ -158,7 +152,7 @@ def _finish(job: Job, final: BatchBackend, progress: Progress) -> tuple[Pixels, 
     """Return the last picture at the result's size, and its cost there."""
     size = job.sizes[-1]
     if progress.pixels is None:
-        pixels = _start(job, -1)
+        pixels = job.start(-1)
         return pixels, final.cost(pixels)
     pixels = progress.pixels
     if pixels.shape[:2] != size:
