@@ -86,7 +86,10 @@ def main() -> None:
             row = compare(pair, options, Path(folder))
             rows.append(row)
             cost, time = row["cost_of_fp32"], row["time_of_fp32"]
-            errors = ", ".join(f"{check['error']:.2g}" for check in row["checks"] or [])
+            errors = ", ".join(
+                "none" if check["error"] is None else f"{check['error']:.2g}"
+                for check in row["checks"] or []
+            )
             print(
                 f"{row['content']} × {row['style']}: auto's cost {cost['auto']:.4f} of fp32's in "
                 f"{time['auto']:.2f} of its time, ended in {row['ended_in']}; unchecked bf16's "

@@ -1,6 +1,5 @@
 """What ``nstx optimize`` does with its options: check, load, optimise, save, report."""
 
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,13 @@ import typer
 from numpy.typing import NDArray
 
 from nstx.engine.animation import check_animation
-from nstx.engine.image_files import SUFFIXES, check_output_size, write_image
+from nstx.engine.image_files import SUFFIXES, check_output_size, write_or_rescue
 from nstx.engine.images import read_image, resize_alpha
+from nstx.engine.precision_report import describe_fallbacks
 from nstx.engine.progress import Step
 from nstx.engine.settings import Settings
 from nstx.engine.sizes import split_steps
-from nstx.models.errors import NstxError, OutputError, UsageError
+from nstx.models.errors import NstxError, UsageError
 from nstx.models.files import check_distinct, check_output
 
 from .assignment import check_report
@@ -137,9 +137,10 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
                 recorder.take(step)
 
             result = run_job(job, on_step=on_step, should_stop=interrupt.requested)
-        _tell_fallbacks(result, console)
+        for text in describe_fallbacks(result.checks):
+            console.warn(text)
         saving = time.perf_counter()
-        _save(output, result, alpha)
+        write_or_rescue(output, result.pixels, alpha)
         recorder.save_animation(result)
         saved_cost = _measure_saved(job, output, result, console)
         timings = timings.finish(result.seconds, time.perf_counter() - saving)
@@ -178,27 +179,3 @@ def _measure_saved(job: "Job", output: Path, result: "Result", console: Console)
         # The picture is safe; only the number is not to be had.
         console.warn(f"the cost is that before rounding, as the file cannot be measured: {error}")
         return result.cost
-
-
-def _tell_fallbacks(result: "Result", console: Console) -> None:
-    for check in result.checks:
-        if not check.kept:
-            console.warn(
-                f"{check.precision} did not suffice at {check.width}×{check.height} (error of the "
-                f"gradient {check.error:.2g}, expected at most {check.bound}), so fp32 took over at "
-                f"evaluation {check.evaluation} there"
-            )
-
-
-def _save(output: Path, result: "Result", alpha: NDArray[np.uint8] | None) -> None:
-    """Save the picture; if that fails after all the work, save it where temporary files go.
-
-    Raises:
-        OutputError: it could not be saved where it was asked for; the message says where it is.
-    """
-    try:
-        write_image(output, result.pixels, alpha)
-    except OutputError as error:
-        rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / "picture.png"
-        write_image(rescued, result.pixels, alpha)
-        raise OutputError(f"{error}; the picture was saved as {rescued} instead") from error

@@ -1,6 +1,5 @@
 """How results are told: as JSON fields, and that of ``nstx optimize`` as lines for a person."""
 
-import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstx.engine.cost import Cost
 from nstx.engine.memory import peak_memory_bytes, process_seconds
+from nstx.engine.precision_report import describe_schedule, last_precision
 
 from .console import format_bytes, format_cost, format_count, format_seconds
 
@@ -138,8 +138,8 @@ def result_json(
         "initial_cost": result.initial_cost.total,
         "seconds": timings.to_json(),
         "device": job.opened.choice.device,
-        "precision": _last_precision(job, result),
-        "precision_schedule": _precision_json(job, result),
+        "precision": last_precision(job.opened.choice, result.checks),
+        "precision_schedule": describe_schedule(job.opened.choice, result.checks),
         "backend": job.opened.choice.name,
         "extractor": extractor_json(job.extractor),
         "preset": settings.preset,
@@ -151,27 +151,6 @@ def result_json(
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
         "peak_memory_bytes": _peak_memory(job.opened.choice),
         "files": files,
-    }
-
-
-def _last_precision(job: "Job", result: "Result") -> str:
-    given_up = bool(result.checks) and not result.checks[-1].kept
-    return "fp32" if given_up else job.opened.choice.precision
-
-
-def _precision_json(job: "Job", result: "Result") -> dict[str, Any] | None:
-    """Return what each scale began in, and the checks; None where the precision is not checked."""
-    if not job.opened.choice.checked:
-        return None
-    # JSON has no infinity.
-    checks = [
-        {**asdict(check), "error": check.error if math.isfinite(check.error) else None}
-        for check in result.checks
-    ]
-    return {
-        "begins_in": job.opened.choice.precision,
-        "falls_back_to": "fp32",
-        "checks": checks,
     }
 
 

@@ -9,10 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from .cost import BatchBackend, check_batch
+from ..models.errors import UsageError
+from .cost import BatchBackend, Cost, check_batch
 from .job import Job
 from .memory import GRADIENT_BYTES, check_memory, memory_errors
-from .pixels import Pixels
+from .pixels import Batch, Pixels
 from .progress import Progress, Step
 from .sizes import split_steps
 from .solvers import Solver, StopSolving
@@ -42,6 +43,10 @@ def run_batch(
         NumericalError: a cost or gradient stopped being finite.
         DeviceError: memory does not suffice.
     """
+    if len({job.opened.choice for job in jobs}) > 1:
+        raise UsageError(
+            "expected jobs of one backend and precision, got several; try prepare_job(like=…)"
+        )
     scales = max((len(job.sizes) for job in jobs), default=1)
     for scale in range(scales):
         check_batch(
@@ -91,14 +96,26 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
             problems = [(jobs[i].settings.objective, jobs[i].targets[scale]) for i in members]
             backend = jobs[0].opened.make(problems)
         pixels = np.stack([waiting[index] for index in members])
-        costs, gradients = backend.costs_and_gradients(pixels)
+        costs, gradients = _evaluate(backend, pixels, [runs[index] for index in members])
         for index, cost, gradient in zip(members, costs, gradients, strict=True):
-            runs[index].first_cost = runs[index].first_cost or cost
             try:
                 waiting[index] = solvers[index].send((cost, gradient))
             except (StopSolving, StopIteration):
                 del waiting[index]
     _note_checks(backend, [runs[index] for index in members])
+
+
+def _evaluate(
+    backend: BatchBackend, pixels: Batch, runs: Sequence[Progress]
+) -> tuple[Sequence[Cost], Batch]:
+    """Return costs and gradients; tell the runs what they note of each evaluation."""
+    known = len(backend.checks)
+    costs, gradients = backend.costs_and_gradients(pixels)
+    for run, cost in zip(runs, costs, strict=True):
+        run.first_cost = run.first_cost or cost
+        if len(backend.checks) > known:
+            run.compare_anew()
+    return costs, gradients
 
 
 def _note_checks(backend: BatchBackend | None, runs: Sequence[Progress]) -> None:

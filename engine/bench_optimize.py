@@ -20,7 +20,7 @@ from .machine import describe_machine, package_versions
 from .settings import check_threads
 
 OPTIMIZE_VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "auto": (),
+    "auto": ("--backend", "auto", "--precision", "auto"),
     "onnx": ("--backend", "onnx", "--precision", "fp32"),
     "onnx-fp16": ("--backend", "onnx", "--precision", "fp16"),
     "torch": ("--backend", "torch", "--precision", "fp32"),
@@ -83,8 +83,8 @@ class OptimizeBench:
 
     @property
     def measurements(self) -> int:
-        """How many processes will be started, with one for each variant that is not counted."""
-        return len(self.variants) * (1 + self.rounds * len(self.sizes))
+        """How many processes will be started, with one of each kind that is not counted."""
+        return len(self.variants) * (1 + self.rounds) * len(self.sizes)
 
     def options(self, variant: str, size: int, steps: int) -> list[str]:
         """Return the options of a run."""
@@ -100,8 +100,8 @@ def run_optimize_bench(
 ) -> dict[str, Any]:
     """Measure everything, and return it as plain data.
 
-    Targets lie in the cache: a run of each variant that is not counted puts them, graphs and weights
-    there.
+    Targets lie in the cache: a run of one step at each size, which is not counted, puts them, graphs
+    and weights there.
 
     Args:
         bench: what is measured.
@@ -131,8 +131,9 @@ def run_optimize_bench(
             return answer
 
         try:
-            for variant in bench.variants:
-                measure(variant, max(bench.sizes), 1)
+            for size in bench.sizes:
+                for variant in bench.variants:
+                    measure(variant, size, 1)
             for turn in range(bench.rounds):
                 # Each way round in turn: see `nstx.engine.bench_run`.
                 order = bench.variants if turn % 2 == 0 else bench.variants[::-1]
@@ -157,7 +158,7 @@ def run_optimize_bench(
         "machine": describe_machine(),
         "packages": package_versions(),
         "settings": asdict(bench),
-        "warm_up": "one run of one step for each variant",
+        "warm_up": "one run of one step for each size and variant",
         "rows": rows,
         "interrupted": interrupted,
     }

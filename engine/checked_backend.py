@@ -18,7 +18,7 @@ import numpy as np
 
 from ..models.errors import NumericalError
 from .cost import BatchBackend, Cost, PrecisionCheck
-from .pixels import Batch
+from .pixels import Batch, Pixels
 from .torch_backend import TorchBackend
 from .torch_backprop import BackpropBackend
 
@@ -116,9 +116,14 @@ class CheckedBackend(BatchBackend):
 
 
 def _largest_error(found: Batch, wanted: Batch) -> float:
-    """Return the largest relative error of a batch's gradients; 0 where there is no gradient."""
-    errors = [
-        float(np.linalg.norm(ours - exact)) / (float(np.linalg.norm(exact)) or 1.0)
-        for ours, exact in zip(found, wanted, strict=True)
-    ]
-    return max(errors)
+    """Return the largest relative error of a batch's gradients; infinite beside one that is 0."""
+    return max(_error(ours, exact) for ours, exact in zip(found, wanted, strict=True))
+
+
+def _error(found: Pixels, wanted: Pixels) -> float:
+    # Weights may be such that the squares of a gradient leave float32, or even float64's small ones.
+    largest = float(np.abs(wanted).max())
+    if largest == 0:
+        return math.inf if found.any() else 0.0
+    ours, exact = (each.astype(np.float64) / largest for each in (found, wanted))
+    return float(np.linalg.norm(ours - exact) / np.linalg.norm(exact))

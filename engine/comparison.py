@@ -159,10 +159,11 @@ class _Work:
             from .sweep_job import SweepJobs, make_run
 
             jobs = SweepJobs(content, styles, missing)
+            # A mistake in the settings shows by now, and nothing was written yet.
+            jobs.compute_targets()
             make_folder(self._folder.path / RUNS)
             # What is about to be written is ours, even if this process ends in the middle of it.
             self.write_summary(None)
-            jobs.compute_targets()
         for place, run in enumerate(missing, 1):
             with watcher.working(f"preparing {run.name}"):
                 job = jobs.prepare(run)
@@ -173,6 +174,7 @@ class _Work:
             self._done[run.name] = record
             self.write_summary(None)
             watcher.finished(place, len(missing), run, record)
+            del job, step, on_step  # their memory is free before another backend is opened
 
     def write_summary(self, drawn: dict[str, Any] | None) -> dict[str, Any]:
         """Write compare.json; return what it says."""

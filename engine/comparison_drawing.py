@@ -116,7 +116,7 @@ def draw_comparison(
         for run, tile, result in zip(sweep.runs, tiles, results, strict=True)
     ]
     page = make_page(title, describe_axes(sweep), shown.content, page_runs, sheet)
-    written["index.html"] = folder.write("index.html", page.encode())
+    written["index.html"] = folder.write("index.html", page.encode("utf-8", "replace"))
     return written
 
 

@@ -88,7 +88,7 @@ def animate_runs(
     ground = draw_grid(grid, rows)
     last = max(film.steps[-1] for film in films)
     count = min(_MOST_FRAMES, last)
-    timeline = np.unique(np.rint(np.linspace(1, last, count)).astype(int))
+    timeline = np.unique(np.rint(np.linspace(min(1, last), last, count)).astype(int))
     frames = []
     for step in timeline.tolist():
         canvas = ground.copy()

@@ -1,6 +1,7 @@
 """Writing a picture: which suffixes there are, and with which settings."""
 
 import io
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,17 @@ def write_image(path: str | Path, pixels: Pixels, alpha: NDArray[np.uint8] | Non
     path = Path(path)
     check_output(path, SUFFIXES)
     write_output(path, encode_image(pixels, path.suffix.lower(), alpha))
+
+
+def write_or_rescue(path: Path, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> None:
+    """Write a picture that took long to make; if that fails, write it where temporary files go.
+
+    Raises:
+        OutputError: it could not be written where it was asked for; the message says where it is.
+    """
+    try:
+        write_image(path, pixels, alpha)
+    except OutputError as error:
+        rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / "picture.png"
+        write_image(rescued, pixels, alpha)
+        raise OutputError(f"{error}; the picture was saved as {rescued} instead") from error

@@ -99,7 +99,10 @@ def prepare_job(
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
-    opened = _open_backend(settings, sizes[-1]) if like is None else _share_backend(like, settings)
+    if like is None:
+        opened = _open_backend(settings, sizes[-1])
+    else:
+        opened = _share_backend(like, settings, sizes[-1])
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
@@ -154,23 +157,25 @@ def _open_backend(settings: Settings, size: Sequence[int]) -> OpenedBackend:
         return open_backend(settings, choice)
 
 
-def shares_backend(like: Settings, settings: Settings) -> bool:
-    """Whether a job of some settings can share the gradient backend of a job of others."""
-    return not _differing(like, settings)
+def shares_backend(like: Job, settings: Settings, size: Sequence[int]) -> bool:
+    """Whether a job of some settings, and a result of this size, can share a job's backend."""
+    return not _differing(like, settings, size)
 
 
-def _differing(like: Settings, settings: Settings) -> list[str]:
+def _differing(like: Job, settings: Settings, size: Sequence[int]) -> list[str]:
     """Return what keeps jobs from sharing a backend."""
     names = ("device", "precision", "backend", "threads", "weights")
-    differing = [n for n in names if getattr(like, n) != getattr(settings, n)]
-    if common_objective(like.objective) != common_objective(settings.objective):
+    differing = [n for n in names if getattr(like.settings, n) != getattr(settings, n)]
+    if common_objective(like.settings.objective) != common_objective(settings.objective):
         differing.append("objective (but for its weights)")
+    if not differing and choose_backend(settings, size) != like.opened.choice:
+        differing.append("amount of work, so that auto is another backend")
     return differing
 
 
-def _share_backend(like: Job, settings: Settings) -> OpenedBackend:
+def _share_backend(like: Job, settings: Settings, size: Sequence[int]) -> OpenedBackend:
     """Return a job's backend if it serves other settings, too."""
-    differing = _differing(like.settings, settings)
+    differing = _differing(like, settings, size)
     if differing:
         raise UsageError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "

@@ -139,6 +139,8 @@ def lbfgs_steps(start: Pixels, *, steps: int, clip: bool, on_step: StepCallback)
         found = yield from _take_step(problem, point, history)
         if found is None and history:
             history.clear()
+            # What a backend of low precision says of it may have been corrected since.
+            point = yield from problem.evaluate(point.pixels)
             found = yield from _take_step(problem, point, history)
         if found is None:
             return

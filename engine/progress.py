@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .cost import Cost, PrecisionCheck
+from .cost import BatchBackend, Cost, PrecisionCheck
 from .pixels import Pixels
 from .settings import Settings
 from .solvers import Evaluation, StopSolving
@@ -118,12 +118,19 @@ class Progress:
             raise StopSolving
         self.evaluations += 1
 
-    def count(self, evaluate: Callable[[Pixels], Evaluation]) -> Callable[[Pixels], Evaluation]:
-        """Return an evaluation that is counted, and does not happen if the run is to stop."""
+    def compare_anew(self) -> None:
+        """Forget earlier costs, as those before and after a correction do not compare."""
+        self._best.clear()
+
+    def count(self, backend: BatchBackend) -> Callable[[Pixels], Evaluation]:
+        """Return a backend's evaluation, counted, which does not happen if the run is to stop."""
 
         def counted(pixels: Pixels) -> Evaluation:
             self.count_evaluation()
-            cost, gradient = evaluate(pixels)
+            known = len(backend.checks)
+            cost, gradient = backend.cost_and_gradient(pixels)
+            if len(backend.checks) > known:
+                self.compare_anew()
             self.first_cost = self.first_cost or cost
             return cost, gradient
 

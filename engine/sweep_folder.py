@@ -173,6 +173,8 @@ class SweepFolder:
     def _add(self, name: str, said: Mapping[str, Any]) -> None:
         try:
             record = RunRecord(name, str(said["digest"]), dict(said["files"]), dict(said["result"]))
+            if said["checksum"] != digest_json(asdict(record)):
+                return
         except (KeyError, TypeError, ValueError):
             return
         self.records[name] = record
@@ -246,7 +248,11 @@ class SweepFolder:
             OutputError: it cannot be written.
         """
         self.records[record.name] = record
-        self.write_json(f"{RUNS}/{record.name}.json", {"format": _RECORD_FORMAT, **asdict(record)})
+        said = asdict(record)
+        self.write_json(
+            f"{RUNS}/{record.name}.json",
+            {"format": _RECORD_FORMAT, **said, "checksum": digest_json(said)},
+        )
 
     def write_summary(self, data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         """Write compare.json, unless it says the same already; return what it says.
@@ -269,7 +275,7 @@ class SweepFolder:
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         """Write plain data to a file in the folder."""
-        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(data, indent=1, allow_nan=False)
         self.write(name, f"{text}\n".encode())
 
     def write(self, name: str, data: bytes) -> str:

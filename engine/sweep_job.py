@@ -9,11 +9,12 @@ from .animation import FrameCollector
 from .backends import choose_backend
 from .device_names import settle_device
 from .film_strip import Film, pack_film
-from .image_files import encode_image
+from .image_files import write_or_rescue
 from .images import Picture, WeightedPicture, read_image, resize_alpha
 from .job import Job, prepare_job, shares_backend
 from .memory import check_memory
 from .pixels import Pixels
+from .precision_report import describe_fallbacks, describe_schedule, last_precision
 from .progress import Step, trace_line
 from .settings import Settings
 from .sizes import choose_sizes
@@ -48,7 +49,8 @@ class SweepJobs:
     ) -> None:
         self._content, self._styles, self._runs = content, styles, runs
         kept = all(run.settings.use_cache for run in runs)
-        self._store = TargetStore() if kept else TargetMemory()
+        store = TargetStore()
+        self._store = store if kept and store.keeps else TargetMemory()
         self._last: Job | None = None
         for run in runs:
             check_memory(self._sizes(run.settings)[-1], settle_device(run.settings.device))
@@ -89,7 +91,9 @@ class SweepJobs:
             NstxError: as `nstx.engine.job.prepare_job`.
         """
         like, self._last = self._last, None
-        if like is not None and not shares_backend(like.settings, run.settings):
+        if like is not None and not shares_backend(
+            like, run.settings, self._sizes(run.settings)[-1]
+        ):
             like = None  # so that its memory is free before another backend is opened
         self._last = prepare_job(
             self._content, self._styles, run.settings, like=like, store=self._store
@@ -131,9 +135,9 @@ def make_run(
     result = run_job(job, on_step=take)
     film = Film(tuple(frames.finish(result.pixels)), (*frames.steps, result.steps))
     picture = f"{run.name}.png"
-    data = encode_image(result.pixels, ".png", resize_alpha(content, *job.sizes[-1]))
+    write_or_rescue(folder.path / picture, result.pixels, resize_alpha(content, *job.sizes[-1]))
     files = {
-        picture: folder.write(picture, data),
+        picture: folder.digest(picture),
         f"{RUNS}/{run.name}.jsonl": folder.write(
             f"{RUNS}/{run.name}.jsonl", "".join(lines).encode()
         ),
@@ -165,7 +169,9 @@ def _describe(job: Job, result: Result, film: Film, saved: Pixels) -> dict[str, 
             "optimize": round(result.seconds, 4),
         },
         "device": choice.device,
-        "precision": choice.precision,
+        "precision": last_precision(choice, result.checks),
+        "precision_schedule": describe_schedule(choice, result.checks),
+        "warnings": describe_fallbacks(result.checks),
         "backend": choice.name,
         "weights_sha256": job.opened.weights_sha256,
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},

@@ -86,7 +86,7 @@ def run_job(
             progress.begin_scale()
             if steps > 0:
                 backend = final if last else job.backend(scale)
-                evaluate = progress.count(backend.cost_and_gradient)
+                evaluate = progress.count(backend)
                 run_solver(make_solver(job, scale, steps, progress), evaluate)
                 progress.checks += backend.checks
             if progress.interrupted:

@@ -62,7 +62,7 @@ def read_matconvnet(
         raise WeightsError("expected SciPy to read .mat files, got none; try 'pip install scipy'")
     command = [sys.executable, "-P", "-m", "nstx.models.matconvnet", str(path)]
     # It looks for packages where this process does, and not in the working folder.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, check=False, env=environment)
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode == _REFUSED:

@@ -8,6 +8,7 @@ made from the same pictures by the same options and version, is not made again.
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nstx import NstxError, UsageError, read_image
+from nstx.cli.config import find_config
 from nstx.engine.comparison_drawing import describe_cost
 from nstx.engine.contact_sheet import Tile, draw_gallery
 from nstx.engine.image_files import to_8_bit
@@ -80,14 +82,29 @@ def make_rows(
 def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str]) -> dict[str, Any]:
     """Return what nstx says of a pair, now or when it was made."""
     pictures = [file_digest(content), file_digest(style)]
-    digest = digest_json([__version__, pictures, list(options)])
+    # What the configuration and the environment say counts as options do.
+    config = find_config()
+    said_elsewhere = {k: v for k, v in os.environ.items() if k.startswith("NSTX_")}
+    digest = digest_json(
+        [
+            __version__,
+            pictures,
+            [[text, file_digest(Path(text)) if Path(text).is_file() else ""] for text in options],
+            config.read_text(encoding="utf-8") if config is not None else "",
+            said_elsewhere,
+        ]
+    )
     record = picture.with_suffix(".json")
     try:
         said: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         if said["digest"] == digest and said["sha256"] == file_digest(picture):
             return said
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # missing or damaged: it is made again
+        if picture.exists() and not record.exists():
+            raise UsageError(
+                f"expected nothing at {picture}, got a picture that no gallery made; "
+                "try another folder"
+            ) from None
     command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
     command += ["-o", str(picture), "--json", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)

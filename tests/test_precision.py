@@ -9,6 +9,7 @@ from pictures import random_pixels
 from nstx import Picture, choose_settings, prepare_job, run_batch, run_job
 from nstx.engine import backends
 from nstx.engine.backends import choose_backend
+from nstx.models.errors import UsageError
 
 CONTENT = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
 STYLE = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
@@ -81,6 +82,16 @@ def test_checks_of_a_batch_are_told_to_all_of_its_jobs(bf16_units) -> None:
     assert len(results[0].checks) == 2
     # When the first one has left, the second one's backend is made anew, and checked anew.
     assert [check.evaluation for check in results[1].checks[:3]] == [1, 1, 9]
+
+
+def test_a_batch_of_different_backends_is_refused(bf16_units, monkeypatch) -> None:
+    monkeypatch.setattr(backends, "_LEAST_BF16_WORK", 40 * 56 * 10)
+    long, short = job_of(steps=20), job_of(steps=6)
+    assert [job.opened.choice.precision for job in (long, short)] == ["bf16", "fp32"]
+    with pytest.raises(UsageError, match="one backend and precision"):
+        run_batch([long, short])
+    with pytest.raises(UsageError, match="auto is another backend"):
+        prepare_job(CONTENT, [(STYLE, 1.0)], short.settings, like=long)
 
 
 def test_the_json_tells_the_checks(nstx, save_picture, tmp_path, bf16_units) -> None:

@@ -206,3 +206,19 @@ def test_adams_path_does_not_depend_on_the_scale_of_the_cost(factor: float) -> N
     options = {"steps": 10, "learning_rate": 2.0, "clip": False}
     usual, scaled = (run(adam_steps, Quadratic(f), **options) for f in (1.0, factor))
     np.testing.assert_allclose(scaled[-1][0], usual[-1][0], rtol=1e-4, atol=1e-3)
+
+
+def test_lbfgs_goes_on_where_costs_were_told_too_low() -> None:
+    """As of a backend of low precision that is corrected in the middle of a run."""
+
+    class Corrected(Quadratic):
+        evaluations = 0
+
+        def cost(self, pixels: np.ndarray) -> Cost:
+            self.evaluations += 1
+            total = super().cost(pixels).total * (0.9 if self.evaluations <= 8 else 1.0)
+            return Cost(total=total, content=total, style=0.0, total_variation=0.0)
+
+    wanted = run(lbfgs_steps, Quadratic(), steps=60, clip=True)[-1][1].total
+    steps = run(lbfgs_steps, Corrected(), steps=60, clip=True)
+    assert steps[-1][1].total == pytest.approx(wanted, rel=1e-3)

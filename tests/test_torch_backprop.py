@@ -8,7 +8,7 @@ import torch
 from networks import make_tiny_weights
 from pictures import random_pixels
 
-from nstx.engine.checked_backend import CheckedBackend
+from nstx.engine.checked_backend import CheckedBackend, _largest_error
 from nstx.engine.devices import TorchDevice
 from nstx.engine.pixels import Batch
 from nstx.engine.solvers import adam_steps, run_solver
@@ -79,8 +79,7 @@ def test_the_gradient_is_autograds_in_float64(pooling, rounding, size) -> None:
         for make in (by_hand, by_autograd)
     )
     for index in range(2):
-        # The gradients come out as float32.
-        assert relative_error(gradients[index], reference[index]) < 1e-6
+        assert relative_error(gradients[index], reference[index]) < 1e-12
         assert costs[index].total == pytest.approx(expected[index].total, rel=1e-12)
         assert costs[index].style_layers == pytest.approx(expected[index].style_layers, rel=1e-12)
 
@@ -250,6 +249,48 @@ def test_a_stall_is_checked_at_once(pair) -> None:
         checked.cost_and_gradient(picture)
     # Regularly at 9; nothing better since 10.
     assert [check.evaluation for check in checked.checks] == [1, 9, 17]
+
+
+@pytest.mark.parametrize("factor", [1e24, 1e-25])
+def test_the_error_does_not_depend_on_the_weights(factor) -> None:
+    wanted = random_pixels(9, 11, seed=1)[None]
+    found = (wanted * np.float32(1.1)).astype(np.float32)
+    scaled = (each * np.float32(factor) / np.float32(255) for each in (found, wanted))
+    assert _largest_error(*scaled) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_the_error_beside_no_gradient_is_infinite() -> None:
+    nothing = np.zeros((1, 4, 4, 3), np.float32)
+    assert _largest_error(nothing, nothing) == 0
+    assert _largest_error(nothing + 1, nothing) == float("inf")
+
+
+def test_layers_that_are_content_and_style_at_once() -> None:
+    weights = make_tiny_weights()
+    both = (LayerWeight("conv1_2", 0.3), LayerWeight("conv4_2", 0.7))
+    objective = replace(make_objective("max", "ceil"), content_layers=both, style_layers=both)
+    picture = random_pixels(33, 41, seed=1)
+    targets = [targets_of(weights, objective, random_pixels(33, 41, seed=3))]
+    (_, gradient), (_, reference) = (
+        make(weights, objective, targets, "fp64").cost_and_gradient(picture)
+        for make in (by_hand, by_autograd)
+    )
+    assert relative_error(gradient, reference) < 1e-12
+
+
+def test_a_second_correction_takes_the_place_of_the_first(pair) -> None:
+    checked = CheckedBackend(*pair, "bf16")
+    fast, pictures = pair[0], falling(12)
+    shift = {part: 0.01 * target.abs().mean() for part, target in fast.problem.targets.items()}
+    real = fast.problem.compare
+    # A precision that shifts every feature by the same amount.
+    fast.problem.compare = lambda part, found: real(part, found + shift[part])
+    for picture in pictures:
+        found = checked.cost_and_gradient(picture)[1]
+        wanted = pair[1].cost_and_gradient(picture)[1]
+        assert relative_error(found, wanted) < 1e-3
+    for part, offset in fast.problem.offsets.items():
+        torch.testing.assert_close(offset, shift[part].expand_as(offset), rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.gpu
