@@ -87,7 +87,7 @@ def animate_runs(
     rows = [empty[place : place + columns] for place in range(0, len(empty), columns)]
     ground = draw_grid(grid, rows)
     last = max(film.steps[-1] for film in films)
-    count = min(_MOST_FRAMES, last)
+    count = max(1, min(_MOST_FRAMES, last))
     timeline = np.unique(np.rint(np.linspace(min(1, last), last, count)).astype(int))
     frames = []
     for step in timeline.tolist():

@@ -1,6 +1,7 @@
 """``nstx compare``: what is run, what is kept, what is drawn."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -422,3 +423,44 @@ def test_swept_options_may_stand_in_a_configuration(nstx, pictures, tmp_path, mo
     data = json.loads(out)
     assert data["made"] == ["steps-1", "steps-2"]
     assert {run["settings"]["objective"]["style_weight"] for run in data["runs"]} == {2.0}
+
+
+@pytest.mark.usefixtures("quick")
+def test_runs_that_make_no_step_are_no_trouble(compare) -> None:
+    # From the content there is nothing to gain where the content alone counts.
+    data = compare("--style-weight", "0", "--content-layers", "conv1_2,conv2_2")
+    assert [run["steps"] for run in data["runs"]] == [0, 0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_names_that_are_not_utf8_are_no_trouble(nstx, pictures, tmp_path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    try:
+        odd.write_bytes(pictures[0].read_bytes())
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    code, _, err = nstx("compare", odd, pictures[1], "-o", tmp_path / "d", *LAYERS, *FAST)
+    assert code == 0, err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_mistake_leaves_a_finished_folder_as_it_is(nstx, compare, pictures, tmp_path) -> None:
+    compare(*LAYERS)
+    before = snapshot(tmp_path / "d")
+    more = [*LAYERS, *FAST, "--seed", 7, "--extractor", "tensorrt", "--no-cache"]
+    code, _, _ = nstx("compare", *pictures, "-o", tmp_path / "d", *more)
+    assert code == 4
+    assert snapshot(tmp_path / "d") == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_fallback_to_fp32_is_told(nstx, compare, monkeypatch) -> None:
+    from nstx.engine import backends
+
+    monkeypatch.setattr(backends, "has_bf16_units", lambda: True)
+    monkeypatch.setattr(backends, "_LEAST_BF16_WORK", 0)
+    monkeypatch.setattr("nstx.engine.checked_backend.LARGEST_ERROR", 1e-9)
+    data = compare("--content-layers", "conv2_2", "--steps", "8")
+    (run,) = data["runs"]
+    assert run["precision"] == "fp32"
+    assert any("fp32 took over" in text for text in data["warnings"])

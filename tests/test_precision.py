@@ -31,6 +31,8 @@ def bf16_units(monkeypatch) -> None:
         (True, {"precision": "fp32"}, (300, 400), ("onnx", "fp32", False)),
         (True, {"precision": "bf16"}, (300, 400), ("torch", "bf16", False)),
         (True, {"steps": 10}, (300, 400), ("onnx", "fp32", False)),
+        (True, {"preset": "coursera"}, (300, 400), ("onnx", "fp32", False)),
+        (True, {"preset": "coursera", "solver": "lbfgs"}, (300, 400), ("torch", "bf16", True)),
         (True, {}, None, ("onnx", "fp32", False)),
         (False, {}, (300, 400), ("onnx", "fp32", False)),
     ],
