@@ -117,3 +117,11 @@ def test_the_readme_is_short_and_every_module_is_on_the_map() -> None:
     for path in MODULES:
         if path.name != "__init__.py":
             assert f"`{path.relative_to(ROOT)}`" in architecture
+
+
+def test_the_readmes_numbers_are_those_of_the_benchmarks() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "measured", "--check"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
