@@ -405,4 +405,5 @@ def test_the_gradient_of_real_pictures_is_that_of_float64(data_folder, pooling, 
     photo = read_image(data_folder / "content" / "tubingen.jpg")
     pixels = resize_picture(photo, *size)
     start = (pixels + np.random.default_rng(1).normal(0, 10, pixels.shape)).astype(np.float32)
-    assert compare(objective, weights, [start.clip(0, 255)]) <= 5e-4
+    # Which pictures have a kink within rounding depends on the processor; see docs/gradient.md.
+    assert compare(objective, weights, [start.clip(0, 255)]) <= 2e-3
