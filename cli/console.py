@@ -219,7 +219,7 @@ class ProgressBar:
             self._scale, self._within = step.scale, 0
         self._within += 1
         start = self._ends[step.scale - 2] if step.scale > 1 else 0
-        height, width = step.pixels.shape[:2]
+        height, width = step.picture.shape[:2]
         self._bar.update(
             self._task,
             completed=start + self._within * self._areas[step.scale - 1],

@@ -15,6 +15,7 @@ from ..export.providers import choose_provider
 from ..models.errors import DeviceError
 from ..models.objective import Objective
 from ..models.weights import Weights, load_weights, weights_digest
+from .arrays import NUMPY, Arrays
 from .cost import BatchBackend
 from .device_names import parse_device, settle_device
 from .machine import has_bf16_units
@@ -24,9 +25,7 @@ from .targets import Targets
 
 if TYPE_CHECKING:
     from .devices import TorchDevice
-    from .torch_backend import TorchBackend
-    from .torch_backprop import BackpropBackend
-
+    from .torch_gradient import TorchGradient
 
 # Steps times pixels. On two cores bf16 saves 4 seconds of a million, and PyTorch takes 1 to 2 seconds
 # longer to start than ONNX Runtime.
@@ -59,12 +58,14 @@ class OpenedBackend:
         weights_sha256: of the weight file.
         mean: the network's mean colour, RGB.
         make: returns the gradient of a batch: an objective and targets for each of its pictures.
+        arrays: that pictures are best kept as, so that they stay where the gradient is computed.
     """
 
     choice: BackendChoice
     weights_sha256: str
     mean: tuple[float, float, float]
     make: Callable[[Sequence[tuple[Objective, Targets]]], BatchBackend]
+    arrays: Arrays = NUMPY
 
 
 def choose_backend(settings: Settings, size: Sequence[int] | None = None) -> BackendChoice:
@@ -144,17 +145,20 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
     import torch
 
     from .devices import resolve_device
+    from .torch_arrays import TorchArrays
 
     device = resolve_device(choice.device, choice.precision)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     weights = load_weights(settings.weights, use_cache=settings.use_cache)
     # Autograd is the plain path; the written-out pass is for what autograd is slow at.
-    by_hand = device.name == "cpu" and device.precision == "bf16"
-    if by_hand:
+    on_cuda = device.name.startswith("cuda")
+    by_hand = on_cuda or (device.name == "cpu" and device.precision == "bf16")
+    if by_hand and not on_cuda:
         keep_freed_memory()
     make = _torch_maker(settings.objective, weights, device, by_hand)
-    opened = OpenedBackend(choice, weights.sha256, weights.mean, make)
+    arrays = TorchArrays(device.torch_device)
+    opened = OpenedBackend(choice, weights.sha256, weights.mean, make, arrays)
     if not choice.checked:
         return opened
     from .checked_backend import CheckedBackend
@@ -171,7 +175,7 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
 
 def _torch_maker(
     objective: Objective, weights: Weights, device: "TorchDevice", by_hand: bool
-) -> "Callable[[Sequence[tuple[Objective, Targets]]], TorchBackend | BackpropBackend]":
+) -> "Callable[[Sequence[tuple[Objective, Targets]]], TorchGradient]":
     """Return what makes backends: with the backward pass written out, or by autograd."""
     from .torch_backend import TorchBackend
     from .torch_backprop import BackpropBackend, BackpropNetwork

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
-
 from ..models.errors import UsageError
+from .arrays import Array
 from .cost import BatchBackend, Cost, check_batch
 from .job import Job
 from .memory import GRADIENT_BYTES, check_memory, memory_errors
-from .pixels import Batch, Pixels
 from .progress import Progress, Step
 from .sizes import split_steps
 from .solvers import Solver, StopSolving
@@ -73,7 +71,7 @@ def run_batch(
 def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> None:
     """Run all solvers of a scale in step; who has finished leaves the batch."""
     solvers: dict[int, Solver] = {}
-    waiting: dict[int, Pixels] = {}
+    waiting: dict[int, Array] = {}
     for index, (job, run) in enumerate(zip(jobs, runs, strict=True)):
         run.begin_scale()
         steps = split_steps(job.settings.steps, len(job.sizes))[scale]
@@ -91,34 +89,24 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
         if not waiting:
             break
         if backend is None or members != list(waiting):
-            _note_checks(backend, [runs[index] for index in members])
             members = list(waiting)
             problems = [(jobs[i].settings.objective, jobs[i].targets[scale]) for i in members]
             backend = jobs[0].opened.make(problems)
-        pixels = np.stack([waiting[index] for index in members])
+        pixels = jobs[0].opened.arrays.stack([waiting[index] for index in members])
         costs, gradients = _evaluate(backend, pixels, [runs[index] for index in members])
         for index, cost, gradient in zip(members, costs, gradients, strict=True):
             try:
                 waiting[index] = solvers[index].send((cost, gradient))
             except (StopSolving, StopIteration):
                 del waiting[index]
-    _note_checks(backend, [runs[index] for index in members])
 
 
 def _evaluate(
-    backend: BatchBackend, pixels: Batch, runs: Sequence[Progress]
-) -> tuple[Sequence[Cost], Batch]:
+    backend: BatchBackend, pixels: Array, runs: Sequence[Progress]
+) -> tuple[Sequence[Cost], Array]:
     """Return costs and gradients; tell the runs what they note of each evaluation."""
     known = len(backend.checks)
     costs, gradients = backend.costs_and_gradients(pixels)
     for run, cost in zip(runs, costs, strict=True):
-        run.first_cost = run.first_cost or cost
-        if len(backend.checks) > known:
-            run.compare_anew()
+        run.note(cost, backend.checks[known:])
     return costs, gradients
-
-
-def _note_checks(backend: BatchBackend | None, runs: Sequence[Progress]) -> None:
-    """Note the checks of a batch with each run that was in it."""
-    for run in runs:
-        run.checks += backend.checks if backend is not None else ()

@@ -11,16 +11,14 @@ These evaluations are the checks. When, and how wrong a gradient may be, was cho
 see docs/precision.md.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..models.errors import NumericalError
+from .arrays import Array
 from .cost import BatchBackend, Cost, PrecisionCheck
-from .pixels import Batch, Pixels
-from .torch_backend import TorchBackend
-from .torch_backprop import BackpropBackend
+from .torch_gradient import TorchGradient
 
 LARGEST_ERROR = 0.25
 """Of a gradient: beyond it the next check comes early, and if that finds no better, fp32 takes over."""
@@ -45,11 +43,11 @@ class CheckedBackend(BatchBackend):
 
     def __init__(
         self,
-        fast: TorchBackend | BackpropBackend,
-        exact: TorchBackend | BackpropBackend,
+        fast: TorchGradient,
+        exact: TorchGradient,
         precision: str,
     ) -> None:
-        self._fast: TorchBackend | BackpropBackend | None = fast
+        self._fast: TorchGradient | None = fast
         self._exact = exact
         self._precision = precision
         self.checks: list[PrecisionCheck] = []
@@ -57,7 +55,7 @@ class CheckedBackend(BatchBackend):
         self._next_check, self._interval = 1, _FIRST
         self._best, self._best_at = math.inf, 0
 
-    def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
+    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
         """See `BatchBackend`."""
         self._evaluation += 1
         if self._fast is None:
@@ -67,11 +65,11 @@ class CheckedBackend(BatchBackend):
         try:
             costs, gradients = self._fast.costs_and_gradients(pixels)
         except NumericalError:
-            return self._check(self._fast, pixels)
+            return self._check(None, pixels)
         self._watch(costs)
         return costs, gradients
 
-    def costs(self, pixels: Batch) -> Sequence[Cost]:
+    def costs(self, pixels: Array) -> Sequence[Cost]:
         """See `BatchBackend`; in fp32."""
         return self._exact.costs(pixels)
 
@@ -83,18 +81,20 @@ class CheckedBackend(BatchBackend):
     def _stalls(self) -> bool:
         return self._evaluation - self._best_at > _STALL
 
-    def _check(
-        self, fast: TorchBackend | BackpropBackend, pixels: Batch
-    ) -> tuple[Sequence[Cost], Batch]:
-        """Return the evaluation in fp32; compare and correct the low precision by it."""
+    def _check(self, fast: TorchGradient | None, pixels: Array) -> tuple[Sequence[Cost], Array]:
+        """Return the evaluation in fp32; compare and correct the low precision by it.
+
+        Args:
+            fast: of low precision; None where it is known to fail.
+            pixels: of the batch.
+        """
         with self._exact.problem.noting() as wanted:
             costs, gradients = self._exact.costs_and_gradients(pixels)
-        try:
-            with fast.problem.noting() as found:
+        error = math.inf
+        if fast is not None:
+            with contextlib.suppress(NumericalError), fast.problem.noting() as found:
                 error = _largest_error(fast.costs_and_gradients(pixels)[1], gradients)
-            fast.problem.offsets = {part: found[part] - wanted[part] for part in wanted}
-        except NumericalError:
-            error = math.inf
+                fast.problem.offset({part: found[part] - wanted[part] for part in wanted})
         failed_before = bool(self.checks) and self.checks[-1].error > LARGEST_ERROR
         is_good = error <= LARGEST_ERROR
         kept = is_good or (math.isfinite(error) and not failed_before)
@@ -115,15 +115,16 @@ class CheckedBackend(BatchBackend):
         return costs, gradients
 
 
-def _largest_error(found: Batch, wanted: Batch) -> float:
+def _largest_error(found: Array, wanted: Array) -> float:
     """Return the largest relative error of a batch's gradients; infinite beside one that is 0."""
     return max(_error(ours, exact) for ours, exact in zip(found, wanted, strict=True))
 
 
-def _error(found: Pixels, wanted: Pixels) -> float:
+def _error(found: Array, wanted: Array) -> float:
     # Weights may be such that the squares of a gradient leave float32, or even float64's small ones.
-    largest = float(np.abs(wanted).max())
+    largest = float(abs(wanted).max())
     if largest == 0:
-        return math.inf if found.any() else 0.0
-    ours, exact = (each.astype(np.float64) / largest for each in (found, wanted))
-    return float(np.linalg.norm(ours - exact) / np.linalg.norm(exact))
+        return math.inf if bool((found != 0).any()) else 0.0
+    exact = wanted / largest
+    squares = [float((each**2).sum()) for each in (found / largest - exact, exact)]
+    return math.sqrt(squares[0] / squares[1]) if math.isfinite(squares[0]) else math.inf

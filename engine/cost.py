@@ -4,13 +4,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
 from ..models.errors import NumericalError, UsageError
 from ..models.objective import Objective
-from .pixels import Batch, Pixels
+from .arrays import Array
+from .pixels import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,29 +97,6 @@ def check_gradient(gradient: Pixels) -> Pixels:
     return gradient
 
 
-class GradientBackend(Protocol):
-    """Computes the cost of a picture and its gradient, for fixed targets.
-
-    A backend is made for one objective, one set of targets and hence one size.
-    """
-
-    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
-        """Return the cost and ∂J/∂pixels, float32 (height, width, 3).
-
-        Raises:
-            NumericalError: either is not finite.
-        """
-        ...
-
-    def cost(self, pixels: Pixels) -> Cost:
-        """Return the cost alone.
-
-        Raises:
-            NumericalError: it is not finite.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionCheck:
     """A gradient of low precision that was compared with one of fp32.
@@ -146,8 +123,9 @@ class PrecisionCheck:
 class BatchBackend(ABC):
     """Computes the costs of several pictures of one size and their gradients, all in one pass.
 
-    Each picture has its own targets and its own weights of content, style and total variation;
-    layers and pooling are common. A backend of one picture is a `GradientBackend`.
+    Pictures are NumPy arrays, or those of `nstx.engine.backends.OpenedBackend.arrays`; their gradients
+    are of the same kind. Each picture has its own targets and its own weights of content, style and total variation;
+    layers and pooling are common.
 
     Attributes:
         checks: of a gradient's precision, that were made so far.
@@ -158,7 +136,7 @@ class BatchBackend(ABC):
     approximate: bool = False
 
     @abstractmethod
-    def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
+    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
         """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3).
 
         Raises:
@@ -166,20 +144,28 @@ class BatchBackend(ABC):
         """
 
     @abstractmethod
-    def costs(self, pixels: Batch) -> Sequence[Cost]:
+    def costs(self, pixels: Array) -> Sequence[Cost]:
         """Return the costs alone.
 
         Raises:
             NumericalError: one of them is not finite.
         """
 
-    def cost_and_gradient(self, pixels: Pixels) -> tuple[Cost, Pixels]:
-        """See `GradientBackend`; of a backend of one picture."""
+    def cost_and_gradient(self, pixels: Array) -> tuple[Cost, Array]:
+        """Return the cost and ∂J/∂pixels, float32 (height, width, 3), of a backend of one picture.
+
+        Raises:
+            NumericalError: either is not finite.
+        """
         costs, gradients = self.costs_and_gradients(pixels[None])
         return costs[0], gradients[0]
 
-    def cost(self, pixels: Pixels) -> Cost:
-        """See `GradientBackend`; of a backend of one picture."""
+    def cost(self, pixels: Array) -> Cost:
+        """Return the cost alone, of a backend of one picture.
+
+        Raises:
+            NumericalError: it is not finite.
+        """
         return self.costs(pixels[None])[0]
 
 

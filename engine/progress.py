@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .arrays import NUMPY, Array, Arrays
 from .cost import BatchBackend, Cost, PrecisionCheck
 from .pixels import Pixels
 from .settings import Settings
@@ -30,7 +31,8 @@ class Step:
         cost: of ``pixels``, under the objective at this scale's size; in the precision of the step.
         evaluations: of the cost, with or without its gradient, so far.
         seconds: since the first scale began.
-        pixels: the picture, float32 (height, width, 3), 0–255; not to be changed.
+        picture: (height, width, 3), 0–255, as an array of ``arrays``; not to be changed.
+        arrays: that it is one of.
     """
 
     step: int
@@ -40,7 +42,13 @@ class Step:
     cost: Cost
     evaluations: int
     seconds: float
-    pixels: Pixels
+    picture: Array
+    arrays: Arrays = NUMPY
+
+    @property
+    def pixels(self) -> Pixels:
+        """The picture, float32 (height, width, 3), 0–255; fetched from the device it lies on."""
+        return self.arrays.fetch(self.picture)
 
 
 def trace_line(step: Step) -> dict[str, Any]:
@@ -48,8 +56,8 @@ def trace_line(step: Step) -> dict[str, Any]:
     return {
         "step": step.step,
         "scale": step.scale,
-        "height": step.pixels.shape[0],
-        "width": step.pixels.shape[1],
+        "height": step.picture.shape[0],
+        "width": step.picture.shape[1],
         "total": step.cost.total,
         "content": step.cost.content,
         "style": step.cost.style,
@@ -87,7 +95,8 @@ class Progress:
         self._on_step, self._should_stop = on_step, should_stop
         self._began = time.perf_counter()
         self._best: deque[float] = deque(maxlen=_WINDOW + 1)
-        self.pixels: Pixels | None = None
+        self._picture: Array | None = None
+        self._arrays: Arrays = NUMPY
         self.cost: Cost | None = None
 
     @property
@@ -101,6 +110,11 @@ class Progress:
     def seconds(self) -> float:
         """Since the first scale began."""
         return time.perf_counter() - self._began
+
+    @property
+    def pixels(self) -> Pixels | None:
+        """The picture after the last step; None before the first."""
+        return None if self._picture is None else self._arrays.fetch(self._picture)
 
     def begin_scale(self) -> None:
         """Enter the next scale."""
@@ -118,32 +132,39 @@ class Progress:
             raise StopSolving
         self.evaluations += 1
 
-    def compare_anew(self) -> None:
-        """Forget earlier costs, as those before and after a correction do not compare."""
-        self._best.clear()
+    def note(self, cost: Cost, checks: Sequence[PrecisionCheck]) -> None:
+        """Note an evaluation: its cost, and the checks of the precision that were made with it."""
+        self.first_cost = self.first_cost or cost
+        self.checks += checks
+        if checks:
+            # Costs before and after a correction do not compare.
+            self._best.clear()
 
-    def count(self, backend: BatchBackend) -> Callable[[Pixels], Evaluation]:
+    def count(self, backend: BatchBackend) -> Callable[[Array], Evaluation]:
         """Return a backend's evaluation, counted, which does not happen if the run is to stop."""
 
-        def counted(pixels: Pixels) -> Evaluation:
+        def counted(pixels: Array) -> Evaluation:
             self.count_evaluation()
             known = len(backend.checks)
             cost, gradient = backend.cost_and_gradient(pixels)
-            if len(backend.checks) > known:
-                self.compare_anew()
-            self.first_cost = self.first_cost or cost
+            self.note(cost, backend.checks[known:])
             return cost, gradient
 
         return counted
 
-    def after_step(self, pixels: Pixels, cost: Cost) -> None:
+    def after_step(self, picture: Array, cost: Cost, arrays: Arrays = NUMPY) -> None:
         """Keep the picture, tell the callback, and look whether there is progress.
+
+        Args:
+            picture: after the step.
+            cost: of it.
+            arrays: that it is one of.
 
         Raises:
             StopSolving: there is none any more.
         """
         self.step += 1
-        self.pixels, self.cost = pixels, cost
+        self._picture, self._arrays, self.cost = picture, arrays, cost
         if self._on_step is not None:
             self._on_step(
                 Step(
@@ -154,7 +175,8 @@ class Progress:
                     cost=cost,
                     evaluations=self.evaluations,
                     seconds=self.seconds,
-                    pixels=pixels,
+                    picture=picture,
+                    arrays=arrays,
                 )
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total

@@ -9,10 +9,8 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import Protocol
 
-import numpy as np
-
+from .arrays import Array
 from .cost import Cost
-from .pixels import Pixels
 
 _LOW, _HIGH = 0.0, 255.0
 
@@ -27,17 +25,17 @@ class StopSolving(Exception):  # noqa: N818  (a signal of the step callback, not
 class StepCallback(Protocol):
     """Called after each step."""
 
-    def __call__(self, pixels: Pixels, cost: Cost) -> None:
+    def __call__(self, pixels: Array, cost: Cost) -> None:
         """Take the picture after the step, and its cost; raise `StopSolving` to end."""
         ...
 
 
-Evaluation = tuple[Cost, Pixels]
-Solver = Generator[Pixels, Evaluation, None]
+Evaluation = tuple[Cost, Array]
+Solver = Generator[Array, Evaluation, None]
 """Yields pictures, is sent their costs and gradients."""
 
 
-def run_solver(solver: Solver, evaluate: Callable[[Pixels], Evaluation]) -> None:
+def run_solver(solver: Solver, evaluate: Callable[[Array], Evaluation]) -> None:
     """Run a solver to its end, or until `StopSolving` is raised by its callback or ``evaluate``.
 
     Args:
@@ -54,31 +52,29 @@ def run_solver(solver: Solver, evaluate: Callable[[Pixels], Evaluation]) -> None
 
 
 def adam_steps(
-    start: Pixels, *, steps: int, learning_rate: float, clip: bool, on_step: StepCallback
+    start: Array, *, steps: int, learning_rate: float, clip: bool, on_step: StepCallback
 ) -> Solver:
     """Return Adam, ready to run.
 
     Args:
-        start: where to begin; not changed.
+        start: where to begin, float32 (height, width, 3); not changed.
         steps: 1 or more.
         learning_rate: in pixel values.
         clip: whether pixels are brought back into 0–255 after each step.
         on_step: takes the picture and its cost after each step.
     """
-    pixels = start.astype(np.float32)
-    mean = np.zeros_like(pixels)
-    square = np.zeros_like(pixels)
+    pixels, mean, square = start, start * 0, start * 0
     _, gradient = yield pixels
     # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
     # costs of 10⁹ and of 0.1 are both usual.
-    scale = np.float32(1 / max(float(np.abs(gradient).max()), 1e-30))
+    scale = 1 / max(float(abs(gradient).max()), 1e-30)
     for step in range(1, steps + 1):
         gradient = gradient * scale
         mean += (1 - _BETA1) * (gradient - mean)
         square += (1 - _BETA2) * (gradient * gradient - square)
-        rate = np.float32(learning_rate * (1 - _BETA2**step) ** 0.5 / (1 - _BETA1**step))
-        pixels = (pixels - rate * mean / (np.sqrt(square) + _EPSILON)).astype(np.float32)
+        rate = learning_rate * (1 - _BETA2**step) ** 0.5 / (1 - _BETA1**step)
+        pixels = pixels - rate * mean / (square**0.5 + _EPSILON)
         if clip:
-            pixels = np.clip(pixels, np.float32(_LOW), np.float32(_HIGH))
+            pixels = pixels.clip(_LOW, _HIGH)
         cost, gradient = yield pixels
         on_step(pixels, cost)

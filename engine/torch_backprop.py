@@ -1,8 +1,8 @@
 """The gradient by PyTorch's operators, with the backward pass written out.
 
-For the CPU, where it is faster than autograd: backward convolutions are forward convolutions with
-kernels that were flipped once, the gradient of a Gram matrix is added where the gradient passes by,
-masks are applied in place, and everything is channels_last. In bf16 little but convolutions remains.
+Faster than autograd: backward convolutions are forward convolutions with kernels that were flipped once,
+the gradient of a Gram matrix is added where the gradient passes by, masks are applied in place, and
+everything is channels_last. In bf16 little but convolutions remains. On CUDA all of it is one graph.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,10 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from ..models.objective import Objective
 from ..models.vgg19 import Layer, truncate
 from ..models.weights import Weights
-from .cost import BatchBackend, Cost, check_gradient
 from .devices import TorchDevice
-from .pixels import Batch
 from .targets import Targets
-from .torch_problem import Part, TorchProblem, total_variation
-
-# Gram matrices are summed over this many activations at a time, so that half-precision ones need not
-# be widened all at once: at 4 megapixels that would be a gigabyte.
-_CHUNK = 2**20
+from .torch_gradient import TorchGradient
+from .torch_problem import Part, total_variation, variation_gradient
 
 
 @dataclass(slots=True)
@@ -47,7 +42,7 @@ class BackpropNetwork:
     Args:
         weights: of all 16 convolutions.
         objective: whose layers and pooling it has.
-        device: where it runs and at what precision; not fp16, whose gradients need scaling.
+        device: where it runs and at what precision.
     """
 
     def __init__(self, weights: Weights, objective: Objective, device: TorchDevice) -> None:
@@ -65,13 +60,6 @@ class BackpropNetwork:
             self._kernels[name] = _channels_last(kernel)
             self._flipped[name] = _channels_last(kernel.flip(2, 3).transpose(0, 1))
             self._biases[name] = device.upload(weights.biases[name], device.dtype)
-
-    def upload(self, pixels: Batch) -> torch.Tensor:
-        """Move pixels (batch, height, width, 3) to the device as (batch, 3, height, width).
-
-        Their bytes are channels_last as they are.
-        """
-        return self.device.upload(pixels, self.device.accumulate_dtype).permute(0, 3, 1, 2)
 
     def forward(self, pixels: torch.Tensor) -> list[_Passed]:
         """Return what every layer gives for pixels (batch, 3, height, width), RGB, 0–255."""
@@ -120,15 +108,12 @@ class BackpropNetwork:
         return found
 
 
-class BackpropBackend(BatchBackend):
+class BackpropBackend(TorchGradient):
     """Costs and gradients by `BackpropNetwork`.
 
     Args:
         network: of the objectives' layers and pooling.
         problems: an objective and targets for each picture of a batch.
-
-    Attributes:
-        problem: the targets, on the device.
 
     Raises:
         UsageError: the pictures are no batch (`nstx.engine.cost.check_batch`).
@@ -137,98 +122,113 @@ class BackpropBackend(BatchBackend):
     def __init__(
         self, network: BackpropNetwork, problems: Sequence[tuple[Objective, Targets]]
     ) -> None:
-        self.problem = TorchProblem(network.device, problems)
+        super().__init__(network.device, problems)
         self._network = network
         self._dtype = network.device.dtype
         self._sums = network.device.accumulate_dtype
 
-    def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
-        """See `BatchBackend`."""
-        with self._network.device.numerics(), torch.no_grad():
-            x = self._network.upload(pixels)
-            passed = self._network.forward(x)
-            parts: dict[Part, torch.Tensor] = {}
-            gradient: torch.Tensor | None = None
-            while passed:
-                last = passed.pop()
-                gradient = self._add_style(last, gradient, parts)
-                gradient = self._add_content(last, gradient, parts)
-                # The network ends at a layer of the objective.
-                assert gradient is not None
-                before = passed[-1].output if passed else x
-                gradient = self._network.backward(last, gradient, before)
+    @torch.no_grad()
+    def _differentiate(
+        self, pixels: torch.Tensor, seed: torch.Tensor
+    ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
+        passed = self._network.forward(pixels)
+        parts: dict[Part, torch.Tensor] = {}
+        gradient: torch.Tensor | None = None
+        while passed:
+            last = passed.pop()
+            gradient = self._add_style(last, gradient, parts, seed)
+            gradient = self._add_content(last, gradient, parts, seed)
+            # The network ends at a layer of the objective.
             assert gradient is not None
-            gradient = self._add_variation(x, gradient.to(self._sums), parts)
-            costs = self.problem.report(parts)
-            result = gradient.permute(0, 2, 3, 1).cpu().numpy()
-        return costs, check_gradient(np.ascontiguousarray(result))
+            before = passed[-1].output if passed else pixels
+            gradient = self._network.backward(last, gradient, before)
+        assert gradient is not None
+        gradient = gradient.to(self._sums)
+        if ("tv", "") in self.problem.weights:
+            parts["tv", ""] = total_variation(pixels)
+            weights = self.problem.weights["tv", ""] * seed
+            gradient = gradient + weights.reshape(-1, 1, 1, 1) * variation_gradient(pixels)
+        return parts, gradient
 
-    def costs(self, pixels: Batch) -> Sequence[Cost]:
-        """See `BatchBackend`."""
-        with self._network.device.numerics(), torch.no_grad():
-            x = self._network.upload(pixels)
-            parts: dict[Part, torch.Tensor] = {}
-            for passed in self._network.forward(x):
-                for kind in ("style", "content"):
-                    if (kind, passed.layer.name) in self.problem.targets:
-                        self._compare(kind, passed, parts)
-            if ("tv", "") in self.problem.weights:
-                parts["tv", ""] = total_variation(x)
-            return self.problem.report(parts)
+    def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
+        parts: dict[Part, torch.Tensor] = {}
+        for passed in self._network.forward(pixels):
+            for kind in ("style", "content"):
+                if (kind, passed.layer.name) in self.problem.targets:
+                    self._compare(kind, passed, parts)
+        if ("tv", "") in self.problem.weights:
+            parts["tv", ""] = total_variation(pixels)
+        return parts
 
     def _compare(self, kind: str, passed: _Passed, parts: dict[Part, torch.Tensor]) -> torch.Tensor:
         """Note a layer's cost; return its gradient with respect to what is compared."""
         part = (kind, passed.layer.name)
-        found = passed.output.to(self._sums) if kind == "content" else self._gram(passed.output)
-        parts[part], difference = self.problem.compare(part, found)
-        slope = 2 * self.problem.weights[part] * self.problem.factors[part] / found[0].numel()
+        if kind == "content":
+            difference = self.problem.difference(part, passed.output.to(self._sums))
+        elif self._dtype == torch.bfloat16 and not passed.output.is_cuda:
+            difference = self._gram_difference(part, passed.output)
+        else:
+            difference = self.problem.difference(part, self._gram(passed.output))
+        parts[part] = self.problem.cost(part, difference)
+        slope = 2 * self.problem.weights[part] * self.problem.factors[part] / difference[0].numel()
         return difference * slope.reshape(-1, *(1,) * (difference.ndim - 1))
 
     def _gram(self, features: torch.Tensor) -> torch.Tensor:
         """Return G = FᵀF / N, (batch, channels, channels), accumulated in the precision of sums."""
         rows = _rows(features)
-        batch, positions, channels = rows.shape
-        gram = torch.zeros(batch, channels, channels, dtype=self._sums, device=rows.device)
-        for some in torch.split(rows, max(1, _CHUNK // (batch * channels)), dim=1):
-            wide = some.to(self._sums)
-            gram.baddbmm_(wide.transpose(1, 2), wide)
-        return gram / positions
+        positions = rows.shape[1]
+        if self._dtype.itemsize == 2 and rows.is_cuda:
+            # Its matrix units sum halves in fp32, and PyTorch hands that on.
+            return torch.bmm(rows.transpose(1, 2), rows, out_dtype=self._sums) / positions
+        wide = rows.to(self._sums)
+        return wide.transpose(1, 2) @ wide / positions
+
+    def _gram_difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
+        """Return G − A, for bf16 on the CPU.
+
+        Its matrix products are summed in fp32, but come back as bf16, which would be too coarse for G.
+        So A is subtracted within the product, before rounding: the difference is rounded, by less than
+        its 256th. That A has to be in bf16 for it, too, is made up for in fp32.
+        """
+        rows, aim = _rows(features), self.problem.aims[part]
+        rounded = aim.to(self._dtype)
+        scale = 1 / rows.shape[1]
+        found = torch.baddbmm(rounded, rows.transpose(1, 2), rows, beta=-1, alpha=scale)
+        difference = found.to(self._sums) + (rounded.to(self._sums) - aim)
+        self.problem.note(part, aim + difference)
+        return difference
 
     def _add_style(
-        self, passed: _Passed, gradient: torch.Tensor | None, parts: dict[Part, torch.Tensor]
+        self,
+        passed: _Passed,
+        gradient: torch.Tensor | None,
+        parts: dict[Part, torch.Tensor],
+        seed: torch.Tensor,
     ) -> torch.Tensor | None:
         if ("style", passed.layer.name) not in self.problem.targets:
             return gradient
         batch, channels, height, width = passed.output.shape
         # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
-        slope = self._compare("style", passed, parts) * (2 / (height * width))
+        slope = self._compare("style", passed, parts) * (seed * (2 / (height * width)))
         rows = _rows(passed.output)
         if gradient is None:
             found = rows @ slope.to(self._dtype)
         else:
-            found = torch.baddbmm(_rows(gradient), rows, slope.to(self._dtype))
+            # In place: a step would copy a seventh of its memory traffic otherwise.
+            found = _rows(gradient).baddbmm_(rows, slope.to(self._dtype))
         return found.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _add_content(
-        self, passed: _Passed, gradient: torch.Tensor | None, parts: dict[Part, torch.Tensor]
+        self,
+        passed: _Passed,
+        gradient: torch.Tensor | None,
+        parts: dict[Part, torch.Tensor],
+        seed: torch.Tensor,
     ) -> torch.Tensor | None:
         if ("content", passed.layer.name) not in self.problem.targets:
             return gradient
-        slope = self._compare("content", passed, parts).to(self._dtype)
+        slope = (self._compare("content", passed, parts) * seed).to(self._dtype)
         return _channels_last(slope) if gradient is None else gradient + slope
-
-    def _add_variation(
-        self, x: torch.Tensor, gradient: torch.Tensor, parts: dict[Part, torch.Tensor]
-    ) -> torch.Tensor:
-        if ("tv", "") not in self.problem.weights:
-            return gradient
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            variation = total_variation(x)
-            total = (self.problem.weights["tv", ""] * variation).sum()
-            (slope,) = torch.autograd.grad(total, x)
-        parts["tv", ""] = variation.detach()
-        return gradient + slope
 
 
 def _rows(features: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ class TorchProblem:
         targets: of each layer, (batch, …).
         factors: what each layer's mean squared errors are multiplied with, (batch).
         weights: of each part of the cost, (batch).
-        offsets: added to targets, to make up for what a low precision adds to features.
+        aims: what features are compared with: targets, with offsets where there are some.
 
     Raises:
         UsageError: the pictures are no batch (`check_batch`).
@@ -57,7 +57,8 @@ class TorchProblem:
             key: _factor(first, factors[key[0]], target) for key, target in self.targets.items()
         }
         self.weights = self._all_weights()
-        self.offsets: dict[Part, torch.Tensor] = {}
+        # A layer's is changed in place, as CUDA graphs know its place.
+        self.aims = dict(self.targets)
         self._noted: dict[Part, torch.Tensor] | None = None
 
     def _all_weights(self) -> dict[Part, torch.Tensor]:
@@ -71,6 +72,22 @@ class TorchProblem:
         dtype = self._device.accumulate_dtype
         return {key: self._device.upload(np.array(w), dtype) for key, w in weights.items()}
 
+    @property
+    def notes(self) -> bool:
+        """Whether features are being noted."""
+        return self._noted is not None
+
+    def offset(self, offsets: Mapping[Part, torch.Tensor]) -> None:
+        """Add offsets to targets, in place of earlier ones, to make up for what rounding adds.
+
+        Args:
+            offsets: of each layer that is compared, as large as its targets.
+        """
+        for part, offset in offsets.items():
+            if self.aims[part] is self.targets[part]:
+                self.aims[part] = self.targets[part].clone()
+            torch.add(self.targets[part], offset, out=self.aims[part])
+
     @contextmanager
     def noting(self) -> Iterator[dict[Part, torch.Tensor]]:
         """Note the features that are compared in this block, Gram matrices and activations."""
@@ -81,35 +98,42 @@ class TorchProblem:
         finally:
             self._noted = None
 
-    def compare(self, part: Part, found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer's costs before their weights, (batch), and features minus target.
+    def note(self, part: Part, found: torch.Tensor) -> None:
+        """Note a layer's features, in a block of `noting`."""
+        if self._noted is not None:
+            self._noted[part] = found.detach()
+
+    def difference(self, part: Part, found: torch.Tensor) -> torch.Tensor:
+        """Return features minus what they are compared with.
 
         Args:
             part: of a layer.
             found: its Gram matrices, or its activations, in the precision of sums.
         """
-        if self._noted is not None:
-            self._noted[part] = found.detach()
-        difference = found - self.targets[part]
-        if part in self.offsets:
-            difference = difference - self.offsets[part]
-        return self.factors[part] * difference.square().flatten(1).mean(1), difference
+        self.note(part, found)
+        return found - self.aims[part]
+
+    def cost(self, part: Part, difference: torch.Tensor) -> torch.Tensor:
+        """Return a layer's costs before their weights, (batch), of `difference`."""
+        return self.factors[part] * difference.square().flatten(1).mean(1)
 
     def total(self, parts: Mapping[Part, torch.Tensor]) -> torch.Tensor:
         """Return the sum of all pictures' costs, (), of the parts before their weights, (batch)."""
         return torch.stack([self.weights[key] * value for key, value in parts.items()]).sum()
 
-    def report(self, parts: Mapping[Part, torch.Tensor]) -> list[Cost]:
-        """Return each picture's cost, of the parts before their weights, (batch).
+    def report(self, parts: Sequence[Part], rows: Sequence[Sequence[float]]) -> list[Cost]:
+        """Return each picture's cost.
+
+        Args:
+            parts: of the cost.
+            rows: each one's values before its weight, of all pictures.
 
         Raises:
-            NumericalError: one of them is not finite.
+            NumericalError: a cost is not finite.
         """
-        # One transfer for all numbers: each .item() would wait for the device.
-        rows = torch.stack(list(parts.values()), dim=1).tolist()
         return [
-            _cost(objective, dict(zip(parts, row, strict=True)))
-            for objective, row in zip(self._objectives, rows, strict=True)
+            _cost(objective, dict(zip(parts, values, strict=True)))
+            for objective, values in zip(self._objectives, zip(*rows, strict=True), strict=True)
         ]
 
 
@@ -143,3 +167,15 @@ def total_variation(pixels: torch.Tensor) -> torch.Tensor:
     across = (pixels[..., :, 1:] - pixels[..., :, :-1]).square().flatten(1).mean(1)
     down = (pixels[..., 1:, :] - pixels[..., :-1, :]).square().flatten(1).mean(1)
     return across + down
+
+
+def variation_gradient(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of `total_variation` with respect to pixels (batch, 3, height, width)."""
+    found = torch.zeros_like(pixels)
+    for dimension in (2, 3):
+        slope = pixels.diff(dim=dimension)
+        slope *= 2 / slope[0].numel()
+        length = slope.shape[dimension]
+        found.narrow(dimension, 1, length).add_(slope)
+        found.narrow(dimension, 0, length).sub_(slope)
+    return found

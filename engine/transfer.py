@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .cost import BatchBackend, Cost, PrecisionCheck
 from .images import Picture, WeightedPicture, resize_pixels
@@ -88,7 +89,6 @@ def run_job(
                 backend = final if last else job.backend(scale)
                 evaluate = progress.count(backend)
                 run_solver(make_solver(job, scale, steps, progress), evaluate)
-                progress.checks += backend.checks
             if progress.interrupted:
                 break
         return make_result(job, final, progress, initial_cost, time.perf_counter() - began)
@@ -131,30 +131,28 @@ def _try_memory(job: Job, final: BatchBackend) -> Cost | None:
 
 def make_solver(job: Job, scale: int, steps: int, progress: Progress) -> Solver:
     """Return the solver of a scale, which begins where the scale before it ended."""
-    settings = job.settings
-    if progress.pixels is None:
-        start = job.start(scale)
+    settings, clip, arrays = job.settings, job.settings.clip, job.opened.arrays
+    reached = progress.pixels
+    if reached is None:
+        pixels = job.start(scale)
     else:
-        start = resize_pixels(progress.pixels, *job.sizes[scale])
-        start = start.clip(0, 255) if settings.clip else start
+        pixels = resize_pixels(reached, *job.sizes[scale])
+        pixels = pixels.clip(0, 255) if clip else pixels
+    start, on_step = arrays.place(pixels), partial(progress.after_step, arrays=arrays)
     if settings.solver == "lbfgs":
-        return lbfgs_steps(start, steps=steps, clip=settings.clip, on_step=progress.after_step)
-    return adam_steps(
-        start,
-        steps=steps,
-        learning_rate=settings.learning_rate,
-        clip=settings.clip,
-        on_step=progress.after_step,
-    )
+        return lbfgs_steps(start, steps=steps, clip=clip, on_step=on_step, arrays=arrays)
+    rate = settings.learning_rate
+    return adam_steps(start, steps=steps, learning_rate=rate, clip=clip, on_step=on_step)
 
 
 def _finish(job: Job, final: BatchBackend, progress: Progress) -> tuple[Pixels, Cost]:
     """Return the last picture at the result's size, and its cost there."""
     size = job.sizes[-1]
-    if progress.pixels is None:
+    reached = progress.pixels
+    if reached is None:
         pixels = job.start(-1)
         return pixels, final.cost(pixels)
-    pixels = progress.pixels
+    pixels = reached
     if pixels.shape[:2] != size:
         pixels = resize_pixels(pixels, *size)
         if job.settings.clip:

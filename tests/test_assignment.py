@@ -68,7 +68,7 @@ def make_step(number: int, total: float, content: float, style: float) -> Step:
     pixels = np.zeros((8, 8, 3), np.float32)
     return Step(
         step=number, steps=200, scale=1, scales=1, cost=cost, evaluations=number, seconds=0.1,
-        pixels=pixels,
+        picture=pixels,
     )  # fmt: skip
 
 

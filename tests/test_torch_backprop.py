@@ -116,13 +116,27 @@ def test_the_gradient_of_the_real_network(preset, precision, bound) -> None:
     assert ours.cost(picture).total == pytest.approx(cost.total, rel=1e-6)
 
 
-def test_large_pictures_are_summed_in_chunks(monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("positions", "distance"), [((33, 40), 1e-3), ((64, 48), 0.1), ((7, 5), 3)]
+)
+def test_what_is_left_of_a_gram_matrix_is_not_lost_to_bf16(positions, distance) -> None:
     weights, objective = make_tiny_weights(), make_objective("avg", "ceil")
-    targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
-    whole = by_hand(weights, objective, targets, "fp64").cost(random_pixels(33, 40, seed=1))
-    monkeypatch.setattr("nstx.engine.torch_backprop._CHUNK", 100)
-    parts = by_hand(weights, objective, targets, "fp64").cost(random_pixels(33, 40, seed=1))
-    assert parts.style == pytest.approx(whole.style, rel=1e-12)
+    targets = targets_of(weights, objective, random_pixels(33, 40, seed=3))
+    backend = by_hand(weights, objective, [targets], "bf16")
+    part = ("style", "conv3_1")
+    aim = backend.problem.targets[part]
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, aim.shape[1], *positions, generator=generator).relu() * 30
+    features = features.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    rows = features.double().flatten(2)
+    gram = rows @ rows.transpose(1, 2) / rows.shape[2]
+    noise = 1 + distance * torch.randn(gram.shape, generator=generator, dtype=torch.float64)
+    backend.problem.aims[part] = (gram * noise).float()
+    wanted = gram - backend.problem.aims[part].double()
+    with backend.problem.noting() as noted:
+        found = backend._gram_difference(part, features)
+    assert float((found - wanted).norm() / wanted.norm()) < 5e-3
+    assert float((noted[part] - gram).norm() / gram.norm()) < 5e-3 * distance + 1e-6
 
 
 def near_the_optimum(backend: BackpropBackend, start: np.ndarray) -> np.ndarray:
@@ -282,14 +296,15 @@ def test_a_second_correction_takes_the_place_of_the_first(pair) -> None:
     checked = CheckedBackend(*pair, "bf16")
     fast, pictures = pair[0], falling(12)
     shift = {part: 0.01 * target.abs().mean() for part, target in fast.problem.targets.items()}
-    real = fast.problem.compare
+    real = fast.problem.difference
     # A precision that shifts every feature by the same amount.
-    fast.problem.compare = lambda part, found: real(part, found + shift[part])
+    fast.problem.difference = lambda part, found: real(part, found + shift[part])
     for picture in pictures:
         found = checked.cost_and_gradient(picture)[1]
         wanted = pair[1].cost_and_gradient(picture)[1]
         assert relative_error(found, wanted) < 1e-3
-    for part, offset in fast.problem.offsets.items():
+    for part, aim in fast.problem.aims.items():
+        offset = aim - fast.problem.targets[part]
         torch.testing.assert_close(offset, shift[part].expand_as(offset), rtol=1e-2, atol=1e-4)
 
 

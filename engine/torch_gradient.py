@@ -1,0 +1,124 @@
+"""What PyTorch's gradient backends have in common: pictures in, costs and gradients out.
+
+Pictures are tensors that stay on the device, or NumPy arrays. An evaluation waits for the device once: its
+costs and the gradient's largest value come back in one transfer.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..models.errors import NumericalError
+from ..models.objective import Objective
+from .arrays import Array
+from .cost import BatchBackend, Cost
+from .cuda_graph import CapturedFunction, captures_graphs
+from .devices import TorchDevice
+from .targets import Targets
+from .torch_problem import Part, TorchProblem
+
+# fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
+# is differentiated. The seed starts high, is divided while the gradient is not finite, and grows again
+# when the largest value of the gradient leaves room.
+_FIRST_SEED = 2.0**24
+_SEED_STEP = 16.0
+_SMALLEST_SEED = 2.0**-60
+_ROOM = 2.0**4
+
+
+class TorchGradient(BatchBackend):
+    """Costs and gradients by PyTorch.
+
+    Args:
+        device: where, and at what precision.
+        problems: an objective and targets for each picture of a batch.
+
+    Attributes:
+        problem: the targets, on the device.
+
+    Raises:
+        UsageError: the pictures are no batch (`nstx.engine.cost.check_batch`).
+    """
+
+    def __init__(self, device: TorchDevice, problems: Sequence[tuple[Objective, Targets]]) -> None:
+        self.problem = TorchProblem(device, problems)
+        self._device = device
+        self._seed = _FIRST_SEED if device.precision == "fp16" else 1.0
+        self._order: tuple[Part, ...] = ()
+        self._captured = CapturedFunction(self._evaluate) if captures_graphs(device) else None
+
+    @abstractmethod
+    def _differentiate(
+        self, pixels: torch.Tensor, seed: torch.Tensor
+    ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
+        """Return the parts of the cost, (batch) each, and its gradient times a seed.
+
+        Nothing in it may wait for the device.
+
+        Args:
+            pixels: (batch, 3, height, width); their bytes are channels_last.
+            seed: ().
+        """
+
+    @abstractmethod
+    def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
+        """Return the parts of the cost, (batch) each, before their weights."""
+
+    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
+        """See `BatchBackend`."""
+        with self._device.numerics():
+            x = self._place(pixels)
+            while True:
+                parts, gradient = self._run(x)
+                *rows, largest = parts.tolist()
+                costs = self.problem.report(self._order, rows)
+                if math.isfinite(max(largest)) or self._seed <= _SMALLEST_SEED:
+                    break
+                if self._device.precision != "fp16":
+                    break
+                self._seed /= _SEED_STEP
+            if not math.isfinite(max(largest)):
+                raise NumericalError(
+                    "expected a finite gradient, got NaN or infinity; "
+                    "try smaller weights, or --precision fp32"
+                )
+            if self._device.precision == "fp16" and max(largest) * self._seed < _ROOM:
+                self._seed *= _SEED_STEP
+        return costs, gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
+
+    def costs(self, pixels: Array) -> Sequence[Cost]:
+        """See `BatchBackend`."""
+        with self._device.numerics(), torch.no_grad():
+            x = self._place(pixels).permute(0, 3, 1, 2)
+            parts = self._parts(x)
+            return self.problem.report(list(parts), torch.stack(list(parts.values())).tolist())
+
+    def _place(self, pixels: Array) -> torch.Tensor:
+        """Return pictures (batch, height, width, 3) on the device, in the precision of sums."""
+        dtype = self._device.accumulate_dtype
+        if isinstance(pixels, torch.Tensor):
+            return pixels.to(dtype)
+        return self._device.upload(np.asarray(pixels), dtype)
+
+    def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seed = x.new_tensor(self._seed)
+        if self._captured is None or self.problem.notes:
+            return self._evaluate(x, seed)
+        parts, gradient = self._captured(x, seed)
+        return parts, gradient
+
+    def _evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the parts with the gradient's largest values, (parts + 1, batch), and the gradient.
+
+        Args:
+            x: (batch, height, width, 3).
+            seed: ().
+        """
+        parts, gradient = self._differentiate(x.permute(0, 3, 1, 2), seed)
+        self._order = tuple(parts)
+        found = (gradient / seed).permute(0, 2, 3, 1).contiguous()
+        largest = found.abs().flatten(1).amax(1)
+        return torch.stack([*parts.values(), largest]), found
