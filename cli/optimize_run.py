@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nstx.engine.animation import check_animation
 from nstx.engine.image_files import SUFFIXES, check_output_size, write_or_rescue
 from nstx.engine.images import read_image, resize_alpha
-from nstx.engine.precision_report import describe_fallbacks
 from nstx.engine.progress import Step
+from nstx.engine.run_report import describe_fallbacks
 from nstx.engine.settings import Settings
 from nstx.engine.sizes import split_steps
 from nstx.models.errors import NstxError, UsageError

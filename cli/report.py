@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstx.engine.cost import Cost
 from nstx.engine.memory import peak_memory_bytes, process_seconds
-from nstx.engine.precision_report import describe_schedule, last_precision
+from nstx.engine.run_report import describe_run
 
 from .console import format_bytes, format_cost, format_count, format_seconds
 
@@ -127,20 +127,10 @@ def result_json(
     settings = request.settings
     return {
         "output": str(request.output),
-        "width": job.sizes[-1][1],
-        "height": job.sizes[-1][0],
-        "scales": [{"width": width, "height": height} for height, width in job.sizes],
-        "steps": result.steps,
-        "evaluations": result.evaluations,
-        "stopped": result.stopped,
+        **describe_run(job, result),
         "cost": cost_json(saved_cost),
         "cost_before_rounding": cost_json(result.cost),
-        "initial_cost": result.initial_cost.total,
         "seconds": timings.to_json(),
-        "device": job.opened.choice.device,
-        "precision": last_precision(job.opened.choice, result.checks),
-        "precision_schedule": describe_schedule(job.opened.choice, result.checks),
-        "backend": job.opened.choice.name,
         "extractor": extractor_json(job.extractor),
         "preset": settings.preset,
         "solver": settings.solver,
@@ -148,7 +138,6 @@ def result_json(
         "seed": settings.seed,
         "objective": asdict(settings.objective),
         "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},
-        "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
         "peak_memory_bytes": _peak_memory(job.opened.choice),
         "files": files,
     }

@@ -14,8 +14,8 @@ from .images import Picture, WeightedPicture, read_image, resize_alpha
 from .job import Job, prepare_job, shares_backend
 from .memory import check_memory
 from .pixels import Pixels
-from .precision_report import describe_fallbacks, describe_schedule, last_precision
 from .progress import Step, trace_line
+from .run_report import describe_fallbacks, describe_run
 from .settings import Settings
 from .sizes import choose_sizes
 from .sweep import SweepRun, all_content_layers
@@ -153,27 +153,15 @@ def make_run(
 
 def _describe(job: Job, result: Result, film: Film, saved: Pixels) -> dict[str, Any]:
     """Return what is kept of a result, as plain data; the costs are those of the saved file."""
-    choice = job.opened.choice
     return {
-        "width": job.sizes[-1][1],
-        "height": job.sizes[-1][0],
-        "scales": [{"width": width, "height": height} for height, width in job.sizes],
-        "steps": result.steps,
-        "evaluations": result.evaluations,
-        "stopped": result.stopped,
+        **describe_run(job, result),
         "cost": asdict(job.measure_cost(saved)),
         "cost_before_rounding": result.cost.total,
-        "initial_cost": result.initial_cost.total,
         "seconds": {
             "targets": round(job.target_seconds, 4),
             "optimize": round(result.seconds, 4),
         },
-        "device": choice.device,
-        "precision": last_precision(choice, result.checks),
-        "precision_schedule": describe_schedule(choice, result.checks),
         "warnings": describe_fallbacks(result.checks),
-        "backend": choice.name,
         "weights_sha256": job.opened.weights_sha256,
-        "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
         "film_steps": list(film.steps),
     }
