@@ -1,7 +1,7 @@
 """``nstx bench``: how fast this machine is."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -134,11 +134,36 @@ def _run(chosen: "Bench", what: str, console: Console) -> None:
     """Measure, and print the report."""
     from nstx.engine.bench_run import run_bench
 
+    measure_and_tell(
+        lambda advance: run_bench(chosen, advance),
+        chosen.measurements,
+        lambda report: _describe(report, f"{what}; {chosen.rounds} rounds"),
+        console,
+    )
+
+
+def measure_and_tell(
+    measure: Callable[[Callable[[str], None]], dict[str, Any]],
+    measurements: int,
+    describe: Callable[[dict[str, Any]], str],
+    console: Console,
+) -> None:
+    """Measure with a bar, and print the report.
+
+    Args:
+        measure: returns the report; what it is given is to be called after each measurement.
+        measurements: how many there will be.
+        describe: returns the lines that a person reads.
+        console: that shows them.
+
+    Raises:
+        typer.Exit: with 130, if Ctrl-C ended it early.
+    """
     began = time.perf_counter()
-    with console.counting("measuring", chosen.measurements) as advance:
-        report = run_bench(chosen, advance)
+    with console.counting("measuring", measurements) as advance:
+        report = measure(advance)
     report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
-    console.result(_describe(report, f"{what}; {chosen.rounds} rounds"), report)
+    console.result(describe(report), report)
     if report["interrupted"]:
         raise typer.Exit(130)
 
@@ -175,8 +200,10 @@ def _variants(
     """
     from nstx.engine.machine import has_bf16_units
 
+    from .choices import split_names
+
     if text is not None:
-        chosen = tuple(name.strip() for name in text.split(",") if name.strip())
+        chosen = split_names(text)
         if not torch_is_there() and any(name.startswith("torch") for name in chosen):
             raise DeviceError(
                 "expected PyTorch for the variants of torch, got none; try --variants onnx, or "
@@ -195,18 +222,35 @@ def _variants(
 
 
 def _describe(report: dict[str, Any], what: str) -> str:
-    machine, packages = report["machine"], report["packages"]
-    runtime = packages["onnxruntime-gpu"] or packages["onnxruntime"]
     peaks = ", ".join(f"{n} {v:.0f} GFLOP/s" for n, v in report["matrix_peak_gflops"].items())
     heading = (
         f"{'size':>5} {'batch':>5}  {'variant':<14} {'cold':>8} {'warm/picture':>13} "
         f"{'GFLOP/s':>8} {'of peak':>8} {'memory':>9}  share of torch's time: warm, cold"
     )
-    versions = (
-        f"ONNX Runtime {runtime}, PyTorch {packages['torch'] or 'none'}; matrix products {peaks}"
-    )
-    lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}", heading]
-    lines += map(_line, report["rows"])
+    return lay_out(report, f"; matrix products {peaks}", heading, _line, what)
+
+
+def lay_out(
+    report: dict[str, Any],
+    more: str,
+    heading: str,
+    line: Callable[[dict[str, Any]], str],
+    what: str,
+) -> str:
+    """Return the lines that a person reads of a report.
+
+    Args:
+        report: as plain data.
+        more: stands after the machine and the versions, in the first line.
+        heading: of the columns.
+        line: returns that of a row.
+        what: was measured, for the last line.
+    """
+    machine, packages = report["machine"], report["packages"]
+    runtime = packages["onnxruntime-gpu"] or packages["onnxruntime"]
+    versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch'] or 'none'}"
+    lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}{more}", heading]
+    lines += map(line, report["rows"])
     if report["interrupted"]:
         lines.append("interrupted: the rest was not measured")
     lines.append(f"{what} in {format_seconds(report['elapsed_seconds'])}")

@@ -1,14 +1,13 @@
 """``nstx bench optimize``: how long whole runs take on this machine."""
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from . import options
-from .bench import Rounds, settled_device, torch_is_there
-from .console import Console, format_bytes, format_seconds
+from .bench import Rounds, lay_out, measure_and_tell, settled_device, torch_is_there
+from .console import Console, format_bytes
 
 
 def optimize(
@@ -41,16 +40,15 @@ def optimize(
     """Measure whole runs of 'nstx optimize', from the process's start to the saved picture."""
     from nstx.engine.bench_optimize import OptimizeBench, run_optimize_bench
 
-    from .choices import split_numbers
+    from .choices import split_names, split_numbers
 
     console = Console(as_json=as_json, quiet=quiet)
     usual = ("auto", "onnx", "torch") if torch_is_there() else ("onnx",)
-    named = None if variants is None else tuple(v.strip() for v in variants.split(",") if v.strip())
     chosen = OptimizeBench(
         content=None if content is None else str(content),
         style=None if style is None else str(style),
         sizes=split_numbers("--sizes", sizes),
-        variants=usual if named is None else named,
+        variants=usual if variants is None else split_names(variants),
         preset=preset,
         steps=steps,
         rounds=rounds,
@@ -58,32 +56,22 @@ def optimize(
         threads=threads,
         weights=weights,
     )
-    began = time.perf_counter()
-    with console.counting("measuring", chosen.measurements) as advance:
-        report = run_optimize_bench(chosen, advance)
-    report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
-    console.result(_describe(report), report)
-    if report["interrupted"]:
-        raise typer.Exit(130)
+    measure_and_tell(
+        lambda advance: run_optimize_bench(chosen, advance),
+        chosen.measurements,
+        _describe,
+        console,
+    )
 
 
 def _describe(report: dict[str, Any]) -> str:
-    machine, packages, settings = report["machine"], report["packages"], report["settings"]
-    runtime = packages["onnxruntime-gpu"] or packages["onnxruntime"]
-    versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch'] or 'none'}"
+    settings = report["settings"]
     heading = (
         f"{'size':>9}  {'variant':<10} {'runs on':<14} {'whole run':>10} {'first step':>10} "
         f"{'evaluation':>10} {'cost':>9} {'memory':>9}  shares of torch's: time, cost"
     )
-    lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}", heading]
-    lines += map(_line, report["rows"])
-    if report["interrupted"]:
-        lines.append("interrupted: the rest was not measured")
-    lines.append(
-        f"preset {settings['preset']}, {settings['steps']} steps; {settings['rounds']} rounds in "
-        f"{format_seconds(report['elapsed_seconds'])}"
-    )
-    return "\n".join(lines)
+    what = f"preset {settings['preset']}, {settings['steps']} steps; {settings['rounds']} rounds"
+    return lay_out(report, "", heading, _line, what)
 
 
 def _line(row: dict[str, Any]) -> str:

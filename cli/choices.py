@@ -65,6 +65,11 @@ def split_numbers(option: str, text: str) -> tuple[int, ...]:
         ) from None
 
 
+def split_names(text: str) -> tuple[str, ...]:
+    """Read ``onnx,torch`` as names."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 _RANKS = {"COMMANDLINE": 0, "ENVIRONMENT": 1, "DEFAULT_MAP": 2}
 
 

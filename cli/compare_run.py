@@ -14,7 +14,7 @@ from nstx.engine.sizes import split_steps
 from nstx.engine.sweep import Sweep, SweepRun
 from nstx.models.errors import UsageError
 
-from .choices import split_style
+from .choices import split_names, split_style
 from .console import Console, ProgressBar, format_cost, format_count, format_seconds
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _split(name: str, text: str) -> list[Any]:
     option = f"--{name.replace('_', '-')}"
     if name == "init" and os.path.exists(text):  # noqa: PTH110  (which bears a text that is no path)
         return [text]  # a path may have commas
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = split_names(text)
     try:
         values = [_KINDS[name](part) for part in parts]
     except ValueError:

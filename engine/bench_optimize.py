@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..models.errors import DeviceError, UsageError
+from ..models.errors import UsageError
 from ..models.presets import find_preset
+from .bench_report import error_of, first_error, make_report
 from .device_names import parse_device
-from .machine import describe_machine, package_versions
 from .settings import check_threads
 
 OPTIMIZE_VARIANTS: Mapping[str, tuple[str, ...]] = {
@@ -150,18 +150,12 @@ def run_optimize_bench(
         if (size, variant) in found
     ]
     _add_ratios(rows)
-    if rows and all("error" in row for row in rows):
-        raise DeviceError(
-            f"expected something to measure, got: {rows[0]['error']}; try other --variants"
-        )
-    return {
-        "machine": describe_machine(),
-        "packages": package_versions(),
-        "settings": asdict(bench),
-        "warm_up": "one run of one step for each size and variant",
-        "rows": rows,
-        "interrupted": interrupted,
-    }
+    return make_report(
+        asdict(bench),
+        rows,
+        interrupted=interrupted,
+        warm_up="one run of one step for each size and variant",
+    )
 
 
 def _pictures(bench: OptimizeBench, folder: Path) -> tuple[str, str]:
@@ -185,17 +179,16 @@ def _run(pictures: tuple[str, str], folder: Path, options: Sequence[str]) -> dic
         [*command, "--json", "--quiet", *options], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"error": said[-1][:300]}
+        return error_of(done)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
 def _row(size: int, variant: str, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {"size": size, "variant": variant}
-    errors = [answer["error"] for answer in answers if "error" in answer]
-    if errors:
-        return row | {"error": errors[0]}
+    failure = first_error(answers)
+    if failure is not None:
+        return row | failure
     seconds = sorted(answer["seconds"]["total"] for answer in answers)
     last = answers[-1]
     schedule = last["precision_schedule"]

@@ -15,11 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..models.errors import DeviceError
 from ..models.weights import weights_digest
 from .bench_plan import Bench
+from .bench_report import error_of, first_error, make_report
 from .bench_worker import PEAK, Task
-from .machine import describe_machine, package_versions
 
 _PRIMING_SIZE = 64
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -90,19 +89,13 @@ def _report(
     measured = [key for key in places if key in answers]
     rows = [_row(bench, matrix_peak, *key, answers[key]) for key in measured]
     _add_ratios(rows)
-    if rows and all("error" in row for row in rows):
-        raise DeviceError(
-            f"expected something to measure, got: {rows[0]['error']}; try other --variants"
-        )
-    return {
-        "machine": describe_machine(),
-        "packages": package_versions(),
-        "settings": asdict(bench),
-        "flops_per_pixel": bench.flops_per_pixel,
-        "matrix_peak_gflops": matrix_peak,
-        "rows": rows,
-        "interrupted": interrupted,
-    }
+    return make_report(
+        asdict(bench),
+        rows,
+        interrupted=interrupted,
+        flops_per_pixel=bench.flops_per_pixel,
+        matrix_peak_gflops=matrix_peak,
+    )
 
 
 def _too_large(bench: Bench, size: int, batch: int) -> dict[str, Any] | None:
@@ -126,8 +119,7 @@ def _run_worker(task: Task) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"error": said[-1][:300]}
+        return error_of(done)
     answer: dict[str, Any] = json.loads(lines[-1])
     if "first_result_at" in answer:
         answer["cold"] = answer.pop("first_result_at") - started
@@ -143,9 +135,9 @@ def _row(
     answers: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"size": size, "batch": batch, "variant": variant}
-    errors = [answer["error"] for answer in answers if "error" in answer]
-    if errors:
-        return row | {"error": errors[0]}
+    failure = first_error(answers)
+    if failure is not None:
+        return row | failure
     warm = sorted(second for answer in answers for second in answer["warm"])
     seconds = statistics.median(warm)
     gflops = bench.flops_per_pixel * size**2 * batch / seconds / 1e9
