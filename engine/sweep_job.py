@@ -73,8 +73,12 @@ class SweepJobs:
             "style_weight": max(each.style_weight for each in objectives),
         }
         loaders: dict[float, TargetLoader] = {}
+        loaded: set[tuple[tuple[tuple[int, int], ...], float]] = set()
         for run in self._runs:
             sizes, scale = self._sizes(run.settings), run.settings.style_scale
+            if (sizes, scale) in loaded:
+                continue
+            loaded.add((sizes, scale))
             if scale not in loaders:
                 objective = replace(run.settings.objective, **together)
                 settings = replace(run.settings, objective=objective)

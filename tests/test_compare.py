@@ -174,8 +174,17 @@ def test_targets_are_computed_once_for_all_runs(
         monkeypatch.setattr(type(opened.extractor), "extract", staticmethod(extract_and_count))
         return opened
 
+    loads: list[tuple] = []
+    load_content = target_loader.TargetLoader.load_content
+
+    def load_and_count(self, picture, sizes):
+        loads.append(sizes)
+        return load_content(self, picture, sizes)
+
     monkeypatch.setattr(target_loader, "open_extractor", counting)
+    monkeypatch.setattr(target_loader.TargetLoader, "load_content", load_and_count)
     data = compare(*LAYERS, "--style-weight", "1,2", *more)
+    assert loads == [((36, 48),)]
     assert computed == [
         ((36, 48), ("conv1_2", "conv2_2"), ()),
         ((48, 34), (), ("conv1_1", "conv2_1")),
