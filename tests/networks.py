@@ -1,9 +1,13 @@
-"""Networks that the tests make on the spot."""
+"""Networks and objectives that the tests make on the spot, and how they compare gradients."""
 
 import numpy as np
 
+from nstx.models.objective import LayerWeight, Objective
 from nstx.models.vgg19 import CONVOLUTIONS
 from nstx.models.weights import Weights
+
+CASES = [("avg", "ceil"), ("max", "floor"), ("max", "ceil"), ("avg", "floor")]
+"""Every pooling with every rounding of odd sizes."""
 
 TINY_CHANNELS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
 
@@ -19,3 +23,25 @@ def make_tiny_weights() -> Weights:
         biases[layer.name] = generator.normal(0, 1, width).astype(np.float32)
         channels = width
     return Weights(kernels, biases, (123.68, 116.779, 103.939), "tiny", "0" * 64)
+
+
+def mixed_objective(pooling: str, rounding: str, **weights: float) -> Objective:
+    """Return an objective of several layers with weights that differ, and total variation."""
+    return Objective(
+        content_layers=(LayerWeight("conv4_2", 1.0), LayerWeight("conv2_2", 0.3)),
+        style_layers=(
+            LayerWeight("conv1_1", 0.4),
+            LayerWeight("conv3_1", 0.1),
+            LayerWeight("conv5_1", 0.5),
+        ),
+        pooling=pooling,
+        pool_rounding=rounding,
+        content_factor=0.25,
+        style_factor=1.0,
+        **{"content_weight": 3.0, "style_weight": 0.02, "tv_weight": 0.7, **weights},
+    )
+
+
+def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
+    """Return ‖ours − reference‖ / ‖reference‖."""
+    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))

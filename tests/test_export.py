@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import relative_error
 from pictures import random_pixels
 
 from nstx.export import features as export_module
@@ -39,10 +40,6 @@ from nstx.models.weights import load_weights
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 POOLINGS = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
-
-
-def relative_error(ours: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
 
 
 def run_model(graph: FeatureGraph, weights, pixels: np.ndarray, **choices: object) -> dict:

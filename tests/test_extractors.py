@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from networks import relative_error
 from pictures import random_pixels
 
 from nstx.engine import kept_graphs
@@ -45,10 +46,6 @@ from nstx.models.seals import seal
 from nstx.models.weights import Weights, load_weights
 
 ACTIVATIONS, GRAMS = ("conv2_2", "conv4_2"), ("conv1_1", "conv5_1")
-
-
-def relative_error(ours: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import CASES, mixed_objective, relative_error
 from pictures import random_pixels
 
 from nstx.engine.devices import TorchDevice
@@ -13,12 +14,11 @@ from nstx.engine.targets import make_targets
 from nstx.engine.torch_backend import TorchBackend
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork
 from nstx.models.errors import NumericalError
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.weights import Weights, load_weights
 
 SIZES = [(48, 64), (53, 71), (37, 33)]
-CASES = [("avg", "ceil"), ("max", "floor"), ("max", "ceil"), ("avg", "floor")]
 
 
 def make_backend(
@@ -40,28 +40,6 @@ def make_backend(
         [(extract(pixels, [], objective.style_names), weight) for pixels, weight in styles],
     )
     return TorchBackend(network, place, [(objective, targets)])
-
-
-def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
-
-
-def mixed_objective(pooling: str, rounding: str) -> Objective:
-    return Objective(
-        content_layers=(LayerWeight("conv4_2", 1.0), LayerWeight("conv2_2", 0.3)),
-        style_layers=(
-            LayerWeight("conv1_1", 0.4),
-            LayerWeight("conv3_1", 0.1),
-            LayerWeight("conv5_1", 0.5),
-        ),
-        content_weight=3.0,
-        style_weight=0.02,
-        tv_weight=0.7,
-        pooling=pooling,
-        pool_rounding=rounding,
-        content_factor=0.25,
-        style_factor=1.0,
-    )
 
 
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import make_tiny_weights
+from networks import make_tiny_weights, relative_error
 from pictures import random_pixels
 
 from nstx.engine.devices import TorchDevice
@@ -89,10 +89,6 @@ def feeds_of(
 def run(graph: GradientGraph, weights: Weights, feeds: dict) -> dict[str, np.ndarray]:
     values = session_of(graph, weights).run(list(graph.outputs), feeds)
     return dict(zip(graph.outputs, values, strict=True))
-
-
-def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
 
 
 def compare(objective: Objective, weights: Weights, pictures: list[np.ndarray]) -> float:

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks import relative_error
 from pictures import random_pixels
 
 from nstx.engine import backends
@@ -35,10 +36,6 @@ STYLES = [
 def job_of(backend: str, preset: str = "default", **choices) -> Job:
     settings = choose_settings(preset, **{"size": 67, "scales": 1, "device": "cpu", **choices})
     return prepare_job(CONTENT, STYLES, replace(settings, backend=backend))
-
-
-def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
 
 
 @pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])

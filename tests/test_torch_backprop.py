@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import make_tiny_weights
+from networks import CASES, make_tiny_weights, mixed_objective, relative_error
 from pictures import random_pixels
 
 from nstx.engine.checked_backend import CheckedBackend, _largest_error
@@ -22,20 +22,6 @@ from nstx.models.presets import PRESETS
 from nstx.models.weights import Weights, load_weights
 
 EXACT = TorchDevice("cpu", "fp64")
-CASES = [("avg", "ceil"), ("max", "floor"), ("max", "ceil"), ("avg", "floor")]
-
-
-def make_objective(pooling: str, rounding: str, **more) -> Objective:
-    return Objective(
-        content_layers=(LayerWeight("conv4_2", 1.0), LayerWeight("conv2_2", 0.3)),
-        style_layers=(
-            LayerWeight("conv1_1", 0.4),
-            LayerWeight("conv3_1", 0.1),
-            LayerWeight("conv5_1", 0.5),
-        ),
-        pooling=pooling, pool_rounding=rounding, content_factor=0.25, style_factor=1.0,
-        **{"content_weight": 3.0, "style_weight": 0.02, "tv_weight": 0.7, **more},
-    )  # fmt: skip
 
 
 def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> Targets:
@@ -64,14 +50,10 @@ def by_hand(weights, objective, targets, precision) -> BackpropBackend:
     return BackpropBackend(network, [(objective, each) for each in targets])
 
 
-def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
-
-
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)
 @pytest.mark.parametrize("size", [(48, 64), (53, 71), (16, 16), (17, 30)])
 def test_the_gradient_is_autograds_in_float64(pooling, rounding, size) -> None:
-    weights, objective = make_tiny_weights(), make_objective(pooling, rounding)
+    weights, objective = make_tiny_weights(), mixed_objective(pooling, rounding)
     pixels = np.stack([random_pixels(*size, seed=seed) for seed in (1, 2)])
     targets = [targets_of(weights, objective, random_pixels(*size, seed=s)) for s in (3, 4)]
     (costs, gradients), (expected, reference) = (
@@ -91,7 +73,7 @@ def test_the_gradient_is_autograds_in_float64(pooling, rounding, size) -> None:
 )
 def test_a_part_that_counts_nothing_is_left_out(weights_of_parts) -> None:
     weights = make_tiny_weights()
-    objective = make_objective("avg", "ceil", **weights_of_parts)
+    objective = mixed_objective("avg", "ceil", **weights_of_parts)
     picture = random_pixels(33, 40, seed=1)
     targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
     (cost, gradient), (expected, reference) = (
@@ -120,7 +102,7 @@ def test_the_gradient_of_the_real_network(preset, precision, bound) -> None:
     ("positions", "distance"), [((33, 40), 1e-3), ((64, 48), 0.1), ((7, 5), 3)]
 )
 def test_what_is_left_of_a_gram_matrix_is_not_lost_to_bf16(positions, distance) -> None:
-    weights, objective = make_tiny_weights(), make_objective("avg", "ceil")
+    weights, objective = make_tiny_weights(), mixed_objective("avg", "ceil")
     targets = targets_of(weights, objective, random_pixels(33, 40, seed=3))
     backend = by_hand(weights, objective, [targets], "bf16")
     part = ("style", "conv3_1")
@@ -194,7 +176,7 @@ class Faulty(BackpropBackend):
 def pair() -> tuple[Faulty, BackpropBackend]:
     weights, objective = (
         make_tiny_weights(),
-        make_objective("avg", "ceil", style_weight=0.0, tv_weight=0.0),
+        mixed_objective("avg", "ceil", style_weight=0.0, tv_weight=0.0),
     )
     targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
     network = BackpropNetwork(weights, objective, TorchDevice("cpu", "fp32"))
@@ -282,7 +264,7 @@ def test_the_error_beside_no_gradient_is_infinite() -> None:
 def test_layers_that_are_content_and_style_at_once() -> None:
     weights = make_tiny_weights()
     both = (LayerWeight("conv1_2", 0.3), LayerWeight("conv4_2", 0.7))
-    objective = replace(make_objective("max", "ceil"), content_layers=both, style_layers=both)
+    objective = replace(mixed_objective("max", "ceil"), content_layers=both, style_layers=both)
     picture = random_pixels(33, 41, seed=1)
     targets = [targets_of(weights, objective, random_pixels(33, 41, seed=3))]
     (_, gradient), (_, reference) = (
