@@ -17,6 +17,7 @@ from ..models.vgg19 import Layer, truncate
 from ..models.weights import Weights
 from .devices import TorchDevice
 from .targets import Targets
+from .torch_convolution import Convolution
 from .torch_gradient import TorchGradient
 from .torch_problem import Part, total_variation, variation_gradient
 
@@ -52,14 +53,14 @@ class BackpropNetwork:
         self._ceil = objective.pool_rounding == "ceil"
         mean = device.upload(np.asarray(weights.mean), device.accumulate_dtype)
         self._mean = mean.reshape(1, 3, 1, 1)
-        self._kernels: dict[str, torch.Tensor] = {}
-        self._flipped: dict[str, torch.Tensor] = {}
-        self._biases: dict[str, torch.Tensor] = {}
+        self._forward: dict[str, Convolution] = {}
+        self._backward: dict[str, Convolution] = {}
         for name in (layer.name for layer in self._layers if layer.kind == "conv"):
             kernel = device.upload(weights.kernels[name], device.dtype)
-            self._kernels[name] = _channels_last(kernel)
-            self._flipped[name] = _channels_last(kernel.flip(2, 3).transpose(0, 1))
-            self._biases[name] = device.upload(weights.biases[name], device.dtype)
+            bias = device.upload(weights.biases[name], device.dtype)
+            self._forward[name] = Convolution(kernel, bias, device, relu=True)
+            flipped = kernel.flip(2, 3).transpose(0, 1)
+            self._backward[name] = Convolution(flipped, None, device, relu=False)
 
     def forward(self, pixels: torch.Tensor) -> list[_Passed]:
         """Return what every layer gives for pixels (batch, 3, height, width), RGB, 0–255."""
@@ -68,8 +69,7 @@ class BackpropNetwork:
         for layer in self._layers:
             indices = None
             if layer.kind == "conv":
-                kernel, bias = self._kernels[layer.name], self._biases[layer.name]
-                x = F.conv2d(x, kernel, bias, padding=1).relu_()
+                x = self._forward[layer.name](x)
             elif self._average:
                 x = F.avg_pool2d(x, 2, stride=2, ceil_mode=self._ceil)
             else:
@@ -90,7 +90,7 @@ class BackpropNetwork:
         aten, name = torch.ops.aten, passed.layer.name
         if passed.layer.kind == "conv":
             aten.threshold_backward(gradient, passed.output, 0, grad_input=gradient)
-            return F.conv2d(gradient, self._flipped[name], padding=1)
+            return self._backward[name](gradient)
         size, padding = [2, 2], [0, 0]
         height, width = before.shape[2:]
         if self._average and height % 2 == width % 2 == 0:
