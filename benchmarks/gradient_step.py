@@ -45,7 +45,7 @@ for line in sys.stdin:
             evaluate(start)
         microseconds = sum(
             each.self_cpu_time_total for each in profile.key_averages()
-            if each.key == "aten::mkldnn_convolution"
+            if each.key in ("aten::mkldnn_convolution", "mkldnn::_convolution_pointwise")
         )
         print(microseconds / 1e6 / (time.perf_counter() - began), flush=True)
         continue

@@ -3,7 +3,8 @@
 ``auto`` is ONNX Runtime on the CPU, where it is faster than PyTorch's autograd and starts sooner, and
 PyTorch on accelerators and for precisions that ONNX Runtime lacks. On a CPU with bf16 units the precision
 ``auto`` is bf16, checked against fp32 as the run goes (`nstx.engine.checked_backend`), unless the run is so
-short that PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published.
+short that PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published. On
+CUDA it is what the device's convolutions are fastest in (`nstx.engine.device_speed`), checked likewise.
 """
 
 from collections.abc import Callable, Sequence
@@ -85,19 +86,29 @@ def choose_backend(settings: Settings, size: Sequence[int] | None = None) -> Bac
     if name == "auto":
         on_cpu = parse_device(device)[0] == "cpu" and settings.precision in ("auto", "fp32")
         name = "onnx" if (on_cpu and is_there("onnxruntime")) or not is_there("torch") else "torch"
-    return _choose_onnx(device, settings.precision) if name == "onnx" else _choose_torch(settings)
+    if name == "onnx":
+        return _choose_onnx(device, settings.precision)
+    return _choose_torch(settings, size)
+
+
+def _is_free(settings: Settings) -> bool:
+    """Whether a low precision, which is checked, may be chosen."""
+    free = settings.precision == "auto" and settings.backend in ("auto", "torch")
+    # The assignment's own Adam, the one without bounds, is there for its published numbers.
+    return free and settings.clip
 
 
 def _is_worth_bf16(settings: Settings, device: str, size: Sequence[int]) -> bool:
-    free = settings.precision == "auto" and settings.backend in ("auto", "torch")
-    # The assignment's own Adam, the one without bounds, is there for its published numbers.
-    free = free and settings.clip
-    if device != "cpu" or not free or settings.steps * size[0] * size[1] < _LEAST_BF16_WORK:
+    if (
+        device != "cpu"
+        or not _is_free(settings)
+        or settings.steps * size[0] * size[1] < _LEAST_BF16_WORK
+    ):
         return False
     return has_bf16_units() and is_there("torch")
 
 
-def _choose_torch(settings: Settings) -> BackendChoice:
+def _choose_torch(settings: Settings, size: Sequence[int] | None) -> BackendChoice:
     try:
         from .devices import resolve_device
     except ImportError as error:
@@ -106,7 +117,12 @@ def _choose_torch(settings: Settings) -> BackendChoice:
             "'pip install torch'"
         ) from error
     device = resolve_device(settings.device, settings.precision)
-    return BackendChoice("torch", device.name, device.precision)
+    if size is None or not _is_free(settings) or not device.name.startswith("cuda"):
+        return BackendChoice("torch", device.name, device.precision)
+    from .device_speed import fastest_precision
+
+    precision = fastest_precision(device.name)
+    return BackendChoice("torch", device.name, precision, checked=precision != "fp32")
 
 
 def _choose_onnx(device: str, precision: str) -> BackendChoice:
@@ -120,6 +136,15 @@ def _choose_onnx(device: str, precision: str) -> BackendChoice:
         )
     name = "cpu" if provider.kind == "cpu" else f"cuda:{provider.index}"
     return BackendChoice("onnx", name, "fp32" if precision == "auto" else precision)
+
+
+def runs_ahead(choice: BackendChoice) -> bool:
+    """Whether steps may be begun before the costs of earlier ones are known.
+
+    On CUDA, unless they are checked, or in fp16, whose seeds depend on each step's result.
+    """
+    on_cuda = choice.name == "torch" and choice.device.startswith("cuda")
+    return on_cuda and not choice.checked and choice.precision != "fp16"
 
 
 def open_backend(settings: Settings, choice: BackendChoice) -> OpenedBackend:

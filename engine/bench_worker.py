@@ -255,7 +255,7 @@ def _torch_product(
     matrix = device.upload(array, dtype)
 
     def multiply() -> None:
-        with device.numerics():
+        with device.numerics(products=True):
             matrix @ matrix
             if name.startswith("cuda"):
                 torch.cuda.synchronize(name)

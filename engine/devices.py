@@ -60,10 +60,13 @@ class TorchDevice:
         return torch.from_numpy(np.ascontiguousarray(array)).to(dtype).to(self.torch_device)
 
     @contextmanager
-    def numerics(self) -> Iterator[None]:
+    def numerics(self, *, products: bool = False) -> Iterator[None]:
         """Set what the precision needs, and repeatable convolutions, for the time of a block.
 
         On CUDA, PyTorch lets float32 convolutions run in TF32 unless it is told otherwise.
+
+        Args:
+            products: whether tf32 is for matrix products as well; Gram matrices are to be exact.
         """
         if not self.name.startswith("cuda"):
             yield
@@ -77,8 +80,12 @@ class TorchDevice:
                 wanted = "tf32" if self.precision == "tf32" else "ieee"
                 stack.enter_context(_assigned(cudnn.conv, "fp32_precision", wanted))
                 matmul = torch.backends.cuda.matmul
-                stack.enter_context(_assigned(matmul, "fp32_precision", "ieee"))
+                exact = "tf32" if products and self.precision == "tf32" else "ieee"
+                stack.enter_context(_assigned(matmul, "fp32_precision", exact))
             else:
+                if products and self.precision == "tf32":
+                    matmul = torch.backends.cuda.matmul
+                    stack.enter_context(_assigned(matmul, "allow_tf32", True))
                 stack.enter_context(_assigned(cudnn, "allow_tf32", self.precision == "tf32"))
             yield
 

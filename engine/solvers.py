@@ -15,7 +15,7 @@ from .cost import Cost
 _LOW, _HIGH = 0.0, 255.0
 
 # Kingma and Ba 2015, with ε as in their section 2 (and TensorFlow 1), on gradients scaled to 1.
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class StopSolving(Exception):  # noqa: N818  (a signal of the step callback, not an error)
@@ -70,10 +70,10 @@ def adam_steps(
     scale = 1 / max(float(abs(gradient).max()), 1e-30)
     for step in range(1, steps + 1):
         gradient = gradient * scale
-        mean += (1 - _BETA1) * (gradient - mean)
-        square += (1 - _BETA2) * (gradient * gradient - square)
-        rate = learning_rate * (1 - _BETA2**step) ** 0.5 / (1 - _BETA1**step)
-        pixels = pixels - rate * mean / (square**0.5 + _EPSILON)
+        mean += (1 - BETA1) * (gradient - mean)
+        square += (1 - BETA2) * (gradient * gradient - square)
+        rate = learning_rate * (1 - BETA2**step) ** 0.5 / (1 - BETA1**step)
+        pixels = pixels - rate * mean / (square**0.5 + EPSILON)
         if clip:
             pixels = pixels.clip(_LOW, _HIGH)
         cost, gradient = yield pixels

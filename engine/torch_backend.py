@@ -36,9 +36,10 @@ class TorchBackend(TorchGradient):
     def _differentiate(
         self, pixels: torch.Tensor, seed: torch.Tensor
     ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
-        x = pixels.detach().contiguous().requires_grad_()
-        parts = self._parts(x)
-        (gradient,) = torch.autograd.grad(self.problem.total(parts) * seed, x)
+        with torch.enable_grad():
+            x = pixels.detach().contiguous().requires_grad_()
+            parts = self._parts(x)
+            (gradient,) = torch.autograd.grad(self.problem.total(parts) * seed, x)
         return {part: cost.detach() for part, cost in parts.items()}, gradient
 
     def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:

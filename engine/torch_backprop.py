@@ -127,7 +127,6 @@ class BackpropBackend(TorchGradient):
         self._dtype = network.device.dtype
         self._sums = network.device.accumulate_dtype
 
-    @torch.no_grad()
     def _differentiate(
         self, pixels: torch.Tensor, seed: torch.Tensor
     ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:

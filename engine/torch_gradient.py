@@ -6,7 +6,8 @@ costs and the gradient's largest value come back in one transfer.
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class TorchGradient(BatchBackend):
         self._device = device
         self._seed = _FIRST_SEED if device.precision == "fp16" else 1.0
         self._order: tuple[Part, ...] = ()
-        self._captured = CapturedFunction(self._evaluate) if captures_graphs(device) else None
+        self._captured = CapturedFunction(self.evaluate) if captures_graphs(device) else None
 
     @abstractmethod
     def _differentiate(
@@ -67,31 +68,57 @@ class TorchGradient(BatchBackend):
     def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
         """Return the parts of the cost, (batch) each, before their weights."""
 
+    @property
+    def captures(self) -> bool:
+        """Whether evaluations are captured in a CUDA graph."""
+        return self._captured is not None
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Set what the device's precision needs, and no autograd, for the time of a block."""
+        with self._device.numerics(), torch.no_grad():
+            yield
+
     def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
         """See `BatchBackend`."""
-        with self._device.numerics():
+        has_seeds = self._device.precision == "fp16"
+        with self.computing():
             x = self._place(pixels)
             while True:
-                parts, gradient = self._run(x)
-                *rows, largest = parts.tolist()
-                costs = self.problem.report(self._order, rows)
-                if math.isfinite(max(largest)) or self._seed <= _SMALLEST_SEED:
-                    break
-                if self._device.precision != "fp16":
+                rows, gradient = self._run(x)
+                values = rows.tolist()
+                largest = max(values[-1])
+                if math.isfinite(largest) or not has_seeds or self._seed <= _SMALLEST_SEED:
                     break
                 self._seed /= _SEED_STEP
-            if not math.isfinite(max(largest)):
-                raise NumericalError(
-                    "expected a finite gradient, got NaN or infinity; "
-                    "try smaller weights, or --precision fp32"
-                )
-            if self._device.precision == "fp16" and max(largest) * self._seed < _ROOM:
+            costs = self._report(values)
+            if has_seeds and largest * self._seed < _ROOM:
                 self._seed *= _SEED_STEP
         return costs, gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
 
+    def read_costs(self, rows: torch.Tensor) -> list[list[Cost]]:
+        """Return the costs of several evaluations, each of a batch; waits for the device, once.
+
+        Args:
+            rows: (evaluations, parts + 1, batch), of `evaluate`.
+
+        Raises:
+            NumericalError: a cost or a gradient is not finite.
+        """
+        return [self._report(values) for values in rows.tolist()]
+
+    def _report(self, values: Sequence[Sequence[float]]) -> list[Cost]:
+        costs = self.problem.report(self._order, values[:-1])
+        if not math.isfinite(sum(values[-1])):
+            raise NumericalError(
+                "expected a finite gradient, got NaN or infinity; "
+                "try smaller weights, or --precision fp32"
+            )
+        return costs
+
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """See `BatchBackend`."""
-        with self._device.numerics(), torch.no_grad():
+        with self.computing():
             x = self._place(pixels).permute(0, 3, 1, 2)
             parts = self._parts(x)
             return self.problem.report(list(parts), torch.stack(list(parts.values())).tolist())
@@ -104,18 +131,21 @@ class TorchGradient(BatchBackend):
         return self._device.upload(np.asarray(pixels), dtype)
 
     def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seed = x.new_tensor(self._seed)
+        # Filled on the device: a number from the host would have to be sent.
+        seed = torch.full((), self._seed, dtype=x.dtype, device=x.device)
         if self._captured is None or self.problem.notes:
-            return self._evaluate(x, seed)
-        parts, gradient = self._captured(x, seed)
-        return parts, gradient
+            return self.evaluate(x, seed)
+        rows, gradient = self._captured(x, seed)
+        return rows, gradient
 
-    def _evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the parts with the gradient's largest values, (parts + 1, batch), and the gradient.
 
+        Without waiting for the device; in a block of `computing`.
+
         Args:
-            x: (batch, height, width, 3).
-            seed: ().
+            x: (batch, height, width, 3), in the precision of sums.
+            seed: that the gradient is computed with, ().
         """
         parts, gradient = self._differentiate(x.permute(0, 3, 1, 2), seed)
         self._order = tuple(parts)

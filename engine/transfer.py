@@ -1,10 +1,13 @@
 """The transfer: from pictures and settings to a stylised picture."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from .arrays import Array
+from .backends import runs_ahead
 from .cost import BatchBackend, Cost, PrecisionCheck
 from .images import Picture, WeightedPicture, resize_pixels
 from .job import Job, prepare_job
@@ -14,7 +17,7 @@ from .pixels import Pixels
 from .progress import Progress, Step, StopReason
 from .settings import Settings
 from .sizes import split_steps
-from .solvers import Solver, adam_steps, run_solver
+from .solvers import Solver, StopSolving, adam_steps, run_solver
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -87,8 +90,7 @@ def run_job(
             progress.begin_scale()
             if steps > 0:
                 backend = final if last else job.backend(scale)
-                evaluate = progress.count(backend)
-                run_solver(make_solver(job, scale, steps, progress), evaluate)
+                _run_scale(job, scale, steps, progress, backend)
             if progress.interrupted:
                 break
         return make_result(job, final, progress, initial_cost, time.perf_counter() - began)
@@ -129,16 +131,44 @@ def _try_memory(job: Job, final: BatchBackend) -> Cost | None:
     return final.cost_and_gradient(job.start(-1))[0]
 
 
-def make_solver(job: Job, scale: int, steps: int, progress: Progress) -> Solver:
-    """Return the solver of a scale, which begins where the scale before it ended."""
-    settings, clip, arrays = job.settings, job.settings.clip, job.opened.arrays
+def _run_scale(job: Job, scale: int, steps: int, progress: Progress, backend: BatchBackend) -> None:
+    """Run the solver of a scale; Adam on CUDA, unless its gradient is checked, ahead of its host."""
+    if job.settings.solver != "adam" or not runs_ahead(job.opened.choice):
+        run_solver(make_solver(job, scale, steps, progress), progress.count(backend))
+        return
+    from .torch_adam import run_adam
+    from .torch_gradient import TorchGradient
+
+    assert isinstance(backend, TorchGradient)
+    with contextlib.suppress(StopSolving):
+        run_adam(
+            backend,
+            _place_start(job, scale, progress),
+            steps=steps,
+            learning_rate=job.settings.learning_rate,
+            clip=job.settings.clip,
+            before_evaluation=progress.count_evaluation,
+            on_first_cost=lambda cost: progress.note(cost, ()),
+            on_step=partial(progress.after_step, arrays=job.opened.arrays),
+        )
+
+
+def _place_start(job: Job, scale: int, progress: Progress) -> Array:
+    """Return what a scale's solver begins with: where the scale before it ended."""
     reached = progress.pixels
     if reached is None:
         pixels = job.start(scale)
     else:
         pixels = resize_pixels(reached, *job.sizes[scale])
-        pixels = pixels.clip(0, 255) if clip else pixels
-    start, on_step = arrays.place(pixels), partial(progress.after_step, arrays=arrays)
+        pixels = pixels.clip(0, 255) if job.settings.clip else pixels
+    return job.opened.arrays.place(pixels)
+
+
+def make_solver(job: Job, scale: int, steps: int, progress: Progress) -> Solver:
+    """Return the solver of a scale, which begins where the scale before it ended."""
+    settings, clip, arrays = job.settings, job.settings.clip, job.opened.arrays
+    start = _place_start(job, scale, progress)
+    on_step = partial(progress.after_step, arrays=arrays)
     if settings.solver == "lbfgs":
         return lbfgs_steps(start, steps=steps, clip=clip, on_step=on_step, arrays=arrays)
     rate = settings.learning_rate

@@ -1,7 +1,14 @@
 """Networks and objectives that the tests make on the spot, and how they compare gradients."""
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+from pictures import random_pixels
+
+from nstx.engine.devices import Precision, TorchDevice
+from nstx.engine.targets import Targets, make_targets
+from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.torch_network import TorchExtractor, TorchNetwork
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.vgg19 import CONVOLUTIONS
 from nstx.models.weights import Weights
@@ -45,3 +52,33 @@ def mixed_objective(pooling: str, rounding: str, **weights: float) -> Objective:
 def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
     """Return ‖ours − reference‖ / ‖reference‖."""
     return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
+
+
+def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> Targets:
+    """Return the targets of a content picture and a style that is drawn, in float64."""
+    network = TorchNetwork(
+        weights,
+        objective.layers,
+        objective.pooling,
+        objective.pool_rounding,
+        TorchDevice("cpu", "fp64"),
+    )
+    extract = TorchExtractor(network, TorchDevice("cpu", "fp64")).extract
+    style = random_pixels(41, 57, seed=9)
+    return make_targets(
+        content.shape[:2],
+        extract(content, objective.content_names, []),
+        [(extract(style, [], objective.style_names), 1.0)],
+    )
+
+
+def by_hand(
+    weights: Weights,
+    objective: Objective,
+    targets: Sequence[Targets],
+    precision: Precision,
+    device: str = "cpu",
+) -> BackpropBackend:
+    """Return a backend whose backward pass is written out, for a batch of one objective."""
+    network = BackpropNetwork(weights, objective, TorchDevice(device, precision))
+    return BackpropBackend(network, [(objective, each) for each in targets])

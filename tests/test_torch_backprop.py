@@ -5,36 +5,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import CASES, make_tiny_weights, mixed_objective, relative_error
+from networks import (
+    CASES,
+    by_hand,
+    make_tiny_weights,
+    mixed_objective,
+    relative_error,
+    targets_of,
+)
 from pictures import random_pixels
 
 from nstx.engine.checked_backend import CheckedBackend, _largest_error
 from nstx.engine.devices import TorchDevice
 from nstx.engine.pixels import Batch
 from nstx.engine.solvers import adam_steps, run_solver
-from nstx.engine.targets import Targets, make_targets
 from nstx.engine.torch_backend import TorchBackend
 from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
-from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.torch_network import TorchNetwork
 from nstx.models.errors import NumericalError
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.objective import LayerWeight
 from nstx.models.presets import PRESETS
-from nstx.models.weights import Weights, load_weights
-
-EXACT = TorchDevice("cpu", "fp64")
-
-
-def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> Targets:
-    network = TorchNetwork(
-        weights, objective.layers, objective.pooling, objective.pool_rounding, EXACT
-    )
-    extract = TorchExtractor(network, EXACT).extract
-    style = random_pixels(41, 57, seed=9)
-    return make_targets(
-        content.shape[:2],
-        extract(content, objective.content_names, []),
-        [(extract(style, [], objective.style_names), 1.0)],
-    )
+from nstx.models.weights import load_weights
 
 
 def by_autograd(weights, objective, targets, precision="fp64") -> TorchBackend:
@@ -43,11 +34,6 @@ def by_autograd(weights, objective, targets, precision="fp64") -> TorchBackend:
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
     return TorchBackend(network, device, [(objective, each) for each in targets])
-
-
-def by_hand(weights, objective, targets, precision) -> BackpropBackend:
-    network = BackpropNetwork(weights, objective, TorchDevice("cpu", precision))
-    return BackpropBackend(network, [(objective, each) for each in targets])
 
 
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)

@@ -1,0 +1,274 @@
+"""What keeps a run on its device: arrays, Adam ahead of its host, CUDA graphs, the choice of precision."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import by_hand, make_tiny_weights, mixed_objective, relative_error, targets_of
+from pictures import random_pixels
+
+from nstx import Picture, choose_settings, prepare_job, run_job
+from nstx.engine import backends, device_speed
+from nstx.engine.arrays import NUMPY
+from nstx.engine.backends import BackendChoice, choose_backend, runs_ahead
+from nstx.engine.cost import Cost
+from nstx.engine.devices import TorchDevice
+from nstx.engine.lbfgs import lbfgs_steps
+from nstx.engine.solvers import StopSolving, adam_steps, run_solver
+from nstx.engine.torch_adam import STEPS_AHEAD, run_adam
+from nstx.engine.torch_arrays import TorchArrays
+from nstx.engine.torch_convolution import Convolution, packs_kernels
+from nstx.models.errors import NumericalError
+from nstx.models.presets import PRESETS
+from nstx.models.weights import load_weights
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+CPU = TorchArrays(torch.device("cpu"))
+
+
+def make_backend(precision="fp32", device="cpu", size=(33, 40), weights=None, objective=None):
+    weights = weights or make_tiny_weights()
+    objective = objective or mixed_objective("avg", "ceil")
+    targets = targets_of(weights, objective, random_pixels(*size, seed=3))
+    return by_hand(weights, objective, [targets], precision, device)
+
+
+@pytest.mark.parametrize("size", [(31, 42), (40, 33), (1, 7), (8, 8)])
+def test_the_smoother_is_numpys(size) -> None:
+    picture = random_pixels(*size, seed=1)
+    expected = NUMPY.make_smoother(*size)(picture)
+    found = CPU.fetch(CPU.make_smoother(*size)(CPU.place(picture)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_tensors_give_tensors_and_arrays_arrays_and_both_the_same() -> None:
+    backend, picture = make_backend(), random_pixels(33, 40, seed=1)
+    cost, gradient = backend.cost_and_gradient(picture)
+    told, tensor = backend.cost_and_gradient(CPU.place(picture))
+    assert isinstance(gradient, np.ndarray)
+    assert isinstance(tensor, torch.Tensor)
+    assert told == cost
+    assert np.array_equal(tensor.numpy(), gradient)
+    assert backend.cost(CPU.place(picture)) == backend.cost(picture)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_lbfgs_takes_the_same_road_on_tensors(clip) -> None:
+    backend, start = make_backend("fp64"), random_pixels(33, 40, seed=1)
+    ends = []
+    for arrays in (NUMPY, CPU):
+        costs: list[float] = []
+        solver = lbfgs_steps(
+            arrays.place(start), steps=12, clip=clip, arrays=arrays,
+            on_step=lambda _, cost, costs=costs: costs.append(cost.total),
+        )  # fmt: skip
+
+        def evaluate(pixels, arrays=arrays):
+            cost, gradient = backend.cost_and_gradient(arrays.fetch(pixels))
+            return cost, arrays.place(gradient)
+
+        run_solver(solver, evaluate)
+        ends.append(costs)
+    assert len(ends[0]) == len(ends[1]) == 12
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-3)
+
+
+def ahead(backend, start, **options) -> tuple[list[tuple[np.ndarray, Cost]], list[Cost]]:
+    steps: list[tuple[np.ndarray, Cost]] = []
+    first: list[Cost] = []
+    options = {"before_evaluation": lambda: None, "learning_rate": 2.0, **options}
+    run_adam(
+        backend, CPU.place(start), on_first_cost=first.append,
+        on_step=lambda picture, cost: steps.append((picture.cpu().numpy(), cost)), **options,
+    )  # fmt: skip
+    return steps, first
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("steps", [1, STEPS_AHEAD - 1, STEPS_AHEAD, 2 * STEPS_AHEAD + 3])
+def test_adam_ahead_of_its_host_makes_the_same_steps(steps, clip) -> None:
+    backend, start = make_backend(), random_pixels(33, 40, seed=1)
+    expected: list[tuple[np.ndarray, Cost]] = []
+    solver = adam_steps(
+        start, steps=steps, learning_rate=2.0, clip=clip,
+        on_step=lambda pixels, cost: expected.append((pixels, cost)),
+    )  # fmt: skip
+    run_solver(solver, backend.cost_and_gradient)
+    found, first = ahead(backend, start, steps=steps, clip=clip)
+    assert first == [backend.cost_and_gradient(start)[0]]
+    assert len(found) == steps
+    for (ours, cost), (wanted, wanted_cost) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=0.05)
+        assert cost.total == pytest.approx(wanted_cost.total, rel=1e-3)
+
+
+def test_steps_that_were_begun_are_told_when_a_run_is_stopped() -> None:
+    evaluations = []
+
+    def before() -> None:
+        if len(evaluations) == STEPS_AHEAD + 4:
+            raise StopSolving
+        evaluations.append(1)
+
+    backend, told = make_backend(), []
+    with pytest.raises(StopSolving):
+        run_adam(
+            backend, CPU.place(random_pixels(33, 40, seed=1)), steps=50, learning_rate=2.0, clip=True,
+            before_evaluation=before, on_first_cost=lambda _: None,
+            on_step=lambda picture, _: told.append(picture),
+        )  # fmt: skip
+    # All evaluations but the start's.
+    assert len(told) == STEPS_AHEAD + 3
+
+
+def test_adam_ahead_of_its_host_notices_what_is_not_finite() -> None:
+    with pytest.raises(NumericalError, match="finite"):
+        ahead(make_backend(), np.full((33, 40, 3), 1e30, np.float32), steps=3, clip=False)
+
+
+def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run(monkeypatch) -> None:
+    content = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
+    style = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
+    settings = choose_settings(
+        solver="adam", size=56, scales=2, steps=25, backend="torch", precision="fp32", device="cpu"
+    )
+    usual = run_job(prepare_job(content, [(style, 1.0)], settings))
+    monkeypatch.setattr("nstx.engine.transfer.runs_ahead", lambda choice: True)
+    steps = []
+    result = run_job(prepare_job(content, [(style, 1.0)], settings), on_step=steps.append)
+    assert [step.step for step in steps] == list(range(1, result.steps + 1))
+    assert steps[-1].pixels.dtype == np.float32
+    assert (result.steps, result.evaluations) == (usual.steps, usual.evaluations)
+    assert result.cost.total == pytest.approx(usual.cost.total, rel=1e-3)
+    assert result.initial_cost.total == pytest.approx(usual.initial_cost.total, rel=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
+def test_seeds_keep_fp16_finite_where_the_pass_is_written_out(preset) -> None:
+    """On the CPU, where PyTorch has fp16 too, if slowly; users get it on CUDA only."""
+    given = {"size": (32, 40), "weights": load_weights(), "objective": PRESETS[preset].objective}
+    picture = random_pixels(32, 40, seed=2)
+    _, reference = make_backend("fp64", **given).cost_and_gradient(picture)
+    backend = make_backend("fp16", **given)
+    for _ in range(2):  # the first finds the seed
+        _, gradient = backend.cost_and_gradient(picture)
+        assert relative_error(gradient, reference) < 0.05
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("inputs", "outputs", "size"), [(3, 8, (17, 30)), (64, 64, (9, 7))])
+def test_kernels_that_are_laid_out_once_give_the_same_bytes(
+    precision, inputs, outputs, size
+) -> None:
+    device = TorchDevice("cpu", precision)
+    if not packs_kernels(device):
+        pytest.skip("PyTorch is built without oneDNN")
+    generator = torch.Generator().manual_seed(0)
+    kernel, bias, x = (
+        torch.randn(shape, generator=generator).to(device.dtype)
+        for shape in ((outputs, inputs, 3, 3), (outputs,), (2, inputs, *size))
+    )
+    x = x.contiguous(memory_format=torch.channels_last)
+    plain = kernel.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for relu in (True, False):
+            found = Convolution(kernel, bias, device, relu=relu)(x)
+            expected = F.conv2d(x, plain, bias, padding=1)
+            expected = expected.relu() if relu else expected
+            assert found.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([("fp16", 1.0), ("bf16", 0.95), ("tf32", 2.0), ("fp32", 16.0)], "fp16"),
+        ([("fp16", 1.0), ("bf16", 0.8), ("tf32", 0.75)], "bf16"),
+        ([("fp16", 30.0), ("fp32", 1.0)], "fp32"),
+        ([("fp32", 1.0)], "fp32"),
+    ],
+)
+def test_the_fastest_precision_is_the_first_that_none_beats_by_far(seconds, expected) -> None:
+    assert device_speed.choose_fastest(seconds) == expected
+
+
+def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None:
+    assert 0 < device_speed.time_convolution(TorchDevice("cpu", "fp32")) < 60
+    asked = []
+
+    def time_convolution(device: TorchDevice) -> float:
+        asked.append(device.precision)
+        return {"tf32": 0.5}.get(device.precision, 1.0)
+
+    monkeypatch.setattr(device_speed, "time_convolution", time_convolution)
+    monkeypatch.setattr(device_speed, "supported_precisions", lambda _: ("fp32", "tf32", "bf16"))
+    assert device_speed.fastest_precision.__wrapped__("cuda:0") == "tf32"
+    assert asked == ["bf16", "tf32", "fp32"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "size", "fastest", "expected"),
+    [
+        ({}, (300, 400), "fp16", ("fp16", True)),
+        ({}, (300, 400), "fp32", ("fp32", False)),
+        ({}, None, "fp16", ("tf32", False)),
+        ({"precision": "bf16"}, (300, 400), "fp16", ("bf16", False)),
+        ({"preset": "coursera"}, (300, 400), "fp16", ("tf32", False)),
+    ],
+)
+def test_auto_on_cuda(monkeypatch, choices, size, fastest, expected) -> None:
+    def resolve(_: str, precision: str) -> TorchDevice:
+        return TorchDevice("cuda:0", "tf32" if precision == "auto" else precision)
+
+    monkeypatch.setattr(backends, "settle_device", lambda _: "cuda:0")
+    monkeypatch.setattr("nstx.engine.devices.resolve_device", resolve)
+    monkeypatch.setattr(device_speed, "fastest_precision", lambda _: fastest)
+    found = choose_backend(choose_settings(device="cuda", **choices), size)
+    assert (found.name, found.device) == ("torch", "cuda:0")
+    assert (found.precision, found.checked) == expected
+
+
+def test_what_runs_ahead() -> None:
+    assert runs_ahead(BackendChoice("torch", "cuda:0", "tf32"))
+    assert not runs_ahead(BackendChoice("torch", "cuda:0", "fp16"))
+    assert not runs_ahead(BackendChoice("torch", "cuda:0", "bf16", checked=True))
+    assert not runs_ahead(BackendChoice("torch", "cpu", "fp32"))
+    assert not runs_ahead(BackendChoice("onnx", "cuda:0", "fp32"))
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_a_captured_gradient_is_the_plain_one(monkeypatch, precision) -> None:
+    given = {"size": (211, 317), "weights": load_weights()}
+    given["objective"] = PRESETS["default"].objective
+    captured = make_backend(precision, "cuda:0", **given)
+    monkeypatch.setenv("NSTX_CUDA_GRAPHS", "0")
+    plain = make_backend(precision, "cuda:0", **given)
+    assert captured.captures
+    assert not plain.captures
+    for seed in (1, 2, 3):
+        picture = random_pixels(211, 317, seed=seed)
+        cost, gradient = captured.cost_and_gradient(picture)
+        expected_cost, expected = plain.cost_and_gradient(picture)
+        assert cost.total == pytest.approx(expected_cost.total, rel=1e-3)
+        assert relative_error(gradient, expected) < 1e-2
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("choices", [{}, {"solver": "adam"}, {"preset": "coursera"}])
+def test_a_run_on_cuda_ends_where_one_on_the_cpu_does(choices) -> None:
+    content = Picture(random_pixels(140, 203, 1).astype(np.uint8), None)
+    style = Picture(random_pixels(151, 122, 9).astype(np.uint8), None)
+    results = [
+        run_job(
+            prepare_job(
+                content, [(style, 1.0)],
+                choose_settings(**{"size": 203, "steps": 40, **choices, "device": device}),
+            )
+        )
+        for device in ("cuda", "cpu")
+    ]  # fmt: skip
+    assert results[0].steps == results[1].steps
+    assert results[0].cost.total == pytest.approx(results[1].cost.total, rel=0.03)
