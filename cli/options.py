@@ -159,7 +159,7 @@ Backend = Annotated[
     str,
     _option(
         "--backend",
-        "What computes the gradient: auto, torch, onnx. auto is onnx on the CPU, else torch.",
+        "What computes the gradient: auto, torch, onnx. auto is onnx on the CPU in fp32, else torch.",
         _MACHINE,
     ),
 ]

@@ -173,7 +173,8 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
     if by_hand and not on_cuda:
         keep_freed_memory()
     make = _torch_maker(settings.objective, weights, device, by_hand)
-    arrays = TorchArrays(device.torch_device)
+    # Of MPS, whose Fourier transforms came late, nothing is asked but gradients.
+    arrays = NUMPY if device.name == "mps" else TorchArrays(device.torch_device)
     opened = OpenedBackend(choice, weights.sha256, weights.mean, make, arrays)
     if not choice.checked:
         return opened

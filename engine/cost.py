@@ -90,11 +90,15 @@ def check_gradient(gradient: Pixels) -> Pixels:
         NumericalError: it is not.
     """
     if not np.isfinite(gradient).all():
-        raise NumericalError(
-            "expected a finite gradient, got NaN or infinity; "
-            "try smaller weights, or --precision fp32"
-        )
+        raise gradient_error()
     return gradient
+
+
+def gradient_error() -> NumericalError:
+    """Return the error of a gradient that is not finite."""
+    return NumericalError(
+        "expected a finite gradient, got NaN or infinity; try smaller weights, or --precision fp32"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

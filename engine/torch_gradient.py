@@ -12,10 +12,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from ..models.errors import NumericalError
 from ..models.objective import Objective
 from .arrays import Array
-from .cost import BatchBackend, Cost
+from .cost import BatchBackend, Cost, gradient_error
 from .cuda_graph import CapturedFunction, captures_graphs
 from .devices import TorchDevice
 from .targets import Targets
@@ -86,13 +85,13 @@ class TorchGradient(BatchBackend):
             x = self._place(pixels)
             while True:
                 rows, gradient = self._run(x)
-                values = rows.tolist()
-                largest = max(values[-1])
-                if math.isfinite(largest) or not has_seeds or self._seed <= _SMALLEST_SEED:
+                *parts, largest = rows.tolist()
+                costs = self.problem.report(self._order, parts)
+                if _are_finite(largest) or not has_seeds or self._seed <= _SMALLEST_SEED:
                     break
                 self._seed /= _SEED_STEP
-            costs = self._report(values)
-            if has_seeds and largest * self._seed < _ROOM:
+            _check_finite(largest)
+            if has_seeds and max(largest) * self._seed < _ROOM:
                 self._seed *= _SEED_STEP
         return costs, gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
 
@@ -105,16 +104,11 @@ class TorchGradient(BatchBackend):
         Raises:
             NumericalError: a cost or a gradient is not finite.
         """
-        return [self._report(values) for values in rows.tolist()]
-
-    def _report(self, values: Sequence[Sequence[float]]) -> list[Cost]:
-        costs = self.problem.report(self._order, values[:-1])
-        if not math.isfinite(sum(values[-1])):
-            raise NumericalError(
-                "expected a finite gradient, got NaN or infinity; "
-                "try smaller weights, or --precision fp32"
-            )
-        return costs
+        found = []
+        for *parts, largest in rows.tolist():
+            found.append(self.problem.report(self._order, parts))
+            _check_finite(largest)
+        return found
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """See `BatchBackend`."""
@@ -152,3 +146,12 @@ class TorchGradient(BatchBackend):
         found = (gradient / seed).permute(0, 2, 3, 1).contiguous()
         largest = found.abs().flatten(1).amax(1)
         return torch.stack([*parts.values(), largest]), found
+
+
+def _are_finite(values: Sequence[float]) -> bool:
+    return all(map(math.isfinite, values))
+
+
+def _check_finite(largest: Sequence[float]) -> None:
+    if not _are_finite(largest):
+        raise gradient_error()
