@@ -3,14 +3,13 @@
 python benchmarks/cuda_step.py [--device cuda:0] [--sizes 512,1024,2048] [--batches 256x1,…] [--json FILE]
 
 Squares of zeros as targets, the default objective. Milliseconds are medians of the repeats after warm-up,
-each repeat ten steps between two waits for the device; the variants take turns. `kernels`: launched by one
-plain step, by PyTorch's profiler. `gflops` counts the convolutions, forward and backward; `share_of_peak` is
+each repeat ten steps between two waits for the device; the variants take turns. `kernels`: run by one
+step, by PyTorch's profiler. `gflops` counts the convolutions, forward and backward; `share_of_peak` is
 of a product of 8192 by 8192 matrices in the same precision.
 """
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -27,31 +26,34 @@ from nstx.engine.torch_backend import TorchBackend
 from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
 from nstx.engine.torch_gradient import TorchGradient
 from nstx.engine.torch_network import TorchNetwork
+from nstx.models.errors import NstxError
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import flops_per_pixel, truncate
 from nstx.models.weights import load_weights
 
 OBJECTIVE = PRESETS["default"].objective
 REPEATS, CALLS, WARM_UPS = 7, 10, 3
-ADAM_STEPS = 200
+VARIANTS = ("captured", "plain", "compiled", "autograd")
 
 
-def make_backends(device: TorchDevice, size: int, batch: int) -> dict[str, TorchGradient]:
-    """Return the backends that are compared."""
+def make_backend(variant: str, device: TorchDevice, size: int, batch: int) -> TorchGradient:
+    """Return a backend that is compared."""
     weights = load_weights()
     problems = [(OBJECTIVE, make_zero_targets(OBJECTIVE, size, size))] * batch
-    network = BackpropNetwork(weights, OBJECTIVE, device)
-    found: dict[str, TorchGradient] = {"captured": BackpropBackend(network, problems)}
-    os.environ["NSTX_CUDA_GRAPHS"] = "0"
-    found["plain"] = BackpropBackend(network, problems)
-    found["compiled"] = BackpropBackend(network, problems)
-    found["compiled"].evaluate = torch.compile(found["compiled"].evaluate)
-    eager = TorchNetwork(
-        weights, OBJECTIVE.layers, OBJECTIVE.pooling, OBJECTIVE.pool_rounding, device
-    )
-    found["autograd"] = TorchBackend(eager, device, problems)
-    del os.environ["NSTX_CUDA_GRAPHS"]
-    return found
+    if variant == "autograd":
+        eager = TorchNetwork(
+            weights, OBJECTIVE.layers, OBJECTIVE.pooling, OBJECTIVE.pool_rounding, device
+        )
+        backend: TorchGradient = TorchBackend(eager, device, problems)
+    else:
+        backend = BackpropBackend(BackpropNetwork(weights, OBJECTIVE, device), problems)
+    if variant != "captured":
+        backend._captured = None
+    if variant == "compiled":
+        torch.compiler.reset()
+        backend.evaluate = torch.compile(backend.evaluate, dynamic=False)
+    assert backend.captures == (variant == "captured"), "unset NSTX_CUDA_GRAPHS"
+    return backend
 
 
 def time_calls(call: Callable[[], object], device: TorchDevice, calls: int = CALLS) -> float:
@@ -71,51 +73,75 @@ def count_kernels(call: Callable[[], object]) -> int:
     return sum(each.count for each in profile.key_averages() if each.self_device_time_total > 0)
 
 
-def measure(device: TorchDevice, size: int, batch: int, peak: float) -> dict[str, Any]:
-    """Return the medians of all variants at a size."""
-    torch.cuda.reset_peak_memory_stats(device.name)
-    backends = make_backends(device, size, batch)
+def measure(device: TorchDevice, size: int, batch: int, peak: float) -> list[dict[str, Any]]:
+    """Return a row for each variant at a size; one that fails has ``error``."""
     x = torch.rand(batch, size, size, 3, device=device.name) * 255
-    calls = {name: lambda b=b: b.costs_and_gradients(x) for name, b in backends.items()}
-    for call in calls.values():
-        for _ in range(WARM_UPS):
-            call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    cell = {"size": size, "batch": batch, "precision": device.precision}
+    rows, calls, times = [], {}, {}
+    for variant in VARIANTS:
+        row: dict[str, Any] = {**cell, "variant": variant}
+        rows.append(row)
+        try:
+            row |= prepare(variant, device, x, calls)
+            times[variant] = []
+        except (RuntimeError, NstxError, AssertionError) as error:
+            row["error"] = f"{type(error).__name__}: {error}"[:300]
     for turn in range(REPEATS):
-        for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
-            times[name].append(time_calls(calls[name], device))
-    medians = {name: statistics.median(each) for name, each in times.items()}
+        for variant in list(times)[:: 1 if turn % 2 == 0 else -1]:
+            times[variant].append(time_calls(calls[variant], device))
     flops = 2 * flops_per_pixel(truncate(OBJECTIVE.layers)) * size**2 * batch
-    gflops = flops / medians["captured"] / 1e6
+    for row in rows:
+        if "error" not in row:
+            row["milliseconds"] = statistics.median(times[row["variant"]])
+            row["slowest"] = max(times[row["variant"]])
+            row["gflops"] = flops / row["milliseconds"] / 1e6
+            row["share_of_peak"] = row["gflops"] / peak
+            if "autograd" in times:
+                row["of_autograd"] = row["milliseconds"] / statistics.median(times["autograd"])
+    return rows
+
+
+def prepare(
+    variant: str, device: TorchDevice, x: torch.Tensor, calls: dict[str, Callable[[], object]]
+) -> dict[str, Any]:
+    """Warm a variant up and put its call among the others; return what is measured of it alone."""
+    before = torch.cuda.memory_allocated(device.name)
+    torch.cuda.reset_peak_memory_stats(device.name)
+    backend = make_backend(variant, device, x.shape[1], len(x))
+
+    def call() -> object:
+        return backend.costs_and_gradients(x)
+
+    for _ in range(WARM_UPS):
+        call()
+    calls[variant] = call
     return {
-        "size": size,
-        "batch": batch,
-        "precision": device.precision,
-        "milliseconds": medians,
-        "slowest": {name: max(each) for name, each in times.items()},
-        "of_autograd": {name: each / medians["autograd"] for name, each in medians.items()},
-        "kernels": count_kernels(calls["plain"]),
-        "gflops": gflops,
-        "share_of_peak": gflops / peak,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device.name),
-        "adam_step_milliseconds": time_adam(backends["captured"], device, x),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device.name) - before,
+        "kernels": count_kernels(call),
+        "adam_step_milliseconds": time_adam(backend, device, x) if variant == "captured" else None,
     }
 
 
 def time_adam(backend: TorchGradient, device: TorchDevice, x: torch.Tensor) -> float | None:
-    """Return the milliseconds of a step of Adam, of 200, the second time; None in fp16, and of batches."""
+    """Return the milliseconds of a step of Adam; None in fp16, and of batches.
+
+    From runs of 100 and of 300 steps, so that what each begins with, such as its graph, is left out.
+    """
     if len(x) > 1 or device.precision == "fp16":
         return None
 
-    def run() -> None:
+    def run(steps: int) -> None:
         run_adam(
-            backend, x[0], steps=ADAM_STEPS, learning_rate=2.0, clip=True,
+            backend, x[0], steps=steps, learning_rate=2.0, clip=True,
             before_evaluation=lambda: None, on_first_cost=lambda _: None,
             on_step=lambda *_: None,
         )  # fmt: skip
 
-    run()
-    return time_calls(run, device, 1) / ADAM_STEPS
+    run(100)
+    short, long = (
+        min(time_calls(lambda n=n: run(n), device, 1) for _ in range(3)) for n in (100, 300)
+    )
+    return (long - short) / 200
 
 
 def measure_peak(device: TorchDevice) -> float:
@@ -139,23 +165,22 @@ def main() -> None:
     for cell in filter(None, chosen.batches.split(",")):
         size, _, batch = cell.partition("x")
         cells.append((int(size), int(batch)))
-    rows = []
+    report: dict[str, Any] = {
+        "machine": {**describe_machine(), "gpu": torch.cuda.get_device_name(chosen.device)},
+        "packages": package_versions(),
+        "warm_up": f"{WARM_UPS} steps",
+        "repeats": REPEATS,
+        "rows": [],
+    }
     for precision in supported_precisions(chosen.device):
         device = TorchDevice(chosen.device, precision)
         peak = measure_peak(device)
         for size, batch in cells:
-            row = measure(device, size, batch, peak)
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    if chosen.json is not None:
-        report = {
-            "machine": {**describe_machine(), "gpu": torch.cuda.get_device_name(chosen.device)},
-            "packages": package_versions(),
-            "warm_up": f"{WARM_UPS} steps",
-            "repeats": REPEATS,
-            "rows": rows,
-        }
-        chosen.json.write_text(json.dumps(report, indent=1) + "\n")
+            for row in measure(device, size, batch, peak):
+                report["rows"].append(row)
+                print(json.dumps(row), flush=True)
+            if chosen.json is not None:  # after each size, as the next may take all memory
+                chosen.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Recorder:
         if every is not None and step.step % every == 0:
             self._write_snapshot(step)
         if self._frames is not None:
-            self._frames.take(step.step, step.pixels)
+            self._frames.take(step)
 
     def save_animation(self, result: "Result") -> None:
         """Write the animation, ending with the result."""

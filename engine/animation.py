@@ -14,6 +14,7 @@ from .image_files import to_8_bit
 from .images import resize_pixels
 from .machine import is_there
 from .pixels import Pixels
+from .progress import Step
 
 SUFFIXES = (".gif", ".webp", ".mp4")
 
@@ -42,11 +43,12 @@ class FrameCollector:
         self._pictures: list[Frame] = []
         self.steps: list[int] = []
 
-    def take(self, step: int, pixels: Pixels) -> None:
+    def take(self, step: Step) -> None:
         """Keep the picture after a step, if it is one of those to keep."""
-        if step == 1 or step % self._every == 0:
-            self._pictures.append(to_8_bit(self._bounded(pixels)))
-            self.steps.append(step)
+        # Only then: it may have to be fetched from a device.
+        if step.step == 1 or step.step % self._every == 0:
+            self._pictures.append(to_8_bit(self._bounded(step.pixels)))
+            self.steps.append(step.step)
 
     def finish(self, pixels: Pixels) -> list[Frame]:
         """Return all frames at the size of the last, which is the result."""

@@ -19,7 +19,7 @@ from .arrays import NUMPY, Arrays
 from .cost import BatchBackend
 from .device_names import parse_device, settle_device
 from .machine import has_bf16_units, is_there
-from .memory import keep_freed_memory
+from .memory import keep_freed_memory, memory_errors
 from .settings import Settings
 from .targets import Targets
 
@@ -69,7 +69,7 @@ class OpenedBackend:
 
 
 def choose_backend(settings: Settings, size: Sequence[int] | None = None) -> BackendChoice:
-    """Return the backend, device and precision of a run.
+    """Return the backend, device and precision of a run; on CUDA it may measure some precisions.
 
     Args:
         settings: of the run.
@@ -77,7 +77,7 @@ def choose_backend(settings: Settings, size: Sequence[int] | None = None) -> Bac
 
     Raises:
         UsageError: a name is unknown.
-        DeviceError: what was asked for is not there.
+        DeviceError: what was asked for is not there, or has too little memory to measure.
     """
     device = settle_device(settings.device)
     if size is not None and _is_worth_bf16(settings, device, size):
@@ -121,7 +121,8 @@ def _choose_torch(settings: Settings, size: Sequence[int] | None) -> BackendChoi
         return BackendChoice("torch", device.name, device.precision)
     from .device_speed import fastest_precision
 
-    precision = fastest_precision(device.name)
+    with memory_errors(size):
+        precision = fastest_precision(device.name)
     return BackendChoice("torch", device.name, precision, checked=precision != "fp32")
 
 

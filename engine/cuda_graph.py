@@ -4,6 +4,7 @@ A step at 512 pixels launches a hundred kernels, each of which takes the process
 long as the device takes to run it.
 """
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -14,7 +15,8 @@ from .devices import TorchDevice
 
 _WARM_UPS = 3
 
-_Function = Callable[..., tuple[torch.Tensor, ...]]
+Function = Callable[..., tuple[torch.Tensor, ...]]
+"""Of tensors, to tensors."""
 
 
 def captures_graphs(device: TorchDevice) -> bool:
@@ -25,46 +27,51 @@ def captures_graphs(device: TorchDevice) -> bool:
 class CapturedFunction:
     """A function of CUDA tensors, captured in a graph when it is called first.
 
-    It must do the same for all tensors of the same shapes, and not wait for the device.
-
-    Args:
-        function: returns tensors.
+    It must do the same for all tensors of the same shapes, and not wait for the device. It is given in each
+    call rather than kept: whoever holds this would be held by it, and with it a graph's memory.
     """
 
-    def __init__(self, function: _Function) -> None:
-        self._function = function
+    def __init__(self) -> None:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[torch.Tensor, ...] = ()
         self._outputs: tuple[torch.Tensor, ...] = ()
 
-    def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the function does, in tensors that are the caller's.
+    def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the function gives, in tensors that are the caller's.
+
+        Args:
+            function: the same in each call.
+            inputs: of the same shapes in each call, on one device.
 
         Raises:
             DeviceError: the function cannot be captured.
         """
         with torch.cuda.device(inputs[0].device):
             if self._graph is None:
-                self._graph = self._capture(inputs)
+                self._graph = self._capture(function, inputs)
             for own, given in zip(self._inputs, inputs, strict=True):
+                assert own.shape == given.shape
                 own.copy_(given)
             self._graph.replay()
             return tuple(each.clone() for each in self._outputs)
 
-    def _capture(self, inputs: tuple[torch.Tensor, ...]) -> torch.cuda.CUDAGraph:
+    def _capture(
+        self, function: Function, inputs: tuple[torch.Tensor, ...]
+    ) -> torch.cuda.CUDAGraph:
         self._inputs = tuple(each.clone() for each in inputs)
         # Libraries choose their kernels and allocate memory in the first calls, which cannot be
         # captured; as PyTorch's manual has it, these are made on another stream.
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream = _capture_stream(inputs[0].device.index)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):
-                self._function(*self._inputs)
+                function(*self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
-                self._outputs = self._function(*self._inputs)
+            # Other threads of the host's may use CUDA meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                self._outputs = function(*self._inputs)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -73,3 +80,12 @@ class CapturedFunction:
                 "try the environment variable NSTX_CUDA_GRAPHS=0"
             ) from error
         return graph
+
+
+@functools.cache
+def _capture_stream(index: int) -> torch.cuda.Stream:
+    """Return the stream that graphs of a device are captured on.
+
+    PyTorch's own is of the device that captured first, and libraries keep memory for each stream.
+    """
+    return torch.cuda.Stream(device=index)  # type: ignore[no-untyped-call]

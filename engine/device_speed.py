@@ -1,9 +1,10 @@
 """Which precision a CUDA device is fastest in: measured, because devices differ by more than their names say."""
 
 import functools
-import statistics
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -17,7 +18,7 @@ CANDIDATES: tuple[Precision, ...] = ("fp16", "bf16", "tf32", "fp32")
 _MARGIN = 0.9
 
 # A convolution of conv3_2's channels, as most of a step's time is spent in such.
-_SHAPE, _WARM_UPS, _REPEATS, _CALLS = (1, 256, 128, 128), 3, 5, 10
+_SHAPE, _WARM_UPS, _REPEATS, _CALLS = (1, 256, 256, 256), 3, 5, 10
 
 
 def choose_fastest(seconds: Sequence[tuple[Precision, float]]) -> Precision:
@@ -41,34 +42,38 @@ def fastest_precision(name: str) -> Precision:
         name: of the device, as in `TorchDevice`.
     """
     supported = supported_precisions(name)
-    return choose_fastest(
-        [
-            (each, time_convolution(TorchDevice(name, each)))
-            for each in CANDIDATES
-            if each in supported
-        ]
-    )
+    devices = [TorchDevice(name, each) for each in CANDIDATES if each in supported]
+    seconds = time_convolutions(devices)
+    return choose_fastest([(device.precision, seconds[device]) for device in devices])
 
 
-def time_convolution(device: TorchDevice) -> float:
-    """Return the seconds that a convolution of 256 by 256 channels takes; the median of five."""
+def time_convolutions(devices: Sequence[TorchDevice]) -> dict[TorchDevice, float]:
+    """Return the seconds that a convolution of 256 by 256 channels takes; the least of some turns.
+
+    Devices clock up under load, so they take turns, and the first turns do not count.
+    """
+    calls = [_make_call(device) for device in devices]
+    least = dict.fromkeys(devices, math.inf)
+    for turn in range(_WARM_UPS + _REPEATS):
+        for device, call in zip(devices, calls, strict=True):
+            with device.numerics(), torch.no_grad():
+                _wait(device)
+                began = time.perf_counter()
+                for _ in range(_CALLS):
+                    call()
+                _wait(device)
+                took = (time.perf_counter() - began) / _CALLS
+            if turn >= _WARM_UPS:
+                least[device] = min(least[device], took)
+    return least
+
+
+def _make_call(device: TorchDevice) -> Callable[[], torch.Tensor]:
     channels = _SHAPE[1]
     dtype, place = device.dtype, device.torch_device
     kernel = torch.full((channels, channels, 3, 3), 1e-3, dtype=dtype, device=place)
     x = torch.ones(_SHAPE, dtype=dtype, device=place).contiguous(memory_format=torch.channels_last)
-    convolve = Convolution(kernel, None, device, relu=False)
-    times = []
-    with device.numerics(), torch.no_grad():
-        for _ in range(_WARM_UPS):
-            convolve(x)
-        for _ in range(_REPEATS):
-            _wait(device)
-            began = time.perf_counter()
-            for _ in range(_CALLS):
-                convolve(x)
-            _wait(device)
-            times.append((time.perf_counter() - began) / _CALLS)
-    return statistics.median(times)
+    return partial(Convolution(kernel, None, device, relu=False), x)
 
 
 def _wait(device: TorchDevice) -> None:

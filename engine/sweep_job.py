@@ -132,7 +132,7 @@ def make_run(
 
     def take(step: Step) -> None:
         lines.append(json.dumps(trace_line(step)) + "\n")
-        frames.take(step.step, step.pixels)
+        frames.take(step)
         if on_step is not None:
             on_step(step)
 

@@ -4,6 +4,7 @@ The formulas are those of `nstx.engine.solvers.adam_steps`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -63,16 +64,14 @@ def run_adam(
 
     def tell() -> None:
         nonlocal told
-        begun, waiting[:] = list(waiting), []
+        begun = waiting.copy()
+        waiting.clear()
         if not begun:
             return
-        for picture, costs in zip(
-            (picture for picture, _ in begun),
-            backend.read_costs(torch.stack([rows for _, rows in begun])),
-            strict=True,
-        ):
+        costs = backend.read_costs(torch.stack([rows for _, rows in begun]))
+        for (picture, _), (cost,) in zip(begun, costs, strict=True):
             told += 1
-            on_first_cost(costs[0]) if told == 1 else on_step(picture, costs[0])
+            on_first_cost(cost) if told == 1 else on_step(picture, cost)
 
     with backend.computing():
         for step in range(1, steps + 2):
@@ -85,7 +84,8 @@ def run_adam(
             rows, *tensors = advance(*state.tensors, torch.full_like(state.tensors[3], rate))
             waiting.append((state.picture, rows))
             state.tensors = (tensors[0], tensors[1], tensors[2], tensors[3])
-            if len(waiting) == STEPS_AHEAD or step == steps + 1:
+            # The first step is told at once: people look whether a run has begun.
+            if len(waiting) == (STEPS_AHEAD if told else 2) or step == steps + 1:
                 tell()
 
 
@@ -109,4 +109,4 @@ def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[tor
         picture = picture - rate * mean / (square**0.5 + EPSILON)
         return rows, picture.clip(0, 255) if clip else picture, mean, square, scale
 
-    return CapturedFunction(advance) if backend.captures else advance
+    return partial(CapturedFunction(), advance) if backend.captures else advance

@@ -48,7 +48,7 @@ class TorchGradient(BatchBackend):
         self._device = device
         self._seed = _FIRST_SEED if device.precision == "fp16" else 1.0
         self._order: tuple[Part, ...] = ()
-        self._captured = CapturedFunction(self.evaluate) if captures_graphs(device) else None
+        self._captured = CapturedFunction() if captures_graphs(device) else None
 
     @abstractmethod
     def _differentiate(
@@ -91,12 +91,12 @@ class TorchGradient(BatchBackend):
                     break
                 self._seed /= _SEED_STEP
             _check_finite(largest)
-            if has_seeds and max(largest) * self._seed < _ROOM:
+            if has_seeds and 0 < max(largest) * self._seed < _ROOM:
                 self._seed *= _SEED_STEP
         return costs, gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
 
-    def read_costs(self, rows: torch.Tensor) -> list[list[Cost]]:
-        """Return the costs of several evaluations, each of a batch; waits for the device, once.
+    def read_costs(self, rows: torch.Tensor) -> Iterator[list[Cost]]:
+        """Yield the costs of several evaluations, each of a batch; waits for the device, once.
 
         Args:
             rows: (evaluations, parts + 1, batch), of `evaluate`.
@@ -104,11 +104,10 @@ class TorchGradient(BatchBackend):
         Raises:
             NumericalError: a cost or a gradient is not finite.
         """
-        found = []
         for *parts, largest in rows.tolist():
-            found.append(self.problem.report(self._order, parts))
+            costs = self.problem.report(self._order, parts)
             _check_finite(largest)
-        return found
+            yield costs
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """See `BatchBackend`."""
@@ -129,7 +128,7 @@ class TorchGradient(BatchBackend):
         seed = torch.full((), self._seed, dtype=x.dtype, device=x.device)
         if self._captured is None or self.problem.notes:
             return self.evaluate(x, seed)
-        rows, gradient = self._captured(x, seed)
+        rows, gradient = self._captured(self.evaluate, x, seed)
         return rows, gradient
 
     def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -57,8 +57,8 @@ class TorchProblem:
             key: _factor(first, factors[key[0]], target) for key, target in self.targets.items()
         }
         self.weights = self._all_weights()
-        # A layer's is changed in place, as CUDA graphs know its place.
-        self.aims = dict(self.targets)
+        # Changed in place, as CUDA graphs know its place.
+        self.aims = {part: target.clone() for part, target in self.targets.items()}
         self._noted: dict[Part, torch.Tensor] | None = None
 
     def _all_weights(self) -> dict[Part, torch.Tensor]:
@@ -84,8 +84,6 @@ class TorchProblem:
             offsets: of each layer that is compared, as large as its targets.
         """
         for part, offset in offsets.items():
-            if self.aims[part] is self.targets[part]:
-                self.aims[part] = self.targets[part].clone()
             torch.add(self.targets[part], offset, out=self.aims[part])
 
     @contextmanager

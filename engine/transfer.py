@@ -12,7 +12,7 @@ from .cost import BatchBackend, Cost, PrecisionCheck
 from .images import Picture, WeightedPicture, resize_pixels
 from .job import Job, prepare_job
 from .lbfgs import lbfgs_steps
-from .memory import memory_errors
+from .memory import memory_errors, tells_memory
 from .pixels import Pixels
 from .progress import Progress, Step, StopReason
 from .settings import Settings
@@ -79,8 +79,8 @@ def run_job(
     """
     with memory_errors(job.sizes[-1]):
         began = time.perf_counter()
+        initial_cost = _try_memory(job)
         final = job.backend(len(job.sizes) - 1)
-        initial_cost = _try_memory(job, final)
         progress = Progress(job.settings, len(job.sizes), on_step, should_stop)
         shares = split_steps(job.settings.steps, len(job.sizes))
         for scale, steps in enumerate(shares):
@@ -120,15 +120,19 @@ def make_result(
     )
 
 
-def _try_memory(job: Job, final: BatchBackend) -> Cost | None:
+def _try_memory(job: Job) -> Cost | None:
     """Evaluate the start at the result's size where a device tells that its memory is exhausted.
 
-    So that it does so now and not after hours. A CPU's memory is compared with the size before
-    (`check_memory`), and the evaluation would keep the first step waiting: None.
+    So that it does so now and not after hours; by a backend of its own, whose memory is free afterwards, and
+    twice, as a checked one computes otherwise the second time. A CPU's memory is compared with the
+    size before (`check_memory`), and the evaluation would keep the first step waiting: None.
     """
-    if job.opened.choice.device == "cpu" or len(job.sizes) == 1:
+    if not tells_memory(job.opened.choice.device) or len(job.sizes) == 1:
         return None
-    return final.cost_and_gradient(job.start(-1))[0]
+    trial, start = job.backend(-1), job.start(-1)
+    cost, _ = trial.cost_and_gradient(start)
+    trial.cost_and_gradient(start)
+    return cost
 
 
 def _run_scale(job: Job, scale: int, steps: int, progress: Progress, backend: BatchBackend) -> None:

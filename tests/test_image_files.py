@@ -9,10 +9,20 @@ from PIL import Image
 
 from nstx.engine import image_files
 from nstx.engine.animation import FrameCollector, check_animation, write_animation
+from nstx.engine.cost import Cost
 from nstx.engine.image_files import SUFFIXES, check_output_size, encode_image, write_image
 from nstx.engine.images import read_image
+from nstx.engine.progress import Step
 from nstx.models.errors import OutputError
 from nstx.models.files import check_output
+
+
+def step_of(number: int, pixels: np.ndarray) -> Step:
+    cost = Cost(total=1.0, content=1.0, style=0.0, total_variation=0.0)
+    return Step(
+        step=number, steps=200, scale=1, scales=1, cost=cost, evaluations=number, seconds=0.1,
+        picture=pixels,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".npy"])
@@ -96,7 +106,7 @@ def test_animation_has_its_frames_and_ends_with_the_result(tmp_path: Path, suffi
     collector = FrameCollector(100)
     for step in range(1, 101):
         side = 24 if step <= 50 else 48
-        collector.take(step, np.full((side, side, 3), step * 2.0, np.float32))
+        collector.take(step_of(step, np.full((side, side, 3), step * 2.0, np.float32)))
     frames = collector.finish(np.full((48, 48, 3), 250.0, np.float32))
     assert 40 < len(frames) <= 61
     assert {frame.shape for frame in frames} == {(48, 48, 3)}

@@ -1,5 +1,8 @@
 """What keeps a run on its device: arrays, Adam ahead of its host, CUDA graphs, the choice of precision."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +124,25 @@ def test_steps_that_were_begun_are_told_when_a_run_is_stopped() -> None:
     assert len(told) == STEPS_AHEAD + 3
 
 
+def test_the_steps_before_one_that_is_not_finite_are_told() -> None:
+    backend, told, evaluations = make_backend(), [], []
+    real = backend.evaluate
+
+    def evaluate(x, seed):
+        evaluations.append(1)
+        rows, gradient = real(x, seed)
+        return (rows * float("nan") if len(evaluations) == 6 else rows), gradient
+
+    backend.evaluate = evaluate
+    with pytest.raises(NumericalError, match="finite"):
+        run_adam(
+            backend, CPU.place(random_pixels(33, 40, seed=1)), steps=9, learning_rate=2.0, clip=True,
+            before_evaluation=lambda: None, on_first_cost=lambda _: None,
+            on_step=lambda picture, _: told.append(picture),
+        )  # fmt: skip
+    assert len(told) == 4
+
+
 def test_adam_ahead_of_its_host_notices_what_is_not_finite() -> None:
     with pytest.raises(NumericalError, match="finite"):
         ahead(make_backend(), np.full((33, 40, 3), 1e30, np.float32), steps=3, clip=False)
@@ -179,6 +201,61 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_no_seed_is_sought_for_a_gradient_of_nothing() -> None:
+    objective = mixed_objective("avg", "ceil", style_weight=0.0, tv_weight=0.0)
+    backend = make_backend("fp16", objective=objective)
+    for part, target in backend.problem.aims.items():
+        target.zero_()
+        backend.problem.weights[part].zero_()
+    for _ in range(40):
+        _, gradient = backend.cost_and_gradient(random_pixels(33, 40, seed=2))
+        assert not gradient.any()
+    assert backend._seed <= 2.0**24
+
+
+class Replayed:
+    """What a CUDA graph does, on the CPU: fixed places for inputs and outputs."""
+
+    calls = 0
+
+    def __call__(self, function, *inputs):
+        if not self.calls:
+            self.inputs = [each.clone() for each in inputs]
+            self.function = function
+        self.calls += 1
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        return tuple(each.clone() for each in self.function(*self.inputs))
+
+
+def test_corrections_reach_a_graph_that_was_captured_before(monkeypatch) -> None:
+    monkeypatch.setattr("nstx.engine.torch_gradient.captures_graphs", lambda _: True)
+    monkeypatch.setattr("nstx.engine.torch_gradient.CapturedFunction", Replayed)
+    backend, picture = make_backend(), random_pixels(33, 40, seed=1)
+    places = {part: aim.data_ptr() for part, aim in backend.problem.aims.items()}
+    before = backend.cost_and_gradient(picture)[0]
+    with backend.problem.noting() as noted:
+        assert backend.cost_and_gradient(picture)[0] == before
+    # Noting does not go by the graph, in which nobody looks.
+    assert backend._captured.calls == 1
+    backend.problem.offset({part: found * 0.1 for part, found in noted.items()})
+    assert {part: aim.data_ptr() for part, aim in backend.problem.aims.items()} == places
+    assert backend.cost_and_gradient(picture)[0] != before
+
+
+def test_a_backend_is_gone_when_nobody_holds_it(monkeypatch) -> None:
+    """With its graph, whose memory Python's collector of cycles does not see."""
+    monkeypatch.setattr("nstx.engine.torch_gradient.captures_graphs", lambda _: True)
+    backend = make_backend()
+    found = weakref.ref(backend)
+    gc.disable()
+    try:
+        del backend
+        assert found() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
@@ -193,14 +270,16 @@ def test_the_fastest_precision_is_the_first_that_none_beats_by_far(seconds, expe
 
 
 def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None:
-    assert 0 < device_speed.time_convolution(TorchDevice("cpu", "fp32")) < 60
+    monkeypatch.setattr(device_speed, "_SHAPE", (1, 16, 20, 24))
+    both = [TorchDevice("cpu", precision) for precision in ("bf16", "fp32")]
+    assert all(0 < took < 60 for took in device_speed.time_convolutions(both).values())
     asked = []
 
-    def time_convolution(device: TorchDevice) -> float:
-        asked.append(device.precision)
-        return {"tf32": 0.5}.get(device.precision, 1.0)
+    def time_convolutions(devices: list[TorchDevice]) -> dict[TorchDevice, float]:
+        asked.extend(device.precision for device in devices)
+        return {device: {"tf32": 0.5}.get(device.precision, 1.0) for device in devices}
 
-    monkeypatch.setattr(device_speed, "time_convolution", time_convolution)
+    monkeypatch.setattr(device_speed, "time_convolutions", time_convolutions)
     monkeypatch.setattr(device_speed, "supported_precisions", lambda _: ("fp32", "tf32", "bf16"))
     assert device_speed.fastest_precision.__wrapped__("cuda:0") == "tf32"
     assert asked == ["bf16", "tf32", "fp32"]
@@ -253,6 +332,24 @@ def test_a_captured_gradient_is_the_plain_one(monkeypatch, precision) -> None:
         expected_cost, expected = plain.cost_and_gradient(picture)
         assert cost.total == pytest.approx(expected_cost.total, rel=1e-3)
         assert relative_error(gradient, expected) < 1e-2
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_adam_in_a_graph_makes_the_plain_steps(monkeypatch) -> None:
+    start = random_pixels(53, 71, seed=1)
+    place = TorchArrays(torch.device("cuda:0")).place
+    ends = []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("NSTX_CUDA_GRAPHS", switch)
+        backend, costs = make_backend("fp32", "cuda:0", size=(53, 71)), []
+        run_adam(
+            backend, place(start), steps=25, learning_rate=2.0, clip=True,
+            before_evaluation=lambda: None, on_first_cost=lambda _: None,
+            on_step=lambda _, cost, costs=costs: costs.append(cost.total),
+        )  # fmt: skip
+        ends.append(costs)
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-3)
 
 
 @pytest.mark.gpu
