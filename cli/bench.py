@@ -9,7 +9,7 @@ import typer
 from nstx.models.errors import DeviceError
 
 from . import options
-from .console import Console, format_bytes, format_seconds
+from .console import Console, format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
     from nstx.engine.bench_plan import Bench
@@ -137,7 +137,7 @@ def _run(chosen: "Bench", what: str, console: Console) -> None:
     measure_and_tell(
         lambda advance: run_bench(chosen, advance),
         chosen.measurements,
-        lambda report: _describe(report, f"{what}; {chosen.rounds} rounds"),
+        lambda report: _describe(report, f"{what}; {format_count(chosen.rounds, 'round')}"),
         console,
     )
 

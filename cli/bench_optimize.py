@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .bench import Rounds, lay_out, measure_and_tell, settled_device, torch_is_there
-from .console import Console, format_bytes
+from .console import Console, format_bytes, format_count
 
 
 def optimize(
@@ -70,7 +70,7 @@ def _describe(report: dict[str, Any]) -> str:
         f"{'size':>9}  {'variant':<10} {'runs on':<14} {'whole run':>10} {'first step':>10} "
         f"{'evaluation':>10} {'cost':>9} {'memory':>9}  shares of torch's: time, cost"
     )
-    what = f"preset {settings['preset']}, {settings['steps']} steps; {settings['rounds']} rounds"
+    what = f"preset {settings['preset']}, {settings['steps']} steps; {format_count(settings['rounds'], 'round')}"
     return lay_out(report, "", heading, _line, what)
 
 

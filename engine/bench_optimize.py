@@ -70,7 +70,9 @@ class OptimizeBench:
                 f"got {', '.join(unknown) or 'none'}; try auto,torch"
             )
         if not self.sizes or not all(16 <= size <= 8192 for size in self.sizes):
-            raise UsageError(f"expected sizes of 16 … 8192, got {self.sizes}; try --sizes 400")
+            raise UsageError(
+                f"expected sizes of 16 … 8192, got {', '.join(map(str, self.sizes)) or 'none'}; try --sizes 400"
+            )
         for name, most in (("steps", 100_000), ("rounds", 1000)):
             if not 1 <= getattr(self, name) <= most:
                 raise UsageError(

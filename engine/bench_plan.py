@@ -56,7 +56,7 @@ class Bench:
             values = getattr(self, name)
             if not values or not all(least <= value <= most for value in values):
                 raise UsageError(
-                    f"expected {name} of {least} … {most}, got {values}; try --{name} {least}"
+                    f"expected {name} of {least} … {most}, got {', '.join(map(str, values)) or 'none'}; try --{name} {least}"
                 )
         check_threads(self.threads)
         if parse_device(self.device)[0] not in ("cpu", "cuda"):

@@ -55,7 +55,7 @@ class _Problem:
         if self.scale is None:
             largest = float(abs(gradient).max())
             # Less is as good as nothing, and its inverse would leave float32.
-            self.scale = 1 / largest if largest > 1e-30 else 0.0
+            self.scale = 1 / largest if largest > 1e-34 else 0.0
         return _Point(pixels, cost, gradient * self.scale)
 
     def decrease(self, old: _Point, new: _Point) -> float:

@@ -67,7 +67,7 @@ def adam_steps(
     _, gradient = yield pixels
     # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
     # costs of 10⁹ and of 0.1 are both usual.
-    scale = 1 / max(float(abs(gradient).max()), 1e-30)
+    scale = 1 / max(float(abs(gradient).max()), 1e-34)
     for step in range(1, steps + 1):
         gradient = gradient * scale
         mean += (1 - BETA1) * (gradient - mean)

@@ -102,7 +102,7 @@ def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[tor
         rows, gradients = backend.evaluate(picture[None], torch.ones_like(rate))
         gradient = gradients[0]
         # The largest value stands in the last row.
-        scale = torch.where(scale == 0, 1 / rows[-1, 0].clamp(min=1e-30), scale)
+        scale = torch.where(scale == 0, 1 / rows[-1, 0].clamp(min=1e-34), scale)
         gradient = gradient * scale
         mean = mean + (1 - BETA1) * (gradient - mean)
         square = square + (1 - BETA2) * (gradient * gradient - square)

@@ -129,9 +129,12 @@ class TorchProblem:
         Raises:
             NumericalError: a cost is not finite.
         """
+        # The pass that is written out finds the deepest layers first.
+        found = dict(zip(parts, rows, strict=True))
+        ordered = [part for part in (*self.targets, ("tv", "")) if part in found]
         return [
-            _cost(objective, dict(zip(parts, values, strict=True)))
-            for objective, values in zip(self._objectives, zip(*rows, strict=True), strict=True)
+            _cost(objective, {part: found[part][index] for part in ordered})
+            for index, objective in enumerate(self._objectives)
         ]
 
 
