@@ -116,11 +116,6 @@ def _container_limit() -> int:
     return sys.maxsize
 
 
-def tells_memory(device: str) -> bool:
-    """Whether a device says that its memory is exhausted, where a CPU's system ends the process."""
-    return device != "cpu"
-
-
 @contextmanager
 def memory_errors(size: Sequence[int]) -> Iterator[None]:
     """Turn a library's report of exhausted memory into a `DeviceError` that says what to do.

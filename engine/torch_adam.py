@@ -17,19 +17,6 @@ STEPS_AHEAD = 10
 """Steps after which the host waits for costs; as many pictures lie on the device meanwhile."""
 
 
-class _State:
-    """Where Adam stands: tensors of its picture (height, width, 3), and of its gradient's mean and square."""
-
-    def __init__(self, start: torch.Tensor) -> None:
-        nothing = torch.zeros_like(start)
-        # The scale of the gradient is found in the first step.
-        self.tensors = (start, nothing, nothing, start.new_zeros(()))
-
-    @property
-    def picture(self) -> torch.Tensor:
-        return self.tensors[0]
-
-
 def run_adam(
     backend: TorchGradient,
     start: torch.Tensor,
@@ -59,7 +46,9 @@ def run_adam(
         NumericalError: a cost or gradient is not finite.
     """
     advance = _make_advance(backend, clip)
-    state, told = _State(start), 0
+    nothing, told = torch.zeros_like(start), 0
+    # The picture, the gradient's mean and square, and its scale, which is found in the first step.
+    state: tuple[torch.Tensor, ...] = (start, nothing, nothing, start.new_zeros(()))
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def tell() -> None:
@@ -81,9 +70,9 @@ def run_adam(
                 tell()
                 raise
             rate = learning_rate * (1 - BETA2**step) ** 0.5 / (1 - BETA1**step)
-            rows, *tensors = advance(*state.tensors, torch.full_like(state.tensors[3], rate))
-            waiting.append((state.picture, rows))
-            state.tensors = (tensors[0], tensors[1], tensors[2], tensors[3])
+            rows, *after = advance(*state, torch.full_like(state[-1], rate))
+            waiting.append((state[0], rows))
+            state = tuple(after)
             # The first step is told at once: people look whether a run has begun.
             if len(waiting) == (STEPS_AHEAD if told else 2) or step == steps + 1:
                 tell()

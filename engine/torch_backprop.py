@@ -213,7 +213,7 @@ class BackpropBackend(TorchGradient):
         if gradient is None:
             found = rows @ slope.to(self._dtype)
         else:
-            # In place: a step would copy a seventh of its memory traffic otherwise.
+            # In place: otherwise the gradient would be copied first.
             found = _rows(gradient).baddbmm_(rows, slope.to(self._dtype))
         return found.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 

@@ -12,7 +12,7 @@ from .cost import BatchBackend, Cost, PrecisionCheck
 from .images import Picture, WeightedPicture, resize_pixels
 from .job import Job, prepare_job
 from .lbfgs import lbfgs_steps
-from .memory import memory_errors, tells_memory
+from .memory import memory_errors
 from .pixels import Pixels
 from .progress import Progress, Step, StopReason
 from .settings import Settings
@@ -127,7 +127,7 @@ def _try_memory(job: Job) -> Cost | None:
     twice, as a checked one computes otherwise the second time. A CPU's memory is compared with the
     size before (`check_memory`), and the evaluation would keep the first step waiting: None.
     """
-    if not tells_memory(job.opened.choice.device) or len(job.sizes) == 1:
+    if job.opened.choice.device == "cpu" or len(job.sizes) == 1:
         return None
     trial, start = job.backend(-1), job.start(-1)
     cost, _ = trial.cost_and_gradient(start)
