@@ -22,6 +22,14 @@ def doctor(as_json: options.Json = False, quiet: options.Quiet = False) -> None:
         raise typer.Exit(1)
 
 
+def _describe_bf16(device: dict[str, Any]) -> str:
+    if device["bf16"] == "none":
+        return "PyTorch has no bf16 here"
+    if device["bf16"] == "plain":
+        return "bf16 works, slowly: oneDNN has no kernels for it here"
+    return "bf16 is fast here" if device["bf16_units"] else "bf16 is slow here: no units for it"
+
+
 def _describe(report: dict[str, Any]) -> str:
     machine = report["machine"]
     lines = [
@@ -33,10 +41,8 @@ def _describe(report: dict[str, Any]) -> str:
     ]
     for device in report["devices"]:
         more = f"  {device['model']}" if "model" in device else ""
-        if "bf16_units" in device:
-            more += {True: "  (bf16 is fast here)", False: "  (bf16 is slow here)"}.get(
-                device["bf16_units"], ""
-            )
+        if "bf16" in device:
+            more += f"  ({_describe_bf16(device)})"
         lines.append(f"device     {device['name']:<8} {', '.join(device['precisions'])}{more}")
     for provider in report["providers"]:
         state = "loads" if provider["loads"] else "listed, but does not load"

@@ -18,7 +18,7 @@ from ..models.weights import Weights, load_weights, weights_digest
 from .arrays import NUMPY, Arrays
 from .cost import BatchBackend
 from .device_names import parse_device, settle_device
-from .machine import has_bf16_units, is_there
+from .machine import Processor, is_there, this_processor
 from .memory import keep_freed_memory, memory_errors
 from .settings import Settings
 from .targets import Targets
@@ -26,10 +26,6 @@ from .targets import Targets
 if TYPE_CHECKING:
     from .devices import TorchDevice
     from .torch_gradient import TorchGradient
-
-# Steps times pixels. On two cores bf16 saves 4 seconds of a million, and PyTorch takes 1 to 2 seconds
-# longer to start than ONNX Runtime.
-_LEAST_BF16_WORK = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +64,25 @@ class OpenedBackend:
     arrays: Arrays = NUMPY
 
 
-def choose_backend(settings: Settings, size: Sequence[int] | None = None) -> BackendChoice:
+def choose_backend(
+    settings: Settings,
+    size: Sequence[int] | None = None,
+    processor: Processor | None = None,
+) -> BackendChoice:
     """Return the backend, device and precision of a run; on CUDA it may measure some precisions.
 
     Args:
         settings: of the run.
         size: height and width of the result; None chooses no precision that must be checked.
+        processor: what the CPU can do; None asks this machine's.
 
     Raises:
         UsageError: a name is unknown.
         DeviceError: what was asked for is not there, or has too little memory to measure.
     """
     device = settle_device(settings.device)
-    if size is not None and _is_worth_bf16(settings, device, size):
+    processor = processor or this_processor()
+    if size is not None and _is_worth_bf16(settings, device, size, processor):
         return BackendChoice("torch", device, "bf16", checked=True)
     name = settings.backend
     if name == "auto":
@@ -88,7 +90,7 @@ def choose_backend(settings: Settings, size: Sequence[int] | None = None) -> Bac
         name = "onnx" if (on_cpu and is_there("onnxruntime")) or not is_there("torch") else "torch"
     if name == "onnx":
         return _choose_onnx(device, settings.precision)
-    return _choose_torch(settings, size)
+    return _choose_torch(settings, size, processor)
 
 
 def _is_free(settings: Settings) -> bool:
@@ -98,17 +100,19 @@ def _is_free(settings: Settings) -> bool:
     return free and settings.clip
 
 
-def _is_worth_bf16(settings: Settings, device: str, size: Sequence[int]) -> bool:
-    if (
-        device != "cpu"
-        or not _is_free(settings)
-        or settings.steps * size[0] * size[1] < _LEAST_BF16_WORK
-    ):
+def _is_worth_bf16(
+    settings: Settings, device: str, size: Sequence[int], processor: Processor
+) -> bool:
+    work = settings.steps * size[0] * size[1]
+    if device != "cpu" or not _is_free(settings) or work < processor.least_bf16_work:
         return False
-    return has_bf16_units() and is_there("torch")
+    # Units are of no use to a PyTorch that does not reach them.
+    return processor.bf16_units and is_there("torch") and processor.settle_bf16() == "packed"
 
 
-def _choose_torch(settings: Settings, size: Sequence[int] | None) -> BackendChoice:
+def _choose_torch(
+    settings: Settings, size: Sequence[int] | None, processor: Processor
+) -> BackendChoice:
     try:
         from .devices import resolve_device
     except ImportError as error:
@@ -116,7 +120,7 @@ def _choose_torch(settings: Settings, size: Sequence[int] | None) -> BackendChoi
             f"expected PyTorch for --backend torch, got none ({error}); try --backend onnx, or "
             "'pip install torch'"
         ) from error
-    device = resolve_device(settings.device, settings.precision)
+    device = resolve_device(settings.device, settings.precision, processor)
     if size is None or not _is_free(settings) or not device.name.startswith("cuda"):
         return BackendChoice("torch", device.name, device.precision)
     from .device_speed import fastest_precision

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..models.errors import DeviceError, UsageError
 from .device_names import parse_device
+from .machine import Processor, this_processor
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
 
@@ -34,10 +35,12 @@ class TorchDevice:
         name: ``cpu``, ``cuda:0``, ``mps`` …
         precision: of weights and activations. Pixels, Gram matrices and costs are always fp32
             (fp64 with fp64).
+        packs: on the CPU, whether the kernels of convolutions are laid out once; None where that works.
     """
 
     name: str
     precision: Precision
+    packs: bool | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -101,11 +104,16 @@ def _assigned(holder: Any, name: str, value: object) -> Iterator[None]:
         setattr(holder, name, before)
 
 
-def resolve_device(device: str, precision: str) -> TorchDevice:
+def resolve_device(device: str, precision: str, processor: Processor | None = None) -> TorchDevice:
     """Return the device and precision for what was asked.
 
     ``auto`` takes the first CUDA device, else MPS, else the CPU, in fp32 (tf32 on CUDA devices
     that have it).
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: among `PRECISIONS`.
+        processor: what the CPU can do; None asks this machine's.
 
     Raises:
         UsageError: the name is none that is known.
@@ -116,10 +124,12 @@ def resolve_device(device: str, precision: str) -> TorchDevice:
         raise UsageError(
             f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}; try auto"
         )
+    if precision == "fp32" or (precision == "auto" and name == "cpu"):
+        return TorchDevice(name, "fp32")
     if precision == "auto":
         chosen: Precision = "tf32" if "tf32" in supported_precisions(name) else "fp32"
         return TorchDevice(name, chosen)
-    supported = supported_precisions(name)
+    supported = supported_precisions(name, processor)
     if precision not in supported:
         raise DeviceError(
             f"expected {', '.join(supported)} on {name}, got {precision}; try --precision auto"
@@ -149,13 +159,16 @@ def _resolve_cuda(index: int) -> str:
     return f"cuda:{index}"
 
 
-def supported_precisions(name: str) -> tuple[Precision, ...]:
+def supported_precisions(name: str, processor: Processor | None = None) -> tuple[Precision, ...]:
     """Return the precisions that a device offers, by its name as in `TorchDevice`.
 
-    fp16 on the CPU is left out: PyTorch has it there, but slower than fp32.
+    bf16 on the CPU is tried. fp16 there is left out: PyTorch has it, but slower than fp32.
     """
     if name.startswith("cuda"):
         # Compute capability 8 (Ampere) brought both TF32 and bf16.
         ampere = torch.cuda.get_device_capability(torch.device(name)) >= (8, 0)
         return ("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16")
-    return ("fp32", "bf16", "fp16") if name == "mps" else ("fp32", "bf16")
+    if name == "mps":
+        return ("fp32", "bf16", "fp16")
+    has_bf16 = (processor or this_processor()).settle_bf16() != "none"
+    return ("fp32", "bf16") if has_bf16 else ("fp32",)

@@ -14,7 +14,7 @@ from ..models.cache import cache_folder
 from ..models.errors import DeviceError, NstxError
 from ..models.files import write_atomically
 from ..models.weights import EMBEDDED, load_weights
-from .machine import describe_machine, has_bf16_units, package_versions
+from .machine import describe_machine, package_versions, this_processor
 
 
 def diagnose() -> dict[str, Any]:
@@ -56,11 +56,13 @@ def _devices() -> list[dict[str, Any]]:
 
     from .devices import supported_precisions
 
+    processor = this_processor()
     devices: list[dict[str, Any]] = [
         {
             "name": "cpu",
-            "precisions": supported_precisions("cpu"),
-            "bf16_units": has_bf16_units(),
+            "precisions": supported_precisions("cpu", processor),
+            "bf16_units": processor.bf16_units,
+            "bf16": processor.settle_bf16(),
             "threads": torch.get_num_threads(),
         }
     ]

@@ -9,6 +9,7 @@ from .backends import OpenedBackend, choose_backend, open_backend
 from .colours import match_colours
 from .cost import BatchBackend, Cost, common_objective
 from .images import Picture, WeightedPicture, read_image, resize_picture
+from .machine import Processor
 from .memory import check_memory, memory_errors
 from .pixels import Pixels
 from .settings import INITS, Settings
@@ -78,6 +79,7 @@ def prepare_job(
     *,
     like: Job | None = None,
     store: TargetStore | TargetMemory | None = None,
+    processor: Processor | None = None,
 ) -> Job:
     """Load the weights and compute the targets of every scale.
 
@@ -87,6 +89,7 @@ def prepare_job(
         settings: of the run.
         like: a job whose gradient backend this one shares, which saves time and memory.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
+        processor: what the CPU can do, for ``auto`` to choose by; None asks this machine's.
 
     Raises:
         UsageError: a size cannot be had from these pictures, a weight is not above 0, or ``like``
@@ -100,9 +103,9 @@ def prepare_job(
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
     if like is None:
-        opened = _open_backend(settings, sizes[-1])
+        opened = _open_backend(settings, sizes[-1], processor)
     else:
-        opened = _share_backend(like, settings, sizes[-1])
+        opened = _share_backend(like, settings, sizes[-1], processor)
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
@@ -149,9 +152,11 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
     )
 
 
-def _open_backend(settings: Settings, size: Sequence[int]) -> OpenedBackend:
+def _open_backend(
+    settings: Settings, size: Sequence[int], processor: Processor | None = None
+) -> OpenedBackend:
     """Open the backend, once it is known that memory holds a result of this height and width."""
-    choice = choose_backend(settings, size)
+    choice = choose_backend(settings, size, processor)
     check_memory(size, choice.device)
     with memory_errors(size):
         return open_backend(settings, choice)
@@ -162,20 +167,24 @@ def shares_backend(like: Job, settings: Settings, size: Sequence[int]) -> bool:
     return not _differing(like, settings, size)
 
 
-def _differing(like: Job, settings: Settings, size: Sequence[int]) -> list[str]:
+def _differing(
+    like: Job, settings: Settings, size: Sequence[int], processor: Processor | None = None
+) -> list[str]:
     """Return what keeps jobs from sharing a backend."""
     names = ("device", "precision", "backend", "threads", "weights")
     differing = [n for n in names if getattr(like.settings, n) != getattr(settings, n)]
     if common_objective(like.settings.objective) != common_objective(settings.objective):
         differing.append("objective (but for its weights)")
-    if not differing and choose_backend(settings, size) != like.opened.choice:
+    if not differing and choose_backend(settings, size, processor) != like.opened.choice:
         differing.append("amount of work, so that auto is another backend")
     return differing
 
 
-def _share_backend(like: Job, settings: Settings, size: Sequence[int]) -> OpenedBackend:
+def _share_backend(
+    like: Job, settings: Settings, size: Sequence[int], processor: Processor | None
+) -> OpenedBackend:
     """Return a job's backend if it serves other settings, too."""
-    differing = _differing(like, settings, size)
+    differing = _differing(like, settings, size, processor)
     if differing:
         raise UsageError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "

@@ -4,8 +4,9 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _PACKAGES = (
     "nstx", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow",
@@ -13,6 +14,42 @@ _PACKAGES = (
 )  # fmt: skip
 
 _CPUINFO = Path("/proc/cpuinfo")
+
+
+Bf16 = Literal["packed", "plain", "none"]
+"""How PyTorch convolves in bf16 on the CPU: with kernels that are laid out once, without, or not at all."""
+
+# Steps times pixels. On two cores bf16 saves 4 seconds of a million, and PyTorch takes 1 to 2 seconds
+# longer to start than ONNX Runtime.
+_LEAST_BF16_WORK = 2_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processor:
+    """What the CPU does in bf16; tests name one, to take the road of another machine.
+
+    Attributes:
+        bf16_units: whether it multiplies bf16 matrices in hardware.
+        bf16: how PyTorch convolves in bf16; None is tried when it is needed, as it takes PyTorch.
+        least_bf16_work: steps times pixels from which a run by bf16 units saves time.
+    """
+
+    bf16_units: bool
+    bf16: Bf16 | None = None
+    least_bf16_work: int = _LEAST_BF16_WORK
+
+    def settle_bf16(self) -> Bf16:
+        """Return how PyTorch convolves in bf16, tried if need be."""
+        if self.bf16 is not None:
+            return self.bf16
+        from .torch_convolution import try_bf16
+
+        return try_bf16()
+
+
+def this_processor() -> Processor:
+    """Return what this machine's CPU does in bf16, as far as it can be said without PyTorch."""
+    return Processor(bf16_units=has_bf16_units())
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Convolutions of 3×3 in PyTorch, with kernels that are laid out once."""
 
+import functools
+
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
-from .devices import TorchDevice
+from .devices import Precision, TorchDevice
+from .machine import Bf16
 
 _ONES = [1, 1]
+_PACKED: tuple[Precision, ...] = ("bf16", "fp32")
 
 
 class Convolution:
@@ -46,10 +50,47 @@ class Convolution:
 
 
 def packs_kernels(device: TorchDevice) -> bool:
-    """Whether kernels can be laid out once: on the CPU, in a build with oneDNN, but not in fp64."""
-    if device.name != "cpu" or device.precision not in ("fp32", "bf16"):
+    """Whether kernels are laid out once: on the CPU, where that works, but not in fp64."""
+    if device.name != "cpu" or device.precision not in _PACKED:
         return False
-    operators = ("_reorder_convolution_weight", "_convolution_pointwise")
-    is_there = all(hasattr(torch.ops.mkldnn, name) for name in operators)
-    has_library: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return has_library and is_there
+    return _packing_works() if device.packs is None else device.packs
+
+
+def try_bf16() -> Bf16:
+    """Return how PyTorch convolves in bf16 on this CPU. It is tried: the operators' presence says nothing.
+
+    oneDNN lays bf16 kernels out on processors with AVX-512 or AVX-NE-CONVERT alone; elsewhere PyTorch
+    convolves in bf16 without it, slowly.
+    """
+    if _packing_works():
+        return "packed"
+    return "plain" if _convolution_works() else "none"
+
+
+@functools.cache
+def _packing_works() -> bool:
+    # For fp32 as well: with AVX2, oneDNN lays deep layers' kernels out anew in spite of it, which takes
+    # nine times the convolution.
+    return all(_is_right(TorchDevice("cpu", each, packs=True)) for each in _PACKED)
+
+
+@functools.cache
+def _convolution_works() -> bool:
+    return _is_right(TorchDevice("cpu", "bf16", packs=False))
+
+
+def _is_right(device: TorchDevice) -> bool:
+    """Whether a small convolution works, with the right numbers."""
+    generator = torch.Generator().manual_seed(0)
+    kernel, bias, x = (
+        torch.rand(shape, generator=generator).to(device.dtype)
+        for shape in ((16, 16, 3, 3), (16,), (1, 16, 6, 7))
+    )
+    x = x.contiguous(memory_format=torch.channels_last)
+    expected = F.conv2d(x.double(), kernel.double(), bias.double(), padding=1)
+    try:
+        with torch.no_grad():
+            result = Convolution(kernel, bias, device, relu=False)(x)
+    except (RuntimeError, AttributeError):  # it is refused, or this build lacks the operators
+        return False
+    return bool((result.double() - expected).abs().max() < 0.02 * expected.abs().max())

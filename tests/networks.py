@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from pictures import random_pixels
 
 from nstx.engine.devices import Precision, TorchDevice
 from nstx.engine.targets import Targets, make_targets
 from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.torch_convolution import try_bf16
 from nstx.engine.torch_network import TorchExtractor, TorchNetwork
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.vgg19 import CONVOLUTIONS
 from nstx.models.weights import Weights
+
+needs_bf16 = pytest.mark.skipif(
+    try_bf16() == "none", reason="PyTorch does not convolve in bf16 on this processor"
+)
 
 CASES = [("avg", "ceil"), ("max", "floor"), ("max", "ceil"), ("avg", "floor")]
 """Every pooling with every rounding of odd sizes."""
@@ -78,7 +84,8 @@ def by_hand(
     targets: Sequence[Targets],
     precision: Precision,
     device: str = "cpu",
+    packs: bool | None = None,
 ) -> BackpropBackend:
     """Return a backend whose backward pass is written out, for a batch of one objective."""
-    network = BackpropNetwork(weights, objective, TorchDevice(device, precision))
+    network = BackpropNetwork(weights, objective, TorchDevice(device, precision, packs))
     return BackpropBackend(network, [(objective, each) for each in targets])

@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import PATIENCE, wait_for
 
 TINY = ["--size", "48", "--content-layers", "conv2_1", "--style-layers", "conv1_1,conv2_1"]
 FAST = [*TINY, "--steps", "3"]
@@ -404,7 +404,7 @@ def test_processes_precompute_the_same_pictures_at_once(save_picture, tmp_path) 
         for _ in range(4)
     ]
     for process in processes:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, err) == (0, "")
         assert json.loads(out)["warnings"] == []
     verify = [sys.executable, "-m", "nstx", "cache", "verify", "--json"]
@@ -423,10 +423,7 @@ def test_precompute_killed_leaves_a_store_that_verifies(save_picture, tmp_path) 
     command = [sys.executable, "-m", "nstx", "precompute", "--style", str(folder), *TINY]
     process = subprocess.Popen(command, env=environment)
     stored = tmp_path / "shared" / "targets"
-    deadline = time.monotonic() + 60
-    while not (stored.is_dir() and list(stored.glob("*.safetensors"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for(lambda: stored.is_dir() and bool(list(stored.glob("*.safetensors"))))
     process.kill()
     process.wait()
     verify = [sys.executable, "-m", "nstx", "cache", "verify"]

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import onnxruntime
 import psutil
 import pytest
 from PIL import Image
+from processes import PATIENCE, wait_for
 
 from nstx.engine import bench_run
 from nstx.engine.bench_plan import FeatureBench, GradientBench
@@ -380,13 +380,15 @@ def test_a_terminated_bench_takes_its_process_with_it() -> None:
     command = ["bench", "features", "--sizes", "64", "--batches", "1", "--variants", "onnx"]
     command += ["--rounds", "50", "--device", "cpu"]
     process = subprocess.Popen([sys.executable, "-m", "nstx", *command], stdout=subprocess.DEVNULL)
-    parent, children = psutil.Process(process.pid), []
-    deadline = time.monotonic() + 60
-    while not children and time.monotonic() < deadline:
-        time.sleep(0.05)
-        children = [c for c in parent.children() if "bench_worker" in " ".join(c.cmdline())]
+    parent = psutil.Process(process.pid)
+
+    def workers() -> list[psutil.Process]:
+        return [c for c in parent.children() if "bench_worker" in " ".join(c.cmdline())]
+
+    wait_for(lambda: bool(workers()))
+    children = workers()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    assert process.wait(timeout=PATIENCE) == 143
     assert children
     assert not any(child.is_running() for child in children)
 

@@ -6,18 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import needs_bf16
 from pictures import random_pixels
 from PIL import Image
+from processes import PATIENCE, spawn
 
 from nstx.cli.compare_run import split_swept
 from nstx.engine import job as job_module
 from nstx.engine import target_loader
 from nstx.engine.comparison import make_comparison
+from nstx.engine.machine import Processor
 from nstx.engine.sweep import DEFAULT_LAYERS, plan_sweep
 from nstx.models.errors import UsageError
 from nstx.models.objective import LayerWeight
@@ -335,20 +337,15 @@ def test_an_interrupted_comparison_is_taken_up_again(
 ) -> None:
     folder = tmp_path / "d"
     endless = [*FAST[:4], "--solver", "adam", "--steps", "3,900000"]
-    command = [sys.executable, "-m", "nstx", "compare", *pictures, "-o", folder, *endless]
-    process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not (folder / "runs" / "steps-3.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    process = spawn("compare", *pictures, "-o", folder, *endless)
+    # It says so when the first run is kept; the second never ends.
+    first = process.stderr.readline()
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, err
     assert out == ""
     assert "1 new run kept" in err
-    assert "run 1 of 2: steps 3, cost" in err
+    assert "run 1 of 2: steps 3, cost" in first
     said = json.loads((folder / "compare.json").read_text())
     assert (said["complete"], [run["name"] for run in said["runs"]]) == (False, ["steps-3"])
     assert not list(folder.rglob("*.part"))
@@ -462,12 +459,11 @@ def test_a_mistake_leaves_a_finished_folder_as_it_is(nstx, compare, pictures, tm
     assert snapshot(tmp_path / "d") == before
 
 
+@needs_bf16
 @pytest.mark.usefixtures("quick")
 def test_a_fallback_to_fp32_is_told(nstx, compare, monkeypatch) -> None:
-    from nstx.engine import backends
-
-    monkeypatch.setattr(backends, "has_bf16_units", lambda: True)
-    monkeypatch.setattr(backends, "_LEAST_BF16_WORK", 0)
+    eager = Processor(bf16_units=True, bf16="packed", least_bf16_work=0)
+    monkeypatch.setattr("nstx.engine.backends.this_processor", lambda: eager)
     monkeypatch.setattr("nstx.engine.checked_backend.LARGEST_ERROR", 1e-9)
     data = compare("--content-layers", "conv2_2", "--steps", "8")
     (run,) = data["runs"]

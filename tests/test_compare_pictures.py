@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pictures import random_pixels
 from PIL import Image, ImageDraw
+from processes import PATIENCE
 
 from nstx.engine.compare_page import PageRun, make_page
 from nstx.engine.comparison_drawing import draw_comparison_sheet
@@ -252,7 +253,7 @@ def browse(tmp_path: Path, address: str, *more: str) -> str:
         "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
         "--virtual-time-budget=4000", *more, "--dump-dom", address,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from networks import relative_error
 from pictures import random_pixels
+from processes import PATIENCE
 
 from nstx.engine import kept_graphs
 from nstx.engine.devices import TorchDevice
@@ -252,7 +253,7 @@ def test_several_processes_may_build_one_session(own_cache) -> None:
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    answers = {process.communicate(timeout=120)[0] for process in processes}
+    answers = {process.communicate(timeout=PATIENCE)[0] for process in processes}
     assert len(answers) == 1
     assert all(process.returncode == 0 for process in processes)
     assert all(path.suffix == ".onnx" for path in own_cache.iterdir())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import CASES, mixed_objective, relative_error
+from networks import CASES, mixed_objective, needs_bf16, relative_error
 from pictures import random_pixels
 
 from nstx.engine.devices import TorchDevice
@@ -108,6 +108,7 @@ def test_float32_gradient_agrees_with_float64_on_real_weights(real_weights, pres
     assert max(errors) < 1e-2
 
 
+@needs_bf16
 def test_bf16_gradient_is_of_its_known_quality_far_from_the_optimum(real_weights) -> None:
     objective = PRESETS["coursera"].objective
     content, picture = random_pixels(48, 64, seed=1), random_pixels(48, 64, seed=2)

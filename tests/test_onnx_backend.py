@@ -21,6 +21,7 @@ from nstx.engine.backends import choose_backend
 from nstx.engine.images import Picture
 from nstx.engine.job import Job, prepare_job
 from nstx.engine.kept_graphs import describe_kept
+from nstx.engine.machine import Processor
 from nstx.engine.settings import choose_settings
 from nstx.engine.transfer import run_job
 from nstx.export.providers import Provider, provider_loads
@@ -84,7 +85,9 @@ def test_one_graph_serves_all_weights(tmp_path, monkeypatch) -> None:
 def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
     settings = choose_settings(device="cpu")
     assert choose_backend(settings).name == "onnx"
-    assert choose_backend(replace(settings, precision="bf16")).name == "torch"
+    processor = Processor(bf16_units=False, bf16="plain")
+    bf16 = replace(settings, precision="bf16")
+    assert choose_backend(bf16, processor=processor).name == "torch"
     present = {"torch": True, "onnxruntime": False}
     monkeypatch.setattr(backends, "is_there", present.__getitem__)
     assert choose_backend(settings).name == "torch"

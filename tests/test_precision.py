@@ -1,60 +1,81 @@
 """Precision auto: when it is bf16, and what a run tells of its checks."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from networks import needs_bf16
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_batch, run_job
 from nstx.engine import backends
 from nstx.engine.backends import choose_backend
-from nstx.models.errors import UsageError
+from nstx.engine.machine import Processor
+from nstx.models.errors import DeviceError, UsageError
 
 CONTENT = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
 STYLE = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
 
-
-@pytest.fixture
-def bf16_units(monkeypatch) -> None:
-    """A processor that has them, or imitates them, and runs that are never too short."""
-    monkeypatch.setattr(backends, "has_bf16_units", lambda: True)
-    monkeypatch.setattr(backends, "_LEAST_BF16_WORK", 0)
+AVX512 = Processor(bf16_units=True, bf16="packed")
+AVX2 = Processor(bf16_units=False, bf16="plain")
+NO_BF16 = Processor(bf16_units=False, bf16="none")
+EAGER = Processor(bf16_units=True, bf16="packed", least_bf16_work=0)
+"""Has the units, or imitates them, and takes no run for too short."""
 
 
 @pytest.mark.parametrize(
-    ("units", "choices", "size", "expected"),
+    ("processor", "choices", "size", "expected"),
     [
-        (True, {}, (300, 400), ("torch", "bf16", True)),
-        (True, {"backend": "torch"}, (300, 400), ("torch", "bf16", True)),
-        (True, {"backend": "onnx"}, (300, 400), ("onnx", "fp32", False)),
-        (True, {"precision": "fp32"}, (300, 400), ("onnx", "fp32", False)),
-        (True, {"precision": "bf16"}, (300, 400), ("torch", "bf16", False)),
-        (True, {"steps": 10}, (300, 400), ("onnx", "fp32", False)),
-        (True, {"preset": "coursera"}, (300, 400), ("onnx", "fp32", False)),
-        (True, {"preset": "coursera", "solver": "lbfgs"}, (300, 400), ("torch", "bf16", True)),
-        (True, {}, None, ("onnx", "fp32", False)),
-        (False, {}, (300, 400), ("onnx", "fp32", False)),
+        (AVX512, {}, (300, 400), ("torch", "bf16", True)),
+        (AVX512, {"backend": "torch"}, (300, 400), ("torch", "bf16", True)),
+        (AVX512, {"backend": "onnx"}, (300, 400), ("onnx", "fp32", False)),
+        (AVX512, {"precision": "fp32"}, (300, 400), ("onnx", "fp32", False)),
+        (AVX512, {"precision": "bf16"}, (300, 400), ("torch", "bf16", False)),
+        (AVX512, {"steps": 10}, (300, 400), ("onnx", "fp32", False)),
+        (AVX512, {"preset": "coursera"}, (300, 400), ("onnx", "fp32", False)),
+        (AVX512, {"preset": "coursera", "solver": "lbfgs"}, (300, 400), ("torch", "bf16", True)),
+        (AVX512, {}, None, ("onnx", "fp32", False)),
+        (AVX2, {}, (300, 400), ("onnx", "fp32", False)),
+        (AVX2, {"backend": "torch"}, (300, 400), ("torch", "fp32", False)),
+        (AVX2, {"precision": "bf16"}, (300, 400), ("torch", "bf16", False)),
+        (replace(AVX2, bf16_units=True), {}, (300, 400), ("onnx", "fp32", False)),
+        (NO_BF16, {}, (300, 400), ("onnx", "fp32", False)),
+        (NO_BF16, {"backend": "torch"}, (300, 400), ("torch", "fp32", False)),
     ],
 )
-def test_auto_on_the_cpu(monkeypatch, units, choices, size, expected) -> None:
-    monkeypatch.setattr(backends, "has_bf16_units", lambda: units)
-    found = choose_backend(choose_settings(device="cpu", **choices), size)
-    assert (found.name, found.precision, found.checked) == expected
+def test_auto_on_the_cpu(processor, choices, size, expected) -> None:
+    choice = choose_backend(choose_settings(device="cpu", **choices), size, processor)
+    assert (choice.name, choice.precision, choice.checked) == expected
 
 
-def test_auto_without_pytorch_is_onnx(monkeypatch, bf16_units) -> None:
+def test_bf16_is_refused_where_pytorch_has_none() -> None:
+    settings = choose_settings(device="cpu", precision="bf16")
+    with pytest.raises(DeviceError, match="expected fp32 on cpu, got bf16; try --precision auto"):
+        choose_backend(settings, (300, 400), NO_BF16)
+    with pytest.raises(DeviceError, match="expected fp32 on cpu, got bf16"):
+        prepare_job(CONTENT, [(STYLE, 1.0)], settings, processor=NO_BF16)
+
+
+def test_auto_without_pytorch_is_onnx(monkeypatch) -> None:
     monkeypatch.setattr(backends, "is_there", lambda name: name != "torch")
-    found = choose_backend(choose_settings(device="cpu"), (300, 400))
-    assert (found.name, found.precision, found.checked) == ("onnx", "fp32", False)
+    choice = choose_backend(choose_settings(device="cpu"), (300, 400), EAGER)
+    assert (choice.name, choice.precision, choice.checked) == ("onnx", "fp32", False)
 
 
-def job_of(**more):
+@pytest.fixture
+def eager_processor(monkeypatch) -> None:
+    """Let the command line, which has no argument for it, take this machine for `EAGER`."""
+    monkeypatch.setattr(backends, "this_processor", lambda: EAGER)
+
+
+def job_of(processor=EAGER, **more):
     settings = choose_settings(**{"size": 56, "scales": 2, "steps": 24, "device": "cpu", **more})
-    return prepare_job(CONTENT, [(STYLE, 1.0)], settings)
+    return prepare_job(CONTENT, [(STYLE, 1.0)], settings, processor=processor)
 
 
-def test_a_checked_run_ends_where_one_in_fp32_does(bf16_units) -> None:
+@needs_bf16
+def test_a_checked_run_ends_where_one_in_fp32_does() -> None:
     result = run_job(job_of())
     expected = run_job(job_of(precision="fp32"))
     # The cost that is told is of fp32, and pictures of this size take either road.
@@ -69,16 +90,18 @@ def test_a_checked_run_ends_where_one_in_fp32_does(bf16_units) -> None:
     assert expected.checks == ()
 
 
-def test_a_checked_run_gives_the_same_bytes_twice(bf16_units) -> None:
+@needs_bf16
+def test_a_checked_run_gives_the_same_bytes_twice() -> None:
     runs = [run_job(job_of(steps=6)) for _ in range(2)]
     assert runs[0].pixels.tobytes() == runs[1].pixels.tobytes()
 
 
-def test_checks_of_a_batch_are_told_to_all_of_its_jobs(bf16_units) -> None:
+@needs_bf16
+def test_checks_of_a_batch_are_told_to_all_of_its_jobs() -> None:
     first = job_of(steps=6)
     second = prepare_job(
         CONTENT, [(STYLE, 1.0)], choose_settings(size=56, scales=2, steps=30, device="cpu"),
-        like=first,
+        like=first, processor=EAGER,
     )  # fmt: skip
     results = run_batch([first, second])
     assert len(results[0].checks) == 2
@@ -86,17 +109,19 @@ def test_checks_of_a_batch_are_told_to_all_of_its_jobs(bf16_units) -> None:
     assert [check.evaluation for check in results[1].checks[:3]] == [1, 1, 9]
 
 
-def test_a_batch_of_different_backends_is_refused(bf16_units, monkeypatch) -> None:
-    monkeypatch.setattr(backends, "_LEAST_BF16_WORK", 40 * 56 * 10)
-    long, short = job_of(steps=20), job_of(steps=6)
+@needs_bf16
+def test_a_batch_of_different_backends_is_refused() -> None:
+    processor = replace(EAGER, least_bf16_work=40 * 56 * 10)
+    long, short = job_of(processor, steps=20), job_of(processor, steps=6)
     assert [job.opened.choice.precision for job in (long, short)] == ["bf16", "fp32"]
     with pytest.raises(UsageError, match="one backend and precision"):
         run_batch([long, short])
     with pytest.raises(UsageError, match="auto is another backend"):
-        prepare_job(CONTENT, [(STYLE, 1.0)], short.settings, like=long)
+        prepare_job(CONTENT, [(STYLE, 1.0)], short.settings, like=long, processor=processor)
 
 
-def test_the_json_tells_the_checks(nstx, save_picture, tmp_path, bf16_units) -> None:
+@needs_bf16
+def test_the_json_tells_the_checks(nstx, save_picture, tmp_path, eager_processor) -> None:
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = ["optimize", content, style, "-o", tmp_path / "o.png", "--size", 56, "--steps", 12]
     code, out, _ = nstx(*arguments, "--json", "--device", "cpu")
@@ -113,7 +138,10 @@ def test_the_json_tells_the_checks(nstx, save_picture, tmp_path, bf16_units) -> 
     assert json.loads(out)["precision_schedule"] is None
 
 
-def test_a_check_that_fails_twice_is_told(nstx, save_picture, tmp_path, bf16_units, monkeypatch):
+@needs_bf16
+def test_a_check_that_fails_twice_is_told(
+    nstx, save_picture, tmp_path, eager_processor, monkeypatch
+):
     monkeypatch.setattr("nstx.engine.checked_backend.LARGEST_ERROR", 1e-9)
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = ["optimize", content, style, "-o", tmp_path / "o.png", "--size", 56, "--steps", 12]

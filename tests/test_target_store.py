@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 
 from nstx.engine import target_store
 from nstx.engine.sealed_arrays import pack_arrays, read_description, unpack_arrays
@@ -308,7 +309,7 @@ def start_writer(folder: Path, rounds: int) -> "subprocess.Popen[str]":
 
 def test_processes_write_the_same_entries_at_once(tmp_path) -> None:
     writers = [start_writer(tmp_path, 25) for _ in range(4)]
-    said = [writer.communicate(timeout=120) for writer in writers]
+    said = [writer.communicate(timeout=PATIENCE) for writer in writers]
     assert {err for _, err in said} == {""}
     assert all(out.endswith("done\n") for out, _ in said)
     assert len(list(tmp_path.iterdir())) == 10

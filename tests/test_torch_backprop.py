@@ -10,6 +10,7 @@ from networks import (
     by_hand,
     make_tiny_weights,
     mixed_objective,
+    needs_bf16,
     relative_error,
     targets_of,
 )
@@ -71,7 +72,9 @@ def test_a_part_that_counts_nothing_is_left_out(weights_of_parts) -> None:
 
 
 @pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.2)])
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("fp32", 1e-3), pytest.param("bf16", 0.2, marks=needs_bf16)]
+)
 def test_the_gradient_of_the_real_network(preset, precision, bound) -> None:
     weights, objective = load_weights(), replace(PRESETS[preset].objective, tv_weight=1.0)
     picture = random_pixels(61, 83, seed=1)
@@ -84,6 +87,7 @@ def test_the_gradient_of_the_real_network(preset, precision, bound) -> None:
     assert ours.cost(picture).total == pytest.approx(cost.total, rel=1e-6)
 
 
+@needs_bf16
 @pytest.mark.parametrize(
     ("positions", "distance"), [((33, 40), 1e-3), ((64, 48), 0.1), ((7, 5), 3)]
 )
@@ -116,6 +120,7 @@ def near_the_optimum(backend: BackpropBackend, start: np.ndarray) -> np.ndarray:
     return kept[-1]
 
 
+@needs_bf16
 def test_a_check_corrects_the_gradient_near_the_optimum() -> None:
     weights, objective = load_weights(), PRESETS["coursera"].objective
     content = random_pixels(48, 64, seed=3)

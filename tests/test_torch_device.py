@@ -1,13 +1,23 @@
 """What keeps a run on its device: arrays, Adam ahead of its host, CUDA graphs, the choice of precision."""
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import by_hand, make_tiny_weights, mixed_objective, relative_error, targets_of
+from networks import (
+    by_hand,
+    make_tiny_weights,
+    mixed_objective,
+    needs_bf16,
+    relative_error,
+    targets_of,
+)
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_job
@@ -15,12 +25,13 @@ from nstx.engine import backends, device_speed
 from nstx.engine.arrays import NUMPY
 from nstx.engine.backends import BackendChoice, choose_backend, runs_ahead
 from nstx.engine.cost import Cost
-from nstx.engine.devices import TorchDevice
+from nstx.engine.devices import TorchDevice, supported_precisions
 from nstx.engine.lbfgs import lbfgs_steps
+from nstx.engine.machine import Processor
 from nstx.engine.solvers import StopSolving, adam_steps, run_solver
 from nstx.engine.torch_adam import STEPS_AHEAD, run_adam
 from nstx.engine.torch_arrays import TorchArrays
-from nstx.engine.torch_convolution import Convolution, packs_kernels
+from nstx.engine.torch_convolution import Convolution, packs_kernels, try_bf16
 from nstx.models.errors import NumericalError
 from nstx.models.presets import PRESETS
 from nstx.models.weights import load_weights
@@ -184,7 +195,7 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
 ) -> None:
     device = TorchDevice("cpu", precision)
     if not packs_kernels(device):
-        pytest.skip("PyTorch is built without oneDNN")
+        pytest.skip(f"oneDNN lays out no kernels in {precision} on this processor")
     generator = torch.Generator().manual_seed(0)
     kernel, bias, x = (
         torch.randn(shape, generator=generator).to(device.dtype)
@@ -199,6 +210,47 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
             expected = expected.relu() if relu else expected
             assert found.is_contiguous(memory_format=torch.channels_last)
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_bf16
+def test_kernels_are_laid_out_where_that_works_and_bf16_is_right_without() -> None:
+    assert (try_bf16() == "packed") == packs_kernels(TorchDevice("cpu", "bf16"))
+    assert not packs_kernels(TorchDevice("cpu", "bf16", packs=False))
+    assert not packs_kernels(TorchDevice("cpu", "fp64"))
+    weights, objective = make_tiny_weights(), mixed_objective("avg", "ceil")
+    picture = random_pixels(33, 41, seed=1)
+    targets = [targets_of(weights, objective, random_pixels(33, 41, seed=3))]
+    _, reference = by_hand(weights, objective, targets, "fp64").cost_and_gradient(picture)
+    for packs in (None, False):
+        backend = by_hand(weights, objective, targets, "bf16", packs=packs)
+        assert relative_error(backend.cost_and_gradient(picture)[1], reference) < 0.1
+
+
+def test_what_the_processor_has_of_bf16_is_tried_or_as_it_is_said() -> None:
+    assert supported_precisions("cpu", Processor(bf16_units=True, bf16="none")) == ("fp32",)
+    for bf16 in ("plain", "packed"):
+        processor = Processor(bf16_units=False, bf16=bf16)
+        assert supported_precisions("cpu", processor) == ("fp32", "bf16")
+    assert Processor(bf16_units=False).settle_bf16() == try_bf16()
+    assert Processor(bf16_units=False, bf16="none").settle_bf16() == "none"
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "SSE41"])
+def test_bf16_is_a_picture_or_one_line_on_older_processors(isa, save_picture, tmp_path) -> None:
+    """OneDNN is told to be blind for what this processor has beyond."""
+    content, style = save_picture("c.png"), save_picture("s.png", seed=1)
+    command = [sys.executable, "-m", "nstx", "optimize", content, style, "--size", "32"]
+    command += ["--steps", "2", "--precision", "bf16", "-o", tmp_path / "o.png"]
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
+    done = subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 4:
+        assert done.stderr.startswith("nstx: error: expected fp32 on cpu, got bf16; try ")
+        assert done.stderr.count("\n") == 1
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (tmp_path / "o.png").is_file()
 
 
 def test_no_seed_is_sought_for_a_gradient_of_nothing() -> None:
@@ -269,6 +321,7 @@ def test_the_fastest_precision_is_the_first_that_none_beats_by_far(seconds, expe
     assert device_speed.choose_fastest(seconds) == expected
 
 
+@needs_bf16
 def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None:
     monkeypatch.setattr(device_speed, "_SHAPE", (1, 16, 20, 24))
     both = [TorchDevice("cpu", precision) for precision in ("bf16", "fp32")]
@@ -296,7 +349,7 @@ def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None
     ],
 )
 def test_auto_on_cuda(monkeypatch, choices, size, fastest, expected) -> None:
-    def resolve(_: str, precision: str) -> TorchDevice:
+    def resolve(_: str, precision: str, processor: Processor) -> TorchDevice:
         return TorchDevice("cuda:0", "tf32" if precision == "auto" else precision)
 
     monkeypatch.setattr(backends, "settle_device", lambda _: "cuda:0")

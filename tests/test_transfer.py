@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import needs_bf16
 from pictures import random_pixels
 
 from nstx.engine.evaluation import evaluate_picture
@@ -136,6 +137,7 @@ def test_a_missing_device_is_an_error() -> None:
         job_of(precision="fp8")
 
 
+@needs_bf16
 def test_bf16_lowers_the_cost_too() -> None:
     result = stylize(CONTENT, STYLES, small("default", precision="bf16", steps=5))
     assert result.cost.total < 0.6 * result.initial_cost.total

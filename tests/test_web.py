@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from networks import make_tiny_weights
 from pictures import random_pixels
+from processes import PATIENCE
 
 from nstx.export.build_gradient import build_gradient_model
 from nstx.export.gradient_graph import GradientGraph
@@ -31,7 +32,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
     try:
         done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
     except subprocess.TimeoutExpired:
         pytest.skip(f"npm did not install {PACKAGE} within two minutes")
@@ -78,7 +79,7 @@ def test_webassembly_gives_the_same_gradient(
         cwd=node_folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
