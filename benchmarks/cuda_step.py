@@ -18,18 +18,18 @@ from typing import Any
 
 import torch
 
-from nstx.engine.bench_gradient import make_zero_targets
-from nstx.engine.devices import TorchDevice, supported_precisions
-from nstx.engine.machine import describe_machine, package_versions
-from nstx.engine.torch_adam import run_adam
-from nstx.engine.torch_backend import TorchBackend
-from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
-from nstx.engine.torch_gradient import TorchGradient
-from nstx.engine.torch_network import TorchNetwork
+from nstx.engine.bench.gradient import make_zero_targets
+from nstx.engine.devices.machine import describe_machine, package_versions
+from nstx.engine.devices.torch_device import TorchDevice, supported_precisions
+from nstx.engine.features.torch_network import TorchNetwork
+from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.gradients.torch_gradient import TorchGradient
+from nstx.engine.solvers.torch_adam import run_adam
 from nstx.models.errors import NstxError
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import flops_per_pixel, truncate
-from nstx.models.weights import load_weights
+from nstx.models.weights.load import load_weights
 
 OBJECTIVE = PRESETS["default"].objective
 REPEATS, CALLS, WARM_UPS = 7, 10, 3

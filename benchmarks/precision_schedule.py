@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nstx import choose_settings, prepare_job, read_image
-from nstx.engine.machine import describe_machine, package_versions
+from nstx.engine.devices.machine import describe_machine, package_versions
 
 PRECISIONS = ("fp32", "auto", "bf16")
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from nstx import choose_settings, prepare_job, read_image
-from nstx.engine import lbfgs
-from nstx.engine.arrays import NumpyArrays
-from nstx.engine.job import Job
-from nstx.engine.machine import describe_machine, package_versions
-from nstx.engine.solvers import StopSolving, run_solver
+from nstx.engine.devices.arrays import NumpyArrays
+from nstx.engine.devices.machine import describe_machine, package_versions
+from nstx.engine.solvers import lbfgs
+from nstx.engine.solvers.solver import StopSolving, run_solver
+from nstx.engine.transfer.job import Job
 
 COUNTS = (10, 20, 40, 80)
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nstx.engine.machine import describe_machine, package_versions
+from nstx.engine.devices.machine import describe_machine, package_versions
 
 RECIPE = ["--preset", "coursera", "--backend", "torch", "--precision", "fp32"]
 OURS = ["--preset", "coursera", "--solver", "lbfgs", "--init", "content"]

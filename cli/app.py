@@ -8,20 +8,20 @@ import sys
 
 import typer
 
-from .bench import bench
-from .bench_optimize import optimize as optimize_bench
-from .cache import cache
-from .compare import compare
+from .bench.command import bench
+from .bench.optimize import optimize as optimize_bench
+from .commands.cache import cache
+from .commands.compare import compare
+from .commands.doctor import doctor
+from .commands.evaluate import evaluate
+from .commands.export import export
+from .commands.features import features
+from .commands.model import model
+from .commands.precompute import SeveralValues, precompute
 from .config import apply_config
-from .doctor import doctor
 from .errors import run_app
-from .evaluate import evaluate
-from .export import export
-from .features import features
 from .interrupts import exit_on_terminate
-from .model import model
-from .optimize import optimize
-from .precompute import SeveralValues, precompute
+from .optimize.command import optimize
 
 app = typer.Typer(
     name="nstx",

@@ -10,7 +10,7 @@ from nstx.engine.settings import Settings, choose_settings
 from nstx.models.errors import UsageError
 
 if TYPE_CHECKING:
-    from nstx.engine.images import Picture
+    from nstx.engine.pictures.picture import Picture
     from nstx.models.presets import Preset
 
 
@@ -119,6 +119,6 @@ def read_styles(styles: tuple[str, ...]) -> "list[tuple[Picture, float]]":
         UsageError: a weight is not above 0.
         ImageError: a picture cannot be read.
     """
-    from nstx.engine.images import read_image
+    from nstx.engine.pictures.picture import read_image
 
     return [(read_image(path), weight) for path, weight in map(split_style, styles)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
 
-    from nstx.engine.progress import Step
+    from nstx.engine.transfer.progress import Step
 
 
 def _say(text: str, *, err: bool = False) -> None:

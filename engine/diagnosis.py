@@ -8,13 +8,14 @@ import contextlib
 import os
 from typing import Any
 
-from ..export.providers import import_onnxruntime, named_provider_loads
-from ..export.session import physical_cores
-from ..models.cache import cache_folder
-from ..models.errors import DeviceError, NstxError
-from ..models.files import write_atomically
-from ..models.weights import EMBEDDED, load_weights
-from .machine import describe_machine, package_versions, this_processor
+from nstx.export.runtime.providers import import_onnxruntime, named_provider_loads
+from nstx.export.runtime.session import physical_cores
+from nstx.models.errors import DeviceError, NstxError
+from nstx.models.storage.cache import cache_folder
+from nstx.models.storage.files import write_atomically
+from nstx.models.weights.load import EMBEDDED, load_weights
+
+from .devices.machine import describe_machine, package_versions, this_processor
 
 
 def diagnose() -> dict[str, Any]:
@@ -54,7 +55,7 @@ def _devices() -> list[dict[str, Any]]:
     except ImportError:  # an installation for --backend onnx alone
         return [{"name": "cpu", "precisions": ("fp32",), "threads": physical_cores()}]
 
-    from .devices import supported_precisions
+    from .devices.torch_device import supported_precisions
 
     processor = this_processor()
     devices: list[dict[str, Any]] = [

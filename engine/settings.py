@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..models.errors import UsageError
-from ..models.objective import Objective, parse_layers
-from ..models.presets import Preset, SolverName, find_preset
-from ..models.vgg19 import Pooling
+from nstx.models.errors import UsageError
+from nstx.models.objective import Objective, parse_layers
+from nstx.models.presets import Preset, SolverName, find_preset
+from nstx.models.vgg19 import Pooling
 
 INITS = ("content", "matched", "noise", "blend")
 """Starts that are made; anything else is the path of a picture."""

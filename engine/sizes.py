@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..models.errors import UsageError
+from nstx.models.errors import UsageError
+
 from .settings import Settings
 
 MAX_SIDE = 65_535

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.errors import ModelError
-from ..models.objective import Objective
-from ..models.weights import Weights
-from .build_features import build_feature_model
-from .feature_graph import FeatureGraph
-from .graph import check_model
+from nstx.models.errors import ModelError
+from nstx.models.objective import Objective
+from nstx.models.weights.load import Weights
+
+from .graphs.build_features import build_feature_model
+from .graphs.builder import check_model
+from .graphs.feature_graph import FeatureGraph
 from .model_files import check_model_output, write_model
 from .parity import ParityReport, measure_parity
-from .providers import CPU, Provider
+from .runtime.providers import CPU, Provider
 
 
 def export_features(

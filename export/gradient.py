@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from ..models.errors import ModelError
-from ..models.weights import Weights
-from .build_gradient import build_gradient_model
-from .gradient_graph import GradientGraph
+from nstx.models.errors import ModelError
+from nstx.models.weights.load import Weights
+
 from .gradient_parity import GradientParity, measure_gradient_parity
-from .graph import check_model
+from .graphs.build_gradient import build_gradient_model
+from .graphs.builder import check_model
+from .graphs.gradient_graph import GradientGraph
 from .model_files import check_model_output, write_model
-from .providers import CPU, Provider
+from .runtime.providers import CPU, Provider
 
 
 def export_gradient(
@@ -20,7 +21,7 @@ def export_gradient(
     Nothing is written unless it agrees with float64, Adam's step included.
 
     Args:
-        path: ends in ``.onnx``; the report goes to `nstx.export.feature_graph.parity_path`.
+        path: ends in ``.onnx``; the report goes to `nstx.export.graphs.feature_graph.parity_path`.
         graph: what the file computes.
         weights: of VGG-19.
         provider: that runs the graph for the comparison.

@@ -1,6 +1,6 @@
 """Whether a graph of cost and gradient computes what it should: against float64, on pictures.
 
-The reference is `nstx.models.reference_gradient`, in NumPy and float64; it needs no PyTorch.
+The reference is `nstx.models.reference.gradient`, in NumPy and float64; it needs no PyTorch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.objective import Objective
-from ..models.reference import reference_features, reference_gram
-from ..models.reference_gradient import ReferenceGradient, add_total_variation, reference_gradient
-from ..models.weights import Weights
-from .adam import BETA1, BETA2, EPSILON
-from .feature_graph import INPUT_NAME, GraphPrecision
-from .gradient_graph import WEIGHT_INPUTS, GradientGraph, content_input, style_input
+from nstx.models.objective import Objective
+from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.reference.gradient import (
+    ReferenceGradient,
+    add_total_variation,
+    reference_gradient,
+)
+from nstx.models.weights.load import Weights
+
+from .graphs.adam import BETA1, BETA2, EPSILON
+from .graphs.feature_graph import INPUT_NAME, GraphPrecision
+from .graphs.gradient_graph import WEIGHT_INPUTS, GradientGraph, content_input, style_input
 from .parity import check_pictures
-from .providers import CPU, Provider
-from .session import SessionChoices, open_session, run_session, runtime_version
+from .runtime.providers import CPU, Provider
+from .runtime.session import SessionChoices, open_session, run_session, runtime_version
 
 GRADIENT_TOLERANCES: dict[GraphPrecision, float] = {"fp32": 5e-4, "fp16": 0.1}
 """Largest ‖ours − float64‖ / ‖float64‖ of the gradient of the picture that agrees best."""

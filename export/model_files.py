@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..models.errors import OutputError
-from ..models.files import check_output, write_output
-from ..models.seals import seal
-from .feature_graph import FeatureGraph, parity_path
-from .gradient_graph import GradientGraph
-from .graph import OPSET
+from nstx.models.errors import OutputError
+from nstx.models.storage.files import check_output, write_output
+from nstx.models.storage.seals import seal
+
+from .graphs.builder import OPSET
+from .graphs.feature_graph import FeatureGraph, parity_path
+from .graphs.gradient_graph import GradientGraph
 
 SUFFIXES = (".onnx",)
 
@@ -36,8 +37,8 @@ def write_model(
     """Write a model with its checksum in it, and its report.
 
     Args:
-        path: of the model; the report goes to `nstx.export.feature_graph.parity_path`.
-        model: with `nstx.models.seals.NO_SEAL` in its metadata.
+        path: of the model; the report goes to `nstx.export.graphs.feature_graph.parity_path`.
+        model: with `nstx.models.storage.seals.NO_SEAL` in its metadata.
         graph: what it computes.
         weights_sha256: of the weight file that it was built from.
         report: of its parity check, as plain data.

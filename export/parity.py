@@ -1,6 +1,6 @@
 """Whether an exported graph computes what it should: every output against float64, on pictures.
 
-The reference is `nstx.models.reference`, VGG-19 in NumPy and float64. It needs no PyTorch, and
+The reference is `nstx.models.reference.features`, VGG-19 in NumPy and float64. It needs no PyTorch, and
 PyTorch's float64 agrees with it to 1e-12.
 """
 
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.reference import reference_features, reference_gram
-from ..models.weights import Weights
-from .feature_graph import FP16_SCALE, INPUT_NAME, FeatureGraph, GraphPrecision, gram_name
-from .providers import CPU, Provider
-from .session import SessionChoices, open_session, run_session, runtime_version
+from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.weights.load import Weights
+
+from .graphs.feature_graph import FP16_SCALE, INPUT_NAME, FeatureGraph, GraphPrecision, gram_name
+from .runtime.providers import CPU, Provider
+from .runtime.session import SessionChoices, open_session, run_session, runtime_version
 
 TOLERANCES: dict[GraphPrecision, float] = {"fp32": 2e-5, "fp16": 1e-2}
 """Largest relative error, ‖ours − float64‖ / ‖float64‖, that an output may have."""

@@ -18,12 +18,12 @@ from typing import Any
 
 from nstx import NstxError, UsageError, read_image
 from nstx.cli.config import find_config
-from nstx.engine.comparison_drawing import describe_cost
-from nstx.engine.contact_sheet import Tile, draw_gallery
-from nstx.engine.image_files import to_8_bit
-from nstx.engine.precompute import find_pictures
-from nstx.engine.sweep_folder import digest_json, file_digest
-from nstx.models.files import make_folder, write_output
+from nstx.engine.comparison.drawing import describe_cost
+from nstx.engine.comparison.folder import digest_json, file_digest
+from nstx.engine.drawing.contact_sheet import Tile, draw_gallery
+from nstx.engine.pictures.writing import to_8_bit
+from nstx.engine.targets.precompute import find_pictures
+from nstx.models.storage.files import make_folder, write_output
 from nstx.models.version import __version__
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from nstx.cli.app import app
 from nstx.cli.errors import run_app
-from nstx.models.weights import Weights
+from nstx.models.weights.load import Weights
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from pictures import random_pixels
 
-from nstx.engine.devices import Precision, TorchDevice
-from nstx.engine.targets import Targets, make_targets
-from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
-from nstx.engine.torch_convolution import try_bf16
-from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.devices.convolution import try_bf16
+from nstx.engine.devices.torch_device import Precision, TorchDevice
+from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.targets.targets import Targets, make_targets
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.vgg19 import CONVOLUTIONS
-from nstx.models.weights import Weights
+from nstx.models.weights.load import Weights
 
 needs_bf16 = pytest.mark.skipif(
     try_bf16() == "none", reason="PyTorch does not convolve in bf16 on this processor"

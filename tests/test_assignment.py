@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstx.cli.assignment import describe_iteration
 from nstx.cli.console import Console, ProgressBar
-from nstx.engine.cost import Cost
-from nstx.engine.progress import Step
+from nstx.cli.optimize.assignment import describe_iteration
+from nstx.engine.transfer.progress import Step
+from nstx.models.cost import Cost
 
 # Total, content and style cost of the drawn pictures, with the default weights and seed 0.
 OURS = {

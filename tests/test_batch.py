@@ -7,7 +7,7 @@ import pytest
 from pictures import random_pixels
 
 from nstx import Picture, Step, choose_settings, prepare_job, run_batch, run_job
-from nstx.engine.job import Job
+from nstx.engine.transfer.job import Job
 from nstx.models.errors import UsageError
 
 CONTENTS = [Picture(random_pixels(40, 56, seed).astype(np.uint8), None) for seed in range(3)]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nstx.engine import bench_optimize
-from nstx.engine.bench_optimize import OptimizeBench, run_optimize_bench
+from nstx.engine.bench import optimize as bench_optimize
+from nstx.engine.bench.optimize import OptimizeBench, run_optimize_bench
 from nstx.models.errors import DeviceError, UsageError
 
 

@@ -282,7 +282,7 @@ def test_style_weights_are_split_off_the_path(tmp_path, monkeypatch) -> None:
 def test_a_full_disk_at_the_end_saves_the_picture_elsewhere(
     nstx, pictures, tmp_path, monkeypatch
 ) -> None:
-    from nstx.models import files
+    from nstx.models.storage import files
 
     real = files.write_atomically
 
@@ -291,7 +291,7 @@ def test_a_full_disk_at_the_end_saves_the_picture_elsewhere(
             raise OSError(28, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr("nstx.models.files.write_atomically", full)
+    monkeypatch.setattr("nstx.models.storage.files.write_atomically", full)
     code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "out.png", *FAST)
     assert code == 7
     assert "No space left" in err

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from processes import PATIENCE, wait_for
 
-from nstx.engine import bench_run
-from nstx.engine.bench_plan import FeatureBench, GradientBench
-from nstx.engine.bench_run import run_bench
-from nstx.engine.feature_sheets import draw_channel, draw_sheet, enlarge_channel
-from nstx.engine.features import summarise_layer
+from nstx.engine.bench import run as bench_run
+from nstx.engine.bench.plan import FeatureBench, GradientBench
+from nstx.engine.bench.run import run_bench
+from nstx.engine.drawing.feature_sheets import draw_channel, draw_sheet, enlarge_channel
+from nstx.engine.features.activations import summarise_layer
 from nstx.models.errors import DeviceError, UsageError
 
 

@@ -7,7 +7,7 @@ import pytest
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job
-from nstx.engine.colours import match_colours
+from nstx.engine.pictures.colours import match_colours
 
 
 def coloured(seed: int, scale: tuple, shift: tuple, size=(60, 80)) -> Picture:

@@ -15,12 +15,12 @@ from pictures import random_pixels
 from PIL import Image
 from processes import PATIENCE, spawn
 
-from nstx.cli.compare_run import split_swept
-from nstx.engine import job as job_module
-from nstx.engine import target_loader
-from nstx.engine.comparison import make_comparison
-from nstx.engine.machine import Processor
-from nstx.engine.sweep import DEFAULT_LAYERS, plan_sweep
+from nstx.cli.commands.compare_run import split_swept
+from nstx.engine.comparison.comparison import make_comparison
+from nstx.engine.comparison.sweep import DEFAULT_LAYERS, plan_sweep
+from nstx.engine.devices.machine import Processor
+from nstx.engine.targets import loader as target_loader
+from nstx.engine.transfer import job as job_module
 from nstx.models.errors import UsageError
 from nstx.models.objective import LayerWeight
 
@@ -109,8 +109,8 @@ def compare(nstx, pictures, tmp_path):
 
 def draw_little(patch: pytest.MonkeyPatch) -> None:
     """Draw small animations, no MP4, no curves."""
-    patch.setattr("nstx.engine.film_strip._LARGEST_CANVAS", 1)
-    patch.setattr("nstx.engine.comparison_drawing.can_write_video", lambda: False)
+    patch.setattr("nstx.engine.drawing.film_strip._LARGEST_CANVAS", 1)
+    patch.setattr("nstx.engine.comparison.drawing.can_write_video", lambda: False)
     for module in ("comparison", "comparison_drawing"):
         patch.setattr(f"nstx.engine.{module}.can_draw_curves", lambda: False)
 
@@ -463,8 +463,8 @@ def test_a_mistake_leaves_a_finished_folder_as_it_is(nstx, compare, pictures, tm
 @pytest.mark.usefixtures("quick")
 def test_a_fallback_to_fp32_is_told(nstx, compare, monkeypatch) -> None:
     eager = Processor(bf16_units=True, bf16="packed", least_bf16_work=0)
-    monkeypatch.setattr("nstx.engine.backends.this_processor", lambda: eager)
-    monkeypatch.setattr("nstx.engine.checked_backend.LARGEST_ERROR", 1e-9)
+    monkeypatch.setattr("nstx.engine.gradients.choice.this_processor", lambda: eager)
+    monkeypatch.setattr("nstx.engine.gradients.checked.LARGEST_ERROR", 1e-9)
     data = compare("--content-layers", "conv2_2", "--steps", "8")
     (run,) = data["runs"]
     assert run["precision"] == "fp32"

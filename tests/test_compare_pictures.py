@@ -15,9 +15,10 @@ from pictures import random_pixels
 from PIL import Image, ImageDraw
 from processes import PATIENCE
 
-from nstx.engine.compare_page import PageRun, make_page
-from nstx.engine.comparison_drawing import draw_comparison_sheet
-from nstx.engine.contact_sheet import (
+from nstx.engine.comparison.drawing import draw_comparison_sheet
+from nstx.engine.comparison.page import PageRun, make_page
+from nstx.engine.comparison.sweep import plan_sweep
+from nstx.engine.drawing.contact_sheet import (
     Grid,
     Tile,
     draw_gallery,
@@ -25,11 +26,10 @@ from nstx.engine.contact_sheet import (
     fit_tile,
     plain,
 )
-from nstx.engine.cost_curves import draw_cost_curves
-from nstx.engine.feature_sheets import draw_sheet
-from nstx.engine.features import summarise_layer
-from nstx.engine.film_strip import Film, animate_runs, pack_film, unpack_film
-from nstx.engine.sweep import plan_sweep
+from nstx.engine.drawing.cost_curves import draw_cost_curves
+from nstx.engine.drawing.feature_sheets import draw_sheet
+from nstx.engine.drawing.film_strip import Film, animate_runs, pack_film, unpack_film
+from nstx.engine.features.activations import summarise_layer
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -18,13 +18,13 @@ from pictures import random_pixels
 
 from nstx.export import features as export_module
 from nstx.export import model_files
-from nstx.export.build_features import build_feature_model
-from nstx.export.feature_graph import FeatureGraph, parity_path
 from nstx.export.features import export_features
-from nstx.export.graph import check_model
+from nstx.export.graphs.build_features import build_feature_model
+from nstx.export.graphs.builder import check_model
+from nstx.export.graphs.feature_graph import FeatureGraph, parity_path
 from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH, check_pictures, measure_parity
-from nstx.export.providers import CPU, Provider, choose_provider, provider_loads
-from nstx.export.session import (
+from nstx.export.runtime.providers import CPU, Provider, choose_provider, provider_loads
+from nstx.export.runtime.session import (
     SessionChoices,
     open_session,
     physical_cores,
@@ -33,10 +33,10 @@ from nstx.export.session import (
 )
 from nstx.models.errors import DeviceError, ModelError, OutputError, UsageError
 from nstx.models.presets import PRESETS
-from nstx.models.reference import reference_features, reference_gram
-from nstx.models.seals import seal_is_right
+from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.storage.seals import seal_is_right
 from nstx.models.vgg19 import CONVOLUTIONS, LAYERS
-from nstx.models.weights import load_weights
+from nstx.models.weights.load import load_weights
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 POOLINGS = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
@@ -110,7 +110,7 @@ def test_real_weights_pass_the_parity_check(
 def test_every_layer_passes_on_real_pictures(
     real_weights, data_folder: Path, precision, bound
 ) -> None:
-    from nstx.engine.images import read_image, resize_picture
+    from nstx.engine.pictures.picture import read_image, resize_picture
 
     names = ("content/tubingen.jpg", "style/starry_night_google.jpg", "content/astronaut.png")
     pictures = [
@@ -434,8 +434,10 @@ def test_threads_are_at_most_the_processors(monkeypatch) -> None:
     if hasattr(os, "sched_getaffinity"):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
         # Two logical processors a core, and a container with a quota of three.
-        monkeypatch.setattr("nstx.export.session._core_of", lambda processor: str(processor // 2))
-        monkeypatch.setattr("nstx.export.session._container_quota", lambda: None)
+        monkeypatch.setattr(
+            "nstx.export.runtime.session._core_of", lambda processor: str(processor // 2)
+        )
+        monkeypatch.setattr("nstx.export.runtime.session._container_quota", lambda: None)
         assert physical_cores() == 4
-        monkeypatch.setattr("nstx.export.session._container_quota", lambda: 3)
+        monkeypatch.setattr("nstx.export.runtime.session._container_quota", lambda: 3)
         assert physical_cores() == 3

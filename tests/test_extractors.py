@@ -17,34 +17,34 @@ from networks import relative_error
 from pictures import random_pixels
 from processes import PATIENCE
 
-from nstx.engine import kept_graphs
-from nstx.engine.devices import TorchDevice
-from nstx.engine.extractors import (
+from nstx.engine.devices.memory import memory_errors
+from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.features.activations import extract_features, summarise_layer
+from nstx.engine.features.onnx_extractor import OnnxExtractor
+from nstx.engine.features.onnx_fixed import FixedExtractor
+from nstx.engine.features.opening import (
     Extraction,
     find_provider,
     open_extractor,
     open_sessions,
 )
-from nstx.engine.features import extract_features, summarise_layer
-from nstx.engine.images import Picture
-from nstx.engine.job import prepare_job
-from nstx.engine.memory import memory_errors
-from nstx.engine.model_file import ModelFile
-from nstx.engine.onnx_extractor import OnnxExtractor
-from nstx.engine.onnx_fixed import FixedExtractor
-from nstx.engine.session_cache import CachedSessions
+from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork, gram_matrices
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.sessions import kept_graphs
+from nstx.engine.sessions.model_file import ModelFile
+from nstx.engine.sessions.session_cache import CachedSessions
 from nstx.engine.settings import choose_settings
-from nstx.engine.torch_network import TorchExtractor, TorchNetwork, gram_matrices
-from nstx.export.build_features import build_feature_model
-from nstx.export.feature_graph import FeatureGraph
+from nstx.engine.transfer.job import prepare_job
 from nstx.export.features import export_features
-from nstx.export.probe import probe_model
-from nstx.export.providers import CPU, Provider
-from nstx.export.session import SessionChoices
+from nstx.export.graphs.build_features import build_feature_model
+from nstx.export.graphs.feature_graph import FeatureGraph
+from nstx.export.runtime.probe import probe_model
+from nstx.export.runtime.providers import CPU, Provider
+from nstx.export.runtime.session import SessionChoices
 from nstx.models.errors import DeviceError, ModelError, NumericalError, UsageError
-from nstx.models.reference import reference_features, reference_gram
-from nstx.models.seals import seal
-from nstx.models.weights import Weights, load_weights
+from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.storage.seals import seal
+from nstx.models.weights.load import Weights, load_weights
 
 ACTIVATIONS, GRAMS = ("conv2_2", "conv4_2"), ("conv1_1", "conv5_1")
 
@@ -243,7 +243,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
 
 def test_several_processes_may_build_one_session(own_cache) -> None:
     code = (
-        "from nstx.engine.extractors import Extraction, open_extractor\n"
+        "from nstx.engine.features.opening import Extraction, open_extractor\n"
         "import numpy as np\n"
         "opened = open_extractor(Extraction(device='cpu'), ['conv1_1'])\n"
         "found = opened.extractor.extract(np.full((32, 32, 3), 99, np.float32), ['conv1_1'], [])\n"
@@ -426,7 +426,7 @@ def test_a_second_choice_is_told(monkeypatch, warnings_told, tiny_weights) -> No
     def refuse(*_: object) -> Provider:
         raise DeviceError("no provider")
 
-    monkeypatch.setattr("nstx.engine.extractors.choose_provider", refuse)
+    monkeypatch.setattr("nstx.engine.features.opening.choose_provider", refuse)
     opened = open_extractor(Extraction(device="cpu"), ["conv1_1"], tiny_weights)
     assert (opened.name, opened.runs_on) == ("torch", "cpu fp32")
     assert warnings_told == ["features are computed by PyTorch: no provider"]
@@ -435,12 +435,12 @@ def test_a_second_choice_is_told(monkeypatch, warnings_told, tiny_weights) -> No
 
 
 def test_a_driver_without_a_provider_is_told(monkeypatch, warnings_told) -> None:
-    for module in ("nstx.engine.extractors", "nstx.export.providers"):
+    for module in ("nstx.engine.features.opening", "nstx.export.runtime.providers"):
         monkeypatch.setattr(f"{module}.has_driver", lambda: True)
-    monkeypatch.setattr("nstx.export.providers.provider_loads", lambda _: False)
+    monkeypatch.setattr("nstx.export.runtime.providers.provider_loads", lambda _: False)
     assert find_provider(Extraction()) == CPU
     assert "CUDA provider" in warnings_told[0]
-    monkeypatch.setattr("nstx.export.providers.provider_loads", lambda _: True)
+    monkeypatch.setattr("nstx.export.runtime.providers.provider_loads", lambda _: True)
     assert find_provider(Extraction()) == Provider("cuda", 0)
     assert find_provider(Extraction(device="cuda:1")) == Provider("cuda", 1)
 

@@ -8,15 +8,15 @@ import torch
 from networks import CASES, mixed_objective, needs_bf16, relative_error
 from pictures import random_pixels
 
-from nstx.engine.devices import TorchDevice
-from nstx.engine.reference import reference_cost
-from nstx.engine.targets import make_targets
-from nstx.engine.torch_backend import TorchBackend
-from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.targets.targets import make_targets
 from nstx.models.errors import NumericalError
 from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
-from nstx.models.weights import Weights, load_weights
+from nstx.models.reference.cost import reference_cost
+from nstx.models.weights.load import Weights, load_weights
 
 SIZES = [(48, 64), (53, 71), (37, 33)]
 

@@ -15,22 +15,23 @@ from hypothesis import strategies as st
 from networks import make_tiny_weights, relative_error
 from pictures import random_pixels
 
-from nstx.engine.devices import TorchDevice
-from nstx.engine.images import read_image, resize_picture
-from nstx.engine.targets import Targets, make_targets
-from nstx.engine.torch_backend import TorchBackend
-from nstx.engine.torch_network import TorchExtractor, TorchNetwork
-from nstx.export import adam, costs, gradient
-from nstx.export.build_gradient import build_gradient_model
-from nstx.export.gradient_graph import GradientGraph
-from nstx.export.graph import check_model
-from nstx.export.node_order import order_for_memory
+from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.pictures.picture import read_image, resize_picture
+from nstx.engine.targets.targets import Targets, make_targets
+from nstx.export import gradient
+from nstx.export.graphs import adam, costs
+from nstx.export.graphs.build_gradient import build_gradient_model
+from nstx.export.graphs.builder import check_model
+from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.graphs.node_order import order_for_memory
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
-from nstx.models.seals import seal_is_right
+from nstx.models.storage.seals import seal_is_right
 from nstx.models.vgg19 import CONVOLUTIONS
-from nstx.models.weights import Weights, load_weights
+from nstx.models.weights.load import Weights, load_weights
 
 CASES = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
 EXACT = TorchDevice("cpu", "fp64")
@@ -221,7 +222,7 @@ def test_costs_alone_are_the_same(tiny_weights) -> None:
 
 
 def test_adam_in_the_graph_is_the_solvers(tiny_weights) -> None:
-    from nstx.engine.solvers import adam_steps, run_solver
+    from nstx.engine.solvers.solver import adam_steps, run_solver
 
     objective = objective_of("default", "avg", "ceil")
     start = random_pixels(30, 41, 3)

@@ -7,14 +7,15 @@ import pytest
 from pictures import random_pixels
 from PIL import Image
 
-from nstx.engine import image_files
-from nstx.engine.animation import FrameCollector, check_animation, write_animation
-from nstx.engine.cost import Cost
-from nstx.engine.image_files import SUFFIXES, check_output_size, encode_image, write_image
-from nstx.engine.images import read_image
-from nstx.engine.progress import Step
+from nstx.engine.drawing.animation import check_animation, write_animation
+from nstx.engine.pictures import writing as image_files
+from nstx.engine.pictures.picture import read_image
+from nstx.engine.pictures.writing import SUFFIXES, check_output_size, encode_image, write_image
+from nstx.engine.transfer.frames import FrameCollector
+from nstx.engine.transfer.progress import Step
+from nstx.models.cost import Cost
 from nstx.models.errors import OutputError
-from nstx.models.files import check_output
+from nstx.models.storage.files import check_output
 
 
 def step_of(number: int, pixels: np.ndarray) -> Step:
@@ -73,7 +74,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkey
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nstx.models.cache.os.fsync", full)
+    monkeypatch.setattr("nstx.models.storage.cache.os.fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         write_image(path, random_pixels(12, 12, 0))
     assert path.read_bytes() == b"old"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from nstx.engine.images import Picture, read_image, resize_picture, resize_pixels
+from nstx.engine.pictures.picture import Picture, read_image, resize_picture, resize_pixels
 from nstx.models.errors import ImageError
 
 

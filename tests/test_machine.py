@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nstx.engine import machine
-from nstx.engine.machine import describe_machine, has_bf16_units, is_there, package_versions
+from nstx.engine.devices import machine
+from nstx.engine.devices.machine import describe_machine, has_bf16_units, is_there, package_versions
 
 TWO_PROCESSORS = """\
 processor\t: 0

@@ -12,9 +12,9 @@ import pytest
 from scipy.io import savemat
 
 from nstx.models.errors import WeightsError
-from nstx.models.matconvnet import parse_matconvnet
 from nstx.models.vgg19 import CONVOLUTIONS
-from nstx.models.weights import Weights, load_weights
+from nstx.models.weights.load import Weights, load_weights
+from nstx.models.weights.matconvnet import parse_matconvnet
 
 NAMES = [layer.name for layer in CONVOLUTIONS]
 FULLY_CONNECTED = ("fc6", "fc7", "fc8")

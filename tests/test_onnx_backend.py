@@ -16,15 +16,15 @@ import torch
 from networks import relative_error
 from pictures import random_pixels
 
-from nstx.engine import backends
-from nstx.engine.backends import choose_backend
-from nstx.engine.images import Picture
-from nstx.engine.job import Job, prepare_job
-from nstx.engine.kept_graphs import describe_kept
-from nstx.engine.machine import Processor
+from nstx.engine.devices.machine import Processor
+from nstx.engine.gradients import choice as backends
+from nstx.engine.gradients.choice import choose_backend
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.sessions.kept_graphs import describe_kept
 from nstx.engine.settings import choose_settings
-from nstx.engine.transfer import run_job
-from nstx.export.providers import Provider, provider_loads
+from nstx.engine.transfer.job import Job, prepare_job
+from nstx.engine.transfer.run import run_job
+from nstx.export.runtime.providers import Provider, provider_loads
 from nstx.models.errors import DeviceError, NumericalError, UsageError
 
 CONTENT = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
@@ -93,7 +93,7 @@ def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
     assert choose_backend(settings).name == "torch"
     present |= {"torch": False, "onnxruntime": True}
     assert choose_backend(settings).name == "onnx"
-    monkeypatch.setitem(sys.modules, "nstx.engine.devices", None)
+    monkeypatch.setitem(sys.modules, "nstx.engine.devices.torch_device", None)
     with pytest.raises(DeviceError, match="--backend onnx"):
         choose_backend(replace(settings, backend="torch"))
 

@@ -9,9 +9,9 @@ from networks import needs_bf16
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_batch, run_job
-from nstx.engine import backends
-from nstx.engine.backends import choose_backend
-from nstx.engine.machine import Processor
+from nstx.engine.devices.machine import Processor
+from nstx.engine.gradients import choice as backends
+from nstx.engine.gradients.choice import choose_backend
 from nstx.models.errors import DeviceError, UsageError
 
 CONTENT = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
@@ -142,7 +142,7 @@ def test_the_json_tells_the_checks(nstx, save_picture, tmp_path, eager_processor
 def test_a_check_that_fails_twice_is_told(
     nstx, save_picture, tmp_path, eager_processor, monkeypatch
 ):
-    monkeypatch.setattr("nstx.engine.checked_backend.LARGEST_ERROR", 1e-9)
+    monkeypatch.setattr("nstx.engine.gradients.checked.LARGEST_ERROR", 1e-9)
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = ["optimize", content, style, "-o", tmp_path / "o.png", "--size", 56, "--steps", 12]
     code, out, err = nstx(*arguments, "--json", "--device", "cpu")

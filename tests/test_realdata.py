@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nstx.engine.images import read_image
-from nstx.engine.job import prepare_job
+from nstx.engine.pictures.picture import read_image
 from nstx.engine.settings import choose_settings
-from nstx.engine.transfer import run_job, stylize
+from nstx.engine.transfer.job import prepare_job
+from nstx.engine.transfer.run import run_job, stylize
 
 pytestmark = pytest.mark.realdata
 

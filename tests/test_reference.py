@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from pictures import random_pixels
 
-from nstx.engine.reference import reference_cost
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
-from nstx.models.reference import reference_features, reference_gram
+from nstx.models.reference.cost import reference_cost
+from nstx.models.reference.features import reference_features, reference_gram
 from nstx.models.vgg19 import truncate
-from nstx.models.weights import Weights
+from nstx.models.weights.load import Weights
 
 LAYERS = ["conv1_1", "conv2_2", "conv3_4", "conv4_2", "conv5_4"]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from pictures import random_pixels
 
-from nstx.engine.devices import TorchDevice
-from nstx.engine.targets import make_targets
-from nstx.engine.torch_backend import TorchBackend
-from nstx.engine.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.targets.targets import make_targets
 from nstx.models.presets import PRESETS
-from nstx.models.reference_gradient import _pool_back, reference_gradient
+from nstx.models.reference.gradient import _pool_back, reference_gradient
 
 EXACT = TorchDevice("cpu", "fp64")
 

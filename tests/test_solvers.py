@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nstx.engine.arrays import NUMPY
-from nstx.engine.cost import Cost
-from nstx.engine.lbfgs import _History, lbfgs_steps
-from nstx.engine.solvers import StopSolving, adam_steps, run_solver
+from nstx.engine.devices.arrays import NUMPY
+from nstx.engine.solvers.lbfgs import _History, lbfgs_steps
+from nstx.engine.solvers.solver import StopSolving, adam_steps, run_solver
+from nstx.models.cost import Cost
 
 
 class Quadratic:

@@ -10,17 +10,17 @@ import pytest
 from pictures import random_pixels
 from PIL import Image
 
-from nstx.engine import target_loader
-from nstx.engine.extractors import OpenedExtractor
-from nstx.engine.images import Picture, read_image
-from nstx.engine.precompute import find_pictures, precompute_targets
+from nstx.engine.features.extractor import Features
+from nstx.engine.features.opening import OpenedExtractor
+from nstx.engine.pictures.picture import Picture, read_image
 from nstx.engine.settings import choose_settings
-from nstx.engine.target_loader import TargetLoader
-from nstx.engine.target_store import TargetStore, as_stored, target_is_sound
-from nstx.engine.targets import Features
-from nstx.models.cache import cache_folder
+from nstx.engine.targets import loader as target_loader
+from nstx.engine.targets.loader import TargetLoader
+from nstx.engine.targets.precompute import find_pictures, precompute_targets
+from nstx.engine.targets.store import TargetStore, as_stored, target_is_sound
 from nstx.models.errors import DeviceError, ImageError, NumericalError, UsageError
-from nstx.models.reference import reference_features, reference_gram
+from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.storage.cache import cache_folder
 
 SIZES = ((48, 64), (97, 131))
 SETTINGS = choose_settings(
@@ -228,7 +228,7 @@ def test_a_full_disk_costs_a_warning(tiny_weights, computed, monkeypatch, warnin
         raise OSError(28, "No space left on device")
 
     first, _ = load(tiny_weights, settings=replace(SETTINGS, use_cache=False))
-    monkeypatch.setattr("nstx.engine.target_store.write_atomically", refuse)
+    monkeypatch.setattr("nstx.engine.targets.store.write_atomically", refuse)
     second, _ = load(tiny_weights)
     assert same(first, second)
     (warning,) = warnings_told
@@ -279,9 +279,9 @@ def test_a_hit_imports_no_torch_no_onnx_and_no_runtime(tmp_path, save_picture) -
     content, style = save_picture("photo.png", seed=1), save_picture("painting.png", seed=2)
     code = (
         "import sys\n"
-        "from nstx.engine.images import read_image\n"
+        "from nstx.engine.pictures.picture import read_image\n"
         "from nstx.engine.settings import choose_settings\n"
-        "from nstx.engine.target_loader import TargetLoader\n"
+        "from nstx.engine.targets.loader import TargetLoader\n"
         "if sys.argv[3] == 'blocked':\n"
         "    for name in ('torch', 'onnx', 'onnxruntime', 'h5py'):\n"
         "        sys.modules[name] = None\n"

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from processes import PATIENCE
 
-from nstx.engine import target_store
-from nstx.engine.sealed_arrays import pack_arrays, read_description, unpack_arrays
-from nstx.engine.target_store import (
+from nstx.engine.targets import store as target_store
+from nstx.engine.targets.sealed_arrays import pack_arrays, read_description, unpack_arrays
+from nstx.engine.targets.store import (
     TargetKey,
     TargetStore,
     as_stored,
     describe_target,
     target_is_sound,
 )
-from nstx.models.cache import cache_limit, parse_bytes, sweep_litter
 from nstx.models.errors import UsageError
-from nstx.models.files import write_atomically
+from nstx.models.storage.cache import cache_limit, parse_bytes, sweep_litter
+from nstx.models.storage.files import write_atomically
 
 KEY = TargetKey(
     picture="a" * 64,
@@ -283,7 +283,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from nstx.engine.target_store import TargetKey, TargetStore
+from nstx.engine.targets.store import TargetKey, TargetStore
 store = TargetStore(Path(sys.argv[1]), most_bytes=1 << 30)
 key = TargetKey(picture="a" * 64, height=48, width=64, layer="conv4_2", statistic="activation",
                 pooling="avg", pool_rounding="ceil", weights="b" * 64, computed_by="onnx fp32")

@@ -16,17 +16,17 @@ from networks import (
 )
 from pictures import random_pixels
 
-from nstx.engine.checked_backend import CheckedBackend, _largest_error
-from nstx.engine.devices import TorchDevice
-from nstx.engine.pixels import Batch
-from nstx.engine.solvers import adam_steps, run_solver
-from nstx.engine.torch_backend import TorchBackend
-from nstx.engine.torch_backprop import BackpropBackend, BackpropNetwork
-from nstx.engine.torch_network import TorchNetwork
+from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.features.torch_network import TorchNetwork
+from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.gradients.checked import CheckedBackend, _largest_error
+from nstx.engine.pictures.pixels import Batch
+from nstx.engine.solvers.solver import adam_steps, run_solver
 from nstx.models.errors import NumericalError
 from nstx.models.objective import LayerWeight
 from nstx.models.presets import PRESETS
-from nstx.models.weights import load_weights
+from nstx.models.weights.load import load_weights
 
 
 def by_autograd(weights, objective, targets, precision="fp64") -> TorchBackend:

@@ -21,20 +21,21 @@ from networks import (
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_job
-from nstx.engine import backends, device_speed
-from nstx.engine.arrays import NUMPY
-from nstx.engine.backends import BackendChoice, choose_backend, runs_ahead
-from nstx.engine.cost import Cost
-from nstx.engine.devices import TorchDevice, supported_precisions
-from nstx.engine.lbfgs import lbfgs_steps
-from nstx.engine.machine import Processor
-from nstx.engine.solvers import StopSolving, adam_steps, run_solver
-from nstx.engine.torch_adam import STEPS_AHEAD, run_adam
-from nstx.engine.torch_arrays import TorchArrays
-from nstx.engine.torch_convolution import Convolution, packs_kernels, try_bf16
+from nstx.engine.devices import speed as device_speed
+from nstx.engine.devices.arrays import NUMPY
+from nstx.engine.devices.convolution import Convolution, packs_kernels, try_bf16
+from nstx.engine.devices.machine import Processor
+from nstx.engine.devices.torch_arrays import TorchArrays
+from nstx.engine.devices.torch_device import TorchDevice, supported_precisions
+from nstx.engine.gradients import choice as backends
+from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
+from nstx.engine.solvers.lbfgs import lbfgs_steps
+from nstx.engine.solvers.solver import StopSolving, adam_steps, run_solver
+from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
+from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
 from nstx.models.presets import PRESETS
-from nstx.models.weights import load_weights
+from nstx.models.weights.load import load_weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 CPU = TorchArrays(torch.device("cpu"))
@@ -166,7 +167,7 @@ def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run(monkeypatch) -> None
         solver="adam", size=56, scales=2, steps=25, backend="torch", precision="fp32", device="cpu"
     )
     usual = run_job(prepare_job(content, [(style, 1.0)], settings))
-    monkeypatch.setattr("nstx.engine.transfer.runs_ahead", lambda choice: True)
+    monkeypatch.setattr("nstx.engine.transfer.run.runs_ahead", lambda choice: True)
     steps = []
     result = run_job(prepare_job(content, [(style, 1.0)], settings), on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, result.steps + 1))
@@ -281,8 +282,8 @@ class Replayed:
 
 
 def test_corrections_reach_a_graph_that_was_captured_before(monkeypatch) -> None:
-    monkeypatch.setattr("nstx.engine.torch_gradient.captures_graphs", lambda _: True)
-    monkeypatch.setattr("nstx.engine.torch_gradient.CapturedFunction", Replayed)
+    monkeypatch.setattr("nstx.engine.gradients.torch_gradient.captures_graphs", lambda _: True)
+    monkeypatch.setattr("nstx.engine.gradients.torch_gradient.CapturedFunction", Replayed)
     backend, picture = make_backend(), random_pixels(33, 40, seed=1)
     places = {part: aim.data_ptr() for part, aim in backend.problem.aims.items()}
     before = backend.cost_and_gradient(picture)[0]
@@ -297,7 +298,7 @@ def test_corrections_reach_a_graph_that_was_captured_before(monkeypatch) -> None
 
 def test_a_backend_is_gone_when_nobody_holds_it(monkeypatch) -> None:
     """With its graph, whose memory Python's collector of cycles does not see."""
-    monkeypatch.setattr("nstx.engine.torch_gradient.captures_graphs", lambda _: True)
+    monkeypatch.setattr("nstx.engine.gradients.torch_gradient.captures_graphs", lambda _: True)
     backend = make_backend()
     found = weakref.ref(backend)
     gc.disable()
@@ -353,7 +354,7 @@ def test_auto_on_cuda(monkeypatch, choices, size, fastest, expected) -> None:
         return TorchDevice("cuda:0", "tf32" if precision == "auto" else precision)
 
     monkeypatch.setattr(backends, "settle_device", lambda _: "cuda:0")
-    monkeypatch.setattr("nstx.engine.devices.resolve_device", resolve)
+    monkeypatch.setattr("nstx.engine.devices.torch_device.resolve_device", resolve)
     monkeypatch.setattr(device_speed, "fastest_precision", lambda _: fastest)
     found = choose_backend(choose_settings(device="cuda", **choices), size)
     assert (found.name, found.device) == ("torch", "cuda:0")

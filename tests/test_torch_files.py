@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from nstx.models.torch_files import read_torch_file
+from nstx.models.weights.torch_files import read_torch_file
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.int16,

@@ -8,14 +8,14 @@ import pytest
 from networks import needs_bf16
 from pictures import random_pixels
 
-from nstx.engine.evaluation import evaluate_picture
-from nstx.engine.images import Picture
-from nstx.engine.job import Job, prepare_job, prepare_job_from_targets
-from nstx.engine.progress import Step
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.starts import make_start
 from nstx.engine.settings import Settings, choose_settings
-from nstx.engine.starts import make_start
-from nstx.engine.target_files import read_targets, write_targets
-from nstx.engine.transfer import run_job, stylize
+from nstx.engine.targets.files import read_targets, write_targets
+from nstx.engine.transfer.evaluation import evaluate_picture
+from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
+from nstx.engine.transfer.progress import Step
+from nstx.engine.transfer.run import run_job, stylize
 from nstx.models.errors import DeviceError, NumericalError, UsageError
 
 

@@ -13,11 +13,11 @@ from networks import make_tiny_weights
 from pictures import random_pixels
 from processes import PATIENCE
 
-from nstx.export.build_gradient import build_gradient_model
-from nstx.export.gradient_graph import GradientGraph
+from nstx.export.graphs.build_gradient import build_gradient_model
+from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.models.presets import PRESETS
-from nstx.models.reference import reference_features, reference_gram
-from nstx.models.reference_gradient import reference_gradient
+from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.reference.gradient import reference_gradient
 
 PACKAGE = "onnxruntime-web@1.30.0"
 SCRIPT = Path(__file__).parents[1] / "examples" / "gradient.mjs"

@@ -11,13 +11,13 @@ import torch
 from pictures import random_pixels
 from safetensors.numpy import save_file
 
-from nstx.models import weights as weights_module
-from nstx.models.cache import cache_folder
 from nstx.models.errors import WeightsError
-from nstx.models.reference import reference_features
+from nstx.models.reference.features import reference_features
+from nstx.models.storage.cache import cache_folder
 from nstx.models.vgg19 import CONVOLUTIONS
-from nstx.models.weight_readers import _SEQUENTIAL_INDICES, _TORCHVISION_INDICES
-from nstx.models.weights import Weights, load_weights
+from nstx.models.weights import load as weights_module
+from nstx.models.weights.load import Weights, load_weights
+from nstx.models.weights.readers import _SEQUENTIAL_INDICES, _TORCHVISION_INDICES
 
 NAMES = [layer.name for layer in CONVOLUTIONS]
 MEAN = np.array([123.68, 116.779, 103.939])

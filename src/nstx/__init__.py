@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING
 from .models.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from .engine.batch import run_batch
-    from .engine.cost import Cost, PrecisionCheck
-    from .engine.evaluation import evaluate_picture
-    from .engine.extractors import Extraction, open_extractor
-    from .engine.feature_sheets import write_feature_sheets
-    from .engine.features import ExtractedFeatures, extract_features
-    from .engine.image_files import write_image
-    from .engine.images import Picture, read_image
-    from .engine.job import Job, prepare_job, prepare_job_from_targets
-    from .engine.progress import Step
+    from .engine.drawing.feature_sheets import write_feature_sheets
+    from .engine.features.activations import ExtractedFeatures, extract_features
+    from .engine.features.opening import Extraction, open_extractor
+    from .engine.gradients.backend import PrecisionCheck
+    from .engine.pictures.picture import Picture, read_image
+    from .engine.pictures.writing import write_image
     from .engine.settings import Settings, choose_settings
-    from .engine.target_files import read_targets, write_targets
-    from .engine.transfer import Result, run_job, stylize
-    from .export.feature_graph import FeatureGraph
+    from .engine.targets.files import read_targets, write_targets
+    from .engine.transfer.batch import run_batch
+    from .engine.transfer.evaluation import evaluate_picture
+    from .engine.transfer.job import Job, prepare_job, prepare_job_from_targets
+    from .engine.transfer.progress import Step
+    from .engine.transfer.run import Result, run_job, stylize
     from .export.features import export_features
+    from .export.graphs.feature_graph import FeatureGraph
     from .export.parity import ParityReport
+    from .models.cost import Cost
     from .models.errors import (
         DeviceError,
         ImageError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from .models.objective import LayerWeight, Objective
-    from .models.weights import Weights, load_weights
+    from .models.weights.load import Weights, load_weights
 
 __all__ = [
     "Cost",
@@ -86,13 +87,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Cost": "engine.cost",
+    "Cost": "models.cost",
     "DeviceError": "models.errors",
-    "ExtractedFeatures": "engine.features",
-    "Extraction": "engine.extractors",
-    "FeatureGraph": "export.feature_graph",
+    "ExtractedFeatures": "engine.features.activations",
+    "Extraction": "engine.features.opening",
+    "FeatureGraph": "export.graphs.feature_graph",
     "ImageError": "models.errors",
-    "Job": "engine.job",
+    "Job": "engine.transfer.job",
     "LayerWeight": "models.objective",
     "ModelError": "models.errors",
     "NstxError": "models.errors",
@@ -100,30 +101,30 @@ _MODULES = {
     "Objective": "models.objective",
     "OutputError": "models.errors",
     "ParityReport": "export.parity",
-    "Picture": "engine.images",
-    "PrecisionCheck": "engine.cost",
-    "Result": "engine.transfer",
+    "Picture": "engine.pictures.picture",
+    "PrecisionCheck": "engine.gradients.backend",
+    "Result": "engine.transfer.run",
     "Settings": "engine.settings",
-    "Step": "engine.progress",
+    "Step": "engine.transfer.progress",
     "UsageError": "models.errors",
-    "Weights": "models.weights",
+    "Weights": "models.weights.load",
     "WeightsError": "models.errors",
     "choose_settings": "engine.settings",
-    "evaluate_picture": "engine.evaluation",
+    "evaluate_picture": "engine.transfer.evaluation",
     "export_features": "export.features",
-    "extract_features": "engine.features",
-    "load_weights": "models.weights",
-    "open_extractor": "engine.extractors",
-    "prepare_job": "engine.job",
-    "prepare_job_from_targets": "engine.job",
-    "read_image": "engine.images",
-    "read_targets": "engine.target_files",
-    "run_batch": "engine.batch",
-    "run_job": "engine.transfer",
-    "stylize": "engine.transfer",
-    "write_feature_sheets": "engine.feature_sheets",
-    "write_image": "engine.image_files",
-    "write_targets": "engine.target_files",
+    "extract_features": "engine.features.activations",
+    "load_weights": "models.weights.load",
+    "open_extractor": "engine.features.opening",
+    "prepare_job": "engine.transfer.job",
+    "prepare_job_from_targets": "engine.transfer.job",
+    "read_image": "engine.pictures.picture",
+    "read_targets": "engine.targets.files",
+    "run_batch": "engine.transfer.batch",
+    "run_job": "engine.transfer.run",
+    "stylize": "engine.transfer.run",
+    "write_feature_sheets": "engine.drawing.feature_sheets",
+    "write_image": "engine.pictures.writing",
+    "write_targets": "engine.targets.files",
 }
 
 

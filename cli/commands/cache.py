@@ -1,0 +1,221 @@
+"""``nstx cache``: what is kept, whether it is sound, and getting rid of it."""
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nstx.models.errors import OutputError, UsageError
+
+from .. import options
+from ..console import Console, format_bytes, format_count, printable
+
+if TYPE_CHECKING:
+    from nstx.engine.cache import CacheEntry
+    from nstx.models.storage.cache import Found
+
+cache = typer.Typer(
+    help="Look at, check and empty the folder of what is computed once.", no_args_is_help=True
+)
+
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", help="Only targets, weights, sessions (ONNX graphs) or tensorrt (engines)."
+    ),
+]
+
+_UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}
+
+
+@cache.command("ls")
+def list_entries(
+    kind: Kind = None, as_json: options.Json = False, quiet: options.Quiet = False
+) -> None:
+    """List what is kept, with sizes, ages and what each entry is of."""
+    from nstx.engine.cache import check_kind, list_cache
+    from nstx.models.storage.cache import cache_folder, cache_limit
+
+    console = Console(as_json=as_json, quiet=quiet)
+    limit = cache_limit()
+    chosen = check_kind(kind)
+    _check_folder()
+    entries = list_cache(chosen)
+    data = {
+        "folder": str(cache_folder()),
+        "bytes": sum(entry.size_bytes for entry in entries),
+        "limit_bytes": limit,
+        "entries": [_entry_json(entry) for entry in entries],
+    }
+    lines = [str(cache_folder()), *_table(entries), _totals(entries, limit)]
+    console.result("\n".join(lines), data)
+
+
+@cache.command()
+def verify(
+    remove: Annotated[bool, typer.Option("--remove", help="Remove what is damaged.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check every entry against its checksum; exit with 1 if one is damaged.
+
+    A damaged entry is never used: it is found when it is read, and computed again.
+    """
+    from nstx.engine.cache import list_cache, remove_entries, verify_cache
+
+    console = Console(as_json=as_json, quiet=quiet)
+    _check_folder()
+    entries = list_cache()
+    with console.counting("checking", len(entries)) as advance:
+        damaged = verify_cache(entries, lambda entry: advance(entry.kind))
+    removed = remove_entries(damaged) if remove else []
+    data = {
+        "checked": len(entries),
+        "damaged": [_entry_json(entry) for entry in damaged],
+        "removed": [str(path) for path in removed],
+    }
+    lines = [f"DAMAGED    {entry.path}" for entry in damaged]
+    lines.append(f"{format_count(len(entries), 'entry')} checked, {len(damaged)} damaged")
+    if damaged:
+        lines[-1] += f", {len(removed)} removed" if remove else "; try --remove"
+    console.result("\n".join(lines), data)
+    if damaged:
+        raise typer.Exit(1)
+
+
+@cache.command()
+def prune(
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            "--max-size",
+            help="Keep the latest used of everything within this size, such as 500MB; without it, "
+            "targets within NSTX_CACHE_LIMIT, which is 2 GiB if it is not set.",
+        ),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", help="Also remove what was not used for 12h, 30d or 8w."),
+    ] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remove what has not been used for the longest, and what killed processes left behind."""
+    from nstx.engine.cache import prune_cache
+    from nstx.models.storage.cache import parse_bytes
+
+    console = Console(as_json=as_json, quiet=quiet)
+    size = None if max_size is None else parse_bytes("--max-size", max_size)
+    age = None if older_than is None else _parse_age(older_than)
+    _check_folder()
+    _tell_removed(console, prune_cache(most_bytes=size, unused_seconds=age))
+
+
+@cache.command()
+def clear(kind: Kind = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Remove everything that is kept. It is computed again when it is needed."""
+    from nstx.engine.cache import check_kind, clear_cache, list_cache
+
+    console = Console(as_json=as_json, quiet=quiet)
+    chosen = check_kind(kind)
+    _check_folder()
+    _tell_removed(console, clear_cache(chosen))
+    kept = list_cache(chosen)
+    if kept:
+        raise OutputError(
+            f"expected to remove all entries, got {format_count(len(kept), 'entry')} that cannot "
+            f"be removed, such as {kept[0].path}; try to change the folder's permissions"
+        )
+
+
+def _check_folder() -> None:
+    from nstx.models.storage.cache import check_cache_folder
+
+    check_cache_folder()
+
+
+def _tell_removed(console: Console, removed: "Sequence[Found]") -> None:
+    from nstx.engine.cache import cache_bytes
+
+    freed, left = sum(entry.size_bytes for entry in removed), cache_bytes()
+    data = {
+        "removed": [str(entry.path) for entry in removed],
+        "freed_bytes": freed,
+        "left_bytes": left,
+    }
+    console.result(
+        f"{format_count(len(removed), 'entry')} removed, {format_bytes(freed)} freed, "
+        f"{format_bytes(left)} left",
+        data,
+    )
+
+
+def _parse_age(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip().lower())
+    if found is None:
+        raise UsageError(f"expected an age for --older-than, got {text!r}; try 12h, 30d or 8w")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _entry_json(entry: "CacheEntry") -> dict[str, Any]:
+    age = max(0.0, time.time() - entry.used)
+    return {**asdict(entry), "path": str(entry.path), "age_seconds": round(age, 1)}
+
+
+def _table(entries: Sequence["CacheEntry"]) -> list[str]:
+    """Return a line for each entry; the layers of a picture at one size share one."""
+    rows: dict[tuple[str, str], list[CacheEntry]] = {}
+    for entry in entries:
+        rows.setdefault(_name(entry), []).append(entry)
+    lines = [f"  {'size':>9}  {'last used':<12} what"] if rows else []
+    for (what, how), group in rows.items():
+        size = format_bytes(sum(entry.size_bytes for entry in group))
+        used = _format_age(time.time() - max(entry.used for entry in group))
+        layers = ", ".join(sorted({entry.of["layer"] for entry in group if "layer" in entry.of}))
+        lines.append(f"  {size:>9}  {used:<12} " + " ".join(filter(None, (what, layers, how))))
+    return lines
+
+
+def _name(entry: "CacheEntry") -> tuple[str, str]:
+    """Return what a line says before and after the layers; entries with equal names share it."""
+    of = entry.of
+    if not of:
+        return f"{entry.kind} {entry.path.name}", "(damaged)"
+    if entry.kind == "targets":
+        statistic = " Gram" if of["statistic"] == "gram" else ""
+        how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"
+        return f"{printable(of['path'])} {of['width']}×{of['height']}{statistic}", how
+    if entry.kind == "sessions":
+        activations, grams = (
+            of.get(first) or of.get(second)
+            for first, second in (("activations", "content_layers"), ("grams", "style_layers"))
+        )
+        what = ", ".join(filter(None, (activations, grams and f"Gram {grams}")))
+        if "gradient" in of:
+            what = f"{'the gradient' if of['gradient'] == 'true' else 'the cost'} of {what}"
+        return f"graph of {what}", f"({of.get('pooling')}, {of.get('pool_rounding')})"
+    if entry.kind == "weights":
+        return f"weights {of['weights'][:8]}…", "as float32"
+    return f"TensorRT engines {entry.path.name}", ""
+
+
+def _totals(entries: Iterable["CacheEntry"], limit: int) -> str:
+    sizes: dict[str, list[int]] = {}
+    for entry in entries:
+        sizes.setdefault(entry.kind, []).append(entry.size_bytes)
+    parts = [
+        f"{len(each)} {kind} {format_bytes(sum(each))}"
+        + (f" (of at most {format_bytes(limit)})" if kind == "targets" else "")
+        for kind, each in sizes.items()
+    ]
+    return ", ".join(parts) or "nothing is kept"
+
+
+def _format_age(seconds: float) -> str:
+    for name, unit in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= unit:
+            return f"{seconds // unit:.0f} {name} ago"
+    return f"{max(0, seconds):.0f} s ago"

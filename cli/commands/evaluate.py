@@ -1,0 +1,82 @@
+"""``nstx evaluate``: the yardstick."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import options
+from ..console import Console, format_cost
+
+
+def evaluate(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to evaluate.")],
+    content: Annotated[
+        Path, typer.Option("--content", help="The content picture.", show_default=False)
+    ],
+    styles: Annotated[
+        list[str],
+        typer.Option(
+            "--style",
+            help="A style picture, as PATH or PATH:weight; can be repeated.",
+            show_default=False,
+        ),
+    ],
+    preset: options.Preset = "default",
+    style_scale: options.StyleScale = 1.0,
+    content_layers: options.ContentLayers = None,
+    style_layers: options.StyleLayers = None,
+    content_weight: options.ContentWeight = None,
+    style_weight: options.StyleWeight = None,
+    tv_weight: options.TvWeight = None,
+    pooling: options.Pooling = None,
+    weights: options.Weights = "embedded",
+    no_cache: options.NoCache = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Print the cost of any picture, computed in float64 apart from the fast paths.
+
+    The content and style pictures are brought to the size that goes with IMAGE's.
+    """
+    from nstx.engine.pictures.picture import read_image
+    from nstx.engine.transfer.evaluation import evaluate_picture
+
+    from ..choices import choose, read_styles
+    from ..fields import cost_json
+
+    console = Console(as_json=as_json, quiet=quiet)
+    settings = choose(
+        preset,
+        scales=None,
+        style_scale=style_scale,
+        content_layers=content_layers,
+        style_layers=style_layers,
+        content_weight=content_weight,
+        style_weight=style_weight,
+        tv_weight=tv_weight,
+        pooling=pooling,
+        weights=weights,
+        use_cache=not no_cache,
+    )
+    picture = read_image(image)
+    cost = evaluate_picture(picture, read_image(content), read_styles(tuple(styles)), settings)
+    layers = [f"    {name:<8} {value:.6e}" for name, value in cost.style_layers.items()]
+    text = [
+        f"{image}  {picture.width}×{picture.height}",
+        f"total    {cost.total:.6e}",
+        f"content  {cost.content:.6e}  × {settings.objective.content_weight:g}",
+        f"style    {cost.style:.6e}  × {settings.objective.style_weight:g}",
+        *layers,
+    ]
+    if settings.objective.tv_weight:
+        text.append(f"variation {format_cost(cost.total_variation)}")
+    data = {
+        "image": str(image),
+        "width": picture.width,
+        "height": picture.height,
+        "cost": cost_json(cost),
+        "preset": preset,
+        "precision": "fp64",
+    }
+    console.result("\n".join(text), data)

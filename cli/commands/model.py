@@ -1,0 +1,65 @@
+"""``nstx model``: the layer table."""
+
+from typing import Any
+
+import typer
+
+from .. import options
+from ..console import Console
+
+
+def model(
+    size: int | None = typer.Option(None, "--size", help=r"Long side in pixels. \[default: 400]"),
+    width: options.Width = None,
+    height: options.Height = None,
+    pooling: str = typer.Option("avg", "--pooling", help="Call the poolings avg or max."),
+    rounding: str = typer.Option(
+        "ceil", "--rounding", help="A pooling brings odd sizes up (ceil) or down (floor)."
+    ),
+    until: str = typer.Option("pool5", "--until", help="Stop at this layer."),
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Print VGG-19's layers: shape for a picture's size, stride, receptive field, operations.
+
+    Without a size, the picture is the assignment's 400×300; a single side is taken as of 4:3.
+    """
+    from nstx.engine.sizes import fit_size
+    from nstx.models.vgg19 import check_pooling, flops_per_pixel, truncate
+
+    console = Console(as_json=as_json, quiet=quiet)
+    if size is None and width is None and height is None:
+        size = 400
+    rows, columns = fit_size((300, 400), size=size, height=height, width=width)
+    kind, direction = check_pooling(pooling, rounding)
+    layers = truncate([until])
+    table = [_row("input", (1, rows, columns, 3), 1, 1, 0.0)]
+    for layer in layers:
+        name = layer.name if layer.kind == "conv" else f"{kind}{layer.name}"
+        shape = (1, *layer.output_size(rows, columns, direction), layer.channels)
+        table.append(_row(name, shape, layer.stride, layer.receptive_field, layer.flops_per_pixel))
+    total = flops_per_pixel(layers)
+    lines = [f"{'layer':<10} {'shape':<22} {'stride':>6} {'field':>6} {'kFLOP/px':>9}"]
+    lines += [
+        f"{row['name']:<10} {row['shape']!s:<22} {row['stride']:>6} "
+        f"{row['receptive_field']:>6} {row['flops_per_pixel'] / 1e3:>9.1f}"
+        for row in table
+    ]
+    lines.append(
+        f"convolutions: {total / 1e3:.0f} kFLOP per pixel, "
+        f"{total * rows * columns / 1e9:.1f} GFLOP forward at {columns}×{rows}"
+    )
+    data = {"height": rows, "width": columns, "layers": table, "flops_per_pixel": total}
+    console.result("\n".join(lines), data)
+
+
+def _row(
+    name: str, shape: tuple[int, ...], stride: int, field: int, flops: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "shape": shape,
+        "stride": stride,
+        "receptive_field": field,
+        "flops_per_pixel": flops,
+    }

@@ -1,0 +1,275 @@
+"""``nstx precompute``: targets without optimising."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from nstx.models.errors import ImageError, OutputError, UsageError
+
+from .. import options
+from ..console import Console, format_bytes, format_count, format_seconds, printable
+
+if TYPE_CHECKING:
+    from nstx.engine.settings import Settings
+    from nstx.engine.targets.loader import TargetLoader
+    from nstx.engine.targets.precompute import PrecomputedPicture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pictures:
+    """The files that were given; folders are opened already."""
+
+    contents: list[Path]
+    styles: list[tuple[Path, float]]
+
+
+class SeveralValues(TyperCommand):
+    """A command whose picture options take all values up to the next option: ``--style *.jpg``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before each further value, as the parser wants it."""
+        repeated: list[str] = []
+        current = ""
+        for place, value in enumerate(args):
+            if value.startswith("-"):
+                name = value.partition("=")[0]
+                current = name if name in ("--content", "--style") else ""
+            elif current and args[place - 1] != current:
+                repeated.append(current)
+            repeated.append(value)
+        return super().parse_args(ctx, repeated)
+
+
+def precompute(
+    context: typer.Context,
+    contents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--content",
+            help="Content pictures, or folders of them; all values up to the next option.",
+            show_default=False,
+        ),
+    ] = None,
+    styles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--style",
+            help="Likewise style pictures; with -o, PATH:weight.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Also write all that 'nstx optimize --targets' needs, for one content, to a file.",
+            metavar="FILE.safetensors",
+            show_default=False,
+        ),
+    ] = None,
+    preset: options.Preset = "default",
+    size: options.Size = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    style_scale: options.StyleScale = 1.0,
+    scales: options.Scales = None,
+    content_layers: options.ContentLayers = None,
+    style_layers: options.StyleLayers = None,
+    pooling: options.Pooling = None,
+    device: options.Device = "auto",
+    extractor: options.Extractor = "auto",
+    weights: options.Weights = "embedded",
+    threads: options.Threads = None,
+    no_cache: options.NoCache = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compute the targets of contents and styles ahead of the runs that will need them.
+
+    They go to the cache, where 'nstx optimize' finds them. What is there already is not computed.
+    """
+    began = time.perf_counter()
+    from nstx.engine.targets.loader import TargetLoader
+
+    from ..choices import choose, choose_sizes
+    from ..fields import extractor_json
+
+    console = Console(as_json=as_json, quiet=quiet)
+    if output is None and no_cache:
+        raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
+    settings = choose(
+        preset,
+        scales=scales,
+        **choose_sizes(context, size, width, height),
+        style_scale=style_scale,
+        content_layers=content_layers,
+        style_layers=style_layers,
+        pooling=pooling,
+        device=device,
+        extractor=extractor,
+        weights=weights,
+        threads=threads,
+        use_cache=not no_cache,
+    )
+    pictures = _find_pictures(contents or [], styles or [])
+    loader = TargetLoader(settings)
+    if output is None:
+        data = _fill_cache(pictures, settings, loader, console)
+    else:
+        data = _write_file(output, pictures, settings, loader, console)
+    data |= {
+        "extractor": extractor_json(loader.extractor),
+        "weights": {"source": settings.weights, "sha256": loader.weights_sha256},
+        "seconds": round(time.perf_counter() - began, 4),
+    }
+    console.result(_describe(data), data)
+    _complain(data)
+
+
+def _find_pictures(contents: list[str], styles: list[str]) -> _Pictures:
+    from nstx.engine.targets.precompute import find_pictures
+
+    from ..choices import split_style
+
+    if not contents and not styles:
+        raise UsageError(
+            "expected pictures, got none; try --content photo.jpg --style painting.jpg"
+        )
+    if not all([*contents, *styles]):
+        raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
+    return _Pictures(
+        contents=find_pictures([Path(text) for text in contents]),
+        styles=[
+            (path, weight)
+            for given, weight in map(split_style, styles)
+            for path in find_pictures([given])
+        ],
+    )
+
+
+def _write_file(
+    output: Path,
+    given: _Pictures,
+    settings: "Settings",
+    loader: "TargetLoader",
+    console: Console,
+) -> dict[str, Any]:
+    """Write the targets file of one content; return what the JSON says of it."""
+    from nstx.engine.pictures.picture import read_image, resize_alpha, resize_picture
+    from nstx.engine.sizes import choose_sizes
+    from nstx.engine.targets.files import SUFFIXES, write_targets
+    from nstx.models.storage.files import check_distinct, check_output
+
+    contents, styles = given.contents, given.styles
+    if len(contents) != 1 or not styles:
+        raise UsageError(
+            f"expected one content and its styles for -o, got {len(contents)} contents and "
+            f"{len(styles)} styles; try without -o, which fills the cache"
+        )
+    check_output(output, SUFFIXES)
+    check_distinct([output], [*contents, Path(settings.weights), *(path for path, _ in styles)])
+    content = read_image(contents[0])
+    pictures = [(read_image(path), weight) for path, weight in styles]
+    sizes = choose_sizes(content.size, [picture.size for picture, _ in pictures], settings)
+    with console.working("computing targets"):
+        loaded = loader.load(content, pictures, sizes)
+    write_targets(
+        output,
+        tuple(resize_picture(content, *size) for size in sizes),
+        loaded.targets,
+        settings.objective,
+        loader.weights_sha256,
+        preset=settings.preset,
+        alpha=resize_alpha(content, *sizes[-1]),
+    )
+    return {
+        "output": str(output),
+        "bytes": output.stat().st_size,
+        "scales": [{"width": w, "height": h} for h, w in sizes],
+        "targets": {"content": loaded.content, "style": list(loaded.styles)},
+        "pictures": [],
+    }
+
+
+def _fill_cache(
+    given: _Pictures,
+    settings: "Settings",
+    loader: "TargetLoader",
+    console: Console,
+) -> dict[str, Any]:
+    """Compute what the cache has not; return what the JSON says of it."""
+    from nstx.engine.targets.precompute import precompute_targets
+
+    styles, done = list(dict.fromkeys(path for path, _ in given.styles)), 0
+    with console.counting("computing targets", len(given.contents) + len(styles)) as advance:
+
+        def on_picture(picture: "PrecomputedPicture") -> None:
+            nonlocal done
+            done += picture.source is not None
+            advance(picture.path.name)
+            if picture.error is not None:
+                console.warn(f"{picture.path} was left out: {picture.error}")
+
+        try:
+            pictures = precompute_targets(given.contents, styles, settings, loader, on_picture)
+        except (KeyboardInterrupt, SystemExit):
+            console.warn(f"interrupted; the targets of {format_count(done, 'picture')} are kept")
+            raise
+    return {
+        "output": None,
+        "kept": loader.keeps,
+        "pictures": [_picture_json(picture) for picture in pictures],
+    }
+
+
+def _picture_json(picture: "PrecomputedPicture") -> dict[str, Any]:
+    return {
+        "path": str(picture.path),
+        "role": picture.role,
+        "sizes": [{"width": w, "height": h} for h, w in picture.sizes],
+        "targets": picture.source,
+        "error": picture.error,
+    }
+
+
+def _describe(data: dict[str, Any]) -> str:
+    seconds = format_seconds(data["seconds"])
+    if data["output"] is not None:
+        return (
+            f"saved {data['output']}  {format_bytes(data['bytes'])}, "
+            f"{format_count(len(data['scales']), 'scale')}, in {seconds}"
+        )
+    sources = [picture["targets"] for picture in data["pictures"]]
+    text = f"targets of {format_count(len(sources), 'picture')}: {sources.count('miss')} computed"
+    if sources.count("hit"):
+        text += f", {sources.count('hit')} already in the cache"
+    if data["extractor"] is not None:
+        text += f", by {data['extractor']['name']} on {data['extractor']['runs_on']}"
+    return f"{text}, in {seconds}"
+
+
+def _complain(data: dict[str, Any]) -> None:
+    """Fail if a picture was left out or nothing could be kept, once all others are done.
+
+    Raises:
+        ImageError, OutputError: so it was.
+    """
+    if not data.get("kept", True):
+        raise OutputError(
+            "expected to keep the targets, got a cache that takes none; see the warnings, or try "
+            "another NSTX_CACHE_DIR or NSTX_CACHE_LIMIT"
+        )
+    left_out = [
+        printable(picture["path"]) for picture in data["pictures"] if picture["error"] is not None
+    ]
+    if left_out:
+        raise ImageError(
+            f"expected pictures that can be used, got {len(left_out)} of {len(data['pictures'])} "
+            f"that cannot: {', '.join(left_out[:3])}{' …' if left_out[3:] else ''}; "
+            "see the warnings"
+        )

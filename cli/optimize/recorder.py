@@ -1,0 +1,115 @@
+"""What ``nstx optimize`` keeps while it runs: snapshots, the trace, the frames of an animation."""
+
+import contextlib
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
+
+from nstx.engine.drawing.animation import write_animation
+from nstx.engine.pictures.writing import write_image
+from nstx.engine.transfer.frames import FrameCollector
+from nstx.engine.transfer.progress import trace_line
+from nstx.models.errors import OutputError
+
+from ..console import Console
+from .assignment import describe_iteration
+
+if TYPE_CHECKING:
+    from nstx.engine.transfer.job import Job
+    from nstx.engine.transfer.progress import Step
+    from nstx.engine.transfer.run import Result
+
+    from .run import OptimizeRequest
+
+
+class Recorder:
+    """Takes each step. What it fails to write is told and does not end the run.
+
+    Attributes:
+        files: what was written, by kind: ``snapshots``, ``trace``, ``animation``, ``init``.
+    """
+
+    def __init__(self, request: "OptimizeRequest", console: Console) -> None:
+        self._request = request
+        self._console = console
+        self._trace: IO[str] | None = None
+        self._trace_failed = False
+        steps = request.settings.steps
+        self._frames = FrameCollector(steps) if request.animate else None
+        self.files: dict[str, list[str]] = {}
+
+    def __enter__(self) -> Self:
+        """Begin; the trace is opened at the first step, so that a failed start leaves no file."""
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        """Close the trace."""
+        if self._trace is not None:
+            # What a full disk refused once is refused again on closing, and was told then.
+            with contextlib.suppress(OSError):
+                self._trace.close()
+
+    def save_init(self, job: "Job") -> None:
+        """Write the start at the result's size, if that is asked for.
+
+        Raises:
+            OutputError: it cannot be written; there is nothing to lose yet.
+        """
+        path = self._request.save_init
+        if path is not None:
+            write_image(path, job.start(-1))
+            self.files["init"] = [str(path)]
+
+    def take(self, step: "Step") -> None:
+        """Record a step."""
+        if self._request.report == "assignment":
+            self._report(step)
+        if self._request.trace is not None and not self._trace_failed:
+            self._write_trace(self._request.trace, step)
+        every = self._request.save_every
+        if every is not None and step.step % every == 0:
+            self._write_snapshot(step)
+        if self._frames is not None:
+            self._frames.take(step)
+
+    def save_animation(self, result: "Result") -> None:
+        """Write the animation, ending with the result."""
+        path = self._request.animate
+        if path is None or self._frames is None:
+            return
+        try:
+            write_animation(path, self._frames.finish(result.pixels))
+            self.files["animation"] = [str(path)]
+        except OutputError as error:
+            self._console.warn(str(error))
+
+    def _write_trace(self, path: Path, step: "Step") -> None:
+        try:
+            if self._trace is None:
+                # Written as the run goes, line by line, so that it can be followed while it does.
+                self._trace = path.open("w", encoding="utf-8", buffering=1)
+                self.files["trace"] = [str(path)]
+            self._trace.write(json.dumps(trace_line(step)) + "\n")
+        except OSError as error:
+            self._trace_failed = True
+            self._console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")
+
+    def _report(self, step: "Step") -> None:
+        lines = describe_iteration(step)
+        if lines is None:
+            return
+        try:
+            self._console.report(lines)
+        except OutputError as error:
+            self._console.warn(f"the report ends at iteration {step.step - 1}: {error}")
+
+    def _write_snapshot(self, step: "Step") -> None:
+        path = self._request.snapshot(step.step)
+        try:
+            write_image(path, step.pixels)
+            self.files.setdefault("snapshots", []).append(str(path))
+        except OutputError as error:
+            self._console.warn(str(error))

@@ -1,0 +1,106 @@
+"""The page of a comparison: one HTML file that holds its pictures and asks for nothing else."""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from nstx.models.version import __version__
+
+from ..drawing.animation import Frame
+from .template import PAGE
+
+_LONGEST_SIDE, _LONGEST_OF_MANY = 1024, 512
+_MANY = 12
+_WIDEST_SHEET = 1600
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PageRun:
+    """A run as the page shows it.
+
+    Attributes:
+        name: of its files; what the page's address has after its ``#``.
+        label: for a person.
+        detail: likewise, its cost.
+        pixels: uint8 (height, width, 3), the result.
+        result: as `nstx.engine.comparison.folder.RunRecord` has it.
+    """
+
+    name: str
+    label: str
+    detail: str
+    pixels: Frame
+    result: Mapping[str, Any]
+
+
+def make_page(
+    title: str, axes: str, content: Frame, runs: Sequence[PageRun], sheet: Image.Image
+) -> str:
+    """Return the page's HTML: a slider between content and result, the runs, their costs, the sheet.
+
+    Args:
+        title: of the page.
+        axes: what differs among the runs; empty if nothing does.
+        content: uint8 (height, width, 3), of the results' size.
+        runs: one or more; the first is shown first.
+        sheet: the contact sheet.
+    """
+    longest = _LONGEST_SIDE if len(runs) <= _MANY else _LONGEST_OF_MANY
+    height, width = content.shape[:2]
+    size = f"{runs[0].result['width']}×{runs[0].result['height']}"
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    parts = {
+        "title": html.escape(title),
+        "subtitle": html.escape(f"{count}, {size}" + (f"; {axes}" if axes else "")),
+        "width": str(width),
+        "height": str(height),
+        "content": _data_uri(Image.fromarray(content), longest),
+        "choices": "\n".join(_choice(place, run, longest) for place, run in enumerate(runs)),
+        "rows": "\n".join(map(_row, runs)),
+        "sheet": _data_uri(sheet, _WIDEST_SHEET),
+        "version": html.escape(__version__),
+    }
+    # In one pass, so that what is filled in is never taken for a place to fill.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], PAGE)
+
+
+def _choice(place: int, run: PageRun, longest: int) -> str:
+    name, label, detail = map(html.escape, (run.name, run.label, run.detail))
+    checked = " checked" if place == 0 else ""
+    return (
+        f'<label class="choice"><input type="radio" name="run" value="{name}"'
+        f' data-label="{label}" data-detail="{detail}"{checked}>'
+        f'<img src="{_data_uri(Image.fromarray(run.pixels), longest)}" alt="">'
+        f'<span class="name">{label}</span><span class="detail">{detail}</span></label>'
+    )
+
+
+def _row(run: PageRun) -> str:
+    result = run.result
+    cost, initial = result["cost"], result["initial_cost"]
+    cells = [
+        f"{cost['total']:.4g}",
+        f"{cost['total'] / initial:.2%}" if initial else "",
+        f"{cost['content']:.4g}",
+        f"{cost['style']:.4g}",
+        str(result["steps"]),
+        f"{result['seconds']['optimize']:.1f}",
+    ]
+    numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr><th scope="row">{html.escape(run.label)}</th>{numbers}</tr>'
+
+
+def _data_uri(image: Image.Image, longest: int) -> str:
+    scale = longest / max(image.size)
+    if scale < 1:
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=86)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

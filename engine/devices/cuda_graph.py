@@ -1,0 +1,92 @@
+"""CUDA graphs: what a function launches, captured once and replayed.
+
+A step at 512 pixels launches a hundred kernels, each of which takes the processor some microseconds: as
+long as the device takes to run it.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+
+import torch
+
+from nstx.models.errors import DeviceError
+
+from .torch_device import TorchDevice
+
+_WARM_UPS = 3
+
+Function = Callable[..., tuple[torch.Tensor, ...]]
+"""Of tensors, to tensors."""
+
+
+def captures_graphs(device: TorchDevice) -> bool:
+    """Whether work on a device is captured: on CUDA, unless ``NSTX_CUDA_GRAPHS`` is 0."""
+    return device.name.startswith("cuda") and os.environ.get("NSTX_CUDA_GRAPHS") != "0"
+
+
+class CapturedFunction:
+    """A function of CUDA tensors, captured in a graph when it is called first.
+
+    It must do the same for all tensors of the same shapes, and not wait for the device. It is given in each
+    call rather than kept: whoever holds this would be held by it, and with it a graph's memory.
+    """
+
+    def __init__(self) -> None:
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[torch.Tensor, ...] = ()
+        self._outputs: tuple[torch.Tensor, ...] = ()
+
+    def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the function gives, in tensors that are the caller's.
+
+        Args:
+            function: the same in each call.
+            inputs: of the same shapes in each call, on one device.
+
+        Raises:
+            DeviceError: the function cannot be captured.
+        """
+        with torch.cuda.device(inputs[0].device):
+            if self._graph is None:
+                self._graph = self._capture(function, inputs)
+            for own, given in zip(self._inputs, inputs, strict=True):
+                assert own.shape == given.shape
+                own.copy_(given)
+            self._graph.replay()
+            return tuple(each.clone() for each in self._outputs)
+
+    def _capture(
+        self, function: Function, inputs: tuple[torch.Tensor, ...]
+    ) -> torch.cuda.CUDAGraph:
+        self._inputs = tuple(each.clone() for each in inputs)
+        # Libraries choose their kernels and allocate memory in the first calls, which cannot be
+        # captured; as PyTorch's manual has it, these are made on another stream.
+        stream = _capture_stream(inputs[0].device.index)
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                function(*self._inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads of the host's may use CUDA meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                self._outputs = function(*self._inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise DeviceError(
+                f"expected to capture the gradient in a CUDA graph, got: {error}; "
+                "try the environment variable NSTX_CUDA_GRAPHS=0"
+            ) from error
+        return graph
+
+
+@functools.cache
+def _capture_stream(index: int) -> torch.cuda.Stream:
+    """Return the stream that graphs of a device are captured on.
+
+    PyTorch's own is of the device that captured first, and libraries keep memory for each stream.
+    """
+    return torch.cuda.Stream(device=index)  # type: ignore[no-untyped-call]

@@ -1,0 +1,88 @@
+"""An animation of how a picture develops: GIF and WebP with Pillow, MP4 where PyAV is installed."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nstx.models.errors import OutputError
+from nstx.models.storage.files import check_output, write_output
+
+from ..devices.machine import is_there
+
+SUFFIXES = (".gif", ".webp", ".mp4")
+
+_FRAMES_PER_SECOND = 12
+_LAST_FRAME_SECONDS = 2.0
+
+Frame = NDArray[np.uint8]
+
+
+def can_write_video() -> bool:
+    """Whether PyAV is installed; it is not imported."""
+    return is_there("av")
+
+
+def check_animation(path: Path) -> None:
+    """Check that an animation can be written at ``path``, before any work is done for it.
+
+    Raises:
+        OutputError: the suffix is unknown, the folder cannot be written, or PyAV is missing.
+    """
+    check_output(path, SUFFIXES)
+    if path.suffix.lower() == ".mp4" and not can_write_video():
+        raise OutputError(
+            f"expected PyAV for {path.name}, got no such package; "
+            "try 'pip install nstx[video]', or a .gif or .webp"
+        )
+
+
+def write_animation(path: Path, frames: Sequence[Frame]) -> None:
+    """Write frames as GIF, WebP or MP4, by the suffix; the last one stays for two seconds.
+
+    Args:
+        path: ends in .gif, .webp or .mp4.
+        frames: uint8 (height, width, 3), all of one size, one or more.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if path.suffix.lower() == ".mp4":
+        write_output(path, _encode_video(frames))
+        return
+    images = [Image.fromarray(frame) for frame in frames]
+    durations = [round(1000 / _FRAMES_PER_SECOND)] * len(images)
+    durations[-1] = round(1000 * _LAST_FRAME_SECONDS)
+    options = {"quality": 85} if path.suffix.lower() == ".webp" else {}
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer,
+        format=path.suffix[1:].upper(),
+        save_all=True,
+        append_images=images[1:],
+        duration=durations,
+        loop=0,
+        **options,
+    )
+    write_output(path, buffer.getvalue())
+
+
+def _encode_video(frames: Sequence[Frame]) -> bytes:
+    import av
+
+    buffer = io.BytesIO()
+    # H.264 in 4:2:0 needs even sides.
+    height, width = (side // 2 * 2 for side in frames[0].shape[:2])
+    held = [frames[-1]] * round(_FRAMES_PER_SECOND * _LAST_FRAME_SECONDS)
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=_FRAMES_PER_SECOND)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "18"}
+        for frame in [*frames, *held]:
+            cropped = np.ascontiguousarray(frame[:height, :width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(cropped, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()

@@ -1,0 +1,4 @@
+"""Activations and Gram matrices of pictures, by ONNX Runtime or PyTorch.
+
+Knows the network forward; never a cost.
+"""

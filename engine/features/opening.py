@@ -1,0 +1,228 @@
+"""Which extractor computes features: ONNX Runtime on its CPU, CUDA or TensorRT provider, or PyTorch.
+
+ONNX Runtime is the default: on the CPU it is faster than PyTorch and starts sooner. What ``auto``
+took is told by `OpenedExtractor`, and a second choice that is slower than it need be is logged.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nstx.export.graphs.feature_graph import FeatureGraph
+from nstx.export.runtime.providers import (
+    Provider,
+    check_provider,
+    choose_provider,
+    has_driver,
+    import_onnxruntime,
+)
+from nstx.models.errors import DeviceError, UsageError
+from nstx.models.vgg19 import Pooling, PoolRounding, canonical_name, check_pooling
+from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
+
+from ..devices.names import parse_device
+from ..sessions.feature_sessions import SessionSource
+from ..sessions.model_file import ModelFile
+from ..sessions.session_cache import CachedSessions
+from ..settings import check_extractor, check_threads
+from .extractor import FeatureExtractor
+from .onnx_extractor import OnnxExtractor
+
+_log = logging.getLogger("nstx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """How features are computed.
+
+    Attributes:
+        extractor: ``auto``, ``onnx``, ``tensorrt`` or ``torch``.
+        device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps`` (PyTorch only).
+        pooling: ``max`` or ``avg``; None takes ``avg``, or the model file's.
+        pool_rounding: of odd sizes, ``ceil`` or ``floor``; None takes ``ceil``, or the file's.
+        weights: ``embedded`` or a file; None takes the embedded ones, and with ``model`` any.
+        model: an exported ``.onnx`` file to run instead of building a graph from the weights.
+        threads: of the CPU; None takes the physical cores.
+        use_cache: whether the cache folder is read and written.
+
+    Raises:
+        UsageError: the extractor is unknown, or the threads out of their range.
+    """
+
+    extractor: str = "auto"
+    device: str = "auto"
+    pooling: Pooling | None = None
+    pool_rounding: PoolRounding | None = None
+    weights: str | None = None
+    model: Path | None = None
+    threads: int | None = None
+    use_cache: bool = True
+
+    def __post_init__(self) -> None:
+        check_extractor(self.extractor)
+        check_threads(self.threads)
+        check_pooling(*self.poolings)
+        if self.model is not None and self.extractor == "torch":
+            raise UsageError("expected onnx for a model file, got torch; try --extractor onnx")
+        if self.model is not None and (self.pooling or self.pool_rounding):
+            raise UsageError(
+                "expected a model file without a pooling, as it has its own, got both; "
+                "try 'nstx export features --pooling …'"
+            )
+
+    @property
+    def poolings(self) -> tuple[Pooling, PoolRounding]:
+        """Pooling and rounding, with the defaults in place of None."""
+        return self.pooling or "avg", self.pool_rounding or "ceil"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedExtractor:
+    """An extractor that is ready, and what it is.
+
+    Attributes:
+        extractor: evaluates VGG-19.
+        name: ``onnx``, ``tensorrt`` or ``torch``.
+        runs_on: ONNX Runtime's provider, or PyTorch's device with its precision.
+    """
+
+    extractor: FeatureExtractor
+    name: str
+    runs_on: str
+
+
+def open_extractor(
+    choices: Extraction, layers: Sequence[str], weights: Weights | None = None
+) -> OpenedExtractor:
+    """Return an extractor for what was chosen.
+
+    Args:
+        choices: how features are computed.
+        layers: that will be asked for; PyTorch's network is built no deeper.
+        weights: if they are loaded already; what is kept in the cache goes by their ``sha256``.
+
+    Raises:
+        UsageError: a name is unknown, or weights are given beside a model file.
+        DeviceError: the device or provider that was asked for is not there.
+        WeightsError: the weights cannot be loaded.
+    """
+    for layer in layers:
+        canonical_name(layer)
+    if choices.model is not None and weights is not None:
+        raise UsageError("expected a model file or weights, got both; try Extraction(weights=…)")
+    try:
+        provider = find_provider(choices)
+    except DeviceError as error:
+        if choices.extractor != "auto" or choices.model is not None:
+            raise
+        opened = _open_torch(choices, layers, weights)
+        _log.warning("features are computed by PyTorch: %s", error)
+        return opened
+    if provider is None:
+        return _open_torch(choices, layers, weights)
+    return open_onnx(choices, provider, weights)
+
+
+def open_onnx(
+    choices: Extraction, provider: Provider, weights: Weights | None = None
+) -> OpenedExtractor:
+    """Return an extractor on a provider that was found to load; see `open_extractor`."""
+    source: SessionSource
+    if choices.model is None:
+        source = open_sessions(choices, provider, weights)
+    else:
+        source = ModelFile(
+            path=choices.model,
+            provider=provider,
+            threads=choices.threads,
+            weights_sha256=None if choices.weights is None else weights_digest(choices.weights),
+            use_cache=choices.use_cache,
+        )
+    name = "tensorrt" if provider.kind == "tensorrt" else "onnx"
+    return OpenedExtractor(OnnxExtractor(source), name, provider.name)
+
+
+def open_sessions(
+    choices: Extraction, provider: Provider, weights: Weights | None = None
+) -> CachedSessions:
+    """Return the source of sessions for a provider; weights are loaded only if one must be built.
+
+    Raises:
+        WeightsError: the weights' file is missing or damaged.
+    """
+    source = choices.weights or EMBEDDED
+
+    def load() -> Weights:
+        return weights or load_weights(source, use_cache=choices.use_cache)
+
+    return CachedSessions(
+        weights_sha256=weights.sha256 if weights else weights_digest(source),
+        load=load,
+        template=FeatureGraph(
+            activations=("conv1_1",),
+            pooling=choices.poolings[0],
+            pool_rounding=choices.poolings[1],
+            input="float32",
+        ),
+        provider=provider,
+        threads=choices.threads,
+        use_cache=choices.use_cache,
+    )
+
+
+def find_provider(choices: Extraction) -> Provider | None:
+    """Return the provider of ONNX Runtime that was chosen, or None for PyTorch.
+
+    Raises:
+        UsageError: the device is unknown.
+        DeviceError: the provider that was asked for is not there.
+    """
+    device, index = parse_device(choices.device)
+    if choices.extractor == "torch":
+        return None
+    if choices.extractor == "tensorrt":
+        if device not in ("auto", "cuda"):
+            raise DeviceError(f"expected cuda for TensorRT, got {device}; try --extractor onnx")
+        provider = Provider("tensorrt", index)
+        check_provider(provider)
+        return provider
+    if device == "mps" and choices.extractor == "auto" and choices.model is None:
+        return None
+    return _announced(choose_provider(device, index), device)
+
+
+def _announced(provider: Provider, device: str) -> Provider:
+    if device == "auto" and provider.kind == "cpu" and has_driver():
+        _log.warning(
+            "features are computed on the CPU: this machine has NVIDIA's driver, but the CUDA "
+            "provider of ONNX Runtime %s does not load; see 'nstx doctor'",
+            import_onnxruntime().__version__,
+        )
+    return provider
+
+
+def _open_torch(
+    choices: Extraction, layers: Sequence[str], weights: Weights | None
+) -> OpenedExtractor:
+    try:
+        import torch
+
+        from ..devices.torch_device import resolve_device
+        from .torch_network import TorchExtractor, TorchNetwork
+    except ImportError as error:
+        raise DeviceError(
+            f"expected PyTorch for --extractor torch, got none ({error}); try --extractor onnx, or "
+            "'pip install torch'"
+        ) from error
+
+    device = resolve_device(choices.device, "fp32")
+    if choices.threads is not None:
+        torch.set_num_threads(choices.threads)
+    source = choices.weights or EMBEDDED
+    loaded = weights or load_weights(source, use_cache=choices.use_cache)
+    names = [canonical_name(layer) for layer in layers]
+    network = TorchNetwork(loaded, names, *choices.poolings, device)
+    return OpenedExtractor(
+        TorchExtractor(network, device), "torch", f"{device.name} {device.precision}"
+    )

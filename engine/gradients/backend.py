@@ -1,0 +1,130 @@
+"""What every gradient backend must offer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nstx.models.cost import Cost
+from nstx.models.errors import NumericalError, UsageError
+from nstx.models.objective import Objective
+
+from ..devices.arrays import Array
+from ..pictures.pixels import Pixels
+
+
+def check_gradient(gradient: Pixels) -> Pixels:
+    """Return a backend's gradient if it is finite.
+
+    Raises:
+        NumericalError: it is not.
+    """
+    if not np.isfinite(gradient).all():
+        raise gradient_error()
+    return gradient
+
+
+def gradient_error() -> NumericalError:
+    """Return the error of a gradient that is not finite."""
+    return NumericalError(
+        "expected a finite gradient, got NaN or infinity; try smaller weights, or --precision fp32"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionCheck:
+    """A gradient of low precision that was compared with one of fp32.
+
+    Attributes:
+        height: of the picture, in pixels.
+        width: likewise.
+        evaluation: at which it was; counts from 1 at each scale.
+        precision: that was checked, such as ``bf16``.
+        error: ‖g − g₃₂‖ / ‖g₃₂‖, of a batch the largest; infinite if the gradient was not finite.
+        bound: of the error.
+        kept: whether the run goes on in this precision.
+    """
+
+    height: int
+    width: int
+    evaluation: int
+    precision: str
+    error: float
+    bound: float
+    kept: bool
+
+
+class BatchBackend(ABC):
+    """Computes the costs of several pictures of one size and their gradients, all in one pass.
+
+    Pictures are NumPy arrays, or those of `nstx.engine.gradients.choice.OpenedBackend.arrays`; their gradients
+    are of the same kind. Each picture has its own targets and its own weights of content, style and total variation;
+    layers and pooling are common.
+
+    Attributes:
+        checks: of a gradient's precision, that were made so far.
+        approximate: whether costs that come with gradients are less exact than those that come alone.
+    """
+
+    checks: "Sequence[PrecisionCheck]" = ()
+    approximate: bool = False
+
+    @abstractmethod
+    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
+        """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3).
+
+        Raises:
+            NumericalError: one of them is not finite.
+        """
+
+    @abstractmethod
+    def costs(self, pixels: Array) -> Sequence[Cost]:
+        """Return the costs alone.
+
+        Raises:
+            NumericalError: one of them is not finite.
+        """
+
+    def cost_and_gradient(self, pixels: Array) -> tuple[Cost, Array]:
+        """Return the cost and ∂J/∂pixels, float32 (height, width, 3), of a backend of one picture.
+
+        Raises:
+            NumericalError: either is not finite.
+        """
+        costs, gradients = self.costs_and_gradients(pixels[None])
+        return costs[0], gradients[0]
+
+    def cost(self, pixels: Array) -> Cost:
+        """Return the cost alone, of a backend of one picture.
+
+        Raises:
+            NumericalError: it is not finite.
+        """
+        return self.costs(pixels[None])[0]
+
+
+def common_objective(objective: Objective) -> Objective:
+    """Return what the objectives of a batch have in common: all but the weights of the parts."""
+    return replace(
+        objective,
+        content_weight=float(objective.uses_content),
+        style_weight=float(objective.uses_style),
+        tv_weight=float(objective.tv_weight > 0),
+    )
+
+
+def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]]) -> Objective:
+    """Return what a batch has in common: the objective of its first picture.
+
+    Raises:
+        UsageError: it is empty, or its pictures differ in size, layers, formulas or pooling.
+    """
+    kinds = {common_objective(each) for each in objectives}
+    if not objectives or len(set(sizes)) > 1 or len(kinds) > 1:
+        found = ", ".join(f"{width}×{height}" for height, width in dict.fromkeys(sizes))
+        raise UsageError(
+            "expected pictures of one size, with objectives that differ in their weights alone, "
+            f"got sizes {found or 'of none'}; try one batch for each"
+        )
+    return objectives[0]

@@ -1,0 +1,132 @@
+"""A gradient of low precision that is checked against fp32 as it goes, and corrected by it.
+
+Rounding to bf16 shifts the features: by a thousandth of a Gram matrix, which is nothing far from the
+optimum, and as much as the whole residual G − A near it. But this shift hardly depends on the picture.
+So at some evaluations the features are computed in fp32 as well, the difference is added to the targets
+of the low precision, and the residual is right again: gradients that were wrong by as much as they were
+long are wrong by a twentieth. (Iterative refinement in numerical linear algebra, Wilkinson 1963, does
+likewise: residuals in high precision, the rest in low.)
+
+These evaluations are the checks. When, and how wrong a gradient may be, was chosen by experiments:
+see docs/precision.md.
+"""
+
+import contextlib
+import math
+from collections.abc import Sequence
+
+from nstx.models.cost import Cost
+from nstx.models.errors import NumericalError
+
+from ..devices.arrays import Array
+from .backend import BatchBackend, PrecisionCheck
+from .torch_gradient import TorchGradient
+
+LARGEST_ERROR = 0.25
+"""Of a gradient: beyond it the next check comes early, and if that finds no better, fp32 takes over."""
+
+_SOON, _FIRST, _MOST = 4, 8, 32
+"""Evaluations until the next check: after one that failed, after the first one, and at most."""
+
+_STALL = 6
+"""Evaluations without a lower cost, after which a check comes at once."""
+
+
+class CheckedBackend(BatchBackend):
+    """Costs and gradients of low precision where that is good enough, else of fp32.
+
+    Args:
+        fast: of low precision.
+        exact: the same in fp32.
+        precision: of ``fast``, as reports call it.
+    """
+
+    approximate = True
+
+    def __init__(
+        self,
+        fast: TorchGradient,
+        exact: TorchGradient,
+        precision: str,
+    ) -> None:
+        self._fast: TorchGradient | None = fast
+        self._exact = exact
+        self._precision = precision
+        self.checks: list[PrecisionCheck] = []
+        self._evaluation = 0
+        self._next_check, self._interval = 1, _FIRST
+        self._best, self._best_at = math.inf, 0
+
+    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
+        """See `BatchBackend`."""
+        self._evaluation += 1
+        if self._fast is None:
+            return self._exact.costs_and_gradients(pixels)
+        if self._evaluation >= self._next_check or self._stalls():
+            return self._check(self._fast, pixels)
+        try:
+            costs, gradients = self._fast.costs_and_gradients(pixels)
+        except NumericalError:
+            return self._check(None, pixels)
+        self._watch(costs)
+        return costs, gradients
+
+    def costs(self, pixels: Array) -> Sequence[Cost]:
+        """See `BatchBackend`; in fp32."""
+        return self._exact.costs(pixels)
+
+    def _watch(self, costs: Sequence[Cost]) -> None:
+        total = sum(cost.total for cost in costs)
+        if total < self._best:
+            self._best, self._best_at = total, self._evaluation
+
+    def _stalls(self) -> bool:
+        return self._evaluation - self._best_at > _STALL
+
+    def _check(self, fast: TorchGradient | None, pixels: Array) -> tuple[Sequence[Cost], Array]:
+        """Return the evaluation in fp32; compare and correct the low precision by it.
+
+        Args:
+            fast: of low precision; None where it is known to fail.
+            pixels: of the batch.
+        """
+        with self._exact.problem.noting() as wanted:
+            costs, gradients = self._exact.costs_and_gradients(pixels)
+        error = math.inf
+        if fast is not None:
+            with contextlib.suppress(NumericalError), fast.problem.noting() as found:
+                error = _largest_error(fast.costs_and_gradients(pixels)[1], gradients)
+                fast.problem.offset({part: found[part] - wanted[part] for part in wanted})
+        failed_before = bool(self.checks) and self.checks[-1].error > LARGEST_ERROR
+        is_good = error <= LARGEST_ERROR
+        kept = is_good or (math.isfinite(error) and not failed_before)
+        if not kept:
+            self._fast = None
+        height, width = pixels.shape[1:3]
+        self.checks.append(
+            PrecisionCheck(
+                height=height, width=width, evaluation=self._evaluation,
+                precision=self._precision, error=error, bound=LARGEST_ERROR, kept=kept,
+            )
+        )  # fmt: skip
+        self._next_check = self._evaluation + (self._interval if is_good else _SOON)
+        self._interval = min(2 * self._interval, _MOST) if is_good else _FIRST
+        # Costs before and after a correction do not compare.
+        self._best, self._best_at = math.inf, self._evaluation
+        self._watch(costs)
+        return costs, gradients
+
+
+def _largest_error(found: Array, wanted: Array) -> float:
+    """Return the largest relative error of a batch's gradients; infinite beside one that is 0."""
+    return max(_error(ours, exact) for ours, exact in zip(found, wanted, strict=True))
+
+
+def _error(found: Array, wanted: Array) -> float:
+    # Weights may be such that the squares of a gradient leave float32, or even float64's small ones.
+    largest = float(abs(wanted).max())
+    if largest == 0:
+        return math.inf if bool((found != 0).any()) else 0.0
+    exact = wanted / largest
+    squares = [float((each**2).sum()) for each in (found / largest - exact, exact)]
+    return math.sqrt(squares[0] / squares[1]) if math.isfinite(squares[0]) else math.inf

@@ -1,0 +1,176 @@
+"""The gradient by ONNX Runtime, from the graph of `nstx.export.graphs.build_gradient`; without PyTorch."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstx.export.graphs.feature_graph import INPUT_NAME, GraphPrecision
+from nstx.export.graphs.gradient_graph import (
+    WEIGHT_INPUTS,
+    GradientGraph,
+    content_input,
+    style_input,
+)
+from nstx.export.runtime.providers import Provider, import_onnxruntime
+from nstx.export.runtime.session import SessionChoices, run_session
+from nstx.models.cost import Cost, check_cost, combine_costs
+from nstx.models.errors import ModelError
+from nstx.models.objective import Objective
+from nstx.models.weights.load import Weights
+
+from ..pictures.pixels import Batch
+from ..sessions.kept_graphs import graph_key, open_kept
+from ..targets.targets import Targets
+from .backend import BatchBackend, check_batch, check_gradient, common_objective
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GradientSession:
+    """A graph of cost and gradient that is ready to run.
+
+    Attributes:
+        session: the `onnxruntime.InferenceSession`.
+        graph: what it computes.
+        mean: the network's mean colour, RGB.
+    """
+
+    session: Any
+    graph: GradientGraph
+    mean: tuple[float, float, float]
+
+
+def open_gradient_session(
+    objective: Objective,
+    weights_sha256: str,
+    load: Callable[[], Weights],
+    provider: Provider,
+    *,
+    precision: GraphPrecision = "fp32",
+    threads: int | None = None,
+    use_cache: bool = True,
+) -> GradientSession:
+    """Return a session of the cost with its gradient.
+
+    Args:
+        objective: what is minimised.
+        weights_sha256: of the weight file.
+        load: returns the weights; called only if the graph must be built.
+        provider: that runs it.
+        precision: of the convolutions.
+        threads: of the CPU; None takes the physical cores.
+        use_cache: whether the cache folder is read and written.
+
+    Raises:
+        ModelError, DeviceError, WeightsError: the graph cannot be built or loaded.
+    """
+    # One graph serves all weights: only whether a part counts at all is built in.
+    graph = GradientGraph(
+        objective=replace(common_objective(objective), tv_weight=0.0), precision=precision
+    )
+    choices = SessionChoices(provider=provider, threads=threads, in_order=True)
+
+    def build() -> bytes:
+        from nstx.export.graphs.build_gradient import build_gradient_model
+
+        model: bytes = build_gradient_model(graph, load()).SerializeToString()
+        return model
+
+    def use(session: Any) -> GradientSession:
+        said: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+        found = GradientGraph.from_metadata(said, "the cache")
+        if found != graph or said.get("weights_sha256") != weights_sha256:
+            raise ModelError("expected the graph of this objective, got another")
+        red, green, blue = json.loads(said["mean"])
+        return GradientSession(session, found, (red, green, blue))
+
+    description = {"graph": asdict(graph), "description": graph.kind, "order": "late"}
+    key = graph_key(description, weights_sha256, choices)
+    return open_kept(key, build, choices, use, use_cache=use_cache)
+
+
+class OnnxBackend(BatchBackend):
+    """Costs and gradients by ONNX Runtime.
+
+    Args:
+        opened: the session, which all scales share.
+        provider: that it runs on.
+        problems: an objective and targets for each picture of a batch; targets are moved to the
+            device once.
+
+    Raises:
+        UsageError: the pictures are no batch (`check_batch`).
+    """
+
+    def __init__(
+        self,
+        opened: GradientSession,
+        provider: Provider,
+        problems: Sequence[tuple[Objective, Targets]],
+    ) -> None:
+        self._opened, self._provider = opened, provider
+        self._objectives = [objective for objective, _ in problems]
+        targets = [each for _, each in problems]
+        first = check_batch(self._objectives, [(each.height, each.width) for each in targets])
+        fixed: dict[str, NDArray[np.float32]] = {
+            name: np.array([getattr(each, name) for each in self._objectives], np.float32)
+            for name in WEIGHT_INPUTS
+        }
+        for name in first.content_names:
+            fixed[content_input(name)] = np.stack([each.content[name] for each in targets])
+        for name in first.style_names:
+            fixed[style_input(name)] = np.stack([each.style[name] for each in targets])
+        make = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        self._place = (provider.device, provider.index)
+        # The arrays are kept, as ONNX Runtime uses those of the CPU where they are.
+        self._arrays = {name: np.ascontiguousarray(value) for name, value in fixed.items()}
+        self._fixed = {
+            name: run_session(make, provider, value, *self._place)
+            for name, value in self._arrays.items()
+        }
+
+    def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
+        """See `BatchBackend`."""
+        found = self._run(pixels)
+        return self._report(found), check_gradient(found["gradient"])
+
+    def costs(self, pixels: Batch) -> Sequence[Cost]:
+        """See `BatchBackend`."""
+        # With the gradient, which ONNX Runtime computes whether or not it is asked for. A session of
+        # the cost alone would take a third of the time, but a third more memory for the whole run,
+        # and a cost alone is wanted two or three times in a run.
+        return self._report(self._run(pixels))
+
+    def _run(self, pixels: Batch) -> dict[str, NDArray[np.float32]]:
+        values = run_session(self._call, self._provider, pixels)
+        return dict(zip(self._opened.graph.outputs, values, strict=True))
+
+    def _call(self, pixels: Batch) -> list[NDArray[np.float32]]:
+        binding = self._opened.session.io_binding()
+        given = np.ascontiguousarray(pixels, np.float32)
+        make = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        binding.bind_ortvalue_input(INPUT_NAME, make(given, *self._place))
+        for name, value in self._fixed.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in self._opened.graph.outputs:
+            binding.bind_output(name, "cpu")
+        self._opened.session.run_with_iobinding(binding)
+        values: list[NDArray[np.float32]] = binding.copy_outputs_to_cpu()
+        return values
+
+    def _report(self, found: Mapping[str, NDArray[np.float32]]) -> list[Cost]:
+        return [
+            self._cost(objective, {name: values[index] for name, values in found.items()})
+            for index, objective in enumerate(self._objectives)
+        ]
+
+    def _cost(self, objective: Objective, found: Mapping[str, NDArray[np.float32]]) -> Cost:
+        def layers(kind: str) -> dict[str, float]:
+            names: tuple[str, ...] = getattr(objective, f"{kind}_names")
+            return dict(zip(names, found[f"{kind}_layers"].tolist(), strict=True)) if names else {}
+
+        variation = float(found["total_variation"]) if objective.tv_weight > 0 else 0.0
+        return check_cost(combine_costs(objective, layers("content"), layers("style"), variation))

@@ -1,0 +1,158 @@
+"""What PyTorch's gradient backends have in common: pictures in, costs and gradients out.
+
+Pictures are tensors that stay on the device, or NumPy arrays. An evaluation waits for the device once: its
+costs and the gradient's largest value come back in one transfer.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from nstx.models.cost import Cost
+from nstx.models.objective import Objective
+
+from ..devices.arrays import Array
+from ..devices.cuda_graph import CapturedFunction, captures_graphs
+from ..devices.torch_device import TorchDevice
+from ..targets.targets import Targets
+from .backend import BatchBackend, gradient_error
+from .torch_problem import Part, TorchProblem
+
+# fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
+# is differentiated. The seed starts high, is divided while the gradient is not finite, and grows again
+# when the largest value of the gradient leaves room.
+_FIRST_SEED = 2.0**24
+_SEED_STEP = 16.0
+_SMALLEST_SEED = 2.0**-60
+_ROOM = 2.0**4
+
+
+class TorchGradient(BatchBackend):
+    """Costs and gradients by PyTorch.
+
+    Args:
+        device: where, and at what precision.
+        problems: an objective and targets for each picture of a batch.
+
+    Attributes:
+        problem: the targets, on the device.
+
+    Raises:
+        UsageError: the pictures are no batch (`nstx.engine.gradients.backend.check_batch`).
+    """
+
+    def __init__(self, device: TorchDevice, problems: Sequence[tuple[Objective, Targets]]) -> None:
+        self.problem = TorchProblem(device, problems)
+        self._device = device
+        self._seed = _FIRST_SEED if device.precision == "fp16" else 1.0
+        self._order: tuple[Part, ...] = ()
+        self._captured = CapturedFunction() if captures_graphs(device) else None
+
+    @abstractmethod
+    def _differentiate(
+        self, pixels: torch.Tensor, seed: torch.Tensor
+    ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
+        """Return the parts of the cost, (batch) each, and its gradient times a seed.
+
+        Nothing in it may wait for the device.
+
+        Args:
+            pixels: (batch, 3, height, width); their bytes are channels_last.
+            seed: ().
+        """
+
+    @abstractmethod
+    def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
+        """Return the parts of the cost, (batch) each, before their weights."""
+
+    @property
+    def captures(self) -> bool:
+        """Whether evaluations are captured in a CUDA graph."""
+        return self._captured is not None
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Set what the device's precision needs, and no autograd, for the time of a block."""
+        with self._device.numerics(), torch.no_grad():
+            yield
+
+    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
+        """See `BatchBackend`."""
+        has_seeds = self._device.precision == "fp16"
+        with self.computing():
+            x = self._place(pixels)
+            while True:
+                rows, gradient = self._run(x)
+                *parts, largest = rows.tolist()
+                costs = self.problem.report(self._order, parts)
+                if _are_finite(largest) or not has_seeds or self._seed <= _SMALLEST_SEED:
+                    break
+                self._seed /= _SEED_STEP
+            _check_finite(largest)
+            if has_seeds and 0 < max(largest) * self._seed < _ROOM:
+                self._seed *= _SEED_STEP
+        return costs, gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
+
+    def read_costs(self, rows: torch.Tensor) -> Iterator[list[Cost]]:
+        """Yield the costs of several evaluations, each of a batch; waits for the device, once.
+
+        Args:
+            rows: (evaluations, parts + 1, batch), of `evaluate`.
+
+        Raises:
+            NumericalError: a cost or a gradient is not finite.
+        """
+        for *parts, largest in rows.tolist():
+            costs = self.problem.report(self._order, parts)
+            _check_finite(largest)
+            yield costs
+
+    def costs(self, pixels: Array) -> Sequence[Cost]:
+        """See `BatchBackend`."""
+        with self.computing():
+            x = self._place(pixels).permute(0, 3, 1, 2)
+            parts = self._parts(x)
+            return self.problem.report(list(parts), torch.stack(list(parts.values())).tolist())
+
+    def _place(self, pixels: Array) -> torch.Tensor:
+        """Return pictures (batch, height, width, 3) on the device, in the precision of sums."""
+        dtype = self._device.accumulate_dtype
+        if isinstance(pixels, torch.Tensor):
+            return pixels.to(dtype)
+        return self._device.upload(np.asarray(pixels), dtype)
+
+    def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # Filled on the device: a number from the host would have to be sent.
+        seed = torch.full((), self._seed, dtype=x.dtype, device=x.device)
+        if self._captured is None or self.problem.notes:
+            return self.evaluate(x, seed)
+        rows, gradient = self._captured(self.evaluate, x, seed)
+        return rows, gradient
+
+    def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the parts with the gradient's largest values, (parts + 1, batch), and the gradient.
+
+        Without waiting for the device; in a block of `computing`.
+
+        Args:
+            x: (batch, height, width, 3), in the precision of sums.
+            seed: that the gradient is computed with, ().
+        """
+        parts, gradient = self._differentiate(x.permute(0, 3, 1, 2), seed)
+        self._order = tuple(parts)
+        found = (gradient / seed).permute(0, 2, 3, 1).contiguous()
+        largest = found.abs().flatten(1).amax(1)
+        return torch.stack([*parts.values(), largest]), found
+
+
+def _are_finite(values: Sequence[float]) -> bool:
+    return all(map(math.isfinite, values))
+
+
+def _check_finite(largest: Sequence[float]) -> None:
+    if not _are_finite(largest):
+        raise gradient_error()

@@ -1,0 +1,184 @@
+"""What a batch of pictures is compared with, in PyTorch's tensors; the costs that come of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nstx.models.cost import Cost, check_cost, combine_costs
+from nstx.models.objective import Objective
+
+from ..devices.torch_device import TorchDevice
+from ..targets.targets import Targets
+from .backend import check_batch
+
+Part = tuple[str, str]
+"""A part of the cost: ``content`` or ``style`` with a layer, or ``tv`` with nothing."""
+
+
+class TorchProblem:
+    """Targets and weights of a batch of pictures, on a device.
+
+    Args:
+        device: where, and at what precision sums are made.
+        problems: an objective and targets for each picture.
+
+    Attributes:
+        layers: whose features are needed.
+        targets: of each layer, (batch, …).
+        factors: what each layer's mean squared errors are multiplied with, (batch).
+        weights: of each part of the cost, (batch).
+        aims: what features are compared with: targets, with offsets where there are some.
+
+    Raises:
+        UsageError: the pictures are no batch (`check_batch`).
+    """
+
+    def __init__(self, device: TorchDevice, problems: Sequence[tuple[Objective, Targets]]) -> None:
+        self._objectives = [objective for objective, _ in problems]
+        self._device = device
+        targets = [each for _, each in problems]
+        first = check_batch(self._objectives, [(each.height, each.width) for each in targets])
+        self.layers = first.layers
+
+        def upload(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+            return device.upload(np.stack(arrays), device.accumulate_dtype)
+
+        self.targets: dict[Part, torch.Tensor] = {
+            ("content", name): upload([each.content[name] for each in targets])
+            for name in first.content_names
+        }
+        self.targets |= {
+            ("style", name): upload([each.style[name] for each in targets])
+            for name in first.style_names
+        }
+        factors = {"content": first.content_factor, "style": first.style_factor}
+        self.factors = {
+            key: _factor(first, factors[key[0]], target) for key, target in self.targets.items()
+        }
+        self.weights = self._all_weights()
+        # Changed in place, as CUDA graphs know its place.
+        self.aims = {part: target.clone() for part, target in self.targets.items()}
+        self._noted: dict[Part, torch.Tensor] | None = None
+
+    def _all_weights(self) -> dict[Part, torch.Tensor]:
+        weights: dict[Part, list[float]] = {}
+        for each in self._objectives:
+            if each.tv_weight > 0:
+                weights.setdefault(("tv", ""), []).append(each.tv_weight)
+            for kind, factor in (("content", each.content_weight), ("style", each.style_weight)):
+                for item in getattr(each, f"{kind}_layers"):
+                    weights.setdefault((kind, item.layer), []).append(factor * item.weight)
+        dtype = self._device.accumulate_dtype
+        return {key: self._device.upload(np.array(w), dtype) for key, w in weights.items()}
+
+    @property
+    def notes(self) -> bool:
+        """Whether features are being noted."""
+        return self._noted is not None
+
+    def offset(self, offsets: Mapping[Part, torch.Tensor]) -> None:
+        """Add offsets to targets, in place of earlier ones, to make up for what rounding adds.
+
+        Args:
+            offsets: of each layer that is compared, as large as its targets.
+        """
+        for part, offset in offsets.items():
+            torch.add(self.targets[part], offset, out=self.aims[part])
+
+    @contextmanager
+    def noting(self) -> Iterator[dict[Part, torch.Tensor]]:
+        """Note the features that are compared in this block, Gram matrices and activations."""
+        noted: dict[Part, torch.Tensor] = {}
+        self._noted = noted
+        try:
+            yield noted
+        finally:
+            self._noted = None
+
+    def note(self, part: Part, found: torch.Tensor) -> None:
+        """Note a layer's features, in a block of `noting`."""
+        if self._noted is not None:
+            self._noted[part] = found.detach()
+
+    def difference(self, part: Part, found: torch.Tensor) -> torch.Tensor:
+        """Return features minus what they are compared with.
+
+        Args:
+            part: of a layer.
+            found: its Gram matrices, or its activations, in the precision of sums.
+        """
+        self.note(part, found)
+        return found - self.aims[part]
+
+    def cost(self, part: Part, difference: torch.Tensor) -> torch.Tensor:
+        """Return a layer's costs before their weights, (batch), of `difference`."""
+        return self.factors[part] * difference.square().flatten(1).mean(1)
+
+    def total(self, parts: Mapping[Part, torch.Tensor]) -> torch.Tensor:
+        """Return the sum of all pictures' costs, (), of the parts before their weights, (batch)."""
+        return torch.stack([self.weights[key] * value for key, value in parts.items()]).sum()
+
+    def report(self, parts: Sequence[Part], rows: Sequence[Sequence[float]]) -> list[Cost]:
+        """Return each picture's cost.
+
+        Args:
+            parts: of the cost.
+            rows: each one's values before its weight, of all pictures.
+
+        Raises:
+            NumericalError: a cost is not finite.
+        """
+        # The pass that is written out finds the deepest layers first.
+        found = dict(zip(parts, rows, strict=True))
+        ordered = [part for part in (*self.targets, ("tv", "")) if part in found]
+        return [
+            _cost(objective, {part: found[part][index] for part in ordered})
+            for index, objective in enumerate(self._objectives)
+        ]
+
+
+def _factor(objective: Objective, factor: float, target: torch.Tensor) -> torch.Tensor:
+    if not objective.relative:
+        return target.new_full((len(target),), factor)
+    return factor / target.square().flatten(1).mean(1).clamp(min=1.0)
+
+
+def _cost(objective: Objective, values: Mapping[Part, float]) -> Cost:
+    cost = combine_costs(
+        objective,
+        {layer: value for (kind, layer), value in values.items() if kind == "content"},
+        {layer: value for (kind, layer), value in values.items() if kind == "style"},
+        values.get(("tv", ""), 0.0),
+    )
+    return check_cost(cost)
+
+
+def total_variation(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference of horizontal plus that of vertical neighbours.
+
+    The squared (not absolute) form, as in Mahendran and Vedaldi 2015 with exponent β = 2.
+
+    Args:
+        pixels: (batch, 3, height, width), 0–255.
+
+    Returns:
+        (batch).
+    """
+    across = (pixels[..., :, 1:] - pixels[..., :, :-1]).square().flatten(1).mean(1)
+    down = (pixels[..., 1:, :] - pixels[..., :-1, :]).square().flatten(1).mean(1)
+    return across + down
+
+
+def variation_gradient(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of `total_variation` with respect to pixels (batch, 3, height, width)."""
+    found = torch.zeros_like(pixels)
+    for dimension in (2, 3):
+        slope = pixels.diff(dim=dimension)
+        slope *= 2 / slope[0].numel()
+        length = slope.shape[dimension]
+        found.narrow(dimension, 1, length).add_(slope)
+        found.narrow(dimension, 0, length).sub_(slope)
+    return found

@@ -1,0 +1,60 @@
+"""Bringing the colours of one picture to those of others."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .picture import Picture, WeightedPicture
+
+# A channel that hardly varies would be stretched to noise; this much variance is a rounding's.
+_LEAST_VARIANCE = 0.1
+
+# So many of a large picture's pixels tell its colours well enough.
+_MOST_COLOURS = 1_000_000
+
+
+def match_colours(content: Picture, styles: Sequence[WeightedPicture]) -> Picture:
+    """Return a picture whose colours have the mean and the covariance of the styles' colours.
+
+    By the linear map that moves the colours least, Σ^-½ (Σ^½ Σₛ Σ^½)^½ Σ^-½ with the covariances Σ of
+    the picture and Σₛ of the styles (Pitié and Kokaram 2007, "The linear Monge-Kantorovitch linear
+    colour mapping for example-based colour transfer").
+
+    Args:
+        content: the picture.
+        styles: one or more pictures with weights above 0, by which their statistics are averaged.
+
+    Returns:
+        float32 pixels, cut to 0–255; the transparency is the picture's.
+    """
+    mean, covariance = _statistics(content)
+    shares = np.array([weight for _, weight in styles], np.float64)
+    shares /= shares.sum()
+    found = [_statistics(style) for style, _ in styles]
+    wanted_mean = sum(share * each[0] for share, each in zip(shares, found, strict=True))
+    wanted = sum(share * each[1] for share, each in zip(shares, found, strict=True))
+    root = _power(covariance, 0.5)
+    inverse = _power(covariance, -0.5)
+    matrix = inverse @ _power(root @ wanted @ root, 0.5) @ inverse
+    pixels = (content.pixels.astype(np.float32) - mean.astype(np.float32)) @ matrix.T.astype(
+        np.float32
+    )
+    moved = (pixels + np.asarray(wanted_mean, np.float32)).clip(0, 255)
+    return Picture(moved.astype(np.float32), content.alpha, content.path)
+
+
+def _statistics(picture: Picture) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean (3,) and the covariance (3, 3) of a picture's colours."""
+    colours = picture.pixels.reshape(-1, 3)
+    colours = colours[:: max(1, len(colours) // _MOST_COLOURS)]
+    mean = colours.mean(0, dtype=np.float64)
+    centred = colours - mean
+    return mean, centred.T @ centred / len(colours) + _LEAST_VARIANCE * np.eye(3)
+
+
+def _power(matrix: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
+    """Return a power of a symmetric, positive definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    powered: NDArray[np.float64] = (vectors * values.clip(1e-12) ** exponent) @ vectors.T
+    return powered

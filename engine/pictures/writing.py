@@ -1,0 +1,107 @@
+"""Writing a picture: which suffixes there are, and with which settings."""
+
+import io
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nstx.models.errors import OutputError
+from nstx.models.storage.files import check_output, write_output
+
+from .pixels import Pixels
+
+# Pillow's name of each format, and settings that favour the picture over the size of its file.
+_JPEG: tuple[str, Mapping[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True})
+_TIFF: tuple[str, Mapping[str, Any]] = ("TIFF", {"compression": "tiff_lzw"})
+_FORMATS: dict[str, tuple[str, Mapping[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": ("WEBP", {"quality": 95, "method": 4}),
+    ".avif": ("AVIF", {"quality": 90}),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+}
+SUFFIXES = (*_FORMATS, ".npy")
+"""Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
+
+_MAX_SIDE = {"WEBP": 16383, "JPEG": 65535, "AVIF": 65536}
+_OPAQUE_FORMATS = ("JPEG",)
+
+
+def check_output_size(path: Path, height: int, width: int) -> None:
+    """Check that a format can hold a picture of this size.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    name = _FORMATS.get(path.suffix.lower(), ("", {}))[0]
+    limit = _MAX_SIDE.get(name)
+    if limit is not None and max(height, width) > limit:
+        raise OutputError(
+            f"expected at most {limit} pixels a side for {name}, got {width}×{height}; "
+            f"try {path.stem}.png"
+        )
+
+
+def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
+    """Round float pixels to the nearest of 0 … 255."""
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = None) -> bytes:
+    """Return the bytes of a picture file; equal pixels give equal bytes.
+
+    Args:
+        pixels: float32, (height, width, 3), 0–255; rounded, except for ``.npy``.
+        suffix: one of `SUFFIXES`.
+        alpha: kept where the format can; a JPEG shows the picture on its white ground.
+    """
+    buffer = io.BytesIO()
+    if suffix == ".npy":
+        np.save(buffer, pixels.astype(np.float32), allow_pickle=False)
+        return buffer.getvalue()
+    name, options = _FORMATS[suffix]
+    if alpha is not None:
+        # The pixels lie on white already; what the alpha will be applied to must not.
+        cover = np.maximum(alpha, 1).astype(np.float32)[..., None] / 255
+        pixels = ((pixels - 255 * (1 - cover)) / cover).astype(np.float32)
+    image = Image.fromarray(to_8_bit(pixels))
+    if alpha is not None:
+        if name in _OPAQUE_FORMATS:
+            white = Image.new("RGB", image.size, (255, 255, 255))
+            image = Image.composite(image, white, Image.fromarray(alpha))
+        else:
+            image.putalpha(Image.fromarray(alpha))
+    image.save(buffer, format=name, **options)
+    return buffer.getvalue()
+
+
+def write_image(path: str | Path, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> None:
+    """Write a picture in the format that the suffix of ``path`` names.
+
+    Raises:
+        OutputError: it cannot be written. What stood at ``path`` before still stands there.
+    """
+    path = Path(path)
+    check_output(path, SUFFIXES)
+    write_output(path, encode_image(pixels, path.suffix.lower(), alpha))
+
+
+def write_or_rescue(path: Path, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> None:
+    """Write a picture that took long to make; if that fails, write it where temporary files go.
+
+    Raises:
+        OutputError: it could not be written where it was asked for; the message says where it is.
+    """
+    try:
+        write_image(path, pixels, alpha)
+    except OutputError as error:
+        rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / "picture.png"
+        write_image(rescued, pixels, alpha)
+        raise OutputError(f"{error}; the picture was saved as {rescued} instead") from error

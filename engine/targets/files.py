@@ -1,0 +1,195 @@
+"""One portable file that holds everything of a run but the network: the targets of every scale.
+
+A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
+or float32 where it is not of whole numbers), ``k/content/LAYER`` and ``k/style/LAYER`` (float32);
+``alpha`` (uint8) if the content picture has transparency; a description of what they are of, and a
+checksum. A file written on one machine can be optimised from on another.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstx.models.errors import UsageError
+from nstx.models.objective import Objective, objective_from_json
+from nstx.models.storage.files import check_output, write_output
+from nstx.models.vgg19 import find_layer
+
+from ..pictures.pixels import Pixels
+from ..pictures.writing import to_8_bit
+from .sealed_arrays import SUFFIX, pack_arrays, unpack_arrays
+from .targets import Targets
+
+SUFFIXES = (SUFFIX,)
+_FORMAT = "nstx-targets-2"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SavedTargets:
+    """The content of a targets file.
+
+    Attributes:
+        contents: the content picture at each scale, coarse first, float32 (height, width, 3).
+        targets: of each scale.
+        basis: what they depend on: layers, pooling, rounding, and the weights' sha256.
+        objective: that they were computed for, with its weights.
+        preset: whose solver and steps go with it.
+        alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
+            is opaque.
+    """
+
+    contents: tuple[Pixels, ...]
+    targets: tuple[Targets, ...]
+    basis: dict[str, Any]
+    objective: Objective
+    preset: str
+    alpha: NDArray[np.uint8] | None = None
+
+
+def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
+    """Return what targets depend on besides the pictures, as plain data."""
+    return {
+        "content_layers": sorted(item.layer for item in objective.content_layers),
+        "style_layers": sorted(item.layer for item in objective.style_layers),
+        "pooling": objective.pooling,
+        "pool_rounding": objective.pool_rounding,
+        "weights_sha256": weights_sha256,
+    }
+
+
+def write_targets(
+    path: Path,
+    contents: tuple[Pixels, ...],
+    targets: tuple[Targets, ...],
+    objective: Objective,
+    weights_sha256: str,
+    *,
+    preset: str = "default",
+    alpha: NDArray[np.uint8] | None = None,
+) -> None:
+    """Write a targets file, whole or not at all.
+
+    Args:
+        path: ends in ``.safetensors``.
+        contents: the content picture at each scale, coarse first.
+        targets: of each scale.
+        objective: that they were computed for.
+        weights_sha256: of the weight file that they were computed with.
+        preset: that the objective started from.
+        alpha: of the content picture at the last scale's size, if it is not opaque.
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    check_output(path, SUFFIXES)
+    arrays: dict[str, NDArray[Any]] = {}
+    for scale, (pixels, target) in enumerate(zip(contents, targets, strict=True)):
+        arrays[f"{scale}/pixels"] = _compact(pixels)
+        for layer, array in target.content.items():
+            arrays[f"{scale}/content/{layer}"] = np.ascontiguousarray(array)
+        for layer, array in target.style.items():
+            arrays[f"{scale}/style/{layer}"] = np.ascontiguousarray(array)
+    if alpha is not None:
+        arrays["alpha"] = np.ascontiguousarray(alpha)
+    description = {
+        "format": _FORMAT,
+        "basis": describe_basis(objective, weights_sha256),
+        "objective": asdict(objective),
+        "preset": preset,
+    }
+    write_output(path, pack_arrays(arrays, description))
+
+
+def _compact(pixels: Pixels) -> NDArray[Any]:
+    """Return the pixels in 8 bits if they lose nothing by it."""
+    rounded = to_8_bit(pixels)
+    return rounded if np.array_equal(rounded, pixels) else np.ascontiguousarray(pixels, np.float32)
+
+
+def read_targets(path: Path) -> SavedTargets:
+    """Read a targets file.
+
+    Raises:
+        UsageError: there is none, or it is damaged or of another kind.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError("it is a device or pipe")
+        arrays, said = unpack_arrays(path.read_bytes())
+        if said.get("format") != _FORMAT:
+            raise ValueError("it is another kind of file, or of another version")
+        basis, preset = dict(said["basis"]), str(said["preset"])
+        objective = objective_from_json(said["objective"])
+        count = sum(name.endswith("/pixels") for name in arrays)
+        contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
+        targets = tuple(_targets_of(arrays, k, contents[k].shape) for k in range(count))
+        if not targets or not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("values that are missing or not finite")
+    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+        raise UsageError(
+            f"expected a targets file at {path}, got one that cannot be used "
+            f"({getattr(error, 'strerror', None) or error}); "
+            "try 'nstx precompute … -o FILE.safetensors'"
+        ) from error
+    return SavedTargets(
+        contents=contents,
+        targets=targets,
+        basis=basis,
+        objective=objective,
+        preset=preset,
+        alpha=arrays.get("alpha"),
+    )
+
+
+def _targets_of(arrays: dict[str, NDArray[Any]], scale: int, shape: tuple[int, ...]) -> Targets:
+    parts: dict[str, dict[str, NDArray[np.float32]]] = {"content": {}, "style": {}}
+    for name, array in arrays.items():
+        index, _, rest = name.partition("/")
+        kind, _, layer = rest.partition("/")
+        if index == str(scale) and kind in parts:
+            parts[kind][layer] = array
+    return Targets(height=shape[0], width=shape[1], **parts)
+
+
+def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str) -> None:
+    """Check that saved targets belong to an objective and to weights.
+
+    Raises:
+        UsageError: they do not; the message names the differences.
+    """
+    wanted = describe_basis(objective, weights_sha256)
+    different = [
+        f"{name} {saved.basis.get(name)} instead of {value}"
+        for name, value in wanted.items()
+        if saved.basis.get(name) != value
+    ]
+    different += [
+        f"{kind} {layer} of shape {found} instead of {shape}" if found else f"no {kind} {layer}"
+        for target in saved.targets
+        for kind, layer, found, shape in _compare_shapes(target, objective)
+        if found != shape
+    ]
+    if different:
+        raise UsageError(
+            f"expected targets of this objective, got {'; '.join(different)}; "
+            "try the options that they were computed with"
+        )
+
+
+def _compare_shapes(
+    target: Targets, objective: Objective
+) -> Iterator[tuple[str, str, tuple[int, ...] | None, tuple[int, ...]]]:
+    """Yield kind, layer, the shape that is there (None if it is missing) and the right one."""
+    for name in objective.content_names:
+        layer = find_layer(name)
+        size = layer.output_size(target.height, target.width, objective.pool_rounding)
+        found = target.content.get(name)
+        yield "content", name, None if found is None else found.shape, (layer.channels, *size)
+    for name in objective.style_names:
+        channels = find_layer(name).channels
+        found = target.style.get(name)
+        yield "style", name, None if found is None else found.shape, (channels, channels)

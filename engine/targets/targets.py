@@ -1,0 +1,52 @@
+"""Targets: what an objective compares a picture with, computed once for a content and its styles."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.extractor import Features
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Targets:
+    """The fixed side of the cost at one size.
+
+    Attributes:
+        height: of the picture that they are for.
+        width: likewise.
+        content: by content layer, float32 (channels, h, w), the activation after the ReLU.
+        style: by style layer, float32 (channels, channels), G = F Fᵀ / N, blended over the styles.
+    """
+
+    height: int
+    width: int
+    content: Mapping[str, Array]
+    style: Mapping[str, Array]
+
+
+def make_targets(
+    size: tuple[int, int], content: Features, styles: Sequence[tuple[Features, float]]
+) -> Targets:
+    """Put the features of a content picture and its styles together as targets.
+
+    Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
+    blend has the gradient of the weighted sum of the costs of each style,
+    Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0.
+
+    Args:
+        size: height and width of the result.
+        content: whose activations are the content's targets.
+        styles: whose Gram matrices are blended, each with a weight above 0.
+    """
+    total = sum(weight for _, weight in styles)
+    blended: dict[str, Array] = {}
+    for features, weight in styles:
+        for layer, gram in features.grams.items():
+            share = gram if weight == total else gram * (weight / total)
+            blended[layer] = blended[layer] + share if layer in blended else share
+    height, width = size
+    return Targets(height=height, width=width, content=content.activations, style=blended)

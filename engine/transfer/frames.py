@@ -1,0 +1,58 @@
+"""Frames of a run: the pictures that an animation will show."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..pictures.picture import resize_pixels
+from ..pictures.pixels import Pixels
+from ..pictures.writing import to_8_bit
+from .progress import Step
+
+_MOST_FRAMES = 60
+_LONGEST_SIDE = 640
+
+Frame = NDArray[np.uint8]
+"""A picture of an animation, (height, width, 3)."""
+
+
+class FrameCollector:
+    """Keeps at most 60 of a run's pictures, evenly spread over its steps.
+
+    Args:
+        steps: how many there will be at most.
+        longest_side: that a picture is kept with, in pixels.
+
+    Attributes:
+        steps: after which the pictures were that are kept so far.
+    """
+
+    def __init__(self, steps: int, longest_side: int = _LONGEST_SIDE) -> None:
+        self._every = max(1, -(-steps // _MOST_FRAMES))
+        self._longest_side = longest_side
+        self._pictures: list[Frame] = []
+        self.steps: list[int] = []
+
+    def take(self, step: Step) -> None:
+        """Keep the picture after a step, if it is one of those to keep."""
+        # Only then: it may have to be fetched from a device.
+        if step.step == 1 or step.step % self._every == 0:
+            self._pictures.append(to_8_bit(self._bounded(step.pixels)))
+            self.steps.append(step.step)
+
+    def finish(self, pixels: Pixels) -> list[Frame]:
+        """Return all frames at the size of the last, which is the result."""
+        last = to_8_bit(self._bounded(pixels))
+        size = (last.shape[1], last.shape[0])
+        earlier = [
+            np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+            for picture in self._pictures
+        ]
+        return [*earlier, last]
+
+    def _bounded(self, pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        scale = self._longest_side / max(height, width)
+        if scale >= 1:
+            return pixels
+        return resize_pixels(pixels, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -1,0 +1,199 @@
+"""A job: pictures and settings, made ready to run."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nstx.models.cost import Cost
+from nstx.models.errors import UsageError
+
+from ..devices.machine import Processor
+from ..devices.memory import check_memory, memory_errors
+from ..gradients.backend import BatchBackend, common_objective
+from ..gradients.choice import OpenedBackend, choose_backend, open_backend
+from ..pictures.colours import match_colours
+from ..pictures.picture import Picture, WeightedPicture, read_image, resize_picture
+from ..pictures.pixels import Pixels
+from ..pictures.starts import make_start
+from ..settings import INITS, Settings
+from ..sizes import choose_sizes
+from ..targets.files import SavedTargets, check_targets
+from ..targets.loader import LoadedTargets, TargetLoader, TargetSource
+from ..targets.memory import TargetMemory
+from ..targets.store import TargetStore
+from ..targets.targets import Targets
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Job:
+    """A transfer that is ready to run: everything that does not change while it does.
+
+    Attributes:
+        settings: as given.
+        contents: the content picture at the size of each scale, coarse first; the last is the
+            result's.
+        loaded: the targets of each scale, and where they came from.
+        init: the picture to start from, if one was named, or the content in the styles' colours.
+        opened: the gradient backend: its device and precision, and the weights that it is of.
+        extractor: that computed targets and what it ran on, such as ``onnx`` and
+            ``CPUExecutionProvider``; None if none had to be computed.
+        target_seconds: that it took to load the targets.
+    """
+
+    settings: Settings
+    contents: tuple[Pixels, ...]
+    loaded: LoadedTargets
+    init: Picture | None
+    opened: OpenedBackend
+    extractor: tuple[str, str] | None = None
+    target_seconds: float = 0.0
+
+    @property
+    def targets(self) -> tuple[Targets, ...]:
+        """Of each scale, coarse first."""
+        return self.loaded.targets
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each scale, coarse first; the last is the result's."""
+        return tuple((pixels.shape[0], pixels.shape[1]) for pixels in self.contents)
+
+    def backend(self, scale: int) -> BatchBackend:
+        """Return the gradient backend of a scale, counted from 0."""
+        return self.opened.make([(self.settings.objective, self.targets[scale])])
+
+    def start(self, scale: int) -> Pixels:
+        """Return the start at a scale's size as the solver takes it: clipped, if the settings clip."""
+        init = self.init or self.settings.init
+        pixels = make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
+        return pixels.clip(0, 255) if self.settings.clip else pixels
+
+    def measure_cost(self, pixels: Pixels) -> Cost:
+        """Return the cost of any picture of the result's size, under the settings' objective."""
+        with memory_errors(self.sizes[-1]):
+            return self.backend(len(self.sizes) - 1).cost(pixels)
+
+
+def prepare_job(
+    content: Picture,
+    styles: Sequence[WeightedPicture],
+    settings: Settings,
+    *,
+    like: Job | None = None,
+    store: TargetStore | TargetMemory | None = None,
+    processor: Processor | None = None,
+) -> Job:
+    """Load the weights and compute the targets of every scale.
+
+    Args:
+        content: the content picture.
+        styles: one or more style pictures, each with a weight above 0.
+        settings: of the run.
+        like: a job whose gradient backend this one shares, which saves time and memory.
+        store: where targets are looked up and kept; None takes the cache, if the settings do.
+        processor: what the CPU can do, for ``auto`` to choose by; None asks this machine's.
+
+    Raises:
+        UsageError: a size cannot be had from these pictures, a weight is not above 0, or ``like``
+            has another backend.
+        ImageError: the picture to start from cannot be read.
+        WeightsError: the weights cannot be loaded.
+        DeviceError: the device or extractor is not there, or has too little memory.
+        ModelError: a graph cannot be loaded.
+    """
+    if not styles or not all(0 < weight < float("inf") for _, weight in styles):
+        raise UsageError("expected styles with weights above 0; try STYLE:1")
+    sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
+    if like is None:
+        opened = _open_backend(settings, sizes[-1], processor)
+    else:
+        opened = _share_backend(like, settings, sizes[-1], processor)
+    with memory_errors(sizes[-1]):
+        contents = tuple(resize_picture(content, *size) for size in sizes)
+        began = time.perf_counter()
+        loader = TargetLoader(settings, opened.choice.device, opened.weights_sha256, store)
+        loaded = loader.load(content, styles, sizes)
+        seconds = time.perf_counter() - began
+        matched = settings.init == "matched"
+        init = match_colours(Picture(contents[-1], None), styles) if matched else None
+    return Job(
+        settings=settings,
+        contents=contents,
+        loaded=loaded,
+        init=init or _read_init(settings),
+        opened=opened,
+        extractor=loader.extractor,
+        target_seconds=seconds,
+    )
+
+
+def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
+    """Prepare a run from targets that were computed earlier, without their pictures.
+
+    Args:
+        saved: from `nstx.engine.targets.files.read_targets`.
+        settings: of the run; their sizes are those of the targets.
+
+    Raises:
+        UsageError: the targets are of another objective, or of other weights.
+        ImageError, WeightsError, DeviceError: as `prepare_job`.
+    """
+    if settings.init == "matched":
+        raise UsageError(
+            "expected the style pictures for --init matched, got targets alone; try --init content"
+        )
+    opened = _open_backend(settings, saved.contents[-1].shape[:2])
+    check_targets(saved, settings.objective, opened.weights_sha256)
+    source: TargetSource = "file"
+    return Job(
+        settings=settings,
+        contents=saved.contents,
+        loaded=LoadedTargets(targets=saved.targets, content=source, styles=(source,)),
+        init=_read_init(settings),
+        opened=opened,
+    )
+
+
+def _open_backend(
+    settings: Settings, size: Sequence[int], processor: Processor | None = None
+) -> OpenedBackend:
+    """Open the backend, once it is known that memory holds a result of this height and width."""
+    choice = choose_backend(settings, size, processor)
+    check_memory(size, choice.device)
+    with memory_errors(size):
+        return open_backend(settings, choice)
+
+
+def shares_backend(like: Job, settings: Settings, size: Sequence[int]) -> bool:
+    """Whether a job of some settings, and a result of this size, can share a job's backend."""
+    return not _differing(like, settings, size)
+
+
+def _differing(
+    like: Job, settings: Settings, size: Sequence[int], processor: Processor | None = None
+) -> list[str]:
+    """Return what keeps jobs from sharing a backend."""
+    names = ("device", "precision", "backend", "threads", "weights")
+    differing = [n for n in names if getattr(like.settings, n) != getattr(settings, n)]
+    if common_objective(like.settings.objective) != common_objective(settings.objective):
+        differing.append("objective (but for its weights)")
+    if not differing and choose_backend(settings, size, processor) != like.opened.choice:
+        differing.append("amount of work, so that auto is another backend")
+    return differing
+
+
+def _share_backend(
+    like: Job, settings: Settings, size: Sequence[int], processor: Processor | None
+) -> OpenedBackend:
+    """Return a job's backend if it serves other settings, too."""
+    differing = _differing(like, settings, size, processor)
+    if differing:
+        raise UsageError(
+            f"expected settings that share a backend, got another {', '.join(differing)}; "
+            "try without like"
+        )
+    return like.opened
+
+
+def _read_init(settings: Settings) -> Picture | None:
+    return None if settings.init in INITS else read_image(settings.init)

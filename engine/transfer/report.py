@@ -1,0 +1,73 @@
+"""What is told of a run: as data, and in words where fp32 took over from a low precision."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..gradients.backend import PrecisionCheck
+from ..gradients.choice import BackendChoice
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .run import Result
+
+
+def describe_run(job: "Job", result: "Result") -> dict[str, Any]:
+    """Return what every report of a run has in common, as plain data.
+
+    Args:
+        job: that was run.
+        result: that it led to.
+
+    Returns:
+        ``width`` and ``height`` of the result and those of each of its ``scales``, in pixels;
+        ``steps``, ``evaluations``, ``stopped``, ``initial_cost``; ``device``, ``precision`` at the
+        end, ``precision_schedule``, ``backend``; and where the ``targets`` came from.
+    """
+    choice = job.opened.choice
+    height, width = job.sizes[-1]
+    return {
+        "width": width,
+        "height": height,
+        "scales": [{"width": width, "height": height} for height, width in job.sizes],
+        "steps": result.steps,
+        "evaluations": result.evaluations,
+        "stopped": result.stopped,
+        "initial_cost": result.initial_cost.total,
+        "device": choice.device,
+        "precision": last_precision(choice, result.checks),
+        "precision_schedule": describe_schedule(choice, result.checks),
+        "backend": choice.name,
+        "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
+    }
+
+
+def last_precision(choice: BackendChoice, checks: Sequence[PrecisionCheck]) -> str:
+    """Return the precision that a run ended in."""
+    return "fp32" if checks and not checks[-1].kept else choice.precision
+
+
+def describe_schedule(
+    choice: BackendChoice, checks: Sequence[PrecisionCheck]
+) -> dict[str, Any] | None:
+    """Return what each scale began in, and the checks; None where the precision is not checked."""
+    if not choice.checked:
+        return None
+    # JSON has no infinity.
+    found = [
+        {**asdict(check), "error": check.error if math.isfinite(check.error) else None}
+        for check in checks
+    ]
+    return {"begins_in": choice.precision, "falls_back_to": "fp32", "checks": found}
+
+
+def describe_fallbacks(checks: Sequence[PrecisionCheck]) -> list[str]:
+    """Return a sentence for each scale at which fp32 took over."""
+    return [
+        f"{check.precision} did not suffice at {check.width}×{check.height} (error of the "
+        f"gradient {check.error:.2g}, expected at most {check.bound}), so fp32 took over at "
+        f"evaluation {check.evaluation} there"
+        for check in checks
+        if not check.kept
+    ]

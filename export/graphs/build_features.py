@@ -1,0 +1,99 @@
+"""VGG-19's features as an ONNX graph: activations, Gram matrices, or both.
+
+Every size is free: batch, height and width. All operators are standard, and each has kernels for
+the CPU, CUDA, TensorRT, WebAssembly and WebGPU. For WebGPU's sake a pooling that rounds up says
+``auto_pad=SAME_UPPER``, which that runtime knows, and not ``ceil_mode=1``, which it does not.
+"""
+
+import numpy as np
+from onnx import ModelProto, ValueInfoProto
+
+from nstx.models.objective import Objective
+from nstx.models.version import __version__
+from nstx.models.vgg19 import Layer
+from nstx.models.weights.load import Weights
+
+from .builder import FLOAT, UINT8, GraphBuilder, tensor_info
+from .feature_graph import INPUT_NAME, FeatureGraph, gram_name
+from .network import NetworkBuilder
+
+_DESCRIPTION = (
+    "Features of VGG-19 (Simonyan and Zisserman 2014, its convolutional half), for neural style "
+    "transfer (Gatys et al. 2015). Activations are those after the ReLU; a Gram matrix is "
+    "F F^T / (height * width) of an activation F seen as channels by positions."
+)
+
+
+def build_feature_model(
+    graph: FeatureGraph, weights: Weights, objective: Objective | None = None
+) -> ModelProto:
+    """Return the ONNX model that computes a description's outputs, weights inside.
+
+    Args:
+        graph: what it computes.
+        weights: of VGG-19, or of a network of the same layers with other channel counts.
+        objective: that the outputs serve, for the metadata; None if they serve none.
+    """
+    builder = GraphBuilder()
+    network = NetworkBuilder(builder, weights, graph.pooling, graph.pool_rounding, graph.precision)
+    x = _add_input(network, graph)
+    outputs: dict[str, ValueInfoProto] = {}
+    for layer in graph.network:
+        x = network.add_layer(layer, x)
+        if layer.name not in graph.layers:
+            continue
+        network.widen(x, layer.name)
+        channels = weights.kernels[f"conv{layer.block}_1"].shape[0]
+        if layer.name in graph.activations:
+            outputs[layer.name] = _activation_info(layer, channels)
+        if layer.name in graph.grams:
+            gram = _add_gram(builder, layer.name)
+            outputs[gram] = tensor_info(gram, FLOAT, ["batch", channels, channels])
+    return builder.finish(
+        [_input_info(graph)],
+        [outputs[name] for name in graph.outputs],
+        name="vgg19_features",
+        description=_DESCRIPTION,
+        metadata=graph.metadata(weights, objective, __version__),
+    )
+
+
+def _input_info(graph: FeatureGraph) -> ValueInfoProto:
+    if graph.input == "network":
+        return tensor_info(INPUT_NAME, FLOAT, ["batch", 3, "height", "width"])
+    element = UINT8 if graph.input == "uint8" else FLOAT
+    return tensor_info(INPUT_NAME, element, ["batch", "height", "width", 3])
+
+
+def _activation_info(layer: Layer, channels: int) -> ValueInfoProto:
+    """Declare an activation; after k poolings its sizes are called ``height_…`` and 2ᵏ."""
+    suffix = "" if layer.stride == 1 else f"_{layer.stride}"
+    sizes = (f"height{suffix}", f"width{suffix}")
+    return tensor_info(layer.name, FLOAT, ["batch", channels, *sizes])
+
+
+def _add_input(network: NetworkBuilder, graph: FeatureGraph) -> str:
+    """Bring the pixels to what the first convolution takes, and return that tensor's name."""
+    if graph.input == "network":
+        return network.scale_pixels(INPUT_NAME)
+    x = INPUT_NAME
+    if graph.input == "uint8":
+        x = network.builder.add("Cast", [x], "pixels_float", to=FLOAT)
+    return network.add_pixels(x)
+
+
+def _add_gram(builder: GraphBuilder, layer: str) -> str:
+    """Add the Gram matrix of a float32 activation, and return its name.
+
+    F is divided by √N before the product, so that no sum exceeds the matrix itself; the product is
+    float32 in every graph, because entries reach 10⁷ where fp16 ends at 65 504.
+    """
+    flat_shape = builder.constant("channels_by_positions", np.array([0, 0, -1], np.int64))
+    sizes = builder.add("Shape", [layer], f"{layer}_sizes", start=2, end=4)
+    count = builder.add("ReduceProd", [sizes], f"{layer}_positions", keepdims=0)
+    count = builder.add("Cast", [count], f"{layer}_positions_float", to=FLOAT)
+    root = builder.add("Sqrt", [count], f"{layer}_positions_root")
+    flat = builder.add("Reshape", [layer, flat_shape], f"{layer}_flat")
+    scaled = builder.add("Div", [flat, root], f"{layer}_scaled")
+    transposed = builder.add("Transpose", [scaled], f"{layer}_transposed", perm=[0, 2, 1])
+    return builder.add("MatMul", [scaled, transposed], gram_name(layer))

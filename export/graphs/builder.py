@@ -1,0 +1,120 @@
+"""What every graph of nstx has in common: the opset, how nodes are added, how a model is checked.
+
+Graphs are written with the onnx package alone: no exporter is in between and nothing is traced.
+Only standard operators are used.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from nstx.models.errors import ModelError
+
+OPSET = 20
+IR_VERSION = 10
+"""Of 2023: ONNX Runtime 1.17, TensorRT 10 and the WebGPU runtimes load them."""
+
+FLOAT, FLOAT16, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
+
+
+class GraphBuilder:
+    """Collects nodes and constants; each call returns the name of the tensor that it makes."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._names: set[str] = set()
+        self._constants: dict[str, TensorProto] = {}
+
+    def add(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str,
+        *,
+        more: Sequence[str] = (),
+        **attributes: Any,
+    ) -> str:
+        """Add a node; return its first output, which has the node's name.
+
+        Args:
+            operator: of the standard set.
+            inputs: names of tensors.
+            output: name of the first output.
+            more: names of further ones.
+            attributes: of the node.
+        """
+        outputs = [output, *more]
+        node = helper.make_node(operator, list(inputs), outputs, name=output, **attributes)
+        self._nodes.append(node)
+        self._names.add(output)
+        return output
+
+    def has(self, name: str) -> bool:
+        """Whether there is a node of this name."""
+        return name in self._names
+
+    def constant(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant, once however often it is asked for, and return its name."""
+        if name not in self._constants:
+            self._constants[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def finish(
+        self,
+        inputs: Sequence[ValueInfoProto],
+        outputs: Sequence[ValueInfoProto],
+        *,
+        name: str,
+        description: str,
+        metadata: Mapping[str, str],
+    ) -> ModelProto:
+        """Return the model; `check_model` is still to be run."""
+        graph = helper.make_graph(
+            self._nodes, name, inputs, outputs, list(self._constants.values())
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="nstx",
+            producer_version=metadata.get("nstx_version", ""),
+            doc_string=description,
+        )
+        helper.set_model_props(model, dict(metadata))
+        return model
+
+
+def tensor_info(name: str, element: int, shape: Sequence[str | int]) -> ValueInfoProto:
+    """Return the declaration of an input or output; a string in its shape is a free size."""
+    return helper.make_tensor_value_info(name, element, shape)
+
+
+def check_model(model: ModelProto) -> ModelProto:
+    """Run the full check of the onnx package, and return the model with all shapes inferred.
+
+    Raises:
+        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the model is not valid,
+            which is a fault of this package.
+    """
+    onnx.checker.check_model(model, full_check=True)
+    return onnx.shape_inference.infer_shapes(
+        model, check_type=True, strict_mode=True, data_prop=True
+    )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what a model file says of itself.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception as error:
+        # Of a damaged file, an error of protobuf, which is no dependency of ours.
+        raise ModelError(f"expected an ONNX model in {path}, got: {error}") from error
+    return {entry.key: entry.value for entry in model.metadata_props}

@@ -1,0 +1,167 @@
+"""The costs of style transfer as ONNX nodes, each with its gradient where it arises.
+
+With G = F Fᵀ / N the Gram matrix of an activation F (channels × N positions), T its target, C the
+number of channels, k the objective's factor (see `nstx.models.objective`) and w all weights together::
+
+    style cost         k · mean (G − T)²      its gradient at F         4 k w / (C² N) · (G − T) F
+    content cost       k · mean (F − T)²      its gradient at F         2 k w / (C N) · (F − T)
+    total variation    mean of the squared    its gradient at a pixel   2 w / n · (sum of its
+                       differences                                      differences)
+
+In an objective with relative costs, k is divided by the mean square of T, or by 1 where that is less.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nstx.models.objective import LayerWeight, Objective
+
+from .builder import FLOAT, GraphBuilder
+from .feature_graph import INPUT_NAME
+from .gradient_graph import content_input, style_input
+
+
+@dataclass(frozen=True, slots=True)
+class CostNames:
+    """Names of a cost, float32 (batch), and of its weighted gradient; None if it is not wanted."""
+
+    cost: str
+    gradient: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CostBuilder:
+    """Adds costs to a graph.
+
+    Attributes:
+        builder: of the graph.
+        objective: whose formulas are followed.
+        gradient: whether gradients are added, too.
+    """
+
+    builder: GraphBuilder
+    objective: Objective
+    gradient: bool
+
+    def add_content(self, item: LayerWeight, activation: str, channels: int) -> CostNames:
+        """Add the content cost of a layer; its gradient is (batch, channels, h, w)."""
+        target, name = content_input(item.layer), f"{item.layer}_content"
+        difference = self.builder.add("Sub", [activation, target], f"{name}_difference")
+        factor = self._factor(name, self.objective.content_factor, target, (1, 2, 3))
+        cost = self._mean_square(name, difference, (1, 2, 3), factor)
+        if not self.gradient:
+            return CostNames(cost, None)
+        scale = self._scale(name, 2 * item.weight / channels, activation, factor, "content_weight")
+        spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1, 1))
+        gradient = self.builder.add("Mul", [difference, spread], f"{name}_gradient")
+        return CostNames(cost, gradient)
+
+    def add_style(self, item: LayerWeight, activation: str, channels: int) -> CostNames:
+        """Add the style cost of a layer; its gradient is (batch, channels, h, w)."""
+        target, name = style_input(item.layer), f"{item.layer}_style"
+        flat = self._reshape(f"{name}_flat", activation, (0, 0, -1))
+        transposed = self.builder.add("Transpose", [flat], f"{name}_transposed", perm=[0, 2, 1])
+        product = self.builder.add("MatMul", [flat, transposed], f"{name}_product")
+        gram = self.builder.add("Div", [product, self._positions(activation)], f"{name}_gram")
+        difference = self.builder.add("Sub", [gram, target], f"{name}_difference")
+        factor = self._factor(name, self.objective.style_factor, target, (1, 2))
+        cost = self._mean_square(name, difference, (1, 2), factor)
+        if not self.gradient:
+            return CostNames(cost, None)
+        scale = self._scale(name, 4 * item.weight / channels**2, activation, factor, "style_weight")
+        spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1))
+        scaled = self.builder.add("Mul", [difference, spread], f"{name}_scaled")
+        flat_gradient = self.builder.add("MatMul", [scaled, flat], f"{name}_flat_gradient")
+        shape = self.builder.add("Shape", [activation], f"{name}_shape")
+        gradient = self.builder.add("Reshape", [flat_gradient, shape], f"{name}_gradient")
+        return CostNames(cost, gradient)
+
+    def add_total_variation(self) -> CostNames:
+        """Add the total variation of the pixels; its gradient is (batch, height, width, 3)."""
+        means, gradients = [], []
+        for axis, name in ((1, "down"), (2, "across")):
+            later = self._slice(f"variation_{name}_later", axis, 1, 2**31 - 1)
+            earlier = self._slice(f"variation_{name}_earlier", axis, 0, -1)
+            difference = self.builder.add("Sub", [later, earlier], f"variation_{name}")
+            means.append(self._mean_square(f"variation_{name}", difference, (1, 2, 3), None))
+            if self.gradient:
+                gradients.append(self._variation_gradient(f"variation_{name}", difference, axis))
+        cost = self.builder.add("Sum", means, "total_variation")
+        if not self.gradient:
+            return CostNames(cost, None)
+        summed = self.builder.add("Sum", gradients, "variation_unweighted")
+        weight = self._reshape("variation_weight", "tv_weight", (-1, 1, 1, 1))
+        return CostNames(cost, self.builder.add("Mul", [summed, weight], "variation_gradient"))
+
+    def _variation_gradient(self, name: str, difference: str, axis: int) -> str:
+        """A pixel's difference to the one before it counts, and that of the one after it, negative."""
+        count = self._count(f"{name}_count", difference, 1)
+        two = self._number("two", 2)
+        scale = self.builder.add("Div", [two, count], f"{name}_scale")
+        scaled = self.builder.add("Mul", [difference, scale], f"{name}_scaled")
+        before, after = [0] * 8, [0] * 8
+        before[axis], after[4 + axis] = 1, 1
+        sides = [
+            self.builder.add(
+                "Pad",
+                [scaled, self._integers(f"pad_{axis}_{side}", pads), self._number("nothing", 0)],
+                f"{name}_{side}",
+            )
+            for side, pads in (("before", before), ("after", after))
+        ]
+        return self.builder.add("Sub", sides, f"{name}_gradient")
+
+    def _factor(self, name: str, factor: float, target: str, axes: tuple[int, ...]) -> str:
+        """Add what a mean squared error is multiplied with: a number, or (batch)."""
+        constant = self._number(f"{name}_factor", factor)
+        if not self.objective.relative:
+            return constant
+        strength = self._mean_square(f"{target}_strength", target, axes, None)
+        strength = self.builder.add("Max", [strength, self._number("one", 1)], f"{name}_strength")
+        return self.builder.add("Div", [constant, strength], f"{name}_relative_factor")
+
+    def _mean_square(self, name: str, x: str, axes: tuple[int, ...], factor: str | None) -> str:
+        mean = self.builder.add("Mul", [x, x], f"{name}_square")
+        # Axis by axis: ONNX Runtime sums a million float32 values one after the other, which was
+        # wrong by 1e-5.
+        for axis in reversed(axes):
+            over = self._integers(f"over_{axis}", (axis,))
+            mean = self.builder.add("ReduceMean", [mean, over], f"{name}_mean_{axis}", keepdims=0)
+        return mean if factor is None else self.builder.add("Mul", [mean, factor], f"{name}_cost")
+
+    def _scale(self, name: str, number: float, activation: str, factor: str, weight: str) -> str:
+        """Add number · factor · weight / positions, (batch)."""
+        constant = self._number(f"{name}_number", number)
+        scale = self.builder.add("Div", [constant, self._positions(activation)], f"{name}_part")
+        scale = self.builder.add("Mul", [scale, factor], f"{name}_with_factor")
+        return self.builder.add("Mul", [scale, weight], f"{name}_with_weight")
+
+    def _positions(self, activation: str) -> str:
+        """Add the number of positions of an activation, once however often it is asked for."""
+        return self._count(f"{activation}_positions", activation, 2)
+
+    def _count(self, name: str, x: str, first: int) -> str:
+        """Add the product of a tensor's sizes from an axis on, as a float."""
+        if self.builder.has(name):
+            return name
+        sizes = self.builder.add("Shape", [x], f"{name}_sizes", start=first, end=4)
+        count = self.builder.add("ReduceProd", [sizes], f"{name}_integer", keepdims=0)
+        return self.builder.add("Cast", [count], name, to=FLOAT)
+
+    def _slice(self, name: str, axis: int, start: int, end: int) -> str:
+        bounds = [
+            self._integers(f"{kind}_{value}", (value,))
+            for kind, value in (("from", start), ("to", end), ("axis", axis))
+        ]
+        return self.builder.add("Slice", [INPUT_NAME, *bounds], name)
+
+    def _reshape(self, name: str, x: str, shape: tuple[int, ...]) -> str:
+        known = self._integers("shape_" + "_".join(map(str, shape)), shape)
+        return self.builder.add("Reshape", [x, known], name)
+
+    def _number(self, name: str, value: float) -> str:
+        return self.builder.constant(name, np.array(value, np.float32))
+
+    def _integers(self, name: str, values: tuple[int, ...] | list[int]) -> str:
+        return self.builder.constant(name, np.array(values, np.int64))

@@ -1,0 +1,204 @@
+"""What a graph of VGG-19's features computes, as data: its outputs, its input, its precision.
+
+The onnx package is not needed here, so that a graph that was built earlier can be used without it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstx.models.errors import ModelError, UsageError
+from nstx.models.objective import Objective
+from nstx.models.storage.seals import NO_SEAL
+from nstx.models.vgg19 import (
+    LAYERS,
+    Layer,
+    Pooling,
+    PoolRounding,
+    check_pooling,
+    find_layer,
+    split_layers,
+    truncate,
+)
+from nstx.models.weights.load import Weights
+
+InputConvention = Literal["network", "float32", "uint8"]
+"""What a graph takes, under the name ``pixels``.
+
+``network``: float32 (batch, 3, height, width), RGB, 0–255, minus the network's mean colour.
+``float32``: float32 (batch, height, width, 3), RGB, 0–255, as nstx works with pictures.
+``uint8``: uint8 (batch, height, width, 3), RGB, as a picture file is decoded.
+"""
+
+GraphPrecision = Literal["fp32", "fp16"]
+"""Of the convolutions and their weights. Gram matrices and all outputs are float32 in both."""
+
+INPUTS: tuple[InputConvention, ...] = get_args(InputConvention)
+GRAPH_PRECISIONS: tuple[GraphPrecision, ...] = get_args(GraphPrecision)
+INPUT_NAME = "pixels"
+
+FP16_SCALE = 1 / 16
+"""Of everything before an output of an fp16 graph. A power of 2, so that it costs no precision:
+activations of black-and-white pictures reach 40 000, and fp16 ends at 65 504. A ReLU network with
+its biases scaled too is linear in its input's scale, so outputs are scaled back exactly."""
+
+_KIND = "features-1"
+"""Changes when graphs of the same description come out differently."""
+
+
+def parity_path(path: Path) -> Path:
+    """Return where a model's parity report goes: ``vgg19.onnx`` → ``vgg19.parity.json``."""
+    return path.with_suffix(".parity.json")
+
+
+def gram_name(layer: str) -> str:
+    """Return the name of the output that holds a layer's Gram matrix: ``conv1_1_gram``."""
+    return f"{layer}_gram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureGraph:
+    """VGG-19, truncated at the deepest layer that an output needs.
+
+    Attributes:
+        activations: layers whose activation after the ReLU is an output: float32
+            (batch, channels, h, w), named as the layer. Poolings may be named too.
+        grams: layers whose Gram matrix G = F Fᵀ / N is an output: float32
+            (batch, channels, channels), named ``LAYER_gram``.
+        pooling: ``max`` or ``avg`` (padding is not counted in an average).
+        pool_rounding: of odd sizes, ``ceil`` (75 → 38) or ``floor`` (75 → 37).
+        precision: ``fp32`` or ``fp16``.
+        input: ``network``, ``float32`` or ``uint8``; see `InputConvention`.
+
+    Raises:
+        UsageError: a layer, pooling, precision or input is unknown, or there is no output.
+    """
+
+    activations: tuple[str, ...] = ()
+    grams: tuple[str, ...] = ()
+    pooling: Pooling = "avg"
+    pool_rounding: PoolRounding = "ceil"
+    precision: GraphPrecision = "fp32"
+    input: InputConvention = "network"
+
+    def __post_init__(self) -> None:
+        for kind in ("activations", "grams"):
+            given = getattr(self, kind)
+            names = split_layers(given) if isinstance(given, str) else given
+            object.__setattr__(self, kind, _by_depth(names))
+        if not self.layers:
+            raise UsageError("expected at least one layer, got none; try --layers conv4_2")
+        check_pooling(self.pooling, self.pool_rounding)
+        _check_choice("precision", self.precision, GRAPH_PRECISIONS)
+        _check_choice("input", self.input, INPUTS)
+
+    @property
+    def kind(self) -> str:
+        """The version of this description, which model files carry."""
+        return _KIND
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer that an output is of, by depth, each once."""
+        return _by_depth((*self.activations, *self.grams))
+
+    @property
+    def network(self) -> tuple[Layer, ...]:
+        """The layers that are evaluated."""
+        return truncate(self.layers)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in their order: activations, then Gram matrices."""
+        return (*self.activations, *map(gram_name, self.grams))
+
+    def to_input(
+        self, pixels: NDArray[np.floating | np.uint8], mean: Sequence[float]
+    ) -> NDArray[Any]:
+        """Return pictures as the graph takes them.
+
+        Args:
+            pixels: (batch, height, width, 3), RGB, 0–255; rounded for a graph that takes uint8.
+            mean: the network's mean colour, RGB; used by ``network`` alone.
+        """
+        if self.input == "uint8":
+            return np.asarray(np.rint(pixels).clip(0, 255), np.uint8)
+        floats = pixels.astype(np.float32)
+        if self.input == "network":
+            floats = (floats - np.asarray(mean, np.float32)).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(floats)
+
+    def metadata(
+        self, weights: Weights, objective: Objective | None, version: str
+    ) -> dict[str, str]:
+        """Return what a model file says of itself, all strings.
+
+        Args:
+            weights: whose mean and checksum are told.
+            objective: that the outputs serve, if they serve one.
+            version: of nstx.
+        """
+        told = {
+            "nstx_version": version,
+            "kind": _KIND,
+            "layers": ",".join(layer.name for layer in self.network),
+            "activations": ",".join(self.activations),
+            "grams": ",".join(self.grams),
+            "pooling": self.pooling,
+            "pool_rounding": self.pool_rounding,
+            "precision": self.precision,
+            "input": self.input,
+            "mean": json.dumps(weights.mean),
+            "weights_sha256": weights.sha256,
+            "file_sha256": NO_SEAL,
+        }
+        if objective is not None:
+            told["objective"] = json.dumps(asdict(objective))
+        return told
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "FeatureGraph":
+        """Return the description that a model file carries.
+
+        Args:
+            metadata: of the model.
+            path: of the file, for the message.
+
+        Raises:
+            ModelError: it carries none that this version knows.
+        """
+        if metadata.get("kind") != _KIND:
+            raise ModelError(
+                f"expected a model of 'nstx export features' in {path}, got one of kind "
+                f"{metadata.get('kind', 'unknown')!r}; try to export it again"
+            )
+        chosen: dict[str, Any] = {
+            name: metadata.get(name, "")
+            for name in ("pooling", "pool_rounding", "precision", "input")
+        }
+        for name in ("activations", "grams"):
+            chosen[name] = tuple(filter(None, metadata.get(name, "").split(",")))
+        try:
+            return cls(**chosen)
+        except UsageError as error:
+            raise ModelError(
+                f"expected a model of 'nstx export features' in {path}, got one with a wrong "
+                f"description ({error}); try to export it again"
+            ) from error
+
+
+def _by_depth(names: Sequence[str]) -> tuple[str, ...]:
+    found = {find_layer(name) for name in names}
+    return tuple(layer.name for layer in LAYERS if layer in found)
+
+
+def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(
+            f"expected {what} {', '.join(known)} for a graph, got {value!r}; try {known[0]}"
+        )

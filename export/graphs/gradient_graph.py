@@ -1,0 +1,155 @@
+"""What a graph of the cost and its gradient computes, as data: its inputs and outputs.
+
+The onnx package is not needed here, so that a graph that was built earlier can be used without it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nstx.models.errors import ModelError, UsageError
+from nstx.models.objective import Objective, objective_from_json
+from nstx.models.storage.seals import NO_SEAL
+from nstx.models.weights.load import Weights
+
+from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision
+
+_KIND = "gradient-2"
+"""Changes when graphs of the same description come out differently."""
+
+WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
+"""α, β and the weight of the total variation: float32 (batch)."""
+
+ADAM_MOMENTS = ("first_moment", "second_moment")
+ADAM_INPUTS = (*ADAM_MOMENTS, "step", "learning_rate", "gradient_factor", "low", "high")
+"""The moments, float32 (batch, height, width, 3), then numbers, float32 (); ``step`` is from 1 on,
+``gradient_factor`` scales the gradient, ``low`` and ``high`` bound the pixels after the step."""
+
+ADAM_OUTPUTS = ("next_pixels", "next_first_moment", "next_second_moment")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientGraph:
+    """The cost of pictures under an objective, and its gradient.
+
+    Inputs are ``pixels``, float32 (batch, height, width, 3), RGB, 0–255; `WEIGHT_INPUTS`; and the
+    targets, ``content_LAYER``, float32 (batch, channels, h, w), and ``style_LAYER``, float32
+    (batch, channels, channels). Outputs are ``total``, ``content``, ``style`` and
+    ``total_variation``, float32 (batch); ``content_layers`` and ``style_layers``, float32
+    (batch, layers), before their weights; and ``gradient``, float32 (batch, height, width, 3).
+    Each picture of a batch has its own targets, weights and costs.
+
+    Attributes:
+        objective: whose layers, layer weights and formulas are built in. Its α, β and weight of the
+            total variation are inputs, and only whether α and β are above 0 matters: a part whose
+            weight is 0 is left out.
+        precision: ``fp32`` or ``fp16``, of convolutions; pixels, Gram matrices, costs and the
+            gradient are float32 in both.
+        gradient: whether the gradient is an output; without it the graph is a third of the work.
+        adam: whether the graph makes Adam's step instead (`ADAM_INPUTS`, `ADAM_OUTPUTS`).
+
+    Raises:
+        UsageError: the precision is unknown, or Adam is asked for without the gradient.
+    """
+
+    objective: Objective
+    precision: GraphPrecision = "fp32"
+    gradient: bool = True
+    adam: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in GRAPH_PRECISIONS:
+            raise UsageError(
+                f"expected precision {', '.join(GRAPH_PRECISIONS)} for a graph, got "
+                f"{self.precision!r}; try fp32"
+            )
+        if self.adam and not self.gradient:
+            raise UsageError("expected a graph with its gradient for Adam, got costs alone")
+
+    @property
+    def kind(self) -> str:
+        """The version of this description, which model files carry."""
+        return _KIND
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the inputs that hold targets."""
+        content = [content_input(name) for name in self.objective.content_names]
+        return (*content, *(style_input(name) for name in self.objective.style_names))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of all inputs, in their order."""
+        return (INPUT_NAME, *WEIGHT_INPUTS, *self.targets, *(ADAM_INPUTS if self.adam else ()))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of all outputs, in their order."""
+        names = ["total", "total_variation"]
+        for kind in ("content", "style"):
+            if getattr(self.objective, f"{kind}_names"):
+                names += [kind, f"{kind}_layers"]
+        if self.adam:
+            return (*names, *ADAM_OUTPUTS)
+        return (*names, "gradient") if self.gradient else tuple(names)
+
+    def metadata(self, weights: Weights, version: str) -> dict[str, str]:
+        """Return what a model file says of itself, all strings.
+
+        Args:
+            weights: whose mean and checksum are told.
+            version: of nstx.
+        """
+        return {
+            "nstx_version": version,
+            "kind": _KIND,
+            "objective": json.dumps(asdict(self.objective)),
+            "precision": self.precision,
+            "gradient": json.dumps(self.gradient),
+            "adam": json.dumps(self.adam),
+            "content_layers": ",".join(self.objective.content_names),
+            "style_layers": ",".join(self.objective.style_names),
+            "pooling": self.objective.pooling,
+            "pool_rounding": self.objective.pool_rounding,
+            "mean": json.dumps(weights.mean),
+            "weights_sha256": weights.sha256,
+            "file_sha256": NO_SEAL,
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "GradientGraph":
+        """Return the description that a model file carries.
+
+        Args:
+            metadata: of the model.
+            path: of the file, for the message.
+
+        Raises:
+            ModelError: it carries none that this version knows.
+        """
+        try:
+            if metadata["kind"] != _KIND:
+                raise ValueError(f"kind {metadata['kind']!r}")
+            precision: Any = metadata["precision"]
+            return cls(
+                objective=objective_from_json(json.loads(metadata["objective"])),
+                precision=precision,
+                gradient=bool(json.loads(metadata["gradient"])),
+                adam=bool(json.loads(metadata["adam"])),
+            )
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise ModelError(
+                f"expected a model of 'nstx export gradient' in {path}, got another ({error}); "
+                "try to export it again"
+            ) from error
+
+
+def content_input(layer: str) -> str:
+    """Return the name of the input that holds a layer's content target: ``content_conv4_2``."""
+    return f"content_{layer}"
+
+
+def style_input(layer: str) -> str:
+    """Return the name of the input that holds a layer's style target: ``style_conv1_1``."""
+    return f"style_{layer}"

@@ -1,0 +1,240 @@
+"""Loading a graph into ONNX Runtime, with options that suit the machine, and running it."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nstx.models.errors import DeviceError, ModelError, NstxError
+
+from ..graphs.feature_graph import INPUT_NAME
+from .providers import CPU, Provider, import_onnxruntime, preload_libraries, quiet_runtime
+
+_SILENT = 4  # of ONNX Runtime's log: what goes wrong is told by the error alone
+
+# Sizes that one TensorRT engine serves; another size is an error, not an engine of its own.
+_SMALLEST, _USUAL, _LARGEST = (1, 16, 16), (1, 512, 512), (4, 2048, 2048)
+
+# What ONNX Runtime and the libraries below it say. Its errors have no common base but Exception.
+_MEMORY_SIGNS = ("allocate memory", "out of memory", "alloc_failed", "bad_alloc", "bad allocation")
+_MODEL_ERRORS = ("InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoSuchFile", "NoModel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChoices:
+    """How a graph is loaded.
+
+    Attributes:
+        provider: that runs it.
+        threads: of the CPU; None takes one for each physical core that the process may use.
+        fixed_shape: (batch, height, width) if the graph will see no other. All sizes are then
+            folded into constants, and on CUDA its kernels are captured in a CUDA graph: inputs and
+            outputs must be bound to addresses that do not change.
+        planar: whether the graph takes (batch, 3, height, width), which TensorRT must be told.
+        optimised: whether the graph was optimised for this machine before.
+        in_order: whether nodes are to run in the order of `nstx.export.graphs.node_order`, in which an
+            optimised graph is kept. What is not optimised yet has ONNX Runtime's own order.
+        keep_optimised: where to write the optimised graph.
+        engine_folder: where TensorRT keeps its engines of this graph and of no other: their names
+            tell neither weights nor sizes apart.
+    """
+
+    provider: Provider = CPU
+    threads: int | None = None
+    fixed_shape: tuple[int, int, int] | None = None
+    planar: bool = False
+    optimised: bool = False
+    in_order: bool = False
+    keep_optimised: Path | None = None
+    engine_folder: Path | None = None
+
+
+def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
+    """Load a graph and return its `onnxruntime.InferenceSession`.
+
+    Args:
+        model: the ONNX file, or its bytes.
+        choices: how it is loaded.
+
+    Raises:
+        DeviceError: ONNX Runtime is not there, the provider did not load, or memory does not
+            suffice.
+        ModelError: it is no model that ONNX Runtime can load.
+    """
+    runtime = import_onnxruntime()
+    options = _session_options(runtime, choices)
+    provider = choices.provider
+    if provider != CPU:
+        preload_libraries()
+    try:
+        with quiet_runtime():
+            # Without its fallback, which would go on with another provider and print that it does.
+            session = runtime.InferenceSession(
+                model, options, providers=provider_options(choices), enable_fallback=0
+            )
+    except Exception as error:
+        raise _session_error(error, provider, model, "load a graph") from error
+    if provider.name not in session.get_providers():
+        raise DeviceError(
+            f"expected ONNX Runtime's {provider.name}, got {', '.join(session.get_providers())}; "
+            "try --device cpu, or 'nstx doctor'"
+        )
+    return session
+
+
+def run_session(run: Callable[..., Any], provider: Provider, *arguments: Any) -> Any:
+    """Run a session, and turn whatever ONNX Runtime raises into an error that says what to do.
+
+    Args:
+        run: the session's method.
+        provider: that it runs on.
+        arguments: of the method.
+
+    Raises:
+        MemoryError: memory does not suffice; the caller knows for which size.
+        DeviceError: a device failed.
+        ModelError: the model does not run.
+    """
+    try:
+        return run(*arguments)
+    except Exception as error:
+        if _exhausted(error):
+            raise MemoryError(str(error)) from error
+        raise _session_error(error, provider, b"", "run a graph") from error
+
+
+def _exhausted(error: Exception) -> bool:
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY_SIGNS)
+
+
+def _session_error(
+    error: Exception, provider: Provider, model: bytes | Path, doing: str
+) -> NstxError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if _exhausted(error):
+        return DeviceError(
+            f"expected enough memory to {doing}, got less ({reason}); try --device cpu"
+        )
+    if provider != CPU and type(error).__name__ not in _MODEL_ERRORS:
+        return DeviceError(
+            f"expected {provider.name} on device {provider.index} to {doing}, got: {reason}; "
+            "try --device cpu, or 'nstx doctor'"
+        )
+    place = f" in {model}" if isinstance(model, Path) else ""
+    return ModelError(
+        f"expected an ONNX model{place}, got one that ONNX Runtime cannot use ({reason}); "
+        "try to export it again"
+    )
+
+
+def runtime_version() -> str:
+    """Return the version of ONNX Runtime."""
+    return str(import_onnxruntime().__version__)
+
+
+def physical_cores() -> int:
+    """Return how many physical cores this process may use, at least 1.
+
+    On Linux the affinity and the quota of a container are counted, elsewhere the machine's cores.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len({_core_of(processor) for processor in os.sched_getaffinity(0)})
+    else:
+        import psutil
+
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return max(1, min(cores, _container_quota() or cores))
+
+
+def _core_of(processor: int) -> str:
+    """Return the name of a logical processor's core; that of its own where it is not known."""
+    path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return str(processor)
+
+
+def _container_quota() -> int | None:
+    """Return how many processors a container's quota amounts to, or None where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return None
+
+
+def _session_options(runtime: Any, choices: SessionChoices) -> Any:
+    """Return ONNX Runtime's options.
+
+    Measured at 512 px on two cores: without the memory arena a run takes 5 to 15 % longer. Memory
+    patterns make a second run allocate one block for everything beside what the first left in the
+    arena, which costs 60 % more memory and saves no time.
+    """
+    options = runtime.SessionOptions()
+    options.enable_mem_pattern = False
+    options.log_severity_level = _SILENT
+    # Said outright, because ONNX Runtime's own default also pins threads to cores, which some
+    # containers forbid. More threads than cores make convolutions slower.
+    options.intra_op_num_threads = choices.threads or physical_cores()
+    levels = runtime.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_DISABLE_ALL if choices.optimised else levels.ORT_ENABLE_ALL
+    )
+    if choices.optimised and choices.in_order:
+        options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
+    if choices.fixed_shape is not None:
+        for name, size in zip(("batch", "height", "width"), choices.fixed_shape, strict=True):
+            options.add_free_dimension_override_by_name(name, size)
+    if choices.keep_optimised is not None:
+        options.optimized_model_filepath = str(choices.keep_optimised)
+    return options
+
+
+def provider_options(choices: SessionChoices) -> Sequence[str | tuple[str, dict[str, str]]]:
+    """Return the providers with their options, as ONNX Runtime takes them, the first choice first."""
+    provider = choices.provider
+    if provider.kind == "cpu":
+        return [provider.name]
+    fixed = choices.fixed_shape is not None
+    cuda = (
+        Provider("cuda").name,
+        {
+            "device_id": str(provider.index),
+            # Parity with float32: TF32 has 10 bits of mantissa.
+            "use_tf32": "0",
+            # A search for the fastest kernel pays where a shape comes again and again.
+            "cudnn_conv_algo_search": "EXHAUSTIVE" if fixed else "HEURISTIC",
+            "arena_extend_strategy": "kSameAsRequested",
+            "enable_cuda_graph": "1" if fixed and provider.kind == "cuda" else "0",
+        },
+    )
+    # The CPU takes the few nodes that compute sizes.
+    if provider.kind == "cuda":
+        return [cuda, CPU.name]
+    return [(provider.name, _tensorrt_options(choices)), cuda, CPU.name]
+
+
+def _tensorrt_options(choices: SessionChoices) -> dict[str, str]:
+    """Return TensorRT's options, whose flags are spelled True and False.
+
+    ``trt_fp16_enable`` is left alone: without it TensorRT keeps to the graph's own types, so that
+    Gram products stay float32 in an fp16 graph.
+    """
+    fixed = choices.fixed_shape is not None
+    options = {
+        "device_id": str(choices.provider.index),
+        "trt_cuda_graph_enable": str(fixed),
+    }
+    if not fixed:
+        for name, size in (("min", _SMALLEST), ("opt", _USUAL), ("max", _LARGEST)):
+            batch, height, width = size
+            shape = (batch, 3, height, width) if choices.planar else (batch, height, width, 3)
+            options[f"trt_profile_{name}_shapes"] = f"{INPUT_NAME}:{'x'.join(map(str, shape))}"
+    if choices.engine_folder is not None:
+        folder = str(choices.engine_folder)
+        options |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": folder}
+        options |= {"trt_timing_cache_enable": "True", "trt_timing_cache_path": folder}
+    return options

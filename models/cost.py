@@ -1,0 +1,78 @@
+"""The number that is minimised, with its parts."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .errors import NumericalError
+from .objective import Objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """The cost of one picture under an objective.
+
+    Attributes:
+        total: α·content + β·style + tv_weight·total_variation.
+        content: J_content, before α.
+        style: J_style, before β.
+        total_variation: J_tv, before its weight.
+        style_layers: each style layer's cost, before its weight.
+        content_layers: each content layer's cost, before its weight.
+    """
+
+    total: float
+    content: float
+    style: float
+    total_variation: float
+    style_layers: Mapping[str, float] = field(default_factory=dict)
+    content_layers: Mapping[str, float] = field(default_factory=dict)
+
+
+def combine_costs(
+    objective: Objective,
+    content_layers: Mapping[str, float],
+    style_layers: Mapping[str, float],
+    total_variation: float,
+) -> Cost:
+    """Weigh the costs of the layers into one `Cost`, in float64.
+
+    Layers that are missing count nothing, as those of a part whose weight is 0 are not computed.
+    """
+    content = sum(
+        item.weight * content_layers[item.layer]
+        for item in objective.content_layers
+        if item.layer in content_layers
+    )
+    style = sum(
+        item.weight * style_layers[item.layer]
+        for item in objective.style_layers
+        if item.layer in style_layers
+    )
+    total = (
+        objective.content_weight * content
+        + objective.style_weight * style
+        + objective.tv_weight * total_variation
+    )
+    return Cost(
+        total=total,
+        content=content,
+        style=style,
+        total_variation=total_variation,
+        style_layers=dict(style_layers),
+        content_layers=dict(content_layers),
+    )
+
+
+def check_cost(cost: Cost) -> Cost:
+    """Return a backend's cost if it is finite.
+
+    Raises:
+        NumericalError: it is not.
+    """
+    if not math.isfinite(cost.total):
+        raise NumericalError(
+            "expected a finite cost, got NaN or infinity; "
+            "try a smaller --learning-rate or smaller weights"
+        )
+    return cost

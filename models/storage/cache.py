@@ -1,0 +1,174 @@
+"""Where nstx keeps what it computes once: ``NSTX_CACHE_DIR``, or the platform's place for caches."""
+
+import contextlib
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from ..errors import OutputError, UsageError
+from .files import PART_PREFIX, PART_SUFFIX
+
+CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]
+"""Folders of the cache: targets of pictures, weights as float32, graphs ready to run, TensorRT's
+engines."""
+
+CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
+
+_DEFAULT_LIMIT = "2GiB"
+_LARGEST = 2**60
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+# A write takes no minute: what is older was left by a process that was killed.
+_LITTER_SECONDS = 60.0
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache; it need not exist yet."""
+    chosen = os.environ.get("NSTX_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("nstx", appauthor=False)
+
+
+def cache_limit() -> int:
+    """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none.
+
+    Raises:
+        UsageError: the variable is no size.
+    """
+    return parse_bytes("NSTX_CACHE_LIMIT", os.environ.get("NSTX_CACHE_LIMIT") or _DEFAULT_LIMIT)
+
+
+def parse_bytes(name: str, text: str) -> int:
+    """Read a size such as ``500MB``, ``2GiB`` or a plain number of bytes.
+
+    Args:
+        name: of the option or variable, for the message.
+        text: to read.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
+    size = float(found[1]) * _UNITS[found[2]] if found else math.inf
+    if size > _LARGEST:
+        raise UsageError(f"expected a size for {name}, got {text[:40]!r}; try 500MB or 2GiB")
+    return int(size)
+
+
+class Found(NamedTuple):
+    """An entry of the cache: when it was used, in seconds since the epoch, and its size."""
+
+    used: float
+    path: Path
+    size_bytes: int
+
+
+def find_entries(folder: Path, name: str) -> list[Found]:
+    """Return the entries in a folder that are called as ours are, and no others.
+
+    Args:
+        folder: that may be shared with something else, or missing.
+        name: a regular expression for the whole name; one that ends in ``/`` is of folders, whose
+            files count together.
+    """
+    is_ours, of_folders = re.compile(name.removesuffix("/")).fullmatch, name.endswith("/")
+    found = []
+    # Names first: a folder holds thousands of entries, and making a Path takes longest.
+    for path in [folder / each for each in _names_in(folder) if is_ours(each)]:
+        with contextlib.suppress(OSError):  # another process may remove it in the meantime
+            if path.is_symlink() or path.is_dir() != of_folders:
+                continue
+            files = [path, *path.rglob("*")] if of_folders else [path]
+            statuses = [file.stat() for file in files]
+            used = max(status.st_mtime for status in statuses)
+            found.append(Found(used, path, sum(status.st_size for status in statuses)))
+    return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return the names in a folder; none where it is missing or may not be entered."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def check_cache_folder() -> None:
+    """Check that the cache folder can be looked into, if it is there.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    folder = cache_folder()
+    try:
+        os.listdir(folder)  # noqa: PTH208
+    except FileNotFoundError:
+        if not folder.is_symlink():
+            return
+        raise OutputError(
+            f"expected a folder for the cache, got the dangling link {folder}; try NSTX_CACHE_DIR"
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"expected a folder for the cache that can be read, got {folder}: "
+            f"{error.strerror or error}; try NSTX_CACHE_DIR"
+        ) from error
+
+
+def mark_used(path: Path) -> None:
+    """Note that an entry was used, so that others go first."""
+    # In vain where the folder is read-only. Not Path.touch, which would make an empty file in the
+    # place of one that another process has just removed.
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def remove_oldest(found: Iterable[Found], most_bytes: int) -> list[Found]:
+    """Remove what was not used for the longest until the rest is within a limit.
+
+    Args:
+        found: from `find_entries`.
+        most_bytes: that they may take together.
+
+    Returns:
+        What was removed.
+    """
+    oldest_first = sorted(found)
+    excess = sum(entry.size_bytes for entry in oldest_first) - most_bytes
+    removed = []
+    for entry in oldest_first:
+        if excess <= 0:
+            break
+        if remove(entry.path):
+            removed.append(entry)
+        excess -= entry.size_bytes
+    return removed
+
+
+def remove(path: Path) -> bool:
+    """Remove a file or folder; return whether it is gone by this. Another process may be first."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
+    return False
+
+
+def sweep_litter(folder: Path, older_than: float = _LITTER_SECONDS) -> list[Found]:
+    """Remove what killed processes left half written; return what it was.
+
+    Args:
+        folder: whose own entries are looked at.
+        older_than: seconds since which it was not written to: what is younger may still be.
+    """
+    name = re.escape(PART_PREFIX) + ".*" + re.escape(PART_SUFFIX)
+    litter = [*find_entries(folder, name), *find_entries(folder, f"{name}/")]
+    latest = time.time() - older_than
+    return [entry for entry in litter if entry.used <= latest and remove(entry.path)]

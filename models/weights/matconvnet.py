@@ -1,0 +1,173 @@
+"""MatConvNet's VGG-19, a MATLAB file: ``imagenet-vgg-verydeep-19.mat``.
+
+Editions differ in where the mean lies, in the order of fields and in the shape of the biases:
+
+- 2015: ``layers``, ``classes``, ``normalization``, whose ``averageImage`` is 224×224×3;
+- later: ``layers``, ``meta``, whose ``meta.normalization.averageImage`` is 1×1×3.
+
+So fields are found by name and layers by theirs. Kernels are (height, width, in, out), their input
+RGB, 0–255, minus the mean. Known readers that exchange height and width are mistaken: the first
+kernel equals Keras' without that.
+
+The file's name is published with at least three different checksums, so none is asked for.
+
+SciPy reads the file, in a process of its own: a byte that is wrong in the wrong place, or cells
+within cells some ten thousand deep, make its compiled reader end the process.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import WeightsError
+from ..vgg19 import CONVOLUTIONS
+
+Array = NDArray[np.float32]
+
+_REFUSED = 6  # the exit code of WeightsError
+_MEAN = "mean"
+_PUBLISHED = "imagenet-vgg-verydeep-19.mat"
+
+
+def read_matconvnet(
+    path: Path,
+) -> tuple[dict[str, Array], dict[str, Array], tuple[float, float, float]]:
+    """Read a network's convolutions and mean in a process of its own.
+
+    Returns:
+        Kernels (out, in, height, width) and biases (out,) by layer, float32, and the mean (red,
+        green, blue) to subtract. Shapes are the file's.
+
+    Raises:
+        WeightsError: SciPy is missing, or the file is of another version of MATLAB's or holds
+            another network.
+        ValueError: the file cannot be read.
+    """
+    import h5py
+    from safetensors.numpy import load
+
+    if h5py.is_hdf5(path):
+        raise WeightsError(
+            f"expected a MATLAB file of version 7 or older in {path}, got HDF5, which version 7.3 "
+            f"is; try MatConvNet's own {_PUBLISHED}, or to save it again with '-v7'"
+        )
+    if importlib.util.find_spec("scipy") is None:
+        raise WeightsError("expected SciPy to read .mat files, got none; try 'pip install scipy'")
+    command = [sys.executable, "-P", "-m", "nstx.models.weights.matconvnet", str(path)]
+    # It looks for packages where this process does, and not in the working folder.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if done.returncode == _REFUSED:
+        raise WeightsError(said)
+    if done.returncode != 0:
+        if not said:
+            raise ValueError(f"SciPy's reader ended with code {done.returncode}")
+        # The last line of a traceback: the exception's class and what it says.
+        last = said.splitlines()[-1]
+        raise ValueError(last.partition(": ")[2] or last)
+    tensors = load(done.stdout)
+    red, green, blue = tensors[_MEAN].tolist()
+    names = [layer.name for layer in CONVOLUTIONS]
+    kernels = {name: tensors[f"{name}.weight"] for name in names}
+    return kernels, {name: tensors[f"{name}.bias"] for name in names}, (red, green, blue)
+
+
+def parse_matconvnet(path: Path) -> dict[str, NDArray[Any]]:
+    """Read a network's convolutions and mean in this process, which a damaged file can end.
+
+    Returns:
+        ``conv1_1.weight`` (out, in, height, width) and ``conv1_1.bias`` (out,), float32, and so on,
+        and ``mean`` (red, green, blue), float64.
+
+    Raises:
+        WeightsError: it holds another network than VGG-19.
+        Exception: whatever SciPy and NumPy raise of a damaged file.
+    """
+    from scipy.io import loadmat
+
+    file = loadmat(path, appendmat=False, simplify_cells=True)
+    layers = {str(layer["name"]): layer for layer in _convolutions(file, path)}
+    tensors: dict[str, NDArray[Any]] = {}
+    for name in (layer.name for layer in CONVOLUTIONS):
+        if name not in layers:
+            found = f"{len(layers)} convolutions, {', '.join(list(layers)[:3])} …"
+            raise WeightsError(
+                f"expected the layer {name} of VGG-19 in {path}, got "
+                f"{found if layers else 'no convolution'}; try MatConvNet's {_PUBLISHED}"
+            )
+        kernel, bias = _parameters(layers[name], path)
+        tensors[f"{name}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+        tensors[f"{name}.bias"] = bias
+    return tensors | {_MEAN: _mean(file, path)}
+
+
+def _convolutions(file: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, Any]]:
+    layers = file.get("layers")
+    if layers is None:
+        found = ", ".join([name for name in file if not name.startswith("__")][:3]) or "nothing"
+        raise WeightsError(
+            f"expected MatConvNet's 'layers' in {path}, got {found}; try MatConvNet's {_PUBLISHED}"
+        )
+    for layer in [layers] if isinstance(layers, Mapping) else layers:
+        if isinstance(layer, Mapping) and layer.get("type") == "conv" and "name" in layer:
+            yield layer
+
+
+def _parameters(layer: Mapping[str, Any], path: Path) -> tuple[Array, Array]:
+    """Return a layer's kernel as it is kept and its bias, (out,), float32."""
+    # MatConvNet's first releases had filters and biases as fields of their own.
+    found: Sequence[Any] = (
+        layer["weights"] if "weights" in layer else (layer.get("filters"), layer.get("biases"))
+    )
+    if len(found) == 2 and all(isinstance(each, np.ndarray) for each in found):
+        kernel, bias = (np.asarray(each, np.float32) for each in found)
+        if kernel.ndim == 4:
+            return kernel, bias.reshape(-1)
+    raise WeightsError(
+        f"expected a kernel of four axes and a bias for {layer['name']} in {path}, "
+        f"got {[getattr(each, 'shape', None) for each in found[:4]]}; try MatConvNet's {_PUBLISHED}"
+    )
+
+
+def _mean(file: Mapping[str, Any], path: Path) -> NDArray[np.float64]:
+    """Return the mean colour (red, green, blue): of an average image, its mean over all positions."""
+    meta = file.get("meta")
+    holder = meta if isinstance(meta, Mapping) and "normalization" in meta else file
+    normalization = holder.get("normalization")
+    image = normalization.get("averageImage") if isinstance(normalization, Mapping) else None
+    if image is None:
+        raise WeightsError(
+            f"expected the mean colour as normalization.averageImage in {path}, got none; "
+            f"try MatConvNet's {_PUBLISHED}"
+        )
+    image = np.asarray(image, np.float64)
+    mean = image.mean((0, 1)) if image.ndim == 3 else image
+    if mean.shape != (3,) or not ((mean >= 0) & (mean <= 255)).all():
+        raise WeightsError(
+            f"expected three means within 0–255 as averageImage in {path}, got shape {image.shape} "
+            f"with {np.array2string(mean.reshape(-1)[:3], precision=1)}; try MatConvNet's {_PUBLISHED}"
+        )
+    return mean
+
+
+def main() -> None:
+    """Write the tensors of the file that the command line names to stdout, as safetensors."""
+    from safetensors.numpy import save
+
+    try:
+        sys.stdout.buffer.write(save(parse_matconvnet(Path(sys.argv[1]))))
+    except WeightsError as error:
+        sys.stderr.buffer.write(str(error).encode("utf-8", "replace"))
+        sys.exit(_REFUSED)
+
+
+if __name__ == "__main__":
+    main()
