@@ -2,9 +2,11 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -240,6 +242,20 @@ def test_the_page_holds_everything_itself() -> None:
     assert "2 runs, 4800×3600; init &lt;i&gt;" in text
     for needed in ('lang="en"', 'name="viewport"', "aria-label", "<legend>", 'alt="the content"'):
         assert needed in text
+
+
+def test_the_files_of_the_page_are_packaged() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = config["package-data"]["nstx.engine.comparison"]
+    files = [path for path in (ROOT / "engine" / "comparison").iterdir() if path.suffix != ".py"]
+    parts = [path for path in files if path.is_file()]
+    assert sorted(path.name for path in parts) == ["page.css", "page.html", "page.js"]
+    text = page()
+    for path in parts:
+        assert any(path.match(pattern) for pattern in patterns)
+        # Each piece between the places to fill stands in the page as it does in its file.
+        pieces = re.split(r"\{\{\w+\}\}", path.read_text(encoding="utf-8"))
+        assert all(piece in text for piece in pieces)
 
 
 def browse(tmp_path: Path, address: str, *more: str) -> str:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 from PIL import Image
@@ -13,7 +14,6 @@ from PIL import Image
 from nstx.models.version import __version__
 
 from ..drawing.animation import Frame
-from .template import PAGE
 
 _LONGEST_SIDE, _LONGEST_OF_MANY = 1024, 512
 _MANY = 12
@@ -65,9 +65,15 @@ def make_page(
         "rows": "\n".join(map(_row, runs)),
         "sheet": _data_uri(sheet, _WIDEST_SHEET),
         "version": html.escape(__version__),
+        "style": _read("page.css"),
+        "script": _read("page.js"),
     }
     # In one pass, so that what is filled in is never taken for a place to fill.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], PAGE)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read("page.html"))
+
+
+def _read(name: str) -> str:
+    return resources.files("nstx.engine.comparison").joinpath(name).read_text(encoding="utf-8")
 
 
 def _choice(place: int, run: PageRun, longest: int) -> str:
