@@ -48,7 +48,9 @@ def save_picture(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def nstx(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+def nstx(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs the command line and returns exit code, stdout and stderr."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -61,18 +63,18 @@ def nstx(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 @pytest.fixture
-def warnings_told() -> Iterator[list[str]]:
-    """What the package's logger is told; it need not propagate."""
-    told: list[str] = []
+def logged_warnings() -> Iterator[list[str]]:
+    """Warnings of the package's logger, which need not propagate."""
+    messages: list[str] = []
 
     class Keeper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
+            messages.append(record.getMessage())
 
     logger, keeper = logging.getLogger("nstx"), Keeper()
     before = logger.handlers
     logger.handlers = [keeper]
-    yield told
+    yield messages
     logger.handlers = before
 
 

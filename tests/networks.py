@@ -12,14 +12,19 @@ from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.models.objective import LayerWeight, Objective
-from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.vgg19 import CONVOLUTIONS, Pooling, PoolRounding
 from nstx.models.weights.load import Weights
 
 needs_bf16 = pytest.mark.skipif(
     try_bf16() == "none", reason="PyTorch does not convolve in bf16 on this processor"
 )
 
-CASES = [("avg", "ceil"), ("max", "floor"), ("max", "ceil"), ("avg", "floor")]
+CASES: list[tuple[Pooling, PoolRounding]] = [
+    ("avg", "ceil"),
+    ("max", "floor"),
+    ("max", "ceil"),
+    ("avg", "floor"),
+]
 """Every pooling with every rounding of odd sizes."""
 
 TINY_CHANNELS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
@@ -38,7 +43,14 @@ def make_tiny_weights() -> Weights:
     return Weights(kernels, biases, (123.68, 116.779, 103.939), "tiny", "0" * 64)
 
 
-def mixed_objective(pooling: str, rounding: str, **weights: float) -> Objective:
+def mixed_objective(
+    pooling: Pooling,
+    rounding: PoolRounding,
+    *,
+    content_weight: float = 3.0,
+    style_weight: float = 0.02,
+    tv_weight: float = 0.7,
+) -> Objective:
     """Return an objective of several layers with weights that differ, and total variation."""
     return Objective(
         content_layers=(LayerWeight("conv4_2", 1.0), LayerWeight("conv2_2", 0.3)),
@@ -51,7 +63,9 @@ def mixed_objective(pooling: str, rounding: str, **weights: float) -> Objective:
         pool_rounding=rounding,
         content_factor=0.25,
         style_factor=1.0,
-        **{"content_weight": 3.0, "style_weight": 0.02, "tv_weight": 0.7, **weights},
+        content_weight=content_weight,
+        style_weight=style_weight,
+        tv_weight=tv_weight,
     )
 
 

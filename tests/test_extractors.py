@@ -161,7 +161,7 @@ def test_what_a_session_computes_is_in_its_key(tiny_weights, own_cache) -> None:
 
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_a_damaged_session_is_told_and_built_again(
-    tiny_weights, own_cache, warnings_told, place
+    tiny_weights, own_cache, logged_warnings, place
 ) -> None:
     pixels = random_pixels(37, 53, seed=1)
     expected = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
@@ -171,13 +171,13 @@ def test_a_damaged_session_is_told_and_built_again(
     kept.write_bytes(data)
     found = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
     np.testing.assert_array_equal(found.activations["conv4_2"], expected.activations["conv4_2"])
-    assert len(warnings_told) == 1
-    assert "damaged" in warnings_told[0]
+    assert len(logged_warnings) == 1
+    assert "damaged" in logged_warnings[0]
     OnnxExtractor(sessions_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, [])
 
 
 def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
-    tiny_weights, own_cache, warnings_told
+    tiny_weights, own_cache, logged_warnings
 ) -> None:
     other = replace(tiny_weights, sha256="1" * 64)
     sessions_of(other).open(("conv1_1",), ())
@@ -187,7 +187,7 @@ def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
     own.unlink()
     foreign.rename(own.with_name(f"{own.stem[:32]}-{foreign.stem[33:]}.onnx"))
     opened = sessions_of(tiny_weights).open(("conv1_1",), ())
-    assert "weights" in warnings_told[0]
+    assert "weights" in logged_warnings[0]
     said = opened.session.get_modelmeta().custom_metadata_map
     assert said["weights_sha256"] == tiny_weights.sha256
 
@@ -232,13 +232,13 @@ def test_without_the_cache_nothing_is_written(tiny_weights, own_cache) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
-    tiny_weights, tmp_path, monkeypatch, warnings_told
+    tiny_weights, tmp_path, monkeypatch, logged_warnings
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
     opened = sessions_of(tiny_weights).open(("conv1_1",), ())
     assert opened.graph.activations == ("conv1_1",)
-    assert "cannot be written" in warnings_told[0]
+    assert "cannot be written" in logged_warnings[0]
 
 
 def test_several_processes_may_build_one_session(own_cache) -> None:
@@ -408,7 +408,7 @@ def test_an_unknown_layer_or_extractor_is_refused(tiny_weights, own_cache) -> No
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
-def test_a_device_that_is_not_there_is_an_error_or_told(warnings_told) -> None:
+def test_a_device_that_is_not_there_is_an_error_or_told(logged_warnings) -> None:
     for name in ("onnx", "tensorrt"):
         with pytest.raises(DeviceError, match="ExecutionProvider"):
             find_provider(Extraction(extractor=name, device="cuda"))
@@ -419,27 +419,27 @@ def test_a_device_that_is_not_there_is_an_error_or_told(warnings_told) -> None:
         open_extractor(Extraction(device="cuda:0"), ["conv1_1"])
     assert find_provider(Extraction(device="mps")) is None
     assert find_provider(Extraction()) == CPU
-    assert warnings_told == []
+    assert logged_warnings == []
 
 
-def test_a_second_choice_is_told(monkeypatch, warnings_told, tiny_weights) -> None:
+def test_a_second_choice_is_told(monkeypatch, logged_warnings, tiny_weights) -> None:
     def refuse(*_: object) -> Provider:
         raise DeviceError("no provider")
 
     monkeypatch.setattr("nstx.engine.features.opening.choose_provider", refuse)
     opened = open_extractor(Extraction(device="cpu"), ["conv1_1"], tiny_weights)
     assert (opened.name, opened.runs_on) == ("torch", "cpu fp32")
-    assert warnings_told == ["features are computed by PyTorch: no provider"]
+    assert logged_warnings == ["features are computed by PyTorch: no provider"]
     with pytest.raises(DeviceError, match="no provider"):
         open_extractor(Extraction(device="cpu", extractor="onnx"), ["conv1_1"], tiny_weights)
 
 
-def test_a_driver_without_a_provider_is_told(monkeypatch, warnings_told) -> None:
+def test_a_driver_without_a_provider_is_told(monkeypatch, logged_warnings) -> None:
     for module in ("nstx.engine.features.opening", "nstx.export.runtime.providers"):
         monkeypatch.setattr(f"{module}.has_driver", lambda: True)
     monkeypatch.setattr("nstx.export.runtime.providers.provider_loads", lambda _: False)
     assert find_provider(Extraction()) == CPU
-    assert "CUDA provider" in warnings_told[0]
+    assert "CUDA provider" in logged_warnings[0]
     monkeypatch.setattr("nstx.export.runtime.providers.provider_loads", lambda _: True)
     assert find_provider(Extraction()) == Provider("cuda", 0)
     assert find_provider(Extraction(device="cuda:1")) == Provider("cuda", 1)

@@ -182,7 +182,7 @@ def test_an_objective_without_content_needs_no_content_targets(tiny_weights, com
 
 
 def test_a_damaged_entry_is_computed_again(
-    tiny_weights, computed, targets_folder, warnings_told
+    tiny_weights, computed, targets_folder, logged_warnings
 ) -> None:
     first, _ = load(tiny_weights)
     for path in targets_folder.iterdir():
@@ -192,7 +192,7 @@ def test_a_damaged_entry_is_computed_again(
     second, _ = load(tiny_weights)
     assert (second.content, second.styles) == ("miss", ("miss", "miss"))
     assert same(first, second)
-    assert len(warnings_told) == len(list(targets_folder.iterdir())) == 12
+    assert len(logged_warnings) == len(list(targets_folder.iterdir())) == 12
     assert load(tiny_weights)[0].content == "hit"
 
 
@@ -223,7 +223,7 @@ def test_a_size_that_memory_cannot_hold_is_refused(tiny_weights, computed) -> No
     assert not computed
 
 
-def test_a_full_disk_costs_a_warning(tiny_weights, computed, monkeypatch, warnings_told) -> None:
+def test_a_full_disk_costs_a_warning(tiny_weights, computed, monkeypatch, logged_warnings) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -231,32 +231,32 @@ def test_a_full_disk_costs_a_warning(tiny_weights, computed, monkeypatch, warnin
     monkeypatch.setattr("nstx.engine.targets.store.write_atomically", refuse)
     second, _ = load(tiny_weights)
     assert same(first, second)
-    (warning,) = warnings_told
+    (warning,) = logged_warnings
     assert "No space left" in warning
 
 
 def test_a_folder_that_cannot_be_made_costs_a_warning(
-    tiny_weights, computed, tmp_path, monkeypatch, warnings_told
+    tiny_weights, computed, tmp_path, monkeypatch, logged_warnings
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
     found, _ = load(tiny_weights)
     assert found.content == "miss"
-    assert len(warnings_told) == 1
+    assert len(logged_warnings) == 1
 
 
 def test_the_store_stays_within_its_limit(
-    tiny_weights, computed, monkeypatch, targets_folder, warnings_told
+    tiny_weights, computed, monkeypatch, targets_folder, logged_warnings
 ) -> None:
     monkeypatch.setenv("NSTX_CACHE_LIMIT", "100kB")
     load(tiny_weights)
     sizes = [path.stat().st_size for path in targets_folder.iterdir()]
     assert 0 < sum(sizes) <= 100_000
-    assert "limit" in warnings_told[0]
+    assert "limit" in logged_warnings[0]
     monkeypatch.setenv("NSTX_CACHE_LIMIT", "2kB")
     load(tiny_weights, picture(9), [(picture(8), 1.0)])
     assert sum(path.stat().st_size for path in targets_folder.iterdir()) <= 2000
-    assert len(warnings_told) == 2
+    assert len(logged_warnings) == 2
 
 
 def test_targets_that_are_not_finite_are_refused_and_not_kept(

@@ -93,7 +93,7 @@ def test_everything_that_a_value_depends_on_changes_the_key() -> None:
     assert replace(KEY).name == KEY.name
 
 
-def test_any_flipped_byte_is_found_told_and_removed(store, warnings_told) -> None:
+def test_any_flipped_byte_is_found_told_and_removed(store, logged_warnings) -> None:
     store.write(KEY, activation(), "photo.png")
     path = store.folder / KEY.name
     whole = path.read_bytes()
@@ -104,12 +104,12 @@ def test_any_flipped_byte_is_found_told_and_removed(store, warnings_told) -> Non
         assert not target_is_sound(path)
         assert store.read(KEY) is None, place
         assert not path.exists()
-    assert len(warnings_told) == len(whole)
-    assert "damaged" in warnings_told[0]
+    assert len(logged_warnings) == len(whole)
+    assert "damaged" in logged_warnings[0]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, -1])
-def test_a_truncated_or_lengthened_entry_is_found(store, warnings_told, keep) -> None:
+def test_a_truncated_or_lengthened_entry_is_found(store, logged_warnings, keep) -> None:
     store.write(KEY, activation(), "photo.png")
     path = store.folder / KEY.name
     data = path.read_bytes()
@@ -117,25 +117,25 @@ def test_a_truncated_or_lengthened_entry_is_found(store, warnings_told, keep) ->
         path.write_bytes(changed)
         assert not target_is_sound(path)
         assert store.read(KEY) is None
-    assert len(warnings_told) == 2
+    assert len(logged_warnings) == 2
 
 
-def test_an_entry_under_another_name_is_not_used(store, warnings_told) -> None:
+def test_an_entry_under_another_name_is_not_used(store, logged_warnings) -> None:
     store.write(KEY, activation(), "photo.png")
     other = replace(KEY, pooling="max")
     (store.folder / KEY.name).rename(store.folder / other.name)
     assert not target_is_sound(store.folder / other.name)
     assert store.read(other) is None
-    assert "something else" in warnings_told[0]
+    assert "something else" in logged_warnings[0]
 
 
-def test_a_foreign_safetensors_file_is_no_entry(store, warnings_told) -> None:
+def test_a_foreign_safetensors_file_is_no_entry(store, logged_warnings) -> None:
     from safetensors.numpy import save
 
     write_atomically(store.folder / KEY.name, save({"value": activation()}))
     assert store.read(KEY) is None
     assert describe_target(store.folder / KEY.name) is None
-    assert len(warnings_told) == 1
+    assert len(logged_warnings) == 1
 
 
 def test_equal_contents_give_equal_bytes() -> None:
@@ -217,30 +217,30 @@ def test_an_entry_removed_while_it_is_read_does_not_come_back_empty(store, monke
         ({"value": np.zeros(4, np.float64)}, {"channels": 2}),
     ],
 )
-def test_a_sealed_entry_of_another_shape_is_not_used(store, warnings_told, arrays, said) -> None:
+def test_a_sealed_entry_of_another_shape_is_not_used(store, logged_warnings, arrays, said) -> None:
     data = pack_arrays(arrays, {"key": GRAM.to_json(), "picture": "p", **said})
     write_atomically(store.folder / GRAM.name, data)
     assert store.read(GRAM) is None
-    assert len(warnings_told) == 1
+    assert len(logged_warnings) == 1
 
 
-def test_a_header_nested_beyond_reason_is_no_entry(store, warnings_told) -> None:
+def test_a_header_nested_beyond_reason_is_no_entry(store, logged_warnings) -> None:
     text = b"[" * 100_000
     write_atomically(store.folder / KEY.name, len(text).to_bytes(8, "little") + text)
     assert describe_target(store.folder / KEY.name) is None
     assert store.read(KEY) is None
 
 
-def test_the_limit_goes_by_what_is_stored(tmp_path, warnings_told) -> None:
+def test_the_limit_goes_by_what_is_stored(tmp_path, logged_warnings) -> None:
     whole = gram(512)
     stored = len(target_store._encode(GRAM, whole, "p"))
     assert stored < 0.6 * whole.nbytes
     store = TargetStore(tmp_path, most_bytes=stored)
     store.write(GRAM, whole, "p")
     assert store.read(GRAM) is not None
-    assert warnings_told == []
+    assert logged_warnings == []
     TargetStore(tmp_path, most_bytes=0).write(replace(GRAM, layer="conv2_1"), whole, "p")
-    assert (len(list(tmp_path.iterdir())), warnings_told) == (1, [])
+    assert (len(list(tmp_path.iterdir())), logged_warnings) == (1, [])
 
 
 def test_litter_is_swept_after_a_minute_and_not_before(tmp_path) -> None:
