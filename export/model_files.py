@@ -1,6 +1,5 @@
 """Writing an exported model with its parity report beside it: sealed, and both or neither."""
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from nstx.models.errors import OutputError
 from nstx.models.storage.files import check_output, write_output
-from nstx.models.storage.seals import seal
+from nstx.models.storage.seals import digest_bytes, seal
 
 from .graphs.builder import OPSET
 from .graphs.feature_graph import FeatureGraph, parity_path
@@ -48,7 +47,7 @@ def write_model(
     """
     model = seal(model)
     data = {
-        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "model_sha256": digest_bytes(model),
         "opset": OPSET,
         "graph": asdict(graph),
         "weights_sha256": weights_sha256,

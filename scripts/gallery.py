@@ -19,11 +19,11 @@ from typing import Any
 from nstx import NstxError, UsageError, read_image
 from nstx.cli.config import find_config
 from nstx.engine.comparison.drawing import describe_cost
-from nstx.engine.comparison.folder import digest_json, file_digest
 from nstx.engine.drawing.contact_sheet import Tile, draw_gallery
 from nstx.engine.pictures.writing import to_8_bit
 from nstx.engine.targets.precompute import find_pictures
 from nstx.models.storage.files import make_folder, write_output
+from nstx.models.storage.seals import digest_file, digest_json
 from nstx.models.version import __version__
 
 
@@ -81,7 +81,7 @@ def make_rows(
 
 def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str]) -> dict[str, Any]:
     """Return what nstx says of a pair, now or when it was made."""
-    pictures = [file_digest(content), file_digest(style)]
+    pictures = [digest_file(content), digest_file(style)]
     # What the configuration and the environment say counts as options do.
     config = find_config()
     said_elsewhere = {k: v for k, v in os.environ.items() if k.startswith("NSTX_")}
@@ -89,7 +89,7 @@ def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str])
         [
             __version__,
             pictures,
-            [[text, file_digest(Path(text)) if Path(text).is_file() else ""] for text in options],
+            [[text, digest_file(Path(text)) if Path(text).is_file() else ""] for text in options],
             config.read_text(encoding="utf-8") if config is not None else "",
             said_elsewhere,
         ]
@@ -97,7 +97,7 @@ def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str])
     record = picture.with_suffix(".json")
     try:
         said: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        if said["digest"] == digest and said["sha256"] == file_digest(picture):
+        if said["digest"] == digest and said["sha256"] == digest_file(picture):
             return said
     except (OSError, ValueError, KeyError, TypeError):
         if picture.exists() and not record.exists():
@@ -108,7 +108,7 @@ def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str])
     command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
     command += ["-o", str(picture), "--json", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    said = {"digest": digest, "sha256": file_digest(picture), **json.loads(done.stdout)}
+    said = {"digest": digest, "sha256": digest_file(picture), **json.loads(done.stdout)}
     write_output(record, json.dumps(said, indent=1).encode())
     return said
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from nstx.models.storage.seals import digest_json
 from nstx.models.version import __version__
 
 from ..drawing.animation import Frame, can_write_video, write_animation
@@ -28,7 +29,7 @@ from ..drawing.cost_curves import can_draw_curves, draw_cost_curves
 from ..drawing.film_strip import animate_runs, unpack_film
 from ..pictures.picture import Picture, read_image, resize_picture
 from ..pictures.writing import to_8_bit
-from .folder import DRAWN, RUNS, Inputs, RunDigests, RunRecord, SweepFolder, digest_json
+from .folder import DRAWN, RUNS, Inputs, RunDigests, RunRecord, SweepFolder
 from .page import PageRun, make_page
 from .sweep import Sweep
 

@@ -12,7 +12,6 @@ A run is done if there is a record with the digest of all that its result depend
 that the record names have the contents that it names. The record is written last.
 """
 
-import hashlib
 import json
 import os
 import stat
@@ -23,6 +22,7 @@ from typing import Any
 
 from nstx.models.errors import ImageError, OutputError
 from nstx.models.storage.files import check_folder, write_output
+from nstx.models.storage.seals import digest_bytes, digest_file, digest_json
 from nstx.models.version import __version__
 from nstx.models.weights.load import weights_digest
 
@@ -127,28 +127,13 @@ class RunDigests:
                     raise ImageError(
                         f"expected a picture at {path}, got a device or pipe; try a file"
                     )
-                self._known[key] = file_digest(path)
+                self._known[key] = digest_file(path)
             except OSError as error:
                 raise ImageError(
                     f"expected a picture at {path}, got: {error.strerror or error}; "
                     "try another path"
                 ) from error
         return self._known[key]
-
-
-def digest_json(data: Any) -> str:
-    """Return the sha256 of plain data."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class SweepFolder:
@@ -197,12 +182,12 @@ class SweepFolder:
 
     def digest(self, name: str) -> str:
         """Return the sha256 of a file that was written."""
-        return file_digest(self.path / name)
+        return digest_file(self.path / name)
 
     def are_whole(self, files: Mapping[str, str]) -> bool:
         """Whether files are there and have the sha256 that is named."""
         try:
-            return all(file_digest(self.path / name) == sha256 for name, sha256 in files.items())
+            return all(digest_file(self.path / name) == sha256 for name, sha256 in files.items())
         except OSError:
             return False
 
@@ -286,4 +271,4 @@ class SweepFolder:
             OutputError: it cannot be written.
         """
         write_output(self.path / name, data)
-        return hashlib.sha256(data).hexdigest()
+        return digest_bytes(data)

@@ -7,8 +7,6 @@ Graphs for CUDA are kept as they were built, and TensorRT keeps its engines in f
 """
 
 import contextlib
-import hashlib
-import json
 import logging
 import platform
 import tempfile
@@ -22,6 +20,7 @@ from nstx.export.runtime.session import SessionChoices, open_session, runtime_ve
 from nstx.models.errors import ModelError
 from nstx.models.storage.cache import Found, cache_folder, find_entries, mark_used, remove
 from nstx.models.storage.files import PART_PREFIX, PART_SUFFIX, write_atomically
+from nstx.models.storage.seals import digest_bytes, digest_file, digest_json
 from nstx.models.weights.readers import OWN_FORMAT
 
 _log = logging.getLogger("nstx")
@@ -52,7 +51,7 @@ def graph_key(description: Mapping[str, Any], weights_sha256: str, choices: Sess
         "provider": choices.provider.name,
         "processor": _processor() if _is_optimised(choices) else "",
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return digest_json(parts)[:32]
 
 
 def open_kept(
@@ -172,9 +171,7 @@ def kept_is_sound(path: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return path.stem.endswith(f"-{digest}")
+    return path.stem.endswith(f"-{digest_file(path)}")
 
 
 def _find_kept(key: str) -> Path | None:
@@ -217,7 +214,7 @@ def _keep(key: str, model: bytes) -> Path | None:
     present = _find_kept(key)
     if present is not None:
         return present  # another process was first; its file may differ in bytes
-    path = folder / f"{key}-{hashlib.sha256(model).hexdigest()}.onnx"
+    path = folder / f"{key}-{digest_bytes(model)}.onnx"
     try:
         write_atomically(path, model)
     except OSError as error:

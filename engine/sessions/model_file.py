@@ -1,6 +1,5 @@
 """Sessions of one exported file."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from nstx.export.graphs.feature_graph import gram_name
 from nstx.export.runtime.providers import CPU, Provider
 from nstx.export.runtime.session import SessionChoices, open_session
 from nstx.models.errors import ModelError
-from nstx.models.storage.seals import seal_is_right
+from nstx.models.storage.seals import digest_bytes, seal_is_right
 
 from .feature_sessions import FeatureSession, describe_session, engine_folder
 
@@ -37,7 +36,7 @@ class ModelFile:
         model = self._read()
         choices = SessionChoices(provider=self.provider, threads=self.threads)
         if self.provider.kind == "tensorrt":
-            digest = hashlib.sha256(model).hexdigest()
+            digest = digest_bytes(model)
             folder = engine_folder(self.provider, self.use_cache, digest, None)
             choices = replace(choices, planar=self._is_planar(), engine_folder=folder)
         session = open_session(self.path, choices)

@@ -8,8 +8,6 @@ Any number of processes may use a store at once: entries are written beside thei
 and no lock is held.
 """
 
-import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from nstx.models.storage.cache import (
     remove_oldest,
 )
 from nstx.models.storage.files import write_atomically
+from nstx.models.storage.seals import digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding
 
 from ..pictures.picture import RESAMPLING
@@ -86,8 +85,7 @@ class TargetKey:
     @property
     def name(self) -> str:
         """The entry's file name."""
-        text = json.dumps({"format": _FORMAT, **self.to_json()}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest() + SUFFIX
+        return digest_json({"format": _FORMAT, **self.to_json()}) + SUFFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,31 +1,78 @@
-"""Files that carry their own checksum, so that a changed byte is noticed wherever the file goes.
+"""Checksums: whether what was written is what is read back, however it got damaged in between.
 
-The sha256 is computed with a placeholder of the same length in its place.
+All are sha256 in hexadecimal, and there are three places for them:
+
+- in the file, with `seal`, where the file has room for a word of ours and is read by us: targets and
+  exported models;
+- in the file's name, with `digest_file`, where another library opens the file by its path: kept
+  graphs (`nstx.engine.sessions.kept_graphs`);
+- in a field of the file, over the rest of its contents, where the contents are checked once they
+  are parsed: `digest_json` for the records of runs, `digest_arrays` for the copies of weights.
 """
 
 import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 NO_SEAL = "nstx" * 16  # as long as a sha256 in hexadecimal, and never mistaken for one
 """Stands in a file, in front of anything like it, while the checksum is computed."""
 
 
 def seal(data: bytes) -> bytes:
-    """Return a file's bytes with their sha256, in hexadecimal, in the place of `NO_SEAL`."""
-    return data.replace(NO_SEAL.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
+    """Return a file's bytes with their checksum in the place of `NO_SEAL`."""
+    return data.replace(NO_SEAL.encode(), digest_bytes(data).encode(), 1)
 
 
-def seal_is_right(data: bytes, found: str) -> bool:
+def seal_is_right(data: bytes, checksum: str) -> bool:
     """Whether a file's bytes are those that were sealed.
 
     Args:
         data: the whole file.
-        found: the checksum that it carries.
+        checksum: what the file carries in the place of `NO_SEAL`.
     """
-    place = data.find(found.encode()) if len(found) == len(NO_SEAL) else -1
-    if place < 0:
+    start = data.find(checksum.encode()) if len(checksum) == len(NO_SEAL) else -1
+    if start < 0:
         return False
     view = memoryview(data)  # slices of it are not copies
-    digest = hashlib.sha256(view[:place])
+    digest = hashlib.sha256(view[:start])
     digest.update(NO_SEAL.encode())
-    digest.update(view[place + len(found) :])
-    return digest.hexdigest() == found
+    digest.update(view[start + len(checksum) :])
+    return digest.hexdigest() == checksum
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the checksum of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path, algorithm: str = "sha256") -> str:
+    """Return the checksum of a file's bytes.
+
+    Args:
+        path: of the file.
+        algorithm: another one where a publisher names a file's md5.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def digest_json(data: Any) -> str:
+    """Return the checksum of plain data, whatever the order of its keys."""
+    return digest_bytes(json.dumps(data, sort_keys=True).encode())
+
+
+def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the checksum of arrays and their names, whatever their order; shapes do not count."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()

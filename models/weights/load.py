@@ -5,7 +5,6 @@ So the tensors are kept as a safetensors file in the cache, under the sha256 of 
 were read from, and are read from there the next time.
 """
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import WeightsError
 from ..storage.cache import cache_folder, mark_used
 from ..storage.files import write_atomically
+from ..storage.seals import digest_arrays, digest_file
 from ..vgg19 import CONVOLUTIONS
 from .readers import OWN_FORMAT, read_tensors
 
@@ -131,24 +131,21 @@ def _embedded_path() -> Path:
 
 def _checked_digest(path: Path) -> str:
     """Return the sha256 of a weight file, once its published checksum (if any) has been met."""
+    algorithm, expected = _PUBLISHED.get(path.name, ("sha256", ""))
     try:
-        with path.open("rb") as file:
-            digests = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-            kind, expected = _PUBLISHED.get(path.name, ("sha256", ""))
-            if kind not in digests:
-                file.seek(0)
-                digests[kind] = hashlib.file_digest(file, kind).hexdigest()
+        sha256 = digest_file(path)
+        digest = sha256 if algorithm == "sha256" else digest_file(path, algorithm)
     except OSError as error:
         raise WeightsError(
             f"expected a weight file at {path}, got: {error.strerror or error}; "
             "try --weights embedded"
         ) from error
-    if not digests[kind].startswith(expected):
+    if not digest.startswith(expected):
         raise WeightsError(
-            f"expected {kind} {expected} for {path.name}, got {digests[kind]}; the file is damaged "
+            f"expected {algorithm} {expected} for {path.name}, got {digest}; the file is damaged "
             "or not the published one: try to fetch it again"
         )
-    return digests["sha256"]
+    return sha256
 
 
 def _check_tensors(weights: Weights, path: Path) -> None:
@@ -172,14 +169,6 @@ def _check_tensors(weights: Weights, path: Path) -> None:
             )
 
 
-def _tensors_digest(tensors: Mapping[str, NDArray[np.float32]]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name]).data)
-    return digest.hexdigest()
-
-
 def _keep_copy(copy: Path, weights: Weights) -> None:
     from safetensors.numpy import save
 
@@ -188,7 +177,7 @@ def _keep_copy(copy: Path, weights: Weights) -> None:
     metadata = {
         "format": OWN_FORMAT,
         "mean": json.dumps(weights.mean),
-        "digest": _tensors_digest(tensors),
+        "digest": digest_arrays(tensors),
     }
     try:
         write_atomically(copy, save(tensors, metadata=metadata))
@@ -208,7 +197,7 @@ def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
         with safe_open(copy, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["format"] != OWN_FORMAT or metadata["digest"] != _tensors_digest(tensors):
+        if metadata["format"] != OWN_FORMAT or metadata["digest"] != digest_arrays(tensors):
             raise ValueError("its checksum is wrong")
         red, green, blue = json.loads(metadata["mean"])
     except OSError:
