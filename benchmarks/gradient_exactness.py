@@ -22,7 +22,7 @@ from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
-from nstx.engine.pictures.picture import resize_picture
+from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.export.graphs.build_gradient import build_gradient_model
 from nstx.export.graphs.gradient_graph import GradientGraph

@@ -119,6 +119,6 @@ def read_styles(styles: tuple[str, ...]) -> "list[tuple[Picture, float]]":
         UsageError: a weight is not above 0.
         ImageError: a picture cannot be read.
     """
-    from nstx.engine.pictures.picture import read_image
+    from nstx.engine.pictures.reading import read_image
 
     return [(read_image(path), weight) for path, weight in map(split_style, styles)]

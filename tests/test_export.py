@@ -110,7 +110,8 @@ def test_real_weights_pass_the_parity_check(
 def test_every_layer_passes_on_real_pictures(
     real_weights, data_folder: Path, precision, bound
 ) -> None:
-    from nstx.engine.pictures.picture import read_image, resize_picture
+    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.pictures.resizing import resize_picture
 
     names = ("content/tubingen.jpg", "style/starry_night_google.jpg", "content/astronaut.png")
     pictures = [

@@ -18,7 +18,8 @@ from pictures import random_pixels
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
-from nstx.engine.pictures.picture import read_image, resize_picture
+from nstx.engine.pictures.reading import read_image
+from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.export import gradient
 from nstx.export.graphs import adam, costs

@@ -9,7 +9,7 @@ from PIL import Image
 
 from nstx.engine.drawing.animation import check_animation, write_animation
 from nstx.engine.pictures import writing as image_files
-from nstx.engine.pictures.picture import read_image
+from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, check_output_size, encode_image, write_image
 from nstx.engine.transfer.frames import FrameCollector
 from nstx.engine.transfer.progress import Step

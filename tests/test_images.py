@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from nstx.engine.pictures.picture import Picture, read_image, resize_picture, resize_pixels
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.reading import read_image
+from nstx.engine.pictures.resizing import resize_picture, resize_pixels
 from nstx.models.errors import ImageError
 
 

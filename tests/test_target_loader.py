@@ -12,7 +12,8 @@ from PIL import Image
 
 from nstx.engine.features.extractor import Features
 from nstx.engine.features.opening import OpenedExtractor
-from nstx.engine.pictures.picture import Picture, read_image
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.reading import read_image
 from nstx.engine.settings import choose_settings
 from nstx.engine.targets import loader as target_loader
 from nstx.engine.targets.loader import TargetLoader

@@ -39,7 +39,7 @@ def evaluate(
 
     The content and style pictures are brought to the size that goes with IMAGE's.
     """
-    from nstx.engine.pictures.picture import read_image
+    from nstx.engine.pictures.reading import read_image
     from nstx.engine.transfer.evaluation import evaluate_picture
 
     from ..choices import choose, read_styles

@@ -143,7 +143,8 @@ def _choose_graph(
 def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":
     import numpy as np
 
-    from nstx.engine.pictures.picture import read_image, resize_picture
+    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.pictures.resizing import resize_picture
     from nstx.engine.pictures.writing import to_8_bit
     from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH
 

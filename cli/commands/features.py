@@ -68,7 +68,7 @@ def features(
     from nstx.engine.drawing.feature_sheets import write_feature_sheets
     from nstx.engine.features.activations import extract_features
     from nstx.engine.features.opening import Extraction
-    from nstx.engine.pictures.picture import read_image
+    from nstx.engine.pictures.reading import read_image
     from nstx.models.storage.files import check_distinct, check_folder
     from nstx.models.vgg19 import check_pooling, split_layers
 

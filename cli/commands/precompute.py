@@ -160,7 +160,8 @@ def _write_file(
     console: Console,
 ) -> dict[str, Any]:
     """Write the targets file of one content; return what the JSON says of it."""
-    from nstx.engine.pictures.picture import read_image, resize_alpha, resize_picture
+    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.pictures.resizing import resize_alpha, resize_picture
     from nstx.engine.sizes import choose_sizes
     from nstx.engine.targets.files import SUFFIXES, write_targets
     from nstx.models.storage.files import check_distinct, check_output

@@ -10,7 +10,8 @@ import typer
 from numpy.typing import NDArray
 
 from nstx.engine.drawing.animation import check_animation
-from nstx.engine.pictures.picture import read_image, resize_alpha
+from nstx.engine.pictures.reading import read_image
+from nstx.engine.pictures.resizing import resize_alpha
 from nstx.engine.pictures.writing import SUFFIXES, check_output_size, write_or_rescue
 from nstx.engine.settings import Settings
 from nstx.engine.sizes import split_steps

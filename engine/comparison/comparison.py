@@ -12,7 +12,7 @@ from nstx.models.storage.files import check_distinct, make_folder
 from nstx.models.version import __version__
 
 from ..drawing.cost_curves import can_draw_curves
-from ..pictures.picture import read_image
+from ..pictures.reading import read_image
 from ..settings import INITS
 from .drawing import digest_drawing, draw_comparison, names_to_draw
 from .folder import RUNS, SUMMARY, Inputs, RunDigests, RunRecord, SweepFolder

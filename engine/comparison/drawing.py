@@ -27,7 +27,9 @@ from ..drawing.contact_sheet import (
 )
 from ..drawing.cost_curves import can_draw_curves, draw_cost_curves
 from ..drawing.film_strip import animate_runs, unpack_film
-from ..pictures.picture import Picture, read_image, resize_picture
+from ..pictures.picture import Picture
+from ..pictures.reading import read_image
+from ..pictures.resizing import fit_box, resize_picture
 from ..pictures.writing import to_8_bit
 from .folder import DRAWN, RUNS, Inputs, RunDigests, RunRecord, SweepFolder
 from .page import PageRun, make_page
@@ -134,8 +136,7 @@ def _read(inputs: Inputs, sweep: Sweep, folder: SweepFolder) -> _Shown:
 
 def _reduce(picture: Picture) -> Frame:
     """Return a picture's pixels at the size at which they are shown, so that memory holds many."""
-    scale = min(1.0, _LONGEST_SIDE / max(picture.size))
-    size = max(1, round(picture.height * scale)), max(1, round(picture.width * scale))
+    size = fit_box(picture.size, (_LONGEST_SIDE, _LONGEST_SIDE), enlarge=False)
     return to_8_bit(resize_picture(picture, *size))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from nstx.models.version import __version__
 
 from ..drawing.animation import Frame
+from ..pictures.resizing import fit_box
 
 _LONGEST_SIDE, _LONGEST_OF_MANY = 1024, 512
 _MANY = 12
@@ -103,9 +104,8 @@ def _row(run: PageRun) -> str:
 
 
 def _data_uri(image: Image.Image, longest: int) -> str:
-    scale = longest / max(image.size)
-    if scale < 1:
-        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    size = fit_box(image.size, (longest, longest), enlarge=False)
+    if size != image.size:
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="WEBP", quality=86)

@@ -9,8 +9,10 @@ from ..devices.memory import check_memory
 from ..devices.names import settle_device
 from ..drawing.film_strip import Film, pack_film
 from ..gradients.choice import choose_backend
-from ..pictures.picture import Picture, WeightedPicture, read_image, resize_alpha
+from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.pixels import Pixels
+from ..pictures.reading import read_image
+from ..pictures.resizing import resize_alpha
 from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes

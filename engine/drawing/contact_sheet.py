@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..pictures.resizing import fit_box
+
 _INK, _FAINT, _PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 _GAP, _MARGIN = 16, 24
 _TITLE, _LABEL, _DETAIL = 22, 16, 14  # sizes of type, in pixels
@@ -116,10 +118,9 @@ def fit_tile(picture: tuple[int, int], columns: int, longest: int = 320) -> tupl
         columns: how many stand side by side.
         longest: side of a tile, in pixels; less where the sheet would be wider than 2400.
     """
-    height, width = picture
     room = max(NARROWEST, (_WIDEST_SHEET - 2 * _MARGIN) // max(1, columns) - _GAP)
-    scale = min(longest / max(picture), room / width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    height, width = fit_box(picture, (longest, min(longest, room)))
+    return width, height
 
 
 def label_width(labels: Sequence[str]) -> int:
@@ -186,8 +187,7 @@ def _wrap(label: str, room: int) -> list[str]:
 def fit_picture(pixels: NDArray[np.uint8], room: tuple[int, int]) -> Image.Image:
     """Return a picture as large as fits into a width and height."""
     image = Image.fromarray(pixels)
-    scale = min(room[0] / image.width, room[1] / image.height)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    size = fit_box(image.size, room)
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nstx.models.storage.files import make_folder, write_output
 
 from ..features.activations import LayerSummary, summarise_layer
+from ..pictures.resizing import fit_box
 from .contact_sheet import plain
 
 # Nine points of the colour map viridis (Smith and van der Walt 2015, CC0): dark is 0, and equal
@@ -151,8 +152,7 @@ def _tile_size(height: int, width: int) -> tuple[int, int]:
     """Return a tile's (width, height): 200 pixels long, or longer where it would be a mere line."""
     thin = min(height, width) / max(height, width)
     long_side = min(_COLUMNS * _TILE, max(_TILE, round(_THINNEST / thin)))
-    scale = long_side / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    return fit_box((width, height), (long_side, long_side))
 
 
 def describe_summary(summary: LayerSummary) -> str:

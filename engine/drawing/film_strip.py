@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from ..pictures.resizing import fit_box
 from .animation import Frame
 from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture, lines_of
 
@@ -106,8 +107,7 @@ def _canvas_grid(shape: tuple[int, ...], labels: Sequence[str], columns: int) ->
     rows = -(-len(labels) // columns)
     height, width = shape[:2]
     for longest in range(320, 60, -20):
-        scale = longest / max(height, width)
-        tile = max(1, round(width * scale)), max(1, round(height * scale))
+        tile = fit_box((width, height), (longest, longest))
         lines = lines_of(labels, max(tile[0], _NARROWEST))
         grid = Grid(tile, rows, columns, lines=lines, details=False, narrowest=_NARROWEST)
         if grid.size[0] * grid.size[1] <= _LARGEST_CANVAS:

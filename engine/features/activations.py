@@ -10,7 +10,8 @@ from nstx.models.errors import NumericalError, UsageError
 from nstx.models.vgg19 import PoolRounding, canonical_name, find_layer, split_layers
 
 from ..devices.memory import memory_errors
-from ..pictures.picture import Picture, resize_picture
+from ..pictures.picture import Picture
+from ..pictures.resizing import resize_picture
 from ..sessions.model_file import model_activations
 from ..sizes import fit_size
 from .extractor import Features

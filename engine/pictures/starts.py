@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .picture import Picture, resize_picture
+from .picture import Picture
 from .pixels import Pixels
+from .resizing import resize_picture
 
 # The assignment's start: 0.6·U(−20, 20) + 0.4·content, in mean-subtracted pixels.
 _NOISE_RANGE = 20.0

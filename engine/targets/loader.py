@@ -15,7 +15,8 @@ from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
 from ..devices.names import parse_device, settle_device
 from ..features.extractor import Features
 from ..features.opening import Extraction, OpenedExtractor, open_extractor
-from ..pictures.picture import Picture, WeightedPicture, resize_picture
+from ..pictures.picture import Picture, WeightedPicture
+from ..pictures.resizing import resize_picture
 from ..settings import Settings
 from ..sizes import style_size
 from .memory import TargetMemory

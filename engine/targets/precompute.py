@@ -7,7 +7,8 @@ from typing import Literal
 
 from nstx.models.errors import ImageError, NumericalError, UsageError
 
-from ..pictures.picture import Picture, read_image
+from ..pictures.picture import Picture
+from ..pictures.reading import read_image
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .loader import TargetLoader, TargetSource

@@ -28,7 +28,7 @@ from nstx.models.storage.files import write_atomically
 from nstx.models.storage.seals import digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding
 
-from ..pictures.picture import RESAMPLING
+from ..pictures.resizing import RESAMPLING
 from .sealed_arrays import SUFFIX, pack_arrays, read_description, unpack_arrays
 
 _log = logging.getLogger("nstx")

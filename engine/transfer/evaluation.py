@@ -11,8 +11,9 @@ from nstx.models.reference.cost import reference_cost
 from nstx.models.weights.load import load_weights
 
 from ..devices.memory import memory_errors
-from ..pictures.picture import Picture, WeightedPicture, resize_picture
+from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.pixels import Pixels
+from ..pictures.resizing import resize_picture
 from ..settings import Settings
 from ..sizes import MIN_SIDE, style_size
 

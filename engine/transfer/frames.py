@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..pictures.picture import resize_pixels
 from ..pictures.pixels import Pixels
+from ..pictures.resizing import fit_box, resize_pixels
 from ..pictures.writing import to_8_bit
 from .progress import Step
 
@@ -52,7 +52,5 @@ class FrameCollector:
 
     def _bounded(self, pixels: Pixels) -> Pixels:
         height, width = pixels.shape[:2]
-        scale = self._longest_side / max(height, width)
-        if scale >= 1:
-            return pixels
-        return resize_pixels(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+        size = fit_box((height, width), (self._longest_side, self._longest_side), enlarge=False)
+        return pixels if size == (height, width) else resize_pixels(pixels, *size)

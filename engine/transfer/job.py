@@ -12,8 +12,10 @@ from ..devices.memory import check_memory, memory_errors
 from ..gradients.backend import BatchBackend, common_objective
 from ..gradients.choice import OpenedBackend, choose_backend, open_backend
 from ..pictures.colours import match_colours
-from ..pictures.picture import Picture, WeightedPicture, read_image, resize_picture
+from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.pixels import Pixels
+from ..pictures.reading import read_image
+from ..pictures.resizing import resize_picture
 from ..pictures.starts import make_start
 from ..settings import INITS, Settings
 from ..sizes import choose_sizes

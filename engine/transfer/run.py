@@ -12,8 +12,9 @@ from ..devices.arrays import Array
 from ..devices.memory import memory_errors
 from ..gradients.backend import BatchBackend, PrecisionCheck
 from ..gradients.choice import runs_ahead
-from ..pictures.picture import Picture, WeightedPicture, resize_pixels
+from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.pixels import Pixels
+from ..pictures.resizing import resize_pixels
 from ..settings import Settings
 from ..sizes import split_steps
 from ..solvers.lbfgs import lbfgs_steps

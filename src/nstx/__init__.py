@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .engine.features.activations import ExtractedFeatures, extract_features
     from .engine.features.opening import Extraction, open_extractor
     from .engine.gradients.backend import PrecisionCheck
-    from .engine.pictures.picture import Picture, read_image
+    from .engine.pictures.picture import Picture
+    from .engine.pictures.reading import read_image
     from .engine.pictures.writing import write_image
     from .engine.settings import Settings, choose_settings
     from .engine.targets.files import read_targets, write_targets
@@ -117,7 +118,7 @@ _MODULES = {
     "open_extractor": "engine.features.opening",
     "prepare_job": "engine.transfer.job",
     "prepare_job_from_targets": "engine.transfer.job",
-    "read_image": "engine.pictures.picture",
+    "read_image": "engine.pictures.reading",
     "read_targets": "engine.targets.files",
     "run_batch": "engine.transfer.batch",
     "run_job": "engine.transfer.run",

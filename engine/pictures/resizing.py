@@ -1,0 +1,59 @@
+"""Resizing pictures, and the sizes that fit into a box."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .picture import Picture
+from .pixels import Pixels
+
+RESAMPLING = "lanczos"
+"""The filter of `resize_picture`, `resize_pixels` and `resize_alpha`."""
+
+
+def fit_box(
+    size: tuple[int, int], box: tuple[int, int], *, enlarge: bool = True
+) -> tuple[int, int]:
+    """Return the largest size of the same proportions that fits into a box.
+
+    Args:
+        size: of the picture, in pixels: height and width or the reverse.
+        box: in the same order.
+        enlarge: whether a picture that is smaller than the box grows to fill it.
+
+    Returns:
+        Both sides in the order of ``size``, rounded, at least 1.
+    """
+    scale = min(box[0] / size[0], box[1] / size[1])
+    if not enlarge:
+        scale = min(1.0, scale)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_picture(picture: Picture, height: int, width: int) -> Pixels:
+    """Return a picture's pixels at a size, by a Lanczos filter; unchanged if it has that size."""
+    if (picture.height, picture.width) == (height, width):
+        return picture.pixels.astype(np.float32)
+    if picture.pixels.dtype != np.uint8:
+        return resize_pixels(picture.pixels.astype(np.float32), height, width)
+    image = Image.fromarray(picture.pixels)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS), np.float32)
+
+
+def resize_pixels(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Resize float pixels by a Lanczos filter, without rounding or clipping them."""
+    channels = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize(
+            (width, height), Image.Resampling.LANCZOS
+        )
+        for channel in range(pixels.shape[2])
+    ]
+    return np.stack([np.asarray(channel, np.float32) for channel in channels], axis=2)
+
+
+def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8] | None:
+    """Return a picture's alpha channel at a size, or None if it has none."""
+    if picture.alpha is None:
+        return None
+    image = Image.fromarray(picture.alpha)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
