@@ -19,7 +19,7 @@ and a meaningful one where the style picture has another.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .errors import UsageError
@@ -109,6 +109,18 @@ class Objective:
     def network(self) -> tuple[Layer, ...]:
         """VGG-19 truncated at the deepest layer that the cost needs."""
         return truncate(self.layers)
+
+    def with_unit_weights(self) -> "Objective":
+        """Return the objective with α, β and ``tv_weight`` at 1 where they count, else at 0.
+
+        Objectives that are then equal differ in these weights alone, and one graph computes them.
+        """
+        return replace(
+            self,
+            content_weight=float(self.uses_content),
+            style_weight=float(self.uses_style),
+            tv_weight=float(self.tv_weight > 0),
+        )
 
 
 def objective_from_json(data: Mapping[str, Any]) -> Objective:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -104,23 +104,13 @@ class BatchBackend(ABC):
         return self.costs(pixels[None])[0]
 
 
-def common_objective(objective: Objective) -> Objective:
-    """Return what the objectives of a batch have in common: all but the weights of the parts."""
-    return replace(
-        objective,
-        content_weight=float(objective.uses_content),
-        style_weight=float(objective.uses_style),
-        tv_weight=float(objective.tv_weight > 0),
-    )
-
-
 def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]]) -> Objective:
     """Return what a batch has in common: the objective of its first picture.
 
     Raises:
         UsageError: it is empty, or its pictures differ in size, layers, formulas or pooling.
     """
-    kinds = {common_objective(each) for each in objectives}
+    kinds = {objective.with_unit_weights() for objective in objectives}
     if not objectives or len(set(sizes)) > 1 or len(kinds) > 1:
         found = ", ".join(f"{width}×{height}" for height, width in dict.fromkeys(sizes))
         raise UsageError(

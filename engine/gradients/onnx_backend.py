@@ -25,7 +25,7 @@ from nstx.models.weights.load import Weights
 from ..pictures.pixels import Batch
 from ..sessions.kept_graphs import graph_key, open_kept
 from ..targets.targets import Targets
-from .backend import BatchBackend, check_batch, check_gradient, common_objective
+from .backend import BatchBackend, check_batch, check_gradient
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ def open_gradient_session(
     """
     # One graph serves all weights: only whether a part counts at all is built in.
     graph = GradientGraph(
-        objective=replace(common_objective(objective), tv_weight=0.0), precision=precision
+        objective=replace(objective.with_unit_weights(), tv_weight=0.0), precision=precision
     )
     choices = SessionChoices(provider=provider, threads=threads, in_order=True)
 

@@ -9,7 +9,7 @@ from nstx.models.errors import UsageError
 
 from ..devices.machine import Processor
 from ..devices.memory import check_memory, memory_errors
-from ..gradients.backend import BatchBackend, common_objective
+from ..gradients.backend import BatchBackend
 from ..gradients.choice import OpenedBackend, choose_backend, open_backend
 from ..pictures.colours import match_colours
 from ..pictures.picture import Picture, WeightedPicture
@@ -177,7 +177,8 @@ def _differing(
     """Return what keeps jobs from sharing a backend."""
     names = ("device", "precision", "backend", "threads", "weights")
     differing = [n for n in names if getattr(like.settings, n) != getattr(settings, n)]
-    if common_objective(like.settings.objective) != common_objective(settings.objective):
+    objectives = (like.settings.objective, settings.objective)
+    if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():
         differing.append("objective (but for its weights)")
     if not differing and choose_backend(settings, size, processor) != like.opened.choice:
         differing.append("amount of work, so that auto is another backend")
