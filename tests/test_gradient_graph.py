@@ -223,7 +223,8 @@ def test_costs_alone_are_the_same(tiny_weights) -> None:
 
 
 def test_adam_in_the_graph_is_the_solvers(tiny_weights) -> None:
-    from nstx.engine.solvers.solver import adam_steps, run_solver
+    from nstx.engine.solvers.adam import adam_steps
+    from nstx.engine.solvers.solver import run_solver
 
     objective = objective_of("default", "avg", "ceil")
     start = random_pixels(30, 41, 3)

@@ -73,6 +73,7 @@ def test_every_folder_with_code_is_in_the_package_list() -> None:
     folders = {f"nstx.{'.'.join(path.parent.relative_to(ROOT).parts)}" for path in MODULES}
     assert folders | {"nstx"} == set(config["packages"])
     assert {f"nstx.{room}" for room in ROOMS} | {"nstx"} == set(config["package-dir"])
+    assert config["package-data"]["nstx"] == ["__init__.pyi", "py.typed"]
 
 
 def test_the_list_without_pytorch_is_the_packages_own_but_for_two() -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nstx.engine.devices.arrays import NUMPY
+from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.lbfgs import _History, lbfgs_steps
-from nstx.engine.solvers.solver import StopSolving, adam_steps, run_solver
+from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.models.cost import Cost
 
 

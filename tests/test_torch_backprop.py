@@ -22,7 +22,8 @@ from nstx.engine.gradients.autograd import TorchBackend
 from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
 from nstx.engine.gradients.checked import CheckedBackend, _largest_error
 from nstx.engine.pictures.pixels import Batch
-from nstx.engine.solvers.solver import adam_steps, run_solver
+from nstx.engine.solvers.adam import adam_steps
+from nstx.engine.solvers.solver import run_solver
 from nstx.models.errors import NumericalError
 from nstx.models.objective import LayerWeight
 from nstx.models.presets import PRESETS

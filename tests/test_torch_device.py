@@ -29,8 +29,9 @@ from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice, supported_precisions
 from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
+from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.lbfgs import lbfgs_steps
-from nstx.engine.solvers.solver import StopSolving, adam_steps, run_solver
+from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError

@@ -1,7 +1,4 @@
-"""Adam on a device, ahead of its host: steps follow one another, and costs come back every few.
-
-The formulas are those of `nstx.engine.solvers.solver.adam_steps`.
-"""
+"""Adam on a device, ahead of its host: steps follow one another, and costs come back every few."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +9,8 @@ from nstx.models.cost import Cost
 
 from ..devices.cuda_graph import CapturedFunction
 from ..gradients.torch_gradient import TorchGradient
-from .solver import BETA1, BETA2, EPSILON, StepCallback
+from .adam import AdamState, adam_rate, adam_update
+from .solver import StepCallback
 
 STEPS_AHEAD = 10
 """Steps after which the host waits for costs; as many pictures lie on the device meanwhile."""
@@ -70,8 +68,8 @@ def run_adam(
             except BaseException:
                 tell()
                 raise
-            rate = learning_rate * (1 - BETA2**step) ** 0.5 / (1 - BETA1**step)
-            rows, *after = advance(*state, torch.full_like(state[-1], rate))
+            rate = torch.full_like(state[-1], adam_rate(learning_rate, step))
+            rows, *after = advance(*state, rate)
             waiting.append((state[0], rows))
             state = tuple(after)
             # The first step is told at once: people look whether a run has begun.
@@ -90,13 +88,9 @@ def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[tor
         rate: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         rows, gradients = backend.evaluate(picture[None], torch.ones_like(rate))
-        gradient = gradients[0]
         # The largest value stands in the last row.
         scale = torch.where(scale == 0, 1 / rows[-1, 0].clamp(min=1e-34), scale)
-        gradient = gradient * scale
-        mean = mean + (1 - BETA1) * (gradient - mean)
-        square = square + (1 - BETA2) * (gradient * gradient - square)
-        picture = picture - rate * mean / (square**0.5 + EPSILON)
-        return rows, picture.clip(0, 255) if clip else picture, mean, square, scale
+        state = AdamState(picture, mean, square)
+        return rows, *adam_update(state, gradients[0] * scale, rate, clip=clip), scale
 
     return partial(CapturedFunction(), advance) if backend.captures else advance

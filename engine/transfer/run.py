@@ -17,8 +17,9 @@ from ..pictures.pixels import Pixels
 from ..pictures.resizing import resize_pixels
 from ..settings import Settings
 from ..sizes import split_steps
+from ..solvers.adam import adam_steps
 from ..solvers.lbfgs import lbfgs_steps
-from ..solvers.solver import Solver, StopSolving, adam_steps, run_solver
+from ..solvers.solver import Solver, StopSolving, run_solver
 from .job import Job, prepare_job
 from .progress import Progress, Step, StopReason
 

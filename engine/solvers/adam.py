@@ -1,0 +1,69 @@
+"""Adam, of Kingma and Ba 2015, on pictures: its rule, and the solver that repeats it."""
+
+from typing import NamedTuple
+
+from ..devices.arrays import Array
+from .solver import Solver, StepCallback
+
+_LOW, _HIGH = 0.0, 255.0
+
+# ε as in section 2 of the paper (and TensorFlow 1), on gradients scaled to 1. The same rule as ONNX nodes:
+# `nstx.export.graphs.adam`.
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class AdamState(NamedTuple):
+    """What one step of Adam hands to the next.
+
+    Attributes:
+        pixels: float32 (height, width, 3).
+        mean: the decaying mean of the gradients; 0 at first.
+        square: the decaying mean of their squares; 0 at first.
+    """
+
+    pixels: Array
+    mean: Array
+    square: Array
+
+
+def adam_update(state: AdamState, gradient: Array, rate: float | Array, *, clip: bool) -> AdamState:
+    """Return the state after a step; NumPy arrays and PyTorch tensors alike, none of which is changed.
+
+    Args:
+        state: before the step.
+        gradient: at its pixels, scaled so that the first one's largest value is 1.
+        rate: `adam_rate`, as a number or an array ().
+        clip: whether pixels are brought back into 0–255.
+    """
+    mean = state.mean + (1 - BETA1) * (gradient - state.mean)
+    square = state.square + (1 - BETA2) * (gradient * gradient - state.square)
+    pixels = state.pixels - rate * mean / (square**0.5 + EPSILON)
+    return AdamState(pixels.clip(_LOW, _HIGH) if clip else pixels, mean, square)
+
+
+def adam_rate(learning_rate: float, step: int) -> float:
+    """Return the learning rate of a step, counted from 1, which corrects the bias of both means."""
+    return float(learning_rate * (1 - BETA2**step) ** 0.5 / (1 - BETA1**step))
+
+
+def adam_steps(
+    start: Array, *, steps: int, learning_rate: float, clip: bool, on_step: StepCallback
+) -> Solver:
+    """Return Adam, ready to run.
+
+    Args:
+        start: where to begin, float32 (height, width, 3); not changed.
+        steps: 1 or more.
+        learning_rate: in pixel values.
+        clip: whether pixels are brought back into 0–255 after each step.
+        on_step: takes the picture and its cost after each step.
+    """
+    state = AdamState(start, start * 0, start * 0)
+    _, gradient = yield start
+    # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
+    # costs of 10⁹ and of 0.1 are both usual.
+    scale = 1 / max(float(abs(gradient).max()), 1e-34)
+    for step in range(1, steps + 1):
+        state = adam_update(state, gradient * scale, adam_rate(learning_rate, step), clip=clip)
+        cost, gradient = yield state.pixels
+        on_step(state.pixels, cost)
