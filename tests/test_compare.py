@@ -15,9 +15,8 @@ from pictures import random_pixels
 from PIL import Image
 from processes import PATIENCE, spawn
 
-from nstx.cli.commands.compare_run import split_swept
-from nstx.engine.comparison.comparison import make_comparison
-from nstx.engine.comparison.sweep import DEFAULT_LAYERS, plan_sweep
+from nstx.engine.comparison.make import make_comparison
+from nstx.engine.comparison.plan import DEFAULT_LAYERS, plan_comparison
 from nstx.engine.devices.machine import Processor
 from nstx.engine.targets import loader as target_loader
 from nstx.engine.transfer import job as job_module
@@ -30,53 +29,53 @@ LAYERS = ["--content-layers", "conv1_2,conv2_2"]
 
 
 def test_the_plan_is_the_product_of_the_values() -> None:
-    sweep = plan_sweep(
+    plan = plan_comparison(
         "coursera",
         {"style_weight": (0.3, 1.0), "init": ("content", "noise", "blend"), "steps": (5,)},
         size=64,
     )
-    assert [run.name for run in sweep.runs] == [
+    assert [run.name for run in plan.runs] == [
         f"init-{init}_style-weight-{weight}"
         for init in ("content", "noise", "blend")
         for weight in ("0.3", "1")
     ]
-    assert [len(row) for row in sweep.grid] == [2, 2, 2]
-    last = sweep.runs[-1]
-    assert sweep.label(last) == "init blend, style weight 1"
+    assert (plan.is_table, plan.columns) == (True, 2)
+    last = plan.runs[-1]
+    assert last.label == "init blend, style weight 1"
     assert (last.settings.init, last.settings.objective.style_weight) == ("blend", 1.0)
-    assert {run.settings.steps for run in sweep.runs} == {5}
-    assert {run.settings.preset for run in sweep.runs} == {"coursera"}
+    assert {run.settings.steps for run in plan.runs} == {5}
+    assert {run.settings.preset for run in plan.runs} == {"coursera"}
 
 
 def test_without_several_values_content_layers_are_compared() -> None:
-    sweep = plan_sweep("default", {"style_weight": (3.0,), "init": ()})
-    assert tuple(run.name for run in sweep.runs) == DEFAULT_LAYERS
-    assert sweep.label(sweep.runs[0]) == "conv3_2"
-    assert {run.settings.objective.style_weight for run in sweep.runs} == {3.0}
-    assert sweep.grid is None
-    (only,) = plan_sweep("default", {"content_layers": ("conv2_2",)}).runs
+    plan = plan_comparison("default", {"style_weight": (3.0,), "init": ()})
+    assert tuple(run.name for run in plan.runs) == DEFAULT_LAYERS
+    assert plan.runs[0].label == "conv3_2"
+    assert {run.settings.objective.style_weight for run in plan.runs} == {3.0}
+    assert (plan.is_table, plan.columns) == (False, 3)
+    (only,) = plan_comparison("default", {"content_layers": ("conv2_2",)}).runs
     assert only.name == "conv2_2"
 
 
 def test_joined_layers_are_used_together_and_odd_names_become_file_names() -> None:
-    sweep = plan_sweep("default", {"content_layers": ("conv3_2:1+conv4_2:3", "relu4_2")})
-    both, single = sweep.runs
+    plan = plan_comparison("default", {"content_layers": ("conv3_2:1+conv4_2:3", "relu4_2")})
+    both, single = plan.runs
     assert both.settings.objective.content_layers == (
         LayerWeight("conv3_2", 1.0),
         LayerWeight("conv4_2", 3.0),
     )
     assert [both.name, single.name] == ["conv3_2-1+conv4_2-3", "relu4_2"]
-    assert sweep.label(both) == "conv3_2:1+conv4_2:3"
-    inits = plan_sweep("default", {"init": ("a/x.png", "b/x.png", "ä b.png", "noise")})
+    assert both.label == "conv3_2:1+conv4_2:3"
+    inits = plan_comparison("default", {"init": ("a/x.png", "b/x.png", "ä b.png", "noise")})
     assert [run.name for run in inits.runs] == ["init-x", "init-x-2", "init-ä-b", "init-noise"]
-    assert inits.label(inits.runs[1]) == "init b/x.png"
+    assert inits.runs[1].label == "init b/x.png"
     assert inits.runs[1].settings.init == "b/x.png"
 
 
 @pytest.mark.parametrize(
     ("swept", "message"),
     [
-        ({"steps": tuple(range(1, 66))}, "at most 64"),
+        ({"steps": tuple(range(1, 66))}, "64 runs"),
         ({"steps": tuple(range(1, 10)), "style_weight": tuple(range(1, 10))}, "got 81"),
         ({"content_layers": ("conv4_2", "relu4_2")}, "each value once"),
         ({"style_weight": (1.0, 1.0)}, "each value once"),
@@ -86,7 +85,7 @@ def test_joined_layers_are_used_together_and_odd_names_become_file_names() -> No
 )
 def test_a_plan_that_cannot_be_is_refused(swept, message) -> None:
     with pytest.raises(UsageError, match=message):
-        plan_sweep("default", swept)
+        plan_comparison("default", swept)
 
 
 @pytest.fixture
@@ -108,15 +107,13 @@ def compare(nstx, pictures, tmp_path):
 
 
 def draw_little(patch: pytest.MonkeyPatch) -> None:
-    """Draw small animations, no MP4, no curves."""
-    patch.setattr("nstx.engine.drawing.film_strip._LARGEST_CANVAS", 1)
-    patch.setattr("nstx.engine.comparison.drawing.can_write_video", lambda: False)
-    for module in ("comparison", "comparison_drawing"):
-        patch.setattr(f"nstx.engine.{module}.can_draw_curves", lambda: False)
+    """Hide Matplotlib and PyAV, so that neither curves nor MP4 are drawn."""
+    for package in ("matplotlib", "av"):
+        patch.setitem(sys.modules, package, None)
 
 
 @pytest.fixture
-def quick(monkeypatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw little for the time of a test."""
     draw_little(monkeypatch)
 
@@ -284,15 +281,15 @@ def finished(tmp_path_factory) -> Path:
     given = [folder / "content.png", folder / "style.jpg"]
     for path, size, seed in zip(given, ((60, 80), (70, 50)), (1, 2), strict=True):
         Image.fromarray(random_pixels(*size, seed).astype(np.uint8)).save(path)
-    sweep = plan_sweep(
+    plan = plan_comparison(
         "default",
-        split_swept(content_layers=LAYERS[1], steps="3"),
+        {"content_layers": ("conv1_2", "conv2_2"), "steps": (3,)},
         size=48,
         style_layers=FAST[3],
     )
     with pytest.MonkeyPatch.context() as patch:
         draw_little(patch)
-        make_comparison(given[0], [(given[1], 1.0)], sweep, folder / "d")
+        make_comparison(given[0], [(given[1], 1.0)], plan, folder / "d")
     return folder / "d"
 
 

@@ -19,7 +19,7 @@ from processes import PATIENCE
 
 from nstx.engine.comparison.drawing import draw_comparison_sheet
 from nstx.engine.comparison.page import PageRun, make_page
-from nstx.engine.comparison.sweep import plan_sweep
+from nstx.engine.comparison.plan import plan_comparison
 from nstx.engine.drawing.contact_sheet import (
     Grid,
     Tile,
@@ -93,14 +93,14 @@ def test_labels_keep_to_the_characters_that_the_font_has() -> None:
 
 
 def test_the_sheet_of_two_axes_is_a_table() -> None:
-    sweep = plan_sweep("default", {"style_weight": (1, 2, 3), "init": ("content", "noise")})
+    plan = plan_comparison("default", {"style_weight": (1, 2, 3), "init": ("content", "noise")})
     given = [Tile(one_colour((9, 9, 9)), "c.png", "content"), Tile(one_colour((0, 99, 0)), "s.png")]
     colours = [(10 + 40 * n, 0, 200) for n in range(6)]
     tiles = [
-        Tile(one_colour(colour), sweep.label(run), "cost 1")
-        for colour, run in zip(colours, sweep.runs, strict=True)
+        Tile(one_colour(colour), run.label, "cost 1")
+        for colour, run in zip(colours, plan.runs, strict=True)
     ]
-    pixels = np.asarray(draw_comparison_sheet(sweep, given, tiles, "title"))
+    pixels = np.asarray(draw_comparison_sheet(plan, given, tiles, "title"))
     found = [np.argwhere((pixels == colour).all(axis=2)) for colour in colours]
     assert [len(places) for places in found] == [320 * 240] * 6
     corners = [tuple(places.min(axis=0)) for places in found]
@@ -219,7 +219,7 @@ RESULT = {
 
 def page(names: tuple[str, ...] = ("conv3_2", "conv4_2+conv5_2"), label: str = "{{sheet}}") -> str:
     runs = [
-        PageRun(name, f"{label} {name}", "cost 1", one_colour((n, 9, 9), 36 + n, 48), RESULT)
+        PageRun(name, Tile(one_colour((n, 9, 9), 36 + n, 48), f"{label} {name}", "cost 1"), RESULT)
         for n, name in enumerate(names)
     ]
     sheet = Image.new("RGB", (300, 200))

@@ -65,7 +65,7 @@ def compare(
     Every combination of the values is a run. What is in DIR already is not made again.
     """
     began = time.perf_counter()
-    from nstx.engine.comparison.sweep import plan_sweep
+    from nstx.engine.comparison.plan import plan_comparison
 
     from ..choices import choose_sizes, split_scales
     from .compare_run import CompareRequest, run_compare, split_swept
@@ -79,7 +79,7 @@ def compare(
         steps=steps,
     )
     sizes: dict[str, Any] = {**split_scales(scales), **choose_sizes(context, size, width, height)}
-    sweep = plan_sweep(
+    plan = plan_comparison(
         preset,
         swept,
         **sizes,
@@ -97,5 +97,5 @@ def compare(
         threads=threads,
         use_cache=not no_cache,
     )
-    request = CompareRequest(content, tuple(styles), output, sweep, began)
+    request = CompareRequest(content, tuple(styles), output, plan, began)
     run_compare(request, Console(as_json=as_json, quiet=quiet))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nstx.engine.comparison.comparison import Comparison, Watcher, make_comparison
-from nstx.engine.comparison.sweep import Sweep, SweepRun
+from nstx.engine.comparison.make import Comparison, Watcher, make_comparison
+from nstx.engine.comparison.plan import ComparisonPlan, ComparisonRun
 from nstx.engine.settings import INITS
 from nstx.engine.sizes import split_steps
 from nstx.models.errors import UsageError
@@ -31,14 +31,14 @@ class CompareRequest:
         content: the content picture.
         styles: each as ``PATH`` or ``PATH:weight``.
         output: the folder.
-        sweep: the runs.
+        plan: the runs.
         began: when the command began, a reading of ``time.perf_counter``.
     """
 
     content: Path
     styles: tuple[str, ...]
     output: Path
-    sweep: Sweep
+    plan: ComparisonPlan
     began: float
 
 
@@ -86,8 +86,8 @@ def _split(name: str, text: str) -> list[Any]:
 class _ConsoleWatcher(Watcher):
     """Shows on stderr which run of how many is being made, and how each ended."""
 
-    def __init__(self, console: Console, sweep: Sweep) -> None:
-        self._console, self._sweep = console, sweep
+    def __init__(self, console: Console, plan: ComparisonPlan) -> None:
+        self._console, self._plan = console, plan
         self.finished_runs = 0
 
     @contextlib.contextmanager
@@ -97,21 +97,21 @@ class _ConsoleWatcher(Watcher):
 
     @contextlib.contextmanager
     def running(
-        self, place: int, count: int, run: SweepRun, job: "Job"
+        self, place: int, count: int, run: ComparisonRun, job: "Job"
     ) -> Iterator["Callable[[Step], None]"]:
-        title = f"run {place} of {count}: {self._sweep.label(run)}"
+        title = f"run {place} of {count}: {run.label}"
         areas = [height * width for height, width in job.sizes]
         shares = split_steps(job.settings.steps, len(job.sizes))
         with ProgressBar(self._console, areas, shares, title) as bar:
             yield bar.show
 
-    def finished(self, place: int, count: int, run: SweepRun, record: "RunRecord") -> None:
+    def finished(self, place: int, count: int, run: ComparisonRun, record: "RunRecord") -> None:
         self.finished_runs += 1
         result = record.result
         for text in result.get("warnings", ()):
             self._console.warn(text)
         self._console.tell(
-            f"run {place} of {count}: {self._sweep.label(run)}, "
+            f"run {place} of {count}: {run.label}, "
             f"cost {format_cost(result['cost']['total'])}, "
             f"{format_count(result['steps'], 'step')} in "
             f"{format_seconds(result['seconds']['optimize'])}"
@@ -124,12 +124,10 @@ def run_compare(request: CompareRequest, console: Console) -> None:
     Raises:
         NstxError: of every kind that its parts raise.
     """
-    watcher = _ConsoleWatcher(console, request.sweep)
+    watcher = _ConsoleWatcher(console, request.plan)
     styles = [split_style(style) for style in request.styles]
     try:
-        comparison = make_comparison(
-            request.content, styles, request.sweep, request.output, watcher
-        )
+        comparison = make_comparison(request.content, styles, request.plan, request.output, watcher)
     except (KeyboardInterrupt, SystemExit):
         done = format_count(watcher.finished_runs, "new run")
         console.warn(f"interrupted; {done} kept; the same command makes what is missing")

@@ -1,11 +1,15 @@
-"""The page of a comparison: one HTML file that holds its pictures and asks for nothing else."""
+"""The page of a comparison: one HTML file that holds its pictures and needs no other file.
+
+``page.html`` beside this module has names in doubled braces for what is filled in, among it
+``page.css`` and ``page.js``; pictures are filled in as data URIs.
+"""
 
 import base64
-import html
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib import resources
 from typing import Any
 
@@ -14,6 +18,7 @@ from PIL import Image
 from nstx.models.version import __version__
 
 from ..drawing.animation import Frame
+from ..drawing.contact_sheet import Tile
 from ..pictures.resizing import fit_box
 
 _LONGEST_SIDE, _LONGEST_OF_MANY = 1024, 512
@@ -26,17 +31,13 @@ class PageRun:
     """A run as the page shows it.
 
     Attributes:
-        name: of its files; what the page's address has after its ``#``.
-        label: for a person.
-        detail: likewise, its cost.
-        pixels: uint8 (height, width, 3), the result.
-        result: as `nstx.engine.comparison.folder.RunRecord` has it.
+        name: of its files; it follows the ``#`` in the page's address.
+        tile: the result with its label and its cost.
+        result: as in `nstx.engine.comparison.folder.RunRecord`.
     """
 
     name: str
-    label: str
-    detail: str
-    pixels: Frame
+    tile: Tile
     result: Mapping[str, Any]
 
 
@@ -47,8 +48,8 @@ def make_page(
 
     Args:
         title: of the page.
-        axes: what differs among the runs; empty if nothing does.
-        content: uint8 (height, width, 3), of the results' size.
+        axes: the settings that differ among the runs; empty if none does.
+        content: uint8 (height, width, 3), of the size of the results.
         runs: one or more; the first is shown first.
         sheet: the contact sheet.
     """
@@ -57,15 +58,15 @@ def make_page(
     size = f"{runs[0].result['width']}×{runs[0].result['height']}"
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     parts = {
-        "title": html.escape(title),
-        "subtitle": html.escape(f"{count}, {size}" + (f"; {axes}" if axes else "")),
+        "title": escape(title),
+        "subtitle": escape(f"{count}, {size}" + (f"; {axes}" if axes else "")),
         "width": str(width),
         "height": str(height),
         "content": _data_uri(Image.fromarray(content), longest),
         "choices": "\n".join(_choice(place, run, longest) for place, run in enumerate(runs)),
         "rows": "\n".join(map(_row, runs)),
         "sheet": _data_uri(sheet, _WIDEST_SHEET),
-        "version": html.escape(__version__),
+        "version": escape(__version__),
         "style": _read("page.css"),
         "script": _read("page.js"),
     }
@@ -78,12 +79,12 @@ def _read(name: str) -> str:
 
 
 def _choice(place: int, run: PageRun, longest: int) -> str:
-    name, label, detail = map(html.escape, (run.name, run.label, run.detail))
+    name, label, detail = map(escape, (run.name, run.tile.label, run.tile.detail))
     checked = " checked" if place == 0 else ""
     return (
         f'<label class="choice"><input type="radio" name="run" value="{name}"'
         f' data-label="{label}" data-detail="{detail}"{checked}>'
-        f'<img src="{_data_uri(Image.fromarray(run.pixels), longest)}" alt="">'
+        f'<img src="{_data_uri(Image.fromarray(run.tile.pixels), longest)}" alt="">'
         f'<span class="name">{label}</span><span class="detail">{detail}</span></label>'
     )
 
@@ -100,7 +101,7 @@ def _row(run: PageRun) -> str:
         f"{result['seconds']['optimize']:.1f}",
     ]
     numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr><th scope="row">{html.escape(run.label)}</th>{numbers}</tr>'
+    return f'<tr><th scope="row">{escape(run.tile.label)}</th>{numbers}</tr>'
 
 
 def _data_uri(image: Image.Image, longest: int) -> str:

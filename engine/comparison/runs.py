@@ -1,9 +1,11 @@
-"""The runs of a sweep: prepared so that they share what they have in common, made, and kept."""
+"""The runs of a comparison: jobs that share what they have in common, made and kept."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
+
+from nstx.models.objective import LayerWeight
 
 from ..devices.memory import check_memory
 from ..devices.names import settle_device
@@ -24,39 +26,40 @@ from ..transfer.job import Job, prepare_job, shares_backend
 from ..transfer.progress import Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
 from ..transfer.run import Result, run_job
-from .folder import RUNS, RunRecord, SweepFolder
-from .sweep import SweepRun, all_content_layers
+from .folder import ComparisonFolder, RunRecord, name_files
+from .plan import ComparisonRun
 
 _FRAME_SIDE = 320  # of the frames that are kept of a run, in pixels
 
 
-class SweepJobs:
-    """Prepares the jobs of a sweep, one after the other.
+class ComparisonJobs:
+    """Prepares the jobs of a comparison, one after the other.
 
-    Each picture's features are computed once at each size, for all runs together. Runs whose
-    objectives differ in their weights alone, and that follow one another, share one backend.
+    The features of a picture are computed once at each size, for all runs together. Consecutive
+    runs whose objectives differ only in their weights share one backend.
 
     Args:
         content: the content picture.
         styles: one or more style pictures with their weights.
-        runs: that are to be made.
+        runs: to be made.
 
     Raises:
         UsageError: a picture would be too small in one of the runs.
-        DeviceError: memory cannot hold a result, or the device or backend is not there.
+        DeviceError: memory cannot hold a result, or the device or backend is missing.
     """
 
     def __init__(
-        self, content: Picture, styles: Sequence[WeightedPicture], runs: Sequence[SweepRun]
+        self, content: Picture, styles: Sequence[WeightedPicture], runs: Sequence[ComparisonRun]
     ) -> None:
-        self._content, self._styles, self._runs = content, styles, runs
-        kept = all(run.settings.use_cache for run in runs)
+        self._content, self._styles = content, styles
+        self._settings = [run.settings for run in runs]
         store = TargetStore()
-        self._store = store if kept and store.keeps else TargetMemory()
+        use_cache = store.keeps and all(settings.use_cache for settings in self._settings)
+        self._store = store if use_cache else TargetMemory()
         self._last: Job | None = None
-        for run in runs:
-            check_memory(self._sizes(run.settings)[-1], settle_device(run.settings.device))
-        choose_backend(runs[0].settings)
+        for settings in self._settings:
+            check_memory(self._sizes(settings)[-1], settle_device(settings.device))
+        choose_backend(self._settings[0])
 
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
         return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)
@@ -68,62 +71,63 @@ class SweepJobs:
             WeightsError, DeviceError, ModelError, NumericalError: as
                 `nstx.engine.targets.loader.TargetLoader`.
         """
-        objectives = [run.settings.objective for run in self._runs]
-        together: dict[str, Any] = {
-            "content_layers": all_content_layers(self._runs),
-            "content_weight": max(each.content_weight for each in objectives),
-            "style_weight": max(each.style_weight for each in objectives),
-        }
+        together = self._join_objectives()
+        distinct: dict[tuple[float, tuple[tuple[int, int], ...]], Settings] = {}
+        for settings in self._settings:
+            distinct.setdefault((settings.style_scale, self._sizes(settings)), settings)
         loaders: dict[float, TargetLoader] = {}
-        loaded: set[tuple[tuple[tuple[int, int], ...], float]] = set()
-        for run in self._runs:
-            sizes, scale = self._sizes(run.settings), run.settings.style_scale
-            if (sizes, scale) in loaded:
-                continue
-            loaded.add((sizes, scale))
+        for (scale, sizes), settings in distinct.items():
             if scale not in loaders:
-                objective = replace(run.settings.objective, **together)
-                settings = replace(run.settings, objective=objective)
-                loaders[scale] = TargetLoader(settings, store=self._store)
-            loader = loaders[scale]
-            loader.load_content(self._content, sizes)
+                objective = replace(settings.objective, **together)
+                shared = replace(settings, objective=objective)
+                loaders[scale] = TargetLoader(shared, store=self._store)
+            loaders[scale].load_content(self._content, sizes)
             for style, _ in self._styles:
-                loader.load_style(style, sizes)
+                loaders[scale].load_style(style, sizes)
 
-    def prepare(self, run: SweepRun) -> Job:
+    def _join_objectives(self) -> dict[str, Any]:
+        """Return what an objective needs so that its targets serve all runs."""
+        objectives = [settings.objective for settings in self._settings]
+        names = {name for objective in objectives for name in objective.content_names}
+        return {
+            "content_layers": tuple(LayerWeight(name, 1.0) for name in sorted(names)),
+            "content_weight": max(objective.content_weight for objective in objectives),
+            "style_weight": max(objective.style_weight for objective in objectives),
+        }
+
+    def prepare(self, run: ComparisonRun) -> Job:
         """Return the job of a run.
 
         Raises:
             NstxError: as `nstx.engine.transfer.job.prepare_job`.
         """
-        like, self._last = self._last, None
-        if like is not None and not shares_backend(
-            like, run.settings, self._sizes(run.settings)[-1]
-        ):
+        settings, like = run.settings, self._last
+        self._last = None
+        if like is not None and not shares_backend(like, settings, self._sizes(settings)[-1]):
             like = None  # so that its memory is free before another backend is opened
         self._last = prepare_job(
-            self._content, self._styles, run.settings, like=like, store=self._store
+            self._content, self._styles, settings, like=like, store=self._store
         )
         return self._last
 
 
 def make_run(
-    run: SweepRun,
+    run: ComparisonRun,
     job: Job,
     digest: str,
     content: Picture,
-    folder: SweepFolder,
+    folder: ComparisonFolder,
     on_step: Callable[[Step], None] | None = None,
 ) -> RunRecord:
     """Optimise the picture of a run, and write its files and last its record.
 
     Args:
-        run: of the sweep.
-        job: that it led to.
-        digest: of all that the result depends on.
-        content: the content picture, whose transparency the result has.
+        run: of the comparison.
+        job: of the run.
+        digest: of everything that the result depends on.
+        content: the content picture, whose transparency the result takes.
         folder: of the comparison.
-        on_step: is told of each step.
+        on_step: called after each step.
 
     Raises:
         NumericalError, DeviceError: as `nstx.engine.transfer.run.run_job`.
@@ -140,25 +144,22 @@ def make_run(
 
     result = run_job(job, on_step=take)
     film = Film(tuple(frames.finish(result.pixels)), (*frames.steps, result.steps))
-    picture = f"{run.name}.png"
-    write_or_rescue(folder.path / picture, result.pixels, resize_alpha(content, *job.sizes[-1]))
+    names = name_files(run.name)
+    path = folder.path / names.picture
+    write_or_rescue(path, result.pixels, resize_alpha(content, *job.sizes[-1]))
     files = {
-        picture: folder.digest(picture),
-        f"{RUNS}/{run.name}.jsonl": folder.write(
-            f"{RUNS}/{run.name}.jsonl", "".join(lines).encode()
-        ),
-        f"{RUNS}/{run.name}.jpg": folder.write(f"{RUNS}/{run.name}.jpg", pack_film(film)),
+        names.picture: folder.digest(names.picture),
+        names.trace: folder.write(names.trace, "".join(lines).encode()),
+        names.film: folder.write(names.film, pack_film(film)),
     }
-    saved = read_image(folder.path / picture, trusted=True).pixels
-    record = RunRecord(
-        run.name, digest, files, _describe(job, result, film, saved.astype("float32"))
-    )
+    saved = read_image(path, trusted=True).pixels.astype("float32")
+    record = RunRecord(run.name, digest, files, _describe(job, result, film, saved))
     folder.keep(record)
     return record
 
 
 def _describe(job: Job, result: Result, film: Film, saved: Pixels) -> dict[str, Any]:
-    """Return what is kept of a result, as plain data; the costs are those of the saved file."""
+    """Return a result as plain data, with the costs of the saved picture."""
     return {
         **describe_run(job, result),
         "cost": asdict(job.measure_cost(saved)),

@@ -41,33 +41,43 @@ def check_animation(path: Path) -> None:
 
 
 def write_animation(path: Path, frames: Sequence[Frame]) -> None:
-    """Write frames as GIF, WebP or MP4, by the suffix; the last one stays for two seconds.
+    """Write frames as GIF, WebP or MP4, by the suffix.
 
     Args:
         path: ends in .gif, .webp or .mp4.
-        frames: uint8 (height, width, 3), all of one size, one or more.
+        frames: as in `encode_animation`.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
-    if path.suffix.lower() == ".mp4":
-        write_output(path, _encode_video(frames))
-        return
+    write_output(path, encode_animation(frames, path.suffix))
+
+
+def encode_animation(frames: Sequence[Frame], suffix: str) -> bytes:
+    """Return the bytes of an animation, whose last frame stays for two seconds.
+
+    Args:
+        frames: uint8 (height, width, 3), all of one size, one or more.
+        suffix: .gif, .webp or .mp4.
+    """
+    suffix = suffix.lower()
+    if suffix == ".mp4":
+        return _encode_video(frames)
     images = [Image.fromarray(frame) for frame in frames]
     durations = [round(1000 / _FRAMES_PER_SECOND)] * len(images)
     durations[-1] = round(1000 * _LAST_FRAME_SECONDS)
-    options = {"quality": 85} if path.suffix.lower() == ".webp" else {}
+    options = {"quality": 85} if suffix == ".webp" else {}
     buffer = io.BytesIO()
     images[0].save(
         buffer,
-        format=path.suffix[1:].upper(),
+        format=suffix[1:].upper(),
         save_all=True,
         append_images=images[1:],
         duration=durations,
         loop=0,
         **options,
     )
-    write_output(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _encode_video(frames: Sequence[Frame]) -> bytes:

@@ -123,6 +123,11 @@ def fit_tile(picture: tuple[int, int], columns: int, longest: int = 320) -> tupl
     return width, height
 
 
+def split_rows(tiles: Sequence[Tile], columns: int) -> list[TileRow]:
+    """Return tiles in rows; the last row may be shorter."""
+    return [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+
+
 def label_width(labels: Sequence[str]) -> int:
     """Return the width that labels left of the rows take, with the gap to the rows."""
     return max((round(_font(_LABEL).getlength(plain(text))) for text in labels), default=-_GAP) + 16

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from ..pictures.resizing import fit_box
 from .animation import Frame
-from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture, lines_of
+from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture, lines_of, split_rows
 
 _COLUMNS = 8
 _MOST_FRAMES = 30
@@ -85,8 +85,7 @@ def animate_runs(
     """
     grid = _canvas_grid(films[0].frames[0].shape, labels, columns)
     empty = [Tile(np.full((*grid.tile[::-1], 3), 255, np.uint8), label) for label in labels]
-    rows = [empty[place : place + columns] for place in range(0, len(empty), columns)]
-    ground = draw_grid(grid, rows)
+    ground = draw_grid(grid, split_rows(empty, columns))
     last = max(film.steps[-1] for film in films)
     count = max(1, min(_MOST_FRAMES, last))
     timeline = np.unique(np.rint(np.linspace(min(1, last), last, count)).astype(int))

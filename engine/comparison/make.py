@@ -1,0 +1,206 @@
+"""Making a comparison: the runs that are missing, then everything that is drawn of all runs."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nstx.models.errors import UsageError
+from nstx.models.storage.files import check_distinct, make_folder
+from nstx.models.version import __version__
+
+from ..drawing.cost_curves import can_draw_curves
+from ..pictures.reading import read_image
+from ..settings import INITS
+from .digests import Inputs, RunDigests
+from .drawing import digest_drawing, draw_comparison, names_to_draw
+from .folder import RUNS, SUMMARY, ComparisonFolder, RunRecord, name_files
+from .plan import ComparisonPlan, ComparisonRun
+
+if TYPE_CHECKING:
+    from ..transfer.job import Job
+    from ..transfer.progress import Step
+
+
+_log = logging.getLogger("nstx")
+
+
+class Watcher:
+    """Follows the progress of a comparison; this one ignores it."""
+
+    @contextlib.contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Enter work that has no steps, until the block ends."""
+        yield
+
+    @contextlib.contextmanager
+    def running(
+        self, number: int, count: int, run: ComparisonRun, job: "Job"
+    ) -> Iterator["Callable[[Step], None]"]:
+        """Enter a run, until the block ends; yield a function to call after each step.
+
+        Args:
+            number: of the run among those that are made, from 1.
+            count: of these runs.
+            run: of the comparison.
+            job: of the run.
+        """
+
+        def ignore(step: "Step") -> None:
+            pass
+
+        yield ignore
+
+    def finished(self, number: int, count: int, run: ComparisonRun, record: RunRecord) -> None:
+        """Take note that a run is done, and its files are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A comparison that is done.
+
+    Attributes:
+        summary: the contents of compare.json.
+        made: names of the runs that were made.
+        kept: names of the runs that were done already.
+        drawn: whether sheet, animations, curves and page were drawn.
+    """
+
+    summary: dict[str, Any]
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    drawn: bool
+
+
+def make_comparison(
+    content: Path,
+    styles: Sequence[tuple[Path, float]],
+    plan: ComparisonPlan,
+    folder: Path,
+    watcher: Watcher | None = None,
+) -> Comparison:
+    """Make what a comparison's folder lacks; write nothing if it lacks nothing.
+
+    A run is made again if a byte of its pictures, one of its settings or the package's version has
+    changed, or if one of its files is missing or damaged. Files that no comparison wrote stay as
+    they are. An exception, such as that of Ctrl-C, leaves the finished runs in place.
+
+    Args:
+        content: the content picture's file.
+        styles: the style pictures' files with their weights, one or more.
+        plan: the runs.
+        folder: is made if need be.
+        watcher: follows the progress.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        OutputError: a file that is not ours is in the way, or the folder cannot be written.
+        NstxError: as `nstx.engine.transfer.job.prepare_job` and `nstx.engine.transfer.run.run_job`.
+    """
+    if not styles:
+        raise UsageError("expected one or more styles, got none; try a painting")
+    watcher = watcher or Watcher()
+    work = _Work(Inputs(content, tuple(styles)), plan, folder)
+    work.check_outputs()
+    work.find_records()
+    missing = [run for run in plan.runs if run.name not in work.records]
+    if missing:
+        work.make(missing, watcher)
+    if not can_draw_curves():
+        _log.warning(
+            "costs.png is not drawn, as Matplotlib is not installed; try 'pip install nstx[plots]'"
+        )
+    summary, drawn = work.draw(watcher)
+    made = tuple(run.name for run in missing)
+    kept = tuple(run.name for run in plan.runs if run not in missing)
+    return Comparison(summary, made, kept, drawn)
+
+
+class _Work:
+    """The steps of `make_comparison`, and the records of the runs that are done so far."""
+
+    def __init__(self, inputs: Inputs, plan: ComparisonPlan, folder: Path) -> None:
+        self._inputs, self._plan = inputs, plan
+        self._digests = RunDigests(inputs)
+        self._folder = ComparisonFolder(folder)
+        self._run_digests = {run.name: self._digests.digest(run.settings) for run in plan.runs}
+        run_files = [name for run in plan.runs for name in name_files(run.name)]
+        self._names = [SUMMARY, *names_to_draw(), *run_files]
+        self.records: dict[str, RunRecord] = {}
+
+    def check_outputs(self) -> None:
+        """Check that neither a picture that is read nor a file of somebody else is overwritten."""
+        starts = {run.settings.init for run in self._plan.runs} - set(INITS)
+        inputs = [*self._inputs.paths, *map(Path, starts)]
+        check_distinct([self._folder.path / name for name in self._names], inputs)
+        self._folder.check_free(self._names)
+
+    def find_records(self) -> None:
+        """Look for the runs that are done."""
+        for name, digest in self._run_digests.items():
+            record = self._folder.find(name, digest)
+            if record is not None:
+                self.records[name] = record
+
+    def make(self, missing: Sequence[ComparisonRun], watcher: Watcher) -> None:
+        """Make runs, and keep each as it is done."""
+        with watcher.working("computing targets"):
+            # Pictures are read before the libraries, so that a damaged one is reported at once.
+            content = read_image(self._inputs.content)
+            styles = [(read_image(path), weight) for path, weight in self._inputs.styles]
+            from .runs import ComparisonJobs, make_run
+
+            jobs = ComparisonJobs(content, styles, missing)
+            # Mistakes in the settings show by now, before anything is written.
+            jobs.compute_targets()
+            make_folder(self._folder.path / RUNS)
+            # Files to come are listed as ours, even if this process ends while it writes one.
+            self._write_summary(None)
+        for number, run in enumerate(missing, 1):
+            with watcher.working(f"preparing {run.name}"):
+                job = jobs.prepare(run)
+            with watcher.running(number, len(missing), run, job) as on_step:
+                digest = self._run_digests[run.name]
+                record = make_run(run, job, digest, content, self._folder, on_step)
+            self.records[run.name] = record
+            self._write_summary(None)
+            watcher.finished(number, len(missing), run, record)
+            del job, on_step  # so that their memory is free before another backend is opened
+
+    def draw(self, watcher: Watcher) -> tuple[dict[str, Any], bool]:
+        """Draw what is not there yet; return the summary, and whether something was drawn."""
+        digest = digest_drawing(self._inputs, self._digests, self._plan, self.records)
+        files = self._folder.find_drawn(digest)
+        drawn = files is None
+        if files is None:
+            with watcher.working("drawing the sheet, animations and page"):
+                files = draw_comparison(self._inputs, self._plan, self._folder, self.records)
+        return self._write_summary({"from": digest, "files": files}), drawn
+
+    def _write_summary(self, drawn: dict[str, Any] | None) -> dict[str, Any]:
+        data = {
+            "version": __version__,
+            "complete": drawn is not None,
+            "content": str(self._inputs.content),
+            "styles": [{"path": str(path), "weight": w} for path, w in self._inputs.styles],
+            "axes": [{"option": axis.option, "values": axis.values} for axis in self._plan.axes],
+            "runs": [self._describe(run) for run in self._plan.runs if run.name in self.records],
+            "drawn": drawn,
+        }
+        return self._folder.write_summary(data, self._names)
+
+    def _describe(self, run: ComparisonRun) -> dict[str, Any]:
+        options = [axis.option for axis in self._plan.axes]
+        record, names = self.records[run.name], name_files(run.name)
+        return {
+            "name": run.name,
+            "label": run.label,
+            "values": dict(zip(options, run.values, strict=True)),
+            "picture": names.picture,
+            "trace": names.trace,
+            "digest": record.digest,
+            **{name: value for name, value in record.result.items() if name != "film_steps"},
+            "settings": asdict(run.settings),
+        }
