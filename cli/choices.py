@@ -1,44 +1,13 @@
-"""From options to settings and pictures, for the commands that take them."""
+"""Options that are more than a value: several numbers or names, and pictures with weights."""
 
 import os.path
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
-
-from nstx.engine.settings import Settings, choose_settings
 from nstx.models.errors import UsageError
 
 if TYPE_CHECKING:
     from nstx.engine.pictures.picture import Picture
-    from nstx.models.presets import Preset
-
-
-def choose(preset: "str | Preset", *, scales: str | None, **choices: Any) -> Settings:
-    """Return the settings for what was given on the command line.
-
-    Raises:
-        UsageError: something cannot be.
-    """
-    return choose_settings(preset, **split_scales(scales), **choices)
-
-
-def split_scales(scales: str | None) -> dict[str, Any]:
-    """Return what ``--scales`` chooses, as `nstx.engine.settings.choose_settings` takes it.
-
-    Raises:
-        UsageError: it is neither auto nor a number.
-    """
-    if scales is None:
-        return {}
-    if scales.strip().lower() == "auto":
-        return {"auto_scales": True}
-    try:
-        return {"scales": int(scales)}
-    except ValueError:
-        raise UsageError(
-            f"expected auto or a number of scales, got {scales!r}; try --scales auto"
-        ) from None
 
 
 def check_count(option: str, value: int, most: int) -> None:
@@ -68,30 +37,6 @@ def split_numbers(option: str, text: str) -> tuple[int, ...]:
 def split_names(text: str) -> tuple[str, ...]:
     """Read ``onnx,torch`` as names."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-_RANKS = {"COMMANDLINE": 0, "ENVIRONMENT": 1, "DEFAULT_MAP": 2}
-
-
-def choose_sizes(
-    context: typer.Context, size: int | None, width: int | None, height: int | None
-) -> dict[str, int | None]:
-    """Return the sizes that count: a --size that stands in a configuration gives way to --width.
-
-    Both kinds from one source are left for the library to refuse.
-    """
-
-    def rank(name: str) -> int:
-        source = context.get_parameter_source(name)
-        return _RANKS.get(source.name, 3) if source is not None else 3
-
-    exact = min(rank("width") if width else 3, rank("height") if height else 3)
-    long_side = rank("size") if size else 3
-    if exact < long_side:
-        size = None
-    elif long_side < exact:
-        width = height = None
-    return {"size": size, "width": width, "height": height}
 
 
 def split_style(text: str) -> tuple[Path, float]:

@@ -1,197 +1,208 @@
-"""The options that commands share, each with its environment variable, in one place.
+"""The options that commands share, and the settings that they make.
 
-A default of None means: as the preset has it. Values are checked by the library, not here, so that
-a library user and a command-line user read the same message.
+Defaults and names come from `nstx.engine.settings.Settings` and the presets. A default of None
+means: as the preset has it. Values are checked by the library, not here, so that a library user and
+a command-line user read the same message.
 """
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, get_args
 
 import typer
 
-_SWEPT = "Compared: several values, separated by commas"
-_OBJECTIVE = "Objective"
-_SIZE = "Size"
-_SOLVER = "Solver"
-_MACHINE = "Machine"
-_OUTPUT = "Output"
+from nstx.engine.settings import BACKENDS, Settings, choose_settings
+from nstx.models import objective
+from nstx.models.errors import UsageError
+from nstx.models.presets import PRESETS, Preset, SolverName
+from nstx.models.vgg19 import Pooling, check_pooling
+
+from .console import Console
+from .grouped import COMMAND_LINE, CONFIGURATION, ENVIRONMENT, Group, Help
 
 
-def _option(flag: str, text: str, panel: str, **more: Any) -> Any:
-    # Brackets are markup to typer, which would leave them out.
-    text = text.replace("[", r"\[")
-    variable = "NSTX_" + flag.lstrip("-").replace("-", "_").upper()
-    return typer.Option(
-        flag, help=text, rich_help_panel=panel, envvar=variable, show_envvar=False, **more
+def _default(name: str) -> Any:
+    """Return the default of a field of `Settings`."""
+    return Settings.__dataclass_fields__[name].default
+
+
+def _by_preset(name: str) -> str:
+    """Write a preset's value beside those of the presets that differ: ``512; coursera: 400``."""
+    usual = getattr(PRESETS["default"], name)
+    others = {preset.name: getattr(preset, name) for preset in PRESETS.values()}
+    texts = [f"{preset}: {value}" for preset, value in others.items() if value != usual]
+    return f"[default: {'; '.join([str(usual), *texts])}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective(Group):
+    """What is minimised, and the preset that all settings start from."""
+
+    panel: ClassVar[str | None] = "Objective"
+
+    preset: Annotated[str, Help(f"Objective and solver to start from: {', '.join(PRESETS)}.")] = (
+        "default"
     )
+    content_layers: Annotated[
+        str | None,
+        Help("Layers of the content cost, as name or name:weight, separated by commas."),
+    ] = None
+    style_layers: Annotated[
+        str | None,
+        Help("Layers of the style cost, as name or name:weight, separated by commas."),
+    ] = None
+    content_weight: Annotated[float | None, Help("Weight of the content cost (α).")] = None
+    style_weight: Annotated[
+        float | None, Help("Weight of the style cost (β); more of it, more of the painting.")
+    ] = None
+    tv_weight: Annotated[float | None, Help("Weight of the total variation, which smooths.")] = None
+    pooling: Annotated[str | None, Help(f"{' or '.join(get_args(Pooling))}.")] = None
 
 
-Preset = Annotated[
-    str,
-    _option(
-        "--preset", "Objective and solver to start from: default, coursera, gatys.", _OBJECTIVE
-    ),
-]
-ContentLayers = Annotated[
-    str | None,
-    _option(
-        "--content-layers",
-        "Layers of the content cost, as name or name:weight, separated by commas.",
-        _OBJECTIVE,
-    ),
-]
-StyleLayers = Annotated[
-    str | None,
-    _option(
-        "--style-layers",
-        "Layers of the style cost, as name or name:weight, separated by commas.",
-        _OBJECTIVE,
-    ),
-]
-ContentWeight = Annotated[
-    float | None, _option("--content-weight", "Weight of the content cost (α).", _OBJECTIVE)
-]
-StyleWeight = Annotated[
-    float | None,
-    _option(
-        "--style-weight",
-        "Weight of the style cost (β); more of it, more of the painting.",
-        _OBJECTIVE,
-    ),
-]
-TvWeight = Annotated[
-    float | None,
-    _option("--tv-weight", "Weight of the total variation, which smooths.", _OBJECTIVE),
-]
-Pooling = Annotated[str | None, _option("--pooling", "max or avg.", _OBJECTIVE)]
-Rounding = Annotated[
-    str | None,
-    _option(
-        "--rounding",
-        "What a pooling makes of odd sizes: ceil (75 to 38) or floor (75 to 37).",
-        _OBJECTIVE,
-    ),
-]
-StyleScale = Annotated[
-    float,
-    _option(
-        "--style-scale",
-        "Long side of the style pictures as a multiple of the result's; "
-        "larger makes larger strokes.",
-        _SIZE,
-    ),
-]
-Size = Annotated[
-    int | None,
-    _option("--size", "Long side of the result in pixels. [default: 512; coursera: 400]", _SIZE),
-]
-Width = Annotated[int | None, _option("--width", "Width in pixels; alone, in proportion.", _SIZE)]
-Height = Annotated[
-    int | None, _option("--height", "Height in pixels; alone, in proportion.", _SIZE)
-]
-Scales = Annotated[
-    str | None,
-    _option(
-        "--scales",
-        "Scales from coarse to fine: auto or a number; 1 works at the final size only.",
-        _SIZE,
-    ),
-]
-Steps = Annotated[
-    int | None,
-    _option(
-        "--steps",
-        "Solver iterations, over all scales. [default: 150; coursera: 200; gatys: 500]",
-        _SOLVER,
-    ),
-]
-Solver = Annotated[str | None, _option("--solver", "adam or lbfgs.", _SOLVER)]
-LearningRate = Annotated[
-    float | None, _option("--learning-rate", "Of Adam, in pixel values (0–255).", _SOLVER)
-]
-Init = Annotated[
-    str | None,
-    _option(
-        "--init",
-        "Start: content, matched (it, in the style's colours), noise, blend (noise and content), or a "
-        "picture's path; a .npy of (height, width, 3) RGB numbers on the scale 0–255 is taken as it is.",
-        _SOLVER,
-    ),
-]
-Seed = Annotated[int, _option("--seed", "Of the noise in the start.", _SOLVER)]
-SweptContentLayers = Annotated[
-    str | None,
-    _option(
-        "--content-layers",
-        "Layers to compare, separated by commas; those that one run uses together are joined by +. "
-        "[default, if nothing else is compared: conv3_2,conv4_2,conv5_2]",
-        _SWEPT,
-    ),
-]
-SweptInit = Annotated[
-    str | None,
-    _option("--init", "Starts: content, matched, noise, blend, or pictures' paths.", _SWEPT),
-]
-SweptContentWeight = Annotated[
-    str | None, _option("--content-weight", "Weights of the content cost (α).", _SWEPT)
-]
-SweptStyleWeight = Annotated[
-    str | None, _option("--style-weight", "Weights of the style cost (β).", _SWEPT)
-]
-SweptStyleScale = Annotated[
-    str | None,
-    _option(
-        "--style-scale", "Long sides of the style pictures as multiples of the result's.", _SWEPT
-    ),
-]
-SweptSteps = Annotated[str | None, _option("--steps", "Solver iterations.", _SWEPT)]
-Device = Annotated[str, _option("--device", "auto, cpu, cuda[:N] or mps.", _MACHINE)]
-Precision = Annotated[
-    str,
-    _option(
-        "--precision",
-        "Of the convolutions: auto, fp32, tf32, bf16, fp16. Gram matrices and "
-        "costs are always fp32.",
-        _MACHINE,
-    ),
-]
-Backend = Annotated[
-    str,
-    _option(
-        "--backend",
-        "What computes the gradient: auto, torch, onnx. auto is onnx on the CPU in fp32, else torch.",
-        _MACHINE,
-    ),
-]
-Extractor = Annotated[
-    str,
-    _option(
-        "--extractor",
-        "What computes features: auto, onnx (ONNX Runtime), tensorrt (its TensorRT provider), "
-        "torch. auto takes onnx where it has a provider for the device.",
-        _MACHINE,
-    ),
-]
-Weights = Annotated[
-    str,
-    _option(
-        "--weights",
-        "VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file.",
-        _MACHINE,
-    ),
-]
-Threads = Annotated[int | None, _option("--threads", "Threads of the CPU.", _MACHINE)]
-NoCache = Annotated[
-    bool,
-    typer.Option(
-        "--no-cache",
-        help="Neither read nor write the cache folder.",
-        rich_help_panel=_MACHINE,
-        envvar="NSTX_NO_CACHE",
-        show_envvar=False,
-    ),
-]
-Model = Annotated[
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphObjective(Objective):
+    """What a graph computes; its poolings can differ from the preset's in their rounding, too."""
+
+    rounding: Annotated[
+        str | None,
+        Help("What a pooling makes of odd sizes: ceil (75 to 38) or floor (75 to 37)."),
+    ] = None
+
+    def choices(self) -> dict[str, Any]:
+        """Return the values of `Objective`, as settings have no rounding of their own."""
+        choices = Objective.choices(self)
+        del choices["rounding"]
+        return choices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size(Group):
+    """Sizes of the result, of the style pictures and of the scales."""
+
+    panel: ClassVar[str | None] = "Size"
+
+    size: Annotated[
+        int | None, Help(f"Long side of the result in pixels. {_by_preset('size')}")
+    ] = None
+    width: Annotated[int | None, Help("Width in pixels; alone, in proportion.")] = None
+    height: Annotated[int | None, Help("Height in pixels; alone, in proportion.")] = None
+    style_scale: Annotated[
+        float,
+        Help(
+            "Long side of the style pictures as a multiple of the result's; larger makes larger "
+            "strokes."
+        ),
+    ] = _default("style_scale")
+    scales: Annotated[
+        str | None,
+        Help("Scales from coarse to fine: auto or a number; 1 works at the final size only."),
+    ] = None
+
+    def choices(self) -> dict[str, Any]:
+        """Return the sizes that count: a --size of a configuration gives way to a --width.
+
+        Both kinds from one source are left for the library to refuse.
+
+        Raises:
+            UsageError: ``scales`` is neither auto nor a number.
+        """
+        exact = min(self._rank("width"), self._rank("height"))
+        long_side = self._rank("size")
+        return {
+            "size": self.size if long_side <= exact else None,
+            "width": self.width if exact <= long_side else None,
+            "height": self.height if exact <= long_side else None,
+            "style_scale": self.style_scale,
+            **split_scales(self.scales),
+        }
+
+    def _rank(self, name: str) -> int:
+        """Return a number that is smaller for sources that go before others."""
+        order = (COMMAND_LINE, ENVIRONMENT, CONFIGURATION)
+        source = self.sources.get(name)
+        return order.index(source) if getattr(self, name) and source in order else len(order)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solver(Group):
+    """How the objective is minimised, and from where."""
+
+    panel: ClassVar[str | None] = "Solver"
+
+    steps: Annotated[
+        int | None, Help(f"Solver iterations, over all scales. {_by_preset('steps')}")
+    ] = None
+    solver: Annotated[str | None, Help(f"{' or '.join(get_args(SolverName))}.")] = None
+    learning_rate: Annotated[float | None, Help("Of Adam, in pixel values (0–255).")] = None
+    init: Annotated[
+        str | None,
+        Help(
+            "Start: content, matched (it, in the style's colours), noise, blend (noise and "
+            "content), or a picture's path; a .npy of (height, width, 3) RGB numbers on the scale "
+            "0–255 is taken as it is."
+        ),
+    ] = None
+    seed: Annotated[int, Help("Of the noise in the start.")] = _default("seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine(Group):
+    """What computes, where, and with which weights."""
+
+    panel: ClassVar[str | None] = "Machine"
+
+    device: Annotated[str, Help("auto, cpu, cuda[:N] or mps.")] = _default("device")
+    precision: Annotated[
+        str,
+        Help(
+            "Of the convolutions: auto, fp32, tf32, bf16, fp16. Gram matrices and costs are always "
+            "fp32."
+        ),
+    ] = _default("precision")
+    backend: Annotated[
+        str,
+        Help(
+            f"What computes the gradient: {', '.join(BACKENDS)}. auto is onnx on the CPU in fp32, "
+            "else torch."
+        ),
+    ] = _default("backend")
+    extractor: Annotated[
+        str,
+        Help(
+            "What computes features: auto, onnx (ONNX Runtime), tensorrt (its TensorRT provider), "
+            "torch. auto takes onnx where it has a provider for the device."
+        ),
+    ] = _default("extractor")
+    weights: Annotated[
+        str, Help("VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file.")
+    ] = _default("weights")
+    threads: Annotated[int | None, Help("Threads of the CPU.")] = _default("threads")
+    no_cache: Annotated[
+        bool, Help("Neither read nor write the cache folder.", flags=("--no-cache",))
+    ] = not _default("use_cache")
+
+    def choices(self) -> dict[str, Any]:
+        """Return the values, and whether the cache is used."""
+        choices = Group.choices(self)
+        choices["use_cache"] = not choices.pop("no_cache")
+        return choices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output(Group):
+    """What is printed."""
+
+    panel: ClassVar[str | None] = "Output"
+
+    as_json: Annotated[bool, Help("Print one JSON object on stdout.", flags=("--json",))] = False
+    quiet: Annotated[bool, Help("Print errors only.", flags=("--quiet", "-q"))] = False
+
+    def console(self) -> Console:
+        """Return a console that prints so."""
+        return Console(as_json=self.as_json, quiet=self.quiet)
+
+
+ModelFile = Annotated[
     Path,
     typer.Option(
         "--output",
@@ -201,79 +212,57 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-SaveEvery = Annotated[
-    int | None,
-    _option(
-        "--save-every",
-        "Also save the picture every N steps, as OUT_0020.png.",
-        _OUTPUT,
-        metavar="N",
-    ),
-]
-Animate = Annotated[
-    Path | None,
-    _option(
-        "--animate",
-        "Also save how the picture develops: FILE.gif, .webp or .mp4.",
-        _OUTPUT,
-        metavar="FILE",
-    ),
-]
-Trace = Annotated[
-    Path | None,
-    _option(
-        "--trace",
-        "Also write a line of JSON per step: step, costs, seconds.",
-        _OUTPUT,
-        metavar="FILE.jsonl",
-    ),
-]
-SaveInit = Annotated[
-    Path | None,
-    _option(
-        "--save-init",
-        "Also save the start at the result's size, before the first step; as .npy, --init FILE begins "
-        "the same run again.",
-        _OUTPUT,
-        metavar="FILE",
-    ),
-]
-Report = Annotated[
-    str,
-    _option(
-        "--report",
-        "bar, or assignment: every 20 iterations the costs, as the deeplearning.ai assignment prints "
-        "them, on stdout (with --json on stderr; with --quiet not at all).",
-        _OUTPUT,
-    ),
-]
-Targets = Annotated[
-    Path | None,
-    _option(
-        "--targets",
-        "Optimise from a file of 'nstx precompute', without CONTENT and STYLE.",
-        _OUTPUT,
-        metavar="FILE",
-    ),
-]
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object on stdout.",
-        rich_help_panel=_OUTPUT,
-        envvar="NSTX_JSON",
-        show_envvar=False,
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        help="Print errors only.",
-        rich_help_panel=_OUTPUT,
-        envvar="NSTX_QUIET",
-        show_envvar=False,
-    ),
-]
+
+
+def choices_of(*groups: Group) -> dict[str, Any]:
+    """Return what groups choose, by the names that `choose_settings` gives it.
+
+    Raises:
+        UsageError: a value cannot be read.
+    """
+    return {name: value for group in groups for name, value in group.choices().items()}
+
+
+def settings_of(*groups: Group, preset: Preset | None = None) -> Settings:
+    """Return the settings that groups choose.
+
+    Args:
+        groups: the preset's name is among their options.
+        preset: that the settings start from instead; None takes the one that is named.
+
+    Raises:
+        UsageError: a value cannot be, or the preset is unknown.
+    """
+    choices = choices_of(*groups)
+    named = choices.pop("preset")
+    return choose_settings(preset or named, **choices)
+
+
+def objective_of(group: GraphObjective) -> objective.Objective:
+    """Return the objective of a graph.
+
+    Raises:
+        UsageError: a layer, the pooling or the rounding is unknown.
+    """
+    chosen = settings_of(group).objective
+    if group.rounding is None:
+        return chosen
+    return replace(chosen, pool_rounding=check_pooling(chosen.pooling, group.rounding)[1])
+
+
+def split_scales(scales: str | None) -> dict[str, Any]:
+    """Return what ``--scales`` chooses, as `nstx.engine.settings.choose_settings` takes it.
+
+    Raises:
+        UsageError: it is neither auto nor a number.
+    """
+    if scales is None:
+        return {}
+    if scales.strip().lower() == "auto":
+        return {"auto_scales": True}
+    try:
+        return {"scales": int(scales)}
+    except ValueError:
+        raise UsageError(
+            f"expected auto or a number of scales, got {scales!r}; try --scales auto"
+        ) from None

@@ -10,6 +10,7 @@ from nstx.models.errors import DeviceError
 
 from .. import options
 from ..console import Console, format_bytes, format_count, format_seconds
+from ..grouped import grouped, only
 
 if TYPE_CHECKING:
     from nstx.engine.bench.plan import Bench
@@ -26,6 +27,7 @@ Seconds = Annotated[float, typer.Option("--seconds", help="That these take toget
 
 
 @bench.command()
+@grouped
 def features(
     sizes: Sizes = "256,512,1024",
     batches: Batches = "1,4,8",
@@ -47,11 +49,9 @@ def features(
     rounds: Rounds = 2,
     repeats: Repeats = 1,
     seconds: Seconds = 2.0,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    weights: options.Weights = "embedded",
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    machine: Annotated[options.Machine, only("device", "threads", "weights")],
+    shown: options.Output,
 ) -> None:
     """Measure the extraction of features: this package's extractor beside PyTorch's.
 
@@ -61,27 +61,32 @@ def features(
 
     from ..choices import split_numbers
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     chosen = FeatureBench(
         sizes=split_numbers("--sizes", sizes),
         batches=split_numbers("--batches", batches),
         variants=_variants(
-            FeatureBench.known, variants, device, ("onnx", "torch", "torch-compile"), console
+            FeatureBench.known,
+            variants,
+            machine.device,
+            ("onnx", "torch", "torch-compile"),
+            console,
         ),
         rounds=rounds,
         repeats=repeats,
         seconds=seconds,
-        device=settled_device(device),
-        threads=threads,
+        device=settled_device(machine.device),
+        threads=machine.threads,
         activations=tuple(filter(None, layers.split(","))),
         grams=tuple(filter(None, grams.split(","))),
-        weights=weights,
+        weights=machine.weights,
     )
     outputs = ", ".join([*chosen.activations, *(f"{g}_gram" for g in chosen.grams)])
     _run(chosen, f"outputs: {outputs}", console)
 
 
 @bench.command()
+@grouped
 def gradient(
     sizes: Sizes = "256,512",
     batches: Batches = "1",
@@ -93,16 +98,13 @@ def gradient(
             "it, all on CUDA; onnx, torch and where it is fast torch-bf16 on the CPU.",
         ),
     ] = None,
-    preset: options.Preset = "default",
-    pooling: options.Pooling = None,
     rounds: Rounds = 2,
     repeats: Repeats = 2,
     seconds: Seconds = 2.0,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    weights: options.Weights = "embedded",
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    objective: Annotated[options.Objective, only("preset", "pooling")],
+    machine: Annotated[options.Machine, only("device", "threads", "weights")],
+    shown: options.Output,
 ) -> None:
     """Measure a step: the cost with its gradient, by each backend and precision.
 
@@ -113,21 +115,24 @@ def gradient(
 
     from ..choices import split_numbers
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     chosen = GradientBench(
         sizes=split_numbers("--sizes", sizes),
         batches=split_numbers("--batches", batches),
-        variants=_variants(GradientBench.known, variants, device, ("onnx", "torch"), console),
+        variants=_variants(
+            GradientBench.known, variants, machine.device, ("onnx", "torch"), console
+        ),
         rounds=rounds,
         repeats=repeats,
         seconds=seconds,
-        device=settled_device(device),
-        threads=threads,
-        preset=preset,
-        pooling=pooling,  # type: ignore[arg-type]  # it is checked there
-        weights=weights,
+        device=settled_device(machine.device),
+        threads=machine.threads,
+        preset=objective.preset,
+        pooling=objective.pooling,  # type: ignore[arg-type]  # it is checked there
+        weights=machine.weights,
     )
-    _run(chosen, f"preset {preset}, pooling {pooling or 'as the preset has it'}", console)
+    pooling = objective.pooling or "as the preset has it"
+    _run(chosen, f"preset {objective.preset}, pooling {pooling}", console)
 
 
 def _run(chosen: "Bench", what: str, console: Console) -> None:

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from .. import options
-from ..console import Console, format_bytes, format_count
+from ..console import format_bytes, format_count
+from ..grouped import grouped, only
 from .command import Rounds, lay_out, measure_and_tell, settled_device, torch_is_there
 
 
+@grouped
 def optimize(
     content: Annotated[
         Path | None, typer.Argument(help="A content picture; without it, one is drawn.")
@@ -28,33 +30,31 @@ def optimize(
             "torch-tf32, torch-bf16, torch-fp16. Without it, auto, onnx and torch.",
         ),
     ] = None,
-    preset: options.Preset = "default",
     steps: Annotated[int, typer.Option("--steps", help="Of each run.")] = 50,
     rounds: Rounds = 2,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    weights: options.Weights = "embedded",
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    objective: Annotated[options.Objective, only("preset")],
+    machine: Annotated[options.Machine, only("device", "threads", "weights")],
+    shown: options.Output,
 ) -> None:
     """Measure whole runs of 'nstx optimize', from the process's start to the saved picture."""
     from nstx.engine.bench.optimize import OptimizeBench, run_optimize_bench
 
     from ..choices import split_names, split_numbers
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     usual = ("auto", "onnx", "torch") if torch_is_there() else ("onnx",)
     chosen = OptimizeBench(
         content=None if content is None else str(content),
         style=None if style is None else str(style),
         sizes=split_numbers("--sizes", sizes),
         variants=usual if variants is None else split_names(variants),
-        preset=preset,
+        preset=objective.preset,
         steps=steps,
         rounds=rounds,
-        device=settled_device(device),
-        threads=threads,
-        weights=weights,
+        device=settled_device(machine.device),
+        threads=machine.threads,
+        weights=machine.weights,
     )
     measure_and_tell(
         lambda advance: run_optimize_bench(chosen, advance),

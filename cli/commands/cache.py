@@ -12,6 +12,7 @@ from nstx.models.errors import OutputError, UsageError
 
 from .. import options
 from ..console import Console, format_bytes, format_count, printable
+from ..grouped import grouped
 
 if TYPE_CHECKING:
     from nstx.engine.cache import CacheEntry
@@ -32,14 +33,13 @@ _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}
 
 
 @cache.command("ls")
-def list_entries(
-    kind: Kind = None, as_json: options.Json = False, quiet: options.Quiet = False
-) -> None:
+@grouped
+def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
     """List what is kept, with sizes, ages and what each entry is of."""
     from nstx.engine.cache import check_kind, list_cache
     from nstx.models.storage.cache import cache_folder, cache_limit
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     limit = cache_limit()
     chosen = check_kind(kind)
     _check_folder()
@@ -55,10 +55,11 @@ def list_entries(
 
 
 @cache.command()
+@grouped
 def verify(
     remove: Annotated[bool, typer.Option("--remove", help="Remove what is damaged.")] = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    shown: options.Output,
 ) -> None:
     """Check every entry against its checksum; exit with 1 if one is damaged.
 
@@ -66,7 +67,7 @@ def verify(
     """
     from nstx.engine.cache import list_cache, remove_entries, verify_cache
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     _check_folder()
     entries = list_cache()
     with console.counting("checking", len(entries)) as advance:
@@ -87,6 +88,7 @@ def verify(
 
 
 @cache.command()
+@grouped
 def prune(
     max_size: Annotated[
         str | None,
@@ -100,14 +102,14 @@ def prune(
         str | None,
         typer.Option("--older-than", help="Also remove what was not used for 12h, 30d or 8w."),
     ] = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    shown: options.Output,
 ) -> None:
     """Remove what has not been used for the longest, and what killed processes left behind."""
     from nstx.engine.cache import prune_cache
     from nstx.models.storage.cache import parse_bytes
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     size = None if max_size is None else parse_bytes("--max-size", max_size)
     age = None if older_than is None else _parse_age(older_than)
     _check_folder()
@@ -115,11 +117,12 @@ def prune(
 
 
 @cache.command()
-def clear(kind: Kind = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+@grouped
+def clear(kind: Kind = None, *, shown: options.Output) -> None:
     """Remove everything that is kept. It is computed again when it is needed."""
     from nstx.engine.cache import check_kind, clear_cache, list_cache
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     chosen = check_kind(kind)
     _check_folder()
     _tell_removed(console, clear_cache(chosen))

@@ -1,17 +1,43 @@
 """``nstx compare``: the options."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import typer
 
+from nstx.engine.comparison.plan import DEFAULT_LAYERS
+from nstx.engine.settings import INITS
+
 from .. import options
-from ..console import Console
+from ..grouped import Group, Help, grouped, without
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared(Group):
+    """Settings that take several values."""
+
+    panel: ClassVar[str | None] = "Compared: several values, separated by commas"
+
+    content_layers: Annotated[
+        str | None,
+        Help(
+            "Layers to compare, separated by commas; those that one run uses together are joined "
+            f"by +. [default, if nothing else is compared: {','.join(DEFAULT_LAYERS)}]"
+        ),
+    ] = None
+    init: Annotated[str | None, Help(f"Starts: {', '.join(INITS)}, or pictures' paths.")] = None
+    content_weight: Annotated[str | None, Help("Weights of the content cost (α).")] = None
+    style_weight: Annotated[str | None, Help("Weights of the style cost (β).")] = None
+    style_scale: Annotated[
+        str | None, Help("Long sides of the style pictures as multiples of the result's.")
+    ] = None
+    steps: Annotated[str | None, Help("Solver iterations.")] = None
+
+
+@grouped
 def compare(
-    context: typer.Context,
     content: Annotated[
         Path, typer.Argument(metavar="CONTENT", help="The photograph.", show_default=False)
     ],
@@ -33,32 +59,14 @@ def compare(
             show_default=False,
         ),
     ],
-    content_layers: options.SweptContentLayers = None,
-    init: options.SweptInit = None,
-    content_weight: options.SweptContentWeight = None,
-    style_weight: options.SweptStyleWeight = None,
-    style_scale: options.SweptStyleScale = None,
-    steps: options.SweptSteps = None,
-    preset: options.Preset = "default",
-    size: options.Size = None,
-    width: options.Width = None,
-    height: options.Height = None,
-    scales: options.Scales = None,
-    solver: options.Solver = None,
-    learning_rate: options.LearningRate = None,
-    seed: options.Seed = 0,
-    style_layers: options.StyleLayers = None,
-    tv_weight: options.TvWeight = None,
-    pooling: options.Pooling = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    backend: options.Backend = "auto",
-    extractor: options.Extractor = "auto",
-    weights: options.Weights = "embedded",
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    compared: Compared,
+    objective: Annotated[
+        options.Objective, without("content_layers", "content_weight", "style_weight")
+    ],
+    size: Annotated[options.Size, without("style_scale")],
+    solver: Annotated[options.Solver, without("steps", "init")],
+    machine: options.Machine,
+    shown: options.Output,
 ) -> None:
     """Stylise CONTENT in several ways and lay the results side by side.
 
@@ -67,35 +75,11 @@ def compare(
     began = time.perf_counter()
     from nstx.engine.comparison.plan import plan_comparison
 
-    from ..choices import choose_sizes, split_scales
     from .compare_run import CompareRequest, run_compare, split_swept
 
-    swept = split_swept(
-        content_layers=content_layers,
-        init=init,
-        content_weight=content_weight,
-        style_weight=style_weight,
-        style_scale=style_scale,
-        steps=steps,
-    )
-    sizes: dict[str, Any] = {**split_scales(scales), **choose_sizes(context, size, width, height)}
     plan = plan_comparison(
-        preset,
-        swept,
-        **sizes,
-        solver=solver,
-        learning_rate=learning_rate,
-        seed=seed,
-        style_layers=style_layers,
-        tv_weight=tv_weight,
-        pooling=pooling,
-        device=device,
-        precision=precision,
-        backend=backend,
-        extractor=extractor,
-        weights=weights,
-        threads=threads,
-        use_cache=not no_cache,
+        compared=split_swept(**compared.choices()),
+        **options.choices_of(objective, size, solver, machine),
     )
     request = CompareRequest(content, tuple(styles), output, plan, began)
-    run_compare(request, Console(as_json=as_json, quiet=quiet))
+    run_compare(request, shown.console())

@@ -5,17 +5,19 @@ from typing import Any
 import typer
 
 from .. import options
-from ..console import Console, format_bytes
+from ..console import format_bytes
+from ..grouped import grouped
 
 
-def doctor(as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+@grouped
+def doctor(shown: options.Output) -> None:
     """Say which devices, precisions and ONNX Runtime providers really work here.
 
     Exits with 1 if something stands in the way of 'nstx optimize'.
     """
     from nstx.engine.diagnosis import diagnose
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     report = diagnose()
     console.result(_describe(report), report)
     if report["problems"]:

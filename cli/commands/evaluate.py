@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..console import Console, format_cost
+from ..console import format_cost
+from ..grouped import grouped, only
 
 
+@grouped
 def evaluate(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to evaluate.")],
     content: Annotated[
@@ -22,18 +24,10 @@ def evaluate(
             show_default=False,
         ),
     ],
-    preset: options.Preset = "default",
-    style_scale: options.StyleScale = 1.0,
-    content_layers: options.ContentLayers = None,
-    style_layers: options.StyleLayers = None,
-    content_weight: options.ContentWeight = None,
-    style_weight: options.StyleWeight = None,
-    tv_weight: options.TvWeight = None,
-    pooling: options.Pooling = None,
-    weights: options.Weights = "embedded",
-    no_cache: options.NoCache = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    objective: options.Objective,
+    size: Annotated[options.Size, only("style_scale")],
+    machine: Annotated[options.Machine, only("weights", "no_cache")],
+    shown: options.Output,
 ) -> None:
     """Print the cost of any picture, computed in float64 apart from the fast paths.
 
@@ -42,23 +36,11 @@ def evaluate(
     from nstx.engine.pictures.reading import read_image
     from nstx.engine.transfer.evaluation import evaluate_picture
 
-    from ..choices import choose, read_styles
+    from ..choices import read_styles
     from ..fields import cost_json
 
-    console = Console(as_json=as_json, quiet=quiet)
-    settings = choose(
-        preset,
-        scales=None,
-        style_scale=style_scale,
-        content_layers=content_layers,
-        style_layers=style_layers,
-        content_weight=content_weight,
-        style_weight=style_weight,
-        tv_weight=tv_weight,
-        pooling=pooling,
-        weights=weights,
-        use_cache=not no_cache,
-    )
+    console = shown.console()
+    settings = options.settings_of(objective, size, machine)
     picture = read_image(image)
     cost = evaluate_picture(picture, read_image(content), read_styles(tuple(styles)), settings)
     layers = [f"    {name:<8} {value:.6e}" for name, value in cost.style_layers.items()]
@@ -76,7 +58,7 @@ def evaluate(
         "width": picture.width,
         "height": picture.height,
         "cost": cost_json(cost),
-        "preset": preset,
+        "preset": settings.preset,
         "precision": "fp64",
     }
     console.result("\n".join(text), data)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options
-from ..console import Console, format_bytes, format_seconds
+from ..console import format_bytes, format_seconds
+from ..grouped import grouped, only
 from .export_gradient import gradient
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nstx.export.graphs.feature_graph import FeatureGraph
+    from nstx.models.objective import Objective
 
 export = typer.Typer(
     help="Write an ONNX file: VGG-19's features, or the cost and its gradient.",
@@ -32,8 +34,9 @@ export.command()(gradient)
 
 
 @export.command()
+@grouped
 def features(
-    output: options.Model,
+    output: options.ModelFile,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -50,9 +53,6 @@ def features(
             "the preset's style layers.",
         ),
     ] = None,
-    preset: options.Preset = "default",
-    pooling: options.Pooling = None,
-    rounding: options.Rounding = None,
     precision: Annotated[
         str,
         typer.Option("--precision", help="fp32, or fp16 (convolutions; Gram matrices stay fp32)."),
@@ -65,7 +65,6 @@ def features(
             "(NHWC, RGB 0–255).",
         ),
     ] = "network",
-    weights: options.Weights = "embedded",
     check_with: Annotated[
         list[Path] | None,
         typer.Option(
@@ -73,10 +72,10 @@ def features(
             help="A picture to compare on, at 317×211; can be repeated; without it, three are made.",
         ),
     ] = None,
-    device: options.Device = "cpu",
-    no_cache: options.NoCache = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    objective: Annotated[options.GraphObjective, only("preset", "pooling", "rounding")],
+    machine: Annotated[options.Machine, only("weights", "device", "no_cache", device="cpu")],
+    shown: options.Output,
 ) -> None:
     """Write VGG-19, truncated at the last layer needed, as one ONNX file.
 
@@ -93,51 +92,46 @@ def features(
 
     from ..fields import model_json
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     check_output(output, SUFFIXES)
-    inputs = [Path(weights), *(check_with or [])]
+    inputs = [Path(machine.weights), *(check_with or [])]
     check_distinct([output, parity_path(output)], inputs)
-    graph, objective = _choose_graph(
-        preset, layers, grams, pooling, rounding, precision, convention
-    )
-    provider = choose_provider(*parse_device(device))
+    graph, computed = _choose_graph(objective, layers, grams, precision, convention)
+    provider = choose_provider(*parse_device(machine.device))
     pictures = _read_pictures(check_with) if check_with else None
     with console.working("building the graph, comparing it with float64"):
-        loaded = load_weights(weights, use_cache=not no_cache)
+        loaded = load_weights(machine.weights, use_cache=not machine.no_cache)
         report = export_features(
-            output, graph, loaded, objective=objective, pictures=pictures, provider=provider
+            output, graph, loaded, objective=computed, pictures=pictures, provider=provider
         )
     data = model_json(output, loaded, report.to_json(), _graph_json(graph), began)
     console.result(_describe(data), data)
 
 
 def _choose_graph(
-    preset: str,
+    group: options.GraphObjective,
     layers: str | None,
     grams: str | None,
-    pooling: str | None,
-    rounding: str | None,
     precision: str,
     convention: str,
-) -> "tuple[FeatureGraph, Any]":
+) -> "tuple[FeatureGraph, Objective | None]":
     """Return the graph, and the objective if its layers are the preset's."""
-    from nstx.engine.settings import choose_settings
     from nstx.export.graphs.feature_graph import FeatureGraph
     from nstx.models.vgg19 import split_layers
 
-    objective = choose_settings(preset, pooling=pooling).objective
-    own = layers is None and grams is None
+    objective = options.objective_of(group)
+    of_preset = layers is None and grams is None
     content = tuple(item.layer for item in objective.content_layers)
     style = tuple(item.layer for item in objective.style_layers)
-    chosen: dict[str, Any] = {
-        "activations": content if own else split_layers(layers) if layers else (),
-        "grams": style if own else split_layers(grams) if grams else (),
-        "pooling": objective.pooling,
-        "pool_rounding": rounding or objective.pool_rounding,
-        "precision": precision,
-        "input": convention,
-    }
-    return FeatureGraph(**chosen), objective if own else None
+    graph = FeatureGraph(
+        activations=content if of_preset else split_layers(layers) if layers else (),
+        grams=style if of_preset else split_layers(grams) if grams else (),
+        pooling=objective.pooling,
+        pool_rounding=objective.pool_rounding,
+        precision=precision,  # type: ignore[arg-type]  # checked by the graph
+        input=convention,  # type: ignore[arg-type]  # checked by the graph
+    )
+    return graph, objective if of_preset else None
 
 
 def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":

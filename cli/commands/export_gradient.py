@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options
-from ..console import Console, format_bytes, format_seconds
+from ..console import format_bytes, format_seconds
+from ..grouped import grouped, only, without
 
 if TYPE_CHECKING:
     from nstx.export.graphs.gradient_graph import GradientGraph
 
 
+@grouped
 def gradient(
-    output: options.Model,
-    preset: options.Preset = "default",
-    content_layers: options.ContentLayers = None,
-    style_layers: options.StyleLayers = None,
-    pooling: options.Pooling = None,
-    rounding: options.Rounding = None,
+    output: options.ModelFile,
     precision: Annotated[
         str,
         typer.Option("--precision", help="fp32, or fp16 (convolutions; costs stay fp32)."),
@@ -30,11 +27,12 @@ def gradient(
     costs_only: Annotated[
         bool, typer.Option("--costs-only", help="Leave the gradient out.")
     ] = False,
-    weights: options.Weights = "embedded",
-    device: options.Device = "cpu",
-    no_cache: options.NoCache = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    objective: Annotated[
+        options.GraphObjective, without("content_weight", "style_weight", "tv_weight")
+    ],
+    machine: Annotated[options.Machine, only("weights", "device", "no_cache", device="cpu")],
+    shown: options.Output,
 ) -> None:
     """Write the cost of an objective with its gradient as one ONNX file of standard operators.
 
@@ -42,38 +40,30 @@ def gradient(
     is compared with float64 first.
     """
     began = time.perf_counter()
-    from dataclasses import replace
-
     from nstx.engine.devices.names import parse_device
-    from nstx.engine.settings import choose_settings
     from nstx.export.gradient import export_gradient
     from nstx.export.graphs.feature_graph import parity_path
     from nstx.export.graphs.gradient_graph import GradientGraph
     from nstx.export.model_files import SUFFIXES
     from nstx.export.runtime.providers import choose_provider
     from nstx.models.storage.files import check_distinct, check_output
-    from nstx.models.vgg19 import check_pooling
     from nstx.models.weights.load import load_weights
 
     from ..fields import model_json
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
     check_output(output, SUFFIXES)
-    check_distinct([output, parity_path(output)], [Path(weights)])
-    objective = choose_settings(
-        preset, content_layers=content_layers, style_layers=style_layers, pooling=pooling
-    ).objective
-    if rounding is not None:
-        objective = replace(objective, pool_rounding=check_pooling("avg", rounding)[1])
+    check_distinct([output, parity_path(output)], [Path(machine.weights)])
+    computed = options.objective_of(objective)
     graph = GradientGraph(
-        objective=objective,
+        objective=computed,
         precision=precision,  # type: ignore[arg-type]  # checked by the graph
         gradient=not costs_only,
         adam=adam,
     )
-    provider = choose_provider(*parse_device(device))
+    provider = choose_provider(*parse_device(machine.device))
     with console.working("building the graph, comparing it with float64"):
-        loaded = load_weights(weights, use_cache=not no_cache)
+        loaded = load_weights(machine.weights, use_cache=not machine.no_cache)
         report = export_gradient(output, graph, loaded, provider=provider)
     data = model_json(output, loaded, report.to_json(), _graph_json(graph), began)
     console.result(_describe(data), data)

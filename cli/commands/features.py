@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options
-from ..console import Console, format_seconds
+from ..console import format_seconds
+from ..grouped import DEFAULT, grouped, only
 
 if TYPE_CHECKING:
     from nstx.engine.drawing.feature_sheets import LayerPictures
 
 
+@grouped
 def features(
-    context: typer.Context,
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="The picture.", show_default=False)
     ],
@@ -44,12 +45,6 @@ def features(
     channels: Annotated[
         bool, typer.Option("--channels", help="Also write one picture per channel.")
     ] = False,
-    size: options.Size = None,
-    pooling: options.Pooling = None,
-    rounding: options.Rounding = None,
-    extractor: options.Extractor = "auto",
-    device: options.Device = "auto",
-    weights: options.Weights = "embedded",
     model: Annotated[
         Path | None,
         typer.Option(
@@ -58,10 +53,13 @@ def features(
             metavar="FILE.onnx",
         ),
     ] = None,
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    size: Annotated[options.Size, only("size")],
+    objective: Annotated[options.GraphObjective, only("pooling", "rounding")],
+    machine: Annotated[
+        options.Machine, only("extractor", "device", "weights", "threads", "no_cache")
+    ],
+    shown: options.Output,
 ) -> None:
     """Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels."""
     began = time.perf_counter()
@@ -74,24 +72,25 @@ def features(
 
     from ..choices import check_count
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
+    pooling, rounding = objective.pooling, objective.rounding
     check_count("--strongest", strongest, 512)
     extraction = Extraction(
-        extractor=extractor,
-        device=device,
+        extractor=machine.extractor,
+        device=machine.device,
         pooling=None if pooling is None else check_pooling(pooling, "ceil")[0],
         pool_rounding=None if rounding is None else check_pooling("avg", rounding)[1],
-        weights=_named_weights(context, weights),
+        weights=_named_weights(machine),
         model=model,
-        threads=threads,
-        use_cache=not no_cache,
+        threads=machine.threads,
+        use_cache=not machine.no_cache,
     )
     names = None if layers is None else split_layers(layers)
     picture = read_image(image)
     check_folder(output)
     with console.working("evaluating the network"):
-        size = 512 if size is None else size
-        found = extract_features(picture, names, size=size, extraction=extraction)
+        long_side = 512 if size.size is None else size.size
+        found = extract_features(picture, names, size=long_side, extraction=extraction)
     extracted = time.perf_counter()
     activations = found.features.activations
     check_distinct([output / f"{name}.png" for name in activations], [image])
@@ -112,10 +111,9 @@ def features(
     console.result(_describe(data), data)
 
 
-def _named_weights(context: typer.Context, weights: str) -> str | None:
+def _named_weights(machine: options.Machine) -> str | None:
     """Return the weights if they were chosen: a model file brings its own, and must be of these."""
-    source = context.get_parameter_source("weights")
-    return None if source is None or source.name == "DEFAULT" else weights
+    return None if machine.sources["weights"] == DEFAULT else machine.weights
 
 
 def _layer_json(layer: "LayerPictures") -> dict[str, Any]:

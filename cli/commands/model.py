@@ -1,24 +1,24 @@
 """``nstx model``: the layer table."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from .. import options
-from ..console import Console
+from ..grouped import grouped, only
 
 
+@grouped
 def model(
     size: int | None = typer.Option(None, "--size", help=r"Long side in pixels. \[default: 400]"),
-    width: options.Width = None,
-    height: options.Height = None,
     pooling: str = typer.Option("avg", "--pooling", help="Call the poolings avg or max."),
     rounding: str = typer.Option(
         "ceil", "--rounding", help="A pooling brings odd sizes up (ceil) or down (floor)."
     ),
     until: str = typer.Option("pool5", "--until", help="Stop at this layer."),
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    sides: Annotated[options.Size, only("width", "height")],
+    shown: options.Output,
 ) -> None:
     """Print VGG-19's layers: shape for a picture's size, stride, receptive field, operations.
 
@@ -27,7 +27,8 @@ def model(
     from nstx.engine.sizes import fit_size
     from nstx.models.vgg19 import check_pooling, flops_per_pixel, truncate
 
-    console = Console(as_json=as_json, quiet=quiet)
+    console = shown.console()
+    width, height = sides.width, sides.height
     if size is None and width is None and height is None:
         size = 400
     rows, columns = fit_size((300, 400), size=size, height=height, width=width)

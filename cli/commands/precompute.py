@@ -12,6 +12,7 @@ from nstx.models.errors import ImageError, OutputError, UsageError
 
 from .. import options
 from ..console import Console, format_bytes, format_count, format_seconds, printable
+from ..grouped import grouped, without
 
 if TYPE_CHECKING:
     from nstx.engine.settings import Settings
@@ -44,8 +45,8 @@ class SeveralValues(TyperCommand):
         return super().parse_args(ctx, repeated)
 
 
+@grouped
 def precompute(
-    context: typer.Context,
     contents: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,22 +73,11 @@ def precompute(
             show_default=False,
         ),
     ] = None,
-    preset: options.Preset = "default",
-    size: options.Size = None,
-    width: options.Width = None,
-    height: options.Height = None,
-    style_scale: options.StyleScale = 1.0,
-    scales: options.Scales = None,
-    content_layers: options.ContentLayers = None,
-    style_layers: options.StyleLayers = None,
-    pooling: options.Pooling = None,
-    device: options.Device = "auto",
-    extractor: options.Extractor = "auto",
-    weights: options.Weights = "embedded",
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    objective: Annotated[options.Objective, without("content_weight", "style_weight", "tv_weight")],
+    size: options.Size,
+    machine: Annotated[options.Machine, without("precision", "backend")],
+    shown: options.Output,
 ) -> None:
     """Compute the targets of contents and styles ahead of the runs that will need them.
 
@@ -96,26 +86,12 @@ def precompute(
     began = time.perf_counter()
     from nstx.engine.targets.loader import TargetLoader
 
-    from ..choices import choose, choose_sizes
     from ..fields import extractor_json
 
-    console = Console(as_json=as_json, quiet=quiet)
-    if output is None and no_cache:
+    console = shown.console()
+    if output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
-    settings = choose(
-        preset,
-        scales=scales,
-        **choose_sizes(context, size, width, height),
-        style_scale=style_scale,
-        content_layers=content_layers,
-        style_layers=style_layers,
-        pooling=pooling,
-        device=device,
-        extractor=extractor,
-        weights=weights,
-        threads=threads,
-        use_cache=not no_cache,
-    )
+    settings = options.settings_of(objective, size, machine)
     pictures = _find_pictures(contents or [], styles or [])
     loader = TargetLoader(settings)
     if output is None:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nstx.models.errors import UsageError
+from nstx.models.presets import Preset, find_preset
 
 from .. import options
-from ..console import Console
+from ..grouped import COMMAND_LINE, grouped
+from ..options import settings_of
+from .recording import Recording
 
 if TYPE_CHECKING:
     from nstx.engine.targets.files import SavedTargets
-    from nstx.models.presets import Preset
-
-_SIZES = ("size", "width", "height", "scales", "style_scale")
 
 
+@grouped
 def optimize(
-    context: typer.Context,
     content: Annotated[
         Path | None, typer.Argument(metavar="CONTENT", help="The photograph.", show_default=False)
     ] = None,
@@ -43,111 +43,77 @@ def optimize(
             show_default=False,
         ),
     ] = None,
-    preset: options.Preset = "default",
-    size: options.Size = None,
-    width: options.Width = None,
-    height: options.Height = None,
-    style_scale: options.StyleScale = 1.0,
-    scales: options.Scales = None,
-    steps: options.Steps = None,
-    solver: options.Solver = None,
-    learning_rate: options.LearningRate = None,
-    init: options.Init = None,
-    seed: options.Seed = 0,
-    content_layers: options.ContentLayers = None,
-    style_layers: options.StyleLayers = None,
-    content_weight: options.ContentWeight = None,
-    style_weight: options.StyleWeight = None,
-    tv_weight: options.TvWeight = None,
-    pooling: options.Pooling = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    backend: options.Backend = "auto",
-    extractor: options.Extractor = "auto",
-    weights: options.Weights = "embedded",
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
-    targets: options.Targets = None,
-    save_every: options.SaveEvery = None,
-    animate: options.Animate = None,
-    trace: options.Trace = None,
-    save_init: options.SaveInit = None,
-    report: options.Report = "bar",
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    objective: options.Objective,
+    size: options.Size,
+    solver: options.Solver,
+    machine: options.Machine,
+    recording: Recording,
+    shown: options.Output,
 ) -> None:
     """Stylise the picture CONTENT with the style of one or more paintings."""
     began = time.perf_counter()
-    from ..choices import choose, choose_sizes
-    from .run import OptimizeRequest, run_optimize
+    from .request import OptimizeRequest
+    from .run import run_optimize
 
+    output = _check_arguments(content, styles, output, recording.targets)
     saved = None
-    if targets is not None:
+    if recording.targets is not None:
         from nstx.engine.targets.files import read_targets
 
-        _refuse_sizes(context)
-        saved = read_targets(targets)
-    console = Console(as_json=as_json, quiet=quiet)
-    settings = choose(
-        _saved_preset(context, saved) or preset,
-        **choose_sizes(context, size, width, height),
-        style_scale=style_scale,
-        scales=scales,
-        steps=steps,
-        solver=solver,
-        learning_rate=learning_rate,
-        init=init,
-        seed=seed,
-        content_layers=content_layers,
-        style_layers=style_layers,
-        content_weight=content_weight,
-        style_weight=style_weight,
-        tv_weight=tv_weight,
-        pooling=pooling,
-        device=device,
-        precision=precision,
-        backend=backend,
-        extractor=extractor,
-        weights=weights,
-        threads=threads,
-        use_cache=not no_cache,
-    )
+        _refuse_sizes(size)
+        saved = read_targets(recording.targets)
+    preset = _saved_preset(objective, saved)
     request = OptimizeRequest(
         content=content,
         styles=tuple(styles or ()),
         output=output,
-        targets=targets,
+        recording=recording,
         saved=saved,
-        save_every=save_every,
-        animate=animate,
-        trace=trace,
-        save_init=save_init,
-        report=report,
-        settings=settings,
+        settings=settings_of(objective, size, solver, machine, preset=preset),
         began=began,
     )
-    run_optimize(request, console)
+    run_optimize(request, shown.console())
 
 
-def _saved_preset(context: typer.Context, saved: "SavedTargets | None") -> "Preset | None":
+def _check_arguments(
+    content: Path | None, styles: list[str] | None, output: Path | None, targets: Path | None
+) -> Path:
+    """Check which arguments there are, and return the output.
+
+    Raises:
+        UsageError: some are missing, or contradict each other.
+    """
+    if targets is not None and (content or styles):
+        raise UsageError(
+            "expected CONTENT and STYLE, or --targets alone, got both; try without CONTENT"
+        )
+    if targets is None and not (content and styles):
+        raise UsageError(
+            "expected CONTENT and STYLE, got less; try 'nstx optimize photo.jpg painting.jpg "
+            "-o out.png'"
+        )
+    if output is None:
+        raise UsageError("expected an output, got none; try -o out.png")
+    return output
+
+
+def _saved_preset(objective: options.Objective, saved: "SavedTargets | None") -> Preset | None:
     """Return the preset of a targets file, with its objective, unless another was asked for."""
-    from nstx.models.presets import find_preset
-
-    source = context.get_parameter_source("preset")
-    if saved is None or (source is not None and source.name == "COMMANDLINE"):
+    if saved is None or objective.sources["preset"] == COMMAND_LINE:
         return None
     return replace(find_preset(saved.preset), objective=saved.objective)
 
 
-def _refuse_sizes(context: typer.Context) -> None:
-    """Targets have their sizes already; a default from elsewhere is let pass, an option is not."""
-    given = [
-        name
-        for name in _SIZES
-        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
-    ]
-    if given:
-        options_given = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+def _refuse_sizes(size: options.Size) -> None:
+    """Refuse sizes on the command line, as targets have theirs; defaults from elsewhere may stand.
+
+    Raises:
+        UsageError: there are some.
+    """
+    names = [name for name, source in size.sources.items() if source == COMMAND_LINE]
+    if names:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise UsageError(
-            f"expected --targets without sizes, got {options_given}; try 'nstx precompute' with it"
+            f"expected --targets without sizes, got {flags}; try 'nstx precompute' with it"
         )

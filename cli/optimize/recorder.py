@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nstx.engine.transfer.progress import Step
     from nstx.engine.transfer.run import Result
 
-    from .run import OptimizeRequest
+    from .request import OptimizeRequest
 
 
 class Recorder:
@@ -36,7 +36,7 @@ class Recorder:
         self._trace: IO[str] | None = None
         self._trace_failed = False
         steps = request.settings.steps
-        self._frames = FrameCollector(steps) if request.animate else None
+        self._frames = FrameCollector(steps) if request.recording.animate else None
         self.files: dict[str, list[str]] = {}
 
     def __enter__(self) -> Self:
@@ -58,18 +58,18 @@ class Recorder:
         Raises:
             OutputError: it cannot be written; there is nothing to lose yet.
         """
-        path = self._request.save_init
+        path = self._request.recording.save_init
         if path is not None:
             write_image(path, job.start(-1))
             self.files["init"] = [str(path)]
 
     def take(self, step: "Step") -> None:
         """Record a step."""
-        if self._request.report == "assignment":
+        if self._request.recording.report == "assignment":
             self._report(step)
-        if self._request.trace is not None and not self._trace_failed:
-            self._write_trace(self._request.trace, step)
-        every = self._request.save_every
+        if self._request.recording.trace is not None and not self._trace_failed:
+            self._write_trace(self._request.recording.trace, step)
+        every = self._request.recording.save_every
         if every is not None and step.step % every == 0:
             self._write_snapshot(step)
         if self._frames is not None:
@@ -77,7 +77,7 @@ class Recorder:
 
     def save_animation(self, result: "Result") -> None:
         """Write the animation, ending with the result."""
-        path = self._request.animate
+        path = self._request.recording.animate
         if path is None or self._frames is None:
             return
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nstx.engine.transfer.job import Job
     from nstx.engine.transfer.run import Result
 
-    from .run import OptimizeRequest
+    from .request import OptimizeRequest
 
 _STOPPED = {
     "steps": "",

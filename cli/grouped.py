@@ -1,0 +1,170 @@
+"""Options in groups: a command takes frozen dataclasses, and its users see the fields as options.
+
+::
+
+    class Solver(Group):
+        panel: ClassVar[str | None] = "Solver"
+        steps: Annotated[int | None, Help("Solver iterations.")] = None
+
+    @grouped
+    def optimize(solver: Solver) -> None: ...
+
+has an option ``--steps``, which the environment variable ``NSTX_STEPS`` and the key ``steps`` of a
+configuration file set as well.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+import typer
+
+COMMAND_LINE, ENVIRONMENT, CONFIGURATION = "COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP"
+DEFAULT = "DEFAULT"
+"""Where a value can come from, as typer's contexts name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What a field of a group says about its option beyond name, type and default.
+
+    Attributes:
+        text: of ``--help``.
+        flags: of the option; without any, the field's name with hyphens.
+        metavar: placeholder of the value; None shows its type.
+    """
+
+    text: str
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Base of the groups: every field that is annotated with `Help` is an option.
+
+    Attributes:
+        panel: of ``--help``.
+        variables: whether the options have environment variables.
+        sources: where values come from, such as `COMMAND_LINE`, by the names of fields.
+    """
+
+    panel: ClassVar[str | None] = None
+    variables: ClassVar[bool] = True
+
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def choices(self) -> dict[str, Any]:
+        """Return the values by the names that `nstx.engine.settings.choose_settings` gives them."""
+        return {name: getattr(self, name) for name in option_names(type(self))}
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Which options of a group a command has, in their order, and defaults that differ."""
+
+    only: tuple[str, ...] | None
+    without: tuple[str, ...]
+    defaults: Mapping[str, Any]
+
+    def names(self, group: type[Group]) -> tuple[str, ...]:
+        names = option_names(group)
+        chosen = names if self.only is None else self.only
+        if unknown := {*chosen, *self.without, *self.defaults} - set(names):
+            raise TypeError(f"expected options of {group.__name__}, got {', '.join(unknown)}")
+        return tuple(name for name in chosen if name not in self.without)
+
+
+def only(*names: str, **defaults: Any) -> _Selection:
+    """Annotate a parameter of a command that has only these options of a group, in this order.
+
+    Args:
+        names: of the fields; the others keep their defaults.
+        defaults: that differ from the group's.
+    """
+    return _Selection(names, (), defaults)
+
+
+def without(*names: str) -> _Selection:
+    """Annotate a parameter of a command that has all options of a group but these."""
+    return _Selection(None, names, {})
+
+
+def option_names(group: type[Group]) -> tuple[str, ...]:
+    """Return the names of a group's options in the order of ``--help``."""
+    return tuple(item.name for item in fields(group) if item.name != "sources")
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one parameter for each option of its groups, which it is called with, filled.
+
+    Parameters that are no groups stay as they are.
+    """
+    groups: dict[str, tuple[type[Group], _Selection]] = {}
+    parameters = [_parameter("context", typer.Context, MISSING)]
+    hints = get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        group, selection = _split_annotation(hints[name])
+        if group is None:
+            parameters.append(_parameter(name, hints[name], parameter.default))
+        else:
+            groups[name] = group, selection
+            parameters += _options(group, selection)
+
+    @functools.wraps(function)
+    def command(context: typer.Context, **values: Any) -> None:
+        for name, (group, selection) in groups.items():
+            names = selection.names(group)
+            sources = {option: _source(context, option) for option in names}
+            options = {option: values.pop(option) for option in names}
+            values[name] = group(sources=sources, **options)
+        function(**values)
+
+    command.__annotations__ = {item.name: item.annotation for item in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _split_annotation(hint: Any) -> tuple[type[Group] | None, _Selection]:
+    """Return the group of a parameter, if it is one, and what a command has of it."""
+    selection = without()
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        selection = next((item for item in extras if isinstance(item, _Selection)), selection)
+    return (hint if isinstance(hint, type) and issubclass(hint, Group) else None), selection
+
+
+def _options(group: type[Group], selection: _Selection) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    defaults = {item.name: item.default for item in fields(group)}
+    defaults.update(selection.defaults)
+    for name in selection.names(group):
+        kind, help_ = get_args(hints[name])
+        flag = f"--{name.replace('_', '-')}"
+        flags = help_.flags or (flag,)
+        variable = f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}"
+        option = typer.Option(
+            *flags,
+            # Brackets are markup to typer, which would leave them out.
+            help=help_.text.replace("[", r"\["),
+            metavar=help_.metavar,
+            rich_help_panel=group.panel,
+            envvar=variable if group.variables else None,
+            show_envvar=False,
+        )
+        yield _parameter(name, Annotated[kind, option], defaults[name])
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    if default is MISSING:
+        default = inspect.Parameter.empty
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _source(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return DEFAULT if source is None else source.name

@@ -1,0 +1,76 @@
+"""What ``nstx optimize`` is asked to do, checked before anything is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nstx.engine.drawing.animation import check_animation
+from nstx.engine.pictures.writing import SUFFIXES
+from nstx.engine.settings import Settings
+from nstx.models.errors import UsageError
+from nstx.models.storage.files import check_distinct, check_output
+
+from ..choices import split_style
+from .assignment import check_report
+from .recording import Recording
+
+if TYPE_CHECKING:
+    from nstx.engine.targets.files import SavedTargets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizeRequest:
+    """Pictures or targets, settings, and where the results go.
+
+    Attributes:
+        content: the content picture; None if ``saved`` has it.
+        styles: each as ``PATH`` or ``PATH:weight``.
+        output: the picture to write.
+        recording: what else is written and shown.
+        saved: the targets file that ``recording`` names.
+        settings: of the run.
+        began: when the command began, a reading of ``time.perf_counter``.
+
+    Raises:
+        UsageError: arguments contradict each other or are out of their range.
+        OutputError: a result cannot be written where it is asked for.
+    """
+
+    content: Path | None
+    styles: tuple[str, ...]
+    output: Path
+    recording: Recording
+    saved: "SavedTargets | None"
+    settings: Settings
+    began: float
+
+    def __post_init__(self) -> None:
+        recording = self.recording
+        if recording.save_every is not None and recording.save_every < 1:
+            raise UsageError(f"expected --save-every 1 or more, got {recording.save_every}")
+        check_report(recording.report)
+        check_output(self.output, SUFFIXES)
+        if recording.animate is not None:
+            check_animation(recording.animate)
+        if recording.trace is not None:
+            check_output(recording.trace, (".jsonl", ".json", ".txt"))
+        if recording.save_init is not None:
+            check_output(recording.save_init, SUFFIXES)
+        check_distinct(self._outputs(), self._inputs())
+
+    def snapshot(self, step: int) -> Path:
+        """Return where the picture after a step goes."""
+        return self.output.with_name(f"{self.output.stem}_{step:04d}{self.output.suffix}")
+
+    def _outputs(self) -> list[Path]:
+        recording, steps = self.recording, self.settings.steps
+        every = recording.save_every or steps + 1
+        snapshots = map(self.snapshot, range(every, steps + 1, every))
+        files = (self.output, recording.animate, recording.trace, recording.save_init, *snapshots)
+        return [path for path in files if path is not None]
+
+    def _inputs(self) -> list[Path]:
+        styles = [split_style(style)[0] for style in self.styles]
+        files = [Path(self.settings.init), Path(self.settings.weights)]
+        optional = (self.content, self.recording.targets, *styles, *files)
+        return [path for path in optional if path is not None]
