@@ -1,12 +1,11 @@
 """Extraction by ONNX Runtime: against float64 and PyTorch, and the sessions that are kept."""
 
-import gc
 import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +19,18 @@ from processes import PATIENCE
 from nstx.engine.devices.memory import memory_errors
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.activations import extract_features, summarise_layer
-from nstx.engine.features.onnx_extractor import OnnxExtractor
-from nstx.engine.features.onnx_fixed import FixedExtractor
+from nstx.engine.features.onnx_extractor import FixedExtractor, OnnxExtractor
 from nstx.engine.features.opening import (
     Extraction,
+    built_graphs,
     find_provider,
     open_extractor,
-    open_sessions,
 )
+from nstx.engine.features.sources import BuiltGraphs, ModelFile
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork, gram_matrices
 from nstx.engine.pictures.picture import Picture
-from nstx.engine.sessions import kept_graphs
-from nstx.engine.sessions.model_file import ModelFile
-from nstx.engine.sessions.session_cache import CachedSessions
+from nstx.engine.sessions.kept_graphs import keep_graph
+from nstx.engine.sessions.session import Session
 from nstx.engine.settings import choose_settings
 from nstx.engine.transfer.job import prepare_job
 from nstx.export.features import export_features
@@ -50,14 +48,14 @@ ACTIVATIONS, GRAMS = ("conv2_2", "conv4_2"), ("conv1_1", "conv5_1")
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch) -> Path:
+def sessions_folder(tmp_path: Path, monkeypatch) -> Path:
     """An empty cache folder."""
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "sessions"
 
 
-def sessions_of(weights: Weights, **changes: object) -> CachedSessions:
-    return replace(open_sessions(Extraction(), CPU, weights), **changes)
+def graphs_of(weights: Weights, **changes: object) -> BuiltGraphs:
+    return replace(built_graphs(Extraction(), CPU, weights), **changes)
 
 
 def never() -> Weights:
@@ -69,7 +67,7 @@ def never() -> Weights:
 )
 @pytest.mark.parametrize("size", [(317, 211), (64, 48)])
 def test_extraction_agrees_with_float64_and_with_torch(
-    tiny_weights, own_cache, pooling, rounding, size
+    tiny_weights, sessions_folder, pooling, rounding, size
 ) -> None:
     choices = Extraction(extractor="onnx", device="cpu", pooling=pooling, pool_rounding=rounding)
     opened = open_extractor(choices, [*ACTIVATIONS, *GRAMS], tiny_weights)
@@ -90,8 +88,8 @@ def test_extraction_agrees_with_float64_and_with_torch(
         assert relative_error(found.grams[name], other.grams[name]) < 1e-5
 
 
-def test_a_batch_is_its_pictures_one_by_one(tiny_weights, own_cache) -> None:
-    extractor = OnnxExtractor(sessions_of(tiny_weights))
+def test_a_batch_is_its_pictures_one_by_one(tiny_weights, sessions_folder) -> None:
+    extractor = OnnxExtractor(graphs_of(tiny_weights))
     pixels = np.stack([random_pixels(37, 53, seed) for seed in (1, 2, 3)])
     batch = extractor.extract_batch(pixels, ACTIVATIONS, GRAMS)
     for index in range(3):
@@ -102,133 +100,119 @@ def test_a_batch_is_its_pictures_one_by_one(tiny_weights, own_cache) -> None:
             )
 
 
-def test_a_content_picture_is_evaluated_no_deeper_than_its_layer(tiny_weights, own_cache) -> None:
-    opened = sessions_of(tiny_weights).open(("conv2_1",), ())
+def test_a_content_picture_is_evaluated_no_deeper_than_its_layer(
+    tiny_weights, sessions_folder
+) -> None:
+    opened = graphs_of(tiny_weights).open(("conv2_1",), ())
     assert opened.graph.network[-1].name == "conv2_1"
-    assert [output.name for output in opened.session.get_outputs()] == ["conv2_1"]
+    assert [output.name for output in opened.runner.get_outputs()] == ["conv2_1"]
 
 
-def test_tensors_are_handed_to_torch_and_equal_the_arrays(tiny_weights, own_cache) -> None:
-    extractor = OnnxExtractor(sessions_of(tiny_weights))
+def test_a_fixed_extractor_gives_the_same_and_overwrites_nothing(
+    tiny_weights: Weights, sessions_folder: Path
+) -> None:
+    fixed = FixedExtractor(graphs_of(tiny_weights), (2, 37, 53), ("relu4_2",), GRAMS)
     pixels = np.stack([random_pixels(37, 53, seed) for seed in (1, 2)])
-    activations, grams = extractor.extract_tensors(pixels, ACTIVATIONS, GRAMS)
-    arrays = extractor.extract_batch(pixels, ACTIVATIONS, GRAMS)
-    for name, tensor in {**activations, **grams}.items():
-        assert isinstance(tensor, torch.Tensor)
-        expected = arrays.activations.get(name, arrays.grams.get(name))
-        np.testing.assert_array_equal(tensor.numpy(), expected)
-
-
-def test_a_fixed_extractor_reuses_its_buffers(tiny_weights, own_cache) -> None:
-    fixed = FixedExtractor(sessions_of(tiny_weights), (2, 37, 53), ("relu4_2",), GRAMS)
-    pixels = np.stack([random_pixels(37, 53, seed) for seed in (1, 2)])
-    fixed.run(pixels)
-    first, shared = fixed.arrays(), fixed.tensors()
-    expected = OnnxExtractor(sessions_of(tiny_weights)).extract_batch(pixels, ["conv4_2"], GRAMS)
-    np.testing.assert_allclose(first["conv4_2"], expected.activations["conv4_2"], rtol=1e-5)
-    np.testing.assert_allclose(first["conv1_1_gram"], expected.grams["conv1_1"], rtol=1e-5)
-    fixed.run(pixels[::-1])
-    # The tensors show the new run without being asked for again: nothing was copied.
-    np.testing.assert_array_equal(shared["conv4_2"].numpy(), first["conv4_2"][::-1])
+    first = fixed.extract_batch(pixels)
+    expected = OnnxExtractor(graphs_of(tiny_weights)).extract_batch(pixels, ["conv4_2"], GRAMS)
+    again = fixed.extract_batch(pixels[::-1])
+    np.testing.assert_allclose(
+        first.activations["conv4_2"], expected.activations["conv4_2"], rtol=1e-5
+    )
+    np.testing.assert_allclose(first.grams["conv1_1"], expected.grams["conv1_1"], rtol=1e-5)
+    np.testing.assert_array_equal(again.activations["conv4_2"], first.activations["conv4_2"][::-1])
     with pytest.raises(UsageError, match="expected pictures of shape"):
-        fixed.run(pixels[:1])
+        fixed.extract_batch(pixels[:1])
 
 
-def test_a_kept_session_needs_no_weights_and_gives_the_same(tiny_weights, own_cache) -> None:
+def test_a_kept_session_needs_no_weights_and_gives_the_same(tiny_weights, sessions_folder) -> None:
     pixels = random_pixels(37, 53, seed=1)
-    first = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, GRAMS)
-    (kept,) = own_cache.iterdir()
-    again = OnnxExtractor(sessions_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, GRAMS)
+    first = OnnxExtractor(graphs_of(tiny_weights)).extract(pixels, ACTIVATIONS, GRAMS)
+    (kept,) = sessions_folder.iterdir()
+    again = OnnxExtractor(graphs_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, GRAMS)
     for name in ACTIVATIONS:
         np.testing.assert_array_equal(first.activations[name], again.activations[name])
-    assert list(own_cache.iterdir()) == [kept]
+    assert list(sessions_folder.iterdir()) == [kept]
 
 
-def test_what_a_session_computes_is_in_its_key(tiny_weights, own_cache) -> None:
-    source = sessions_of(tiny_weights)
+def test_what_a_session_computes_is_in_its_key(tiny_weights, sessions_folder) -> None:
+    source = graphs_of(tiny_weights)
     variants = [
         source,
         replace(source, template=replace(source.template, pooling="max")),
         replace(source, template=replace(source.template, pool_rounding="floor")),
         replace(source, template=replace(source.template, precision="fp16")),
-        sessions_of(replace(tiny_weights, sha256="1" * 64)),
+        graphs_of(replace(tiny_weights, sha256="1" * 64)),
     ]
     for variant in variants:
         variant.open(("conv1_1",), ())
     source.open(("conv1_1",), ("conv1_1",))
-    assert len(list(own_cache.iterdir())) == len(variants) + 1
+    assert len(list(sessions_folder.iterdir())) == len(variants) + 1
 
 
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_a_damaged_session_is_told_and_built_again(
-    tiny_weights, own_cache, logged_warnings, place
+    tiny_weights, sessions_folder, logged_warnings, place
 ) -> None:
     pixels = random_pixels(37, 53, seed=1)
-    expected = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
-    (kept,) = own_cache.iterdir()
+    expected = OnnxExtractor(graphs_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
+    (kept,) = sessions_folder.iterdir()
     data = bytearray(kept.read_bytes())
     data[int(place * len(data)) if place >= 0 else -1] ^= 0x10
     kept.write_bytes(data)
-    found = OnnxExtractor(sessions_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
+    found = OnnxExtractor(graphs_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
     np.testing.assert_array_equal(found.activations["conv4_2"], expected.activations["conv4_2"])
     assert len(logged_warnings) == 1
     assert "damaged" in logged_warnings[0]
-    OnnxExtractor(sessions_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, [])
+    OnnxExtractor(graphs_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, [])
 
 
 def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
-    tiny_weights, own_cache, logged_warnings
+    tiny_weights, sessions_folder, logged_warnings
 ) -> None:
     other = replace(tiny_weights, sha256="1" * 64)
-    sessions_of(other).open(("conv1_1",), ())
-    (foreign,) = own_cache.iterdir()
-    sessions_of(tiny_weights).open(("conv1_1",), ())
-    (own,) = set(own_cache.iterdir()) - {foreign}
+    graphs_of(other).open(("conv1_1",), ())
+    (foreign,) = sessions_folder.iterdir()
+    graphs_of(tiny_weights).open(("conv1_1",), ())
+    (own,) = set(sessions_folder.iterdir()) - {foreign}
     own.unlink()
     foreign.rename(own.with_name(f"{own.stem[:32]}-{foreign.stem[33:]}.onnx"))
-    opened = sessions_of(tiny_weights).open(("conv1_1",), ())
+    opened = graphs_of(tiny_weights).open(("conv1_1",), ())
     assert "weights" in logged_warnings[0]
-    said = opened.session.get_modelmeta().custom_metadata_map
-    assert said["weights_sha256"] == tiny_weights.sha256
+    assert opened.metadata["weights_sha256"] == tiny_weights.sha256
 
 
-def test_files_of_the_same_graph_are_merged_once_nobody_opens_them(tiny_weights, own_cache) -> None:
+def test_files_of_the_same_graph_are_merged_once_nobody_opens_them(
+    tiny_weights, sessions_folder
+) -> None:
     """Two processes that built it at once leave two, as ONNX Runtime's bytes differ each time."""
-    sessions_of(tiny_weights).open(("conv1_1",), ())
-    (kept,) = own_cache.iterdir()
+    graphs_of(tiny_weights).open(("conv1_1",), ())
+    (kept,) = sessions_folder.iterdir()
     model = onnx.load(kept)
     model.doc_string = "a twin"
     data = model.SerializeToString()
     twin = kept.with_name(f"{kept.stem[:32]}-{hashlib.sha256(data).hexdigest()}.onnx")
     twin.write_bytes(data)
-    sessions_of(tiny_weights).open(("conv1_1",), ())
-    assert len(list(own_cache.iterdir())) == 2
+    graphs_of(tiny_weights).open(("conv1_1",), ())
+    assert len(list(sessions_folder.iterdir())) == 2
     for path in (kept, twin):
         os.utime(path, (1000, 1000))
-    sessions_of(tiny_weights).open(("conv1_1",), ())
-    assert len(list(own_cache.iterdir())) == 1
+    graphs_of(tiny_weights).open(("conv1_1",), ())
+    assert len(list(sessions_folder.iterdir())) == 1
 
 
-def test_only_the_latest_sessions_are_kept(tiny_weights, own_cache, monkeypatch) -> None:
-    monkeypatch.setattr(kept_graphs, "_MOST_KEPT", 3)
-    source = sessions_of(tiny_weights)
-    names = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
-
-    def key_of(name: str) -> str:
-        graph = replace(source.template, activations=(name,))
-        return source._key(graph, SessionChoices(provider=source.provider))
-
-    for age, name in enumerate(names):
-        source.open((name,), ())
-        for path in own_cache.glob(f"{key_of(name)}*"):
-            os.utime(path, (1000 + age, 1000 + age))
-    wanted = {key_of(name) for name in names[2:]}
-    assert {path.stem.partition("-")[0] for path in own_cache.iterdir()} == wanted
+def test_only_the_latest_graphs_are_kept(sessions_folder: Path) -> None:
+    keys = [digit * 32 for digit in "12345"]
+    for age, key in enumerate(keys):
+        path = keep_graph(key, key.encode(), most_kept=3)
+        assert path is not None
+        os.utime(path, (1000 + age, 1000 + age))
+    assert {path.stem.partition("-")[0] for path in sessions_folder.iterdir()} == {*keys[2:]}
 
 
-def test_without_the_cache_nothing_is_written(tiny_weights, own_cache) -> None:
-    sessions_of(tiny_weights, use_cache=False).open(("conv1_1",), ())
-    assert not own_cache.exists()
+def test_without_the_cache_nothing_is_written(tiny_weights, sessions_folder) -> None:
+    graphs_of(tiny_weights, use_cache=False).open(("conv1_1",), ())
+    assert not sessions_folder.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
@@ -236,12 +220,12 @@ def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
-    opened = sessions_of(tiny_weights).open(("conv1_1",), ())
+    opened = graphs_of(tiny_weights).open(("conv1_1",), ())
     assert opened.graph.activations == ("conv1_1",)
     assert "cannot be written" in logged_warnings[0]
 
 
-def test_several_processes_may_build_one_session(own_cache) -> None:
+def test_several_processes_may_build_one_session(sessions_folder) -> None:
     code = (
         "from nstx.engine.features.opening import Extraction, open_extractor\n"
         "import numpy as np\n"
@@ -256,10 +240,10 @@ def test_several_processes_may_build_one_session(own_cache) -> None:
     answers = {process.communicate(timeout=PATIENCE)[0] for process in processes}
     assert len(answers) == 1
     assert all(process.returncode == 0 for process in processes)
-    assert all(path.suffix == ".onnx" for path in own_cache.iterdir())
+    assert all(path.suffix == ".onnx" for path in sessions_folder.iterdir())
 
 
-def test_extraction_from_the_cache_imports_neither_torch_nor_onnx(own_cache) -> None:
+def test_extraction_from_the_cache_imports_neither_torch_nor_onnx(sessions_folder) -> None:
     code = (
         "import sys\n"
         "if sys.argv[1] == 'blocked':\n"
@@ -298,7 +282,7 @@ def test_an_exported_file_extracts_whatever_its_input(tiny_weights, tmp_path, co
 
 def test_a_model_file_that_cannot_serve_is_an_error(model_file, tmp_path) -> None:
     def open_file(path: Path, sha256: str | None = None) -> Callable[..., object]:
-        return ModelFile(path=path, provider=CPU, weights_sha256=sha256).open
+        return ModelFile(path=path, choices=SessionChoices(), weights_sha256=sha256).open
 
     assert open_file(model_file, "0" * 64)(("conv2_1",), ("conv1_1",))
     with pytest.raises(ModelError, match=r"weights 111111111111… .* got one of 000000000000"):
@@ -352,7 +336,7 @@ def test_metadata_without_a_mean_is_an_error(tiny_weights, tmp_path) -> None:
                     item.value = mean
         (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
         with pytest.raises(ModelError, match="mean colour"):
-            ModelFile(path=tmp_path / "m.onnx", provider=CPU).open(("conv1_1",), ())
+            ModelFile(path=tmp_path / "m.onnx", choices=SessionChoices()).open(("conv1_1",), ())
 
 
 def test_a_picture_that_leaves_a_layer_nothing_is_refused() -> None:
@@ -364,12 +348,12 @@ def test_a_picture_that_leaves_a_layer_nothing_is_refused() -> None:
         extract_features(picture, ["conv1_1"], size=0)
 
 
-def test_a_kept_session_of_real_weights_agrees_with_float64(own_cache) -> None:
+def test_a_kept_session_of_real_weights_agrees_with_float64(sessions_folder) -> None:
     """With VGG-19's channels, so that ONNX Runtime's blocked layout is in what is kept."""
     weights = load_weights()
     pixels = random_pixels(211, 317, seed=1)
-    sessions_of(weights).open(ACTIVATIONS, GRAMS)
-    kept = OnnxExtractor(sessions_of(weights, load=never))
+    graphs_of(weights).open(ACTIVATIONS, GRAMS)
+    kept = OnnxExtractor(graphs_of(weights, load=never))
     found = kept.extract(pixels, ACTIVATIONS, GRAMS)
     expected = reference_features(weights, pixels, [*ACTIVATIONS, *GRAMS], "avg", "ceil")
     for name in ACTIVATIONS:
@@ -378,31 +362,21 @@ def test_a_kept_session_of_real_weights_agrees_with_float64(own_cache) -> None:
         assert relative_error(found.grams[name], reference_gram(expected[name])) < 2e-5
 
 
-def test_tensors_outlive_their_session(tiny_weights, own_cache) -> None:
-    pixels = random_pixels(37, 53, 1)[None]
-    source = sessions_of(tiny_weights)
-    tensors, _ = OnnxExtractor(source).extract_tensors(pixels, ["conv2_2"], [])
-    before = tensors["conv2_2"].clone()
-    gc.collect()
-    OnnxExtractor(source).extract_batch(pixels * 0, ["conv2_2"], [])
-    torch.testing.assert_close(tensors["conv2_2"], before, rtol=0, atol=0)
-
-
-def test_a_read_only_cache_is_still_read(tiny_weights, own_cache, monkeypatch) -> None:
-    sessions_of(tiny_weights).open(("conv1_1",), ())
+def test_a_read_only_cache_is_still_read(tiny_weights, sessions_folder, monkeypatch) -> None:
+    graphs_of(tiny_weights).open(("conv1_1",), ())
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("read-only")
 
     monkeypatch.setattr(Path, "touch", refuse)
-    sessions_of(tiny_weights, load=never).open(("conv1_1",), ())
+    graphs_of(tiny_weights, load=never).open(("conv1_1",), ())
 
 
-def test_an_unknown_layer_or_extractor_is_refused(tiny_weights, own_cache) -> None:
+def test_an_unknown_layer_or_extractor_is_refused(tiny_weights, sessions_folder) -> None:
     with pytest.raises(UsageError, match="conv9_9"):
         open_extractor(Extraction(device="cpu"), ["conv9_9"], tiny_weights)
     with pytest.raises(UsageError, match="conv9_9"):
-        OnnxExtractor(sessions_of(tiny_weights)).extract(random_pixels(32, 32, 1), ["conv9_9"], [])
+        OnnxExtractor(graphs_of(tiny_weights)).extract(random_pixels(32, 32, 1), ["conv9_9"], [])
     with pytest.raises(UsageError, match="numpy"):
         Extraction(extractor="numpy")
 
@@ -514,12 +488,19 @@ def test_gram_matrices_of_a_batch_are_those_of_its_pictures() -> None:
         torch.testing.assert_close(batch[index], flat @ flat.T / 30)
 
 
-def test_exhausted_memory_of_onnx_runtime_is_an_error_that_says_what_to_do(
-    tiny_weights, own_cache, monkeypatch
-) -> None:
-    extractor = OnnxExtractor(sessions_of(tiny_weights))
-    _, opened = extractor._open(["conv1_1"], [])
+@dataclass
+class OneSession:
+    """A `SessionSource` that has one session."""
 
+    session: Session[FeatureGraph]
+
+    def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
+        return self.session
+
+
+def test_exhausted_memory_of_onnx_runtime_is_an_error_that_says_what_to_do(
+    tiny_weights: Weights, sessions_folder: Path
+) -> None:
     class OtherMemoryError(Exception):
         pass
 
@@ -529,7 +510,8 @@ def test_exhausted_memory_of_onnx_runtime_is_an_error_that_says_what_to_do(
                 "Failed to allocate memory for requested buffer of size 4096000000"
             )
 
-    extractor._opened[("conv1_1",), ()] = replace(opened, session=Exhausted())
+    session = graphs_of(tiny_weights).open(("conv1_1",), ())
+    extractor = OnnxExtractor(OneSession(replace(session, runner=Exhausted())))
     with pytest.raises(DeviceError, match="48×32"):
         extractor.extract(random_pixels(32, 48, 1), ["conv1_1"], [])
     with pytest.raises(DeviceError, match="48×32"), memory_errors((32, 48)):

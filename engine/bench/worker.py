@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from nstx.export.graphs.feature_graph import GraphPrecision
     from nstx.models.vgg19 import Pooling
+
+    from ..features.extractor import Features
 
     Outputs = list[NDArray[np.float32]]
     Run = Callable[[NDArray[np.float32]], Outputs]
@@ -146,29 +149,25 @@ def _open_onnx(task: Task) -> "tuple[Run, str]":
     from nstx.export.runtime.providers import choose_provider
 
     from ..devices.names import parse_device
-    from ..features.onnx_extractor import OnnxExtractor
-    from ..features.onnx_fixed import FixedExtractor
-    from ..features.opening import Extraction, open_sessions
+    from ..features.onnx_extractor import FixedExtractor, OnnxExtractor
+    from ..features.opening import Extraction, built_graphs
 
     provider = choose_provider(*parse_device(task.device))
     choices = Extraction(device=task.device, weights=task.weights, threads=task.threads)
-    source = open_sessions(choices, provider)
+    source = built_graphs(choices, provider)
     precision: GraphPrecision = "fp16" if task.variant == "onnx-fp16" else "fp32"
     source = replace(source, template=replace(source.template, precision=precision))
-    if task.variant != "onnx":
+    extract: Callable[[NDArray[np.float32]], Features]
+    if task.variant == "onnx":
+        any_size = OnnxExtractor(source).extract_batch
+        extract = partial(any_size, activations=task.activations, grams=task.grams)
+    else:
         shape = (task.batch, task.size, task.size)
-        fixed = FixedExtractor(source, shape, task.activations, task.grams)
-
-        def run_fixed(pixels: "NDArray[np.float32]") -> "Outputs":
-            fixed.run(pixels)
-            return list(fixed.arrays().values())
-
-        return run_fixed, provider.name
-    extract = OnnxExtractor(source).extract_batch
+        extract = FixedExtractor(source, shape, task.activations, task.grams).extract_batch
 
     def run(pixels: "NDArray[np.float32]") -> "Outputs":
-        found = extract(pixels, task.activations, task.grams)
-        return [*found.activations.values(), *found.grams.values()]
+        features = extract(pixels)
+        return [*features.activations.values(), *features.grams.values()]
 
     return run, provider.name
 

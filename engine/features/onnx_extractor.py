@@ -1,27 +1,29 @@
-"""Features by ONNX Runtime: a `FeatureExtractor` that needs no PyTorch."""
+"""Features by ONNX Runtime, which needs no PyTorch."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.export.graphs.feature_graph import INPUT_NAME, gram_name
-from nstx.export.runtime.providers import Provider, import_onnxruntime
+from nstx.export.graphs.feature_graph import INPUT_NAME, FeatureGraph, gram_name
+from nstx.export.runtime.providers import import_onnxruntime
 from nstx.export.runtime.session import run_session
+from nstx.models.errors import UsageError
 from nstx.models.vgg19 import canonical_name
 
 from ..devices.memory import memory_errors
 from ..pictures.pixels import Pixels
-from ..sessions.feature_sessions import FeatureSession, SessionSource
+from ..sessions.session import Session
 from .extractor import Features
+from .sources import BuiltGraphs, SessionSource
 
-if TYPE_CHECKING:
-    import torch
+_Layers = tuple[tuple[str, ...], tuple[str, ...]]  # of activations, and of Gram matrices
 
 
 class OnnxExtractor:
-    """A `nstx.engine.targets.targets.FeatureExtractor` on ONNX Runtime.
+    """A `FeatureExtractor` on ONNX Runtime, for pictures of any size.
 
     A session is opened for each set of outputs that is asked for, so that a content picture is
     evaluated no deeper than its layer, and is kept for the next picture.
@@ -32,24 +34,19 @@ class OnnxExtractor:
 
     def __init__(self, source: SessionSource) -> None:
         self._source = source
-        self._opened: dict[tuple[tuple[str, ...], tuple[str, ...]], FeatureSession] = {}
-
-    @property
-    def provider(self) -> Provider:
-        """Where the network runs."""
-        return self._source.provider
+        self._sessions: dict[_Layers, Session[FeatureGraph]] = {}
 
     def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
-        """See `nstx.engine.targets.targets.FeatureExtractor`.
+        """Return the features of a picture, as `FeatureExtractor.extract`.
 
         Raises:
             UsageError: a layer is unknown.
             ModelError, DeviceError: the graph cannot be loaded, or memory does not suffice.
         """
-        found = self.extract_batch(pixels[None], activations, grams)
+        batch = self.extract_batch(pixels[None], activations, grams)
         return Features(
-            {name: array[0] for name, array in found.activations.items()},
-            {name: array[0] for name, array in found.grams.items()},
+            {name: array[0] for name, array in batch.activations.items()},
+            {name: array[0] for name, array in batch.grams.items()},
         )
 
     def extract_batch(
@@ -65,61 +62,94 @@ class OnnxExtractor:
         Raises:
             UsageError, ModelError, DeviceError: as `extract`.
         """
-        names, opened = self._open(activations, grams)
-        given = {INPUT_NAME: opened.graph.to_input(pixels, opened.mean)}
+        layers = _canonical(activations, grams)
+        if layers not in self._sessions:
+            self._sessions[layers] = self._source.open(*layers)
+        session = self._sessions[layers]
+        inputs = {INPUT_NAME: session.graph.to_input(pixels, session.mean)}
         with memory_errors(pixels.shape[1:3]):
-            values = run_session(opened.session.run, opened.provider, names, given)
+            values = run_session(session.runner.run, session.provider, _outputs(layers), inputs)
         # Copied, because an output that is kept would keep the session's whole arena alive.
-        copies = [np.array(value) for value in values]
-        count = len(activations)
-        return Features(
-            dict(zip(map(canonical_name, activations), copies[:count], strict=True)),
-            dict(zip(map(canonical_name, grams), copies[count:], strict=True)),
-        )
+        return _as_features(layers, [np.array(value) for value in values])
 
-    def extract_tensors(
-        self, pixels: NDArray[Any], activations: Sequence[str], grams: Sequence[str]
-    ) -> "tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]":
-        """Return features as PyTorch tensors where they were computed, without a copy (DLPack).
+
+class FixedExtractor:
+    """The same for one size of batch: buffers are bound once, and nothing is planned again.
+
+    `nstx bench features` measures it as ``onnx-fixed`` and ``onnx-fp16``. On CUDA the kernels are
+    captured in a CUDA graph by the first run, so that a later one is a single launch.
+
+    Args:
+        source: of the graph.
+        shape: (batch, height, width) of the pictures.
+        activations: layers whose activations are wanted.
+        grams: layers whose Gram matrices are wanted.
+
+    Raises:
+        UsageError: a layer is unknown.
+        ModelError, DeviceError: the graph cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        source: BuiltGraphs,
+        shape: tuple[int, int, int],
+        activations: Sequence[str],
+        grams: Sequence[str],
+    ) -> None:
+        self._shape = (*shape, 3)
+        self._layers = _canonical(activations, grams)
+        choices = replace(source.choices, fixed_shape=shape)
+        self._session = session = replace(source, choices=choices).open(*self._layers)
+        make = import_onnxruntime().OrtValue
+        place = (session.provider.device, session.provider.index)
+        empty = session.graph.to_input(np.zeros(self._shape, np.float32), session.mean)
+        self._input = make.ortvalue_from_numpy(empty, *place)
+        self._binding = session.runner.io_binding()
+        self._binding.bind_ortvalue_input(INPUT_NAME, self._input)
+        shapes = {output.name: output.shape for output in session.runner.get_outputs()}
+        self._outputs = {
+            name: make.ortvalue_from_shape_and_type(shapes[name], np.float32, *place)
+            for name in _outputs(self._layers)
+        }
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def extract_batch(self, pixels: NDArray[Any]) -> Features:
+        """Return the features of pictures, with the batch in front.
 
         Args:
-            pixels: (batch, height, width, 3), RGB, 0–255.
-            activations: layers whose activations are wanted.
-            grams: layers whose Gram matrices are wanted.
-
-        Returns:
-            Activations and Gram matrices by layer, float32, on the provider's device; to be used
-            while the extractor is there.
+            pixels: (batch, height, width, 3), RGB, 0–255, of the shape that was promised.
 
         Raises:
-            UsageError, ModelError, DeviceError: as `extract`.
+            UsageError: the shape is another.
         """
-        from torch.utils.dlpack import from_dlpack
-
-        names, opened = self._open(activations, grams)
-        binding = opened.session.io_binding()
-        array = opened.graph.to_input(pixels, opened.mean)
-        place = (opened.provider.device, opened.provider.index)
-        value = import_onnxruntime().OrtValue.ortvalue_from_numpy(array, *place)
-        binding.bind_ortvalue_input(INPUT_NAME, value)
-        for name in names:
-            binding.bind_output(name, *place)
+        if pixels.shape != self._shape:
+            raise UsageError(
+                f"expected pictures of shape {self._shape}, got {pixels.shape}; "
+                "try an OnnxExtractor, which takes any"
+            )
+        session = self._session
+        self._input.update_inplace(session.graph.to_input(pixels, session.mean))
         with memory_errors(pixels.shape[1:3]):
-            run_session(opened.session.run_with_iobinding, opened.provider, binding)
-        # The outputs are complete only once the provider's stream is.
-        binding.synchronize_outputs()
-        tensors = [from_dlpack(output) for output in binding.get_outputs()]
-        count = len(activations)
-        return (
-            dict(zip(map(canonical_name, activations), tensors[:count], strict=True)),
-            dict(zip(map(canonical_name, grams), tensors[count:], strict=True)),
-        )
+            run_session(session.runner.run_with_iobinding, session.provider, self._binding)
+        self._binding.synchronize_outputs()
+        # Copied, because the next run overwrites them.
+        return _as_features(self._layers, [v.numpy().copy() for v in self._outputs.values()])
 
-    def _open(
-        self, activations: Sequence[str], grams: Sequence[str]
-    ) -> tuple[list[str], FeatureSession]:
-        """Return the outputs' names, activations first, and a session that has them."""
-        wanted = (tuple(map(canonical_name, activations)), tuple(map(canonical_name, grams)))
-        if wanted not in self._opened:
-            self._opened[wanted] = self._source.open(*wanted)
-        return [*wanted[0], *map(gram_name, wanted[1])], self._opened[wanted]
+
+def _canonical(activations: Sequence[str], grams: Sequence[str]) -> _Layers:
+    return tuple(map(canonical_name, activations)), tuple(map(canonical_name, grams))
+
+
+def _outputs(layers: _Layers) -> list[str]:
+    """Return the names of the graph's outputs, activations first."""
+    return [*layers[0], *map(gram_name, layers[1])]
+
+
+def _as_features(layers: _Layers, values: Sequence[NDArray[np.float32]]) -> Features:
+    count = len(layers[0])
+    return Features(
+        dict(zip(layers[0], values[:count], strict=True)),
+        dict(zip(layers[1], values[count:], strict=True)),
+    )

@@ -17,17 +17,16 @@ from nstx.export.runtime.providers import (
     has_driver,
     import_onnxruntime,
 )
+from nstx.export.runtime.session import SessionChoices
 from nstx.models.errors import DeviceError, UsageError
 from nstx.models.vgg19 import Pooling, PoolRounding, canonical_name, check_pooling
 from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
 
 from ..devices.names import parse_device
-from ..sessions.feature_sessions import SessionSource
-from ..sessions.model_file import ModelFile
-from ..sessions.session_cache import CachedSessions
 from ..settings import check_extractor, check_threads
 from .extractor import FeatureExtractor
 from .onnx_extractor import OnnxExtractor
+from .sources import BuiltGraphs, ModelFile, SessionSource
 
 _log = logging.getLogger("nstx")
 
@@ -121,21 +120,13 @@ def open_extractor(
         return opened
     if provider is None:
         return _open_torch(choices, layers, weights)
-    return open_onnx(choices, provider, weights)
-
-
-def open_onnx(
-    choices: Extraction, provider: Provider, weights: Weights | None = None
-) -> OpenedExtractor:
-    """Return an extractor on a provider that was found to load; see `open_extractor`."""
     source: SessionSource
     if choices.model is None:
-        source = open_sessions(choices, provider, weights)
+        source = built_graphs(choices, provider, weights)
     else:
         source = ModelFile(
             path=choices.model,
-            provider=provider,
-            threads=choices.threads,
+            choices=SessionChoices(provider=provider, threads=choices.threads),
             weights_sha256=None if choices.weights is None else weights_digest(choices.weights),
             use_cache=choices.use_cache,
         )
@@ -143,10 +134,10 @@ def open_onnx(
     return OpenedExtractor(OnnxExtractor(source), name, provider.name)
 
 
-def open_sessions(
+def built_graphs(
     choices: Extraction, provider: Provider, weights: Weights | None = None
-) -> CachedSessions:
-    """Return the source of sessions for a provider; weights are loaded only if one must be built.
+) -> BuiltGraphs:
+    """Return a source of sessions for a provider; weights are loaded only if a graph must be built.
 
     Raises:
         WeightsError: the weights' file is missing or damaged.
@@ -156,7 +147,7 @@ def open_sessions(
     def load() -> Weights:
         return weights or load_weights(source, use_cache=choices.use_cache)
 
-    return CachedSessions(
+    return BuiltGraphs(
         weights_sha256=weights.sha256 if weights else weights_digest(source),
         load=load,
         template=FeatureGraph(
@@ -165,8 +156,7 @@ def open_sessions(
             pool_rounding=choices.poolings[1],
             input="float32",
         ),
-        provider=provider,
-        threads=choices.threads,
+        choices=SessionChoices(provider=provider, threads=choices.threads),
         use_cache=choices.use_cache,
     )
 

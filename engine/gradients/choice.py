@@ -231,5 +231,5 @@ def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:
         choice,
         weights_sha256,
         opened.mean,
-        lambda problems: OnnxBackend(opened, provider, problems),
+        lambda problems: OnnxBackend(opened, problems),
     )

@@ -1,9 +1,7 @@
 """The gradient by ONNX Runtime, from the graph of `nstx.export.graphs.build_gradient`; without PyTorch."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,29 +16,14 @@ from nstx.export.graphs.gradient_graph import (
 from nstx.export.runtime.providers import Provider, import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.models.cost import Cost, check_cost, combine_costs
-from nstx.models.errors import ModelError
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
 from ..pictures.pixels import Batch
-from ..sessions.kept_graphs import graph_key, open_kept
+from ..sessions.opening import open_graph
+from ..sessions.session import Session
 from ..targets.targets import Targets
 from .backend import BatchBackend, check_batch, check_gradient
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GradientSession:
-    """A graph of cost and gradient that is ready to run.
-
-    Attributes:
-        session: the `onnxruntime.InferenceSession`.
-        graph: what it computes.
-        mean: the network's mean colour, RGB.
-    """
-
-    session: Any
-    graph: GradientGraph
-    mean: tuple[float, float, float]
 
 
 def open_gradient_session(
@@ -52,7 +35,7 @@ def open_gradient_session(
     precision: GraphPrecision = "fp32",
     threads: int | None = None,
     use_cache: bool = True,
-) -> GradientSession:
+) -> Session[GradientGraph]:
     """Return a session of the cost with its gradient.
 
     Args:
@@ -71,7 +54,6 @@ def open_gradient_session(
     graph = GradientGraph(
         objective=replace(objective.with_unit_weights(), tv_weight=0.0), precision=precision
     )
-    choices = SessionChoices(provider=provider, threads=threads, in_order=True)
 
     def build() -> bytes:
         from nstx.export.graphs.build_gradient import build_gradient_model
@@ -79,25 +61,15 @@ def open_gradient_session(
         model: bytes = build_gradient_model(graph, load()).SerializeToString()
         return model
 
-    def use(session: Any) -> GradientSession:
-        said: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
-        found = GradientGraph.from_metadata(said, "the cache")
-        if found != graph or said.get("weights_sha256") != weights_sha256:
-            raise ModelError("expected the graph of this objective, got another")
-        red, green, blue = json.loads(said["mean"])
-        return GradientSession(session, found, (red, green, blue))
-
-    description = {"graph": asdict(graph), "description": graph.kind, "order": "late"}
-    key = graph_key(description, weights_sha256, choices)
-    return open_kept(key, build, choices, use, use_cache=use_cache)
+    choices = SessionChoices(provider=provider, threads=threads, in_order=True)
+    return open_graph(graph, build, choices, weights_sha256=weights_sha256, use_cache=use_cache)
 
 
 class OnnxBackend(BatchBackend):
     """Costs and gradients by ONNX Runtime.
 
     Args:
-        opened: the session, which all scales share.
-        provider: that it runs on.
+        session: of the cost and its gradient, which all scales share.
         problems: an objective and targets for each picture of a batch; targets are moved to the
             device once.
 
@@ -107,11 +79,11 @@ class OnnxBackend(BatchBackend):
 
     def __init__(
         self,
-        opened: GradientSession,
-        provider: Provider,
+        session: Session[GradientGraph],
         problems: Sequence[tuple[Objective, Targets]],
     ) -> None:
-        self._opened, self._provider = opened, provider
+        self._session = session
+        provider = session.provider
         self._objectives = [objective for objective, _ in problems]
         targets = [each for _, each in problems]
         first = check_batch(self._objectives, [(each.height, each.width) for each in targets])
@@ -145,19 +117,19 @@ class OnnxBackend(BatchBackend):
         return self._report(self._run(pixels))
 
     def _run(self, pixels: Batch) -> dict[str, NDArray[np.float32]]:
-        values = run_session(self._call, self._provider, pixels)
-        return dict(zip(self._opened.graph.outputs, values, strict=True))
+        values = run_session(self._call, self._session.provider, pixels)
+        return dict(zip(self._session.graph.outputs, values, strict=True))
 
     def _call(self, pixels: Batch) -> list[NDArray[np.float32]]:
-        binding = self._opened.session.io_binding()
+        binding = self._session.runner.io_binding()
         given = np.ascontiguousarray(pixels, np.float32)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
         binding.bind_ortvalue_input(INPUT_NAME, make(given, *self._place))
         for name, value in self._fixed.items():
             binding.bind_ortvalue_input(name, value)
-        for name in self._opened.graph.outputs:
+        for name in self._session.graph.outputs:
             binding.bind_output(name, "cpu")
-        self._opened.session.run_with_iobinding(binding)
+        self._session.runner.run_with_iobinding(binding)
         values: list[NDArray[np.float32]] = binding.copy_outputs_to_cpu()
         return values
 

@@ -1,0 +1,107 @@
+"""A graph that ONNX Runtime is ready to run, whatever it computes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from nstx.export.runtime.providers import Provider
+from nstx.export.runtime.session import SessionChoices, open_session
+from nstx.models.errors import ModelError
+
+
+class Graph(Protocol):
+    """The description of a graph: a dataclass, which a model file carries in its metadata."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """The version of the description."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in their order."""
+        ...
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: str) -> Self:
+        """Return the description in a model's metadata.
+
+        Raises:
+            ModelError: the metadata hold none; the message names ``path``.
+        """
+        ...
+
+
+GraphT = TypeVar("GraphT", bound=Graph)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Session(Generic[GraphT]):
+    """A loaded graph with its description.
+
+    Attributes:
+        runner: the `onnxruntime.InferenceSession`.
+        graph: what it computes, with the names of its outputs.
+        mean: the network's mean colour, RGB.
+        provider: where it runs.
+    """
+
+    runner: Any
+    graph: GraphT
+    mean: tuple[float, float, float]
+    provider: Provider
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata of the model."""
+        return model_metadata(self.runner)
+
+
+def model_metadata(runner: Any) -> Mapping[str, str]:
+    """Return the metadata of the model in an `onnxruntime.InferenceSession`."""
+    metadata: Mapping[str, str] = runner.get_modelmeta().custom_metadata_map
+    return metadata
+
+
+def load_session(
+    model: bytes | Path,
+    graph_type: type[GraphT],
+    choices: SessionChoices,
+    *,
+    weights_sha256: str | None = None,
+    place: str = "the cache",
+) -> Session[GraphT]:
+    """Load a model and check whose it is.
+
+    Args:
+        model: the ONNX file, or its bytes.
+        graph_type: the kind of description that its metadata hold.
+        choices: how it is loaded.
+        weights_sha256: of the weights that it must be built from; None takes any.
+        place: where the model lies, for messages.
+
+    Raises:
+        ModelError: it is no such model, or one of other weights.
+        DeviceError: the provider does not load, or memory does not suffice.
+    """
+    runner = open_session(model, choices)
+    metadata = model_metadata(runner)
+    graph = graph_type.from_metadata(metadata, place)
+    actual = metadata.get("weights_sha256", "")
+    if weights_sha256 is not None and actual != weights_sha256:
+        raise ModelError(
+            f"expected a model of the weights {weights_sha256[:12]}… in {place}, got one of "
+            f"{actual[:12] or 'unknown'}…; try to export it again with the same --weights"
+        )
+    try:
+        red, green, blue = json.loads(metadata["mean"])
+        mean = (float(red), float(green), float(blue))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"expected a mean colour in {place}, got none; try to export it again"
+        ) from error
+    return Session(runner=runner, graph=graph, mean=mean, provider=choices.provider)
