@@ -19,8 +19,10 @@ from typing import Any
 import torch
 
 from nstx.engine.bench.gradient import make_zero_targets
+from nstx.engine.devices.device import settle
 from nstx.engine.devices.machine import describe_machine, package_versions
-from nstx.engine.devices.torch_device import TorchDevice, supported_precisions
+from nstx.engine.devices.precisions import supported_precisions
+from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
 from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
@@ -58,11 +60,11 @@ def make_backend(variant: str, device: TorchDevice, size: int, batch: int) -> To
 
 def time_calls(call: Callable[[], object], device: TorchDevice, calls: int = CALLS) -> float:
     """Return the milliseconds of a call, of several between two waits for the device."""
-    torch.cuda.synchronize(device.name)
+    torch.cuda.synchronize(device.torch_device)
     began = time.perf_counter()
     for _ in range(calls):
         call()
-    torch.cuda.synchronize(device.name)
+    torch.cuda.synchronize(device.torch_device)
     return 1000 * (time.perf_counter() - began) / calls
 
 
@@ -75,7 +77,7 @@ def count_kernels(call: Callable[[], object]) -> int:
 
 def measure(device: TorchDevice, size: int, batch: int, peak: float) -> list[dict[str, Any]]:
     """Return a row for each variant at a size; one that fails has ``error``."""
-    x = torch.rand(batch, size, size, 3, device=device.name) * 255
+    x = torch.rand(batch, size, size, 3, device=device.torch_device) * 255
     cell = {"size": size, "batch": batch, "precision": device.precision}
     rows, calls, times = [], {}, {}
     for variant in VARIANTS:
@@ -105,8 +107,8 @@ def prepare(
     variant: str, device: TorchDevice, x: torch.Tensor, calls: dict[str, Callable[[], object]]
 ) -> dict[str, Any]:
     """Warm a variant up and put its call among the others; return what is measured of it alone."""
-    before = torch.cuda.memory_allocated(device.name)
-    torch.cuda.reset_peak_memory_stats(device.name)
+    before = torch.cuda.memory_allocated(device.torch_device)
+    torch.cuda.reset_peak_memory_stats(device.torch_device)
     backend = make_backend(variant, device, x.shape[1], len(x))
 
     def call() -> object:
@@ -116,7 +118,7 @@ def prepare(
         call()
     calls[variant] = call
     return {
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device.name) - before,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device.torch_device) - before,
         "kernels": count_kernels(call),
         "adam_step_milliseconds": time_adam(backend, device, x) if variant == "captured" else None,
     }
@@ -146,7 +148,7 @@ def time_adam(backend: TorchGradient, device: TorchDevice, x: torch.Tensor) -> f
 
 def measure_peak(device: TorchDevice) -> float:
     """Return the GFLOP/s of large matrix products in a precision."""
-    matrix = torch.rand(8192, 8192, device=device.name).to(device.dtype)
+    matrix = torch.rand(8192, 8192, device=device.torch_device).to(device.dtype)
     with device.numerics(products=True):
         time_calls(lambda: matrix @ matrix, device)
         milliseconds = min(time_calls(lambda: matrix @ matrix, device) for _ in range(REPEATS))
@@ -172,8 +174,9 @@ def main() -> None:
         "repeats": REPEATS,
         "rows": [],
     }
-    for precision in supported_precisions(chosen.device):
-        device = TorchDevice(chosen.device, precision)
+    place = settle(chosen.device, by_torch=True)
+    for precision in supported_precisions(place):
+        device = TorchDevice(place, precision)
         peak = measure_peak(device)
         for size, batch in cells:
             for row in measure(device, size, batch, peak):

@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 
 from nstx import read_image
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
@@ -43,7 +44,7 @@ def by_torch(
     objective: Objective, weights: Weights, precision: str, pictures: list, targets: list[Targets]
 ) -> list[np.ndarray]:
     """Return the gradient of each picture by autograd."""
-    device = TorchDevice("cpu", precision)
+    device = TorchDevice(Device("cpu"), precision)
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
@@ -74,7 +75,7 @@ def measure(
     objective: Objective, weights: Weights, contents: list, styles: list, size: tuple[int, int]
 ) -> dict[str, Any]:
     """Return the errors of each picture by each way."""
-    device = TorchDevice("cpu", "fp64")
+    device = TorchDevice(Device("cpu"), "fp64")
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )

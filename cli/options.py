@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, get_args
 
 import typer
 
-from nstx.engine.settings import BACKENDS, Settings, choose_settings
+from nstx.engine.settings import CHOICES, Settings, choose_settings
 from nstx.models import objective
 from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS, Preset, SolverName
@@ -162,7 +162,7 @@ class Machine(Group):
     backend: Annotated[
         str,
         Help(
-            f"What computes the gradient: {', '.join(BACKENDS)}. auto is onnx on the CPU in fp32, "
+            f"What computes the gradient: {', '.join(CHOICES['backend'])}. auto is onnx on the CPU in fp32, "
             "else torch."
         ),
     ] = _default("backend")

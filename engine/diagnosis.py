@@ -15,6 +15,7 @@ from nstx.models.storage.cache import cache_folder
 from nstx.models.storage.files import write_atomically
 from nstx.models.weights.load import EMBEDDED, load_weights
 
+from .devices.device import Device
 from .devices.machine import describe_machine, package_versions, this_processor
 
 
@@ -55,15 +56,15 @@ def _devices() -> list[dict[str, Any]]:
     except ImportError:  # an installation for --backend onnx alone
         return [{"name": "cpu", "precisions": ("fp32",), "threads": physical_cores()}]
 
-    from .devices.torch_device import supported_precisions
+    from .devices.precisions import settle_bf16, supported_precisions
 
     processor = this_processor()
     devices: list[dict[str, Any]] = [
         {
             "name": "cpu",
-            "precisions": supported_precisions("cpu", processor),
+            "precisions": supported_precisions(Device("cpu"), processor),
             "bf16_units": processor.bf16_units,
-            "bf16": processor.settle_bf16(),
+            "bf16": settle_bf16(processor),
             "threads": torch.get_num_threads(),
         }
     ]
@@ -74,11 +75,11 @@ def _devices() -> list[dict[str, Any]]:
                 "name": f"cuda:{index}",
                 "model": properties.name,
                 "memory_bytes": properties.total_memory,
-                "precisions": supported_precisions(f"cuda:{index}"),
+                "precisions": supported_precisions(Device("cuda", index)),
             }
         )
     if torch.backends.mps.is_available():
-        devices.append({"name": "mps", "precisions": supported_precisions("mps")})
+        devices.append({"name": "mps", "precisions": supported_precisions(Device("mps"))})
     return devices
 
 

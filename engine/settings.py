@@ -2,19 +2,32 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, parse_layers
 from nstx.models.presets import Preset, SolverName, find_preset
 from nstx.models.vgg19 import Pooling
 
-INITS = ("content", "matched", "noise", "blend")
+PresetName = Literal["default", "coursera", "gatys"]
+
+Init = Literal["content", "matched", "noise", "blend"]
+INITS: tuple[Init, ...] = get_args(Init)
 """Starts that are made; anything else is the path of a picture."""
 
-BACKENDS = ("auto", "torch", "onnx")
-EXTRACTORS = ("auto", "onnx", "tensorrt", "torch")
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+BackendName = Literal["torch", "onnx"]
+ExtractorName = Literal["onnx", "tensorrt", "torch"]
 """``tensorrt`` is ONNX Runtime with its TensorRT provider."""
+
+Auto = Literal["auto"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "solver": get_args(SolverName),
+    "backend": ("auto", *get_args(BackendName)),
+    "extractor": ("auto", *get_args(ExtractorName)),
+    "precision": ("auto", *get_args(Precision)),
+}
+"""The names that attributes of `Settings` may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +77,16 @@ class Settings:
     style_scale: float = 1.0
     seed: int = 0
     device: str = "auto"
-    precision: str = "auto"
-    backend: str = "auto"
-    extractor: str = "auto"
+    precision: Precision | Auto = "auto"
+    backend: BackendName | Auto = "auto"
+    extractor: ExtractorName | Auto = "auto"
     threads: int | None = None
     weights: str = "embedded"
     use_cache: bool = True
 
     def __post_init__(self) -> None:
-        if self.solver not in ("adam", "lbfgs"):
-            raise UsageError(f"expected a solver of adam, lbfgs, got {self.solver!r}; try lbfgs")
-        if self.backend not in BACKENDS:
-            raise UsageError(
-                f"expected a backend of {', '.join(BACKENDS)}, got {self.backend!r}; try auto"
-            )
-        check_extractor(self.extractor)
+        for name in CHOICES:
+            check_choice(name, getattr(self, name))
         _check_positive("learning rate", self.learning_rate, 2)
         _check_positive("style scale", self.style_scale, 1)
         check_threads(self.threads)
@@ -90,15 +98,18 @@ class Settings:
             raise UsageError(f"expected a seed of 0 … 2⁶³−1, got {self.seed}; try --seed 0")
 
 
-def check_extractor(name: str) -> None:
-    """Check that an extractor is known.
+def check_choice(what: str, name: str) -> None:
+    """Check the name of a ``solver``, ``backend``, ``extractor`` or ``precision``.
 
     Raises:
-        UsageError: it is not.
+        UsageError: there is none of this name.
     """
-    if name not in EXTRACTORS:
+    names = CHOICES[what]
+    if name not in names:
+        article = "an" if what[0] in "aeiou" else "a"
+        suggestion = "auto" if "auto" in names else names[-1]
         raise UsageError(
-            f"expected an extractor of {', '.join(EXTRACTORS)}, got {name!r}; try auto"
+            f"expected {article} {what} of {', '.join(names)}, got {name!r}; try {suggestion}"
         )
 
 
@@ -112,6 +123,14 @@ def check_threads(threads: int | None) -> None:
         _check_count("threads", threads, 1024)
 
 
+_OBJECTIVE_CHOICES = (
+    "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight", "pooling",
+)  # fmt: skip
+_PRESET_CHOICES = (
+    "solver", "learning_rate", "steps", "init", "scales", "clip", "early_stop", "size",
+)  # fmt: skip
+
+
 def _check_count(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
         raise UsageError(f"expected 1 … {most} {name}, got {value}; try --{name} 1")
@@ -123,8 +142,41 @@ def _check_positive(what: str, value: float, suggestion: int) -> None:
         raise UsageError(f"expected a {what} above 0, got {value}; try --{option} {suggestion}")
 
 
+class Choices(TypedDict, total=False):
+    """What `choose_settings` may choose differently from a preset; None stands for the preset's own."""
+
+    content_layers: str | None
+    style_layers: str | None
+    content_weight: float | None
+    style_weight: float | None
+    tv_weight: float | None
+    pooling: Pooling | None
+    solver: SolverName | None
+    learning_rate: float | None
+    steps: int | None
+    init: Init | str | None
+    scales: int | None
+    clip: bool | None
+    early_stop: bool | None
+    size: int | None
+    width: int | None
+    height: int | None
+    style_scale: float | None
+    seed: int | None
+    device: str | None
+    precision: Precision | Auto | None
+    backend: BackendName | Auto | None
+    extractor: ExtractorName | Auto | None
+    threads: int | None
+    weights: str | None
+    use_cache: bool | None
+
+
 def choose_settings(
-    preset: str | Preset = "default", *, auto_scales: bool = False, **choices: Any
+    preset: PresetName | Preset | str = "default",
+    *,
+    auto_scales: bool = False,
+    **choices: Unpack[Choices],
 ) -> Settings:
     """Return the settings of a preset with some of them chosen differently.
 
@@ -139,17 +191,10 @@ def choose_settings(
     Raises:
         UsageError: the preset or a choice is not known, or out of its range.
     """
-    chosen = {name: value for name, value in choices.items() if value is not None}
+    chosen: dict[str, Any] = {k: value for k, value in choices.items() if value is not None}
     base = preset if isinstance(preset, Preset) else find_preset(preset)
-    objective = choose_objective(
-        base,
-        content_layers=chosen.pop("content_layers", None),
-        style_layers=chosen.pop("style_layers", None),
-        content_weight=chosen.pop("content_weight", None),
-        style_weight=chosen.pop("style_weight", None),
-        tv_weight=chosen.pop("tv_weight", None),
-        pooling=chosen.pop("pooling", None),
-    )
+    of_objective = {name: chosen.pop(name) for name in _OBJECTIVE_CHOICES if name in chosen}
+    objective = choose_objective(base, **of_objective)
     if "width" in chosen or "height" in chosen:
         chosen.setdefault("size", None)
     elif "init" in chosen and chosen["init"] not in INITS:
@@ -161,24 +206,12 @@ def choose_settings(
         chosen.setdefault("clip", True)
     if auto_scales:
         chosen["scales"] = None
-    defaults = {
-        name: getattr(base, name)
-        for name in (
-            "solver",
-            "learning_rate",
-            "steps",
-            "init",
-            "scales",
-            "clip",
-            "early_stop",
-            "size",
-        )
-    }
+    defaults = {name: getattr(base, name) for name in _PRESET_CHOICES}
     try:
         return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})
     except TypeError as error:
-        known = ", ".join(Settings.__dataclass_fields__)
-        raise UsageError(f"expected settings among {known}, got: {error}") from error
+        names = ", ".join(Settings.__dataclass_fields__)
+        raise UsageError(f"expected settings among {names}, got: {error}") from error
 
 
 def choose_objective(
@@ -191,7 +224,16 @@ def choose_objective(
     tv_weight: float | None = None,
     pooling: Pooling | None = None,
 ) -> Objective:
-    """Return a preset's objective with some of it chosen differently; see `choose_settings`.
+    """Return a preset's objective with some of it chosen differently.
+
+    Args:
+        base: preset.
+        content_layers: as ``name`` or ``name:weight``, separated by commas.
+        style_layers: in the same form; the preset weighs those without a weight.
+        content_weight: of the content cost.
+        style_weight: of the style cost.
+        tv_weight: of the total variation.
+        pooling: ``max`` or ``avg``.
 
     Raises:
         UsageError: a layer is unknown or a weight out of its range.

@@ -7,6 +7,7 @@ import pytest
 from pictures import random_pixels
 
 from nstx.engine.devices.convolution import try_bf16
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import Precision, TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
@@ -81,9 +82,9 @@ def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> T
         objective.layers,
         objective.pooling,
         objective.pool_rounding,
-        TorchDevice("cpu", "fp64"),
+        TorchDevice(Device("cpu"), "fp64"),
     )
-    extract = TorchExtractor(network, TorchDevice("cpu", "fp64")).extract
+    extract = TorchExtractor(network, TorchDevice(Device("cpu"), "fp64")).extract
     style = random_pixels(41, 57, seed=9)
     return make_targets(
         content.shape[:2],
@@ -101,5 +102,5 @@ def by_hand(
     packs: bool | None = None,
 ) -> BackpropBackend:
     """Return a backend whose backward pass is written out, for a batch of one objective."""
-    network = BackpropNetwork(weights, objective, TorchDevice(device, precision, packs))
+    network = BackpropNetwork(weights, objective, TorchDevice(Device(device), precision, packs))
     return BackpropBackend(network, [(objective, each) for each in targets])

@@ -16,6 +16,7 @@ from networks import relative_error
 from pictures import random_pixels
 from processes import PATIENCE
 
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import memory_errors
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.activations import extract_features, summarise_layer
@@ -400,7 +401,7 @@ def test_a_second_choice_is_told(monkeypatch, logged_warnings, tiny_weights) -> 
     def refuse(*_: object) -> Provider:
         raise DeviceError("no provider")
 
-    monkeypatch.setattr("nstx.engine.features.opening.choose_provider", refuse)
+    monkeypatch.setattr("nstx.engine.features.opening.choose_provider_on", refuse)
     opened = open_extractor(Extraction(device="cpu"), ["conv1_1"], tiny_weights)
     assert (opened.name, opened.runs_on) == ("torch", "cpu fp32")
     assert logged_warnings == ["features are computed by PyTorch: no provider"]
@@ -521,7 +522,7 @@ def test_exhausted_memory_of_onnx_runtime_is_an_error_that_says_what_to_do(
 
 
 def test_channels_last_changes_no_feature(tiny_weights) -> None:
-    device = TorchDevice("cpu", "fp32")
+    device = TorchDevice(Device("cpu"), "fp32")
     pixels = random_pixels(40, 48, 1)
     found = []
     for tuned in (False, True):

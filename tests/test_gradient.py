@@ -8,6 +8,7 @@ import torch
 from networks import CASES, mixed_objective, needs_bf16, relative_error
 from pictures import random_pixels
 
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
@@ -29,7 +30,7 @@ def make_backend(
     precision: str,
     device: str = "cpu",
 ) -> TorchBackend:
-    place = TorchDevice(device, precision)
+    place = TorchDevice(Device(device), precision)
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, place
     )
@@ -186,7 +187,7 @@ def test_switches_of_pytorch_are_as_before_after_use(precision: str) -> None:
         return [*(getattr(cudnn, name) for name in names), matmul, conv]
 
     before = state()
-    with TorchDevice("cuda:0", precision).numerics():
+    with TorchDevice(Device("cuda"), precision).numerics():
         assert cudnn.deterministic
         if hasattr(cudnn, "conv"):
             assert cudnn.conv.fp32_precision == ("tf32" if precision == "tf32" else "ieee")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from networks import make_tiny_weights, relative_error
 from pictures import random_pixels
 
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
@@ -35,7 +36,7 @@ from nstx.models.vgg19 import CONVOLUTIONS
 from nstx.models.weights.load import Weights, load_weights
 
 CASES = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
-EXACT = TorchDevice("cpu", "fp64")
+EXACT = TorchDevice(Device("cpu"), "fp64")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -93,7 +93,7 @@ def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
     assert choose_backend(settings).name == "torch"
     present |= {"torch": False, "onnxruntime": True}
     assert choose_backend(settings).name == "onnx"
-    monkeypatch.setitem(sys.modules, "nstx.engine.devices.torch_device", None)
+    monkeypatch.setitem(sys.modules, "nstx.engine.devices.precisions", None)
     with pytest.raises(DeviceError, match="--backend onnx"):
         choose_backend(replace(settings, backend="torch"))
 

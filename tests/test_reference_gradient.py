@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pictures import random_pixels
 
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
@@ -13,7 +14,7 @@ from nstx.engine.targets.targets import make_targets
 from nstx.models.presets import PRESETS
 from nstx.models.reference.gradient import _pool_back, reference_gradient
 
-EXACT = TorchDevice("cpu", "fp64")
+EXACT = TorchDevice(Device("cpu"), "fp64")
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])

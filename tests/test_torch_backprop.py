@@ -16,6 +16,7 @@ from networks import (
 )
 from pictures import random_pixels
 
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
@@ -31,7 +32,7 @@ from nstx.models.weights.load import load_weights
 
 
 def by_autograd(weights, objective, targets, precision="fp64") -> TorchBackend:
-    device = TorchDevice("cpu", precision)
+    device = TorchDevice(Device("cpu"), precision)
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
@@ -171,7 +172,7 @@ def pair() -> tuple[Faulty, BackpropBackend]:
         mixed_objective("avg", "ceil", style_weight=0.0, tv_weight=0.0),
     )
     targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
-    network = BackpropNetwork(weights, objective, TorchDevice("cpu", "fp32"))
+    network = BackpropNetwork(weights, objective, TorchDevice(Device("cpu"), "fp32"))
     problems = [(objective, each) for each in targets]
     return Faulty(network, problems), BackpropBackend(network, problems)
 
@@ -289,7 +290,7 @@ def test_the_gradient_on_cuda(precision, bound) -> None:
     weights, objective = load_weights(), PRESETS["default"].objective
     picture = random_pixels(211, 317, seed=1)
     targets = targets_of(weights, objective, random_pixels(211, 317, seed=3))
-    network = BackpropNetwork(weights, objective, TorchDevice("cuda:0", precision))
+    network = BackpropNetwork(weights, objective, TorchDevice(Device("cuda"), precision))
     _, gradient = BackpropBackend(network, [(objective, targets)]).cost_and_gradient(picture)
     _, reference = by_autograd(weights, objective, [targets]).cost_and_gradient(picture)
     assert relative_error(gradient, reference) < bound

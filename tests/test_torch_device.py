@@ -24,9 +24,11 @@ from nstx import Picture, choose_settings, prepare_job, run_job
 from nstx.engine.devices import speed as device_speed
 from nstx.engine.devices.arrays import NUMPY
 from nstx.engine.devices.convolution import Convolution, packs_kernels, try_bf16
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import Processor
+from nstx.engine.devices.precisions import settle_bf16, supported_precisions
 from nstx.engine.devices.torch_arrays import TorchArrays
-from nstx.engine.devices.torch_device import TorchDevice, supported_precisions
+from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
 from nstx.engine.solvers.adam import adam_steps
@@ -195,7 +197,7 @@ def test_seeds_keep_fp16_finite_where_the_pass_is_written_out(preset) -> None:
 def test_kernels_that_are_laid_out_once_give_the_same_bytes(
     precision, inputs, outputs, size
 ) -> None:
-    device = TorchDevice("cpu", precision)
+    device = TorchDevice(Device("cpu"), precision)
     if not packs_kernels(device):
         pytest.skip(f"oneDNN lays out no kernels in {precision} on this processor")
     generator = torch.Generator().manual_seed(0)
@@ -216,9 +218,9 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
 
 @needs_bf16
 def test_kernels_are_laid_out_where_that_works_and_bf16_is_right_without() -> None:
-    assert (try_bf16() == "packed") == packs_kernels(TorchDevice("cpu", "bf16"))
-    assert not packs_kernels(TorchDevice("cpu", "bf16", packs=False))
-    assert not packs_kernels(TorchDevice("cpu", "fp64"))
+    assert (try_bf16() == "packed") == packs_kernels(TorchDevice(Device("cpu"), "bf16"))
+    assert not packs_kernels(TorchDevice(Device("cpu"), "bf16", packs=False))
+    assert not packs_kernels(TorchDevice(Device("cpu"), "fp64"))
     weights, objective = make_tiny_weights(), mixed_objective("avg", "ceil")
     picture = random_pixels(33, 41, seed=1)
     targets = [targets_of(weights, objective, random_pixels(33, 41, seed=3))]
@@ -229,12 +231,12 @@ def test_kernels_are_laid_out_where_that_works_and_bf16_is_right_without() -> No
 
 
 def test_what_the_processor_has_of_bf16_is_tried_or_as_it_is_said() -> None:
-    assert supported_precisions("cpu", Processor(bf16_units=True, bf16="none")) == ("fp32",)
+    assert supported_precisions(Device("cpu"), Processor(bf16_units=True, bf16="none")) == ("fp32",)
     for bf16 in ("plain", "packed"):
         processor = Processor(bf16_units=False, bf16=bf16)
-        assert supported_precisions("cpu", processor) == ("fp32", "bf16")
-    assert Processor(bf16_units=False).settle_bf16() == try_bf16()
-    assert Processor(bf16_units=False, bf16="none").settle_bf16() == "none"
+        assert supported_precisions(Device("cpu"), processor) == ("fp32", "bf16")
+    assert settle_bf16(Processor(bf16_units=False)) == try_bf16()
+    assert settle_bf16(Processor(bf16_units=False, bf16="none")) == "none"
 
 
 @pytest.mark.parametrize("isa", ["AVX2", "SSE41"])
@@ -326,17 +328,17 @@ def test_the_fastest_precision_is_the_first_that_none_beats_by_far(seconds, expe
 @needs_bf16
 def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None:
     monkeypatch.setattr(device_speed, "_SHAPE", (1, 16, 20, 24))
-    both = [TorchDevice("cpu", precision) for precision in ("bf16", "fp32")]
-    assert all(0 < took < 60 for took in device_speed.time_convolutions(both).values())
+    both = [TorchDevice(Device("cpu"), precision) for precision in ("bf16", "fp32")]
+    assert all(0 < took < 60 for took in device_speed.time_convolutions(both))
     asked = []
 
-    def time_convolutions(devices: list[TorchDevice]) -> dict[TorchDevice, float]:
+    def time_convolutions(devices: list[TorchDevice]) -> list[float]:
         asked.extend(device.precision for device in devices)
-        return {device: {"tf32": 0.5}.get(device.precision, 1.0) for device in devices}
+        return [{"tf32": 0.5}.get(device.precision, 1.0) for device in devices]
 
     monkeypatch.setattr(device_speed, "time_convolutions", time_convolutions)
     monkeypatch.setattr(device_speed, "supported_precisions", lambda _: ("fp32", "tf32", "bf16"))
-    assert device_speed.fastest_precision.__wrapped__("cuda:0") == "tf32"
+    assert device_speed.fastest_precision.__wrapped__(Device("cuda")) == "tf32"
     assert asked == ["bf16", "tf32", "fp32"]
 
 
@@ -351,23 +353,23 @@ def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None
     ],
 )
 def test_auto_on_cuda(monkeypatch, choices, size, fastest, expected) -> None:
-    def resolve(_: str, precision: str, processor: Processor) -> TorchDevice:
-        return TorchDevice("cuda:0", "tf32" if precision == "auto" else precision)
-
-    monkeypatch.setattr(backends, "settle_device", lambda _: "cuda:0")
-    monkeypatch.setattr("nstx.engine.devices.torch_device.resolve_device", resolve)
+    monkeypatch.setattr(backends, "settle", lambda _, **_options: Device("cuda"))
+    monkeypatch.setattr(
+        "nstx.engine.devices.precisions.supported_precisions",
+        lambda *_: ("fp32", "tf32", "bf16", "fp16"),
+    )
     monkeypatch.setattr(device_speed, "fastest_precision", lambda _: fastest)
     found = choose_backend(choose_settings(device="cuda", **choices), size)
-    assert (found.name, found.device) == ("torch", "cuda:0")
+    assert (found.name, found.device) == ("torch", Device("cuda"))
     assert (found.precision, found.checked) == expected
 
 
 def test_what_runs_ahead() -> None:
-    assert runs_ahead(BackendChoice("torch", "cuda:0", "tf32"))
-    assert not runs_ahead(BackendChoice("torch", "cuda:0", "fp16"))
-    assert not runs_ahead(BackendChoice("torch", "cuda:0", "bf16", checked=True))
-    assert not runs_ahead(BackendChoice("torch", "cpu", "fp32"))
-    assert not runs_ahead(BackendChoice("onnx", "cuda:0", "fp32"))
+    assert runs_ahead(BackendChoice("torch", Device("cuda"), "tf32"))
+    assert not runs_ahead(BackendChoice("torch", Device("cuda"), "fp16"))
+    assert not runs_ahead(BackendChoice("torch", Device("cuda"), "bf16", checked=True))
+    assert not runs_ahead(BackendChoice("torch", Device("cpu"), "fp32"))
+    assert not runs_ahead(BackendChoice("onnx", Device("cuda"), "fp32"))
 
 
 @pytest.mark.gpu

@@ -175,13 +175,9 @@ def measure_and_tell(
 
 def settled_device(device: str) -> str:
     """Return the device, settled; by PyTorch where it is there, which knows whether it works."""
-    from nstx.engine.devices.names import settle_device
+    from nstx.engine.devices.device import settle
 
-    if not torch_is_there():
-        return settle_device(device)
-    from nstx.engine.devices.torch_device import resolve_device
-
-    return resolve_device(device, "fp32").name
+    return str(settle(device, by_torch=torch_is_there()))
 
 
 def torch_is_there() -> bool:

@@ -82,11 +82,10 @@ def features(
     Batch, height and width are free. Every output is compared with float64 first.
     """
     began = time.perf_counter()
-    from nstx.engine.devices.names import parse_device
+    from nstx.engine.devices.device import Device, choose_provider_on
     from nstx.export.features import export_features
     from nstx.export.graphs.feature_graph import parity_path
     from nstx.export.model_files import SUFFIXES
-    from nstx.export.runtime.providers import choose_provider
     from nstx.models.storage.files import check_distinct, check_output
     from nstx.models.weights.load import load_weights
 
@@ -97,7 +96,7 @@ def features(
     inputs = [Path(machine.weights), *(check_with or [])]
     check_distinct([output, parity_path(output)], inputs)
     graph, computed = _choose_graph(objective, layers, grams, precision, convention)
-    provider = choose_provider(*parse_device(machine.device))
+    provider = choose_provider_on(Device.parse(machine.device))
     pictures = _read_pictures(check_with) if check_with else None
     with console.working("building the graph, comparing it with float64"):
         loaded = load_weights(machine.weights, use_cache=not machine.no_cache)

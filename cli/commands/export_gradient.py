@@ -40,12 +40,11 @@ def gradient(
     is compared with float64 first.
     """
     began = time.perf_counter()
-    from nstx.engine.devices.names import parse_device
+    from nstx.engine.devices.device import Device, choose_provider_on
     from nstx.export.gradient import export_gradient
     from nstx.export.graphs.feature_graph import parity_path
     from nstx.export.graphs.gradient_graph import GradientGraph
     from nstx.export.model_files import SUFFIXES
-    from nstx.export.runtime.providers import choose_provider
     from nstx.models.storage.files import check_distinct, check_output
     from nstx.models.weights.load import load_weights
 
@@ -61,7 +60,7 @@ def gradient(
         gradient=not costs_only,
         adam=adam,
     )
-    provider = choose_provider(*parse_device(machine.device))
+    provider = choose_provider_on(Device.parse(machine.device))
     with console.working("building the graph, comparing it with float64"):
         loaded = load_weights(machine.weights, use_cache=not machine.no_cache)
         report = export_gradient(output, graph, loaded, provider=provider)

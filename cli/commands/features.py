@@ -76,7 +76,7 @@ def features(
     pooling, rounding = objective.pooling, objective.rounding
     check_count("--strongest", strongest, 512)
     extraction = Extraction(
-        extractor=machine.extractor,
+        extractor=machine.extractor,  # type: ignore[arg-type]  # it is checked there
         device=machine.device,
         pooling=None if pooling is None else check_pooling(pooling, "ceil")[0],
         pool_rounding=None if rounding is None else check_pooling("avg", rounding)[1],

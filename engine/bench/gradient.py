@@ -1,6 +1,6 @@
 """What a benchmark of gradients runs: the backends of `nstx optimize`, on targets of any size."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer
 
 from ..gradients.choice import choose_backend, open_backend
-from ..settings import choose_settings
+from ..settings import BackendName, Precision, choose_settings
 from ..targets.targets import Targets
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def open_gradient(task: "Task") -> "tuple[Run, str]":
     """
     backend, _, precision = task.variant.partition("-")
     settings = choose_settings(
-        task.preset, pooling=task.pooling, backend=backend, precision=precision or "fp32",
+        task.preset, pooling=task.pooling,
+        backend=cast(BackendName, backend), precision=cast(Precision, precision or "fp32"),
         device=task.device, threads=task.threads, weights=task.weights,
     )  # fmt: skip
     choice = choose_backend(settings)

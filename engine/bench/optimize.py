@@ -16,7 +16,7 @@ from PIL import Image
 from nstx.models.errors import UsageError
 from nstx.models.presets import find_preset
 
-from ..devices.names import parse_device
+from ..devices.device import Device
 from ..settings import check_threads
 from .report import error_of, first_error, make_report
 
@@ -79,7 +79,8 @@ class OptimizeBench:
                 raise UsageError(
                     f"expected 1 … {most} {name}, got {getattr(self, name)}; try --{name} 2"
                 )
-        if parse_device(self.device)[0] not in ("cpu", "cuda"):
+        device = Device.parse(self.device)
+        if device is None or device.is_mps:
             raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")
         check_threads(self.threads)
         find_preset(self.preset)

@@ -8,8 +8,8 @@ from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import Pooling, find_layer, flops_per_pixel, split_layers, truncate
 
+from ..devices.device import Device
 from ..devices.memory import GRADIENT_BYTES
-from ..devices.names import parse_device
 from ..settings import check_threads, choose_settings
 from .worker import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
 
@@ -60,7 +60,8 @@ class Bench:
                     f"expected {name} of {least} … {most}, got {', '.join(map(str, values)) or 'none'}; try --{name} {least}"
                 )
         check_threads(self.threads)
-        if parse_device(self.device)[0] not in ("cpu", "cuda"):
+        device = Device.parse(self.device)
+        if device is None or device.is_mps:
             raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")
         if not 0 <= self.seconds <= 3600:
             raise UsageError(f"expected 0 … 3600 seconds, got {self.seconds}; try --seconds 2")

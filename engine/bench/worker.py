@@ -135,10 +135,11 @@ def _memory(device: str) -> int:
 
     PyTorch's own count would miss what ONNX Runtime allocates.
     """
+    from ..devices.device import Device, settle
     from ..devices.memory import peak_memory_bytes
 
-    if not device.startswith("cuda"):
-        return peak_memory_bytes("cpu")
+    if not settle(device).is_cuda:
+        return peak_memory_bytes(Device("cpu"))
     import torch
 
     free, total = torch.cuda.mem_get_info(device)
@@ -146,13 +147,11 @@ def _memory(device: str) -> int:
 
 
 def _open_onnx(task: Task) -> "tuple[Run, str]":
-    from nstx.export.runtime.providers import choose_provider
-
-    from ..devices.names import parse_device
+    from ..devices.device import choose_provider_on, settle
     from ..features.onnx_extractor import FixedExtractor, OnnxExtractor
     from ..features.opening import Extraction, built_graphs
 
-    provider = choose_provider(*parse_device(task.device))
+    provider = choose_provider_on(settle(task.device))
     choices = Extraction(device=task.device, weights=task.weights, threads=task.threads)
     source = built_graphs(choices, provider)
     precision: GraphPrecision = "fp16" if task.variant == "onnx-fp16" else "fp32"
@@ -178,13 +177,14 @@ def _open_torch(task: Task) -> "tuple[Run, str]":
 
     from nstx.models.weights.load import load_weights
 
-    from ..devices.torch_device import TorchDevice, resolve_device
+    from ..devices.device import settle
+    from ..devices.torch_device import TorchDevice
     from ..features.torch_network import TorchNetwork, gram_matrices
 
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    name = resolve_device(task.device, "fp32").name
-    device = TorchDevice(name, "bf16" if task.variant == "torch-bf16" else "fp32")
+    place = settle(task.device, by_torch=True)
+    device = TorchDevice(place, "bf16" if task.variant == "torch-bf16" else "fp32")
     layers = [*task.activations, *task.grams]
     network = TorchNetwork(load_weights(task.weights), layers, "avg", "ceil", device)
 
@@ -198,7 +198,7 @@ def _open_torch(task: Task) -> "tuple[Run, str]":
         network.to_channels_last()
     compute: Callable[[torch.Tensor], list[torch.Tensor]] = evaluate
     if tuned:
-        mode = "reduce-overhead" if name.startswith("cuda") else None
+        mode = "reduce-overhead" if place.is_cuda else None
         compute = torch.compile(evaluate, mode=mode)
 
     def run(pixels: "NDArray[np.float32]") -> "Outputs":
@@ -207,11 +207,11 @@ def _open_torch(task: Task) -> "tuple[Run, str]":
                 torch.backends.cudnn.benchmark = True
                 torch.backends.cudnn.deterministic = False
             # A picture's bytes are channels_last as they are.
-            x = torch.from_numpy(pixels).to(name).permute(0, 3, 1, 2)
+            x = torch.from_numpy(pixels).to(device.torch_device).permute(0, 3, 1, 2)
             outputs = compute(x if tuned else x.contiguous())
             return [output.cpu().numpy() for output in outputs]
 
-    return run, f"{name} {device.precision}"
+    return run, str(device)
 
 
 def _measure_peak(task: Task) -> float:
@@ -246,20 +246,21 @@ def _torch_product(
 ) -> Callable[[], object]:
     import torch
 
-    from ..devices.torch_device import TorchDevice, resolve_device
+    from ..devices.device import settle
+    from ..devices.torch_device import TorchDevice
 
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    name = resolve_device(task.device, "fp32").name
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    device = TorchDevice(name, "tf32" if precision == "tf32" else "fp32")
+    place = settle(task.device, by_torch=True)
+    device = TorchDevice(place, "tf32" if precision == "tf32" else "fp32")
     matrix = device.upload(array, dtype)
 
     def multiply() -> None:
         with device.numerics(products=True):
             matrix @ matrix
-            if name.startswith("cuda"):
-                torch.cuda.synchronize(name)
+            if place.is_cuda:
+                torch.cuda.synchronize(device.torch_device)
 
     return multiply
 

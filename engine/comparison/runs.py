@@ -7,8 +7,8 @@ from typing import Any
 
 from nstx.models.objective import LayerWeight
 
+from ..devices.device import settle
 from ..devices.memory import check_memory
-from ..devices.names import settle_device
 from ..drawing.film_strip import Film, pack_film
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
@@ -58,7 +58,7 @@ class ComparisonJobs:
         self._store = store if use_cache else TargetMemory()
         self._last: Job | None = None
         for settings in self._settings:
-            check_memory(self._sizes(settings)[-1], settle_device(settings.device))
+            check_memory(self._sizes(settings)[-1], settle(settings.device))
         choose_backend(self._settings[0])
 
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:

@@ -5,8 +5,10 @@ import functools
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
+from ..settings import Precision
+from .device import Device
 from .machine import Bf16
-from .torch_device import Precision, TorchDevice
+from .torch_device import TorchDevice
 
 _ONES = [1, 1]
 _PACKED: tuple[Precision, ...] = ("bf16", "fp32")
@@ -51,7 +53,7 @@ class Convolution:
 
 def packs_kernels(device: TorchDevice) -> bool:
     """Whether kernels are laid out once: on the CPU, where that works, but not in fp64."""
-    if device.name != "cpu" or device.precision not in _PACKED:
+    if not device.place.is_cpu or device.precision not in _PACKED:
         return False
     return _packing_works() if device.packs is None else device.packs
 
@@ -71,12 +73,12 @@ def try_bf16() -> Bf16:
 def _packing_works() -> bool:
     # For fp32 as well: with AVX2, oneDNN lays deep layers' kernels out anew in spite of it, which takes
     # nine times the convolution.
-    return all(_is_right(TorchDevice("cpu", each, packs=True)) for each in _PACKED)
+    return all(_is_right(TorchDevice(Device("cpu"), name, packs=True)) for name in _PACKED)
 
 
 @functools.cache
 def _convolution_works() -> bool:
-    return _is_right(TorchDevice("cpu", "bf16", packs=False))
+    return _is_right(TorchDevice(Device("cpu"), "bf16", packs=False))
 
 
 def _is_right(device: TorchDevice) -> bool:

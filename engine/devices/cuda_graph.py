@@ -22,7 +22,7 @@ Function = Callable[..., tuple[torch.Tensor, ...]]
 
 def captures_graphs(device: TorchDevice) -> bool:
     """Whether work on a device is captured: on CUDA, unless ``NSTX_CUDA_GRAPHS`` is 0."""
-    return device.name.startswith("cuda") and os.environ.get("NSTX_CUDA_GRAPHS") != "0"
+    return device.place.is_cuda and os.environ.get("NSTX_CUDA_GRAPHS") != "0"
 
 
 class CapturedFunction:

@@ -38,14 +38,6 @@ class Processor:
     bf16: Bf16 | None = None
     least_bf16_work: int = _LEAST_BF16_WORK
 
-    def settle_bf16(self) -> Bf16:
-        """Return how PyTorch convolves in bf16, tried if need be."""
-        if self.bf16 is not None:
-            return self.bf16
-        from .convolution import try_bf16
-
-        return try_bf16()
-
 
 def this_processor() -> Processor:
     """Return what this machine's CPU does in bf16, as far as it can be said without PyTorch."""

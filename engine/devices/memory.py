@@ -11,20 +11,22 @@ from pathlib import Path
 
 from nstx.models.errors import DeviceError
 
+from .device import Device
 
-def peak_memory_bytes(device: str, *, by_torch: bool = True) -> int:
+
+def peak_memory_bytes(device: Device, *, by_torch: bool = True) -> int:
     """Return the peak of allocated memory: of the CUDA device if PyTorch has it, else of the process.
 
     The process's peak is that of its resident set, libraries included, since it was started.
 
     Args:
-        device: such as ``cpu`` or ``cuda:0``.
+        device: that does the work.
         by_torch: whether PyTorch does the work; it knows of its own memory only.
     """
-    if device.startswith("cuda") and by_torch:
+    if device.is_cuda and by_torch:
         import torch
 
-        return int(torch.cuda.max_memory_allocated(torch.device(device)))
+        return int(torch.cuda.max_memory_allocated(torch.device(str(device))))
     if sys.platform == "win32":
         import psutil
 
@@ -82,14 +84,16 @@ _BASE_BYTES = 400 << 20
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
-def check_memory(size: Sequence[int], device: str, bytes_per_pixel: int = GRADIENT_BYTES) -> None:
+def check_memory(
+    size: Sequence[int], device: Device, bytes_per_pixel: int = GRADIENT_BYTES
+) -> None:
     """Refuse a size that this machine's memory cannot hold, before the system kills the process.
 
     Only the CPU is looked at: an accelerator reports exhausted memory by itself.
 
     Args:
         size: height and width of the picture.
-        device: that was chosen; not ``auto``.
+        device: that computes; nothing is checked of accelerators.
         bytes_per_pixel: `GRADIENT_BYTES` or `FEATURE_BYTES`.
 
     Raises:
@@ -97,7 +101,7 @@ def check_memory(size: Sequence[int], device: str, bytes_per_pixel: int = GRADIE
     """
     import psutil
 
-    if device != "cpu":
+    if not device.is_cpu:
         return
     needed = _BASE_BYTES + bytes_per_pixel * size[0] * size[1]
     present = min(psutil.virtual_memory().total, _container_limit())

@@ -8,8 +8,11 @@ from functools import partial
 
 import torch
 
+from ..settings import Precision
 from .convolution import Convolution
-from .torch_device import Precision, TorchDevice, supported_precisions
+from .device import Device
+from .precisions import supported_precisions
+from .torch_device import TorchDevice
 
 # From the one that rounds least among those of 16 bits; fp16 has 11 significant bits, bf16 has 8.
 CANDIDATES: tuple[Precision, ...] = ("fp16", "bf16", "tf32", "fp32")
@@ -35,27 +38,23 @@ def choose_fastest(seconds: Sequence[tuple[Precision, float]]) -> Precision:
 
 
 @functools.cache
-def fastest_precision(name: str) -> Precision:
-    """Return the precision in which a device's convolutions are fastest; measured once in a process.
-
-    Args:
-        name: of the device, as in `TorchDevice`.
-    """
-    supported = supported_precisions(name)
-    devices = [TorchDevice(name, each) for each in CANDIDATES if each in supported]
-    seconds = time_convolutions(devices)
-    return choose_fastest([(device.precision, seconds[device]) for device in devices])
+def fastest_precision(device: Device) -> Precision:
+    """Return the precision in which a device's convolutions are fastest; measured once in a process."""
+    supported = supported_precisions(device)
+    candidates = [name for name in CANDIDATES if name in supported]
+    seconds = time_convolutions([TorchDevice(device, name) for name in candidates])
+    return choose_fastest(list(zip(candidates, seconds, strict=True)))
 
 
-def time_convolutions(devices: Sequence[TorchDevice]) -> dict[TorchDevice, float]:
-    """Return the seconds that a convolution of 256 by 256 channels takes; the least of some turns.
+def time_convolutions(devices: Sequence[TorchDevice]) -> list[float]:
+    """Return the seconds that a convolution of 256 by 256 channels takes on each device, at the least.
 
     Devices clock up under load, so they take turns, and the first turns do not count.
     """
     calls = [_make_call(device) for device in devices]
-    least = dict.fromkeys(devices, math.inf)
+    least = [math.inf] * len(devices)
     for turn in range(_WARM_UPS + _REPEATS):
-        for device, call in zip(devices, calls, strict=True):
+        for index, (device, call) in enumerate(zip(devices, calls, strict=True)):
             with device.numerics(), torch.no_grad():
                 _wait(device)
                 began = time.perf_counter()
@@ -64,7 +63,7 @@ def time_convolutions(devices: Sequence[TorchDevice]) -> dict[TorchDevice, float
                 _wait(device)
                 took = (time.perf_counter() - began) / _CALLS
             if turn >= _WARM_UPS:
-                least[device] = min(least[device], took)
+                least[index] = min(least[index], took)
     return least
 
 
@@ -77,5 +76,5 @@ def _make_call(device: TorchDevice) -> Callable[[], torch.Tensor]:
 
 
 def _wait(device: TorchDevice) -> None:
-    if device.name.startswith("cuda"):
-        torch.cuda.synchronize(device.name)
+    if device.place.is_cuda:
+        torch.cuda.synchronize(device.torch_device)

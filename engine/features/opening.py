@@ -13,7 +13,6 @@ from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.runtime.providers import (
     Provider,
     check_provider,
-    choose_provider,
     has_driver,
     import_onnxruntime,
 )
@@ -22,8 +21,8 @@ from nstx.models.errors import DeviceError, UsageError
 from nstx.models.vgg19 import Pooling, PoolRounding, canonical_name, check_pooling
 from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
 
-from ..devices.names import parse_device
-from ..settings import check_extractor, check_threads
+from ..devices.device import Device, choose_provider_on, settle
+from ..settings import Auto, ExtractorName, check_choice, check_threads
 from .extractor import FeatureExtractor
 from .onnx_extractor import OnnxExtractor
 from .sources import BuiltGraphs, ModelFile, SessionSource
@@ -49,7 +48,7 @@ class Extraction:
         UsageError: the extractor is unknown, or the threads out of their range.
     """
 
-    extractor: str = "auto"
+    extractor: ExtractorName | Auto = "auto"
     device: str = "auto"
     pooling: Pooling | None = None
     pool_rounding: PoolRounding | None = None
@@ -59,7 +58,7 @@ class Extraction:
     use_cache: bool = True
 
     def __post_init__(self) -> None:
-        check_extractor(self.extractor)
+        check_choice("extractor", self.extractor)
         check_threads(self.threads)
         check_pooling(*self.poolings)
         if self.model is not None and self.extractor == "torch":
@@ -87,7 +86,7 @@ class OpenedExtractor:
     """
 
     extractor: FeatureExtractor
-    name: str
+    name: ExtractorName
     runs_on: str
 
 
@@ -130,7 +129,7 @@ def open_extractor(
             weights_sha256=None if choices.weights is None else weights_digest(choices.weights),
             use_cache=choices.use_cache,
         )
-    name = "tensorrt" if provider.kind == "tensorrt" else "onnx"
+    name: ExtractorName = "tensorrt" if provider.kind == "tensorrt" else "onnx"
     return OpenedExtractor(OnnxExtractor(source), name, provider.name)
 
 
@@ -168,22 +167,23 @@ def find_provider(choices: Extraction) -> Provider | None:
         UsageError: the device is unknown.
         DeviceError: the provider that was asked for is not there.
     """
-    device, index = parse_device(choices.device)
+    device = Device.parse(choices.device)
     if choices.extractor == "torch":
         return None
     if choices.extractor == "tensorrt":
-        if device not in ("auto", "cuda"):
+        if device is not None and not device.is_cuda:
             raise DeviceError(f"expected cuda for TensorRT, got {device}; try --extractor onnx")
-        provider = Provider("tensorrt", index)
+        provider = Provider("tensorrt", 0 if device is None else device.index)
         check_provider(provider)
         return provider
-    if device == "mps" and choices.extractor == "auto" and choices.model is None:
+    is_free = choices.extractor == "auto" and choices.model is None
+    if device is not None and device.is_mps and is_free:
         return None
-    return _announced(choose_provider(device, index), device)
+    return _announced(choose_provider_on(device), device)
 
 
-def _announced(provider: Provider, device: str) -> Provider:
-    if device == "auto" and provider.kind == "cpu" and has_driver():
+def _announced(provider: Provider, device: Device | None) -> Provider:
+    if device is None and provider.kind == "cpu" and has_driver():
         _log.warning(
             "features are computed on the CPU: this machine has NVIDIA's driver, but the CUDA "
             "provider of ONNX Runtime %s does not load; see 'nstx doctor'",
@@ -198,7 +198,7 @@ def _open_torch(
     try:
         import torch
 
-        from ..devices.torch_device import resolve_device
+        from ..devices.torch_device import TorchDevice
         from .torch_network import TorchExtractor, TorchNetwork
     except ImportError as error:
         raise DeviceError(
@@ -206,13 +206,11 @@ def _open_torch(
             "'pip install torch'"
         ) from error
 
-    device = resolve_device(choices.device, "fp32")
+    device = TorchDevice(settle(choices.device, by_torch=True), "fp32")
     if choices.threads is not None:
         torch.set_num_threads(choices.threads)
     source = choices.weights or EMBEDDED
     loaded = weights or load_weights(source, use_cache=choices.use_cache)
     names = [canonical_name(layer) for layer in layers]
     network = TorchNetwork(loaded, names, *choices.poolings, device)
-    return OpenedExtractor(
-        TorchExtractor(network, device), "torch", f"{device.name} {device.precision}"
-    )
+    return OpenedExtractor(TorchExtractor(network, device), "torch", str(device))

@@ -11,16 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nstx.export.runtime.providers import choose_provider
 from nstx.models.errors import DeviceError
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights, load_weights, weights_digest
 
 from ..devices.arrays import NUMPY, Arrays
+from ..devices.device import Device, choose_provider_on, settle
 from ..devices.machine import Processor, is_there, this_processor
 from ..devices.memory import keep_freed_memory, memory_errors
-from ..devices.names import parse_device, settle_device
-from ..settings import Settings
+from ..settings import BackendName, Precision, Settings
 from ..targets.targets import Targets
 from .backend import BatchBackend
 
@@ -35,14 +34,14 @@ class BackendChoice:
 
     Attributes:
         name: ``torch`` or ``onnx``.
-        device: ``cpu``, ``cuda:0``, ``mps`` …
+        device: where it runs.
         precision: of the convolutions: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         checked: whether it is checked against fp32, which takes over where it does not suffice.
     """
 
-    name: str
-    device: str
-    precision: str
+    name: BackendName
+    device: Device
+    precision: Precision
     checked: bool = False
 
 
@@ -81,16 +80,16 @@ def choose_backend(
         UsageError: a name is unknown.
         DeviceError: what was asked for is not there, or has too little memory to measure.
     """
-    device = settle_device(settings.device)
+    device = settle(settings.device)
     processor = processor or this_processor()
     if size is not None and _is_worth_bf16(settings, device, size, processor):
         return BackendChoice("torch", device, "bf16", checked=True)
     name = settings.backend
     if name == "auto":
-        on_cpu = parse_device(device)[0] == "cpu" and settings.precision in ("auto", "fp32")
+        on_cpu = device.is_cpu and settings.precision in ("auto", "fp32")
         name = "onnx" if (on_cpu and is_there("onnxruntime")) or not is_there("torch") else "torch"
     if name == "onnx":
-        return _choose_onnx(device, settings.precision)
+        return _choose_onnx(settings, device)
     return _choose_torch(settings, size, processor)
 
 
@@ -102,46 +101,50 @@ def _is_free(settings: Settings) -> bool:
 
 
 def _is_worth_bf16(
-    settings: Settings, device: str, size: Sequence[int], processor: Processor
+    settings: Settings, device: Device, size: Sequence[int], processor: Processor
 ) -> bool:
     work = settings.steps * size[0] * size[1]
-    if device != "cpu" or not _is_free(settings) or work < processor.least_bf16_work:
+    if not device.is_cpu or not _is_free(settings) or work < processor.least_bf16_work:
         return False
+    if not processor.bf16_units or not is_there("torch"):
+        return False
+    from ..devices.precisions import settle_bf16
+
     # Units are of no use to a PyTorch that does not reach them.
-    return processor.bf16_units and is_there("torch") and processor.settle_bf16() == "packed"
+    return settle_bf16(processor) == "packed"
 
 
 def _choose_torch(
     settings: Settings, size: Sequence[int] | None, processor: Processor
 ) -> BackendChoice:
     try:
-        from ..devices.torch_device import resolve_device
+        from ..devices.precisions import choose_precision
     except ImportError as error:
         raise DeviceError(
             f"expected PyTorch for --backend torch, got none ({error}); try --backend onnx, or "
             "'pip install torch'"
         ) from error
-    device = resolve_device(settings.device, settings.precision, processor)
-    if size is None or not _is_free(settings) or not device.name.startswith("cuda"):
-        return BackendChoice("torch", device.name, device.precision)
+    device = settle(settings.device, by_torch=True)
+    precision = choose_precision(device, settings.precision, processor)
+    if size is None or not _is_free(settings) or not device.is_cuda:
+        return BackendChoice("torch", device, precision)
     from ..devices.speed import fastest_precision
 
     with memory_errors(size):
-        precision = fastest_precision(device.name)
-    return BackendChoice("torch", device.name, precision, checked=precision != "fp32")
+        precision = fastest_precision(device)
+    return BackendChoice("torch", device, precision, checked=precision != "fp32")
 
 
-def _choose_onnx(device: str, precision: str) -> BackendChoice:
-    kind, index = parse_device(device)
-    provider = choose_provider(kind, index)
-    known = ("fp32",) if provider.kind == "cpu" else ("fp32", "fp16")
-    if precision not in ("auto", *known):
+def _choose_onnx(settings: Settings, device: Device) -> BackendChoice:
+    choose_provider_on(device)
+    supported = ("fp32",) if device.is_cpu else ("fp32", "fp16")
+    if settings.precision not in ("auto", *supported):
         raise DeviceError(
-            f"expected {', '.join(known)} for --backend onnx on {device}, got {precision}; "
-            "try --precision auto, or --backend torch"
+            f"expected {', '.join(supported)} for --backend onnx on {device}, "
+            f"got {settings.precision}; try --precision auto, or --backend torch"
         )
-    name = "cpu" if provider.kind == "cpu" else f"cuda:{provider.index}"
-    return BackendChoice("onnx", name, "fp32" if precision == "auto" else precision)
+    precision: Precision = "fp32" if settings.precision == "auto" else settings.precision
+    return BackendChoice("onnx", device, precision)
 
 
 def runs_ahead(choice: BackendChoice) -> bool:
@@ -149,7 +152,7 @@ def runs_ahead(choice: BackendChoice) -> bool:
 
     On CUDA, unless they are checked, or in fp16, whose seeds depend on each step's result.
     """
-    on_cuda = choice.name == "torch" and choice.device.startswith("cuda")
+    on_cuda = choice.name == "torch" and choice.device.is_cuda
     return on_cuda and not choice.checked and choice.precision != "fp16"
 
 
@@ -167,20 +170,20 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
     import torch
 
     from ..devices.torch_arrays import TorchArrays
-    from ..devices.torch_device import resolve_device
+    from ..devices.torch_device import TorchDevice
 
-    device = resolve_device(choice.device, choice.precision)
+    device = TorchDevice(choice.device, choice.precision)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     weights = load_weights(settings.weights, use_cache=settings.use_cache)
     # Autograd is the plain path; the written-out pass is for what autograd is slow at.
-    on_cuda = device.name.startswith("cuda")
-    by_hand = on_cuda or (device.name == "cpu" and device.precision == "bf16")
-    if by_hand and not on_cuda:
+    place = choice.device
+    by_hand = place.is_cuda or (place.is_cpu and choice.precision == "bf16")
+    if by_hand and place.is_cpu:
         keep_freed_memory()
     make = _torch_maker(settings.objective, weights, device, by_hand)
     # Of MPS, whose Fourier transforms came late, nothing is asked but gradients.
-    arrays = NUMPY if device.name == "mps" else TorchArrays(device.torch_device)
+    arrays = NUMPY if place.is_mps else TorchArrays(device.torch_device)
     opened = OpenedBackend(choice, weights.sha256, weights.mean, make, arrays)
     if not choice.checked:
         return opened
@@ -217,7 +220,7 @@ def _open_onnx(settings: Settings, choice: BackendChoice) -> OpenedBackend:
     from .onnx_backend import OnnxBackend, open_gradient_session
 
     weights_sha256 = weights_digest(settings.weights)
-    provider = choose_provider(*parse_device(choice.device))
+    provider = choose_provider_on(choice.device)
     opened = open_gradient_session(
         settings.objective,
         weights_sha256,

@@ -11,8 +11,8 @@ from nstx.models.errors import NumericalError
 from nstx.models.storage.cache import CACHE_KINDS, cache_folder, sweep_litter
 from nstx.models.weights.load import weights_digest
 
+from ..devices.device import Device, settle
 from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
-from ..devices.names import parse_device, settle_device
 from ..features.extractor import Features
 from ..features.opening import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, WeightedPicture
@@ -74,12 +74,12 @@ class TargetLoader:
     def __init__(
         self,
         settings: Settings,
-        device: str | None = None,
+        device: Device | None = None,
         weights_sha256: str | None = None,
         store: TargetStore | TargetMemory | None = None,
     ) -> None:
         self._settings = settings
-        self._device = settle_device(settings.device) if device is None else device
+        self._device = settle(settings.device) if device is None else device
         self.weights_sha256 = weights_sha256 or weights_digest(settings.weights)
         self._store = TargetStore() if store is None and settings.use_cache else store
         for kind in CACHE_KINDS if settings.use_cache else ():
@@ -191,10 +191,9 @@ class TargetLoader:
         On the CPU ``auto`` is ONNX Runtime. On CUDA it is PyTorch if ONNX Runtime lacks that
         provider, which takes seconds to find out.
         """
-        kind = parse_device(self._device)[0]
         if self._settings.extractor != "auto":
             return (self._settings.extractor,)
-        return {"cpu": ("onnx",), "mps": ("torch",)}.get(kind, ("onnx", "torch"))
+        return {"cpu": ("onnx",), "mps": ("torch",)}.get(self._device.kind, ("onnx", "torch"))
 
     def _keep(
         self, digest: str, size: tuple[int, int], values: Mapping[_Wanted, Array], path: str
@@ -235,7 +234,7 @@ class TargetLoader:
             objective = settings.objective
             choices = Extraction(
                 extractor=settings.extractor,
-                device=self._device,
+                device=str(self._device),
                 pooling=objective.pooling,
                 pool_rounding=objective.pool_rounding,
                 weights=settings.weights,
@@ -256,7 +255,7 @@ class TargetLoader:
             pooling=self._settings.objective.pooling,
             pool_rounding=self._settings.objective.pool_rounding,
             weights=self.weights_sha256,
-            computed_by=f"{name} {parse_device(self._device)[0]} {_PRECISIONS[name]}",
+            computed_by=f"{name} {self._device.kind} {_PRECISIONS[name]}",
         )
 
 

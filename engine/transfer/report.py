@@ -35,7 +35,7 @@ def describe_run(job: "Job", result: "Result") -> dict[str, Any]:
         "evaluations": result.evaluations,
         "stopped": result.stopped,
         "initial_cost": result.initial_cost.total,
-        "device": choice.device,
+        "device": str(choice.device),
         "precision": last_precision(choice, result.checks),
         "precision_schedule": describe_schedule(choice, result.checks),
         "backend": choice.name,

@@ -131,7 +131,7 @@ def _try_memory(job: Job) -> Cost | None:
     twice, as a checked one computes otherwise the second time. A CPU's memory is compared with the
     size before (`check_memory`), and the evaluation would keep the first step waiting: None.
     """
-    if job.opened.choice.device == "cpu" or len(job.sizes) == 1:
+    if job.opened.choice.device.is_cpu or len(job.sizes) == 1:
         return None
     trial, start = job.backend(-1), job.start(-1)
     cost, _ = trial.cost_and_gradient(start)

@@ -1,0 +1,128 @@
+"""A device: what users write, and which one ``auto`` is. PyTorch is asked only where it must be."""
+
+import sys
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from nstx.export.runtime.providers import Provider, choose_provider, has_driver, provider_loads
+from nstx.models.errors import DeviceError, UsageError
+
+DeviceKind = Literal["cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A processor that pictures are computed on; as text ``cpu``, ``cuda:0`` or ``mps``.
+
+    Attributes:
+        kind: ``cpu``, ``cuda`` or ``mps``.
+        index: which of the machine's CUDA devices; 0 for the other kinds.
+
+    Raises:
+        UsageError: there is no such kind, or the index is not a number of a CUDA device.
+    """
+
+    kind: DeviceKind
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(DeviceKind):
+            raise UsageError(f"expected a device of cpu, cuda, mps, got {self.kind!r}; try cpu")
+        if self.index < 0 or (self.index and self.kind != "cuda"):
+            raise UsageError(f"expected index 0 of {self.kind}, got {self.index}; try 0")
+
+    @classmethod
+    def parse(cls, text: str) -> "Device | None":
+        """Return the device of ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None for ``auto``.
+
+        Raises:
+            UsageError: the text is none of these.
+        """
+        kind, colon, index = text.partition(":")
+        if kind not in ("auto", "cpu", "cuda", "mps") or (colon and kind != "cuda"):
+            raise UsageError(
+                f"expected a device of auto, cpu, cuda[:N], mps, got {text!r}; try auto"
+            )
+        if colon and not index.isdecimal():
+            raise UsageError(f"expected a number after 'cuda:', got {text!r}; try cuda:0")
+        return None if kind == "auto" else cls(cast(DeviceKind, kind), int(index or 0))
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}" if self.is_cuda else self.kind
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it is the CPU."""
+        return self.kind == "cpu"
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is a GPU of NVIDIA's."""
+        return self.kind == "cuda"
+
+    @property
+    def is_mps(self) -> bool:
+        """Whether it is a GPU of Apple's."""
+        return self.kind == "mps"
+
+
+def settle(text: str, *, by_torch: bool = False) -> Device:
+    """Return the device that a run takes: ``auto`` is the first CUDA device, else MPS, else the CPU.
+
+    The import of PyTorch takes a second or two, so ``auto`` asks it only where there may be an accelerator.
+
+    Args:
+        text: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        by_torch: whether PyTorch is to use the device, and must therefore have it.
+
+    Raises:
+        UsageError: the text is no device.
+        DeviceError: PyTorch is to use the device and does not have it.
+        ImportError: PyTorch is to use the device and is not installed.
+    """
+    device = Device.parse(text)
+    if device is not None:
+        if by_torch:
+            _check_torch_has(device)
+        return device
+    if not by_torch and not has_driver() and sys.platform != "darwin":
+        return Device("cpu")
+    try:
+        return _best_of_torch()
+    except ImportError:  # an installation without PyTorch
+        if by_torch:
+            raise
+        return Device("cuda" if provider_loads(Provider("cuda")) else "cpu")
+
+
+def choose_provider_on(device: Device | None) -> Provider:
+    """Return ONNX Runtime's provider on a device; None takes CUDA where it loads, else the CPU.
+
+    Raises:
+        DeviceError: ONNX Runtime is not installed, or cannot use the device.
+    """
+    if device is None:
+        return choose_provider("auto", 0)
+    return choose_provider(device.kind, device.index)
+
+
+def _best_of_torch() -> Device:
+    import torch
+
+    if torch.cuda.is_available():
+        return Device("cuda")
+    return Device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _check_torch_has(device: Device) -> None:
+    import torch
+
+    if device.is_mps and not torch.backends.mps.is_available():
+        raise DeviceError("expected an MPS device, got none on this machine; try --device auto")
+    count = torch.cuda.device_count() if device.is_cuda and torch.cuda.is_available() else 0
+    if device.is_cuda and device.index >= count:
+        build = "" if torch.version.cuda else f" (PyTorch {torch.__version__} is built without it)"
+        raise DeviceError(
+            f"expected CUDA device {device.index}, got {count or 'no'} CUDA devices on this "
+            f"machine{build}; try --device auto, or 'nstx doctor'"
+        )
