@@ -2,10 +2,12 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import affinity  # noqa: F401  (first: libraries count processors when they are imported)
 import numpy as np
 import pytest
 from networks import make_tiny_weights
@@ -18,13 +20,22 @@ from nstx.models.weights.load import Weights
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """Let children be interrupted even where a shell has started the tests in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the tests out of the user's cache and configuration."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("NSTX_")]:
             if name != "NSTX_TEST_DATA":
                 patch.delenv(name)
-        patch.setenv("NSTX_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            folder = folder.parent  # the processes share what is computed once
+        patch.setenv("NSTX_CACHE_DIR", str(folder / "cache"))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
 
