@@ -18,16 +18,19 @@ from typing import Any
 
 import torch
 
+from nstx import choose_settings
 from nstx.engine.bench.gradient import make_zero_targets
 from nstx.engine.devices.device import settle
 from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.devices.precisions import supported_precisions
+from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.autograd import TorchBackend
 from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
 from nstx.engine.gradients.torch_gradient import TorchGradient
 from nstx.engine.solvers.torch_adam import run_adam
+from nstx.engine.transfer.progress import Progress
 from nstx.models.errors import NstxError
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import flops_per_pixel, truncate
@@ -133,11 +136,9 @@ def time_adam(backend: TorchGradient, device: TorchDevice, x: torch.Tensor) -> f
         return None
 
     def run(steps: int) -> None:
-        run_adam(
-            backend, x[0], steps=steps, learning_rate=2.0, clip=True,
-            before_evaluation=lambda: None, on_first_cost=lambda _: None,
-            on_step=lambda *_: None,
-        )  # fmt: skip
+        settings = choose_settings(steps=steps, early_stop=False)
+        progress = Progress(settings, 1, TorchArrays(x.device), None, None)
+        run_adam(backend, x[0], steps=steps, learning_rate=2.0, clip=True, watcher=progress)
 
     run(100)
     short, long = (

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from nstx import choose_settings, prepare_job, read_image
-from nstx.engine.devices.arrays import NumpyArrays
 from nstx.engine.devices.machine import describe_machine, package_versions
-from nstx.engine.solvers import lbfgs
+from nstx.engine.solvers.lbfgs import lbfgs_steps
+from nstx.engine.solvers.preconditioner import make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.transfer.job import Job
 
 COUNTS = (10, 20, 40, 80)
 
 
-def best_costs(job: Job) -> list[float]:
+def best_costs(job: Job, *, preconditioned: bool) -> list[float]:
     """Return the lowest cost after each of `COUNTS` evaluations."""
     evaluate, seen = job.backend(0).cost_and_gradient, []
 
@@ -34,7 +34,10 @@ def best_costs(job: Job) -> list[float]:
         seen.append(cost.total)
         return cost, gradient
 
-    solver = lbfgs.lbfgs_steps(job.start(0), steps=COUNTS[-1], clip=True, on_step=lambda *_: None)
+    solver = lbfgs_steps(
+        job.start(0), steps=COUNTS[-1], clip=True, on_step=lambda *_: None,
+        preconditioner=make_preconditioner if preconditioned else None,
+    )  # fmt: skip
     run_solver(solver, counted)
     return [min(seen[:count]) for count in COUNTS]
 
@@ -50,14 +53,11 @@ def main() -> None:
     settings = choose_settings(
         chosen.preset, size=chosen.size, scales=1, solver="lbfgs", init="content"
     )
-    real, rows = NumpyArrays.make_smoother, []
+    rows = []
     for pair in chosen.pairs:
         content, _, style = pair.partition(":")
         job = prepare_job(read_image(content), [(read_image(style), 1.0)], settings)
-        with_it = best_costs(job)
-        NumpyArrays.make_smoother = lambda *_: np.copy
-        without = best_costs(job)
-        NumpyArrays.make_smoother = real
+        with_it, without = (best_costs(job, preconditioned=choice) for choice in (True, False))
         names = {"content": Path(content).name, "style": Path(style).name}
         rows.append({**names, "with": with_it, "without": without})
         shares = [a / b for a, b in zip(with_it, without, strict=True)]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from nstx.engine.drawing.animation import check_animation, write_animation
 from nstx.engine.pictures import writing as image_files
+from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, check_output_size, encode_image, write_image
 from nstx.engine.transfer.frames import FrameCollector
@@ -59,8 +60,8 @@ def test_alpha_is_kept_where_the_format_can(tmp_path: Path) -> None:
     pixels = np.zeros((12, 12, 3), np.float32)
     alpha = np.full((12, 12), 255, np.uint8)
     alpha[:6] = 0
-    write_image(tmp_path / "p.png", pixels, alpha)
-    write_image(tmp_path / "p.jpg", pixels, alpha)
+    write_image(tmp_path / "p.png", Picture(pixels, alpha))
+    write_image(tmp_path / "p.jpg", Picture(pixels, alpha))
     np.testing.assert_array_equal(read_image(tmp_path / "p.png").alpha, alpha)
     on_white = read_image(tmp_path / "p.jpg").pixels
     assert on_white[0].min() > 250
@@ -129,7 +130,7 @@ def test_soft_edges_look_the_same_on_white_as_before(tmp_path: Path) -> None:
     picture[..., 3] = np.linspace(0, 255, 12).astype(np.uint8)
     Image.fromarray(picture).save(tmp_path / "soft.png")
     read = read_image(tmp_path / "soft.png")
-    write_image(tmp_path / "again.png", read.pixels.astype(np.float32), read.alpha)
+    write_image(tmp_path / "again.png", read)
     again = read_image(tmp_path / "again.png")
     np.testing.assert_array_equal(again.alpha, read.alpha)
     np.testing.assert_allclose(again.pixels.astype(float), read.pixels, atol=1)

@@ -9,6 +9,7 @@ import torch
 from nstx.engine.devices.arrays import NUMPY
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.lbfgs import _History, lbfgs_steps
+from nstx.engine.solvers.preconditioner import make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.models.cost import Cost
 
@@ -97,7 +98,7 @@ def test_a_callback_ends_the_solver(solve: Callable) -> None:
 
 @pytest.mark.parametrize("size", [(9, 7), (16, 12), (1, 5)])
 def test_the_preconditioner_is_symmetric_and_positive(size: tuple[int, int]) -> None:
-    smooth = NUMPY.make_smoother(*size)
+    smooth = make_preconditioner(*size, NUMPY)
     a, b = np.random.default_rng(1).normal(0, 1, (2, *size, 3)).astype(np.float32)
     np.testing.assert_allclose(np.vdot(a, smooth(b)), np.vdot(smooth(a), b), rtol=1e-4)
     assert np.vdot(a, smooth(a)) > 0
@@ -155,7 +156,7 @@ def test_the_search_shrinks_where_the_first_step_is_far_too_long() -> None:
 
 
 def test_pairs_without_curvature_are_left_out() -> None:
-    history = _History(NUMPY, NUMPY.make_smoother(4, 5))
+    history = _History(NUMPY, make_preconditioner(4, 5, NUMPY))
     step = np.ones((4, 5, 3), np.float32)
     for change in (-step, 0 * step, np.zeros_like(step) + np.float32(1e-20)):
         history.add(step, change)

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,17 +24,19 @@ from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_job
 from nstx.engine.devices import speed as device_speed
-from nstx.engine.devices.arrays import NUMPY
+from nstx.engine.devices.arrays import NUMPY, Array
 from nstx.engine.devices.convolution import Convolution, packs_kernels, try_bf16
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import Processor
 from nstx.engine.devices.precisions import settle_bf16, supported_precisions
-from nstx.engine.devices.torch_arrays import TorchArrays
+from nstx.engine.devices.torch_arrays import TorchArrays, as_tensor
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.gradients import choice as backends
+from nstx.engine.gradients.backend import PrecisionCheck
 from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.lbfgs import lbfgs_steps
+from nstx.engine.solvers.preconditioner import make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
 from nstx.models.cost import Cost
@@ -52,10 +56,10 @@ def make_backend(precision="fp32", device="cpu", size=(33, 40), weights=None, ob
 
 
 @pytest.mark.parametrize("size", [(31, 42), (40, 33), (1, 7), (8, 8)])
-def test_the_smoother_is_numpys(size) -> None:
+def test_the_preconditioner_is_numpys(size) -> None:
     picture = random_pixels(*size, seed=1)
-    expected = NUMPY.make_smoother(*size)(picture)
-    found = CPU.fetch(CPU.make_smoother(*size)(CPU.place(picture)))
+    expected = make_preconditioner(*size, NUMPY)(picture)
+    found = CPU.fetch(make_preconditioner(*size, CPU)(CPU.place(picture)))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-2)
 
 
@@ -91,15 +95,31 @@ def test_lbfgs_takes_the_same_road_on_tensors(clip) -> None:
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-3)
 
 
+class Recorder:
+    """A watcher that keeps what it takes, and stops before an evaluation, if it is to."""
+
+    def __init__(self, stop_before: int | None = None) -> None:
+        self.evaluations = 0
+        self.first: list[Cost] = []
+        self.steps: list[tuple[np.ndarray, Cost]] = []
+        self._stop_before = stop_before
+
+    def before_evaluation(self) -> None:
+        if self.evaluations == self._stop_before:
+            raise StopSolving
+        self.evaluations += 1
+
+    def after_evaluation(self, cost: Cost, checks: Sequence[PrecisionCheck]) -> None:
+        self.first.append(cost)
+
+    def after_step(self, pixels: Array, cost: Cost) -> None:
+        self.steps.append((as_tensor(pixels).cpu().numpy(), cost))
+
+
 def ahead(backend, start, **options) -> tuple[list[tuple[np.ndarray, Cost]], list[Cost]]:
-    steps: list[tuple[np.ndarray, Cost]] = []
-    first: list[Cost] = []
-    options = {"before_evaluation": lambda: None, "learning_rate": 2.0, **options}
-    run_adam(
-        backend, CPU.place(start), on_first_cost=first.append,
-        on_step=lambda picture, cost: steps.append((picture.cpu().numpy(), cost)), **options,
-    )  # fmt: skip
-    return steps, first
+    recorder = Recorder()
+    run_adam(backend, CPU.place(start), learning_rate=2.0, watcher=recorder, **options)
+    return recorder.steps, recorder.first
 
 
 @pytest.mark.parametrize("clip", [True, False])
@@ -121,26 +141,18 @@ def test_adam_ahead_of_its_host_makes_the_same_steps(steps, clip) -> None:
 
 
 def test_steps_that_were_begun_are_told_when_a_run_is_stopped() -> None:
-    evaluations = []
-
-    def before() -> None:
-        if len(evaluations) == STEPS_AHEAD + 4:
-            raise StopSolving
-        evaluations.append(1)
-
-    backend, told = make_backend(), []
+    recorder, start = Recorder(stop_before=STEPS_AHEAD + 4), random_pixels(33, 40, seed=1)
     with pytest.raises(StopSolving):
         run_adam(
-            backend, CPU.place(random_pixels(33, 40, seed=1)), steps=50, learning_rate=2.0, clip=True,
-            before_evaluation=before, on_first_cost=lambda _: None,
-            on_step=lambda picture, _: told.append(picture),
+            make_backend(), CPU.place(start), steps=50, learning_rate=2.0, clip=True,
+            watcher=recorder,
         )  # fmt: skip
     # All evaluations but the start's.
-    assert len(told) == STEPS_AHEAD + 3
+    assert len(recorder.steps) == STEPS_AHEAD + 3
 
 
 def test_the_steps_before_one_that_is_not_finite_are_told() -> None:
-    backend, told, evaluations = make_backend(), [], []
+    backend, recorder, evaluations = make_backend(), Recorder(), []
     real = backend.evaluate
 
     def evaluate(x, seed):
@@ -152,10 +164,9 @@ def test_the_steps_before_one_that_is_not_finite_are_told() -> None:
     with pytest.raises(NumericalError, match="finite"):
         run_adam(
             backend, CPU.place(random_pixels(33, 40, seed=1)), steps=9, learning_rate=2.0, clip=True,
-            before_evaluation=lambda: None, on_first_cost=lambda _: None,
-            on_step=lambda picture, _: told.append(picture),
+            watcher=recorder,
         )  # fmt: skip
-    assert len(told) == 4
+    assert len(recorder.steps) == 4
 
 
 def test_adam_ahead_of_its_host_notices_what_is_not_finite() -> None:
@@ -163,16 +174,17 @@ def test_adam_ahead_of_its_host_notices_what_is_not_finite() -> None:
         ahead(make_backend(), np.full((33, 40, 3), 1e30, np.float32), steps=3, clip=False)
 
 
-def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run(monkeypatch) -> None:
+def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run() -> None:
     content = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
     style = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
     settings = choose_settings(
         solver="adam", size=56, scales=2, steps=25, backend="torch", precision="fp32", device="cpu"
     )
-    usual = run_job(prepare_job(content, [(style, 1.0)], settings))
-    monkeypatch.setattr("nstx.engine.transfer.run.runs_ahead", lambda choice: True)
+    job = prepare_job(content, [(style, 1.0)], settings)
+    usual = run_job(job)
     steps = []
-    result = run_job(prepare_job(content, [(style, 1.0)], settings), on_step=steps.append)
+    ahead_job = replace(job, opened=replace(job.opened, runs_ahead=True))
+    result = run_job(ahead_job, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, result.steps + 1))
     assert steps[-1].pixels.dtype == np.float32
     assert (result.steps, result.evaluations) == (usual.steps, usual.evaluations)
@@ -399,13 +411,9 @@ def test_adam_in_a_graph_makes_the_plain_steps(monkeypatch) -> None:
     ends = []
     for switch in ("1", "0"):
         monkeypatch.setenv("NSTX_CUDA_GRAPHS", switch)
-        backend, costs = make_backend("fp32", "cuda:0", size=(53, 71)), []
-        run_adam(
-            backend, place(start), steps=25, learning_rate=2.0, clip=True,
-            before_evaluation=lambda: None, on_first_cost=lambda _: None,
-            on_step=lambda _, cost, costs=costs: costs.append(cost.total),
-        )  # fmt: skip
-        ends.append(costs)
+        backend, recorder = make_backend("fp32", "cuda:0", size=(53, 71)), Recorder()
+        run_adam(backend, place(start), steps=25, learning_rate=2.0, clip=True, watcher=recorder)
+        ends.append([cost.total for _, cost in recorder.steps])
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-3)
 
 

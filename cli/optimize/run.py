@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from nstx.engine.pictures.reading import read_image
-from nstx.engine.pictures.resizing import resize_alpha
 from nstx.engine.pictures.writing import check_output_size, write_or_rescue
 from nstx.engine.sizes import split_steps
 from nstx.engine.transfer.progress import Step
@@ -23,6 +21,7 @@ from .recorder import Recorder
 from .report import Timings, describe_result, result_json
 
 if TYPE_CHECKING:
+    from nstx.engine.transfer.costs import BoundCosts
     from nstx.engine.transfer.job import Job
     from nstx.engine.transfer.run import Result
     from nstx.models.cost import Cost
@@ -38,11 +37,12 @@ def run_optimize(request: "OptimizeRequest", console: Console) -> None:
     """
     with interruptible() as interrupt:
         with console.working("loading weights, computing targets"):
-            job, alpha, timings = _load(request)
+            job, timings = _load(request)
         output = request.output
         for path in (output, request.recording.save_init):
             if path is not None:
                 check_output_size(path, *job.sizes[-1])
+        from nstx.engine.transfer.costs import BoundCosts
         from nstx.engine.transfer.run import run_job
 
         areas = [height * width for height, width in job.sizes]
@@ -59,13 +59,14 @@ def run_optimize(request: "OptimizeRequest", console: Console) -> None:
                 bar.show(step)
                 recorder.take(step)
 
-            result = run_job(job, on_step=on_step, should_stop=interrupt.requested)
+            costs = BoundCosts(job)
+            result = run_job(job, costs=costs, on_step=on_step, should_stop=interrupt.requested)
         for text in describe_fallbacks(result.checks):
             console.warn(text)
         saving = time.perf_counter()
-        write_or_rescue(output, result.pixels, alpha)
+        write_or_rescue(output, result.picture)
         recorder.save_animation(result)
-        saved_cost = _measure_saved(job, output, result, console)
+        saved_cost = _measure_saved(costs, output, result, console)
         timings = timings.finish(result.seconds, time.perf_counter() - saving)
         data = result_json(request, job, result, saved_cost, timings, recorder.files)
         console.result(describe_result(data), data)
@@ -73,7 +74,7 @@ def run_optimize(request: "OptimizeRequest", console: Console) -> None:
         raise typer.Exit(interrupt.exit_code)
 
 
-def _load(request: "OptimizeRequest") -> "tuple[Job, NDArray[np.uint8] | None, Timings]":
+def _load(request: "OptimizeRequest") -> "tuple[Job, Timings]":
     """Read the pictures, or the targets file, and prepare the job."""
     # PyTorch takes seconds to load, and a wrong path is told before that.
     if request.saved is not None:
@@ -81,7 +82,6 @@ def _load(request: "OptimizeRequest") -> "tuple[Job, NDArray[np.uint8] | None, T
         from nstx.engine.transfer.job import prepare_job_from_targets
 
         job = prepare_job_from_targets(saved, request.settings)
-        alpha = saved.alpha
     else:
         assert request.content is not None  # checked by the request
         content = read_image(request.content)
@@ -89,15 +89,14 @@ def _load(request: "OptimizeRequest") -> "tuple[Job, NDArray[np.uint8] | None, T
         from nstx.engine.transfer.job import prepare_job
 
         job = prepare_job(content, styles, request.settings)
-        alpha = resize_alpha(content, *job.sizes[-1])
     load = time.perf_counter() - request.began - job.target_seconds
-    return job, alpha, Timings(request.began, load, job.target_seconds)
+    return job, Timings(request.began, load, job.target_seconds)
 
 
-def _measure_saved(job: "Job", output: Path, result: "Result", console: Console) -> "Cost":
+def _measure_saved(costs: "BoundCosts", output: Path, result: "Result", console: Console) -> "Cost":
     """Return the cost of the saved file, read back."""
     try:
-        return job.measure_cost(read_image(output, trusted=True).pixels.astype(np.float32))
+        return costs.measure(read_image(output, trusted=True).pixels.astype(np.float32))
     except NstxError as error:
         # The picture is safe; only the number is not to be had.
         console.warn(f"the cost is that before rounding, as the file cannot be measured: {error}")

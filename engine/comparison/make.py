@@ -163,7 +163,7 @@ class _Work:
                 job = jobs.prepare(run)
             with watcher.running(number, len(missing), run, job) as on_step:
                 digest = self._run_digests[run.name]
-                record = make_run(run, job, digest, content, self._folder, on_step)
+                record = make_run(run, job, digest, self._folder, on_step)
             self.records[run.name] = record
             self._write_summary(None)
             watcher.finished(number, len(missing), run, record)

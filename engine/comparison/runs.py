@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from nstx.models.cost import Cost
 from nstx.models.objective import LayerWeight
 
 from ..devices.device import settle
@@ -12,15 +13,14 @@ from ..devices.memory import check_memory
 from ..drawing.film_strip import Film, pack_film
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
-from ..pictures.pixels import Pixels
 from ..pictures.reading import read_image
-from ..pictures.resizing import resize_alpha
 from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.memory import TargetMemory
 from ..targets.store import TargetStore
+from ..transfer.costs import BoundCosts
 from ..transfer.frames import FrameCollector
 from ..transfer.job import Job, prepare_job, shares_backend
 from ..transfer.progress import Step, trace_line
@@ -115,7 +115,6 @@ def make_run(
     run: ComparisonRun,
     job: Job,
     digest: str,
-    content: Picture,
     folder: ComparisonFolder,
     on_step: Callable[[Step], None] | None = None,
 ) -> RunRecord:
@@ -125,7 +124,6 @@ def make_run(
         run: of the comparison.
         job: of the run.
         digest: of everything that the result depends on.
-        content: the content picture, whose transparency the result takes.
         folder: of the comparison.
         on_step: called after each step.
 
@@ -142,27 +140,29 @@ def make_run(
         if on_step is not None:
             on_step(step)
 
-    result = run_job(job, on_step=take)
+    costs = BoundCosts(job)
+    result = run_job(job, costs=costs, on_step=take)
     film = Film(tuple(frames.finish(result.pixels)), (*frames.steps, result.steps))
     names = name_files(run.name)
     path = folder.path / names.picture
-    write_or_rescue(path, result.pixels, resize_alpha(content, *job.sizes[-1]))
+    write_or_rescue(path, result.picture)
     files = {
         names.picture: folder.digest(names.picture),
         names.trace: folder.write(names.trace, "".join(lines).encode()),
         names.film: folder.write(names.film, pack_film(film)),
     }
     saved = read_image(path, trusted=True).pixels.astype("float32")
-    record = RunRecord(run.name, digest, files, _describe(job, result, film, saved))
+    data = _describe(job, result, film, costs.measure(saved))
+    record = RunRecord(run.name, digest, files, data)
     folder.keep(record)
     return record
 
 
-def _describe(job: Job, result: Result, film: Film, saved: Pixels) -> dict[str, Any]:
-    """Return a result as plain data, with the costs of the saved picture."""
+def _describe(job: Job, result: Result, film: Film, saved_cost: Cost) -> dict[str, Any]:
+    """Return a result as plain data, with the cost of the saved picture."""
     return {
         **describe_run(job, result),
-        "cost": asdict(job.measure_cost(saved)),
+        "cost": asdict(saved_cost),
         "cost_before_rounding": result.cost.total,
         "seconds": {
             "targets": round(job.target_seconds, 4),

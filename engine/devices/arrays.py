@@ -1,57 +1,100 @@
-"""What solvers do with pictures that NumPy and PyTorch write differently; here in NumPy.
+"""What solvers do with pictures: on NumPy arrays, or on tensors that stay on the gradient's device.
 
-Solvers use operators and methods that both have (``+``, ``abs``, ``clip``, ``max``), so that a picture stays
-on the device where its gradient is computed: see `nstx.engine.devices.torch_arrays`.
+Solvers use the operators and methods that both have (`Array`); what NumPy and PyTorch write differently
+is in `Arrays`, here for NumPy and in `nstx.engine.devices.torch_arrays` for PyTorch.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, Self, SupportsFloat, TypeVar, cast, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..pictures.pixels import Batch, Pixels
 
-Array = Any
-"""float32: a NumPy array or a PyTorch tensor of the shape that is said."""
+Mask = Any
+"""An array of truth values; what NumPy's and PyTorch's types have in common does not describe one."""
 
-Smoother = Callable[[Array], Array]
-"""Filters a picture (height, width, 3); returns a new one."""
 
-# Of the smoother: the power of a frequency that it is weighted by.
-_SPECTRUM = -1.0
+class Array(Protocol):
+    """A float32 array: the operations that NumPy's arrays and PyTorch's tensors share."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes."""
+        ...
+
+    def __float__(self) -> float: ...
+    def __neg__(self) -> Self: ...
+    def __abs__(self) -> Self: ...
+    @overload
+    def __add__(self, other: float, /) -> Self: ...
+    @overload
+    def __add__(self, other: Self, /) -> Self: ...
+    @overload
+    def __sub__(self, other: float, /) -> Self: ...
+    @overload
+    def __sub__(self, other: Self, /) -> Self: ...
+    def __rsub__(self, other: float, /) -> Self: ...
+    @overload
+    def __mul__(self, other: float, /) -> Self: ...
+    @overload
+    def __mul__(self, other: Self, /) -> Self: ...
+    def __rmul__(self, other: float, /) -> Self: ...
+    @overload
+    def __truediv__(self, other: float, /) -> Self: ...
+    @overload
+    def __truediv__(self, other: Self, /) -> Self: ...
+    def __rtruediv__(self, other: float, /) -> Self: ...
+    def __pow__(self, exponent: float, /) -> Self: ...
+    def __lt__(self, other: Any, /) -> Mask: ...
+    def __le__(self, other: Any, /) -> Mask: ...
+    def __gt__(self, other: Any, /) -> Mask: ...
+    def __ge__(self, other: Any, /) -> Mask: ...
+    def __iter__(self) -> Iterator[Self]: ...
+    def __getitem__(self, index: int | None, /) -> Self: ...
+    def __setitem__(self, index: Mask, value: float, /) -> None: ...
+    def max(self) -> SupportsFloat:
+        """Return the largest value."""
+        ...
+
+    def sum(self) -> SupportsFloat:
+        """Return the sum of all values."""
+        ...
+
+    def clip(self, low: float, high: float, /) -> Self:
+        """Return the values within bounds."""
+        ...
+
+
+ArrayT = TypeVar("ArrayT", bound=Array)
+"""An array of one of the two kinds."""
 
 
 class Arrays(Protocol):
     """Arrays of one kind, in one place."""
 
     def place(self, pixels: Pixels) -> Array:
-        """Return a picture (height, width, 3) as such an array; it may share the memory."""
+        """Return an array of any shape as one of this kind; it may share the memory."""
         ...
 
     def fetch(self, array: Array) -> Pixels:
-        """Return such an array, of any shape, as a NumPy array; it may share the memory."""
+        """Return an array of this kind as NumPy's; it may share the memory."""
         ...
 
     def stack(self, pictures: Sequence[Array]) -> Array:
         """Return pictures of one size as a batch."""
         ...
 
-    def dot(self, a: Array, b: Array) -> Any:
-        """Return the sum of products, as a number or as an array () that can be used like one."""
+    def dot(self, a: Array, b: Array) -> float | Array:
+        """Return the sum of products: a number, or an array () that is used like one."""
         ...
 
-    def make_smoother(self, height: int, width: int) -> Smoother:
-        """Return a filter that weights the frequencies of a picture by 1/f.
+    def rfft2(self, picture: Array) -> Array:
+        """Return the real Fourier transform of each channel: complex (height, width // 2 + 1, 3)."""
+        ...
 
-        The preconditioner of L-BFGS: the cost is far flatter along coarse structures than along fine
-        ones, in which a gradient's size therefore is nearly all. (Olah, Mordvintsev and Schubert 2017
-        change the parametrisation to the same end, under Adam.)
-
-        Args:
-            height: of the pictures, in pixels.
-            width: of the pictures, in pixels.
-        """
+    def irfft2(self, spectrum: Array, height: int, width: int) -> Array:
+        """Return the picture (height, width, 3) of a real Fourier transform."""
         ...
 
 
@@ -68,34 +111,21 @@ class NumpyArrays:
 
     def stack(self, pictures: Sequence[Array]) -> Batch:
         """See `Arrays`."""
-        return np.stack(pictures)
+        return np.stack([self.fetch(picture) for picture in pictures])
 
     def dot(self, a: Array, b: Array) -> float:
         """See `Arrays`."""
-        return float(np.vdot(a, b))
+        return float(np.vdot(self.fetch(a), self.fetch(b)))
 
-    def make_smoother(self, height: int, width: int) -> Smoother:
+    def rfft2(self, picture: Array) -> Array:
         """See `Arrays`."""
-        weights = frequency_weights(height, width)
+        return cast(Array, np.fft.rfft2(self.fetch(picture), axes=(0, 1)))
 
-        def smooth(picture: Array) -> Pixels:
-            spectrum = np.fft.rfft2(picture, axes=(0, 1)) * weights
-            found = np.fft.irfft2(spectrum, s=(height, width), axes=(0, 1))
-            return found.astype(np.float32)
-
-        return smooth
+    def irfft2(self, spectrum: Array, height: int, width: int) -> Pixels:
+        """See `Arrays`."""
+        picture = np.fft.irfft2(self.fetch(spectrum), s=(height, width), axes=(0, 1))
+        return picture.astype(np.float32)
 
 
 NUMPY = NumpyArrays()
 """The arrays of backends that take and return NumPy's."""
-
-
-def frequency_weights(height: int, width: int) -> NDArray[np.float32]:
-    """Return 1/f of each frequency of a real Fourier transform, (height, width // 2 + 1, 1).
-
-    The mean colour is weighted as the lowest frequency is.
-    """
-    down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-    frequency = np.maximum(np.hypot(down, across), 1 / max(height, width))
-    weights: NDArray[np.float32] = (frequency**_SPECTRUM).astype(np.float32)[..., None]
-    return weights

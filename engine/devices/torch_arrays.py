@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..pictures.pixels import Pixels
-from .arrays import Array, Smoother, frequency_weights
+from .arrays import Array
 
 
 class TorchArrays:
@@ -26,24 +26,29 @@ class TorchArrays:
 
     def fetch(self, array: Array) -> Pixels:
         """See `Arrays`."""
-        found: Pixels = array.cpu().numpy()
-        return found
+        pixels: Pixels = as_tensor(array).cpu().numpy()
+        return pixels
 
     def stack(self, pictures: Sequence[Array]) -> torch.Tensor:
         """See `Arrays`."""
-        return torch.stack(list(pictures))
+        return torch.stack([as_tensor(picture) for picture in pictures])
 
     def dot(self, a: Array, b: Array) -> torch.Tensor:
         """See `Arrays`; it stays on the device, as a number would have to be waited for."""
-        return torch.dot(a.reshape(-1), b.reshape(-1))
+        return torch.dot(as_tensor(a).reshape(-1), as_tensor(b).reshape(-1))
 
-    def make_smoother(self, height: int, width: int) -> Smoother:
+    def rfft2(self, picture: Array) -> torch.Tensor:
         """See `Arrays`."""
-        weights = torch.from_numpy(frequency_weights(height, width)).to(self._device)
+        spectrum: torch.Tensor = torch.fft.rfft2(as_tensor(picture), dim=(0, 1))
+        return spectrum
 
-        def smooth(picture: Array) -> torch.Tensor:
-            spectrum = torch.fft.rfft2(picture, dim=(0, 1)) * weights
-            found: torch.Tensor = torch.fft.irfft2(spectrum, s=(height, width), dim=(0, 1))
-            return found.contiguous()
+    def irfft2(self, spectrum: Array, height: int, width: int) -> torch.Tensor:
+        """See `Arrays`."""
+        picture: torch.Tensor = torch.fft.irfft2(as_tensor(spectrum), s=(height, width), dim=(0, 1))
+        return picture.contiguous()
 
-        return smooth
+
+def as_tensor(array: Array) -> torch.Tensor:
+    """Return an array that is a tensor, as what it is."""
+    assert isinstance(array, torch.Tensor)
+    return array

@@ -10,7 +10,7 @@ from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError, UsageError
 from nstx.models.objective import Objective
 
-from ..devices.arrays import Array
+from ..devices.arrays import Array, ArrayT
 from ..pictures.pixels import Pixels
 
 
@@ -71,7 +71,7 @@ class BatchBackend(ABC):
     approximate: bool = False
 
     @abstractmethod
-    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
+    def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3).
 
         Raises:
@@ -86,7 +86,7 @@ class BatchBackend(ABC):
             NumericalError: one of them is not finite.
         """
 
-    def cost_and_gradient(self, pixels: Array) -> tuple[Cost, Array]:
+    def cost_and_gradient(self, pixels: ArrayT) -> tuple[Cost, ArrayT]:
         """Return the cost and ∂J/∂pixels, float32 (height, width, 3), of a backend of one picture.
 
         Raises:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
 
-from ..devices.arrays import Array
+from ..devices.arrays import Array, ArrayT
 from .backend import BatchBackend, PrecisionCheck
 from .torch_gradient import TorchGradient
 
@@ -57,7 +57,7 @@ class CheckedBackend(BatchBackend):
         self._next_check, self._interval = 1, _FIRST
         self._best, self._best_at = math.inf, 0
 
-    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
+    def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """See `BatchBackend`."""
         self._evaluation += 1
         if self._fast is None:
@@ -83,7 +83,7 @@ class CheckedBackend(BatchBackend):
     def _stalls(self) -> bool:
         return self._evaluation - self._best_at > _STALL
 
-    def _check(self, fast: TorchGradient | None, pixels: Array) -> tuple[Sequence[Cost], Array]:
+    def _check(self, fast: TorchGradient | None, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Return the evaluation in fp32; compare and correct the low precision by it.
 
         Args:
@@ -126,7 +126,7 @@ def _error(found: Array, wanted: Array) -> float:
     # Weights may be such that the squares of a gradient leave float32, or even float64's small ones.
     largest = float(abs(wanted).max())
     if largest == 0:
-        return math.inf if bool((found != 0).any()) else 0.0
+        return math.inf if float(abs(found).max()) != 0 else 0.0
     exact = wanted / largest
     squares = [float((each**2).sum()) for each in (found / largest - exact, exact)]
     return math.sqrt(squares[0] / squares[1]) if math.isfinite(squares[0]) else math.inf

@@ -55,6 +55,7 @@ class OpenedBackend:
         mean: the network's mean colour, RGB.
         make: returns the gradient of a batch: an objective and targets for each of its pictures.
         arrays: that pictures are best kept as, so that they stay where the gradient is computed.
+        runs_ahead: whether steps may be begun before the costs of earlier ones are there.
     """
 
     choice: BackendChoice
@@ -62,6 +63,7 @@ class OpenedBackend:
     mean: tuple[float, float, float]
     make: Callable[[Sequence[tuple[Objective, Targets]]], BatchBackend]
     arrays: Arrays = NUMPY
+    runs_ahead: bool = False
 
 
 def choose_backend(
@@ -184,7 +186,7 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> OpenedBackend:
     make = _torch_maker(settings.objective, weights, device, by_hand)
     # Of MPS, whose Fourier transforms came late, nothing is asked but gradients.
     arrays = NUMPY if place.is_mps else TorchArrays(device.torch_device)
-    opened = OpenedBackend(choice, weights.sha256, weights.mean, make, arrays)
+    opened = OpenedBackend(choice, weights.sha256, weights.mean, make, arrays, runs_ahead(choice))
     if not choice.checked:
         return opened
     from .checked import CheckedBackend

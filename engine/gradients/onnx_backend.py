@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
+from ..devices.arrays import NUMPY, Array, ArrayT
 from ..pictures.pixels import Batch
 from ..sessions.opening import open_graph
 from ..sessions.session import Session
@@ -104,17 +106,17 @@ class OnnxBackend(BatchBackend):
             for name, value in self._arrays.items()
         }
 
-    def costs_and_gradients(self, pixels: Batch) -> tuple[Sequence[Cost], Batch]:
+    def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """See `BatchBackend`."""
-        found = self._run(pixels)
-        return self._report(found), check_gradient(found["gradient"])
+        found = self._run(NUMPY.fetch(pixels))
+        return self._report(found), cast(ArrayT, check_gradient(found["gradient"]))
 
-    def costs(self, pixels: Batch) -> Sequence[Cost]:
+    def costs(self, pixels: Array) -> Sequence[Cost]:
         """See `BatchBackend`."""
         # With the gradient, which ONNX Runtime computes whether or not it is asked for. A session of
         # the cost alone would take a third of the time, but a third more memory for the whole run,
         # and a cost alone is wanted two or three times in a run.
-        return self._report(self._run(pixels))
+        return self._report(self._run(NUMPY.fetch(pixels)))
 
     def _run(self, pixels: Batch) -> dict[str, NDArray[np.float32]]:
         values = run_session(self._call, self._session.provider, pixels)

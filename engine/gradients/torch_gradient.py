@@ -8,6 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import torch
 from nstx.models.cost import Cost
 from nstx.models.objective import Objective
 
-from ..devices.arrays import Array
+from ..devices.arrays import Array, ArrayT
 from ..devices.cuda_graph import CapturedFunction, captures_graphs
 from ..devices.torch_device import TorchDevice
 from ..targets.targets import Targets
@@ -80,7 +81,7 @@ class TorchGradient(BatchBackend):
         with self._device.numerics(), torch.no_grad():
             yield
 
-    def costs_and_gradients(self, pixels: Array) -> tuple[Sequence[Cost], Array]:
+    def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """See `BatchBackend`."""
         has_seeds = self._device.precision == "fp16"
         with self.computing():
@@ -95,7 +96,8 @@ class TorchGradient(BatchBackend):
             _check_finite(largest)
             if has_seeds and 0 < max(largest) * self._seed < _ROOM:
                 self._seed *= _SEED_STEP
-        return costs, gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
+        same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
+        return costs, cast(ArrayT, same_kind)
 
     def read_costs(self, rows: torch.Tensor) -> Iterator[list[Cost]]:
         """Yield the costs of several evaluations, each of a batch; waits for the device, once.

@@ -13,6 +13,7 @@ from PIL import Image
 from nstx.models.errors import OutputError
 from nstx.models.storage.files import check_output, write_output
 
+from .picture import Picture
 from .pixels import Pixels
 
 # Pillow's name of each format, and settings that favour the picture over the size of its file.
@@ -82,26 +83,35 @@ def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = 
     return buffer.getvalue()
 
 
-def write_image(path: str | Path, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> None:
+def write_image(path: str | Path, picture: Picture | Pixels) -> None:
     """Write a picture in the format that the suffix of ``path`` names.
+
+    Args:
+        path: its suffix is one of `SUFFIXES`.
+        picture: with its transparency, or opaque pixels, 0–255; see `encode_image`.
 
     Raises:
         OutputError: it cannot be written. What stood at ``path`` before still stands there.
     """
     path = Path(path)
     check_output(path, SUFFIXES)
+    pixels, alpha = (
+        (picture.pixels.astype(np.float32, copy=False), picture.alpha)
+        if isinstance(picture, Picture)
+        else (picture, None)
+    )
     write_output(path, encode_image(pixels, path.suffix.lower(), alpha))
 
 
-def write_or_rescue(path: Path, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> None:
+def write_or_rescue(path: Path, picture: Picture) -> None:
     """Write a picture that took long to make; if that fails, write it where temporary files go.
 
     Raises:
         OutputError: it could not be written where it was asked for; the message says where it is.
     """
     try:
-        write_image(path, pixels, alpha)
+        write_image(path, picture)
     except OutputError as error:
         rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / "picture.png"
-        write_image(rescued, pixels, alpha)
+        write_image(rescued, picture)
         raise OutputError(f"{error}; the picture was saved as {rescued} instead") from error

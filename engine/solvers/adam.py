@@ -1,9 +1,9 @@
 """Adam, of Kingma and Ba 2015, on pictures: its rule, and the solver that repeats it."""
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
-from ..devices.arrays import Array
-from .solver import Solver, StepCallback
+from ..devices.arrays import Array, ArrayT
+from .solver import StepCallback, Steps
 
 _LOW, _HIGH = 0.0, 255.0
 
@@ -12,7 +12,7 @@ _LOW, _HIGH = 0.0, 255.0
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
-class AdamState(NamedTuple):
+class AdamState(NamedTuple, Generic[ArrayT]):
     """What one step of Adam hands to the next.
 
     Attributes:
@@ -21,12 +21,14 @@ class AdamState(NamedTuple):
         square: the decaying mean of their squares; 0 at first.
     """
 
-    pixels: Array
-    mean: Array
-    square: Array
+    pixels: ArrayT
+    mean: ArrayT
+    square: ArrayT
 
 
-def adam_update(state: AdamState, gradient: Array, rate: float | Array, *, clip: bool) -> AdamState:
+def adam_update(
+    state: AdamState[ArrayT], gradient: ArrayT, rate: float | ArrayT, *, clip: bool
+) -> AdamState[ArrayT]:
     """Return the state after a step; NumPy arrays and PyTorch tensors alike, none of which is changed.
 
     Args:
@@ -48,7 +50,7 @@ def adam_rate(learning_rate: float, step: int) -> float:
 
 def adam_steps(
     start: Array, *, steps: int, learning_rate: float, clip: bool, on_step: StepCallback
-) -> Solver:
+) -> Steps:
     """Return Adam, ready to run.
 
     Args:

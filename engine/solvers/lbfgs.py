@@ -7,14 +7,14 @@ to the same cost at equal evaluations, and takes seconds to begin with a picture
 """
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
 
 from nstx.models.cost import Cost
 
-from ..devices.arrays import NUMPY, Array, Arrays, Smoother
-from .solver import Evaluation, Solver, StepCallback
+from ..devices.arrays import NUMPY, Array, Arrays, Mask
+from .preconditioner import Preconditioner, make_preconditioner
+from .solver import Evaluation, StepCallback, Steps
 
 # Ten pairs serve as well as 20 or 40, and take 240 bytes per pixel.
 _PAIRS = 10
@@ -67,9 +67,10 @@ class _Problem:
         """Return a direction without the values that stand at their bounds."""
         if not self._clip:
             return direction
-        return direction * ((pixels > 0) & (pixels < 255))
+        masked: Array = direction * ((pixels > 0) & (pixels < 255))
+        return masked
 
-    def blocked(self, point: _Point) -> Array | None:
+    def blocked(self, point: _Point) -> Mask | None:
         """Return which values the gradient pushes against their bounds."""
         if not self._clip:
             return None
@@ -81,10 +82,10 @@ class _Problem:
 class _History:
     """The last steps and what they changed of the gradient: an estimate of the inverse Hessian."""
 
-    def __init__(self, arrays: Arrays, smooth: Smoother) -> None:
-        self._dot, self._smooth = arrays.dot, smooth
-        self._pairs: deque[tuple[Array, Array, Any]] = deque(maxlen=_PAIRS)
-        self._scale: Any = 1.0
+    def __init__(self, arrays: Arrays, precondition: Preconditioner) -> None:
+        self._dot, self._precondition = arrays.dot, precondition
+        self._pairs: deque[tuple[Array, Array, float | Array]] = deque(maxlen=_PAIRS)
+        self._scale: float | Array = 1.0
 
     def __bool__(self) -> bool:
         return bool(self._pairs)
@@ -94,7 +95,7 @@ class _History:
 
     def add(self, step: Array, change: Array) -> None:
         curvature, size = self._dot(step, change), self._dot(change, change)
-        smoothed = self._dot(change, self._smooth(change))
+        smoothed = self._dot(change, self._precondition(change))
         # A pair without positive curvature, or one that is rounding, would lead upwards.
         if curvature > 1e-6 * (self._dot(step, step) * size) ** 0.5 and smoothed > 0:
             self._pairs.append((step, change, curvature))
@@ -103,23 +104,29 @@ class _History:
     def direction(self, gradient: Array) -> Array:
         """Return minus the estimate times a gradient."""
         if not self._pairs:
-            first = self._smooth(gradient)
+            first = self._precondition(gradient)
             return first * (-_FIRST_STEP / max(float(abs(first).max()), 1e-30))
-        found = -gradient
+        direction = -gradient
         shares = []
         for step, change, curvature in reversed(self._pairs):
-            share = self._dot(step, found) / curvature
+            share = self._dot(step, direction) / curvature
             shares.append(share)
-            found -= share * change
-        found = self._smooth(found) * self._scale
+            direction -= share * change
+        direction = self._precondition(direction) * self._scale
         for (step, change, curvature), share in zip(self._pairs, reversed(shares), strict=True):
-            found += (share - self._dot(change, found) / curvature) * step
-        return found
+            direction += (share - self._dot(change, direction) / curvature) * step
+        return direction
 
 
 def lbfgs_steps(
-    start: Array, *, steps: int, clip: bool, on_step: StepCallback, arrays: Arrays = NUMPY
-) -> Solver:
+    start: Array,
+    *,
+    steps: int,
+    clip: bool,
+    on_step: StepCallback,
+    arrays: Arrays = NUMPY,
+    preconditioner: Callable[[int, int, Arrays], Preconditioner] | None = make_preconditioner,
+) -> Steps:
     """Return L-BFGS, ready to run.
 
     No step makes the cost worse. It ends early where no better point is found along the steepest
@@ -131,22 +138,30 @@ def lbfgs_steps(
         clip: whether pixels are bounded to 0–255.
         on_step: takes the picture and its cost after each step.
         arrays: of the start and the gradients.
+        preconditioner: returns that of pictures of a height and width; None does without.
     """
     problem = _Problem(clip, arrays)
-    history = _History(arrays, arrays.make_smoother(start.shape[0], start.shape[1]))
+    height, width, _ = start.shape
+    precondition = preconditioner(height, width, arrays) if preconditioner else _leave
+    history = _History(arrays, precondition)
     point = yield from problem.evaluate(problem.project(start))
     for _ in range(steps):
-        found = yield from _take_step(problem, point, history)
-        if found is None and history:
+        better = yield from _take_step(problem, point, history)
+        if better is None and history:
             history.clear()
-            # What a backend of low precision says of it may have been corrected since.
+            # A backend of low precision may have corrected itself since the last evaluation.
             point = yield from problem.evaluate(point.pixels)
-            found = yield from _take_step(problem, point, history)
-        if found is None:
+            better = yield from _take_step(problem, point, history)
+        if better is None:
             return
-        history.add(found.pixels - point.pixels, found.gradient - point.gradient)
-        point = found
+        history.add(better.pixels - point.pixels, better.gradient - point.gradient)
+        point = better
         on_step(point.pixels, point.cost)
+
+
+def _leave(picture: Array) -> Array:
+    """Return a picture as it is, where there is no preconditioner."""
+    return picture
 
 
 def _take_step(problem: _Problem, point: _Point, history: _History) -> _Search:
@@ -172,8 +187,8 @@ def _search(problem: _Problem, start: _Point, direction: Array, slope: float) ->
     best: _Point | None = None
     for trial in range(_MOST_TRIALS):
         pixels = problem.project(start.pixels + length * direction)
-        found = yield from problem.evaluate(pixels)
-        decrease = problem.decrease(start, found)
+        point = yield from problem.evaluate(pixels)
+        decrease = problem.decrease(start, point)
         if decrease <= -_DECREASE * min(
             0.0, float(problem.dot(start.gradient, pixels - start.pixels))
         ):
@@ -183,9 +198,9 @@ def _search(problem: _Problem, start: _Point, direction: Array, slope: float) ->
             parabola = -slope * length**2 / (2 * max(-decrease - slope * length, 1e-30))
             length = min(max(parabola, 0.1 * length), 0.5 * length)
             continue
-        if best is None or found.cost.total < best.cost.total:
-            best = found
-        steepness = problem.dot(found.gradient, problem.movable(pixels, direction))
+        if best is None or point.cost.total < best.cost.total:
+            best = point
+        steepness = problem.dot(point.gradient, problem.movable(pixels, direction))
         if is_too_long or not steepness < _SLOPE * slope or trial >= _MOST_GROWTHS:
             break
         length *= _GROWTH

@@ -5,76 +5,95 @@ from functools import partial
 
 import torch
 
-from nstx.models.cost import Cost
-
+from ..devices.arrays import Array
 from ..devices.cuda_graph import CapturedFunction
+from ..devices.torch_arrays import as_tensor
+from ..gradients.backend import BatchBackend
 from ..gradients.torch_gradient import TorchGradient
 from .adam import AdamState, adam_rate, adam_update
-from .solver import StepCallback
+from .solver import Watcher
 
 STEPS_AHEAD = 10
 """Steps after which the host waits for costs; as many pictures lie on the device meanwhile."""
 
 
 def run_adam(
-    backend: TorchGradient,
-    start: torch.Tensor,
+    backend: BatchBackend,
+    start: Array,
     *,
     steps: int,
     learning_rate: float,
     clip: bool,
-    before_evaluation: Callable[[], None],
-    on_first_cost: Callable[[Cost], None],
-    on_step: StepCallback,
+    watcher: Watcher,
 ) -> None:
-    """Run Adam to its end, or until `StopSolving` is raised by a callback.
+    """Run Adam to its end, or until the watcher raises `StopSolving`.
 
     Args:
-        backend: of one picture; not of fp16, whose seeds depend on each step's result.
-        start: float32 (height, width, 3), on the backend's device; not changed.
+        backend: a `TorchGradient` of one picture; not of fp16, whose seeds depend on each step's result.
+        start: a tensor (height, width, 3), float32, on the backend's device; not changed.
         steps: 1 or more.
         learning_rate: in pixel values.
         clip: whether pixels are brought back into 0–255 after each step.
-        before_evaluation: called before each one; may raise `StopSolving`, after which the steps that
-            were begun are still told.
-        on_first_cost: takes the start's cost.
-        on_step: takes the picture and its cost after each step, some steps later.
+        watcher: asked before each evaluation; takes the start's cost, and each step some steps later. If
+            it stops the run, it still takes the steps that were begun.
 
     Raises:
-        StopSolving: by a callback.
+        StopSolving: by the watcher.
         NumericalError: a cost or gradient is not finite.
     """
+    assert isinstance(backend, TorchGradient)
     advance = _make_advance(backend, clip)
-    nothing, told = torch.zeros_like(start), 0
-    # The picture, the gradient's mean and square, and its scale, which is found in the first step.
-    state: tuple[torch.Tensor, ...] = (start, nothing, nothing, start.new_zeros(()))
-    waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def tell() -> None:
-        nonlocal told
-        begun = waiting.copy()
-        waiting.clear()
-        if not begun:
-            return
-        costs = backend.read_costs(torch.stack([rows for _, rows in begun]))
-        for (picture, _), (cost,) in zip(begun, costs, strict=True):
-            told += 1
-            on_first_cost(cost) if told == 1 else on_step(picture, cost)
-
+    pixels = as_tensor(start)
+    zeros = torch.zeros_like(pixels)
+    # The scale of the gradient is computed in the first step.
+    state: tuple[torch.Tensor, ...] = (pixels, zeros, zeros, pixels.new_zeros(()))
+    waiting = _Waiting(backend, watcher)
     with backend.computing():
         for step in range(1, steps + 2):
             try:
-                before_evaluation()
+                watcher.before_evaluation()
             except BaseException:
-                tell()
+                waiting.report()
                 raise
             rate = torch.full_like(state[-1], adam_rate(learning_rate, step))
             rows, *after = advance(*state, rate)
-            waiting.append((state[0], rows))
+            waiting.add(state[0], rows)
             state = tuple(after)
-            # The first step is told at once: people look whether a run has begun.
-            if len(waiting) == (STEPS_AHEAD if told else 2) or step == steps + 1:
-                tell()
+        waiting.report()
+
+
+class _Waiting:
+    """Pictures whose costs are still on the device.
+
+    Args:
+        backend: that computed them.
+        watcher: takes them.
+    """
+
+    def __init__(self, backend: TorchGradient, watcher: Watcher) -> None:
+        self._backend, self._watcher = backend, watcher
+        self._pictures: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._reported = 0
+
+    def add(self, picture: torch.Tensor, rows: torch.Tensor) -> None:
+        """Add a picture and its evaluation; wait for the costs if there are enough of them."""
+        self._pictures.append((picture, rows))
+        # The first step is reported at once: people look whether a run has begun.
+        if len(self._pictures) == (STEPS_AHEAD if self._reported else 2):
+            self.report()
+
+    def report(self) -> None:
+        """Wait for the costs, and hand them to the watcher."""
+        pictures, self._pictures = self._pictures, []
+        if not pictures:
+            return
+        costs = self._backend.read_costs(torch.stack([rows for _, rows in pictures]))
+        for (picture, _), (cost,) in zip(pictures, costs, strict=True):
+            self._reported += 1
+            if self._reported == 1:
+                self._watcher.after_evaluation(cost, ())
+            else:
+                self._watcher.after_step(picture, cost)
 
 
 def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[torch.Tensor, ...]]:

@@ -5,19 +5,24 @@ So that small pictures fill a GPU. On a CPU, which a single picture keeps busy, 
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
+from nstx.models.objective import Objective
 
 from ..devices.arrays import Array
 from ..devices.memory import GRADIENT_BYTES, check_memory, memory_errors
-from ..gradients.backend import BatchBackend, check_batch
+from ..gradients.backend import PrecisionCheck, check_batch
 from ..sizes import split_steps
-from ..solvers.solver import Solver, StopSolving
+from ..solvers.choice import choose_solver
+from ..solvers.solver import Steps, StopSolving
+from ..targets.targets import Targets
+from .costs import BoundCosts
 from .job import Job
 from .progress import Progress, Step
-from .run import Result, make_result, make_solver
+from .run import Result, make_result
 
 
 def run_batch(
@@ -32,8 +37,8 @@ def run_batch(
         jobs: of equal sizes, scales, layers, pooling and backend; pictures, weights, starts, solvers
             and numbers of steps may differ. `nstx.engine.transfer.job.prepare_job` with ``like`` lets them
             share one backend.
-        on_step: is told of each step, with the job's index.
-        should_stop: asked before each evaluation; True ends all runs at their last finished steps.
+        on_step: called after each step, with the job's index.
+        should_stop: called before each evaluation; True ends all runs at their last finished steps.
 
     Returns:
         The result of each job. ``seconds`` is that of the whole batch.
@@ -53,62 +58,100 @@ def run_batch(
             [job.settings.objective for job in jobs],
             [job.sizes[scale] if len(job.sizes) == scales else (0, 0) for job in jobs],
         )
-    size, device = jobs[0].sizes[-1], jobs[0].opened.choice.device
-    check_memory(size, device, GRADIENT_BYTES * len(jobs))
+    size, opened = jobs[0].sizes[-1], jobs[0].opened
+    check_memory(size, opened.choice.device, GRADIENT_BYTES * len(jobs))
     with memory_errors(size):
         began = time.perf_counter()
         runs = [
-            Progress(job.settings, scales, on_step and partial(on_step, index), should_stop)
+            Progress(
+                job.settings,
+                scales,
+                opened.arrays,
+                on_step and partial(on_step, index),
+                should_stop,
+            )
             for index, job in enumerate(jobs)
         ]
         for scale in range(scales):
             _run_scale(jobs, runs, scale)
         seconds = time.perf_counter() - began
         return [
-            make_result(job, job.backend(scales - 1), run, None, seconds)
-            for job, run in zip(jobs, runs, strict=True)
+            make_result(job, BoundCosts(job), progress, None, seconds)
+            for job, progress in zip(jobs, runs, strict=True)
         ]
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Member:
+    """A picture of the batch at a scale.
+
+    Attributes:
+        problem: its objective and targets.
+        progress: of its run.
+        steps: its solver at work.
+        pixels: the picture that is to be evaluated next.
+    """
+
+    problem: tuple[Objective, Targets]
+    progress: Progress
+    steps: Steps
+    pixels: Array
+
+    def may_go_on(self) -> bool:
+        """Count the next evaluation, unless the run is to stop."""
+        try:
+            self.progress.before_evaluation()
+        except StopSolving:
+            return False
+        return True
+
+    def advance(
+        self, cost: Cost, gradient: Array, checks: Sequence[PrecisionCheck]
+    ) -> "_Member | None":
+        """Hand an evaluation to the solver; return None if it has ended."""
+        self.progress.after_evaluation(cost, checks)
+        try:
+            self.pixels = self.steps.send((cost, gradient))
+        except (StopSolving, StopIteration):
+            return None
+        return self
+
+
 def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> None:
-    """Run all solvers of a scale in step; who has finished leaves the batch."""
-    solvers: dict[int, Solver] = {}
-    waiting: dict[int, Array] = {}
-    for index, (job, run) in enumerate(zip(jobs, runs, strict=True)):
-        run.begin_scale()
+    """Run the solvers of a scale together; those that have ended leave the batch."""
+    opened, bound = jobs[0].opened, list[_Member]()
+    members = _begin_scale(jobs, runs, scale)
+    while members := [member for member in members if member.may_go_on()]:
+        if members != bound:
+            backend, bound = opened.make([member.problem for member in members]), members
+        earlier = len(backend.checks)
+        pixels = opened.arrays.stack([member.pixels for member in members])
+        costs, gradients = backend.costs_and_gradients(pixels)
+        checks = backend.checks[earlier:]
+        advanced = [
+            member.advance(cost, gradient, checks)
+            for member, cost, gradient in zip(members, costs, gradients, strict=True)
+        ]
+        members = [member for member in advanced if member is not None]
+
+
+def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> list[_Member]:
+    """Return the pictures that have steps to make at a scale."""
+    members = []
+    for job, progress in zip(jobs, runs, strict=True):
+        progress.begin_scale()
         steps = split_steps(job.settings.steps, len(job.sizes))[scale]
-        if steps > 0 and not run.interrupted:
-            solvers[index] = make_solver(job, scale, steps, run)
-            waiting[index] = next(solvers[index])
-    backend: BatchBackend | None = None
-    members: list[int] = []
-    while waiting:
-        for index in list(waiting):
-            try:
-                runs[index].count_evaluation()
-            except StopSolving:
-                del waiting[index]
-        if not waiting:
-            break
-        if backend is None or members != list(waiting):
-            members = list(waiting)
-            problems = [(jobs[i].settings.objective, jobs[i].targets[scale]) for i in members]
-            backend = jobs[0].opened.make(problems)
-        pixels = jobs[0].opened.arrays.stack([waiting[index] for index in members])
-        costs, gradients = _evaluate(backend, pixels, [runs[index] for index in members])
-        for index, cost, gradient in zip(members, costs, gradients, strict=True):
-            try:
-                waiting[index] = solvers[index].send((cost, gradient))
-            except (StopSolving, StopIteration):
-                del waiting[index]
-
-
-def _evaluate(
-    backend: BatchBackend, pixels: Array, runs: Sequence[Progress]
-) -> tuple[Sequence[Cost], Array]:
-    """Return costs and gradients; tell the runs what they note of each evaluation."""
-    known = len(backend.checks)
-    costs, gradients = backend.costs_and_gradients(pixels)
-    for run, cost in zip(runs, costs, strict=True):
-        run.note(cost, backend.checks[known:])
-    return costs, gradients
+        if steps == 0 or progress.interrupted:
+            continue
+        start = job.opened.arrays.place(job.start(scale, progress.pixels))
+        solver = choose_solver(job.settings, steps, job.opened)
+        generator = solver.begin(start, progress.after_step)
+        members.append(
+            _Member(
+                problem=(job.settings.objective, job.targets[scale]),
+                progress=progress,
+                steps=generator,
+                pixels=next(generator),
+            )
+        )
+    return members

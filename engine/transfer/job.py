@@ -4,6 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
 
@@ -15,7 +18,7 @@ from ..pictures.colours import match_colours
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.pixels import Pixels
 from ..pictures.reading import read_image
-from ..pictures.resizing import resize_picture
+from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
 from ..pictures.starts import make_start
 from ..settings import INITS, Settings
 from ..sizes import choose_sizes
@@ -34,16 +37,19 @@ class Job:
         settings: as given.
         contents: the content picture at the size of each scale, coarse first; the last is the
             result's.
+        alpha: of the content picture at the result's size, uint8 (height, width), which the result
+            will have; None if it is opaque.
         loaded: the targets of each scale, and where they came from.
         init: the picture to start from, if one was named, or the content in the styles' colours.
         opened: the gradient backend: its device and precision, and the weights that it is of.
-        extractor: that computed targets and what it ran on, such as ``onnx`` and
-            ``CPUExecutionProvider``; None if none had to be computed.
-        target_seconds: that it took to load the targets.
+        extractor: the extractor that computed targets and its provider or device, such as ``onnx`` and
+            ``CPUExecutionProvider``; None if no targets had to be computed.
+        target_seconds: the seconds that it took to load the targets.
     """
 
     settings: Settings
     contents: tuple[Pixels, ...]
+    alpha: NDArray[np.uint8] | None = None
     loaded: LoadedTargets
     init: Picture | None
     opened: OpenedBackend
@@ -64,10 +70,18 @@ class Job:
         """Return the gradient backend of a scale, counted from 0."""
         return self.opened.make([(self.settings.objective, self.targets[scale])])
 
-    def start(self, scale: int) -> Pixels:
-        """Return the start at a scale's size as the solver takes it: clipped, if the settings clip."""
-        init = self.init or self.settings.init
-        pixels = make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
+    def start(self, scale: int, reached: Pixels | None = None) -> Pixels:
+        """Return what a scale's solver starts from: clipped, if the settings clip.
+
+        Args:
+            scale: counted from 0.
+            reached: the picture where the scale before ended; None starts anew.
+        """
+        if reached is None:
+            init = self.init or self.settings.init
+            pixels = make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
+        else:
+            pixels = resize_pixels(reached, *self.sizes[scale])
         return pixels.clip(0, 255) if self.settings.clip else pixels
 
     def measure_cost(self, pixels: Pixels) -> Cost:
@@ -121,6 +135,7 @@ def prepare_job(
     return Job(
         settings=settings,
         contents=contents,
+        alpha=resize_alpha(content, *sizes[-1]),
         loaded=loaded,
         init=init or _read_init(settings),
         opened=opened,
@@ -150,6 +165,7 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
     return Job(
         settings=settings,
         contents=saved.contents,
+        alpha=saved.alpha,
         loaded=LoadedTargets(targets=saved.targets, content=source, styles=(source,)),
         init=_read_init(settings),
         opened=opened,

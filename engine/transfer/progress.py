@@ -4,15 +4,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays
-from ..gradients.backend import BatchBackend, PrecisionCheck
+from ..gradients.backend import PrecisionCheck
 from ..pictures.pixels import Pixels
 from ..settings import Settings
-from ..solvers.solver import Evaluation, StopSolving
+from ..solvers.solver import StopSolving
 
 StopReason = Literal["steps", "no_progress", "interrupted"]
 
@@ -23,19 +23,19 @@ _LEAST_PROGRESS = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Step:
-    """What a callback is told after each step.
+    """A step that was made.
 
     Attributes:
-        step: counts from 1 over all scales.
-        steps: how many there will be at most.
-        scale: counts from 1, coarse first.
-        scales: how many there are.
-        cost: of ``pixels``, under the objective at this scale's size; in the precision of the step.
+        step: its number, from 1, over all scales.
+        steps: the largest number of steps that there can be.
+        scale: the number of the scale, from 1, coarse first.
+        scales: the number of scales.
+        cost: of ``pixels``, under the objective at this scale's size, in the precision of the step.
         evaluations: of the cost, with or without its gradient, that were begun so far.
-        seconds: since the first scale began, when the step is told: Adam on CUDA runs up to ten steps
-            ahead.
-        picture: (height, width, 3), 0–255, as an array of ``arrays``; not to be changed.
-        arrays: that it is one of.
+        seconds: from the start of the first scale until the step is reported: Adam on CUDA runs up to
+            ten steps ahead.
+        picture: (height, width, 3), 0–255, one of ``arrays``; not to be changed.
+        arrays: of the backend.
     """
 
     step: int
@@ -54,7 +54,7 @@ class Step:
         return self.arrays.fetch(self.picture)
 
 
-def trace_line(step: Step) -> dict[str, Any]:
+def trace_line(step: Step) -> dict[str, object]:
     """Return a step's line of a trace, as plain data."""
     return {
         "step": step.step,
@@ -72,19 +72,31 @@ def trace_line(step: Step) -> dict[str, Any]:
 
 
 class Progress:
-    """Counts steps and evaluations over the scales of one run, and decides when to stop.
+    """Counts the steps and evaluations of one run over its scales, and decides when to stop.
+
+    A `nstx.engine.solvers.solver.Watcher`.
 
     Args:
-        settings: how many steps there will be at most, and whether to end early.
-        scales: how many there are.
-        on_step: is told of each step.
-        should_stop: asked before each evaluation; True ends the run at the last finished step.
+        settings: the largest number of steps, and whether to end early.
+        scales: the number of scales.
+        arrays: of the solver's pictures.
+        on_step: called after each step.
+        should_stop: called before each evaluation; True ends the run at the last finished step.
+
+    Attributes:
+        step: the number of steps so far, over all scales.
+        evaluations: the number of evaluations so far.
+        interrupted: whether ``should_stop`` ended the run.
+        first_cost: of the first evaluation.
+        cost: after the last step.
+        checks: of the gradient's precision, so far.
     """
 
     def __init__(
         self,
         settings: Settings,
         scales: int,
+        arrays: Arrays,
         on_step: Callable[[Step], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
@@ -92,6 +104,7 @@ class Progress:
         self.evaluations = 0
         self.interrupted = False
         self.first_cost: Cost | None = None
+        self.cost: Cost | None = None
         self.checks: list[PrecisionCheck] = []
         self._steps, self._early_stop = settings.steps, settings.early_stop
         self._scales, self._scale = scales, 0
@@ -99,8 +112,7 @@ class Progress:
         self._began = time.perf_counter()
         self._best: deque[float] = deque(maxlen=_WINDOW + 1)
         self._picture: Array | None = None
-        self._arrays: Arrays = NUMPY
-        self.cost: Cost | None = None
+        self._arrays = arrays
 
     @property
     def stopped(self) -> StopReason:
@@ -124,50 +136,33 @@ class Progress:
         self._scale += 1
         self._best.clear()
 
-    def count_evaluation(self) -> None:
-        """Count one evaluation, unless the run is to stop.
+    def before_evaluation(self) -> None:
+        """Count an evaluation.
 
         Raises:
-            StopSolving: it is.
+            StopSolving: the run is to stop.
         """
         if self._should_stop is not None and self._should_stop():
             self.interrupted = True
             raise StopSolving
         self.evaluations += 1
 
-    def note(self, cost: Cost, checks: Sequence[PrecisionCheck]) -> None:
-        """Note an evaluation: its cost, and the checks of the precision that were made with it."""
+    def after_evaluation(self, cost: Cost, checks: Sequence[PrecisionCheck]) -> None:
+        """Keep the first cost, and the checks of the precision."""
         self.first_cost = self.first_cost or cost
         self.checks += checks
         if checks:
             # Costs before and after a correction do not compare.
             self._best.clear()
 
-    def count(self, backend: BatchBackend) -> Callable[[Array], Evaluation]:
-        """Return a backend's evaluation, counted, which does not happen if the run is to stop."""
-
-        def counted(pixels: Array) -> Evaluation:
-            self.count_evaluation()
-            known = len(backend.checks)
-            cost, gradient = backend.cost_and_gradient(pixels)
-            self.note(cost, backend.checks[known:])
-            return cost, gradient
-
-        return counted
-
-    def after_step(self, picture: Array, cost: Cost, arrays: Arrays = NUMPY) -> None:
-        """Keep the picture, tell the callback, and look whether there is progress.
-
-        Args:
-            picture: after the step.
-            cost: of it.
-            arrays: that it is one of.
+    def after_step(self, picture: Array, cost: Cost, /) -> None:
+        """Keep the picture, call back, and look whether there is progress.
 
         Raises:
             StopSolving: there is none any more.
         """
         self.step += 1
-        self._picture, self._arrays, self.cost = picture, arrays, cost
+        self._picture, self.cost = picture, cost
         if self._on_step is not None:
             self._on_step(
                 Step(
@@ -179,14 +174,11 @@ class Progress:
                     evaluations=self.evaluations,
                     seconds=self.seconds,
                     picture=picture,
-                    arrays=arrays,
+                    arrays=self._arrays,
                 )
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total
         self._best.append(best)
-        if (
-            self._early_stop
-            and len(self._best) > _WINDOW
-            and best >= self._best[0] * (1 - _LEAST_PROGRESS)
-        ):
+        is_over = len(self._best) > _WINDOW and best >= self._best[0] * (1 - _LEAST_PROGRESS)
+        if self._early_stop and is_over:
             raise StopSolving
