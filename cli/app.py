@@ -1,30 +1,63 @@
-"""The application: its commands and what comes before each of them.
-
-Nothing heavy is imported before a command runs, so that ``nstx --help`` answers at once.
-"""
+"""The application: its commands and what comes before each of them."""
 
 import io
 import sys
 
 import typer
 
-from .bench.command import bench
-from .bench.optimize import optimize as optimize_bench
-from .commands.cache import cache
-from .commands.compare import compare
-from .commands.doctor import doctor
-from .commands.evaluate import evaluate
-from .commands.export import export
-from .commands.features import features
-from .commands.model import model
-from .commands.precompute import SeveralValues, precompute
-from .config import apply_config
 from .errors import run_app
 from .interrupts import exit_on_terminate
-from .optimize.command import optimize
+from .lazy import Entry, LazyGroup
+
+
+class Commands(LazyGroup):
+    """The commands of ``nstx``."""
+
+    table = {  # noqa: RUF012  (annotated in the base)
+        "optimize": Entry(
+            ".optimize.command",
+            "Stylise the picture CONTENT with the style of one or more paintings.",
+        ),
+        "compare": Entry(
+            ".commands.compare",
+            "Stylise CONTENT in several ways and lay the results side by side.",
+        ),
+        "evaluate": Entry(
+            ".commands.evaluate",
+            "Print the cost of any picture, computed in float64 apart from the fast paths.",
+        ),
+        "features": Entry(
+            ".commands.features",
+            "Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels.",
+        ),
+        "model": Entry(
+            ".commands.model",
+            "Print VGG-19's layers: shape for a picture's size, stride, receptive field, "
+            "operations.",
+        ),
+        "doctor": Entry(
+            ".commands.doctor",
+            "Say which devices, precisions and ONNX Runtime providers really work here.",
+        ),
+        "precompute": Entry(
+            ".commands.precompute",
+            "Compute the targets of contents and styles ahead of the runs that will need them.",
+        ),
+        "export": Entry(
+            ".commands.export",
+            "Write an ONNX file: VGG-19's features, or the cost and its gradient.",
+        ),
+        "bench": Entry(".bench.command", "Measure throughput on this machine."),
+        "cache": Entry(
+            ".commands.cache",
+            "Look at, check and empty the folder of what is computed once.",
+        ),
+    }
+
 
 app = typer.Typer(
     name="nstx",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,8 +65,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_asked_for: bool) -> None:
+    if is_asked_for:
         from nstx import __version__
 
         typer.echo(f"nstx {__version__}")
@@ -51,17 +84,11 @@ def _root(
 
     nstx optimize photo.jpg painting.jpg -o out.png
     """
+    # A wrong configuration must not stand before the help that it points to.
     if not {"-h", "--help"} & set(sys.argv):
-        # A wrong configuration must not stand before the help that it points to.
+        from .config import apply_config
+
         apply_config(context)
-
-
-for _command in (optimize, compare, evaluate, features, model, doctor):
-    app.command()(_command)
-app.command(cls=SeveralValues)(precompute)
-bench.command("optimize")(optimize_bench)
-for _group, _name in ((export, "export"), (bench, "bench"), (cache, "cache")):
-    app.add_typer(_group, name=_name)
 
 
 def run() -> int:

@@ -13,7 +13,7 @@ command that has them, those in a table ``[optimize]`` or ``[export.features]`` 
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +102,10 @@ def apply_config(context: Any) -> None:
             for flag in item.opts
             if flag.startswith("--")
         }
-        for name, command in _commands(context.command)
+        for name, command in context.command.load_all()
     }
     for name, values in read_defaults(path, options).items():
         place = context.default_map = context.default_map or {}
         for part in name.split("."):
             place = place.setdefault(part, {})
         place.update(values)
-
-
-def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every command with its name; one in a group is called ``bench.features``."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from _commands(command, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", command

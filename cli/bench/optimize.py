@@ -8,7 +8,7 @@ import typer
 from .. import options
 from ..console import format_bytes, format_count
 from ..grouped import grouped, only
-from .command import Rounds, lay_out, measure_and_tell, settled_device, torch_is_there
+from .measuring import Repetition, lay_out, measure_and_print, settled_device, torch_is_there
 
 
 @grouped
@@ -31,8 +31,8 @@ def optimize(
         ),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Of each run.")] = 50,
-    rounds: Rounds = 2,
     *,
+    repetition: Annotated[Repetition, only("rounds")],
     objective: Annotated[options.Objective, only("preset")],
     machine: Annotated[options.Machine, only("device", "threads", "weights")],
     shown: options.Output,
@@ -51,12 +51,12 @@ def optimize(
         variants=usual if variants is None else split_names(variants),
         preset=objective.preset,
         steps=steps,
-        rounds=rounds,
+        rounds=repetition.rounds,
         device=settled_device(machine.device),
         threads=machine.threads,
         weights=machine.weights,
     )
-    measure_and_tell(
+    measure_and_print(
         lambda advance: run_optimize_bench(chosen, advance),
         chosen.measurements,
         _describe,

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from nstx.engine.cache import CacheEntry
     from nstx.models.storage.cache import Found
 
-cache = typer.Typer(
-    help="Look at, check and empty the folder of what is computed once.", no_args_is_help=True
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Look at, check and empty the folder of what is computed once.",
 )
 
 Kind = Annotated[
@@ -32,7 +34,7 @@ Kind = Annotated[
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}
 
 
-@cache.command("ls")
+@app.command("ls")
 @grouped
 def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
     """List what is kept, with sizes, ages and what each entry is of."""
@@ -54,7 +56,7 @@ def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
     console.result("\n".join(lines), data)
 
 
-@cache.command()
+@app.command()
 @grouped
 def verify(
     remove: Annotated[bool, typer.Option("--remove", help="Remove what is damaged.")] = False,
@@ -87,7 +89,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@cache.command()
+@app.command()
 @grouped
 def prune(
     max_size: Annotated[
@@ -116,7 +118,7 @@ def prune(
     _tell_removed(console, prune_cache(most_bytes=size, unused_seconds=age))
 
 
-@cache.command()
+@app.command()
 @grouped
 def clear(kind: Kind = None, *, shown: options.Output) -> None:
     """Remove everything that is kept. It is computed again when it is needed."""

@@ -13,6 +13,8 @@ from nstx.engine.settings import INITS
 from .. import options
 from ..grouped import Group, Help, grouped, without
 
+app = typer.Typer(add_completion=False)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared(Group):
@@ -36,6 +38,7 @@ class Compared(Group):
     steps: Annotated[str | None, Help("Solver iterations.")] = None
 
 
+@app.command()
 @grouped
 def compare(
     content: Annotated[

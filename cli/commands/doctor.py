@@ -8,7 +8,10 @@ from .. import options
 from ..console import format_bytes
 from ..grouped import grouped
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 @grouped
 def doctor(shown: options.Output) -> None:
     """Say which devices, precisions and ONNX Runtime providers really work here.

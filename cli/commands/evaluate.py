@@ -9,7 +9,10 @@ from .. import options
 from ..console import format_cost
 from ..grouped import grouped, only
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 @grouped
 def evaluate(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to evaluate.")],

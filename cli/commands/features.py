@@ -14,7 +14,10 @@ from ..grouped import DEFAULT, grouped, only
 if TYPE_CHECKING:
     from nstx.engine.drawing.feature_sheets import LayerPictures
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 @grouped
 def features(
     image: Annotated[

@@ -7,7 +7,10 @@ import typer
 from .. import options
 from ..grouped import grouped, only
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 @grouped
 def model(
     size: int | None = typer.Option(None, "--size", help=r"Long side in pixels. \[default: 400]"),

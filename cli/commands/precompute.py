@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from nstx.engine.targets.loader import TargetLoader
     from nstx.engine.targets.precompute import PrecomputedPicture
 
+app = typer.Typer(add_completion=False)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pictures:
@@ -45,6 +47,7 @@ class SeveralValues(TyperCommand):
         return super().parse_args(ctx, repeated)
 
 
+@app.command(cls=SeveralValues)
 @grouped
 def precompute(
     contents: Annotated[

@@ -18,7 +18,10 @@ from .recording import Recording
 if TYPE_CHECKING:
     from nstx.engine.targets.files import SavedTargets
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 @grouped
 def optimize(
     content: Annotated[

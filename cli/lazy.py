@@ -1,0 +1,57 @@
+"""A group of commands that imports a command's module when the command is run."""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, ClassVar, NamedTuple
+
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+
+class Entry(NamedTuple):
+    """A command as ``--help`` lists it.
+
+    Attributes:
+        module: relative to this package; it has a `typer.Typer` that is called ``app``.
+        summary: first line of the command's help.
+    """
+
+    module: str
+    summary: str
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands as its table has them, and imports the one that is run.
+
+    Attributes:
+        table: entries by the commands' names, in the order of ``--help``.
+    """
+
+    table: ClassVar[Mapping[str, Entry]] = {}
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._loaded: dict[str, Any] = {}
+        for name, entry in self.table.items():
+            self.add_command(TyperCommand(name=name, help=entry.summary))
+
+    def load(self, name: str) -> Any:
+        """Return a command of the table, or a group of them, with its options."""
+        if name not in self._loaded:
+            module = import_module(self.table[name].module, __package__)
+            self._loaded[name] = typer.main.get_command(module.app)
+        return self._loaded[name]
+
+    def load_all(self) -> Iterator[tuple[str, Any]]:
+        """Yield every command with its name; one in a group is called ``bench.features``."""
+        for name in self.table:
+            command = self.load(name)
+            if isinstance(command, TyperGroup):
+                yield from ((f"{name}.{inner}", item) for inner, item in command.commands.items())
+            else:
+                yield name, command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the command with its options, and the arguments that are left."""
+        name, entry, rest = super().resolve_command(ctx, args)
+        return name, None if name is None or entry is None else self.load(name), rest
