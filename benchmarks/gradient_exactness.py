@@ -85,9 +85,9 @@ def measure(
         pixels = resize_picture(content, *size)
         noise = np.random.default_rng(seed).normal(0, 10, pixels.shape)
         pictures.append((pixels + noise).clip(0, 255).astype(np.float32))
-        own = extract(pixels, objective.content_names, [])
-        found = extract(resize_picture(style, *size), [], objective.style_names)
-        targets.append(make_targets(size, own, [(found, 1.0)]))
+        activations = extract(pixels, objective.content_names, []).activations
+        grams = extract(resize_picture(style, *size), [], objective.style_names).grams
+        targets.append(make_targets(size, activations, [(grams, 1.0)]))
     exact = by_torch(objective, weights, "fp64", pictures, targets)
     ways = {
         "onnx": by_onnx(objective, weights, pictures, targets),

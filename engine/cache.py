@@ -25,7 +25,7 @@ from nstx.models.storage.cache import (
 from nstx.models.weights.load import copy_is_sound
 
 from .sessions.kept_graphs import SESSION_NAME, describe_kept, kept_is_sound
-from .targets.store import TARGET_NAME, describe_target, target_is_sound
+from .targets.folder import TARGET_NAME, describe_target, target_is_sound
 
 _NAMES: dict[CacheKind, str] = {
     "targets": TARGET_NAME,
@@ -162,8 +162,7 @@ def _sweep(kinds: Sequence[CacheKind]) -> list[Found]:
 
 def _describe(kind: CacheKind, path: Path) -> dict[str, Any]:
     if kind == "targets":
-        stored = describe_target(path)
-        return {} if stored is None else {"path": stored.path, **stored.key.to_json()}
+        return describe_target(path)
     if kind == "sessions":
         return describe_kept(path)
     return {"weights": path.stem} if kind == "weights" else {"model": path.name}

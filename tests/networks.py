@@ -88,8 +88,8 @@ def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> T
     style = random_pixels(41, 57, seed=9)
     return make_targets(
         content.shape[:2],
-        extract(content, objective.content_names, []),
-        [(extract(style, [], objective.style_names), 1.0)],
+        extract(content, objective.content_names, []).activations,
+        [(extract(style, [], objective.style_names).grams, 1.0)],
     )
 
 

@@ -37,8 +37,8 @@ def make_backend(
     extract = TorchExtractor(network, place).extract
     targets = make_targets(
         content.shape[:2],
-        extract(content, objective.content_names, []),
-        [(extract(pixels, [], objective.style_names), weight) for pixels, weight in styles],
+        extract(content, objective.content_names, []).activations,
+        [(extract(pixels, [], objective.style_names).grams, weight) for pixels, weight in styles],
     )
     return TorchBackend(network, place, [(objective, targets)])
 

@@ -70,9 +70,9 @@ def references(
         height, width = pixels.shape[:2]
         content = random_pixels(height, width, 50 + seed)
         style = random_pixels(height + 7, width - 3, 90 + seed)
-        found = extract(style, [], objective.style_names)
-        ours = extract(content, objective.content_names, [])
-        targets.append(make_targets((height, width), ours, [(found, 1.0)]))
+        grams = extract(style, [], objective.style_names).grams
+        activations = extract(content, objective.content_names, []).activations
+        targets.append(make_targets((height, width), activations, [(grams, 1.0)]))
     return targets, [TorchBackend(network, EXACT, [(objective, each)]) for each in targets]
 
 

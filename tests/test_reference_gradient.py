@@ -30,8 +30,8 @@ def test_it_is_autograds(tiny_weights, pooling, rounding, preset) -> None:
     content, style = random_pixels(37, 43, 2), random_pixels(50, 31, 3)
     targets = make_targets(
         (37, 43),
-        extract(content, objective.content_names, []),
-        [(extract(style, [], objective.style_names), 1.0)],
+        extract(content, objective.content_names, []).activations,
+        [(extract(style, [], objective.style_names).grams, 1.0)],
     )
     found = reference_gradient(objective, tiny_weights, pixels, targets.content, targets.style)
     backend = TorchBackend(network, EXACT, [(objective, targets)])

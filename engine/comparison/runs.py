@@ -17,9 +17,9 @@ from ..pictures.reading import read_image
 from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes
+from ..targets.folder import TargetFolder
 from ..targets.loader import TargetLoader
-from ..targets.memory import TargetMemory
-from ..targets.store import TargetStore
+from ..targets.store import TargetMemory, TargetStore
 from ..transfer.costs import BoundCosts
 from ..transfer.frames import FrameCollector
 from ..transfer.job import Job, prepare_job, shares_backend
@@ -53,9 +53,9 @@ class ComparisonJobs:
     ) -> None:
         self._content, self._styles = content, styles
         self._settings = [run.settings for run in runs]
-        store = TargetStore()
-        use_cache = store.keeps and all(settings.use_cache for settings in self._settings)
-        self._store = store if use_cache else TargetMemory()
+        folder = TargetFolder()
+        use_cache = folder.keeps and all(settings.use_cache for settings in self._settings)
+        self._store: TargetStore = folder if use_cache else TargetMemory()
         self._last: Job | None = None
         for settings in self._settings:
             check_memory(self._sizes(settings)[-1], settle(settings.device))

@@ -1,12 +1,12 @@
 """One portable file that holds everything of a run but the network: the targets of every scale.
 
 A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
-or float32 where it is not of whole numbers), ``k/content/LAYER`` and ``k/style/LAYER`` (float32);
-``alpha`` (uint8) if the content picture has transparency; a description of what they are of, and a
-checksum. A file written on one machine can be optimised from on another.
+or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/style/LAYER`` (float32);
+``alpha`` (uint8) if the content picture has transparency; a description, and a checksum. A run on
+another machine can start from it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ class SavedTargets:
     Attributes:
         contents: the content picture at each scale, coarse first, float32 (height, width, 3).
         targets: of each scale.
-        basis: what they depend on: layers, pooling, rounding, and the weights' sha256.
-        objective: that they were computed for, with its weights.
-        preset: whose solver and steps go with it.
+        basis: what targets depend on besides the pictures, as `describe_basis` returns it.
+        objective: the one that they were computed for, with its weights.
+        preset: whose solver and steps go with the objective.
         alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
             is opaque.
     """
@@ -77,9 +77,9 @@ def write_targets(
         path: ends in ``.safetensors``.
         contents: the content picture at each scale, coarse first.
         targets: of each scale.
-        objective: that they were computed for.
+        objective: the one that they were computed for.
         weights_sha256: of the weight file that they were computed with.
-        preset: that the objective started from.
+        preset: the one that the objective started from.
         alpha: of the content picture at the last scale's size, if it is not opaque.
 
     Raises:
@@ -89,10 +89,9 @@ def write_targets(
     arrays: dict[str, NDArray[Any]] = {}
     for scale, (pixels, target) in enumerate(zip(contents, targets, strict=True)):
         arrays[f"{scale}/pixels"] = _compact(pixels)
-        for layer, array in target.content.items():
-            arrays[f"{scale}/content/{layer}"] = np.ascontiguousarray(array)
-        for layer, array in target.style.items():
-            arrays[f"{scale}/style/{layer}"] = np.ascontiguousarray(array)
+        for kind, by_layer in (("content", target.content), ("style", target.style)):
+            for layer, array in by_layer.items():
+                arrays[f"{scale}/{kind}/{layer}"] = np.ascontiguousarray(array)
     if alpha is not None:
         arrays["alpha"] = np.ascontiguousarray(alpha)
     description = {
@@ -119,28 +118,35 @@ def read_targets(path: Path) -> SavedTargets:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise ValueError("it is a device or pipe")
-        arrays, said = unpack_arrays(path.read_bytes())
-        if said.get("format") != _FORMAT:
-            raise ValueError("it is another kind of file, or of another version")
-        basis, preset = dict(said["basis"]), str(said["preset"])
-        objective = objective_from_json(said["objective"])
-        count = sum(name.endswith("/pixels") for name in arrays)
-        contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
-        targets = tuple(_targets_of(arrays, k, contents[k].shape) for k in range(count))
-        if not targets or not all(np.isfinite(array).all() for array in arrays.values()):
-            raise ValueError("values that are missing or not finite")
+        return _unpack(path.read_bytes())
     except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
         raise UsageError(
             f"expected a targets file at {path}, got one that cannot be used "
             f"({getattr(error, 'strerror', None) or error}); "
             "try 'nstx precompute … -o FILE.safetensors'"
         ) from error
+
+
+def _unpack(data: bytes) -> SavedTargets:
+    """Return the content of a file.
+
+    Raises:
+        ValueError, KeyError, IndexError, TypeError: it is damaged, or another kind of file.
+    """
+    arrays, description = unpack_arrays(data)
+    if description.get("format") != _FORMAT:
+        raise ValueError("it is another kind of file, or of another version")
+    count = sum(name.endswith("/pixels") for name in arrays)
+    contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
+    targets = tuple(_targets_of(arrays, k, contents[k].shape) for k in range(count))
+    if not targets or not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("values that are missing or not finite")
     return SavedTargets(
         contents=contents,
         targets=targets,
-        basis=basis,
-        objective=objective,
-        preset=preset,
+        basis=dict(description["basis"]),
+        objective=objective_from_json(description["objective"]),
+        preset=str(description["preset"]),
         alpha=arrays.get("alpha"),
     )
 
@@ -161,18 +167,14 @@ def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str
     Raises:
         UsageError: they do not; the message names the differences.
     """
-    wanted = describe_basis(objective, weights_sha256)
+    basis = describe_basis(objective, weights_sha256)
     different = [
         f"{name} {saved.basis.get(name)} instead of {value}"
-        for name, value in wanted.items()
+        for name, value in basis.items()
         if saved.basis.get(name) != value
     ]
-    different += [
-        f"{kind} {layer} of shape {found} instead of {shape}" if found else f"no {kind} {layer}"
-        for target in saved.targets
-        for kind, layer, found, shape in _compare_shapes(target, objective)
-        if found != shape
-    ]
+    for target in saved.targets:
+        different += _wrong_shapes(target, objective)
     if different:
         raise UsageError(
             f"expected targets of this objective, got {'; '.join(different)}; "
@@ -180,16 +182,22 @@ def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str
         )
 
 
-def _compare_shapes(
-    target: Targets, objective: Objective
-) -> Iterator[tuple[str, str, tuple[int, ...] | None, tuple[int, ...]]]:
-    """Yield kind, layer, the shape that is there (None if it is missing) and the right one."""
+def _wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
+    """Yield a description of each target that is missing, or whose shape is not the layer's."""
     for name in objective.content_names:
         layer = find_layer(name)
         size = layer.output_size(target.height, target.width, objective.pool_rounding)
-        found = target.content.get(name)
-        yield "content", name, None if found is None else found.shape, (layer.channels, *size)
+        yield from _wrong_shape("content", name, target.content, (layer.channels, *size))
     for name in objective.style_names:
         channels = find_layer(name).channels
-        found = target.style.get(name)
-        yield "style", name, None if found is None else found.shape, (channels, channels)
+        yield from _wrong_shape("style", name, target.style, (channels, channels))
+
+
+def _wrong_shape(
+    kind: str, layer: str, arrays: Mapping[str, NDArray[np.float32]], shape: tuple[int, ...]
+) -> Iterator[str]:
+    array = arrays.get(layer)
+    if array is None:
+        yield f"no {kind} {layer}"
+    elif array.shape != shape:
+        yield f"{kind} {layer} of shape {array.shape} instead of {shape}"

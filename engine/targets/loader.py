@@ -1,6 +1,6 @@
-"""Targets of pictures: read from the store, or else computed and kept there."""
+"""Targets of pictures: read from a store, or else computed and kept there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,14 +13,13 @@ from nstx.models.weights.load import weights_digest
 
 from ..devices.device import Device, settle
 from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
-from ..features.extractor import Features
 from ..features.opening import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.resizing import resize_picture
 from ..settings import Settings
 from ..sizes import style_size
-from .memory import TargetMemory
-from .store import Array, Statistic, TargetKey, TargetStore, as_stored
+from .folder import TargetFolder, as_stored
+from .store import Array, Statistic, TargetKey, TargetStore
 from .targets import Targets, make_targets
 
 TargetSource = Literal["hit", "miss", "file"]
@@ -29,16 +28,18 @@ TargetSource = Literal["hit", "miss", "file"]
 # The precision that each extractor computes fp32 graphs in: TensorRT takes TF32 for it.
 _PRECISIONS = {"onnx": "fp32", "torch": "fp32", "tensorrt": "tf32"}
 
-_Wanted = tuple[str, Statistic]
+_Size = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Request:
-    """What is wanted of a picture, and at which sizes."""
+    """A statistic of a picture at some layers and sizes; the digest is empty without a store."""
 
     picture: Picture
-    sizes: tuple[tuple[int, int], ...]
-    wanted: tuple[_Wanted, ...]
+    digest: str
+    sizes: tuple[_Size, ...]
+    layers: tuple[str, ...]
+    statistic: Statistic
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,8 +48,8 @@ class LoadedTargets:
 
     Attributes:
         targets: of each scale, coarse first.
-        content: where the content picture's came from; None if the objective needs none.
-        styles: likewise, of each style picture.
+        content: where those of the content picture came from; None if the objective needs none.
+        styles: where those of each style picture came from; None if the objective needs none.
     """
 
     targets: tuple[Targets, ...]
@@ -62,9 +63,10 @@ class TargetLoader:
     Args:
         settings: objective, style scale, weights, extractor, threads, and whether the cache is
             used.
-        device: of the run, if it was chosen already.
-        weights_sha256: of the settings' weights, if it is known already.
+        device: of the run; None settles that of the settings.
+        weights_sha256: of the settings' weights; None computes it.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
+        opener: opens the extractor when the first target must be computed.
 
     Raises:
         WeightsError: the weights' file is missing or damaged.
@@ -74,21 +76,24 @@ class TargetLoader:
     def __init__(
         self,
         settings: Settings,
+        *,
         device: Device | None = None,
         weights_sha256: str | None = None,
-        store: TargetStore | TargetMemory | None = None,
+        store: TargetStore | None = None,
+        opener: Callable[[Extraction, Sequence[str]], OpenedExtractor] = open_extractor,
     ) -> None:
         self._settings = settings
         self._device = settle(settings.device) if device is None else device
         self.weights_sha256 = weights_sha256 or weights_digest(settings.weights)
-        self._store = TargetStore() if store is None and settings.use_cache else store
+        self._store = TargetFolder() if store is None and settings.use_cache else store
         for kind in CACHE_KINDS if settings.use_cache else ():
             sweep_litter(cache_folder() / kind)
+        self._opener = opener
         self._opened: OpenedExtractor | None = None
 
     @property
     def keeps(self) -> bool:
-        """Whether what is computed can be kept in the cache."""
+        """Whether what is computed can be kept."""
         return self._store is not None and self._store.keeps
 
     @property
@@ -97,10 +102,7 @@ class TargetLoader:
         return None if self._opened is None else (self._opened.name, self._opened.runs_on)
 
     def load(
-        self,
-        content: Picture,
-        styles: Sequence[WeightedPicture],
-        sizes: Sequence[tuple[int, int]],
+        self, content: Picture, styles: Sequence[WeightedPicture], sizes: Sequence[_Size]
     ) -> LoadedTargets:
         """Return the targets of a content picture and its styles at each of a run's sizes.
 
@@ -109,81 +111,77 @@ class TargetLoader:
             DeviceError, ModelError, WeightsError: as `nstx.engine.features.opening.open_extractor`.
             NumericalError: a target is not finite.
         """
-        requests = [self._content_request(content, sizes)]
-        requests += [self._style_request(picture, sizes) for picture, _ in styles]
-        (ours, content_source), *theirs = map(self._load, requests)
-        targets = [
-            make_targets(
-                size,
-                ours[index],
-                [
-                    (features[index], weight)
-                    for (features, _), (_, weight) in zip(theirs, styles, strict=True)
-                ],
-            )
-            for index, size in enumerate(sizes)
-        ]
+        requests = [self._style_request(picture, sizes) for picture, _ in styles]
+        activations, source = self._load(self._content_request(content, sizes))
+        loaded = [self._load(request) for request in requests]
+        weights = [weight for _, weight in styles]
+        targets = []
+        for index, size in enumerate(sizes):
+            grams = [values[index] for values, _ in loaded]
+            blend = list(zip(grams, weights, strict=True))
+            targets.append(make_targets(size, activations[index], blend))
         return LoadedTargets(
-            targets=tuple(targets),
-            content=content_source,
-            styles=tuple(source for _, source in theirs),
+            targets=tuple(targets), content=source, styles=tuple(source for _, source in loaded)
         )
 
-    def load_content(
-        self, picture: Picture, sizes: Sequence[tuple[int, int]]
-    ) -> TargetSource | None:
+    def load_content(self, picture: Picture, sizes: Sequence[_Size]) -> TargetSource | None:
         """Compute what is not stored of a content picture's activations at each size."""
-        request = self._content_request(picture, sizes)
-        return self._load(request)[1]
+        return self._load(self._content_request(picture, sizes))[1]
 
-    def load_style(self, picture: Picture, sizes: Sequence[tuple[int, int]]) -> TargetSource | None:
+    def load_style(self, picture: Picture, sizes: Sequence[_Size]) -> TargetSource | None:
         """Compute what is not stored of a style's Gram matrices for results of each size."""
-        request = self._style_request(picture, sizes)
-        return self._load(request)[1]
+        return self._load(self._style_request(picture, sizes))[1]
 
-    def _content_request(self, picture: Picture, sizes: Sequence[tuple[int, int]]) -> _Request:
+    def _content_request(self, picture: Picture, sizes: Sequence[_Size]) -> _Request:
         names = self._settings.objective.content_names
-        return _Request(picture, tuple(sizes), tuple((name, "activation") for name in names))
+        return self._request(picture, tuple(sizes), names, "activation")
 
-    def _style_request(self, picture: Picture, sizes: Sequence[tuple[int, int]]) -> _Request:
-        scale = self._settings.style_scale
-        own_sizes = tuple(style_size(picture.size, size, scale) for size in sizes)
-        names = self._settings.objective.style_names
-        return _Request(picture, own_sizes, tuple((name, "gram") for name in names))
+    def _style_request(self, picture: Picture, sizes: Sequence[_Size]) -> _Request:
+        scale, names = self._settings.style_scale, self._settings.objective.style_names
+        style_sizes = tuple(style_size(picture.size, size, scale) for size in sizes)
+        return self._request(picture, style_sizes, names, "gram")
 
-    def _load(self, request: _Request) -> tuple[list[Features], TargetSource | None]:
-        """Return the features of a picture at each size; what is not stored is computed."""
-        picture, wanted = request.picture, request.wanted
-        if not wanted or not request.sizes:
-            return [Features({}, {}) for _ in request.sizes], None
-        digest = picture.digest if self._store else ""
+    def _request(
+        self,
+        picture: Picture,
+        sizes: tuple[_Size, ...],
+        layers: tuple[str, ...],
+        statistic: Statistic,
+    ) -> _Request:
+        digest = picture.digest if self._store is not None and layers else ""
+        return _Request(
+            picture=picture, digest=digest, sizes=sizes, layers=layers, statistic=statistic
+        )
+
+    def _load(self, request: _Request) -> tuple[list[dict[str, Array]], TargetSource | None]:
+        """Return a picture's values by layer at each size; what is not stored is computed."""
+        if not request.layers or not request.sizes:
+            return [{} for _ in request.sizes], None
         loaded = []
         source: TargetSource = "hit"
         for size in request.sizes:
-            values = self._read(digest, size, wanted)
-            missing = [each for each in wanted if each not in values]
+            values = self._read(request, size)
+            missing = [layer for layer in request.layers if layer not in values]
             if missing:
                 source = "miss"
-                computed = self._compute(picture, size, missing)
-                self._keep(digest, size, computed, picture.path)
-                values.update(computed)
-            loaded.append(_as_features(values))
+                computed = self._compute(request, size, missing)
+                self._keep(request, size, computed)
+                values |= computed
+            loaded.append(values)
         return loaded, source
 
-    def _read(
-        self, digest: str, size: tuple[int, int], wanted: Sequence[_Wanted]
-    ) -> dict[_Wanted, Array]:
-        """Return what the store has of a picture at a size."""
-        found: dict[_Wanted, Array] = {}
+    def _read(self, request: _Request, size: _Size) -> dict[str, Array]:
+        """Return what the store has of a picture at a size, by layer."""
+        values: dict[str, Array] = {}
         if self._store is None:
-            return found
-        for each in wanted:
-            for name in self._acceptable():
-                value = self._store.read(self._key(digest, size, each, name))
+            return values
+        for layer in request.layers:
+            for extractor in self._acceptable():
+                value = self._store.read(self._key(request, size, layer, extractor))
                 if value is not None:
-                    found[each] = value
+                    values[layer] = value
                     break
-        return found
+        return values
 
     def _acceptable(self) -> tuple[str, ...]:
         """Return the extractors whose values are taken, without a look at which would load.
@@ -195,44 +193,35 @@ class TargetLoader:
             return (self._settings.extractor,)
         return {"cpu": ("onnx",), "mps": ("torch",)}.get(self._device.kind, ("onnx", "torch"))
 
-    def _keep(
-        self, digest: str, size: tuple[int, int], values: Mapping[_Wanted, Array], path: str
-    ) -> None:
+    def _keep(self, request: _Request, size: _Size, values: Mapping[str, Array]) -> None:
         if self._store is None:
             return
+        path = request.picture.path
         if Path(path).exists():
             path = str(Path(path).absolute())
-        for each, value in values.items():
-            self._store.write(self._key(digest, size, each, self._open().name), value, path)
+        for layer, value in values.items():
+            key = self._key(request, size, layer, self._open().name)
+            self._store.write(key, value, path)
 
-    def _compute(
-        self, picture: Picture, size: tuple[int, int], missing: Sequence[_Wanted]
-    ) -> dict[_Wanted, Array]:
-        layers = {
-            statistic: [layer for layer, kind in missing if kind == statistic]
-            for statistic in ("activation", "gram")
-        }
+    def _compute(self, request: _Request, size: _Size, layers: Sequence[str]) -> dict[str, Array]:
         check_memory(size, self._device, FEATURE_BYTES)
+        of_gram = request.statistic == "gram"
         with memory_errors(size):
-            features = self._open().extractor.extract(
-                resize_picture(picture, *size), layers["activation"], layers["gram"]
-            )
-        computed: dict[_Wanted, Array] = {}
-        for layer, kind in missing:
-            value = features.activations[layer] if kind == "activation" else features.grams[layer]
-            if not np.isfinite(value).all():
+            pixels, extract = resize_picture(request.picture, *size), self._open().extractor.extract
+            features = extract(pixels, *([], layers) if of_gram else (layers, []))
+        values = features.grams if of_gram else features.activations
+        for layer in layers:
+            if not np.isfinite(values[layer]).all():
                 raise NumericalError(
-                    f"expected finite targets of {picture.path}, got NaN or infinity in {layer}; "
-                    "try pixels of 0–255, or other weights"
+                    f"expected finite targets of {request.picture.path}, got NaN or infinity in "
+                    f"{layer}; try pixels of 0–255, or other weights"
                 )
-            computed[layer, kind] = as_stored(value) if kind == "gram" else value
-        return computed
+        return {layer: as_stored(value) if of_gram else value for layer, value in values.items()}
 
     def _open(self) -> OpenedExtractor:
         if self._opened is None:
-            settings = self._settings
-            objective = settings.objective
-            choices = Extraction(
+            settings, objective = self._settings, self._settings.objective
+            extraction = Extraction(
                 extractor=settings.extractor,
                 device=str(self._device),
                 pooling=objective.pooling,
@@ -241,26 +230,18 @@ class TargetLoader:
                 threads=settings.threads,
                 use_cache=settings.use_cache,
             )
-            self._opened = open_extractor(choices, objective.layers)
+            self._opened = self._opener(extraction, objective.layers)
         return self._opened
 
-    def _key(self, digest: str, size: tuple[int, int], wanted: _Wanted, name: str) -> TargetKey:
-        layer, statistic = wanted
+    def _key(self, request: _Request, size: _Size, layer: str, extractor: str) -> TargetKey:
         return TargetKey(
-            picture=digest,
+            picture=request.digest,
             height=size[0],
             width=size[1],
             layer=layer,
-            statistic=statistic,
+            statistic=request.statistic,
             pooling=self._settings.objective.pooling,
             pool_rounding=self._settings.objective.pool_rounding,
             weights=self.weights_sha256,
-            computed_by=f"{name} {self._device.kind} {_PRECISIONS[name]}",
+            computed_by=f"{extractor} {self._device.kind} {_PRECISIONS[extractor]}",
         )
-
-
-def _as_features(found: Mapping[_Wanted, Array]) -> Features:
-    return Features(
-        {layer: value for (layer, kind), value in found.items() if kind == "activation"},
-        {layer: value for (layer, kind), value in found.items() if kind == "gram"},
-    )

@@ -1,51 +1,17 @@
-"""Targets on disk, so that none is computed twice: one file per picture, size, layer and statistic.
+"""Where targets are looked up and kept, and what each is found by."""
 
-A file is named by the sha256 of everything that its value depends on, so an entry never changes: it
-is there or it is not. Of a Gram matrix, which is symmetric, half is stored. Each file carries its
-own checksum, which is compared whenever it is read.
-
-Any number of processes may use a store at once: entries are written beside their place and renamed,
-and no lock is held.
-"""
-
-import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.storage.cache import (
-    cache_folder,
-    cache_limit,
-    find_entries,
-    mark_used,
-    remove,
-    remove_oldest,
-)
-from nstx.models.storage.files import write_atomically
-from nstx.models.storage.seals import digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding
 
 from ..pictures.resizing import RESAMPLING
-from .sealed_arrays import SUFFIX, pack_arrays, read_description, unpack_arrays
-
-_log = logging.getLogger("nstx")
 
 Statistic = Literal["activation", "gram"]
 Array = NDArray[np.float32]
-
-TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
-
-# That pruning leaves of the limit, so that a full store is not pruned at every write.
-_SHARE_LEFT = 0.9
-
-# Rows whose part left of the diagonal is not stored; in bands, because row by row takes long.
-_BAND = 32
-
-_FORMAT = "nstx-target-1"
-"""Changes when the same key leads to other values, or to another file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +20,16 @@ class TargetKey:
 
     Attributes:
         picture: sha256 of the decoded pixels, `nstx.engine.pictures.picture.Picture.digest`.
-        height: in pixels, to which the picture was brought.
-        width: likewise.
+        height: of the resized picture, in pixels.
+        width: of the resized picture, in pixels.
         layer: of VGG-19.
         statistic: ``activation`` or ``gram``.
         pooling: ``max`` or ``avg``.
-        pool_rounding: of odd sizes.
+        pool_rounding: of odd sizes, ``ceil`` or ``floor``.
         weights: sha256 of the weight file.
         computed_by: extractor, kind of device and precision, such as ``onnx cpu fp32``. Versions of
-            libraries and models of processors are not told apart; they differ by rounding.
-        resampling: the filter by which the picture was brought to its size.
+            libraries and models of processors do not count; they differ by rounding.
+        resampling: the filter by which the picture was resized.
     """
 
     picture: str
@@ -82,189 +48,42 @@ class TargetKey:
         # Not dataclasses.asdict, which makes deep copies and takes a tenth of a hit's time.
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
-    @property
-    def name(self) -> str:
-        """The entry's file name."""
-        return digest_json({"format": _FORMAT, **self.to_json()}) + SUFFIX
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTarget:
-    """What an entry says of itself.
-
-    Attributes:
-        key: what it is of.
-        path: where the picture was read from when the entry was made.
-    """
-
-    key: TargetKey
-    path: str
-
-
-class TargetStore:
-    """The targets in one folder.
-
-    Args:
-        folder: of the entries; None takes the cache folder's.
-        most_bytes: that they may take together; None takes `nstx.models.storage.cache.cache_limit`.
-
-    Raises:
-        UsageError: the limit in the environment is no size.
-    """
-
-    def __init__(self, folder: Path | None = None, most_bytes: int | None = None) -> None:
-        self.folder = cache_folder() / "targets" if folder is None else folder
-        self._most_bytes = cache_limit() if most_bytes is None else most_bytes
-        self._keeps = self._most_bytes > 0
-        self._present: int | None = None  # bytes; known once this process has written something
-        self._written = 0
+class TargetStore(Protocol):
+    """A place where targets are looked up and kept."""
 
     @property
     def keeps(self) -> bool:
-        """Whether what is written is kept: False once that has failed, or if the limit is 0."""
-        return self._keeps
+        """Whether a target that is written now can be read later."""
+        ...
 
     def read(self, key: TargetKey) -> Array | None:
-        """Return a target, or None where there is none; a damaged entry is told and removed."""
-        path = self.folder / key.name
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        try:
-            value = _decode(data, key)
-        except ValueError as error:
-            _log.warning("%s is damaged (%s) and is computed again", path, error)
-            remove(path)
-            return None
-        mark_used(path)
-        return value
+        """Return a target, which is not to be changed, or None where there is none."""
+        ...
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
-        """Keep a target, and remove others if the limit asks for it.
-
-        A folder that cannot be written, or a limit that does not hold what is written, is told
-        once, and costs time later.
+        """Keep a target, if it can be kept.
 
         Args:
-            key: what it is of.
+            key: of the target.
             value: float32, (channels, h, w), or a symmetric (channels, channels).
             picture: where the picture was read from, for people.
         """
-        if not self._keeps:
-            return
-        data = _encode(key, value, picture)
-        before, self._written = self._written, self._written + len(data)
-        if before <= self._most_bytes < self._written:
-            _log.warning(
-                "these targets take more than the cache's limit, and not all are kept; "
-                "try a larger NSTX_CACHE_LIMIT"
-            )
-        if len(data) > self._most_bytes:
-            return  # all others would have to go for it, and it would go too
-        try:
-            # Not synced: the checksum finds what a power failure left, and it is computed again.
-            write_atomically(self.folder / key.name, data, sync=False)
-        except OSError as error:
-            self._keeps = False
-            reason = error.strerror or error
-            _log.warning(
-                "%s cannot be written (%s); targets are computed each time", self.folder, reason
-            )
-            return
-        self._make_room(len(data))
-
-    def _make_room(self, added: int) -> None:
-        # Counted again only where the limit may be reached: a folder holds thousands of entries.
-        if self._present is None or self._present + added > self._most_bytes:
-            found = find_entries(self.folder, TARGET_NAME)
-            self._present = sum(entry.size_bytes for entry in found)
-            if self._present > self._most_bytes:
-                removed = remove_oldest(found, int(_SHARE_LEFT * self._most_bytes))
-                self._present -= sum(entry.size_bytes for entry in removed)
-        else:
-            self._present += added
+        ...
 
 
-def describe_target(path: Path) -> StoredTarget | None:
-    """Return what an entry is of, from its first bytes alone; None if they cannot be read."""
-    try:
-        said = read_description(path)
-        return StoredTarget(key=TargetKey(**said["key"]), path=str(said["picture"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+class TargetMemory:
+    """A `TargetStore` that lasts as long as it is held, and leaves the cache folder alone."""
 
+    keeps = True
 
-def target_is_sound(path: Path) -> bool:
-    """Whether an entry is whole and is what its name says.
+    def __init__(self) -> None:
+        self._values: dict[TargetKey, Array] = {}
 
-    Raises:
-        OSError: it cannot be read.
-    """
-    try:
-        _, said = unpack_arrays(path.read_bytes())
-        return TargetKey(**said["key"]).name == path.name
-    except (ValueError, KeyError, TypeError):
-        return False
+    def read(self, key: TargetKey) -> Array | None:
+        """Return a target, as `TargetStore.read`."""
+        return self._values.get(key)
 
-
-def _encode(key: TargetKey, value: Array, picture: str) -> bytes:
-    stored = _fold(value) if key.statistic == "gram" else value
-    arrays = {"value": np.ascontiguousarray(stored, np.float32)}
-    said = {"key": key.to_json(), "channels": len(value), "picture": picture}
-    return pack_arrays(arrays, said)
-
-
-def _decode(data: bytes, key: TargetKey) -> Array:
-    """Return the value in an entry.
-
-    Raises:
-        ValueError: it is damaged, or is of another key.
-    """
-    arrays, said = unpack_arrays(data)
-    if said.get("key") != key.to_json() or "value" not in arrays:
-        raise ValueError("it is of something else")
-    value: Array = arrays["value"]
-    rank = 1 if key.statistic == "gram" else 3
-    if value.dtype != np.float32 or value.ndim != rank:
-        raise ValueError("it has another shape")
-    if key.statistic == "activation":
-        return value
-    channels = said.get("channels")
-    if not isinstance(channels, int) or value.size != _folded_size(channels):
-        raise ValueError("it has another shape")
-    return _unfold(value, channels)
-
-
-def _fold(matrix: Array) -> Array:
-    """Return the bands of rows of a symmetric matrix, each from its diagonal square on, as one."""
-    starts = range(0, len(matrix), _BAND)
-    return np.concatenate([matrix[start : start + _BAND, start:].ravel() for start in starts])
-
-
-def _folded_size(count: int) -> int:
-    starts = range(0, max(0, count), _BAND)
-    return sum((min(start + _BAND, count) - start) * (count - start) for start in starts)
-
-
-def _unfold(half: Array, count: int) -> Array:
-    """Return the symmetric matrix, ``count`` on a side, that was folded."""
-    full = np.empty((count, count), np.float32)
-    place = 0
-    for start in range(0, count, _BAND):
-        end = min(start + _BAND, count)
-        size = (end - start) * (count - start)
-        band = half[place : place + size].reshape(end - start, count - start)
-        full[start:end, start:] = band
-        full[end:, start:end] = band[:, end - start :].T
-        place += size
-    return full
-
-
-def as_stored(gram: Array) -> Array:
-    """Return a Gram matrix as the store would give it back.
-
-    One that comes from a matrix product is symmetric up to rounding only; of two values that mirror
-    each other, the store keeps one.
-    """
-    return _unfold(_fold(gram), len(gram))
+    def write(self, key: TargetKey, value: Array, picture: str) -> None:
+        """Keep a target, as `TargetStore.write`; the picture's place is not kept."""
+        self._values[key] = value

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.extractor import Features
-
 Array = NDArray[np.float32]
 
 
@@ -16,8 +14,8 @@ class Targets:
     """The fixed side of the cost at one size.
 
     Attributes:
-        height: of the picture that they are for.
-        width: likewise.
+        height: of the picture that is compared, in pixels.
+        width: of the picture that is compared, in pixels.
         content: by content layer, float32 (channels, h, w), the activation after the ReLU.
         style: by style layer, float32 (channels, channels), G = F Fᵀ / N, blended over the styles.
     """
@@ -29,9 +27,11 @@ class Targets:
 
 
 def make_targets(
-    size: tuple[int, int], content: Features, styles: Sequence[tuple[Features, float]]
+    size: tuple[int, int],
+    content: Mapping[str, Array],
+    styles: Sequence[tuple[Mapping[str, Array], float]],
 ) -> Targets:
-    """Put the features of a content picture and its styles together as targets.
+    """Return the targets of a content picture and its styles.
 
     Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
     blend has the gradient of the weighted sum of the costs of each style,
@@ -39,14 +39,14 @@ def make_targets(
 
     Args:
         size: height and width of the result.
-        content: whose activations are the content's targets.
-        styles: whose Gram matrices are blended, each with a weight above 0.
+        content: activations of the content picture, by layer.
+        styles: Gram matrices of each style, by layer, with its weight, which is above 0.
     """
     total = sum(weight for _, weight in styles)
     blended: dict[str, Array] = {}
-    for features, weight in styles:
-        for layer, gram in features.grams.items():
+    for grams, weight in styles:
+        for layer, gram in grams.items():
             share = gram if weight == total else gram * (weight / total)
             blended[layer] = blended[layer] + share if layer in blended else share
     height, width = size
-    return Targets(height=height, width=width, content=content.activations, style=blended)
+    return Targets(height=height, width=width, content=content, style=blended)

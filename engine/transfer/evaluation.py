@@ -12,7 +12,6 @@ from nstx.models.weights.load import load_weights
 
 from ..devices.memory import memory_errors
 from ..pictures.picture import Picture, WeightedPicture
-from ..pictures.pixels import Pixels
 from ..pictures.resizing import resize_picture
 from ..settings import Settings
 from ..sizes import MIN_SIDE, style_size
@@ -44,7 +43,10 @@ def evaluate_picture(
             "try a larger one"
         )
     weights = load_weights(settings.weights, use_cache=settings.use_cache)
-    resized = _resize_styles(styles, size, settings.style_scale)
+    resized = [
+        (resize_picture(style, *style_size(style.size, size, settings.style_scale)), weight)
+        for style, weight in styles
+    ]
     with memory_errors(size):
         cost = reference_cost(
             settings.objective,
@@ -56,18 +58,3 @@ def evaluate_picture(
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")
     return cost
-
-
-def _resize_styles(
-    styles: Sequence[WeightedPicture], size: tuple[int, int], style_scale: float
-) -> list[tuple[Pixels, float]]:
-    """Return the style pictures at the size that goes with a result's size."""
-    return [
-        (
-            resize_picture(
-                picture, *style_size((picture.height, picture.width), size, style_scale)
-            ),
-            weight,
-        )
-        for picture, weight in styles
-    ]

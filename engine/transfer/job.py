@@ -24,7 +24,6 @@ from ..settings import INITS, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader, TargetSource
-from ..targets.memory import TargetMemory
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
 
@@ -96,7 +95,7 @@ def prepare_job(
     settings: Settings,
     *,
     like: Job | None = None,
-    store: TargetStore | TargetMemory | None = None,
+    store: TargetStore | None = None,
     processor: Processor | None = None,
 ) -> Job:
     """Load the weights and compute the targets of every scale.
@@ -127,7 +126,12 @@ def prepare_job(
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
-        loader = TargetLoader(settings, opened.choice.device, opened.weights_sha256, store)
+        loader = TargetLoader(
+            settings,
+            device=opened.choice.device,
+            weights_sha256=opened.weights_sha256,
+            store=store,
+        )
         loaded = loader.load(content, styles, sizes)
         seconds = time.perf_counter() - began
         matched = settings.init == "matched"
