@@ -1,15 +1,25 @@
-"""``nstx bench optimize``: whole runs in turns."""
+"""``nstx bench optimize``: whole runs in turns; and how ``nstx bench`` ends on a signal."""
 
 import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from PIL import Image
+from processes import PATIENCE, spawn, wait_for
 
-from nstx.engine.bench import optimize as bench_optimize
 from nstx.engine.bench.optimize import OptimizeBench, run_optimize_bench
+from nstx.engine.bench.tasks import Task
 from nstx.models.errors import DeviceError, UsageError
 
 
-def test_whole_runs_are_measured(nstx, save_picture) -> None:
+def test_whole_runs_are_measured(
+    nstx: Callable[..., tuple[int, str, str]], save_picture: Callable[..., Path]
+) -> None:
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = [
         "bench", "optimize", content, style, "--sizes", "40,56", "--steps", 3, "--rounds", 2,
@@ -25,6 +35,8 @@ def test_whole_runs_are_measured(nstx, save_picture) -> None:
         assert 0 < row["first_step"] < row["seconds"]
         assert row["fastest"] <= row["seconds"] <= row["slowest"]
         assert row["evaluations"] >= 3
+        assert 0 < row["per_evaluation"] < row["seconds"]
+        assert row["runs_on"] == f"{row['variant']} cpu fp32"
         assert row["of_torch"] > 0
         # Both minimise the same cost by the same solver.
         assert row["cost_of_torch"] == pytest.approx(1, rel=0.02)
@@ -34,52 +46,81 @@ def test_whole_runs_are_measured(nstx, save_picture) -> None:
     assert not report["interrupted"]
 
 
-def answers(monkeypatch, answer) -> list[list[str]]:
-    asked: list[list[str]] = []
+def test_a_run_is_the_one_that_nstx_optimize_makes(
+    nstx: Callable[..., tuple[int, str, str]], save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    pictures = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
+    bench = OptimizeBench(
+        content=str(pictures[0]), style=str(pictures[1]), sizes=(48,), variants=("torch",),
+        steps=4, rounds=1,
+    )  # fmt: skip
+    (row,) = run_optimize_bench(bench)["rows"]
+    options = ["--size", 48, "--steps", 4, "--backend", "torch", "--precision", "fp32"]
+    options += ["--device", "cpu", "--json"]
+    code, out, _ = nstx("optimize", *pictures, "-o", tmp_path / "o.png", *options)
+    assert code == 0
+    result = json.loads(out)
+    assert (row["width"], row["height"]) == (result["width"], result["height"])
+    assert row["evaluations"] == result["evaluations"]
+    assert row["cost"] == pytest.approx(result["cost"]["total"], rel=1e-4)
+    assert row["checks"] is result["precision_schedule"] is None
 
-    def run(pictures, folder, options):
-        asked.append(options)
-        return answer(pictures, options)
 
-    monkeypatch.setattr(bench_optimize, "_run", run)
-    return asked
+def test_the_variants_take_turns_each_way_round() -> None:
+    tasks: list[Task] = []
 
+    def fail(task: Task) -> dict[str, Any]:
+        tasks.append(task)
+        return {"error": "nothing works"}
 
-def test_the_variants_take_turns_each_way_round(monkeypatch) -> None:
-    asked = answers(monkeypatch, lambda *_: {"error": "nothing works"})
     bench = OptimizeBench(variants=("auto", "torch"), rounds=2, steps=7, threads=2)
     with pytest.raises(DeviceError, match="nothing works"):
-        run_optimize_bench(bench)
-    assert len(asked) == bench.measurements == 6
-    assert [a[-4:] == ["--backend", "torch", "--precision", "fp32"] for a in asked] == [
-        False, True, False, True, True, False,
-    ]  # fmt: skip
-    assert all("--threads" in options for options in asked)
-    assert [options[options.index("--steps") + 1] for options in asked] == ["1"] * 2 + ["7"] * 4
+        run_optimize_bench(bench, run_task=fail)
+    assert len(tasks) == bench.measurements == 6
+    assert [task.variant for task in tasks] == ["auto", "torch"] * 2 + ["torch", "auto"]
+    assert {task.threads for task in tasks} == {2}
+    assert [task.steps for task in tasks] == [1] * 2 + [7] * 4
 
 
-def test_pictures_are_drawn_where_none_is_given(monkeypatch) -> None:
-    from PIL import Image
-
-    def look(pictures, _):
-        with Image.open(pictures[0]) as first, Image.open(pictures[1]) as second:
-            assert first.size == second.size == (80, 60)
-            assert first.tobytes() != second.tobytes()
+def test_pictures_are_drawn_where_none_is_given() -> None:
+    def look(task: Task) -> dict[str, Any]:
+        with Image.open(task.content) as content, Image.open(task.style) as style:
+            assert content.size == style.size == (80, 60)
+            assert content.tobytes() != style.tobytes()
         return {"error": "looked"}
 
-    answers(monkeypatch, look)
     with pytest.raises(DeviceError, match="looked"):
-        run_optimize_bench(OptimizeBench(sizes=(80,), rounds=1))
+        run_optimize_bench(OptimizeBench(sizes=(80,), rounds=1), run_task=look)
 
 
-def test_an_interrupted_measurement_tells_what_it_has(monkeypatch, nstx) -> None:
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def test_a_process_that_fails_leaves_its_error_in_its_row(
+    save_picture: Callable[..., Path],
+) -> None:
+    picture = str(save_picture("c.png", 40, 56))
+    bench = OptimizeBench(content=picture, style="missing.png", variants=("onnx",), rounds=1)
+    with pytest.raises(DeviceError, match=r"got: expected a picture at missing\.png"):
+        run_optimize_bench(bench)
 
-    answers(monkeypatch, interrupt)
-    code, out, _ = nstx("bench", "optimize", "--device", "cpu", "--json")
-    assert code == 130
-    assert json.loads(out)["interrupted"] is True
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize("work", ["features", "optimize"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_interrupted_measurement_tells_what_it_has(work: str, as_json: bool) -> None:
+    process = spawn("bench", work, "--device", "cpu", *(["--json"] if as_json else []))
+    parent = psutil.Process(process.pid)
+
+    def measures() -> bool:
+        return any("nstx.engine.bench.worker" in child.cmdline() for child in parent.children())
+
+    wait_for(measures)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    if as_json:
+        report = json.loads(out)
+        assert (report["interrupted"], report["rows"]) == (True, [])
+    else:
+        assert "interrupted: the rest was not measured" in out
 
 
 @pytest.mark.parametrize(
@@ -90,6 +131,6 @@ def test_an_interrupted_measurement_tells_what_it_has(monkeypatch, nstx) -> None
     ],
     ids=str,
 )  # fmt: skip
-def test_what_cannot_be_is_refused(changes) -> None:
+def test_what_cannot_be_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"expected .*, got .*; try "):
         OptimizeBench(**changes)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,9 +14,9 @@ import pytest
 from PIL import Image
 from processes import PATIENCE, wait_for
 
-from nstx.engine.bench import run as bench_run
 from nstx.engine.bench.plan import FeatureBench, GradientBench
-from nstx.engine.bench.run import run_bench
+from nstx.engine.bench.run import check_memory, run_bench, run_timed
+from nstx.engine.bench.tasks import Task
 from nstx.engine.drawing.feature_sheets import draw_channel, draw_sheet, enlarge_channel
 from nstx.engine.features.activations import summarise_layer
 from nstx.models.errors import DeviceError, UsageError
@@ -289,40 +290,45 @@ def test_bench_gradient_refuses_what_cannot_be(nstx, option, value, message) -> 
     assert message in err
 
 
-def test_bench_tells_what_cannot_be_measured(monkeypatch) -> None:
+def test_bench_tells_what_cannot_be_measured() -> None:
     bench = FeatureBench(variants=("onnx", "torch"), **FAST)
-    real = bench_run._run_worker
 
-    def worker(task) -> dict:
-        return {"error": "no compiler"} if task.variant == "torch" else real(task)
+    def run_but_torch(task: Task) -> dict[str, Any]:
+        return {"error": "no compiler"} if task.variant == "torch" else run_timed(task)
 
-    monkeypatch.setattr(bench_run, "_run_worker", worker)
-    rows = run_bench(bench)["rows"]
+    rows = run_bench(bench, run_task=run_but_torch)["rows"]
     assert [row.get("error") for row in rows] == [None, "no compiler"] * 2
-    monkeypatch.setattr(bench_run, "_run_worker", lambda _: {"error": "nothing works"})
     with pytest.raises(DeviceError, match="nothing works"):
-        run_bench(bench)
-    assert "memory" in bench_run._too_large(bench, 1_000_000, 64)["error"]
+        run_bench(bench, run_task=lambda _: {"error": "nothing works"})
+    assert check_memory(bench, bench.cell_task("onnx", 32, 1)) is None
+    error = check_memory(bench, bench.cell_task("onnx", 1_000_000, 64))
+    assert error is not None
+    assert "memory" in error["error"]
 
 
-def test_bench_tells_what_it_has_when_it_is_interrupted(nstx, monkeypatch) -> None:
+def test_bench_tells_what_it_has_when_it_is_interrupted() -> None:
     answer = {"warm": [0.2, 0.1], "cold": 1.0, "peak_memory_bytes": 1 << 28, "runs_on": "here"}
     answer["norms"] = [1.0]
 
-    def worker(task) -> dict:
+    def run_until_48(task: Task) -> dict[str, Any]:
         if task.size == 48:
             raise KeyboardInterrupt
-        return {"gflops": 100.0} if task.variant.startswith("peak-") else answer
+        return {"gflops": 100.0} if task.work == "peak" else answer
 
-    monkeypatch.setattr(bench_run, "_run_worker", worker)
-    arguments = ["--sizes", "32,48", "--batches", 1, "--device", "cpu", "--variants", "onnx,torch"]
-    code, out, _ = nstx("bench", "features", *arguments, "--json")
-    data = json.loads(out)
-    assert code == 130
-    assert data["interrupted"] is True
-    assert [(row["size"], row["variant"]) for row in data["rows"]] == [(32, "onnx"), (32, "torch")]
-    assert data["rows"][0]["seconds"] == pytest.approx(0.15)
-    assert "interrupted" in nstx("bench", "features", *arguments)[1]
+    bench = FeatureBench(sizes=(32, 48), batches=(1,), variants=("onnx", "torch"))
+    measured: list[str] = []
+    report = run_bench(bench, measured.append, run_task=run_until_48)
+    assert report["interrupted"] is True
+    assert [(row["size"], row["variant"]) for row in report["rows"]] == [
+        (32, "onnx"),
+        (32, "torch"),
+    ]
+    assert report["rows"][0]["seconds"] == pytest.approx(0.15)
+    assert report["matrix_peak_gflops"] == {"fp32": 100.0}
+    assert measured == [
+        "onnx 64 px × 1", "torch 64 px × 1", "matrix products in fp32",
+        "onnx 32 px × 1", "torch 32 px × 1",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -383,7 +389,7 @@ def test_a_terminated_bench_takes_its_process_with_it() -> None:
     parent = psutil.Process(process.pid)
 
     def workers() -> list[psutil.Process]:
-        return [c for c in parent.children() if "bench_worker" in " ".join(c.cmdline())]
+        return [c for c in parent.children() if "nstx.engine.bench.worker" in " ".join(c.cmdline())]
 
     wait_for(lambda: bool(workers()))
     children = workers()

@@ -6,10 +6,10 @@ from ..console import Console, format_bytes, format_count
 from .measuring import lay_out, measure_and_print
 
 if TYPE_CHECKING:
-    from nstx.engine.bench.plan import Bench
+    from nstx.engine.bench.plan import ThroughputBench
 
 
-def run_cells(chosen: "Bench", what: str, console: Console) -> None:
+def run_cells(chosen: "ThroughputBench", what: str, console: Console) -> None:
     """Measure, and print the report."""
     from nstx.engine.bench.run import run_bench
 

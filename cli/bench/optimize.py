@@ -37,7 +37,7 @@ def optimize(
     machine: Annotated[options.Machine, only("device", "threads", "weights")],
     shown: options.Output,
 ) -> None:
-    """Measure whole runs of 'nstx optimize', from the process's start to the saved picture."""
+    """Measure whole runs, from a process's start to the saved picture."""
     from nstx.engine.bench.optimize import OptimizeBench, run_optimize_bench
 
     from ..choices import split_names, split_numbers

@@ -1,6 +1,6 @@
-"""What a benchmark of gradients runs: the backends of `nstx optimize`, on targets of any size."""
+"""Gradient backends to be measured, on targets of any size."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,23 +8,23 @@ from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer
 
 from ..gradients.choice import choose_backend, open_backend
-from ..settings import BackendName, Precision, choose_settings
+from ..settings import choose_settings
 from ..targets.targets import Targets
+from .tasks import OPTIMIZE_VARIANTS, Task
 
 if TYPE_CHECKING:
-    from .worker import Run, Task
+    from .tasks import Compute
 
 
-def open_gradient(task: "Task") -> "tuple[Run, str]":
+def open_gradient(task: Task) -> "tuple[Compute, str]":
     """Open a backend; return what computes the gradients of a batch, and what it runs on.
 
     Raises:
-        NstxError: the backend, its device or its precision is not there, or weights cannot be read.
+        NstxError: the backend, device or precision is missing, or the weights cannot be read.
     """
-    backend, _, precision = task.variant.partition("-")
+    backend, precision = OPTIMIZE_VARIANTS[task.variant]
     settings = choose_settings(
-        task.preset, pooling=task.pooling,
-        backend=cast(BackendName, backend), precision=cast(Precision, precision or "fp32"),
+        task.preset, pooling=task.pooling, backend=backend, precision=precision,
         device=task.device, threads=task.threads, weights=task.weights,
     )  # fmt: skip
     choice = choose_backend(settings)
@@ -34,12 +34,12 @@ def open_gradient(task: "Task") -> "tuple[Run, str]":
 
 
 def make_zero_targets(objective: Objective, height: int, width: int) -> Targets:
-    """Return targets of zeros, which take as long to compare with as any.
+    """Return targets of zeros, which take as long to compare with as any others.
 
     Args:
-        objective: whose layers they are of.
-        height: of the picture that they are for, in pixels.
-        width: likewise.
+        objective: names the layers.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
     """
     content, style = {}, {}
     for name in objective.content_names:

@@ -1,8 +1,9 @@
-"""What benchmarks of features and of gradients measure, as data."""
+"""Benchmarks as data: what is measured, how often, and in which order."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS
@@ -11,37 +12,45 @@ from nstx.models.vgg19 import Pooling, find_layer, flops_per_pixel, split_layers
 from ..devices.device import Device
 from ..devices.memory import GRADIENT_BYTES
 from ..settings import check_threads, choose_settings
-from .worker import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
+from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
+
+_PRIMING_SIZE = 64
+
+# Least, most, and a value to try.
+_RANGES: Mapping[str, tuple[int, int, int]] = {
+    "sizes": (16, 8192, 256),
+    "batches": (1, 256, 1),
+    "steps": (1, 100_000, 50),
+    "rounds": (1, 1000, 2),
+    "repeats": (1, 1000, 1),
+    "seconds": (0, 3600, 2),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What is measured, whatever it is.
+class Bench(ABC):
+    """A benchmark, whose variants are measured in turns.
 
     Attributes:
-        sizes: sides of the square pictures, in pixels.
-        batches: numbers of pictures at once.
-        variants: some of those that the benchmark knows.
-        rounds: how often each variant of each cell is measured.
-        repeats: runs after the first one in each measurement, at least.
-        seconds: that these runs take together, at least.
+        work: what is measured.
+        known: every variant that can be measured.
+        sizes: of the pictures, in pixels.
+        variants: some of the known ones.
+        rounds: how often each variant is measured at each size.
         device: ``cpu`` or ``cuda[:N]``.
         threads: of the CPU; None leaves it to the library.
         weights: ``embedded`` or a file.
 
     Raises:
-        UsageError: a value cannot be.
+        UsageError: a value is out of its range.
     """
 
-    known: ClassVar[Mapping[str, str]]
-    """The variants, with their precisions."""
+    work: ClassVar[Literal["features", "gradient", "optimize"]]
+    known: ClassVar[Collection[str]]
 
-    sizes: tuple[int, ...] = (256, 512, 1024)
-    batches: tuple[int, ...] = (1, 4, 8)
-    variants: tuple[str, ...] = ("onnx", "torch")
+    sizes: tuple[int, ...]
+    variants: tuple[str, ...]
     rounds: int = 2
-    repeats: int = 1
-    seconds: float = 2.0
     device: str = "cpu"
     threads: int | None = None
     weights: str = "embedded"
@@ -53,23 +62,94 @@ class Bench:
                 f"expected variants among {', '.join(self.known)}, "
                 f"got {', '.join(unknown) or 'none'}; try onnx,torch"
             )
-        for name, least, most in (("sizes", 16, 8192), ("batches", 1, 256)):
-            values = getattr(self, name)
-            if not values or not all(least <= value <= most for value in values):
+        for name, (least, most, example) in _RANGES.items():
+            value = getattr(self, name, least)
+            values = value if isinstance(value, tuple) else (value,)
+            if not values or not all(least <= number <= most for number in values):
                 raise UsageError(
-                    f"expected {name} of {least} … {most}, got {', '.join(map(str, values)) or 'none'}; try --{name} {least}"
+                    f"expected {name} of {least} … {most}, "
+                    f"got {', '.join(map(str, values)) or 'none'}; try --{name} {example}"
                 )
         check_threads(self.threads)
         device = Device.parse(self.device)
         if device is None or device.is_mps:
             raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")
-        if not 0 <= self.seconds <= 3600:
-            raise UsageError(f"expected 0 … 3600 seconds, got {self.seconds}; try --seconds 2")
-        for name in ("rounds", "repeats"):
-            if not 1 <= getattr(self, name) <= 1000:
-                raise UsageError(
-                    f"expected 1 … 1000 {name}, got {getattr(self, name)}; try --{name} 3"
-                )
+
+    def task(self, variant: str, size: int, **details: Any) -> Task:
+        """Return one measurement; ``details`` are other attributes of it."""
+        return Task(
+            work=self.work,
+            variant=variant,
+            size=size,
+            device=self.device,
+            threads=self.threads,
+            weights=self.weights,
+            **details,
+        )
+
+    @property
+    @abstractmethod
+    def warm_up(self) -> tuple[Task, ...]:
+        """Tasks that are run once and not counted, so that later ones find files in caches."""
+
+    @abstractmethod
+    def round(self, order: Sequence[str]) -> tuple[Task, ...]:
+        """Return the tasks of a round, whose variants take turns in an order."""
+
+    @property
+    def measurements(self) -> int:
+        """How many processes will be started, warm-up included."""
+        return len(self.warm_up) + self.rounds * len(self.round(self.variants))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThroughputBench(Bench):
+    """A benchmark of one computation that is repeated in warm processes, on square pictures.
+
+    Attributes:
+        known: every variant that can be measured, with its precision.
+        bytes_per_pixel: memory that a measurement takes per pixel of a batch, about.
+        batches: numbers of pictures at once.
+        repeats: runs after the first one in each process, at least.
+        seconds: total of these runs, at least.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    known: ClassVar[Mapping[str, str]]
+    bytes_per_pixel: ClassVar[int]
+
+    sizes: tuple[int, ...] = (256, 512, 1024)
+    batches: tuple[int, ...] = (1, 4, 8)
+    variants: tuple[str, ...] = ("onnx", "torch")
+    repeats: int = 1
+    seconds: float = 2.0
+
+    @property
+    @abstractmethod
+    def flops_per_pixel(self) -> float:
+        """Operations per pixel of a picture."""
+
+    @property
+    @abstractmethod
+    def details(self) -> dict[str, Any]:
+        """Attributes of a task that only this kind of work has."""
+
+    def cell_task(self, variant: str, size: int, batch: int) -> Task:
+        """Return the measurement of a variant at a size and batch."""
+        return self.task(
+            variant,
+            size,
+            batch=batch,
+            repeats=self.repeats,
+            seconds=self.seconds,
+            **self.details,
+        )
+
+    def peak_task(self, precision: str) -> Task:
+        """Return the measurement of matrix products in a precision."""
+        return replace(self.task(precision, _PRIMING_SIZE), work="peak")
 
     @property
     def cells(self) -> tuple[tuple[int, int], ...]:
@@ -77,79 +157,43 @@ class Bench:
         return tuple((size, batch) for size in self.sizes for batch in self.batches)
 
     @property
-    def measurements(self) -> int:
-        """How many processes will be started, priming and peaks included."""
-        each = len(self.variants) * len(self.cells) + len(self.precisions)
-        return len(self.primed) + self.rounds * each
+    def warm_up(self) -> tuple[Task, ...]:
+        """Each variant on a small picture; eager PyTorch for a compiled one, which keeps nothing."""
+        names = dict.fromkeys(name.partition("-compile")[0] for name in self.variants)
+        return tuple(self.cell_task(name, _PRIMING_SIZE, 1) for name in names)
 
-    @property
-    def primed(self) -> tuple[str, ...]:
-        """Variants that are run once without being counted.
-
-        Files get into the system's cache by it, graphs and weights into ours; what PyTorch
-        compiles is not kept, so eager serves for it.
-        """
-        return tuple(dict.fromkeys(name.partition("-compile")[0] for name in self.variants))
+    def round(self, order: Sequence[str]) -> tuple[Task, ...]:
+        """Return the peak of each precision, and every cell by every variant in an order."""
+        peaks = map(self.peak_task, self.precisions)
+        return *peaks, *(self.cell_task(name, *cell) for cell in self.cells for name in order)
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Precisions of the variants, each once; the matrix product's peak is measured for each."""
+        """Precisions of the variants, each once."""
         return tuple(dict.fromkeys(map(self.precision, self.variants)))
 
     def precision(self, variant: str) -> str:
-        """Return what a variant computes in; ONNX Runtime's CPU provider has fp32 for fp16."""
-        chosen = self.known[variant]
-        return "fp32" if self.device == "cpu" and chosen == "fp16" else chosen
-
-    @property
-    def flops_per_pixel(self) -> float:
-        """Operations per pixel of a picture."""
-        raise NotImplementedError
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Memory that a measurement takes per pixel of a batch, about."""
-        raise NotImplementedError
-
-    def task(self, variant: str, size: int, batch: int) -> Task:
-        """Return one measurement."""
-        return Task(
-            work=self.work,
-            variant=variant,
-            size=size,
-            batch=batch,
-            repeats=self.repeats,
-            seconds=self.seconds,
-            device=self.device,
-            threads=self.threads,
-            weights=self.weights,
-            **self.details,
-        )
-
-    @property
-    def work(self) -> str:
-        """What is measured: ``features`` or ``gradient``."""
-        raise NotImplementedError
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """The fields of a task that this kind of work needs."""
-        raise NotImplementedError
+        """Return a variant's precision; ONNX Runtime's CPU provider computes fp16 in fp32."""
+        precision = self.known[variant]
+        return "fp32" if self.device == "cpu" and precision == "fp16" else precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureBench(Bench):
+class FeatureBench(ThroughputBench):
     """The extraction of features: activations and Gram matrices.
 
     Attributes:
-        activations: layers whose activations come out.
-        grams: layers whose Gram matrices come out.
+        activations: layers whose activations are extracted.
+        grams: layers whose Gram matrices are extracted.
 
     Raises:
-        UsageError: a value cannot be.
+        UsageError: a value is out of its range, or a layer is unknown.
     """
 
+    work = "features"
     known: ClassVar[Mapping[str, str]] = FEATURE_VARIANTS
+    # Four buffers of the widest layers, 64 channels in fp32.
+    bytes_per_pixel: ClassVar[int] = 1024
 
     variants: tuple[str, ...] = ("onnx", "torch", "torch-compile")
     activations: tuple[str, ...] = ("conv4_2",)
@@ -163,39 +207,32 @@ class FeatureBench(Bench):
         truncate([*self.activations, *self.grams])
 
     @property
-    def work(self) -> str:
-        """See `Bench`."""
-        return "features"
-
-    @property
     def details(self) -> dict[str, Any]:
-        """See `Bench`."""
+        """The layers."""
         return {"activations": self.activations, "grams": self.grams}
 
     @property
     def flops_per_pixel(self) -> float:
-        """Convolutions, and the Gram matrices' products."""
+        """Operations of the convolutions and of the Gram matrices' products."""
         return flops_per_pixel(truncate([*self.activations, *self.grams])) + _gram_flops(self.grams)
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Four buffers of the widest layers, 64 channels in fp32."""
-        return 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GradientBench(Bench):
-    """A step: the cost of pictures with its gradient, from pixels in memory to a gradient in memory.
+class GradientBench(ThroughputBench):
+    """The cost of pictures with its gradient, from pixels in memory to a gradient in memory.
 
     Attributes:
         preset: whose objective is measured.
         pooling: ``avg`` or ``max``; None takes the preset's.
 
     Raises:
-        UsageError: a value cannot be.
+        UsageError: a value is out of its range, or the preset or pooling is unknown.
     """
 
+    work = "gradient"
     known: ClassVar[Mapping[str, str]] = GRADIENT_VARIANTS
+    # A step of the default objective in fp32.
+    bytes_per_pixel: ClassVar[int] = GRADIENT_BYTES
 
     batches: tuple[int, ...] = (1,)
     preset: str = "default"
@@ -206,28 +243,18 @@ class GradientBench(Bench):
         choose_settings(self.preset, pooling=self.pooling)
 
     @property
-    def work(self) -> str:
-        """See `Bench`."""
-        return "gradient"
-
-    @property
     def details(self) -> dict[str, Any]:
-        """See `Bench`."""
+        """What chooses the objective."""
         return {"preset": self.preset, "pooling": self.pooling}
 
     @property
     def flops_per_pixel(self) -> float:
-        """Convolutions and the Gram matrices' products, forward and backward: twice each."""
+        """Operations of the convolutions and Gram matrices, twice: forward and backward."""
         objective = choose_settings(self.preset, pooling=self.pooling).objective
         network = flops_per_pixel(truncate(objective.layers))
         return 2 * (network + _gram_flops(objective.style_names))
 
-    @property
-    def bytes_per_pixel(self) -> int:
-        """What a step of the default objective takes in fp32."""
-        return GRADIENT_BYTES
 
-
-def _gram_flops(layers: Sequence[str]) -> float:
-    found = [find_layer(name) for name in layers]
-    return sum(2 * layer.channels**2 / layer.stride**2 for layer in found)
+def _gram_flops(names: Sequence[str]) -> float:
+    layers = [find_layer(name) for name in names]
+    return sum(2 * layer.channels**2 / layer.stride**2 for layer in layers)

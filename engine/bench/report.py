@@ -1,29 +1,27 @@
 """What the reports of all benchmarks have in common."""
 
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nstx.models.errors import DeviceError
 
 from ..devices.machine import describe_machine, package_versions
 
-_LONGEST_ERROR = 300  # characters
-
 
 def make_report(
     settings: Mapping[str, Any], rows: Sequence[dict[str, Any]], *, interrupted: bool, **more: Any
 ) -> dict[str, Any]:
-    """Return the report of what was measured, as plain data.
+    """Return a report as plain data.
 
     Args:
-        settings: what was to be measured.
-        rows: what was; one that failed has ``error``.
-        interrupted: whether it was ended early.
-        more: fields of this benchmark alone.
+        settings: of the benchmark.
+        rows: what was measured; a row that failed has ``error``.
+        interrupted: whether the benchmark ended early.
+        more: fields of one benchmark alone.
 
     Returns:
-        ``machine``, ``packages``, ``settings``, those of its own, ``rows`` and ``interrupted``.
+        ``machine``, ``packages``, ``settings``, the fields of ``more``, ``rows`` and
+        ``interrupted``.
 
     Raises:
         DeviceError: all rows failed.
@@ -43,11 +41,24 @@ def make_report(
 
 
 def first_error(answers: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
-    """Return the error of the first answer that has one; None if all are measurements."""
-    return next(({"error": each["error"]} for each in answers if "error" in each), None)
+    """Return the first answer's ``error`` among those that have one; None if none has."""
+    return next(({"error": answer["error"]} for answer in answers if "error" in answer), None)
 
 
-def error_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Return the last that a failed process said on stderr, or else its exit code, as an error."""
-    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return {"error": said[-1][:_LONGEST_ERROR]}
+def pair_with_eager(
+    rows: Sequence[dict[str, Any]], *cell: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each row with the row of eager PyTorch in the same cell, if both succeeded.
+
+    Args:
+        rows: of a report, one for each variant in each cell.
+        cell: names of the fields that identify a cell.
+    """
+    measured = [row for row in rows if "error" not in row]
+    eager = {
+        tuple(row[name] for name in cell): row for row in measured if row["variant"] == "torch"
+    }
+    for row in measured:
+        base = eager.get(tuple(row[name] for name in cell))
+        if base is not None:
+            yield row, base
