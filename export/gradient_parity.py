@@ -3,28 +3,26 @@
 The reference is `nstx.models.reference.gradient`, in NumPy and float64; it needs no PyTorch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.errors import ModelError
 from nstx.models.objective import Objective
-from nstx.models.reference.features import reference_features, reference_gram
-from nstx.models.reference.gradient import (
-    ReferenceGradient,
-    add_total_variation,
-    reference_gradient,
-)
+from nstx.models.reference.cost import reference_total_variation
+from nstx.models.reference.features import Array64, reference_features, reference_gram
+from nstx.models.reference.gradient import reference_gradient, total_variation_gradient
 from nstx.models.weights.load import Weights
 
 from .graphs.adam import BETA1, BETA2, EPSILON
 from .graphs.feature_graph import INPUT_NAME, GraphPrecision
 from .graphs.gradient_graph import WEIGHT_INPUTS, GradientGraph, content_input, style_input
-from .parity import check_pictures
+from .parity import check_pictures, relative_error, run_model
 from .runtime.providers import CPU, Provider
-from .runtime.session import SessionChoices, open_session, run_session, runtime_version
+from .runtime.session import SessionChoices, runtime_version
 
 GRADIENT_TOLERANCES: dict[GraphPrecision, float] = {"fp32": 5e-4, "fp16": 0.1}
 """Largest ‖ours − float64‖ / ‖float64‖ of the gradient of the picture that agrees best."""
@@ -56,7 +54,7 @@ _MOMENTS = {"first_moment": 0.01, "second_moment": 1e-3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientParity:
-    """What a parity check found.
+    """How far a graph of cost and gradient is from float64.
 
     Attributes:
         precision: of the graph.
@@ -106,6 +104,30 @@ class GradientParity:
         """Return the report as plain data, with whether it passed."""
         return {"passed": self.passed, **asdict(self)}
 
+    def check(self) -> None:
+        """Check that the graph may be used.
+
+        Raises:
+            ModelError: cost, gradient or step differ from float64 by more than the tolerance.
+        """
+        if self.passed:
+            return
+        gradients = ", ".join(f"{error:.1e}" for error in self.gradient_errors) or "none"
+        step = "" if self.step_error is None else f", Adam's step {self.step_error:.1e}"
+        hint = "report this" if self.precision == "fp32" else "try --precision fp32"
+        raise ModelError(
+            f"expected gradients within {self.gradient_tolerance:g} and costs within "
+            f"{self.cost_tolerance:g} of float64, got gradients {gradients}, costs "
+            f"{self.cost_error:.1e}{step}; nothing was written: {hint}"
+        )
+
+
+class _Expected(NamedTuple):
+    """What a graph should make of a picture: its cost, and the gradient (height, width, 3)."""
+
+    total: float
+    gradient: Array64
+
 
 def measure_gradient_parity(
     model: bytes, graph: GradientGraph, weights: Weights, provider: Provider = CPU
@@ -125,27 +147,24 @@ def measure_gradient_parity(
         DeviceError: the provider is not there.
     """
     pictures = check_pictures()[:, :_HEIGHT, :_WIDTH].astype(np.float32)
-    given, expected = _problem(graph, weights, pictures)
+    inputs, expected = _make_problem(graph.objective, weights, pictures)
     if graph.adam:
-        given |= _adam_inputs(pictures, expected)
-    session = open_session(model, SessionChoices(provider=provider))
-    values = run_session(session.run, provider, list(graph.outputs), given)
-    found = dict(zip(graph.outputs, values, strict=True))
-    step_error = None
+        largest = max(float(np.abs(picture.gradient).max()) for picture in expected)
+        inputs |= _adam_inputs(pictures, largest)
+    outputs = run_model(model, graph.outputs, inputs, SessionChoices(provider=provider))
+    gradients, step_error = outputs.get("gradient", np.zeros(0)), None
     if graph.adam:
-        found["gradient"], step_error = _undo_adam(given, found)
-    gradients = [
-        float(np.linalg.norm(ours - each.gradient) / np.linalg.norm(each.gradient))
-        for ours, each in zip(found.get("gradient", ()), expected, strict=False)
-    ]
-    costs = [
-        abs(float(ours) / each.total - 1)
-        for ours, each in zip(found["total"], expected, strict=True)
-    ]
+        gradients, step_error = _undo_adam({**inputs, **outputs})
     return GradientParity(
         precision=graph.precision,
-        gradient_errors=tuple(gradients),
-        cost_error=max(costs),
+        gradient_errors=tuple(
+            relative_error(ours, picture.gradient)
+            for ours, picture in zip(gradients, expected, strict=False)
+        ),
+        cost_error=max(
+            abs(float(ours) / picture.total - 1)
+            for ours, picture in zip(outputs["total"], expected, strict=True)
+        ),
         step_error=step_error,
         gradient_tolerance=GRADIENT_TOLERANCES[graph.precision],
         kink_tolerance=KINK_TOLERANCES[graph.precision],
@@ -159,53 +178,70 @@ def measure_gradient_parity(
     )
 
 
-def _problem(
-    graph: GradientGraph, weights: Weights, pictures: NDArray[np.float32]
-) -> tuple[dict[str, NDArray[np.float32]], list[ReferenceGradient]]:
-    """Return the inputs of a graph, and what it should make of them."""
-    objective = graph.objective
+def _make_problem(
+    objective: Objective, weights: Weights, pictures: NDArray[np.float32]
+) -> tuple[dict[str, NDArray[np.float32]], list[_Expected]]:
+    """Return the inputs of a graph, and what it should make of them; targets are the neighbour's."""
     rows: list[dict[str, NDArray[np.floating]]] = []
-    expected: list[ReferenceGradient] = []
+    expected: list[_Expected] = []
     for index, picture in enumerate(pictures):
-        targets = _targets(graph, weights, pictures[index - 1])
-        own = replace(
+        content, style = _make_targets(objective, weights, pictures[index - 1])
+        weighted = replace(
             objective,
             content_weight=objective.content_weight * _CONTENT_FACTORS[index],
             style_weight=objective.style_weight * _STYLE_FACTORS[index],
             tv_weight=0.0,
         )
-        without = _reference(own, weights, picture, targets)
-        share = _VARIATION_SHARES[index]
-        variation = float(np.float32(without.total * share / (1 - share) / without.total_variation))
-        expected.append(add_total_variation(without, picture, variation))
-        named = {name: np.array(getattr(own, name)) for name in WEIGHT_INPUTS}
-        named["tv_weight"] = np.array(variation)
-        rows.append({INPUT_NAME: picture, **named, **targets})
-    names = [INPUT_NAME, *WEIGHT_INPUTS, *graph.targets]
-    return {n: np.stack([row[n] for row in rows]).astype(np.float32) for n in names}, expected
+        cost, gradient = reference_gradient(weighted, weights, picture, content, style)
+        variation, share = reference_total_variation(picture), _VARIATION_SHARES[index]
+        tv_weight = float(np.float32(cost.total * share / (1 - share) / variation))
+        total = cost.total + tv_weight * variation
+        gradient = gradient + tv_weight * total_variation_gradient(picture)
+        expected.append(_Expected(total, gradient))
+        numbers = {name: np.array(getattr(weighted, name)) for name in WEIGHT_INPUTS}
+        targets = {content_input(name): target for name, target in content.items()}
+        targets |= {style_input(name): target for name, target in style.items()}
+        rows.append({INPUT_NAME: picture, **numbers, "tv_weight": np.array(tv_weight), **targets})
+    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: values.astype(np.float32) for name, values in stacked.items()}, expected
 
 
-def _adam_inputs(
-    pictures: NDArray[np.float32], expected: Sequence[ReferenceGradient]
-) -> dict[str, NDArray[np.float32]]:
-    """Return the inputs of the first step of Adam, on gradients scaled to 1 or less."""
+def _make_targets(
+    objective: Objective, weights: Weights, picture: NDArray[np.float32]
+) -> tuple[dict[str, Array64], dict[str, Array64]]:
+    """Return the content targets and the style targets that a picture gives, by layer."""
+    features = reference_features(
+        weights, picture, objective.layers, objective.pooling, objective.pool_rounding
+    )
+    content = {name: features[name] for name in objective.content_names}
+    return content, {name: reference_gram(features[name]) for name in objective.style_names}
+
+
+def _adam_inputs(pictures: NDArray[np.float32], largest: float) -> dict[str, NDArray[np.float32]]:
+    """Return the inputs of the first step of Adam.
+
+    Args:
+        pictures: (batch, height, width, 3).
+        largest: absolute value of the gradients, which are scaled to 1.
+    """
     numbers = {
         "step": 1.0,
         "learning_rate": 1.0,
-        "gradient_factor": 1 / max(float(np.abs(each.gradient).max()) for each in expected),
+        "gradient_factor": 1 / largest,
         "low": 0.0,
         "high": 255.0,
     }
-    given = {name: np.array(value, np.float32) for name, value in numbers.items()}
-    moments = {name: np.full_like(pictures, value) for name, value in _MOMENTS.items()}
-    return {**given, **moments}
+    inputs = {name: np.array(value, np.float32) for name, value in numbers.items()}
+    return inputs | {name: np.full_like(pictures, value) for name, value in _MOMENTS.items()}
 
 
-def _undo_adam(
-    given: Mapping[str, NDArray[np.float32]], found: Mapping[str, NDArray[np.float32]]
-) -> tuple[NDArray[np.float64], float]:
-    """Return the gradient that a step of Adam was made of, and the step's error in pixel values."""
-    wide = {name: np.asarray(value, np.float64) for name, value in {**given, **found}.items()}
+def _undo_adam(tensors: Mapping[str, NDArray[np.float32]]) -> tuple[Array64, float]:
+    """Return the gradient that a step of Adam was made of, and the step's error in pixel values.
+
+    Args:
+        tensors: inputs and outputs of the graph, by name.
+    """
+    wide = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
     scaled = (wide["next_first_moment"] - BETA1 * wide["first_moment"]) / (1 - BETA1)
     square = BETA2 * wide["second_moment"] + (1 - BETA2) * scaled**2
     rate = wide["learning_rate"] * np.sqrt(1 - BETA2) / (1 - BETA1)
@@ -213,32 +249,3 @@ def _undo_adam(
     expected = (wide[INPUT_NAME] - move).clip(wide["low"], wide["high"])
     error = float(np.abs(wide["next_pixels"] - expected).max())
     return scaled / wide["gradient_factor"], error
-
-
-def _targets(
-    graph: GradientGraph, weights: Weights, picture: NDArray[np.float32]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the targets that a picture gives, under the names of the inputs."""
-    objective = graph.objective
-    features = reference_features(
-        weights, picture, objective.layers, objective.pooling, objective.pool_rounding
-    )
-    targets = {content_input(name): features[name] for name in objective.content_names}
-    for name in objective.style_names:
-        targets[style_input(name)] = reference_gram(features[name])
-    return targets
-
-
-def _reference(
-    objective: Objective,
-    weights: Weights,
-    picture: NDArray[np.float32],
-    targets: Mapping[str, NDArray[np.float64]],
-) -> ReferenceGradient:
-    return reference_gradient(
-        objective,
-        weights,
-        picture,
-        {name: targets[content_input(name)] for name in objective.content_names},
-        {name: targets[style_input(name)] for name in objective.style_names},
-    )

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nstx.models.errors import OutputError
 from nstx.models.storage.files import check_output, write_output
@@ -14,6 +14,16 @@ from .graphs.feature_graph import FeatureGraph, parity_path
 from .graphs.gradient_graph import GradientGraph
 
 SUFFIXES = (".onnx",)
+
+
+class Report(Protocol):
+    """What was measured of a model before it is written."""
+
+    def check(self) -> None:
+        """Raise `ModelError` if the model must not be used."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data."""
 
 
 def check_model_output(path: Path) -> None:
@@ -31,27 +41,29 @@ def write_model(
     model: bytes,
     graph: FeatureGraph | GradientGraph,
     weights_sha256: str,
-    report: dict[str, Any],
+    report: Report,
 ) -> None:
-    """Write a model with its checksum in it, and its report.
+    """Write a model with its checksum in it, and its report, if the report has no objection.
 
     Args:
         path: of the model; the report goes to `nstx.export.graphs.feature_graph.parity_path`.
         model: with `nstx.models.storage.seals.NO_SEAL` in its metadata.
         graph: what it computes.
         weights_sha256: of the weight file that it was built from.
-        report: of its parity check, as plain data.
+        report: of its parity check.
 
     Raises:
+        ModelError: the report objects; nothing is written.
         OutputError: one cannot be written; there is neither then.
     """
+    report.check()
     model = seal(model)
     data = {
         "model_sha256": digest_bytes(model),
         "opset": OPSET,
         "graph": asdict(graph),
         "weights_sha256": weights_sha256,
-        **report,
+        **report.to_json(),
     }
     write_output(path, model)
     try:

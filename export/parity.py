@@ -1,16 +1,18 @@
 """Whether an exported graph computes what it should: every output against float64, on pictures.
 
-The reference is `nstx.models.reference.features`, VGG-19 in NumPy and float64. It needs no PyTorch, and
-PyTorch's float64 agrees with it to 1e-12.
+The reference is `nstx.models.reference`, in NumPy and float64: it needs no PyTorch, and PyTorch's
+float64 agrees with it to 1e-12.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.errors import ModelError
+from nstx.models.reference.features import Array64, Storing, reference_features, reference_gram
 from nstx.models.weights.load import Weights
 
 from .graphs.feature_graph import FP16_SCALE, INPUT_NAME, FeatureGraph, GraphPrecision, gram_name
@@ -19,6 +21,9 @@ from .runtime.session import SessionChoices, open_session, run_session, runtime_
 
 TOLERANCES: dict[GraphPrecision, float] = {"fp32": 2e-5, "fp16": 1e-2}
 """Largest relative error, ‖ours − float64‖ / ‖float64‖, that an output may have."""
+
+LARGEST_FP16_SHARE = 0.5
+"""Of what fp16 holds, that an activation of the compared pictures may reach: others reach more."""
 
 CHECK_HEIGHT, CHECK_WIDTH, _CHECK_BATCH = 211, 317, 3
 """Size of the pictures that a graph is compared on: odd, so that every pooling meets an odd side."""
@@ -47,7 +52,7 @@ class OutputParity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
-    """What a parity check found.
+    """How far a graph of features is from float64.
 
     Attributes:
         precision: of the graph.
@@ -80,16 +85,35 @@ class ParityReport:
         """The output with the largest relative error."""
         return max(self.outputs, key=lambda output: output.relative_error)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain data, with whether it passed."""
-        return {"passed": self.passed, **asdict(self)}
-
     @property
     def passed(self) -> bool:
         """Whether every output is within the tolerance, as it was run and as GPUs store it."""
         return self.worst.relative_error <= self.tolerance and all(
             output.fp16_storage_error <= self.tolerance for output in self.outputs
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data, with whether it passed."""
+        return {"passed": self.passed, **asdict(self)}
+
+    def check(self) -> None:
+        """Check that the graph may be used.
+
+        Raises:
+            ModelError: an output differs from float64 by more than the tolerance, or an activation
+                of an fp16 graph comes near to overflowing.
+        """
+        if self.fp16_share > LARGEST_FP16_SHARE:
+            raise ModelError(
+                f"expected activations that fp16 holds, got {self.fp16_share:.0%} of its largest "
+                "number; nothing was written: try --precision fp32"
+            )
+        if not self.passed:
+            raise ModelError(
+                f"expected every output within {self.tolerance:g} of float64, got "
+                f"{self.worst.relative_error:.2g} for {self.worst.name}; nothing was written: "
+                "try --precision fp32, or report this"
+            )
 
 
 def measure_parity(
@@ -113,21 +137,18 @@ def measure_parity(
         DeviceError: the provider is not there.
     """
     pictures = check_pictures() if pictures is None else pictures
-    session = open_session(
-        model, SessionChoices(provider=provider, planar=graph.input == "network")
-    )
-    given = {INPUT_NAME: graph.to_input(pictures, weights.mean)}
-    values = run_session(session.run, provider, list(graph.outputs), given)
-    ours = dict(zip(graph.outputs, values, strict=True))
-    errors: dict[str, list[OutputParity]] = {name: [] for name in graph.outputs}
+    choices = SessionChoices(provider=provider, planar=graph.input == "network")
+    inputs = {INPUT_NAME: graph.to_input(pictures, weights.mean)}
+    ours = run_model(model, graph.outputs, inputs, choices)
+    is_fp16 = graph.precision == "fp16"
+    comparisons: list[list[OutputParity]] = []
     largest = 0.0
     for index, picture in enumerate(pictures):
-        expected, peak = _reference(graph, weights, picture, None)
-        largest = max(largest, peak)
-        stored = _stored(graph, weights, picture)
-        for name, values in expected.items():
-            errors[name].append(_compare(name, ours[name][index], values, stored.get(name)))
-    half = graph.precision == "fp16"
+        exact = _features(graph, weights, picture)
+        largest = max(largest, *(float(values.max()) for values in exact.values()))
+        stored = fp16_features(graph, weights, picture) if is_fp16 else exact
+        values = {name: ours[name][index] for name in graph.outputs}
+        comparisons.append(_compare(values, _outputs(graph, exact), _outputs(graph, stored)))
     return ParityReport(
         precision=graph.precision,
         tolerance=TOLERANCES[graph.precision],
@@ -136,62 +157,93 @@ def measure_parity(
         width=pictures.shape[2],
         provider=provider.name,
         runtime=runtime_version(),
-        fp16_share=largest * FP16_SCALE / float(np.finfo(np.float16).max) if half else 0.0,
-        fp16_arithmetic=half and provider != CPU,
+        fp16_share=largest * FP16_SCALE / float(np.finfo(np.float16).max) if is_fp16 else 0.0,
+        fp16_arithmetic=is_fp16 and provider != CPU,
         outputs=tuple(
-            max(errors[name], key=lambda output: output.relative_error) for name in graph.outputs
+            max(of_pictures, key=lambda output: output.relative_error)
+            for of_pictures in zip(*comparisons, strict=True)
         ),
     )
 
 
-def _reference(
-    graph: FeatureGraph, weights: Weights, picture: NDArray[np.uint8], fp16_scale: float | None
-) -> tuple[dict[str, NDArray[np.float64]], float]:
-    """Return the outputs of a picture in float64, and the largest activation of all layers."""
-    layers = [layer.name for layer in graph.network]
-    features = reference_features(
-        weights,
-        picture.astype(np.float64),
-        layers,
-        graph.pooling,
-        graph.pool_rounding,
-        fp16_scale=fp16_scale,
-    )
-    outputs = {name: features[name] for name in graph.activations}
-    outputs |= {gram_name(name): reference_gram(features[name]) for name in graph.grams}
-    return outputs, max(float(values.max()) for values in features.values())
+def run_model(
+    model: bytes, outputs: Sequence[str], inputs: Mapping[str, Any], choices: SessionChoices
+) -> dict[str, NDArray[Any]]:
+    """Load a model, run it once, and return its outputs by name.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        DeviceError: the provider is not there.
+    """
+    session = open_session(model, choices)
+    values = run_session(session.run, choices.provider, list(outputs), inputs)
+    return dict(zip(outputs, values, strict=True))
 
 
-def _stored(
+def relative_error(ours: NDArray[Any], expected: Array64) -> float:
+    """Return ‖ours − expected‖ / ‖expected‖; infinite for other shapes and what is not finite."""
+    if ours.shape != expected.shape or not np.isfinite(ours).all():
+        return float("inf")
+    # A dead layer has a norm of 0, which ours must then have too.
+    return float(np.linalg.norm(ours - expected)) / max(float(np.linalg.norm(expected)), 1e-30)
+
+
+def fp16_features(
     graph: FeatureGraph, weights: Weights, picture: NDArray[np.uint8]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the outputs of values that are stored in fp16; none for a graph in fp32."""
-    if graph.precision == "fp32":
-        return {}
-    return _reference(graph, weights, picture, FP16_SCALE)[0]
+) -> dict[str, Array64]:
+    """Return every layer's activation as a GPU has it: stored in fp16, summed with more bits.
+
+    Kernels, and at `FP16_SCALE` the input, biases and every layer's output, are rounded to fp16.
+
+    Args:
+        graph: whose layers and pooling count.
+        weights: of VGG-19.
+        picture: uint8 (height, width, 3).
+    """
+
+    def store(values: NDArray[np.floating], scale: float = FP16_SCALE) -> Array64:
+        with np.errstate(over="ignore"):
+            return (values * scale).astype(np.float16).astype(np.float64) / scale
+
+    def store_float32(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+        return store(values, scale).astype(np.float32)  # exact: scales are powers of 2
+
+    stored = replace(
+        weights,
+        kernels={name: store_float32(kernel, 1.0) for name, kernel in weights.kernels.items()},
+        biases={name: store_float32(bias, FP16_SCALE) for name, bias in weights.biases.items()},
+    )
+    return _features(graph, stored, picture, store)
+
+
+def _features(
+    graph: FeatureGraph, weights: Weights, picture: NDArray[np.uint8], store: Storing | None = None
+) -> dict[str, Array64]:
+    names, pixels = [layer.name for layer in graph.network], picture.astype(np.float64)
+    return reference_features(
+        weights, pixels, names, graph.pooling, graph.pool_rounding, store=store
+    )
+
+
+def _outputs(graph: FeatureGraph, features: Mapping[str, Array64]) -> dict[str, Array64]:
+    activations = {name: features[name] for name in graph.activations}
+    return activations | {gram_name(name): reference_gram(features[name]) for name in graph.grams}
 
 
 def _compare(
-    name: str,
-    ours: NDArray[Any],
-    expected: NDArray[np.float64],
-    stored: NDArray[np.float64] | None,
-) -> OutputParity:
-    # A dead layer has a norm of 0, which ours must then have too.
-    norm = max(float(np.linalg.norm(expected)), 1e-30)
-
-    def error(values: NDArray[Any]) -> float:
-        if values.shape != expected.shape or not np.isfinite(values).all():
-            return float("inf")
-        return float(np.linalg.norm(values - expected)) / norm
-
-    return OutputParity(
-        name,
-        expected.shape,
-        error(ours),
-        float(expected.max()),
-        0.0 if stored is None else error(stored),
-    )
+    ours: Mapping[str, NDArray[Any]], exact: Mapping[str, Array64], stored: Mapping[str, Array64]
+) -> list[OutputParity]:
+    """Compare a picture's outputs: those of the graph, and those of storage in fp16."""
+    return [
+        OutputParity(
+            name,
+            values.shape,
+            relative_error(ours[name], values),
+            float(values.max()),
+            relative_error(stored[name], values),
+        )
+        for name, values in exact.items()
+    ]
 
 
 def check_pictures(seed: int = 0) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,14 +17,30 @@ import torch.nn.functional as F
 from networks import relative_error
 from pictures import random_pixels
 
-from nstx.export import features as export_module
-from nstx.export import model_files
 from nstx.export.features import export_features
 from nstx.export.graphs.build_features import build_feature_model
 from nstx.export.graphs.builder import check_model
-from nstx.export.graphs.feature_graph import FeatureGraph, parity_path
-from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH, check_pictures, measure_parity
-from nstx.export.runtime.providers import CPU, Provider, choose_provider, provider_loads
+from nstx.export.graphs.feature_graph import (
+    FeatureGraph,
+    GraphPrecision,
+    InputConvention,
+    parity_path,
+)
+from nstx.export.model_files import write_model
+from nstx.export.parity import (
+    CHECK_HEIGHT,
+    CHECK_WIDTH,
+    check_pictures,
+    fp16_features,
+    measure_parity,
+)
+from nstx.export.runtime.providers import (
+    CPU,
+    Provider,
+    ProviderKind,
+    choose_provider,
+    provider_loads,
+)
 from nstx.export.runtime.session import (
     SessionChoices,
     open_session,
@@ -35,16 +52,16 @@ from nstx.models.errors import DeviceError, ModelError, OutputError, UsageError
 from nstx.models.presets import PRESETS
 from nstx.models.reference.features import reference_features, reference_gram
 from nstx.models.storage.seals import seal_is_right
-from nstx.models.vgg19 import CONVOLUTIONS, LAYERS
-from nstx.models.weights.load import load_weights
+from nstx.models.vgg19 import CONVOLUTIONS, LAYERS, Pooling, PoolRounding
+from nstx.models.weights.load import Weights, load_weights
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 POOLINGS = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
 
 
-def run_model(graph: FeatureGraph, weights, pixels: np.ndarray, **choices: object) -> dict:
+def run_model(graph: FeatureGraph, weights: Weights, pixels: np.ndarray) -> dict[str, np.ndarray]:
     model = build_feature_model(graph, weights).SerializeToString()
-    session = open_session(model, SessionChoices(**choices))
+    session = open_session(model, SessionChoices())
     values = session.run(None, {"pixels": graph.to_input(pixels, weights.mean)})
     return dict(zip(graph.outputs, values, strict=True))
 
@@ -52,7 +69,13 @@ def run_model(graph: FeatureGraph, weights, pixels: np.ndarray, **choices: objec
 @pytest.mark.parametrize(("pooling", "rounding"), POOLINGS)
 @pytest.mark.parametrize("size", [(211, 317), (64, 96), (17, 16), (33, 95)])
 @pytest.mark.parametrize("convention", ["network", "float32", "uint8"])
-def test_every_layer_agrees_with_float64(tiny_weights, pooling, rounding, size, convention) -> None:
+def test_every_layer_agrees_with_float64(
+    tiny_weights: Weights,
+    pooling: Pooling,
+    rounding: PoolRounding,
+    size: tuple[int, int],
+    convention: InputConvention,
+) -> None:
     everything = tuple(layer.name for layer in LAYERS)
     graph = FeatureGraph(
         # At 16 pixels, rounding down leaves a fifth pooling with 0 or 1 position.
@@ -63,26 +86,30 @@ def test_every_layer_agrees_with_float64(tiny_weights, pooling, rounding, size, 
         input=convention,
     )
     pixels = np.stack([random_pixels(*size, seed).round() for seed in (1, 2, 3)])
-    found = run_model(graph, tiny_weights, pixels)
+    outputs = run_model(graph, tiny_weights, pixels)
     for index in range(3):
         expected = reference_features(tiny_weights, pixels[index], graph.layers, pooling, rounding)
         for name in graph.activations:
-            assert found[name][index].shape == expected[name].shape
-            assert relative_error(found[name][index], expected[name]) < 1e-5
+            assert outputs[name][index].shape == expected[name].shape
+            assert relative_error(outputs[name][index], expected[name]) < 1e-5
         for name in graph.grams:
             gram = reference_gram(expected[name])
-            assert relative_error(found[f"{name}_gram"][index], gram) < 1e-5
+            assert relative_error(outputs[f"{name}_gram"][index], gram) < 1e-5
 
 
 @pytest.fixture(scope="module")
-def real_weights():
+def real_weights() -> Weights:
     return load_weights()
 
 
 @pytest.mark.parametrize(("pooling", "rounding"), [("avg", "ceil"), ("max", "floor")])
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 2e-5), ("fp16", 1e-2)])
 def test_real_weights_pass_the_parity_check(
-    real_weights, pooling, rounding, precision, bound
+    real_weights: Weights,
+    pooling: Pooling,
+    rounding: PoolRounding,
+    precision: GraphPrecision,
+    bound: float,
 ) -> None:
     graph = FeatureGraph(
         activations=("conv4_2", "conv5_4"),
@@ -108,7 +135,7 @@ def test_real_weights_pass_the_parity_check(
 @pytest.mark.realdata
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 2e-5), ("fp16", 1e-2)])
 def test_every_layer_passes_on_real_pictures(
-    real_weights, data_folder: Path, precision, bound
+    real_weights: Weights, data_folder: Path, precision: GraphPrecision, bound: float
 ) -> None:
     from nstx.engine.pictures.reading import read_image
     from nstx.engine.pictures.resizing import resize_picture
@@ -127,7 +154,7 @@ def test_every_layer_passes_on_real_pictures(
     assert all(output.fp16_storage_error <= bound for output in report.outputs)
 
 
-def test_storage_in_fp16_is_imitated_as_it_is(real_weights) -> None:
+def test_storage_in_fp16_is_imitated_as_it_is(real_weights: Weights) -> None:
     """The CPU provider rounds only weights to fp16. The parity report's imitation of a GPU, in
     NumPy and float64, is held against the same in PyTorch from the graph's own constants.
     """
@@ -142,10 +169,10 @@ def test_storage_in_fp16_is_imitated_as_it_is(real_weights) -> None:
         return x.half().float()
 
     x = rounded(torch.from_numpy(graph.to_input(pixels, real_weights.mean) * scale))
-    exact, imitated = (
-        reference_features(real_weights, pixels[0], graph.layers, "avg", "ceil", fp16_scale=value)
-        for value in (None, scale)
+    exact = reference_features(
+        real_weights, pixels[0].astype(np.float64), graph.layers, "avg", "ceil"
     )
+    imitated = fp16_features(graph, real_weights, pixels[0])
     for layer in graph.network:
         if layer.kind == "pool":
             x = rounded(F.avg_pool2d(x, 2, 2, ceil_mode=True))
@@ -166,7 +193,7 @@ def test_storage_in_fp16_is_imitated_as_it_is(real_weights) -> None:
             assert relative_error(imitated[layer.name], ours) < 0.7 * error
 
 
-def test_fp16_keeps_a_reserve_before_it_overflows(real_weights) -> None:
+def test_fp16_keeps_a_reserve_before_it_overflows(real_weights: Weights) -> None:
     """Blocks of saturated colours excite VGG-19 most of all pictures that were tried: 39 000 with
     max pooling, where fp16 ends at 65 504.
     """
@@ -176,8 +203,8 @@ def test_fp16_keeps_a_reserve_before_it_overflows(real_weights) -> None:
     graph = FeatureGraph(
         activations=tuple(layer.name for layer in LAYERS), pooling="max", pool_rounding="floor"
     )
-    found = run_model(graph, real_weights, pixels)
-    largest = max(float(values.max()) for values in found.values())
+    outputs = run_model(graph, real_weights, pixels)
+    largest = max(float(values.max()) for values in outputs.values())
     model = build_feature_model(replace(graph, precision="fp16"), real_weights)
     (scale,) = (
         float(onnx.numpy_helper.to_array(item))
@@ -188,7 +215,9 @@ def test_fp16_keeps_a_reserve_before_it_overflows(real_weights) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_models_pass_the_full_check_with_standard_operators(tiny_weights, precision) -> None:
+def test_models_pass_the_full_check_with_standard_operators(
+    tiny_weights: Weights, precision: GraphPrecision
+) -> None:
     graph = FeatureGraph(activations=("conv4_2",), grams=STYLE, precision=precision, input="uint8")
     model = check_model(build_feature_model(graph, tiny_weights))
     assert [item.domain for item in model.opset_import] == [""]
@@ -210,7 +239,7 @@ def test_models_pass_the_full_check_with_standard_operators(tiny_weights, precis
     assert shapes["conv5_1_gram"] == ["batch", 8, 8]
 
 
-def test_the_graph_stops_at_the_deepest_layer_that_is_needed(tiny_weights) -> None:
+def test_the_graph_stops_at_the_deepest_layer_that_is_needed(tiny_weights: Weights) -> None:
     graph = FeatureGraph(activations=("relu3_2", "conv1_2", "conv3_2"), grams=("pool1",))
     assert graph.outputs == ("conv1_2", "conv3_2", "pool1_gram")
     model = build_feature_model(graph, tiny_weights)
@@ -229,27 +258,29 @@ def test_the_graph_stops_at_the_deepest_layer_that_is_needed(tiny_weights) -> No
         ({"input": "bgr"}, "bgr"),
     ],
 )
-def test_a_graph_that_cannot_be_is_refused(changes, message) -> None:
+def test_a_graph_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         FeatureGraph(**{"activations": ("conv1_1",), **changes})
 
 
-def test_a_file_says_what_it_is_and_its_report_stands_beside_it(tiny_weights, tmp_path) -> None:
+def test_a_file_says_what_it_is_and_its_report_stands_beside_it(
+    tiny_weights: Weights, tmp_path: Path
+) -> None:
     path = tmp_path / "vgg.onnx"
     objective = PRESETS["coursera"].objective
     graph = FeatureGraph(activations=("conv4_2",), grams=STYLE)
     report = export_features(path, graph, tiny_weights, objective=objective)
     model = onnx.load(path)
-    said = {item.key: item.value for item in model.metadata_props}
-    assert said["weights_sha256"] == tiny_weights.sha256
-    assert said["layers"].split(",")[-1] == "conv5_1"
-    assert (said["pooling"], said["input"]) == ("avg", "network")
-    assert json.loads(said["objective"])["style_weight"] == 40.0
-    assert model.producer_version == said["nstx_version"]
-    assert FeatureGraph.from_metadata(said, "vgg.onnx") == graph
+    metadata = {item.key: item.value for item in model.metadata_props}
+    assert metadata["weights_sha256"] == tiny_weights.sha256
+    assert metadata["layers"].split(",")[-1] == "conv5_1"
+    assert (metadata["pooling"], metadata["input"]) == ("avg", "network")
+    assert json.loads(metadata["objective"])["style_weight"] == 40.0
+    assert model.producer_version == metadata["nstx_version"]
+    assert FeatureGraph.from_metadata(metadata, "vgg.onnx") == graph
     data = path.read_bytes()
-    assert seal_is_right(data, said["file_sha256"])
-    assert not seal_is_right(data[:-1] + b"x", said["file_sha256"])
+    assert seal_is_right(data, metadata["file_sha256"])
+    assert not seal_is_right(data[:-1] + b"x", metadata["file_sha256"])
     assert not seal_is_right(data, "")
     written = json.loads(parity_path(path).read_text())
     assert parity_path(path).name == "vgg.parity.json"
@@ -259,48 +290,40 @@ def test_a_file_says_what_it_is_and_its_report_stands_beside_it(tiny_weights, tm
 
 
 def test_a_graph_that_computes_something_else_leaves_no_file(
-    tiny_weights, tmp_path, monkeypatch
+    tiny_weights: Weights, tmp_path: Path
 ) -> None:
-    """The exporter is made to build from other weights than it compares with."""
+    """The model is built from other weights than it is compared with."""
     kernels = dict(tiny_weights.kernels)
     kernels["conv3_1"] = kernels["conv3_1"] * np.float32(1.0001)
     wrong = replace(tiny_weights, kernels=kernels)
-    monkeypatch.setattr(
-        export_module,
-        "build_feature_model",
-        lambda graph, _, objective: build_feature_model(graph, wrong, objective),
-    )
+    graph = FeatureGraph(activations=("conv3_1", "conv2_2"))
+    model = build_feature_model(graph, wrong).SerializeToString()
+    report = measure_parity(model, graph, tiny_weights)
     with pytest.raises(ModelError, match="conv3_1"):
-        export_features(
-            tmp_path / "vgg.onnx", FeatureGraph(activations=("conv3_1", "conv2_2")), tiny_weights
-        )
+        write_model(tmp_path / "vgg.onnx", model, graph, tiny_weights.sha256, report)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_that_cannot_be_written_takes_the_model_with_it(
-    tiny_weights, tmp_path, monkeypatch
+    tiny_weights: Weights, tmp_path: Path
 ) -> None:
     graph, path = FeatureGraph(activations=("conv1_1",)), tmp_path / "vgg.onnx"
-    real = model_files.write_output
-
-    def full(place: Path, data: bytes) -> None:
-        if place.suffix == ".json":
-            raise OutputError("no space left")
-        real(place, data)
-
-    monkeypatch.setattr(model_files, "write_output", full)
-    with pytest.raises(OutputError, match="no space"):
-        export_features(path, graph, tiny_weights)
-    assert list(tmp_path.iterdir()) == []
-    # What is known from the start is told before any work, and what stood there still stands.
+    model = build_feature_model(graph, tiny_weights).SerializeToString()
+    report = measure_parity(model, graph, tiny_weights)
+    parity_path(path).mkdir()
+    with pytest.raises(OutputError, match=r"parity\.json"):
+        write_model(path, model, graph, tiny_weights.sha256, report)
+    assert not path.exists()
+    # What can be known from the start is raised before any work, and what stood there still stands.
     path.write_bytes(b"old")
-    (tmp_path / "vgg.parity.json").mkdir()
     with pytest.raises(OutputError, match=r"parity\.json"):
         export_features(path, graph, tiny_weights)
     assert path.read_bytes() == b"old"
 
 
-def test_weights_that_would_overflow_fp16_are_refused(tiny_weights, tmp_path) -> None:
+def test_weights_that_would_overflow_fp16_are_refused(
+    tiny_weights: Weights, tmp_path: Path
+) -> None:
     kernels = {**tiny_weights.kernels, "conv1_1": tiny_weights.kernels["conv1_1"] * 2000}
     graph = FeatureGraph(activations=("conv1_2",), precision="fp16")
     with pytest.raises(ModelError, match="that fp16 holds"):
@@ -308,17 +331,21 @@ def test_weights_that_would_overflow_fp16_are_refused(tiny_weights, tmp_path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_objective_in_a_file_has_the_graphs_pooling(tiny_weights, tmp_path) -> None:
+def test_an_objective_in_a_file_has_the_graphs_pooling(
+    tiny_weights: Weights, tmp_path: Path
+) -> None:
     graph = FeatureGraph(activations=("conv1_1",), pooling="max", pool_rounding="floor")
     objective = PRESETS["default"].objective
     export_features(tmp_path / "vgg.onnx", graph, tiny_weights, objective=objective)
     model = onnx.load(tmp_path / "vgg.onnx")
-    said = json.loads({item.key: item.value for item in model.metadata_props}["objective"])
-    assert (said["pooling"], said["pool_rounding"]) == ("max", "floor")
+    objective_json = json.loads(
+        {item.key: item.value for item in model.metadata_props}["objective"]
+    )
+    assert (objective_json["pooling"], objective_json["pool_rounding"]) == ("max", "floor")
 
 
 def test_an_exported_file_runs_where_torch_and_onnx_cannot_be_imported(
-    tiny_weights, tmp_path
+    tiny_weights: Weights, tmp_path: Path
 ) -> None:
     path = tmp_path / "vgg.onnx"
     export_features(path, FeatureGraph(activations=("conv2_1",), input="uint8"), tiny_weights)
@@ -338,7 +365,7 @@ def test_an_exported_file_runs_where_torch_and_onnx_cannot_be_imported(
     assert done.returncode == 0, done.stderr
 
 
-def test_a_provider_that_does_not_load_is_an_error(tiny_weights) -> None:
+def test_a_provider_that_does_not_load_is_an_error(tiny_weights: Weights) -> None:
     if provider_loads(Provider("cuda")):
         pytest.skip("CUDA loads on this machine")
     model = build_feature_model(FeatureGraph(activations=("conv1_1",)), tiny_weights)
@@ -356,7 +383,9 @@ def test_a_provider_that_does_not_load_is_an_error(tiny_weights) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @pytest.mark.parametrize("kind", ["cuda", "tensorrt"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_gpu_providers_pass_the_parity_check(real_weights, kind, precision) -> None:
+def test_gpu_providers_pass_the_parity_check(
+    real_weights: Weights, kind: ProviderKind, precision: GraphPrecision
+) -> None:
     provider = Provider(kind)
     if not provider_loads(provider):
         pytest.skip(f"ONNX Runtime's {provider.name} does not load here")
@@ -368,40 +397,43 @@ def test_gpu_providers_pass_the_parity_check(real_weights, kind, precision) -> N
     assert report.worst.relative_error <= bound
 
 
-def test_providers_get_their_options_as_they_spell_them(tmp_path) -> None:
+def test_providers_get_their_options_as_they_spell_them(tmp_path: Path) -> None:
     """ONNX Runtime's binding takes 0 and 1 for CUDA's flags, but True and False for TensorRT's."""
-    assert provider_options(SessionChoices()) == ["CPUExecutionProvider"]
-    (name, options), last = provider_options(SessionChoices(provider=Provider("cuda", 1)))
-    assert (name, last) == ("CUDAExecutionProvider", "CPUExecutionProvider")
-    assert (options["device_id"], options["use_tf32"]) == ("1", "0")
-    assert options["enable_cuda_graph"] == "0"
+    cpu, cuda, tensorrt = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
+    assert provider_options(SessionChoices()) == {cpu: {}}
+    options = provider_options(SessionChoices(provider=Provider("cuda", 1)))
+    assert list(options) == [cuda, cpu]
+    assert (options[cuda]["device_id"], options[cuda]["use_tf32"]) == ("1", "0")
+    assert options[cuda]["enable_cuda_graph"] == "0"
     choices = SessionChoices(provider=Provider("tensorrt", 2), engine_folder=tmp_path)
-    first, second, last = provider_options(choices)
-    assert (first[0], second[0]) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
-    flags = {key: value for key, value in first[1].items() if key.endswith("_enable")}
+    options = provider_options(choices)
+    assert list(options) == [tensorrt, cuda, cpu]
+    flags = {key: value for key, value in options[tensorrt].items() if key.endswith("_enable")}
     assert flags == {
         "trt_cuda_graph_enable": "False",
         "trt_engine_cache_enable": "True",
         "trt_timing_cache_enable": "True",
     }
-    assert first[1]["device_id"] == second[1]["device_id"] == "2"
-    assert first[1]["trt_profile_min_shapes"] == "pixels:1x16x16x3"
-    planar = provider_options(replace(choices, planar=True))[0][1]
+    assert options[tensorrt]["device_id"] == options[cuda]["device_id"] == "2"
+    assert options[tensorrt]["trt_profile_min_shapes"] == "pixels:1x16x16x3"
+    planar = provider_options(replace(choices, planar=True))[tensorrt]
     assert planar["trt_profile_max_shapes"] == "pixels:4x3x2048x2048"
     fixed = SessionChoices(provider=Provider("cuda"), fixed_shape=(1, 64, 64))
-    assert provider_options(fixed)[0][1]["enable_cuda_graph"] == "1"
+    assert provider_options(fixed)[cuda]["enable_cuda_graph"] == "1"
     fixed = replace(choices, fixed_shape=(1, 64, 64))
-    assert provider_options(fixed)[0][1]["trt_cuda_graph_enable"] == "True"
-    assert "trt_profile_min_shapes" not in provider_options(fixed)[0][1]
+    assert provider_options(fixed)[tensorrt]["trt_cuda_graph_enable"] == "True"
+    assert "trt_profile_min_shapes" not in provider_options(fixed)[tensorrt]
 
 
-def test_sessions_are_opened_without_the_runtimes_own_fallback(tiny_weights, monkeypatch) -> None:
+def test_sessions_are_opened_without_the_runtimes_own_fallback(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its Python wrapper would print, and go on with another provider."""
-    given: list[dict] = []
+    options_of_sessions: list[dict[str, object]] = []
 
     class Session:
         def __init__(self, *_: object, **options: object) -> None:
-            given.append(options)
+            options_of_sessions.append(options)
 
         def get_providers(self) -> list[str]:
             return ["CPUExecutionProvider"]
@@ -409,12 +441,12 @@ def test_sessions_are_opened_without_the_runtimes_own_fallback(tiny_weights, mon
     monkeypatch.setattr("onnxruntime.InferenceSession", Session)
     with pytest.raises(DeviceError, match="got CPUExecutionProvider"):
         open_session(b"model", SessionChoices(provider=Provider("cuda")))
-    assert given[0]["enable_fallback"] == 0
+    assert options_of_sessions[0]["enable_fallback"] == 0
 
 
 def test_what_a_session_raises_says_what_to_do() -> None:
-    def run(said: str) -> None:
-        raise RuntimeError(said)
+    def run(message: str) -> None:
+        raise RuntimeError(message)
 
     with pytest.raises(MemoryError):
         run_session(run, CPU, "Failed to allocate memory for requested buffer of size 4096000000")
@@ -425,12 +457,12 @@ def test_what_a_session_raises_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a model", b"\x08\x0a" * 500])
-def test_bytes_that_are_no_model_are_an_error(data) -> None:
+def test_bytes_that_are_no_model_are_an_error(data: bytes) -> None:
     with pytest.raises(ModelError, match="cannot use"):
         open_session(data, SessionChoices())
 
 
-def test_threads_are_at_most_the_processors(monkeypatch) -> None:
+def test_threads_are_at_most_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= physical_cores() <= (psutil.cpu_count(logical=True) or 1)
     if hasattr(os, "sched_getaffinity"):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import make_tiny_weights, relative_error
+from networks import CASES, make_tiny_weights, relative_error
 from pictures import random_pixels
 
 from nstx.engine.devices.device import Device
@@ -22,20 +23,19 @@ from nstx.engine.gradients.autograd import TorchBackend
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
-from nstx.export import gradient
-from nstx.export.graphs import adam, costs
+from nstx.export.gradient_parity import GradientParity, measure_gradient_parity
 from nstx.export.graphs.build_gradient import build_gradient_model
 from nstx.export.graphs.builder import check_model
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.graphs.node_order import order_for_memory
+from nstx.export.model_files import write_model
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
 from nstx.models.storage.seals import seal_is_right
-from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.vgg19 import CONVOLUTIONS, Pooling, PoolRounding
 from nstx.models.weights.load import Weights, load_weights
 
-CASES = [("avg", "ceil"), ("avg", "floor"), ("max", "ceil"), ("max", "floor")]
 EXACT = TorchDevice(Device("cpu"), "fp64")
 
 
@@ -70,10 +70,10 @@ def references(
         height, width = pixels.shape[:2]
         content = random_pixels(height, width, 50 + seed)
         style = random_pixels(height + 7, width - 3, 90 + seed)
-        grams = extract(style, [], objective.style_names).grams
         activations = extract(content, objective.content_names, []).activations
+        grams = extract(style, [], objective.style_names).grams
         targets.append(make_targets((height, width), activations, [(grams, 1.0)]))
-    return targets, [TorchBackend(network, EXACT, [(objective, each)]) for each in targets]
+    return targets, [TorchBackend(network, EXACT, [(objective, item)]) for item in targets]
 
 
 def feeds_of(
@@ -83,13 +83,15 @@ def feeds_of(
     for name in ("content_weight", "style_weight", "tv_weight"):
         feeds[name] = np.full(len(pictures), getattr(objective, name))
     for name in objective.content_names:
-        feeds[f"content_{name}"] = np.stack([each.content[name] for each in targets])
+        feeds[f"content_{name}"] = np.stack([item.content[name] for item in targets])
     for name in objective.style_names:
-        feeds[f"style_{name}"] = np.stack([each.style[name] for each in targets])
+        feeds[f"style_{name}"] = np.stack([item.style[name] for item in targets])
     return {name: np.asarray(value, np.float32) for name, value in feeds.items()}
 
 
-def run(graph: GradientGraph, weights: Weights, feeds: dict) -> dict[str, np.ndarray]:
+def run(
+    graph: GradientGraph, weights: Weights, feeds: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     values = session_of(graph, weights).run(list(graph.outputs), feeds)
     return dict(zip(graph.outputs, values, strict=True))
 
@@ -104,24 +106,25 @@ def gradient_errors(
 ) -> list[float]:
     """Return the relative error of each picture's gradient; costs are compared here."""
     targets, exact = references(objective, weights, pictures)
-    found = run(GradientGraph(objective=objective), weights, feeds_of(objective, pictures, targets))
+    feeds = feeds_of(objective, pictures, targets)
+    outputs = run(GradientGraph(objective=objective), weights, feeds)
     errors = []
     for index, (pixels, backend) in enumerate(zip(pictures, exact, strict=True)):
         cost, gradient = backend.cost_and_gradient(pixels)
-        errors.append(relative_error(found["gradient"][index], gradient))
+        errors.append(relative_error(outputs["gradient"][index], gradient))
         for name in ("total", "content", "style", "total_variation"):
             # Autograd leaves the variation out where its weight is 0.
-            if name in found and getattr(cost, name) > 0:
+            if name in outputs and getattr(cost, name) > 0:
                 expected = pytest.approx(getattr(cost, name), rel=3e-5)
-                assert found[name][index] == expected, name
+                assert outputs[name][index] == expected, name
         for kind in ("content_layers", "style_layers"):
-            if kind in found:
-                expected = list(getattr(cost, kind).values())
-                np.testing.assert_allclose(found[kind][index], expected, rtol=3e-5)
+            if kind in outputs:
+                layers = list(getattr(cost, kind).values())
+                np.testing.assert_allclose(outputs[kind][index], layers, rtol=3e-5)
     return errors
 
 
-def objective_of(preset: str, pooling: str, rounding: str) -> Objective:
+def objective_of(preset: str, pooling: Pooling, rounding: PoolRounding) -> Objective:
     base = PRESETS[preset].objective
     return replace(base, pooling=pooling, pool_rounding=rounding, tv_weight=0.01)
 
@@ -130,13 +133,17 @@ def objective_of(preset: str, pooling: str, rounding: str) -> Objective:
 @pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
 @pytest.mark.parametrize("size", [(48, 64), (37, 33)])
 def test_costs_and_gradient_are_those_of_autograd_in_float64(
-    tiny_weights, preset, pooling, rounding, size
+    tiny_weights: Weights,
+    preset: str,
+    pooling: Pooling,
+    rounding: PoolRounding,
+    size: tuple[int, int],
 ) -> None:
     pictures = [random_pixels(*size, seed) for seed in range(3)]
     assert compare(objective_of(preset, pooling, rounding), tiny_weights, pictures) < 5e-6
 
 
-def test_means_over_many_values_are_exact(tiny_weights) -> None:
+def test_means_over_many_values_are_exact(tiny_weights: Weights) -> None:
     """Two hundred thousand and more, which ONNX Runtime adds up one by one in float32."""
     layers = (LayerWeight("conv1_2", 1.0),)
     base = objective_of("default", "avg", "ceil")
@@ -145,7 +152,9 @@ def test_means_over_many_values_are_exact(tiny_weights) -> None:
 
 
 @pytest.mark.parametrize("rounding", ["ceil", "floor"])
-def test_ties_of_a_maximum_go_to_the_first_as_in_autograd(tiny_weights, rounding) -> None:
+def test_ties_of_a_maximum_go_to_the_first_as_in_autograd(
+    tiny_weights: Weights, rounding: PoolRounding
+) -> None:
     flat = np.full((45, 51, 3), 90, np.float32)
     flat[10:20, 10:30] = 200
     assert compare(objective_of("gatys", "max", rounding), tiny_weights, [flat]) < 2e-5
@@ -175,7 +184,16 @@ LAYERS = st.lists(
     batch=st.integers(1, 2),
 )
 def test_any_objective_has_the_gradient_of_autograd(
-    content, style, alpha, beta, variation, case, relative, height, width, batch
+    content: list[tuple[str, float]],
+    style: list[tuple[str, float]],
+    alpha: float,
+    beta: float,
+    variation: float,
+    case: tuple[Pooling, PoolRounding],
+    relative: bool,
+    height: int,
+    width: int,
+    batch: int,
 ) -> None:
     if not content and not style:
         return
@@ -196,22 +214,22 @@ def test_any_objective_has_the_gradient_of_autograd(
     assert compare(objective, make_tiny_weights(), pictures) < 3e-3
 
 
-def test_weights_of_the_costs_are_inputs_of_each_picture(tiny_weights) -> None:
+def test_weights_of_the_costs_are_inputs_of_each_picture(tiny_weights: Weights) -> None:
     objective = objective_of("default", "avg", "ceil")
     pictures = [random_pixels(30, 40, seed) for seed in range(2)]
     targets, _ = references(objective, tiny_weights, pictures)
     feeds = feeds_of(objective, pictures, targets)
     feeds["content_weight"] = np.array([3, 0.5], np.float32)
     feeds["style_weight"] = np.array([0, 7], np.float32)
-    found = run(GradientGraph(objective=objective), tiny_weights, feeds)
+    outputs = run(GradientGraph(objective=objective), tiny_weights, feeds)
     for index, (alpha, beta) in enumerate([(3.0, 1e-30), (0.5, 7.0)]):
         changed = replace(objective, content_weight=alpha, style_weight=beta)
         _, exact = references(changed, tiny_weights, pictures)
         _, gradient = exact[index].cost_and_gradient(pictures[index])
-        assert relative_error(found["gradient"][index], gradient) < 2e-5
+        assert relative_error(outputs["gradient"][index], gradient) < 2e-5
 
 
-def test_costs_alone_are_the_same(tiny_weights) -> None:
+def test_costs_alone_are_the_same(tiny_weights: Weights) -> None:
     objective = objective_of("coursera", "avg", "ceil")
     pictures = [random_pixels(30, 41, seed) for seed in range(2)]
     targets, _ = references(objective, tiny_weights, pictures)
@@ -223,7 +241,7 @@ def test_costs_alone_are_the_same(tiny_weights) -> None:
         np.testing.assert_allclose(values, whole[name], rtol=1e-6)
 
 
-def test_adam_in_the_graph_is_the_solvers(tiny_weights) -> None:
+def test_adam_in_the_graph_is_the_solvers(tiny_weights: Weights) -> None:
     from nstx.engine.solvers.adam import adam_steps
     from nstx.engine.solvers.solver import run_solver
 
@@ -246,52 +264,52 @@ def test_adam_in_the_graph_is_the_solvers(tiny_weights) -> None:
     }  # fmt: skip
     feeds |= {name: np.array(value, np.float32) for name, value in numbers.items()}
     feeds |= {"first_moment": zeros, "second_moment": zeros}
-    for step, wanted in enumerate(expected, 1):
+    for step, pixels in enumerate(expected, 1):
         feeds["step"] = np.array(step, np.float32)
-        found = dict(zip(graph.outputs, session.run(list(graph.outputs), feeds), strict=True))
+        outputs = dict(zip(graph.outputs, session.run(list(graph.outputs), feeds), strict=True))
         for name in ("pixels", "first_moment", "second_moment"):
-            feeds[name] = found[f"next_{name}"]
-        np.testing.assert_allclose(found["next_pixels"][0], wanted, atol=0.02)
+            feeds[name] = outputs[f"next_{name}"]
+        np.testing.assert_allclose(outputs["next_pixels"][0], pixels, atol=0.02)
 
 
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)
-def test_fp16_is_near(tiny_weights, pooling, rounding) -> None:
+def test_fp16_is_near(tiny_weights: Weights, pooling: Pooling, rounding: PoolRounding) -> None:
     objective = objective_of("default", pooling, rounding)
     pictures = [random_pixels(45, 39, 1)]
     targets, exact = references(objective, tiny_weights, pictures)
     graph = GradientGraph(objective=objective, precision="fp16")
-    found = run(graph, tiny_weights, feeds_of(objective, pictures, targets))
+    outputs = run(graph, tiny_weights, feeds_of(objective, pictures, targets))
     cost, gradient = exact[0].cost_and_gradient(pictures[0])
-    assert found["total"][0] == pytest.approx(cost.total, rel=5e-3)
-    assert relative_error(found["gradient"][0], gradient) < 0.06
+    assert outputs["total"][0] == pytest.approx(cost.total, rel=5e-3)
+    assert relative_error(outputs["gradient"][0], gradient) < 0.06
 
 
-def test_the_graph_says_what_it_is_and_has_standard_operators_only(tiny_weights) -> None:
+def test_the_graph_says_what_it_is_and_has_standard_operators_only(tiny_weights: Weights) -> None:
     objective = objective_of("gatys", "max", "floor")
     graph = GradientGraph(objective=objective, precision="fp16")
     model = build_gradient_model(graph, tiny_weights)
     assert {node.domain for node in model.graph.node} == {""}
     assert not {"MaxUnpool", "ConvTranspose"} & {node.op_type for node in model.graph.node}
-    assert [each.name for each in model.graph.input] == list(graph.inputs)
-    assert [each.name for each in model.graph.output] == list(graph.outputs)
+    assert [item.name for item in model.graph.input] == list(graph.inputs)
+    assert [item.name for item in model.graph.output] == list(graph.outputs)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert GradientGraph.from_metadata(metadata, "f.onnx") == graph
     for name, value in (("kind", "features-1"), ("objective", "{}"), ("precision", "fp8")):
         with pytest.raises(ModelError, match="export gradient"):
             GradientGraph.from_metadata({**metadata, name: value}, "f.onnx")
     assert json.loads(metadata["mean"])[0] == 123.68
-    assert onnx.checker.check_model(model) is None
+    onnx.checker.check_model(model)
 
 
 def test_what_cannot_be_described_is_refused() -> None:
     objective = objective_of("default", "avg", "ceil")
     with pytest.raises(UsageError, match="fp8"):
-        GradientGraph(objective=objective, precision="fp8")
+        GradientGraph(objective=objective, precision="fp8")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="Adam"):
         GradientGraph(objective=objective, gradient=False, adam=True)
 
 
-def test_a_part_without_weight_is_left_out(tiny_weights) -> None:
+def test_a_part_without_weight_is_left_out(tiny_weights: Weights) -> None:
     objective = replace(objective_of("default", "avg", "ceil"), style_weight=0.0)
     graph = GradientGraph(objective=objective)
     assert graph.targets == ("content_conv4_2",)
@@ -300,12 +318,12 @@ def test_a_part_without_weight_is_left_out(tiny_weights) -> None:
     assert not any(name.startswith("conv4_3") for name in names)
 
 
-def test_nodes_in_the_order_for_memory_compute_the_same(tiny_weights) -> None:
+def test_nodes_in_the_order_for_memory_compute_the_same(tiny_weights: Weights) -> None:
     graph = GradientGraph(objective=objective_of("default", "max", "floor"))
     model = build_gradient_model(graph, tiny_weights)
     ordered = onnx.ModelProto.FromString(order_for_memory(model.SerializeToString()))
-    assert onnx.checker.check_model(ordered) is None  # which also wants nodes after what they need
-    before, after = ([node.name for node in each.graph.node] for each in (model, ordered))
+    onnx.checker.check_model(ordered)  # which also wants nodes after what they need
+    before, after = ([node.name for node in item.graph.node] for item in (model, ordered))
     assert sorted(before) == sorted(after)
     # The gradient of a style layer is made when the backward pass has arrived at it.
     assert after.index("conv1_1_style_flat_gradient") > after.index("conv1_2_backward")
@@ -314,7 +332,9 @@ def test_nodes_in_the_order_for_memory_compute_the_same(tiny_weights) -> None:
     assert after.index("total") < after.index("conv5_1_backward")
 
 
-def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None:
+def test_the_export_writes_a_checked_file_and_its_report(
+    nstx: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     path = tmp_path / "g.onnx"
     layers = ["--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1"]
     code, out, err = nstx("export", "gradient", "-o", path, *layers, "--pooling", "max", "--json")
@@ -329,9 +349,9 @@ def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None
         "content_conv2_2", "style_conv1_1", "style_conv2_1",
     ]  # fmt: skip
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    said = session.get_modelmeta().custom_metadata_map
-    assert seal_is_right(path.read_bytes(), said["file_sha256"])
-    assert GradientGraph.from_metadata(said, "f").objective.pooling == "max"
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert seal_is_right(path.read_bytes(), metadata["file_sha256"])
+    assert GradientGraph.from_metadata(metadata, "f").objective.pooling == "max"
     report = json.loads((tmp_path / "g.parity.json").read_text())
     assert report["model_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     code, out, _ = nstx("export", "gradient", "-o", path, *layers, "--costs-only")
@@ -344,7 +364,7 @@ def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["-o", "g.png"], 7, ".onnx"),
         (["-o", "g.onnx", "--precision", "fp8"], 2, "fp8"),
@@ -353,59 +373,86 @@ def test_the_export_writes_a_checked_file_and_its_report(nstx, tmp_path) -> None
         (["-o", "g.onnx", "--rounding", "up"], 2, "up"),
     ],
 )
-def test_what_cannot_be_exported_is_told(
-    nstx, tmp_path, monkeypatch, arguments, code, said
+def test_what_cannot_be_exported_is_reported(
+    nstx: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found, _, err = nstx("export", "gradient", *arguments)
-    assert (found, err.count("\n")) == (code, 1)
-    assert said in err
+    exit_code, _, err = nstx("export", "gradient", *arguments)
+    assert (exit_code, err.count("\n")) == (code, 1)
+    assert message in err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_step_of_adam_is_not_written(tiny_weights, tmp_path, monkeypatch) -> None:
+def write_checked(
+    path: Path, model: onnx.ModelProto, graph: GradientGraph, weights: Weights
+) -> GradientParity:
+    """Write a model as the export does, though it may not be what its description says."""
+    data = model.SerializeToString()
+    report = measure_gradient_parity(data, graph, weights)
+    write_model(path, data, graph, weights.sha256, report)
+    return report
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"first_moment_decay": 0.5, "one_minus_first_moment_decay": 0.5},
+        {"second_moment_decay": 0.99, "one_minus_second_moment_decay": 0.01},
+        {"epsilon": 0.1},
+        {},
+    ],
+)
+def test_a_wrong_step_of_adam_is_not_written(
+    tiny_weights: Weights, tmp_path: Path, changes: dict[str, float]
+) -> None:
     graph = GradientGraph(objective=objective_of("default", "avg", "ceil"), adam=True)
-    for name, value in (("BETA1", 0.5), ("BETA2", 0.99), ("EPSILON", 0.1)):
-        with monkeypatch.context() as patch:
-            patch.setattr(adam, name, value)
-            with pytest.raises(ModelError, match="nothing was written"):
-                gradient.export_gradient(tmp_path / "g.onnx", graph, tiny_weights)
-    assert not list(tmp_path.iterdir())
-    assert gradient.export_gradient(tmp_path / "g.onnx", graph, tiny_weights).passed
-
-
-def test_a_wrong_total_variation_is_not_written(tiny_weights, tmp_path, monkeypatch) -> None:
-    right = costs.CostBuilder._variation_gradient
-
-    def wrong(self: costs.CostBuilder, name: str, difference: str, axis: int) -> str:
-        return self.builder.add("Neg", [right(self, name, difference, axis)], f"{name}_wrong")
-
-    monkeypatch.setattr(costs.CostBuilder, "_variation_gradient", wrong)
-    graph = GradientGraph(objective=PRESETS["default"].objective)
-    with pytest.raises(ModelError, match="report this"):
-        gradient.export_gradient(tmp_path / "g.onnx", graph, tiny_weights)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_wrong_gradient_is_not_written(tiny_weights, tmp_path, monkeypatch) -> None:
-    objective = objective_of("default", "avg", "ceil")
-    build = gradient.build_gradient_model
-    other = replace(objective, style_factor=objective.style_factor * 1.1)
-    monkeypatch.setattr(
-        gradient,
-        "build_gradient_model",
-        lambda graph, weights: build(replace(graph, objective=other), weights),
-    )
+    model = build_gradient_model(graph, tiny_weights)
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    for name, value in changes.items():
+        constants[name].CopyFrom(onnx.numpy_helper.from_array(np.array(value, np.float32), name))
+    if not changes:
+        assert write_checked(tmp_path / "g.onnx", model, graph, tiny_weights).passed
+        return
     with pytest.raises(ModelError, match="nothing was written"):
-        gradient.export_gradient(
-            tmp_path / "g.onnx", GradientGraph(objective=objective), tiny_weights
+        write_checked(tmp_path / "g.onnx", model, graph, tiny_weights)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("axis", ["down", "across"])
+def test_a_wrong_total_variation_is_not_written(
+    tiny_weights: Weights, tmp_path: Path, axis: str
+) -> None:
+    graph = GradientGraph(objective=PRESETS["default"].objective)
+    model = build_gradient_model(graph, tiny_weights)
+    (node,) = (n for n in model.graph.node if n.name == f"variation_{axis}_gradient")
+    first, second = node.input
+    node.input[:] = [second, first]
+    with pytest.raises(ModelError, match="report this"):
+        write_checked(tmp_path / "g.onnx", model, graph, tiny_weights)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_gradient_is_not_written(tiny_weights: Weights, tmp_path: Path) -> None:
+    graph = GradientGraph(objective=objective_of("default", "avg", "ceil"))
+    factor = graph.objective.style_factor * 1.1
+    other = replace(graph, objective=replace(graph.objective, style_factor=factor))
+    with pytest.raises(ModelError, match="nothing was written"):
+        write_checked(
+            tmp_path / "g.onnx", build_gradient_model(other, tiny_weights), graph, tiny_weights
         )
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(("pooling", "size"), [("avg", (106, 159)), ("max", (211, 317))])
-def test_the_gradient_of_real_pictures_is_that_of_float64(data_folder, pooling, size) -> None:
+def test_the_gradient_of_real_pictures_is_that_of_float64(
+    data_folder: Path, pooling: Pooling, size: tuple[int, int]
+) -> None:
     weights = load_weights()
     base = PRESETS["default"].objective
     objective = replace(base, pooling=pooling)

@@ -10,16 +10,18 @@ from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
 from nstx.models.reference.cost import reference_cost
 from nstx.models.reference.features import reference_features, reference_gram
-from nstx.models.vgg19 import truncate
+from nstx.models.vgg19 import Pooling, PoolRounding, truncate
 from nstx.models.weights.load import Weights
 
 LAYERS = ["conv1_1", "conv2_2", "conv3_4", "conv4_2", "conv5_4"]
 
 
-def torch_features(weights: Weights, pixels: np.ndarray, pooling: str, ceil: bool) -> dict:
+def torch_features(
+    weights: Weights, pixels: np.ndarray, pooling: str, ceil: bool
+) -> dict[str, np.ndarray]:
     x = torch.from_numpy(pixels.astype(np.float64) - np.asarray(weights.mean))
     x = x.permute(2, 0, 1)[None]
-    found = {}
+    activations = {}
     for layer in truncate(["conv5_4"]):
         if layer.kind == "pool":
             pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
@@ -28,15 +30,17 @@ def torch_features(weights: Weights, pixels: np.ndarray, pooling: str, ceil: boo
         kernel = torch.from_numpy(weights.kernels[layer.name].astype(np.float64))
         bias = torch.from_numpy(weights.biases[layer.name].astype(np.float64))
         x = F.conv2d(x, kernel, bias, padding=1).relu()
-        found[layer.name] = x[0].numpy()
-    return found
+        activations[layer.name] = x[0].numpy()
+    return activations
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 @pytest.mark.parametrize("rounding", ["ceil", "floor"])
 @pytest.mark.parametrize("size", [(64, 48), (53, 71), (317, 211)])
-def test_features_agree_with_pytorch(tiny_weights, pooling, rounding, size) -> None:
-    pixels = random_pixels(*size, seed=1)
+def test_features_agree_with_pytorch(
+    tiny_weights: Weights, pooling: Pooling, rounding: PoolRounding, size: tuple[int, int]
+) -> None:
+    pixels = random_pixels(*size, 1)
     ours = reference_features(tiny_weights, pixels, LAYERS, pooling, rounding)
     theirs = torch_features(tiny_weights, pixels, pooling, rounding == "ceil")
     assert list(ours) == LAYERS
@@ -46,7 +50,7 @@ def test_features_agree_with_pytorch(tiny_weights, pooling, rounding, size) -> N
         assert error < 1e-12
 
 
-def test_coursera_cost_is_the_assignments_formula(tiny_weights) -> None:
+def test_coursera_cost_is_the_assignments_formula(tiny_weights: Weights) -> None:
     picture, content, style = (random_pixels(45, 61, seed) for seed in (1, 2, 3))
     objective = PRESETS["coursera"].objective
     cost = reference_cost(objective, tiny_weights, picture, content, [(style, 1.0)])
@@ -68,24 +72,24 @@ def test_coursera_cost_is_the_assignments_formula(tiny_weights) -> None:
     assert cost.total == pytest.approx(10 * j_content + 40 * j_style, rel=1e-12)
 
 
-def test_gatys_cost_is_the_authors_formula(tiny_weights) -> None:
+def test_gatys_cost_is_the_authors_formula(tiny_weights: Weights) -> None:
     picture, content, style = (random_pixels(45, 61, seed) for seed in (1, 2, 3))
     style = style[:40, :50]
     objective = PRESETS["gatys"].objective
     cost = reference_cost(objective, tiny_weights, picture, content, [(style, 1.0)])
-    own, of_content, of_style = (
+    features, of_content, of_style = (
         reference_features(tiny_weights, p, objective.layers, "max", "floor")
         for p in (picture, content, style)
     )
-    expected = np.mean((own["conv4_2"] - of_content["conv4_2"]) ** 2)
+    expected = np.mean((features["conv4_2"] - of_content["conv4_2"]) ** 2)
     channels = {"conv1_1": 64, "conv2_1": 128, "conv3_1": 256, "conv4_1": 512, "conv5_1": 512}
     for name, published in channels.items():
-        difference = reference_gram(own[name]) - reference_gram(of_style[name])
+        difference = reference_gram(features[name]) - reference_gram(of_style[name])
         expected += 1e3 / published**2 * np.mean(difference**2)
     assert cost.total == pytest.approx(expected, rel=1e-12)
 
 
-def test_blended_styles_have_the_gradient_of_the_weighted_sum(tiny_weights) -> None:
+def test_blended_styles_have_the_gradient_of_the_weighted_sum(tiny_weights: Weights) -> None:
     first, second, content = (random_pixels(40, 40, seed) for seed in (1, 2, 3))
     objective = Objective(
         content_layers=(),
@@ -98,7 +102,7 @@ def test_blended_styles_have_the_gradient_of_the_weighted_sum(tiny_weights) -> N
         style_factor=1.0,
     )
 
-    def cost(picture: np.ndarray, styles: list) -> float:
+    def cost(picture: np.ndarray, styles: list[tuple[np.ndarray, float]]) -> float:
         return reference_cost(objective, tiny_weights, picture, content, styles).total
 
     differences = []

@@ -1,7 +1,7 @@
 """Loading a graph into ONNX Runtime, with options that suit the machine, and running it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,14 @@ from typing import Any
 from nstx.models.errors import DeviceError, ModelError, NstxError
 
 from ..graphs.feature_graph import INPUT_NAME
-from .providers import CPU, Provider, import_onnxruntime, preload_libraries, quiet_runtime
+from .providers import (
+    CPU,
+    PROVIDER_NAMES,
+    Provider,
+    import_onnxruntime,
+    preload_libraries,
+    quiet_runtime,
+)
 
 _SILENT = 4  # of ONNX Runtime's log: what goes wrong is told by the error alone
 
@@ -71,7 +78,10 @@ def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
         with quiet_runtime():
             # Without its fallback, which would go on with another provider and print that it does.
             session = runtime.InferenceSession(
-                model, options, providers=provider_options(choices), enable_fallback=0
+                model,
+                options,
+                providers=list(provider_options(choices).items()),
+                enable_fallback=0,
             )
     except Exception as error:
         raise _session_error(error, provider, model, "load a graph") from error
@@ -193,15 +203,14 @@ def _session_options(runtime: Any, choices: SessionChoices) -> Any:
     return options
 
 
-def provider_options(choices: SessionChoices) -> Sequence[str | tuple[str, dict[str, str]]]:
-    """Return the providers with their options, as ONNX Runtime takes them, the first choice first."""
-    provider = choices.provider
-    if provider.kind == "cpu":
-        return [provider.name]
-    fixed = choices.fixed_shape is not None
-    cuda = (
-        Provider("cuda").name,
-        {
+def provider_options(choices: SessionChoices) -> dict[str, dict[str, str]]:
+    """Return each provider's options by its name, the first choice first."""
+    provider, fixed = choices.provider, choices.fixed_shape is not None
+    options: dict[str, dict[str, str]] = {}
+    if provider.kind == "tensorrt":
+        options[provider.name] = _tensorrt_options(choices)
+    if provider != CPU:
+        options[PROVIDER_NAMES["cuda"]] = {
             "device_id": str(provider.index),
             # Parity with float32: TF32 has 10 bits of mantissa.
             "use_tf32": "0",
@@ -209,12 +218,9 @@ def provider_options(choices: SessionChoices) -> Sequence[str | tuple[str, dict[
             "cudnn_conv_algo_search": "EXHAUSTIVE" if fixed else "HEURISTIC",
             "arena_extend_strategy": "kSameAsRequested",
             "enable_cuda_graph": "1" if fixed and provider.kind == "cuda" else "0",
-        },
-    )
+        }
     # The CPU takes the few nodes that compute sizes.
-    if provider.kind == "cuda":
-        return [cuda, CPU.name]
-    return [(provider.name, _tensorrt_options(choices)), cuda, CPU.name]
+    return options | {CPU.name: {}}
 
 
 def _tensorrt_options(choices: SessionChoices) -> dict[str, str]:

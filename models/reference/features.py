@@ -1,9 +1,6 @@
-"""VGG-19 in float64, from its definition, in NumPy alone: what every fast path is held against.
+"""VGG-19 in float64, from its definition: its convolution is nine matrix products of shifts."""
 
-Shares no code with them: its convolution is nine matrix products, its Gram matrix the definition.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +9,7 @@ from ..vgg19 import Pooling, PoolRounding, truncate
 from ..weights.load import Weights
 
 Array64 = NDArray[np.float64]
+Storing = Callable[[Array64], Array64]
 
 # Output values computed at a time, which bounds the memory of the nine products (32 MiB each).
 _BLOCK = 1 << 22
@@ -24,7 +22,7 @@ def reference_features(
     pooling: Pooling,
     rounding: PoolRounding,
     *,
-    fp16_scale: float | None = None,
+    store: Storing | None = None,
 ) -> dict[str, Array64]:
     """Return the activations, float64 (channels, h, w), of some layers: after the ReLU, or pooled.
 
@@ -34,44 +32,34 @@ def reference_features(
         layers: names from the table.
         pooling: ``max`` or ``avg``.
         rounding: of odd sizes by the pooling.
-        fp16_scale: imitates a device that keeps weights and activations in fp16 and sums them with
-            more bits: kernels, and at this scale the input, biases and every layer's output, are
-            rounded to fp16. None rounds nothing.
+        store: applied to the input and to every layer's output, as by a device that keeps them in
+            fewer bits.
     """
-
-    def stored(values: NDArray[np.floating], scale: float) -> NDArray[np.floating]:
-        if fp16_scale is None:
-            return values
-        with np.errstate(over="ignore"):
-            return (values * scale).astype(np.float16).astype(np.float64) / scale
-
-    scale = fp16_scale or 1.0
+    store = store or (lambda values: values)
     features: dict[str, Array64] = {}
-    centred = (pixels.astype(np.float64) - np.asarray(weights.mean)).transpose(2, 0, 1)
-    x = np.asarray(stored(centred, scale), np.float64)
+    x = store((pixels.astype(np.float64) - np.asarray(weights.mean)).transpose(2, 0, 1))
     for layer in truncate(layers):
         if layer.kind == "pool":
             x = _pool(x, pooling, rounding)
         else:
-            kernel, bias = weights.kernels[layer.name], weights.biases[layer.name]
-            x = reference_convolution(x, stored(kernel, 1.0), stored(bias, scale))
+            x = reference_convolution(x, weights.kernels[layer.name], weights.biases[layer.name])
             np.maximum(x, 0, out=x)
-        x = np.asarray(stored(x, scale), np.float64)
+        x = store(x)
         if layer.name in layers:
             features[layer.name] = x
     return features
 
 
-def reference_gram(features: Array64) -> Array64:
-    """Return G = F Fᵀ / N of an activation (channels, h, w)."""
+def reference_gram(features: NDArray[np.floating]) -> Array64:
+    """Return G = F Fᵀ / N, (channels, channels), of an activation F, (channels, h, w)."""
     flat = features.reshape(features.shape[0], -1)
-    return (flat @ flat.T) / flat.shape[1]
+    return np.asarray((flat @ flat.T) / flat.shape[1], np.float64)
 
 
 def reference_convolution(
     x: Array64, kernel: NDArray[np.floating], bias: NDArray[np.floating]
 ) -> Array64:
-    """Convolve (in, h, w) with (out, in, 3, 3): the sum of nine matrix products of shifts."""
+    """Convolve (in, h, w) with (out, in, 3, 3), zero padding 1: (out, h, w)."""
     _, height, width = x.shape
     kernel64 = kernel.astype(np.float64)
     out = np.empty((kernel.shape[0], height, width))
