@@ -20,6 +20,7 @@ NAMES = [layer.name for layer in CONVOLUTIONS]
 FULLY_CONNECTED = ("fc6", "fc7", "fc8")
 Layer = dict[str, Any]
 Build = Callable[[Weights], dict[str, Any]]
+Convolution = Callable[[str, np.ndarray, np.ndarray], Layer]
 
 
 def cell(*values: Any) -> np.ndarray:
@@ -54,7 +55,7 @@ def new_conv(name: str, kernel: np.ndarray, bias: np.ndarray) -> Layer:
     }
 
 
-def network(weights: Weights, conv: Callable[[str, np.ndarray, np.ndarray], Layer]) -> np.ndarray:
+def network(weights: Weights, conv: Convolution) -> np.ndarray:
     """All of VGG-19's layers as MatConvNet orders them, the classifier with few channels."""
     layers = []
     for name in NAMES:
@@ -70,7 +71,7 @@ def network(weights: Weights, conv: Callable[[str, np.ndarray, np.ndarray], Laye
     return cell(*layers)
 
 
-def old_file(weights: Weights, conv=old_conv) -> dict[str, Any]:
+def old_file(weights: Weights, conv: Convolution = old_conv) -> dict[str, Any]:
     image = np.broadcast_to(np.array(weights.mean, np.float32), (224, 224, 3))
     normalization = {"averageImage": image, "keepAspect": 1.0, "imageSize": [224.0, 224.0, 3.0]}
     classes = {"name": cell("n01440764"), "description": cell("tench, Tinca tinca")}
@@ -127,7 +128,9 @@ def test_files_are_written_here_with_height_before_width() -> None:
 
 @pytest.mark.parametrize("build", [old_file, new_file, first_file])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_every_layout_is_read_by_its_names(tmp_path, tiny_weights, build, compressed) -> None:
+def test_every_layout_is_read_by_its_names(
+    tmp_path: Path, tiny_weights: Weights, build: Build, compressed: bool
+) -> None:
     path = written(tmp_path, build(tiny_weights), do_compression=compressed)
     tensors = parse_matconvnet(path)
     assert set(tensors) == {"mean"} | {f"{n}.{kind}" for n in NAMES for kind in ("weight", "bias")}
@@ -167,8 +170,8 @@ def test_the_mean_is_the_files(tmp_path: Path, tiny_weights: Weights) -> None:
     for vector in (np.array([[[120.0, 110.5, 99.25]]]), np.array([[120.0, 110.5, 99.25]])):
         new["meta"]["normalization"]["averageImage"] = vector
         assert parse_matconvnet(written(tmp_path, new))["mean"].tolist() == [120.0, 110.5, 99.25]
-    found = parse_matconvnet(written(tmp_path, old))["mean"]
-    np.testing.assert_allclose(found, image.astype(np.float64).mean((0, 1)), rtol=1e-12)
+    mean = parse_matconvnet(written(tmp_path, old))["mean"]
+    np.testing.assert_allclose(mean, image.astype(np.float64).mean((0, 1)), rtol=1e-12)
 
 
 def without_layers(content: dict[str, Any]) -> None:
@@ -178,7 +181,7 @@ def without_layers(content: dict[str, Any]) -> None:
 def without_the_fourth_of_a_block(content: dict[str, Any]) -> None:
     """VGG-16 has three convolutions where VGG-19 has four."""
     layers = content["layers"][0]
-    content["layers"] = cell(*[each for each in layers if each["name"] != "conv3_4"])
+    content["layers"] = cell(*[layer for layer in layers if layer["name"] != "conv3_4"])
 
 
 def of_no_convolution(content: dict[str, Any]) -> None:
@@ -229,14 +232,18 @@ def with_a_mean_that_is_none(content: dict[str, Any]) -> None:
         (with_a_mean_that_is_none, r"three means within 0–255 .*, got shape \(3,\) with \[nan"),
     ],
 )
-def test_a_file_of_something_else_says_of_what(tmp_path, tiny_weights, change, message) -> None:
+def test_a_file_of_something_else_says_of_what(
+    tmp_path: Path, tiny_weights: Weights, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
     content = new_file(tiny_weights)
     change(content)
     with pytest.raises(WeightsError, match=rf"(?s)^expected .*{message}.*; try "):
         parse_matconvnet(written(tmp_path, content))
 
 
-def test_other_shapes_and_other_networks_are_refused(tmp_path, tiny_weights, tiny_file) -> None:
+def test_other_shapes_and_other_networks_are_refused(
+    tmp_path: Path, tiny_weights: Weights, tiny_file: Path
+) -> None:
     with pytest.raises(WeightsError, match=r"shape \(64, 3, 3, 3\) for conv1_1 .* \(4, 3, 3, 3\)"):
         load_weights(tiny_file, use_cache=False)
     content = new_file(tiny_weights)
@@ -276,7 +283,9 @@ def cells_within_cells(data: bytes) -> bytes:
     "damage",
     [half, nothing, noise, noise_behind_the_header, wrong_type_of_numbers, cells_within_cells],
 )
-def test_a_damaged_file_is_refused_and_ends_no_process(tiny_file: Path, damage) -> None:
+def test_a_damaged_file_is_refused_and_ends_no_process(
+    tiny_file: Path, damage: Callable[[bytes], bytes]
+) -> None:
     tiny_file.write_bytes(damage(tiny_file.read_bytes()))
     with pytest.raises(WeightsError, match=r"^expected VGG-19 weights .* cannot be read \(.+\)"):
         load_weights(tiny_file, use_cache=False)
@@ -292,7 +301,7 @@ def test_matlabs_hdf5_is_told_from_a_damaged_file(tmp_path: Path) -> None:
         load_weights(path, use_cache=False)
 
 
-def test_without_scipy_it_is_asked_for(tiny_file: Path, monkeypatch) -> None:
+def test_without_scipy_it_is_asked_for(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         WeightsError, match=r"^expected SciPy .*, got none; try 'pip install scipy'"
@@ -300,7 +309,9 @@ def test_without_scipy_it_is_asked_for(tiny_file: Path, monkeypatch) -> None:
         load_weights(tiny_file, use_cache=False)
 
 
-def test_no_module_of_the_working_folder_is_run(tiny_file: Path, tmp_path, monkeypatch) -> None:
+def test_no_module_of_the_working_folder_is_run(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "scipy.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
     assert "" not in sys.path

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,9 @@ def test_objective_names_the_layers_that_it_needs_and_no_others() -> None:
         ({"colour": 1}, "colour"),
     ],
 )
-def test_impossible_choices_are_refused_with_their_name(choices: dict, message: str) -> None:
+def test_impossible_choices_are_refused_with_their_name(
+    choices: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         choose_settings("coursera", **choices)
     assert str(caught.value).startswith("expected")

@@ -30,7 +30,9 @@ def save(value: object, path: Path, zipped: bool) -> Path:
 
 @BOTH
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_tensors_of_every_type_and_layout_are_what_torch_reads(tmp_path, zipped, dtype) -> None:
+def test_tensors_of_every_type_and_layout_are_what_torch_reads(
+    tmp_path: Path, zipped: bool, dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(3)
     whole = torch.randint(0, 2, (4, 5, 6), generator=generator).to(dtype)
     values = OrderedDict(
@@ -43,35 +45,37 @@ def test_tensors_of_every_type_and_layout_are_what_torch_reads(tmp_path, zipped,
         number=3,
         nested={"a": [whole[3], "text", None, 1.5]},
     )
-    found = read_torch_file(save(values, tmp_path / "f.pth", zipped))
+    loaded = read_torch_file(save(values, tmp_path / "f.pth", zipped))
     expected = torch.load(tmp_path / "f.pth", weights_only=True)
-    assert list(found) == list(expected)
+    assert list(loaded) == list(expected)
     for name in ("whole", "turned", "part", "shared", "scalar", "empty"):
-        assert found[name].dtype == expected[name].numpy().dtype
-        np.testing.assert_array_equal(found[name], expected[name].numpy())
-    assert found["number"] == 3
-    assert found["nested"]["a"][1:] == ["text", None, 1.5]
-    np.testing.assert_array_equal(found["nested"]["a"][0], whole[3].numpy())
+        assert loaded[name].dtype == expected[name].numpy().dtype
+        np.testing.assert_array_equal(loaded[name], expected[name].numpy())
+    assert loaded["number"] == 3
+    assert loaded["nested"]["a"][1:] == ["text", None, 1.5]
+    np.testing.assert_array_equal(loaded["nested"]["a"][0], whole[3].numpy())
 
 
 @BOTH
-def test_parameters_and_state_dicts_are_read(tmp_path, zipped) -> None:
+def test_parameters_and_state_dicts_are_read(tmp_path: Path, zipped: bool) -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    found = read_torch_file(save(module.state_dict(), tmp_path / "a.pth", zipped))
+    loaded = read_torch_file(save(module.state_dict(), tmp_path / "a.pth", zipped))
     for name, tensor in module.state_dict().items():
-        np.testing.assert_array_equal(found[name], tensor.numpy())
+        np.testing.assert_array_equal(loaded[name], tensor.numpy())
     parameters = dict(module.named_parameters())
-    found = read_torch_file(save(parameters, tmp_path / "b.pth", zipped))
-    np.testing.assert_array_equal(found["0.bias"], module[0].bias.detach().numpy())
+    loaded = read_torch_file(save(parameters, tmp_path / "b.pth", zipped))
+    np.testing.assert_array_equal(loaded["0.bias"], parameters["0.bias"].detach().numpy())
 
 
 class Harmful:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return (print, ("this ran",))
 
 
 @BOTH
-def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, zipped, capsys) -> None:
+def test_code_in_a_file_is_refused_and_does_not_run(
+    tmp_path: Path, zipped: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = save({"weights": Harmful()}, tmp_path / "f.pth", zipped)
     with pytest.raises(ValueError, match="print"):
         read_torch_file(path)
@@ -84,11 +88,17 @@ def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, zipped, capsys) ->
     assert capsys.readouterr().out == ""
 
 
-def forge(path: Path, offset: int, size: tuple, stride: tuple, data: bytes = b"\0" * 16) -> Path:
+def forge(
+    path: Path,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    data: bytes = b"\0" * 16,
+) -> Path:
     """Write a zip file whose one tensor claims a place in a storage of four numbers."""
 
     class Tensor:
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[object, ...]:
             rebuild = torch._utils._rebuild_tensor_v2
             return rebuild, (Stored(), offset, size, stride, False, OrderedDict())
 
@@ -109,7 +119,7 @@ def forge(path: Path, offset: int, size: tuple, stride: tuple, data: bytes = b"\
     return path
 
 
-def test_a_tensor_stays_within_its_storage(tmp_path) -> None:
+def test_a_tensor_stays_within_its_storage(tmp_path: Path) -> None:
     path = tmp_path / "f.pth"
     assert read_torch_file(forge(path, 1, (3,), (1,)))["t"].shape == (3,)
     assert read_torch_file(forge(path, 3, (1 << 40, 0), (1, 1)))["t"].size == 0
@@ -142,11 +152,11 @@ class Stored:
 
 
 class Tensor:
-    def __init__(self, *given: object) -> None:
-        self.given = given
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
 
-    def __reduce__(self) -> tuple:
-        return torch._utils._rebuild_tensor_v2, (*self.given, False, OrderedDict())
+    def __reduce__(self) -> tuple[object, ...]:
+        return torch._utils._rebuild_tensor_v2, (*self.arguments, False, OrderedDict())
 
 
 def write_forged(path: Path, value: object, data: bytes = b"\0" * 16) -> Path:
@@ -158,7 +168,7 @@ def write_forged(path: Path, value: object, data: bytes = b"\0" * 16) -> Path:
     return path
 
 
-def test_a_tensor_is_no_storage(tmp_path) -> None:
+def test_a_tensor_is_no_storage(tmp_path: Path) -> None:
     """It may claim more numbers than there is memory behind it: its stride may be 0."""
     wide = Tensor(Stored(), 0, (4000,), (0,))
     assert read_torch_file(write_forged(tmp_path / "f.pth", wide)).shape == (4000,)
@@ -166,7 +176,7 @@ def test_a_tensor_is_no_storage(tmp_path) -> None:
         read_torch_file(write_forged(tmp_path / "g.pth", Tensor(wide, 8, (100,), (1,))))
 
 
-def test_numbers_of_numpys_are_no_sizes(tmp_path) -> None:
+def test_numbers_of_numpys_are_no_sizes(tmp_path: Path) -> None:
     """They would wrap round where the place of the last number is computed."""
     longs = np.array([3, 1 << 62], np.int64).tobytes()
     sizes = Tensor(Stored(torch.LongStorage, 2), 0, (2,), (1,))
@@ -178,7 +188,7 @@ def test_numbers_of_numpys_are_no_sizes(tmp_path) -> None:
         read_torch_file(write_forged(tmp_path / "g.pth", Tensor(Stored(), 0.0, (2,), (1,))))
 
 
-def test_a_storage_larger_than_it_says_is_refused_before_it_is_unpacked(tmp_path) -> None:
+def test_a_storage_larger_than_it_says_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = write_forged(tmp_path / "f.pth", Tensor(Stored(), 0, (4,), (1,)), b"\0" * (200 << 20))
     assert path.stat().st_size < 1 << 20
     tracemalloc.start()
@@ -189,7 +199,7 @@ def test_a_storage_larger_than_it_says_is_refused_before_it_is_unpacked(tmp_path
     assert peak < 50 << 20
 
 
-def test_functions_keep_their_state(tmp_path) -> None:
+def test_functions_keep_their_state(tmp_path: Path) -> None:
     # BUILD sets what the dictionary before it holds: {"__defaults__": ()}.
     pickled = b"ctorch._utils\n_rebuild_tensor_v2\n}U\x0c__defaults__)sb."
     with zipfile.ZipFile(tmp_path / "f.pth", "w") as archive:
@@ -198,7 +208,7 @@ def test_functions_keep_their_state(tmp_path) -> None:
         read_torch_file(tmp_path / "f.pth")
 
 
-def test_other_archives_and_numbers_are_told_as_what_they_are(tmp_path) -> None:
+def test_other_archives_and_numbers_are_named_as_what_they_are(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "f.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(ValueError, match=r"not of torch\.save"):
@@ -209,7 +219,7 @@ def test_other_archives_and_numbers_are_told_as_what_they_are(tmp_path) -> None:
 
 
 @BOTH
-def test_damaged_files_are_told(tmp_path, zipped) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, zipped: bool) -> None:
     path = save({"a": torch.arange(100.0)}, tmp_path / "f.pth", zipped)
     whole = path.read_bytes()
     for keep in (0, 1, 10, len(whole) // 2, len(whole) - 30):
@@ -228,7 +238,7 @@ def test_damaged_files_are_told(tmp_path, zipped) -> None:
             continue
 
 
-def test_other_byte_orders_are_refused(tmp_path) -> None:
+def test_other_byte_orders_are_refused(tmp_path: Path) -> None:
     path = forge(tmp_path / "f.pth", 0, (4,), (1,))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("f/byteorder", "big")
@@ -241,7 +251,7 @@ def test_other_byte_orders_are_refused(tmp_path) -> None:
         read_torch_file(path)
 
 
-def test_a_storage_larger_than_the_file_is_refused_before_it_is_made(tmp_path) -> None:
+def test_a_storage_larger_than_the_file_is_refused_before_it_is_made(tmp_path: Path) -> None:
     path = save({"a": torch.zeros(3)}, tmp_path / "f.pth", False)
     data = path.read_bytes()
     # The count stands as a number of one byte in the storage's tuple: K\x03.
@@ -252,7 +262,7 @@ def test_a_storage_larger_than_the_file_is_refused_before_it_is_made(tmp_path) -
         read_torch_file(path)
 
 
-def test_the_embedded_weights_load_where_torch_cannot_be_imported(tmp_path) -> None:
+def test_the_embedded_weights_load_where_torch_cannot_be_imported(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from nstx import load_weights\n"

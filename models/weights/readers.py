@@ -1,4 +1,4 @@
-"""Readers of the files that VGG-19's weights are published in.
+"""Readers of the files that VGG-19's weights are published in, and of the copies that nstx keeps.
 
 Each returns the convolutions as float32 arrays in one convention: kernels (out, in, 3, 3), input in
 RGB order on the 0–255 scale after subtraction of a mean. Differences between the sources, such as
@@ -9,7 +9,7 @@ No file's code is ever run, and PyTorch is not needed (`nstx.models.weights.torc
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from ..storage.seals import digest_arrays
 from ..vgg19 import CONVOLUTIONS
 from .matconvnet import read_matconvnet
 from .torch_files import read_torch_file
 
 Array = NDArray[np.float32]
-Tensors = tuple[dict[str, Array], dict[str, Array], tuple[float, float, float]]
+Tensors = dict[str, Array]
+"""``conv1_1.weight``, (out, in, 3, 3), ``conv1_1.bias``, (out,), and so on."""
+
+Mean = tuple[float, float, float]
+"""Red, green, blue; subtracted from a pixel before the first convolution."""
 
 OWN_FORMAT = "nstx-weights-1"
 """Says in a safetensors file that its tensors follow the convention of this module."""
@@ -33,18 +38,19 @@ _CAFFE_CONVERSION = "vgg19-d01eb7cb"
 _OXFORD_MEAN = (123.68, 116.779, 103.939)
 _TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 _TORCHVISION_DEVIATION = (0.229, 0.224, 0.225)
-# Positions of the convolutions in torchvision's `features`, and in the sequential network of the
-# feed-forward literature, which counts reflection paddings and starts with a 1×1 convolution.
-_TORCHVISION_INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
-_SEQUENTIAL_INDICES = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51)
+
+TORCHVISION_INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+"""Positions of the convolutions in torchvision's ``features``."""
+
+SEQUENTIAL_INDICES = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51)
+"""Their positions in the sequential network of the feed-forward literature, which counts reflection
+paddings and starts with a 1×1 convolution."""
+
 _NAMES = tuple(layer.name for layer in CONVOLUTIONS)
 
 
-def read_tensors(path: Path) -> Tensors:
-    """Read a weight file of any known kind, told by its suffix and its keys.
-
-    Returns:
-        Kernels by layer, biases by layer, and the mean (red, green, blue) to subtract.
+def read_tensors(path: Path) -> tuple[Tensors, Mean]:
+    """Read a weight file of any known kind; which one, its suffix and its keys say.
 
     Raises:
         WeightsError: the file is of no known kind, or is damaged.
@@ -68,6 +74,50 @@ def read_tensors(path: Path) -> Tensors:
         ) from error
 
 
+def read_copy(path: Path) -> tuple[Tensors, Mean]:
+    """Read a copy that nstx has kept.
+
+    Raises:
+        OSError, safetensors.SafetensorError: the file cannot be read.
+        ValueError, KeyError: it is another kind of file, or a number in it was changed.
+    """
+    tensors, metadata = _read_tensors_and_metadata(path)
+    if metadata["format"] != OWN_FORMAT or metadata["digest"] != digest_arrays(tensors):
+        raise ValueError("its checksum is wrong")
+    red, green, blue = json.loads(metadata["mean"])
+    return tensors, (red, green, blue)
+
+
+def pack_copy(tensors: Tensors, mean: Mean) -> bytes:
+    """Return the bytes of a copy: safetensors, with a checksum of the tensors in the metadata."""
+    from safetensors.numpy import save
+
+    digest = digest_arrays(tensors)
+    metadata = {"format": OWN_FORMAT, "mean": json.dumps(mean), "digest": digest}
+    return save(tensors, metadata=metadata)
+
+
+def _read_tensors_and_metadata(path: Path) -> tuple[Tensors, dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
+
+
+def _read_safetensors(path: Path) -> tuple[Tensors, Mean]:
+    """Read a copy that nstx has kept, or a state dict."""
+    tensors, metadata = _read_tensors_and_metadata(path)
+    if metadata.get("format") == OWN_FORMAT:
+        return read_copy(path)
+    return _from_state_dict(tensors, path)
+
+
+def _read_torch(path: Path) -> tuple[Tensors, Mean]:
+    """Read torchvision's, Gatys' or the sequential network's state dict."""
+    return _from_state_dict(_read_pickled(path), path)
+
+
 def _read_pickled(path: Path) -> Mapping[str, NDArray[Any]]:
     """Return the tensors of a PyTorch file, by name."""
     try:
@@ -82,46 +132,25 @@ def _read_pickled(path: Path) -> Mapping[str, NDArray[Any]]:
             f"expected a state dict in {path}, got {type(loaded).__name__}; "
             "try torch.save(model.state_dict(), …)"
         )
-    return {str(name): each for name, each in loaded.items() if isinstance(each, np.ndarray)}
+    return {str(name): array for name, array in loaded.items() if isinstance(array, np.ndarray)}
 
 
-def _read_torch(path: Path) -> Tensors:
-    """Read torchvision's, Gatys' or the sequential network's state dict."""
-    tensors = {name: each.astype(np.float32) for name, each in _read_pickled(path).items()}
-    return _from_state_dict(tensors, path)
-
-
-def _read_safetensors(path: Path) -> Tensors:
-    """Read nstx's own kept copy, or a state dict."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
-    if metadata.get("format") != OWN_FORMAT:
-        return _from_state_dict(tensors, path)
-    red, green, blue = json.loads(metadata["mean"])
-    kernels = {name: tensors[f"{name}.weight"] for name in _NAMES}
-    biases = {name: tensors[f"{name}.bias"] for name in _NAMES}
-    return kernels, biases, (red, green, blue)
-
-
-def _read_quantised(path: Path) -> Tensors:
+def _read_quantised(path: Path) -> tuple[Tensors, Mean]:
     """Read the 8-bit k-means codebooks (``…_W_q``, ``…_W_table``, ``…_b``) of the default file."""
-    loaded = _read_pickled(path)
-    kernels, biases = {}, {}
+    loaded, tensors = _read_pickled(path), {}
     for name in _NAMES:
         key = _keras_name(name)
-        kernels[name] = loaded[f"{key}_W_table"].astype(np.float32)[loaded[f"{key}_W_q"]]
-        biases[name] = loaded[f"{key}_b"].astype(np.float32)
-    return _from_bgr(kernels, biases)
+        codebook = loaded[f"{key}_W_table"].astype(np.float32)
+        tensors[f"{name}.weight"] = codebook[loaded[f"{key}_W_q"]]
+        tensors[f"{name}.bias"] = loaded[f"{key}_b"].astype(np.float32)
+    return _from_bgr(tensors), _OXFORD_MEAN
 
 
-def _read_keras(path: Path) -> Tensors:
+def _read_keras(path: Path) -> tuple[Tensors, Mean]:
     """Read Keras' HDF5 weights, with or without the classifier, in either naming of datasets."""
     import h5py
 
-    kernels, biases = {}, {}
+    tensors: Tensors = {}
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
         for name in _NAMES:
@@ -131,80 +160,81 @@ def _read_keras(path: Path) -> Tensors:
                     f"expected a group {_keras_name(name)} in {path}, got none; "
                     "try Keras' vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
                 )
-            found: list[Array] = []
-            group.visititems(
-                lambda _, item, found=found: (
-                    found.append(np.asarray(item, np.float32))
-                    if isinstance(item, h5py.Dataset)
-                    else None
-                )
-            )
-            by_rank = {array.ndim: array for array in found}
+            names: list[str] = []
+            group.visit(names.append)
+            datasets = [group[key] for key in names if isinstance(group[key], h5py.Dataset)]
+            by_rank = {item.ndim: np.asarray(item, np.float32) for item in datasets}
             # Keras keeps (height, width, in, out).
-            kernels[name] = np.ascontiguousarray(by_rank[4].transpose(3, 2, 0, 1))
-            biases[name] = by_rank[1]
-    return _from_bgr(kernels, biases)
+            kernel = np.ascontiguousarray(by_rank[4].transpose(3, 2, 0, 1))
+            tensors |= {f"{name}.weight": kernel, f"{name}.bias": by_rank[1]}
+    return _from_bgr(tensors), _OXFORD_MEAN
 
 
-def _from_state_dict(tensors: Mapping[str, Array], path: Path) -> Tensors:
-    """Tell by the names of a state dict which network it is of."""
-    prefixes = {"": _NAMES, "features.": _TORCHVISION_INDICES, "seq": _SEQUENTIAL_INDICES}
-    for prefix, keys in prefixes.items():
-        stem = "" if prefix == "seq" else prefix
-        if all(f"{stem}{key}.weight" in tensors for key in keys):
-            pairs = list(zip(_NAMES, keys, strict=True))
-            kernels = {name: tensors[f"{stem}{key}.weight"] for name, key in pairs}
-            biases = {name: tensors[f"{stem}{key}.bias"] for name, key in pairs}
-            break
-    else:
-        known = ", ".join(sorted(tensors)[:3]) or "nothing"
-        raise WeightsError(
-            f"expected the convolutions of VGG-19 in {path}, named conv1_1.weight or "
-            f"features.0.weight, got {known} …; try --weights embedded"
-        )
-    if prefix == "features." and not path.name.startswith(_CAFFE_CONVERSION):
-        return _from_normalised(kernels, biases)
-    if prefix == "seq":
-        return _from_sequential(kernels, biases, tensors["0.weight"], tensors["0.bias"])
-    return _from_bgr(kernels, biases)
+def _from_state_dict(tensors: Mapping[str, NDArray[Any]], path: Path) -> tuple[Tensors, Mean]:
+    """Return the network that a state dict holds; which one, the names of its tensors say."""
+    if plain := _rename(tensors, _NAMES):
+        return _from_bgr(plain), _OXFORD_MEAN
+    if torchvision := _rename(tensors, [f"features.{index}" for index in TORCHVISION_INDICES]):
+        if path.name.startswith(_CAFFE_CONVERSION):
+            return _from_bgr(torchvision), _OXFORD_MEAN
+        return _from_normalised(torchvision)
+    if sequential := _rename(tensors, [str(index) for index in SEQUENTIAL_INDICES]):
+        return _from_sequential(sequential, tensors["0.weight"], tensors["0.bias"])
+    names = ", ".join(sorted(tensors)[:3]) or "nothing"
+    raise WeightsError(
+        f"expected the convolutions of VGG-19 in {path}, named conv1_1.weight or "
+        f"features.0.weight, got {names} …; try --weights embedded"
+    )
 
 
-def _from_bgr(kernels: dict[str, Array], biases: dict[str, Array]) -> Tensors:
-    """Oxford's convention, kept by Caffe, Keras and Gatys: BGR, 0–255, minus the mean colour."""
-    first = kernels["conv1_1"]
-    return {**kernels, "conv1_1": np.ascontiguousarray(first[:, ::-1])}, biases, _OXFORD_MEAN
+def _rename(tensors: Mapping[str, NDArray[Any]], keys: Sequence[str]) -> Tensors:
+    """Return the convolutions under the table's names; nothing unless all are there."""
+    if not all(f"{key}.weight" in tensors for key in keys):
+        return {}
+    return {
+        f"{name}.{part}": tensors[f"{key}.{part}"].astype(np.float32)
+        for name, key in zip(_NAMES, keys, strict=True)
+        for part in ("weight", "bias")
+    }
 
 
-def _from_normalised(kernels: dict[str, Array], biases: dict[str, Array]) -> Tensors:
-    """Torchvision's convention: RGB, 0–1, minus a mean, divided by a standard deviation.
+def _from_bgr(tensors: Tensors) -> Tensors:
+    """Convert from Oxford's convention, kept by Caffe, Keras and Gatys: BGR, 0–255, minus a mean."""
+    first = np.ascontiguousarray(tensors["conv1_1.weight"][:, ::-1])
+    return {**tensors, "conv1_1.weight": first}
+
+
+def _from_normalised(tensors: Tensors) -> tuple[Tensors, Mean]:
+    """Convert from torchvision's convention: RGB, 0–1, minus a mean, divided by a deviation.
 
     The division moves into the first kernel. Zero padding stays exact, because a padded zero is
     the mean colour on both scales.
     """
     scale = 1 / (255 * np.asarray(_TORCHVISION_DEVIATION))
-    first = (kernels["conv1_1"] * scale[None, :, None, None]).astype(np.float32)
+    first = (tensors["conv1_1.weight"] * scale[None, :, None, None]).astype(np.float32)
     red, green, blue = (255 * value for value in _TORCHVISION_MEAN)
-    return {**kernels, "conv1_1": first}, biases, (red, green, blue)
+    return {**tensors, "conv1_1.weight": first}, (red, green, blue)
 
 
 def _from_sequential(
-    kernels: dict[str, Array], biases: dict[str, Array], mixing: Array, offset: Array
-) -> Tensors:
-    """A first 1×1 convolution y = A·x + b of RGB in 0–1: A/255 moves into the first kernel.
+    tensors: Tensors, mixing: NDArray[Any], offset: NDArray[Any]
+) -> tuple[Tensors, Mean]:
+    """Fold a first 1×1 convolution y = A·x + b of RGB in 0–1 into the next: A/255, and its mean.
 
     The mean is the colour that y = 0 stands for, so a padded zero keeps its meaning.
     """
-    matrix = mixing.reshape(3, 3).astype(np.float64) / 255
-    first = np.einsum("ojhw,ji->oihw", kernels["conv1_1"].astype(np.float64), matrix)
-    red, green, blue = np.linalg.solve(matrix, -offset.astype(np.float64)).tolist()
-    return {**kernels, "conv1_1": first.astype(np.float32)}, biases, (red, green, blue)
+    matrix = mixing.astype(np.float32).reshape(3, 3).astype(np.float64) / 255
+    first = np.einsum("ojhw,ji->oihw", tensors["conv1_1.weight"].astype(np.float64), matrix)
+    mean = np.linalg.solve(matrix, -offset.astype(np.float32).astype(np.float64))
+    red, green, blue = mean.tolist()
+    return {**tensors, "conv1_1.weight": first.astype(np.float32)}, (red, green, blue)
 
 
 def _keras_name(name: str) -> str:
     return re.sub(r"conv(\d)_(\d)", r"block\1_conv\2", name)
 
 
-_READERS: dict[str, Callable[[Path], Tensors]] = {
+_READERS: dict[str, Callable[[Path], tuple[Tensors, Mean]]] = {
     ".bin": _read_quantised,
     ".pth": _read_torch,
     ".pt": _read_torch,
