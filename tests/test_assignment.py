@@ -1,12 +1,14 @@
-"""The assignment's run: its report, its start as a file, and our own table of its costs."""
+"""The assignment's run: its report, its start as a file, and nstx's own table of its costs."""
 
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from nstx.cli.console import Console, ProgressBar
@@ -20,30 +22,38 @@ OURS = {
     20: (1.31388e11, 33487.1, 3.28470e9),
     40: (4.29700e10, 54332.8, 1.07424e9),
 }
+Nstx = Callable[..., tuple[int, str, str]]
+"""Runs the command line; returns exit code, stdout and stderr."""
+
+Drawn = tuple[Path, Path]
 COURSERA = ["--preset", "coursera", "--size", "100"]
 
 
-def draw_content() -> np.ndarray:
+def draw_content() -> NDArray[np.uint8]:
     """A hill, a house and a sky, of 100×75 pixels; no random numbers, no resampling."""
     y, x = np.mgrid[0:75, 0:100].astype(np.float64)
     sky = 200 - 1.2 * y
     picture = np.stack([sky, sky + 10, 230 - y], axis=2)
     picture[y > 45 + 12 * np.sin(x / 13)] = (90, 110, 60)
     picture[(abs(x - 62) < 9) & (y > 25) & (y < 58)] = (150, 60, 50)
-    return picture.clip(0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = picture.clip(0, 255).astype(np.uint8)
+    return pixels
 
 
-def draw_style() -> np.ndarray:
+def draw_style() -> NDArray[np.uint8]:
     """A whirl in two colours, of 100×75 pixels."""
     y, x = np.mgrid[0:75, 0:100].astype(np.float64)
     radius = np.hypot(y - 35, x - 55)
     waves = np.sin(radius / 2.5 + 3 * np.arctan2(y - 35, x - 55))
     green = 60 * np.cos(radius / 4) + 30 * waves
-    return np.rint(128 + np.stack([90 * waves, green, -80 * waves], axis=2)).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(
+        128 + np.stack([90 * waves, green, -80 * waves], axis=2)
+    ).astype(np.uint8)
+    return pixels
 
 
 @pytest.fixture
-def drawn(tmp_path) -> tuple[Path, Path]:
+def drawn(tmp_path: Path) -> tuple[Path, Path]:
     paths = tmp_path / "content.png", tmp_path / "style.png"
     for path, pixels in zip(paths, (draw_content(), draw_style()), strict=True):
         Image.fromarray(pixels).save(path)
@@ -72,7 +82,9 @@ def make_step(number: int, total: float, content: float, style: float) -> Step:
     )  # fmt: skip
 
 
-def test_our_own_table_of_costs_is_kept_and_reported(nstx, drawn, tmp_path) -> None:
+def test_our_own_table_of_costs_is_kept_and_reported(
+    nstx: Nstx, drawn: Drawn, tmp_path: Path
+) -> None:
     trace = tmp_path / "t.jsonl"
     files = ["-o", tmp_path / "out.png", "--trace", trace]
     code, out, err = nstx(
@@ -102,7 +114,9 @@ def test_lines_are_those_of_the_notebook() -> None:
     assert describe_iteration(make_step(20, 1.0, 1.0, 1.0)) is None
 
 
-def test_every_preset_and_solver_reports_over_all_scales(nstx, drawn, tmp_path) -> None:
+def test_every_preset_and_solver_reports_over_all_scales(
+    nstx: Nstx, drawn: Drawn, tmp_path: Path
+) -> None:
     options = ["--size", 48, "--scales", 2, "--steps", 24, "--report", "assignment"]
     for preset, solver in (("default", "adam"), ("gatys", "lbfgs"), ("coursera", "lbfgs")):
         chosen = [*options, "--preset", preset, "--solver", solver]
@@ -112,7 +126,9 @@ def test_every_preset_and_solver_reports_over_all_scales(nstx, drawn, tmp_path) 
         assert list(read_report(out)) == [0, 20]
 
 
-def test_the_report_leaves_the_json_alone_and_quiet_has_none(nstx, drawn, tmp_path) -> None:
+def test_the_report_leaves_the_json_alone_and_quiet_has_none(
+    nstx: Nstx, drawn: Drawn, tmp_path: Path
+) -> None:
     command = ["optimize", *drawn, "-o", tmp_path / "out.png", *COURSERA, "--steps", 2]
     command += ["--report", "assignment"]
     code, out, err = nstx(*command, "--json")
@@ -133,7 +149,9 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("on_terminal", [True, False])
-def test_the_report_stands_above_the_bar_or_in_its_file(monkeypatch, on_terminal) -> None:
+def test_the_report_stands_above_the_bar_or_in_its_file(
+    monkeypatch: pytest.MonkeyPatch, on_terminal: bool
+) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stderr = Terminal()
     stdout = Terminal() if on_terminal else io.StringIO()
@@ -156,7 +174,7 @@ def test_the_report_stands_above_the_bar_or_in_its_file(monkeypatch, on_terminal
 
 
 def test_a_full_disk_behind_the_report_does_not_end_the_run(
-    nstx, drawn, tmp_path, monkeypatch
+    nstx: Nstx, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nstx.models.errors import OutputError
 
@@ -173,7 +191,7 @@ def test_a_full_disk_behind_the_report_does_not_end_the_run(
         assert image.size == (100, 75)
 
 
-def test_a_saved_start_begins_the_identical_run(nstx, drawn, tmp_path) -> None:
+def test_a_saved_start_begins_the_identical_run(nstx: Nstx, drawn: Drawn, tmp_path: Path) -> None:
     start, again = tmp_path / "start.npy", tmp_path / "again.npy"
     outputs = [tmp_path / "a.npy", tmp_path / "b.npy"]
     command = ["optimize", *drawn, *COURSERA, "--steps", 3, "--json"]
@@ -194,21 +212,23 @@ def test_a_saved_start_begins_the_identical_run(nstx, drawn, tmp_path) -> None:
     ("preset", "low", "high"), [("coursera", -30.5, 300.25), ("default", 0, 255)]
 )
 def test_values_outside_the_range_are_kept_where_the_preset_does_not_clip(
-    nstx, drawn, tmp_path, preset, low, high
+    nstx: Nstx, drawn: Drawn, tmp_path: Path, preset: str, low: float, high: float
 ) -> None:
-    given, used = tmp_path / "given.npy", tmp_path / "used.npy"
+    start, used = tmp_path / "start.npy", tmp_path / "used.npy"
     pixels = draw_content().astype(np.float32)
     pixels[0, 0], pixels[0, 1] = -30.5, 300.25
-    np.save(given, pixels)
+    np.save(start, pixels)
     command = ["optimize", *drawn, "-o", tmp_path / "out.png", "--preset", preset, "--size", 100]
-    code, _, err = nstx(*command, "--steps", 1, "--init", given, "--save-init", used)
+    code, _, err = nstx(*command, "--steps", 1, "--init", start, "--save-init", used)
     assert code == 0, err
     expected = pixels.copy()
     expected[0, 0], expected[0, 1] = low, high
     np.testing.assert_array_equal(np.load(used), expected)
 
 
-def test_the_start_is_saved_as_a_picture_at_the_results_size(nstx, drawn, tmp_path) -> None:
+def test_the_start_is_saved_as_a_picture_at_the_results_size(
+    nstx: Nstx, drawn: Drawn, tmp_path: Path
+) -> None:
     start = tmp_path / "start.png"
     command = ["optimize", *drawn, "-o", tmp_path / "out.png", "--size", 64, "--scales", 2]
     code, _, _ = nstx(*command, "--steps", 2, "--init", "blend", "--save-init", start)
@@ -229,7 +249,15 @@ def test_the_start_is_saved_as_a_picture_at_the_results_size(nstx, drawn, tmp_pa
         (["--init", "style.png", "--save-init", "style.png"], 7, "neither an input"),
     ],
 )
-def test_mistakes_are_one_line(nstx, drawn, tmp_path, monkeypatch, options, code, message) -> None:
+def test_mistakes_are_one_line(
+    nstx: Nstx,
+    drawn: Drawn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    code: int,
+    message: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["optimize", *drawn, "-o", "out.png", *COURSERA, "--steps", 1]
     got, out, err = nstx(*command, *options)

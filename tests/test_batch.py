@@ -1,4 +1,4 @@
-"""Several transfers at once: each is to end as it does alone."""
+"""Several transfers at once: all are to end as they do alone."""
 
 from dataclasses import replace
 
@@ -7,19 +7,21 @@ import pytest
 from pictures import random_pixels
 
 from nstx import Picture, Step, choose_settings, prepare_job, run_batch, run_job
+from nstx.engine.settings import BackendName
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import UsageError
+from nstx.models.presets import SolverName
 
 CONTENTS = [Picture(random_pixels(40, 56, seed).astype(np.uint8), None) for seed in range(3)]
 STYLE = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
 
 
-def jobs_of(backend: str = "onnx", **more) -> list[Job]:
+def jobs_of(backend: BackendName = "onnx", solver: SolverName | None = None) -> list[Job]:
     jobs: list[Job] = []
     for index, content in enumerate(CONTENTS):
         settings = choose_settings(
-            size=56, scales=2, steps=6 + index, device="cpu", backend=backend,
-            style_weight=1.0 + index, **more,
+            size=56, scales=2, steps=6 + index, device="cpu", backend=backend, solver=solver,
+            style_weight=1.0 + index,
         )  # fmt: skip
         like = jobs[0] if jobs else None
         jobs.append(prepare_job(content, [(STYLE, 1.0)], settings, like=like))
@@ -29,8 +31,8 @@ def jobs_of(backend: str = "onnx", **more) -> list[Job]:
 @pytest.mark.parametrize(
     ("backend", "solver"), [("onnx", "lbfgs"), ("onnx", "adam"), ("torch", "lbfgs")]
 )
-def test_a_batch_ends_as_its_jobs_do_alone(backend, solver) -> None:
-    jobs = jobs_of(backend, solver=solver)
+def test_a_batch_ends_as_its_jobs_do_alone(backend: BackendName, solver: SolverName) -> None:
+    jobs = jobs_of(backend, solver)
     steps: list[tuple[int, int, int]] = []
 
     def note(index: int, step: Step) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.settings import choose_settings
-from nstx.engine.transfer.job import prepare_job
+from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.run import run_job, stylize
 
 pytestmark = pytest.mark.realdata
@@ -17,19 +17,19 @@ PUBLISHED = {0: (5.05035e9, 7877.67, 1.26257e8), 20: (9.43272e8, 15187.1, 2.3578
 
 
 @pytest.fixture(scope="module")
-def published_start(data_folder: Path, tmp_path_factory) -> Path:
+def published_start(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The notebook's own random start, which came after two other draws from its generator."""
     content = read_image(data_folder / "coursera" / "louvre_small.png").pixels.astype(np.float32)
     generator = np.random.RandomState(3)
     generator.randn(), generator.randn()
     noise = generator.uniform(-20, 20, (1, 300, 400, 3)).astype(np.float32)[0]
     mean = np.array([123.68, 116.779, 103.939], np.float32)
-    path = tmp_path_factory.mktemp("start") / "start.npy"
+    path: Path = tmp_path_factory.mktemp("start") / "start.npy"
     np.save(path, mean + 0.6 * noise + 0.4 * (content - mean))
     return path
 
 
-def assignment_job(data_folder: Path, start: Path, steps: int):
+def assignment_job(data_folder: Path, start: Path, steps: int) -> Job:
     folder = data_folder / "coursera"
     settings = choose_settings("coursera", init=str(start), steps=steps)
     style = read_image(folder / "monet.png")
@@ -49,7 +49,9 @@ def test_published_costs_come_out(data_folder: Path, published_start: Path) -> N
         assert cost.style == pytest.approx(style, rel=0.015)
 
 
-def test_signs_of_the_published_first_gradient_agree(data_folder, published_start) -> None:
+def test_signs_of_the_published_first_gradient_agree(
+    data_folder: Path, published_start: Path
+) -> None:
     golden = np.load(data_folder / "coursera" / "golden_grad_sign_iter0.npz")["update_sign"]
     job = assignment_job(data_folder, published_start, 1)
     _, gradient = job.backend(0).cost_and_gradient(job.start(0))

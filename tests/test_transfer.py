@@ -1,22 +1,30 @@
 """The whole transfer on small pictures, through the library."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from networks import needs_bf16
 from pictures import random_pixels
 
+from nstx.engine.gradients.backend import BatchBackend
 from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.starts import make_start
+from nstx.engine.pictures.writing import write_image
 from nstx.engine.settings import Settings, choose_settings
 from nstx.engine.targets.files import read_targets, write_targets
+from nstx.engine.targets.targets import Targets
+from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.evaluation import evaluate_picture
 from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.run import run_job, stylize
 from nstx.models.errors import DeviceError, NumericalError, UsageError
+from nstx.models.objective import Objective
 
 
 def picture(height: int, width: int, seed: int) -> Picture:
@@ -27,11 +35,11 @@ CONTENT, STYLE = picture(60, 80, 1), picture(90, 70, 2)
 STYLES = [(STYLE, 1.0)]
 
 
-def small(preset: str = "coursera", **choices: object) -> Settings:
+def small(preset: str = "coursera", **choices: Any) -> Settings:
     return choose_settings(preset, **{"size": 64, "steps": 6, "solver": "lbfgs", **choices})
 
 
-def job_of(**choices: object) -> Job:
+def job_of(**choices: Any) -> Job:
     return prepare_job(CONTENT, STYLES, small(**choices))
 
 
@@ -55,8 +63,7 @@ def test_the_reported_cost_is_the_yardsticks(preset: str) -> None:
     settings = small(preset, tv_weight=0.5)
     styles = [(STYLE, 2.0), (picture(50, 50, 3), 1.0)]
     result = stylize(CONTENT, styles, settings)
-    own = Picture(result.pixels, None, "result")
-    cost = evaluate_picture(own, CONTENT, styles, settings)
+    cost = evaluate_picture(result.picture, CONTENT, styles, settings)
     assert result.cost.total == pytest.approx(cost.total, rel=1e-3)
     assert result.cost.content == pytest.approx(cost.content, rel=1e-3)
     assert result.cost.style == pytest.approx(cost.style, rel=1e-3)
@@ -146,14 +153,15 @@ def test_bf16_lowers_the_cost_too() -> None:
 def test_starts_are_what_they_say() -> None:
     content = random_pixels(40, 40, 3)
     mean = (123.68, 116.779, 103.939)
+    mean_pixel = np.array(mean, np.float32)
     np.testing.assert_array_equal(make_start("content", content, mean, 0), content)
-    noise = make_start("noise", content, mean, 0) - np.float32(mean)
+    noise = make_start("noise", content, mean, 0) - mean_pixel
     assert -20 <= noise.min() < -19 < 19 < noise.max() <= 20
-    blend = make_start("blend", content, mean, 0) - np.float32(mean)
-    expected = 0.6 * noise + 0.4 * (content - np.float32(mean))
+    blend = make_start("blend", content, mean, 0) - mean_pixel
+    expected = 0.6 * noise + 0.4 * (content - mean_pixel)
     np.testing.assert_allclose(blend, expected, atol=1e-3)
-    given = make_start(picture(40, 40, 5), content, mean, 0)
-    np.testing.assert_array_equal(given, picture(40, 40, 5).pixels)
+    start = make_start(picture(40, 40, 5), content, mean, 0)
+    np.testing.assert_array_equal(start, picture(40, 40, 5).pixels)
 
 
 def test_the_style_scale_changes_the_targets() -> None:
@@ -181,6 +189,43 @@ def test_a_targets_file_gives_the_same_picture_as_the_pictures(tmp_path: Path) -
     write_targets(path, job.contents, job.targets, settings.objective, job.opened.weights_sha256)
     again = prepare_job_from_targets(read_targets(path), settings)
     assert run_job(again).pixels.tobytes() == run_job(job).pixels.tobytes()
+
+
+def test_a_result_has_the_contents_transparency(tmp_path: Path) -> None:
+    alpha = np.full((60, 80), 255, np.uint8)
+    alpha[:30] = 0
+    job = prepare_job(Picture(CONTENT.pixels, alpha), STYLES, small(steps=1))
+    result = run_job(job)
+    assert result.pixels.dtype == np.float32
+    write_image(tmp_path / "out.png", result.picture)
+    saved = read_image(tmp_path / "out.png").alpha
+    assert saved is not None
+    assert saved.shape == result.pixels.shape[:2]
+    assert (saved[0].max(), saved[-1].min()) == (0, 255)
+    path = tmp_path / "t.safetensors"
+    write_targets(
+        path, job.contents, job.targets, job.settings.objective, job.opened.weights_sha256,
+        alpha=job.alpha,
+    )  # fmt: skip
+    again = run_job(prepare_job_from_targets(read_targets(path), job.settings))
+    write_image(tmp_path / "again.png", again.picture)
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+    assert stylize(CONTENT, STYLES, small(steps=1)).picture.alpha is None
+
+
+def test_the_cost_is_bound_once_for_all_that_needs_a_scale() -> None:
+    job = prepare_job(CONTENT, STYLES, small("default", size=128, scales=2))
+    bound: list[Targets] = []
+
+    def make(problems: Sequence[tuple[Objective, Targets]]) -> BatchBackend:
+        bound.extend(targets for _, targets in problems)
+        return job.opened.make(problems)
+
+    counted = replace(job, opened=replace(job.opened, make=make))
+    costs = BoundCosts(counted)
+    result = run_job(counted, costs=costs)
+    assert costs.measure(result.pixels).total == pytest.approx(result.cost.total, rel=1e-5)
+    assert [targets.height for targets in bound] == [48, 96]
 
 
 def test_a_targets_file_of_another_objective_names_the_difference(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is told of a run: as data, and in words where fp32 took over from a low precision."""
+"""Reports of a run: as plain data, and in words where fp32 took over from a low precision."""
 
 import math
 from collections.abc import Sequence
@@ -55,11 +55,11 @@ def describe_schedule(
     if not choice.checked:
         return None
     # JSON has no infinity.
-    found = [
+    entries = [
         {**asdict(check), "error": check.error if math.isfinite(check.error) else None}
         for check in checks
     ]
-    return {"begins_in": choice.precision, "falls_back_to": "fp32", "checks": found}
+    return {"begins_in": choice.precision, "falls_back_to": "fp32", "checks": entries}
 
 
 def describe_fallbacks(checks: Sequence[PrecisionCheck]) -> list[str]:
