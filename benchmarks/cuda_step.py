@@ -26,8 +26,8 @@ from nstx.engine.devices.precisions import supported_precisions
 from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchNetwork
-from nstx.engine.gradients.autograd import TorchBackend
-from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.torch_gradient import TorchGradient
 from nstx.engine.solvers.torch_adam import run_adam
 from nstx.engine.transfer.progress import Progress
@@ -49,15 +49,14 @@ def make_backend(variant: str, device: TorchDevice, size: int, batch: int) -> To
         eager = TorchNetwork(
             weights, OBJECTIVE.layers, OBJECTIVE.pooling, OBJECTIVE.pool_rounding, device
         )
-        backend: TorchGradient = TorchBackend(eager, device, problems)
+        backend: TorchGradient = AutogradBackend(eager, problems, capture=False)
     else:
-        backend = BackpropBackend(BackpropNetwork(weights, OBJECTIVE, device), problems)
-    if variant != "captured":
-        backend._captured = None
+        backend = BackpropBackend(
+            BackwardPass(weights, OBJECTIVE, device), problems, capture=variant == "captured"
+        )
     if variant == "compiled":
         torch.compiler.reset()
         backend.evaluate = torch.compile(backend.evaluate, dynamic=False)
-    assert backend.captures == (variant == "captured"), "unset NSTX_CUDA_GRAPHS"
     return backend
 
 

@@ -22,7 +22,7 @@ from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.gradients.autograd import AutogradBackend
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.export.graphs.build_gradient import build_gradient_model
@@ -48,7 +48,7 @@ def by_torch(
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
-    backends = [TorchBackend(network, device, [(objective, each)]) for each in targets]
+    backends = [AutogradBackend(network, [(objective, each)]) for each in targets]
     pairs = zip(backends, pictures, strict=True)
     return [np.array(backend.cost_and_gradient(pixels)[1], np.float64) for backend, pixels in pairs]
 
@@ -79,7 +79,7 @@ def measure(
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
-    extract = TorchExtractor(network, device).extract
+    extract = TorchExtractor(network).extract
     pictures, targets = [], []
     for seed, (content, style) in enumerate(zip(contents, styles, strict=True)):
         pixels = resize_picture(content, *size)

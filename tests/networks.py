@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from pictures import random_pixels
 
-from nstx.engine.devices.convolution import try_bf16
-from nstx.engine.devices.device import Device
-from nstx.engine.devices.torch_device import Precision, TorchDevice
+from nstx.engine.devices.convolution import Layout, try_bf16
+from nstx.engine.devices.cuda_graph import Capture
+from nstx.engine.devices.device import Device, DeviceKind
+from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
+from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.vgg19 import CONVOLUTIONS, Pooling, PoolRounding
@@ -84,7 +85,7 @@ def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> T
         objective.pool_rounding,
         TorchDevice(Device("cpu"), "fp64"),
     )
-    extract = TorchExtractor(network, TorchDevice(Device("cpu"), "fp64")).extract
+    extract = TorchExtractor(network).extract
     style = random_pixels(41, 57, seed=9)
     return make_targets(
         content.shape[:2],
@@ -97,10 +98,13 @@ def by_hand(
     weights: Weights,
     objective: Objective,
     targets: Sequence[Targets],
-    precision: Precision,
-    device: str = "cpu",
-    packs: bool | None = None,
+    precision: TorchPrecision,
+    device: DeviceKind = "cpu",
+    layout: Layout | None = None,
+    capture: Capture | bool | None = None,
 ) -> BackpropBackend:
     """Return a backend whose backward pass is written out, for a batch of one objective."""
-    network = BackpropNetwork(weights, objective, TorchDevice(Device(device), precision, packs))
-    return BackpropBackend(network, [(objective, each) for each in targets])
+    place = TorchDevice(Device(device), precision)
+    backward = BackwardPass(weights, objective, place, layout=layout)
+    problems = [(objective, of_picture) for of_picture in targets]
+    return BackpropBackend(backward, problems, capture=capture)

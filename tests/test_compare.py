@@ -18,6 +18,7 @@ from processes import PATIENCE, spawn
 from nstx.engine.comparison.make import make_comparison
 from nstx.engine.comparison.plan import DEFAULT_LAYERS, plan_comparison
 from nstx.engine.devices.machine import Processor
+from nstx.engine.gradients.choice import PrecisionPolicy
 from nstx.engine.targets import loader as target_loader
 from nstx.engine.transfer import job as job_module
 from nstx.models.errors import UsageError
@@ -459,9 +460,10 @@ def test_a_mistake_leaves_a_finished_folder_as_it_is(nstx, compare, pictures, tm
 @needs_bf16
 @pytest.mark.usefixtures("quick")
 def test_a_fallback_to_fp32_is_told(nstx, compare, monkeypatch) -> None:
-    eager = Processor(bf16_units=True, bf16="packed", least_bf16_work=0)
-    monkeypatch.setattr("nstx.engine.gradients.choice.this_processor", lambda: eager)
-    monkeypatch.setattr("nstx.engine.gradients.checked.LARGEST_ERROR", 1e-9)
+    policy = PrecisionPolicy(
+        processor=Processor(bf16_units=True, bf16="packed"), least_bf16_work=0, largest_error=1e-9
+    )
+    monkeypatch.setattr("nstx.engine.gradients.choice.usual_policy", lambda: policy)
     data = compare("--content-layers", "conv2_2", "--steps", "8")
     (run,) = data["runs"]
     assert run["precision"] == "fp32"

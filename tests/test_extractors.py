@@ -526,9 +526,10 @@ def test_channels_last_changes_no_feature(tiny_weights) -> None:
     pixels = random_pixels(40, 48, 1)
     found = []
     for tuned in (False, True):
-        network = TorchNetwork(tiny_weights, ["conv4_2"], "avg", "ceil", device)
-        if tuned:
-            network.to_channels_last()
-        features = TorchExtractor(network, device).extract(pixels, ["conv4_2"], [])
+        network = TorchNetwork(
+            tiny_weights, ["conv4_2"], "avg", "ceil", device,
+            layout="channels_last" if tuned else "contiguous",
+        )  # fmt: skip
+        features = TorchExtractor(network).extract(pixels, ["conv4_2"], [])
         found.append(features.activations["conv4_2"])
     assert relative_error(found[1], found[0]) < 1e-5

@@ -8,10 +8,10 @@ import torch
 from networks import CASES, mixed_objective, needs_bf16, relative_error
 from pictures import random_pixels
 
-from nstx.engine.devices.device import Device
-from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.devices.device import Device, DeviceKind
+from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.gradients.autograd import AutogradBackend
 from nstx.engine.targets.targets import make_targets
 from nstx.models.errors import NumericalError
 from nstx.models.objective import Objective
@@ -27,20 +27,20 @@ def make_backend(
     weights: Weights,
     content: np.ndarray,
     styles: list,
-    precision: str,
-    device: str = "cpu",
-) -> TorchBackend:
+    precision: TorchPrecision,
+    device: DeviceKind = "cpu",
+) -> AutogradBackend:
     place = TorchDevice(Device(device), precision)
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, place
     )
-    extract = TorchExtractor(network, place).extract
+    extract = TorchExtractor(network).extract
     targets = make_targets(
         content.shape[:2],
         extract(content, objective.content_names, []).activations,
         [(extract(pixels, [], objective.style_names).grams, weight) for pixels, weight in styles],
     )
-    return TorchBackend(network, place, [(objective, targets)])
+    return AutogradBackend(network, [(objective, targets)])
 
 
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)
@@ -153,7 +153,7 @@ def test_cuda_gradient_agrees_with_float64(real_weights, precision, bound, prese
     objective = PRESETS[preset].objective
     content, picture = random_pixels(211, 317, seed=1), random_pixels(211, 317, seed=2)
     styles = [(random_pixels(150, 131, seed=3), 1.0)]
-    ours = make_backend(objective, real_weights, content, styles, precision, "cuda:0")
+    ours = make_backend(objective, real_weights, content, styles, precision, "cuda")
     reference = make_backend(objective, real_weights, content, styles, "fp64")
     cost, gradient = ours.cost_and_gradient(picture)
     expected_cost, expected = reference.cost_and_gradient(picture)

@@ -19,7 +19,7 @@ from pictures import random_pixels
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.gradients.autograd import AutogradBackend
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
@@ -59,12 +59,12 @@ def session_of(graph: GradientGraph, weights: Weights) -> onnxruntime.InferenceS
 
 def references(
     objective: Objective, weights: Weights, pictures: list[np.ndarray]
-) -> tuple[list[Targets], list[TorchBackend]]:
+) -> tuple[list[Targets], list[AutogradBackend]]:
     """Return targets of random contents and styles, and autograd in float64, for each picture."""
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, EXACT
     )
-    extract = TorchExtractor(network, EXACT).extract
+    extract = TorchExtractor(network).extract
     targets = []
     for seed, pixels in enumerate(pictures):
         height, width = pixels.shape[:2]
@@ -73,7 +73,7 @@ def references(
         activations = extract(content, objective.content_names, []).activations
         grams = extract(style, [], objective.style_names).grams
         targets.append(make_targets((height, width), activations, [(grams, 1.0)]))
-    return targets, [TorchBackend(network, EXACT, [(objective, item)]) for item in targets]
+    return targets, [AutogradBackend(network, [(objective, item)]) for item in targets]
 
 
 def feeds_of(

@@ -18,7 +18,7 @@ from pictures import random_pixels
 
 from nstx.engine.devices.machine import Processor
 from nstx.engine.gradients import choice as backends
-from nstx.engine.gradients.choice import choose_backend
+from nstx.engine.gradients.choice import PrecisionPolicy, choose_backend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.sessions.kept_graphs import describe_kept
 from nstx.engine.settings import choose_settings
@@ -85,9 +85,9 @@ def test_one_graph_serves_all_weights(tmp_path, monkeypatch) -> None:
 def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
     settings = choose_settings(device="cpu")
     assert choose_backend(settings).name == "onnx"
-    processor = Processor(bf16_units=False, bf16="plain")
+    policy = PrecisionPolicy(processor=Processor(bf16_units=False, bf16="plain"))
     bf16 = replace(settings, precision="bf16")
-    assert choose_backend(bf16, processor=processor).name == "torch"
+    assert choose_backend(bf16, policy=policy).name == "torch"
     present = {"torch": True, "onnxruntime": False}
     monkeypatch.setattr(backends, "is_there", present.__getitem__)
     assert choose_backend(settings).name == "torch"

@@ -1,7 +1,10 @@
-"""Precision auto: when it is bf16, and what a run tells of its checks."""
+"""Precision auto: when it is bf16, and what a run reports of its checks."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import pytest
@@ -11,21 +14,24 @@ from pictures import random_pixels
 from nstx import Picture, choose_settings, prepare_job, run_batch, run_job
 from nstx.engine.devices.machine import Processor
 from nstx.engine.gradients import choice as backends
-from nstx.engine.gradients.choice import choose_backend
+from nstx.engine.gradients.choice import PrecisionPolicy, choose_backend
+from nstx.engine.settings import BackendName, Choices
+from nstx.engine.transfer.job import Job
 from nstx.models.errors import DeviceError, UsageError
 
 CONTENT = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
 STYLE = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
 
-AVX512 = Processor(bf16_units=True, bf16="packed")
-AVX2 = Processor(bf16_units=False, bf16="plain")
-NO_BF16 = Processor(bf16_units=False, bf16="none")
-EAGER = Processor(bf16_units=True, bf16="packed", least_bf16_work=0)
-"""Has the units, or imitates them, and takes no run for too short."""
+AVX512 = PrecisionPolicy(processor=Processor(bf16_units=True, bf16="packed"))
+AVX2 = PrecisionPolicy(processor=Processor(bf16_units=False, bf16="plain"))
+NO_BF16 = PrecisionPolicy(processor=Processor(bf16_units=False, bf16="none"))
+UNREACHED = PrecisionPolicy(processor=Processor(bf16_units=True, bf16="plain"))
+EAGER = replace(AVX512, least_bf16_work=0)
+"""Takes the processor for one with bf16 units, and no run for too short."""
 
 
 @pytest.mark.parametrize(
-    ("processor", "choices", "size", "expected"),
+    ("policy", "choices", "size", "expected"),
     [
         (AVX512, {}, (300, 400), ("torch", "bf16", True)),
         (AVX512, {"backend": "torch"}, (300, 400), ("torch", "bf16", True)),
@@ -39,14 +45,25 @@ EAGER = Processor(bf16_units=True, bf16="packed", least_bf16_work=0)
         (AVX2, {}, (300, 400), ("onnx", "fp32", False)),
         (AVX2, {"backend": "torch"}, (300, 400), ("torch", "fp32", False)),
         (AVX2, {"precision": "bf16"}, (300, 400), ("torch", "bf16", False)),
-        (replace(AVX2, bf16_units=True), {}, (300, 400), ("onnx", "fp32", False)),
+        (UNREACHED, {}, (300, 400), ("onnx", "fp32", False)),
         (NO_BF16, {}, (300, 400), ("onnx", "fp32", False)),
         (NO_BF16, {"backend": "torch"}, (300, 400), ("torch", "fp32", False)),
     ],
 )
-def test_auto_on_the_cpu(processor, choices, size, expected) -> None:
-    choice = choose_backend(choose_settings(device="cpu", **choices), size, processor)
+def test_auto_on_the_cpu(
+    policy: PrecisionPolicy,
+    choices: dict[str, Any],
+    size: tuple[int, int] | None,
+    expected: tuple[str, str, bool],
+) -> None:
+    choice = choose_backend(choose_settings(device="cpu", **choices), size, policy)
     assert (choice.name, choice.precision, choice.checked) == expected
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx", "torch"])
+def test_an_unknown_precision_is_refused_with_those_that_there_are(backend: BackendName) -> None:
+    with pytest.raises(UsageError, match="expected a precision of auto, fp32, tf32, bf16, fp16"):
+        choose_settings(backend=backend, precision="int8")  # type: ignore[arg-type]
 
 
 def test_bf16_is_refused_where_pytorch_has_none() -> None:
@@ -54,31 +71,32 @@ def test_bf16_is_refused_where_pytorch_has_none() -> None:
     with pytest.raises(DeviceError, match="expected fp32 on cpu, got bf16; try --precision auto"):
         choose_backend(settings, (300, 400), NO_BF16)
     with pytest.raises(DeviceError, match="expected fp32 on cpu, got bf16"):
-        prepare_job(CONTENT, [(STYLE, 1.0)], settings, processor=NO_BF16)
+        prepare_job(CONTENT, [(STYLE, 1.0)], settings, policy=NO_BF16)
 
 
-def test_auto_without_pytorch_is_onnx(monkeypatch) -> None:
+def test_auto_without_pytorch_is_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "is_there", lambda name: name != "torch")
     choice = choose_backend(choose_settings(device="cpu"), (300, 400), EAGER)
     assert (choice.name, choice.precision, choice.checked) == ("onnx", "fp32", False)
 
 
-@pytest.fixture
-def eager_processor(monkeypatch) -> None:
-    """Let the command line, which has no argument for it, take this machine for `EAGER`."""
-    monkeypatch.setattr(backends, "this_processor", lambda: EAGER)
+def use_policy(monkeypatch: pytest.MonkeyPatch, policy: PrecisionPolicy) -> None:
+    """Let the command line, which has no argument for it, take a policy for the usual one."""
+    monkeypatch.setattr(backends, "usual_policy", lambda: policy)
 
 
-def job_of(processor=EAGER, **more):
-    settings = choose_settings(**{"size": 56, "scales": 2, "steps": 24, "device": "cpu", **more})
-    return prepare_job(CONTENT, [(STYLE, 1.0)], settings, processor=processor)
+def job_of(policy: PrecisionPolicy = EAGER, **more: Unpack[Choices]) -> Job:
+    usual: Choices = {"size": 56, "scales": 2, "steps": 24, "device": "cpu"}
+    choices: Choices = {**usual, **more}
+    settings = choose_settings(**choices)
+    return prepare_job(CONTENT, [(STYLE, 1.0)], settings, policy=policy)
 
 
 @needs_bf16
 def test_a_checked_run_ends_where_one_in_fp32_does() -> None:
     result = run_job(job_of())
     expected = run_job(job_of(precision="fp32"))
-    # The cost that is told is of fp32, and pictures of this size take either road.
+    # The cost that is reported is of fp32, and pictures of this size take either road.
     assert result.cost.total == pytest.approx(expected.cost.total, rel=0.05)
     assert job_of(precision="fp32").measure_cost(result.pixels).total == pytest.approx(
         result.cost.total, rel=1e-4
@@ -97,11 +115,11 @@ def test_a_checked_run_gives_the_same_bytes_twice() -> None:
 
 
 @needs_bf16
-def test_checks_of_a_batch_are_told_to_all_of_its_jobs() -> None:
+def test_checks_of_a_batch_are_reported_of_all_its_jobs() -> None:
     first = job_of(steps=6)
     second = prepare_job(
         CONTENT, [(STYLE, 1.0)], choose_settings(size=56, scales=2, steps=30, device="cpu"),
-        like=first, processor=EAGER,
+        like=first, policy=EAGER,
     )  # fmt: skip
     results = run_batch([first, second])
     assert len(results[0].checks) == 2
@@ -111,17 +129,23 @@ def test_checks_of_a_batch_are_told_to_all_of_its_jobs() -> None:
 
 @needs_bf16
 def test_a_batch_of_different_backends_is_refused() -> None:
-    processor = replace(EAGER, least_bf16_work=40 * 56 * 10)
-    long, short = job_of(processor, steps=20), job_of(processor, steps=6)
+    policy = replace(EAGER, least_bf16_work=40 * 56 * 10)
+    long, short = job_of(policy, steps=20), job_of(policy, steps=6)
     assert [job.opened.choice.precision for job in (long, short)] == ["bf16", "fp32"]
     with pytest.raises(UsageError, match="one backend and precision"):
         run_batch([long, short])
     with pytest.raises(UsageError, match="auto is another backend"):
-        prepare_job(CONTENT, [(STYLE, 1.0)], short.settings, like=long, processor=processor)
+        prepare_job(CONTENT, [(STYLE, 1.0)], short.settings, like=long, policy=policy)
 
 
 @needs_bf16
-def test_the_json_tells_the_checks(nstx, save_picture, tmp_path, eager_processor) -> None:
+def test_the_json_lists_the_checks(
+    nstx: Callable[..., tuple[int, str, str]],
+    save_picture: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_policy(monkeypatch, EAGER)
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = ["optimize", content, style, "-o", tmp_path / "o.png", "--size", 56, "--steps", 12]
     code, out, _ = nstx(*arguments, "--json", "--device", "cpu")
@@ -139,10 +163,13 @@ def test_the_json_tells_the_checks(nstx, save_picture, tmp_path, eager_processor
 
 
 @needs_bf16
-def test_a_check_that_fails_twice_is_told(
-    nstx, save_picture, tmp_path, eager_processor, monkeypatch
-):
-    monkeypatch.setattr("nstx.engine.gradients.checked.LARGEST_ERROR", 1e-9)
+def test_a_check_that_fails_twice_is_reported(
+    nstx: Callable[..., tuple[int, str, str]],
+    save_picture: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_policy(monkeypatch, replace(EAGER, largest_error=1e-9))
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = ["optimize", content, style, "-o", tmp_path / "o.png", "--size", 56, "--steps", 12]
     code, out, err = nstx(*arguments, "--json", "--device", "cpu")

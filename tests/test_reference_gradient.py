@@ -10,7 +10,7 @@ from pictures import random_pixels
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import TorchBackend
+from nstx.engine.gradients.autograd import AutogradBackend
 from nstx.engine.targets.targets import make_targets
 from nstx.models.presets import PRESETS
 from nstx.models.reference.gradient import pool_gradient, reference_gradient
@@ -30,7 +30,7 @@ def test_it_is_autograds(
         PRESETS[preset].objective, pooling=pooling, pool_rounding=rounding, tv_weight=0.02
     )
     network = TorchNetwork(tiny_weights, objective.layers, pooling, rounding, EXACT)
-    extract = TorchExtractor(network, EXACT).extract
+    extract = TorchExtractor(network).extract
     pixels = random_pixels(37, 43, 1)
     content, style = random_pixels(37, 43, 2), random_pixels(50, 31, 3)
     targets = make_targets(
@@ -38,7 +38,7 @@ def test_it_is_autograds(
         extract(content, objective.content_names, []).activations,
         [(extract(style, [], objective.style_names).grams, 1.0)],
     )
-    backend = TorchBackend(network, EXACT, [(objective, targets)])
+    backend = AutogradBackend(network, [(objective, targets)])
     autograd, expected = backend.cost_and_gradient(pixels)
     cost, gradient = reference_gradient(
         objective, tiny_weights, pixels, targets.content, targets.style

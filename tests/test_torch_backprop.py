@@ -19,9 +19,9 @@ from pictures import random_pixels
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchNetwork
-from nstx.engine.gradients.autograd import TorchBackend
-from nstx.engine.gradients.backprop import BackpropBackend, BackpropNetwork
-from nstx.engine.gradients.checked import CheckedBackend, _largest_error
+from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
+from nstx.engine.gradients.checked import CheckedBackend, largest_relative_error
 from nstx.engine.pictures.pixels import Batch
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.solver import run_solver
@@ -31,12 +31,12 @@ from nstx.models.presets import PRESETS
 from nstx.models.weights.load import load_weights
 
 
-def by_autograd(weights, objective, targets, precision="fp64") -> TorchBackend:
+def by_autograd(weights, objective, targets, precision="fp64") -> AutogradBackend:
     device = TorchDevice(Device("cpu"), precision)
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
-    return TorchBackend(network, device, [(objective, each) for each in targets])
+    return AutogradBackend(network, [(objective, each) for each in targets])
 
 
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)
@@ -108,7 +108,7 @@ def test_what_is_left_of_a_gram_matrix_is_not_lost_to_bf16(positions, distance) 
     backend.problem.aims[part] = (gram * noise).float()
     wanted = gram - backend.problem.aims[part].double()
     with backend.problem.noting() as noted:
-        found = backend._gram_difference(part, features)
+        found = backend.gram_difference(part, features)
     assert float((found - wanted).norm() / wanted.norm()) < 5e-3
     assert float((noted[part] - gram).norm() / gram.norm()) < 5e-3 * distance + 1e-6
 
@@ -172,7 +172,7 @@ def pair() -> tuple[Faulty, BackpropBackend]:
         mixed_objective("avg", "ceil", style_weight=0.0, tv_weight=0.0),
     )
     targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
-    network = BackpropNetwork(weights, objective, TorchDevice(Device("cpu"), "fp32"))
+    network = BackwardPass(weights, objective, TorchDevice(Device("cpu"), "fp32"))
     problems = [(objective, each) for each in targets]
     return Faulty(network, problems), BackpropBackend(network, problems)
 
@@ -245,13 +245,13 @@ def test_the_error_does_not_depend_on_the_weights(factor) -> None:
     wanted = random_pixels(9, 11, seed=1)[None]
     found = (wanted * np.float32(1.1)).astype(np.float32)
     scaled = (each * np.float32(factor) / np.float32(255) for each in (found, wanted))
-    assert _largest_error(*scaled) == pytest.approx(0.1, rel=1e-3)
+    assert largest_relative_error(*scaled) == pytest.approx(0.1, rel=1e-3)
 
 
 def test_the_error_beside_no_gradient_is_infinite() -> None:
     nothing = np.zeros((1, 4, 4, 3), np.float32)
-    assert _largest_error(nothing, nothing) == 0
-    assert _largest_error(nothing + 1, nothing) == float("inf")
+    assert largest_relative_error(nothing, nothing) == 0
+    assert largest_relative_error(nothing + 1, nothing) == float("inf")
 
 
 def test_layers_that_are_content_and_style_at_once() -> None:
@@ -290,7 +290,7 @@ def test_the_gradient_on_cuda(precision, bound) -> None:
     weights, objective = load_weights(), PRESETS["default"].objective
     picture = random_pixels(211, 317, seed=1)
     targets = targets_of(weights, objective, random_pixels(211, 317, seed=3))
-    network = BackpropNetwork(weights, objective, TorchDevice(Device("cuda"), precision))
+    network = BackwardPass(weights, objective, TorchDevice(Device("cuda"), precision))
     _, gradient = BackpropBackend(network, [(objective, targets)]).cost_and_gradient(picture)
     _, reference = by_autograd(weights, objective, [targets]).cost_and_gradient(picture)
     assert relative_error(gradient, reference) < bound

@@ -25,14 +25,16 @@ from pictures import random_pixels
 from nstx import Picture, choose_settings, prepare_job, run_job
 from nstx.engine.devices import speed as device_speed
 from nstx.engine.devices.arrays import NUMPY, Array
-from nstx.engine.devices.convolution import Convolution, packs_kernels, try_bf16
-from nstx.engine.devices.device import Device
+from nstx.engine.devices.convolution import Convolution, Layout, fastest_layout, try_bf16
+from nstx.engine.devices.cuda_graph import Capture, Function, captures_graphs
+from nstx.engine.devices.device import Device, DeviceKind
 from nstx.engine.devices.machine import Processor
 from nstx.engine.devices.precisions import settle_bf16, supported_precisions
 from nstx.engine.devices.torch_arrays import TorchArrays, as_tensor
-from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.backend import PrecisionCheck
+from nstx.engine.gradients.backprop import BackpropBackend
 from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.lbfgs import lbfgs_steps
@@ -41,18 +43,26 @@ from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
+from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
-from nstx.models.weights.load import load_weights
+from nstx.models.weights.load import Weights, load_weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 CPU = TorchArrays(torch.device("cpu"))
 
 
-def make_backend(precision="fp32", device="cpu", size=(33, 40), weights=None, objective=None):
+def make_backend(
+    precision: TorchPrecision = "fp32",
+    device: DeviceKind = "cpu",
+    size: tuple[int, int] = (33, 40),
+    weights: Weights | None = None,
+    objective: Objective | None = None,
+    capture: Capture | bool | None = None,
+) -> BackpropBackend:
     weights = weights or make_tiny_weights()
     objective = objective or mixed_objective("avg", "ceil")
     targets = targets_of(weights, objective, random_pixels(*size, seed=3))
-    return by_hand(weights, objective, [targets], precision, device)
+    return by_hand(weights, objective, [targets], precision, device, capture=capture)
 
 
 @pytest.mark.parametrize("size", [(31, 42), (40, 33), (1, 7), (8, 8)])
@@ -210,7 +220,7 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
     precision, inputs, outputs, size
 ) -> None:
     device = TorchDevice(Device("cpu"), precision)
-    if not packs_kernels(device):
+    if fastest_layout(device) != "packed":
         pytest.skip(f"oneDNN lays out no kernels in {precision} on this processor")
     generator = torch.Generator().manual_seed(0)
     kernel, bias, x = (
@@ -221,7 +231,7 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
     plain = kernel.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         for relu in (True, False):
-            found = Convolution(kernel, bias, device, relu=relu)(x)
+            found = Convolution(kernel, bias, "packed", relu=relu)(x)
             expected = F.conv2d(x, plain, bias, padding=1)
             expected = expected.relu() if relu else expected
             assert found.is_contiguous(memory_format=torch.channels_last)
@@ -230,15 +240,16 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
 
 @needs_bf16
 def test_kernels_are_laid_out_where_that_works_and_bf16_is_right_without() -> None:
-    assert (try_bf16() == "packed") == packs_kernels(TorchDevice(Device("cpu"), "bf16"))
-    assert not packs_kernels(TorchDevice(Device("cpu"), "bf16", packs=False))
-    assert not packs_kernels(TorchDevice(Device("cpu"), "fp64"))
+    fastest = fastest_layout(TorchDevice(Device("cpu"), "bf16"))
+    assert fastest == ("packed" if try_bf16() == "packed" else "channels_last")
+    assert fastest_layout(TorchDevice(Device("cpu"), "fp64")) == "channels_last"
     weights, objective = make_tiny_weights(), mixed_objective("avg", "ceil")
     picture = random_pixels(33, 41, seed=1)
     targets = [targets_of(weights, objective, random_pixels(33, 41, seed=3))]
     _, reference = by_hand(weights, objective, targets, "fp64").cost_and_gradient(picture)
-    for packs in (None, False):
-        backend = by_hand(weights, objective, targets, "bf16", packs=packs)
+    layouts: tuple[Layout | None, ...] = (None, "channels_last")
+    for layout in layouts:
+        backend = by_hand(weights, objective, targets, "bf16", layout=layout)
         assert relative_error(backend.cost_and_gradient(picture)[1], reference) < 0.1
 
 
@@ -278,43 +289,53 @@ def test_no_seed_is_sought_for_a_gradient_of_nothing() -> None:
     for _ in range(40):
         _, gradient = backend.cost_and_gradient(random_pixels(33, 40, seed=2))
         assert not gradient.any()
-    assert backend._seed <= 2.0**24
+    assert backend.seed <= 2.0**24
 
 
 class Replayed:
     """What a CUDA graph does, on the CPU: fixed places for inputs and outputs."""
 
-    calls = 0
+    def __init__(self) -> None:
+        self.calls = 0
+        self.inputs: list[torch.Tensor] = []
 
-    def __call__(self, function, *inputs):
+    def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if not self.calls:
-            self.inputs = [each.clone() for each in inputs]
+            self.inputs = [tensor.clone() for tensor in inputs]
             self.function = function
         self.calls += 1
-        for own, given in zip(self.inputs, inputs, strict=True):
-            own.copy_(given)
-        return tuple(each.clone() for each in self.function(*self.inputs))
+        for place, tensor in zip(self.inputs, inputs, strict=True):
+            place.copy_(tensor)
+        return tuple(output.clone() for output in self.function(*self.inputs))
 
 
-def test_corrections_reach_a_graph_that_was_captured_before(monkeypatch) -> None:
-    monkeypatch.setattr("nstx.engine.gradients.torch_gradient.captures_graphs", lambda _: True)
-    monkeypatch.setattr("nstx.engine.gradients.torch_gradient.CapturedFunction", Replayed)
-    backend, picture = make_backend(), random_pixels(33, 40, seed=1)
+def test_corrections_reach_a_graph_that_was_captured_before() -> None:
+    replayed = Replayed()
+    backend, picture = make_backend(capture=replayed), random_pixels(33, 40, seed=1)
     places = {part: aim.data_ptr() for part, aim in backend.problem.aims.items()}
     before = backend.cost_and_gradient(picture)[0]
     with backend.problem.noting() as noted:
         assert backend.cost_and_gradient(picture)[0] == before
     # Noting does not go by the graph, in which nobody looks.
-    assert backend._captured.calls == 1
+    assert replayed.calls == 1
     backend.problem.offset({part: found * 0.1 for part, found in noted.items()})
     assert {part: aim.data_ptr() for part, aim in backend.problem.aims.items()} == places
     assert backend.cost_and_gradient(picture)[0] != before
 
 
-def test_a_backend_is_gone_when_nobody_holds_it(monkeypatch) -> None:
+def test_graphs_are_for_cuda_unless_the_environment_forbids_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda, cpu = TorchDevice(Device("cuda"), "fp32"), TorchDevice(Device("cpu"), "fp32")
+    assert captures_graphs(cuda)
+    assert not captures_graphs(cpu)
+    monkeypatch.setenv("NSTX_CUDA_GRAPHS", "0")
+    assert not captures_graphs(cuda)
+
+
+def test_a_backend_is_gone_when_nobody_holds_it() -> None:
     """With its graph, whose memory Python's collector of cycles does not see."""
-    monkeypatch.setattr("nstx.engine.gradients.torch_gradient.captures_graphs", lambda _: True)
-    backend = make_backend()
+    backend = make_backend(capture=True)
     found = weakref.ref(backend)
     gc.disable()
     try:
@@ -379,7 +400,7 @@ def test_auto_on_cuda(monkeypatch, choices, size, fastest, expected) -> None:
 def test_what_runs_ahead() -> None:
     assert runs_ahead(BackendChoice("torch", Device("cuda"), "tf32"))
     assert not runs_ahead(BackendChoice("torch", Device("cuda"), "fp16"))
-    assert not runs_ahead(BackendChoice("torch", Device("cuda"), "bf16", checked=True))
+    assert not runs_ahead(BackendChoice("torch", Device("cuda"), "bf16", largest_error=0.25))
     assert not runs_ahead(BackendChoice("torch", Device("cpu"), "fp32"))
     assert not runs_ahead(BackendChoice("onnx", Device("cuda"), "fp32"))
 
@@ -387,12 +408,11 @@ def test_what_runs_ahead() -> None:
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_a_captured_gradient_is_the_plain_one(monkeypatch, precision) -> None:
+def test_a_captured_gradient_is_the_plain_one(precision) -> None:
     given = {"size": (211, 317), "weights": load_weights()}
     given["objective"] = PRESETS["default"].objective
-    captured = make_backend(precision, "cuda:0", **given)
-    monkeypatch.setenv("NSTX_CUDA_GRAPHS", "0")
-    plain = make_backend(precision, "cuda:0", **given)
+    captured = make_backend(precision, "cuda", **given)
+    plain = make_backend(precision, "cuda", **given, capture=False)
     assert captured.captures
     assert not plain.captures
     for seed in (1, 2, 3):
@@ -405,13 +425,13 @@ def test_a_captured_gradient_is_the_plain_one(monkeypatch, precision) -> None:
 
 @pytest.mark.gpu
 @needs_cuda
-def test_adam_in_a_graph_makes_the_plain_steps(monkeypatch) -> None:
+def test_adam_in_a_graph_makes_the_plain_steps() -> None:
     start = random_pixels(53, 71, seed=1)
     place = TorchArrays(torch.device("cuda:0")).place
     ends = []
-    for switch in ("1", "0"):
-        monkeypatch.setenv("NSTX_CUDA_GRAPHS", switch)
-        backend, recorder = make_backend("fp32", "cuda:0", size=(53, 71)), Recorder()
+    for capture in (True, False):
+        backend = make_backend("fp32", "cuda", size=(53, 71), capture=capture)
+        recorder = Recorder()
         run_adam(backend, place(start), steps=25, learning_rate=2.0, clip=True, watcher=recorder)
         ends.append([cost.total for _, cost in recorder.steps])
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-3)

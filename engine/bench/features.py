@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from nstx.export.graphs.feature_graph import GraphPrecision
 
+    from ..devices.convolution import Layout
     from ..features.extractor import Features
     from .tasks import Compute, Outputs
 
@@ -66,17 +67,18 @@ def _open_torch(task: Task) -> "tuple[Compute, str]":
     place = settle(task.device, by_torch=True)
     device = TorchDevice(place, "bf16" if task.variant == "torch-bf16" else "fp32")
     layers = [*task.activations, *task.grams]
-    network = TorchNetwork(load_weights(task.weights), layers, "avg", "ceil", device)
+    tuned = task.variant != "torch"
+    layout: Layout = "channels_last" if tuned else "contiguous"
+    weights = load_weights(task.weights)
+    network = TorchNetwork(weights, layers, "avg", "ceil", device, layout=layout)
 
     def evaluate(x: torch.Tensor) -> list[torch.Tensor]:
         features = network(x, layers)
         outputs = [features[layer].float() for layer in task.activations]
         return outputs + [gram_matrices(features[layer], torch.float32) for layer in task.grams]
 
-    tuned = task.variant != "torch"
     forward: Callable[[torch.Tensor], list[torch.Tensor]] = evaluate
     if tuned:
-        network.to_channels_last()
         mode = "reduce-overhead" if place.is_cuda else None
         forward = torch.compile(evaluate, mode=mode)
 

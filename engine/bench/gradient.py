@@ -7,7 +7,8 @@ import numpy as np
 from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer
 
-from ..gradients.choice import choose_backend, open_backend
+from ..gradients.choice import choose_backend
+from ..gradients.opening import open_backend
 from ..settings import choose_settings
 from ..targets.targets import Targets
 from .tasks import OPTIMIZE_VARIANTS, Task

@@ -7,6 +7,7 @@ long as the device takes to run it.
 import functools
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
@@ -25,11 +26,25 @@ def captures_graphs(device: TorchDevice) -> bool:
     return device.place.is_cuda and os.environ.get("NSTX_CUDA_GRAPHS") != "0"
 
 
-class CapturedFunction:
-    """A function of CUDA tensors, captured in a graph when it is called first.
+class Capture(Protocol):
+    """Captures what a function does in its first call, and replays it afterwards."""
 
-    It must do the same for all tensors of the same shapes, and not wait for the device. It is given in each
-    call rather than kept: whoever holds this would be held by it, and with it a graph's memory.
+    def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the function gives, in tensors that are the caller's.
+
+        Args:
+            function: the same in each call.
+            inputs: of the same shapes in each call, on one device.
+        """
+        ...
+
+
+class CudaGraph:
+    """A `Capture` in a CUDA graph.
+
+    The function must do the same for all tensors of the same shapes, and not wait for the device. It is
+    an argument of each call rather than an attribute: its owner holds this object, so both would hold
+    one another, and with them a graph's memory.
     """
 
     def __init__(self) -> None:
@@ -38,11 +53,7 @@ class CapturedFunction:
         self._outputs: tuple[torch.Tensor, ...] = ()
 
     def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the function gives, in tensors that are the caller's.
-
-        Args:
-            function: the same in each call.
-            inputs: of the same shapes in each call, on one device.
+        """See `Capture`.
 
         Raises:
             DeviceError: the function cannot be captured.
@@ -50,16 +61,16 @@ class CapturedFunction:
         with torch.cuda.device(inputs[0].device):
             if self._graph is None:
                 self._graph = self._capture(function, inputs)
-            for own, given in zip(self._inputs, inputs, strict=True):
-                assert own.shape == given.shape
-                own.copy_(given)
+            for place, tensor in zip(self._inputs, inputs, strict=True):
+                assert place.shape == tensor.shape
+                place.copy_(tensor)
             self._graph.replay()
-            return tuple(each.clone() for each in self._outputs)
+            return tuple(output.clone() for output in self._outputs)
 
     def _capture(
         self, function: Function, inputs: tuple[torch.Tensor, ...]
     ) -> torch.cuda.CUDAGraph:
-        self._inputs = tuple(each.clone() for each in inputs)
+        self._inputs = tuple(tensor.clone() for tensor in inputs)
         # Libraries choose their kernels and allocate memory in the first calls, which cannot be
         # captured; as PyTorch's manual has it, these are made on another stream.
         stream = _capture_stream(inputs[0].device.index)

@@ -19,10 +19,6 @@ _CPUINFO = Path("/proc/cpuinfo")
 Bf16 = Literal["packed", "plain", "none"]
 """How PyTorch convolves in bf16 on the CPU: with kernels that are laid out once, without, or not at all."""
 
-# Steps times pixels. On two cores bf16 saves 4 seconds of a million, and PyTorch takes 1 to 2 seconds
-# longer to start than ONNX Runtime.
-_LEAST_BF16_WORK = 2_000_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processor:
@@ -31,12 +27,10 @@ class Processor:
     Attributes:
         bf16_units: whether it multiplies bf16 matrices in hardware.
         bf16: how PyTorch convolves in bf16; None is tried when it is needed, as it takes PyTorch.
-        least_bf16_work: steps times pixels from which a run by bf16 units saves time.
     """
 
     bf16_units: bool
     bf16: Bf16 | None = None
-    least_bf16_work: int = _LEAST_BF16_WORK
 
 
 def this_processor() -> Processor:

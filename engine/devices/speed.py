@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from ..settings import Precision
-from .convolution import Convolution
+from .convolution import Convolution, fastest_layout
 from .device import Device
 from .precisions import supported_precisions
 from .torch_device import TorchDevice
@@ -72,7 +72,7 @@ def _make_call(device: TorchDevice) -> Callable[[], torch.Tensor]:
     dtype, place = device.dtype, device.torch_device
     kernel = torch.full((channels, channels, 3, 3), 1e-3, dtype=dtype, device=place)
     x = torch.ones(_SHAPE, dtype=dtype, device=place).contiguous(memory_format=torch.channels_last)
-    return partial(Convolution(kernel, None, device, relu=False), x)
+    return partial(Convolution(kernel, None, fastest_layout(device), relu=False), x)
 
 
 def _wait(device: TorchDevice) -> None:

@@ -33,12 +33,10 @@ class TorchDevice:
         place: the CPU or an accelerator.
         precision: of weights and activations. Pixels, Gram matrices and costs are always fp32
             (fp64 with fp64).
-        packs: on the CPU, whether the kernels of convolutions are laid out once; None where that works.
     """
 
     place: Device
     precision: TorchPrecision
-    packs: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.place} {self.precision}"

@@ -213,4 +213,4 @@ def _open_torch(
     loaded = weights or load_weights(source, use_cache=choices.use_cache)
     names = [canonical_name(layer) for layer in layers]
     network = TorchNetwork(loaded, names, *choices.poolings, device)
-    return OpenedExtractor(TorchExtractor(network, device), "torch", str(device))
+    return OpenedExtractor(TorchExtractor(network), "torch", str(device))

@@ -1,18 +1,34 @@
 """VGG-19 in PyTorch, and the features that come out of it."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
-from nstx.models.vgg19 import Pooling, PoolRounding, canonical_name, truncate
+from nstx.models.vgg19 import Layer, Pooling, PoolRounding, canonical_name, truncate
 from nstx.models.weights.load import Weights
 
+from ..devices.convolution import Convolution, Layout
 from ..devices.torch_device import TorchDevice
 from ..pictures.pixels import Batch, Pixels
 from .extractor import Features
+
+
+@dataclass(slots=True)
+class Activation:
+    """What a layer gives.
+
+    Attributes:
+        layer: of VGG-19.
+        output: (batch, channels, h, w), after the ReLU of a convolution.
+        indices: of the largest values, of a max pooling.
+    """
+
+    layer: Layer
+    output: torch.Tensor
+    indices: torch.Tensor | None = None
 
 
 class TorchNetwork:
@@ -24,6 +40,13 @@ class TorchNetwork:
         pooling: ``max`` or ``avg``.
         pool_rounding: of odd sizes.
         device: where it runs and at what precision.
+        layout: of the convolutions' kernels.
+
+    Attributes:
+        device: where it runs and at what precision.
+        layers: of VGG-19, from the first to the deepest.
+        averages: whether poolings average.
+        rounds_up: whether poolings round odd sizes up.
     """
 
     def __init__(
@@ -33,55 +56,58 @@ class TorchNetwork:
         pooling: Pooling,
         pool_rounding: PoolRounding,
         device: TorchDevice,
+        *,
+        layout: Layout = "contiguous",
     ) -> None:
-        self._layers = truncate(layers)
-        self._ceil = pool_rounding == "ceil"
-        self._pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
-        self._device = device
-        names = [layer.name for layer in self._layers if layer.kind == "conv"]
-        self._parameters = {
-            name: (
-                device.upload(weights.kernels[name], device.dtype),
-                device.upload(weights.biases[name], device.dtype),
-            )
-            for name in names
-        }
+        self.device = device
+        self.layers = truncate(layers)
+        self.averages = pooling == "avg"
+        self.rounds_up = pool_rounding == "ceil"
         mean = device.upload(np.asarray(weights.mean), device.accumulate_dtype)
         self._mean = mean.reshape(1, 3, 1, 1)
-
-    def to_channels_last(self) -> None:
-        """Lay the kernels out with the channels innermost, as some processors like them."""
-        self._parameters = {
-            name: (kernel.contiguous(memory_format=torch.channels_last), bias)
-            for name, (kernel, bias) in self._parameters.items()
-        }
+        self._convolutions: dict[str, Convolution] = {}
+        for name in (layer.name for layer in self.layers if layer.kind == "conv"):
+            kernel = device.upload(weights.kernels[name], device.dtype)
+            bias = device.upload(weights.biases[name], device.dtype)
+            self._convolutions[name] = Convolution(kernel, bias, layout, relu=True)
 
     def upload(self, pixels: Batch) -> torch.Tensor:
         """Move pixels (batch, height, width, 3) to the device as (batch, 3, height, width)."""
-        return self._device.upload(pixels.transpose(0, 3, 1, 2), self._device.accumulate_dtype)
+        return self.device.upload(pixels.transpose(0, 3, 1, 2), self.device.accumulate_dtype)
 
     def __call__(self, pixels: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return the activations, (1, channels, h, w), of some layers: after the ReLU, or pooled.
+        """Return the activations, (batch, channels, h, w), of some layers: after the ReLU, or pooled.
 
         Args:
-            pixels: (1, 3, height, width), RGB, 0–255.
+            pixels: (batch, 3, height, width), RGB, 0–255.
             layers: among those that the network was built for.
         """
         features: dict[str, torch.Tensor] = {}
         missing = set(layers)
-        x = (pixels - self._mean).to(self._device.dtype)
-        for layer in self._layers:
-            if layer.kind == "pool":
-                x = self._pool(x, 2, stride=2, ceil_mode=self._ceil)
-            else:
-                kernel, bias = self._parameters[layer.name]
-                x = F.conv2d(x, kernel, bias, padding=1).relu_()
+        x = self.centre(pixels)
+        for layer in self.layers:
+            x = self.apply(layer, x).output
             if layer.name in missing:
                 features[layer.name] = x
                 missing.discard(layer.name)
                 if not missing:
                     break
         return features
+
+    def centre(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return pixels without the mean colour, in the precision of activations."""
+        return (pixels - self._mean).to(self.device.dtype)
+
+    def apply(self, layer: Layer, x: torch.Tensor) -> Activation:
+        """Return what a layer gives for the activations (batch, channels, h, w) before it."""
+        if layer.kind == "conv":
+            return Activation(layer, self._convolutions[layer.name](x))
+        if self.averages:
+            return Activation(layer, F.avg_pool2d(x, 2, stride=2, ceil_mode=self.rounds_up))
+        output, indices = F.max_pool2d(
+            x, 2, stride=2, ceil_mode=self.rounds_up, return_indices=True
+        )
+        return Activation(layer, output, indices)
 
 
 def gram_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -95,20 +121,23 @@ def gram_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 class TorchExtractor:
-    """A `FeatureExtractor` on PyTorch."""
+    """A `FeatureExtractor` on PyTorch.
 
-    def __init__(self, network: TorchNetwork, device: TorchDevice) -> None:
+    Args:
+        network: of the layers that will be asked for.
+    """
+
+    def __init__(self, network: TorchNetwork) -> None:
         self._network = network
-        self._device = device
 
     def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
         """See `FeatureExtractor`."""
         activations = [canonical_name(name) for name in activations]
         grams = [canonical_name(name) for name in grams]
-        context: AbstractContextManager[object] = self._device.numerics()
-        with context, torch.no_grad():
-            features = self._network(self._network.upload(pixels[None]), [*activations, *grams])
-            dtype = self._device.accumulate_dtype
+        network, device = self._network, self._network.device
+        with device.numerics(), torch.no_grad():
+            features = network(network.upload(pixels[None]), [*activations, *grams])
+            dtype = device.accumulate_dtype
             return Features(
                 {name: features[name][0].to(dtype).cpu().numpy() for name in activations},
                 {name: gram_matrices(features[name], dtype)[0].cpu().numpy() for name in grams},

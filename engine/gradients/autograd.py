@@ -6,20 +6,20 @@ import torch
 
 from nstx.models.objective import Objective
 
-from ..devices.torch_device import TorchDevice
+from ..devices.cuda_graph import Capture
 from ..features.torch_network import TorchNetwork, gram_matrices
 from ..targets.targets import Targets
 from .torch_gradient import TorchGradient
 from .torch_problem import Part, total_variation
 
 
-class TorchBackend(TorchGradient):
+class AutogradBackend(TorchGradient):
     """Costs and gradients by autograd.
 
     Args:
-        network: VGG-19 on a device.
-        device: the same device, for the precision of sums.
+        network: of the objectives' layers and pooling, with contiguous kernels.
         problems: an objective and targets for each picture of a batch.
+        capture: what captures evaluations in a CUDA graph, as `TorchGradient` takes it.
 
     Raises:
         UsageError: the pictures are no batch (`nstx.engine.gradients.backend.check_batch`).
@@ -28,10 +28,11 @@ class TorchBackend(TorchGradient):
     def __init__(
         self,
         network: TorchNetwork,
-        device: TorchDevice,
         problems: Sequence[tuple[Objective, Targets]],
+        *,
+        capture: Capture | bool | None = None,
     ) -> None:
-        super().__init__(device, problems)
+        super().__init__(network.device, problems, capture=capture)
         self._network = network
 
     def _differentiate(
@@ -49,9 +50,9 @@ class TorchBackend(TorchGradient):
         features = self._network(pixels.contiguous(), problem.layers)
         for kind, layer in problem.targets:
             x = features[layer]
-            found = x.to(dtype) if kind == "content" else gram_matrices(x, dtype)
+            statistic = x.to(dtype) if kind == "content" else gram_matrices(x, dtype)
             part = kind, layer
-            parts[part] = problem.cost(part, problem.difference(part, found))
+            parts[part] = problem.cost(part, problem.difference(part, statistic))
         if ("tv", "") in problem.weights:
             parts["tv", ""] = total_variation(pixels)
         return parts

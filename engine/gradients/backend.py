@@ -55,10 +55,10 @@ class PrecisionCheck:
     kept: bool
 
 
-class BatchBackend(ABC):
+class GradientBackend(ABC):
     """Computes the costs of several pictures of one size and their gradients, all in one pass.
 
-    Pictures are NumPy arrays, or those of `nstx.engine.gradients.choice.OpenedBackend.arrays`; their gradients
+    Pictures are NumPy arrays, or those of `nstx.engine.gradients.opening.BackendFactory.arrays`; their gradients
     are of the same kind. Each picture has its own targets and its own weights of content, style and total variation;
     layers and pooling are common.
 

@@ -6,142 +6,127 @@ everything is channels_last. In bf16 little but convolutions remains. On CUDA al
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
 from nstx.models.objective import Objective
-from nstx.models.vgg19 import Layer, truncate
 from nstx.models.weights.load import Weights
 
-from ..devices.convolution import Convolution
+from ..devices.convolution import Convolution, Layout, fastest_layout
+from ..devices.cuda_graph import Capture
 from ..devices.torch_device import TorchDevice
+from ..features.torch_network import Activation, TorchNetwork
 from ..targets.targets import Targets
 from .torch_gradient import TorchGradient
 from .torch_problem import Part, total_variation, variation_gradient
 
 
-@dataclass(slots=True)
-class _Passed:
-    """A layer that the forward pass has gone through.
-
-    Attributes:
-        layer: of VGG-19.
-        output: channels_last (batch, channels, h, w).
-        indices: of the largest values, of a max pooling.
-    """
-
-    layer: Layer
-    output: torch.Tensor
-    indices: torch.Tensor | None = None
-
-
-class BackpropNetwork:
-    """VGG-19 up to the deepest layer of an objective, forward and backward.
+class BackwardPass:
+    """The backward pass of VGG-19: its convolutions with their kernels flipped.
 
     Args:
         weights: of all 16 convolutions.
-        objective: whose layers and pooling it has.
+        objective: whose layers and pooling the network has.
         device: where it runs and at what precision.
+        layout: of the kernels, not contiguous; None takes the device's fastest.
+
+    Attributes:
+        network: the forward pass.
     """
 
-    def __init__(self, weights: Weights, objective: Objective, device: TorchDevice) -> None:
-        self.device = device
-        self._layers = truncate(objective.layers)
-        self._average = objective.pooling == "avg"
-        self._ceil = objective.pool_rounding == "ceil"
-        mean = device.upload(np.asarray(weights.mean), device.accumulate_dtype)
-        self._mean = mean.reshape(1, 3, 1, 1)
-        self._forward: dict[str, Convolution] = {}
-        self._backward: dict[str, Convolution] = {}
-        for name in (layer.name for layer in self._layers if layer.kind == "conv"):
+    def __init__(
+        self,
+        weights: Weights,
+        objective: Objective,
+        device: TorchDevice,
+        *,
+        layout: Layout | None = None,
+    ) -> None:
+        layout = layout or fastest_layout(device)
+        self.network = TorchNetwork(
+            weights,
+            objective.layers,
+            objective.pooling,
+            objective.pool_rounding,
+            device,
+            layout=layout,
+        )
+        self._convolutions: dict[str, Convolution] = {}
+        for name in (layer.name for layer in self.network.layers if layer.kind == "conv"):
             kernel = device.upload(weights.kernels[name], device.dtype)
-            bias = device.upload(weights.biases[name], device.dtype)
-            self._forward[name] = Convolution(kernel, bias, device, relu=True)
             flipped = kernel.flip(2, 3).transpose(0, 1)
-            self._backward[name] = Convolution(flipped, None, device, relu=False)
+            self._convolutions[name] = Convolution(flipped, None, layout, relu=False)
 
-    def forward(self, pixels: torch.Tensor) -> list[_Passed]:
-        """Return what every layer gives for pixels (batch, 3, height, width), RGB, 0–255."""
-        x = (pixels - self._mean).to(self.device.dtype)
-        passed = []
-        for layer in self._layers:
-            indices = None
-            if layer.kind == "conv":
-                x = self._forward[layer.name](x)
-            elif self._average:
-                x = F.avg_pool2d(x, 2, stride=2, ceil_mode=self._ceil)
-            else:
-                x, indices = F.max_pool2d(x, 2, stride=2, ceil_mode=self._ceil, return_indices=True)
-            passed.append(_Passed(layer, x, indices))
-        return passed
-
-    def backward(
-        self, passed: _Passed, gradient: torch.Tensor, before: torch.Tensor
+    def __call__(
+        self, activation: Activation, gradient: torch.Tensor, before: torch.Tensor
     ) -> torch.Tensor:
         """Return the gradient before a layer, of that after it, which may be overwritten.
 
         Args:
-            passed: the layer.
+            activation: of the layer, channels_last.
             gradient: as large as its output.
-            before: as large as its input; the values do not matter.
+            before: as large as its input; of an average pooling, the values do not matter.
         """
-        aten, name = torch.ops.aten, passed.layer.name
-        if passed.layer.kind == "conv":
-            aten.threshold_backward(gradient, passed.output, 0, grad_input=gradient)
-            return self._backward[name](gradient)
-        size, padding = [2, 2], [0, 0]
+        aten, name = torch.ops.aten, activation.layer.name
+        if activation.layer.kind == "conv":
+            aten.threshold_backward(gradient, activation.output, 0, grad_input=gradient)
+            return self._convolutions[name](gradient)
+        size, padding, rounds_up = [2, 2], [0, 0], self.network.rounds_up
         height, width = before.shape[2:]
-        if self._average and height % 2 == width % 2 == 0:
+        if self.network.averages and height % 2 == width % 2 == 0:
             # As below, in a tenth of the time.
             return F.interpolate(gradient.mul_(0.25), scale_factor=2, mode="nearest")
-        if self._average:
-            found = aten.avg_pool2d_backward(
-                gradient, before, size, size, padding, self._ceil, True, None
+        if self.network.averages:
+            pooled = aten.avg_pool2d_backward(
+                gradient, before, size, size, padding, rounds_up, True, None
             )
         else:
-            found = aten.max_pool2d_with_indices_backward(
-                gradient, before, size, size, padding, [1, 1], self._ceil, passed.indices
+            pooled = aten.max_pool2d_with_indices_backward(
+                gradient, before, size, size, padding, [1, 1], rounds_up, activation.indices
             )
-        assert isinstance(found, torch.Tensor)
-        return found
+        assert isinstance(pooled, torch.Tensor)
+        return pooled
 
 
 class BackpropBackend(TorchGradient):
-    """Costs and gradients by `BackpropNetwork`.
+    """Costs and gradients by `BackwardPass`.
 
     Args:
-        network: of the objectives' layers and pooling.
+        backward: of a network with the objectives' layers and pooling.
         problems: an objective and targets for each picture of a batch.
+        capture: what captures evaluations in a CUDA graph, as `TorchGradient` takes it.
 
     Raises:
         UsageError: the pictures are no batch (`nstx.engine.gradients.backend.check_batch`).
     """
 
     def __init__(
-        self, network: BackpropNetwork, problems: Sequence[tuple[Objective, Targets]]
+        self,
+        backward: BackwardPass,
+        problems: Sequence[tuple[Objective, Targets]],
+        *,
+        capture: Capture | bool | None = None,
     ) -> None:
-        super().__init__(network.device, problems)
-        self._network = network
-        self._dtype = network.device.dtype
-        self._sums = network.device.accumulate_dtype
+        device = backward.network.device
+        super().__init__(device, problems, capture=capture)
+        self._backward = backward
+        self._dtype, self._sums = device.dtype, device.accumulate_dtype
 
     def _differentiate(
         self, pixels: torch.Tensor, seed: torch.Tensor
     ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
-        passed = self._network.forward(pixels)
+        activations = self._forward(pixels)
         parts: dict[Part, torch.Tensor] = {}
         gradient: torch.Tensor | None = None
-        while passed:
-            last = passed.pop()
+        while activations:
+            last = activations.pop()
             gradient = self._add_style(last, gradient, parts, seed)
             gradient = self._add_content(last, gradient, parts, seed)
             # The network ends at a layer of the objective.
             assert gradient is not None
-            before = passed[-1].output if passed else pixels
-            gradient = self._network.backward(last, gradient, before)
+            before = activations[-1].output if activations else pixels
+            gradient = self._backward(last, gradient, before)
         assert gradient is not None
         gradient = gradient.to(self._sums)
         if ("tv", "") in self.problem.weights:
@@ -150,25 +135,37 @@ class BackpropBackend(TorchGradient):
             gradient = gradient + weights.reshape(-1, 1, 1, 1) * variation_gradient(pixels)
         return parts, gradient
 
+    def _forward(self, pixels: torch.Tensor) -> list[Activation]:
+        """Return what every layer gives for pixels (batch, 3, height, width), RGB, 0–255."""
+        network = self._backward.network
+        x = network.centre(pixels)
+        activations: list[Activation] = []
+        for layer in network.layers:
+            activations.append(network.apply(layer, x))
+            x = activations[-1].output
+        return activations
+
     def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
         parts: dict[Part, torch.Tensor] = {}
-        for passed in self._network.forward(pixels):
+        for activation in self._forward(pixels):
             for kind in ("style", "content"):
-                if (kind, passed.layer.name) in self.problem.targets:
-                    self._compare(kind, passed, parts)
+                if (kind, activation.layer.name) in self.problem.targets:
+                    self._compare(kind, activation, parts)
         if ("tv", "") in self.problem.weights:
             parts["tv", ""] = total_variation(pixels)
         return parts
 
-    def _compare(self, kind: str, passed: _Passed, parts: dict[Part, torch.Tensor]) -> torch.Tensor:
+    def _compare(
+        self, kind: str, activation: Activation, parts: dict[Part, torch.Tensor]
+    ) -> torch.Tensor:
         """Note a layer's cost; return its gradient with respect to what is compared."""
-        part = (kind, passed.layer.name)
+        part = (kind, activation.layer.name)
         if kind == "content":
-            difference = self.problem.difference(part, passed.output.to(self._sums))
-        elif self._dtype == torch.bfloat16 and not passed.output.is_cuda:
-            difference = self._gram_difference(part, passed.output)
+            difference = self.problem.difference(part, activation.output.to(self._sums))
+        elif self._dtype == torch.bfloat16 and not activation.output.is_cuda:
+            difference = self.gram_difference(part, activation.output)
         else:
-            difference = self.problem.difference(part, self._gram(passed.output))
+            difference = self.problem.difference(part, self._gram(activation.output))
         parts[part] = self.problem.cost(part, difference)
         slope = 2 * self.problem.weights[part] * self.problem.factors[part] / difference[0].numel()
         return difference * slope.reshape(-1, *(1,) * (difference.ndim - 1))
@@ -183,7 +180,7 @@ class BackpropBackend(TorchGradient):
         wide = rows.to(self._sums)
         return wide.transpose(1, 2) @ wide / positions
 
-    def _gram_difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
+    def gram_difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
         """Return G − A, for bf16 on the CPU.
 
         Its matrix products are summed in fp32, but come back as bf16, which would be too coarse for G.
@@ -193,41 +190,41 @@ class BackpropBackend(TorchGradient):
         rows, aim = _rows(features), self.problem.aims[part]
         rounded = aim.to(self._dtype)
         scale = 1 / rows.shape[1]
-        found = torch.baddbmm(rounded, rows.transpose(1, 2), rows, beta=-1, alpha=scale)
-        difference = found.to(self._sums) + (rounded.to(self._sums) - aim)
+        difference = torch.baddbmm(rounded, rows.transpose(1, 2), rows, beta=-1, alpha=scale)
+        difference = difference.to(self._sums) + (rounded.to(self._sums) - aim)
         self.problem.note(part, aim + difference)
         return difference
 
     def _add_style(
         self,
-        passed: _Passed,
+        activation: Activation,
         gradient: torch.Tensor | None,
         parts: dict[Part, torch.Tensor],
         seed: torch.Tensor,
     ) -> torch.Tensor | None:
-        if ("style", passed.layer.name) not in self.problem.targets:
+        if ("style", activation.layer.name) not in self.problem.targets:
             return gradient
-        batch, channels, height, width = passed.output.shape
+        batch, channels, height, width = activation.output.shape
         # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
-        slope = self._compare("style", passed, parts) * (seed * (2 / (height * width)))
-        rows = _rows(passed.output)
+        slope = self._compare("style", activation, parts) * (seed * (2 / (height * width)))
+        rows = _rows(activation.output)
         if gradient is None:
-            found = rows @ slope.to(self._dtype)
+            total = rows @ slope.to(self._dtype)
         else:
             # In place: otherwise the gradient would be copied first.
-            found = _rows(gradient).baddbmm_(rows, slope.to(self._dtype))
-        return found.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+            total = _rows(gradient).baddbmm_(rows, slope.to(self._dtype))
+        return total.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _add_content(
         self,
-        passed: _Passed,
+        activation: Activation,
         gradient: torch.Tensor | None,
         parts: dict[Part, torch.Tensor],
         seed: torch.Tensor,
     ) -> torch.Tensor | None:
-        if ("content", passed.layer.name) not in self.problem.targets:
+        if ("content", activation.layer.name) not in self.problem.targets:
             return gradient
-        slope = (self._compare("content", passed, parts) * seed).to(self._dtype)
+        slope = (self._compare("content", activation, parts) * seed).to(self._dtype)
         return _channels_last(slope) if gradient is None else gradient + slope
 
 

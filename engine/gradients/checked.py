@@ -7,8 +7,7 @@ of the low precision, and the residual is right again: gradients that were wrong
 long are wrong by a twentieth. (Iterative refinement in numerical linear algebra, Wilkinson 1963, does
 likewise: residuals in high precision, the rest in low.)
 
-These evaluations are the checks. When, and how wrong a gradient may be, was chosen by experiments:
-see docs/precision.md.
+These evaluations are the checks. When they come was chosen by experiments: see docs/precision.md.
 """
 
 import contextlib
@@ -19,11 +18,9 @@ from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
 
 from ..devices.arrays import Array, ArrayT
-from .backend import BatchBackend, PrecisionCheck
+from .backend import GradientBackend, PrecisionCheck
+from .choice import LARGEST_ERROR
 from .torch_gradient import TorchGradient
-
-LARGEST_ERROR = 0.25
-"""Of a gradient: beyond it the next check comes early, and if that finds no better, fp32 takes over."""
 
 _SOON, _FIRST, _MOST = 4, 8, 32
 """Evaluations until the next check: after one that failed, after the first one, and at most."""
@@ -32,13 +29,15 @@ _STALL = 6
 """Evaluations without a lower cost, after which a check comes at once."""
 
 
-class CheckedBackend(BatchBackend):
+class CheckedBackend(GradientBackend):
     """Costs and gradients of low precision where that is good enough, else of fp32.
 
     Args:
-        fast: of low precision.
-        exact: the same in fp32.
+        fast: backend of low precision.
+        exact: backend of the same problems in fp32.
         precision: of ``fast``, as reports call it.
+        largest_error: of a gradient, ‖g − g₃₂‖ / ‖g₃₂‖; beyond it the next check comes early, and if
+            that one fails too, fp32 takes over.
     """
 
     approximate = True
@@ -48,17 +47,18 @@ class CheckedBackend(BatchBackend):
         fast: TorchGradient,
         exact: TorchGradient,
         precision: str,
+        largest_error: float = LARGEST_ERROR,
     ) -> None:
         self._fast: TorchGradient | None = fast
         self._exact = exact
-        self._precision = precision
+        self._precision, self._largest_error = precision, largest_error
         self.checks: list[PrecisionCheck] = []
         self._evaluation = 0
         self._next_check, self._interval = 1, _FIRST
         self._best, self._best_at = math.inf, 0
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
-        """See `BatchBackend`."""
+        """See `GradientBackend`."""
         self._evaluation += 1
         if self._fast is None:
             return self._exact.costs_and_gradients(pixels)
@@ -72,7 +72,7 @@ class CheckedBackend(BatchBackend):
         return costs, gradients
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
-        """See `BatchBackend`; in fp32."""
+        """See `GradientBackend`; in fp32."""
         return self._exact.costs(pixels)
 
     def _watch(self, costs: Sequence[Cost]) -> None:
@@ -90,15 +90,17 @@ class CheckedBackend(BatchBackend):
             fast: of low precision; None where it is known to fail.
             pixels: of the batch.
         """
-        with self._exact.problem.noting() as wanted:
+        with self._exact.problem.noting() as exact_features:
             costs, gradients = self._exact.costs_and_gradients(pixels)
         error = math.inf
         if fast is not None:
-            with contextlib.suppress(NumericalError), fast.problem.noting() as found:
-                error = _largest_error(fast.costs_and_gradients(pixels)[1], gradients)
-                fast.problem.offset({part: found[part] - wanted[part] for part in wanted})
-        failed_before = bool(self.checks) and self.checks[-1].error > LARGEST_ERROR
-        is_good = error <= LARGEST_ERROR
+            with contextlib.suppress(NumericalError), fast.problem.noting() as features:
+                error = largest_relative_error(fast.costs_and_gradients(pixels)[1], gradients)
+                fast.problem.offset(
+                    {part: features[part] - exact for part, exact in exact_features.items()}
+                )
+        failed_before = bool(self.checks) and self.checks[-1].error > self._largest_error
+        is_good = error <= self._largest_error
         kept = is_good or (math.isfinite(error) and not failed_before)
         if not kept:
             self._fast = None
@@ -106,7 +108,7 @@ class CheckedBackend(BatchBackend):
         self.checks.append(
             PrecisionCheck(
                 height=height, width=width, evaluation=self._evaluation,
-                precision=self._precision, error=error, bound=LARGEST_ERROR, kept=kept,
+                precision=self._precision, error=error, bound=self._largest_error, kept=kept,
             )
         )  # fmt: skip
         self._next_check = self._evaluation + (self._interval if is_good else _SOON)
@@ -117,16 +119,21 @@ class CheckedBackend(BatchBackend):
         return costs, gradients
 
 
-def _largest_error(found: Array, wanted: Array) -> float:
-    """Return the largest relative error of a batch's gradients; infinite beside one that is 0."""
-    return max(_error(ours, exact) for ours, exact in zip(found, wanted, strict=True))
+def largest_relative_error(gradients: Array, exact: Array) -> float:
+    """Return the largest of a batch's ‖g − e‖ / ‖e‖; infinite where e alone is 0.
+
+    Args:
+        gradients: g, (batch, height, width, 3).
+        exact: e, of the same shape.
+    """
+    return max(map(_relative_error, gradients, exact))
 
 
-def _error(found: Array, wanted: Array) -> float:
+def _relative_error(gradient: Array, exact: Array) -> float:
     # Weights may be such that the squares of a gradient leave float32, or even float64's small ones.
-    largest = float(abs(wanted).max())
+    largest = float(abs(exact).max())
     if largest == 0:
-        return math.inf if float(abs(found).max()) != 0 else 0.0
-    exact = wanted / largest
-    squares = [float((each**2).sum()) for each in (found / largest - exact, exact)]
-    return math.sqrt(squares[0] / squares[1]) if math.isfinite(squares[0]) else math.inf
+        return math.inf if float(abs(gradient).max()) != 0 else 0.0
+    scaled = exact / largest
+    difference, norm = (float((x**2).sum()) for x in (gradient / largest - scaled, scaled))
+    return math.sqrt(difference / norm) if math.isfinite(difference) else math.inf

@@ -25,7 +25,7 @@ from ..pictures.pixels import Batch
 from ..sessions.opening import open_graph
 from ..sessions.session import Session
 from ..targets.targets import Targets
-from .backend import BatchBackend, check_batch, check_gradient
+from .backend import GradientBackend, check_batch, check_gradient
 
 
 def open_gradient_session(
@@ -67,7 +67,7 @@ def open_gradient_session(
     return open_graph(graph, build, choices, weights_sha256=weights_sha256, use_cache=use_cache)
 
 
-class OnnxBackend(BatchBackend):
+class OnnxBackend(GradientBackend):
     """Costs and gradients by ONNX Runtime.
 
     Args:
@@ -107,12 +107,12 @@ class OnnxBackend(BatchBackend):
         }
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
-        """See `BatchBackend`."""
+        """See `GradientBackend`."""
         found = self._run(NUMPY.fetch(pixels))
         return self._report(found), cast(ArrayT, check_gradient(found["gradient"]))
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
-        """See `BatchBackend`."""
+        """See `GradientBackend`."""
         # With the gradient, which ONNX Runtime computes whether or not it is asked for. A session of
         # the cost alone would take a third of the time, but a third more memory for the whole run,
         # and a cost alone is wanted two or three times in a run.

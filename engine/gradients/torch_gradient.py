@@ -17,10 +17,10 @@ from nstx.models.cost import Cost
 from nstx.models.objective import Objective
 
 from ..devices.arrays import Array, ArrayT
-from ..devices.cuda_graph import CapturedFunction, captures_graphs
+from ..devices.cuda_graph import Capture, CudaGraph, captures_graphs
 from ..devices.torch_device import TorchDevice
 from ..targets.targets import Targets
-from .backend import BatchBackend, gradient_error
+from .backend import GradientBackend, gradient_error
 from .torch_problem import Part, TorchProblem
 
 # fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
@@ -32,26 +32,37 @@ _SMALLEST_SEED = 2.0**-60
 _ROOM = 2.0**4
 
 
-class TorchGradient(BatchBackend):
+class TorchGradient(GradientBackend):
     """Costs and gradients by PyTorch.
 
     Args:
         device: where, and at what precision.
         problems: an objective and targets for each picture of a batch.
+        capture: what captures evaluations, or whether a CUDA graph does; None lets it on CUDA, unless
+            the environment variable ``NSTX_CUDA_GRAPHS`` is 0.
 
     Attributes:
         problem: the targets, on the device.
+        seed: that the next cost is multiplied by before it is differentiated; 1 but in fp16.
 
     Raises:
         UsageError: the pictures are no batch (`nstx.engine.gradients.backend.check_batch`).
     """
 
-    def __init__(self, device: TorchDevice, problems: Sequence[tuple[Objective, Targets]]) -> None:
+    def __init__(
+        self,
+        device: TorchDevice,
+        problems: Sequence[tuple[Objective, Targets]],
+        *,
+        capture: Capture | bool | None = None,
+    ) -> None:
         self.problem = TorchProblem(device, problems)
         self._device = device
-        self._seed = _FIRST_SEED if device.precision == "fp16" else 1.0
+        self.seed = _FIRST_SEED if device.precision == "fp16" else 1.0
         self._order: tuple[Part, ...] = ()
-        self._captured = CapturedFunction() if captures_graphs(device) else None
+        if capture is None:
+            capture = captures_graphs(device)
+        self._capture: Capture | None = CudaGraph() if capture is True else capture or None
 
     @abstractmethod
     def _differentiate(
@@ -73,7 +84,7 @@ class TorchGradient(BatchBackend):
     @property
     def captures(self) -> bool:
         """Whether evaluations are captured in a CUDA graph."""
-        return self._captured is not None
+        return self._capture is not None
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -82,7 +93,7 @@ class TorchGradient(BatchBackend):
             yield
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
-        """See `BatchBackend`."""
+        """See `GradientBackend`."""
         has_seeds = self._device.precision == "fp16"
         with self.computing():
             x = self._place(pixels)
@@ -90,12 +101,12 @@ class TorchGradient(BatchBackend):
                 rows, gradient = self._run(x)
                 *parts, largest = rows.tolist()
                 costs = self.problem.report(self._order, parts)
-                if _are_finite(largest) or not has_seeds or self._seed <= _SMALLEST_SEED:
+                if _are_finite(largest) or not has_seeds or self.seed <= _SMALLEST_SEED:
                     break
-                self._seed /= _SEED_STEP
+                self.seed /= _SEED_STEP
             _check_finite(largest)
-            if has_seeds and 0 < max(largest) * self._seed < _ROOM:
-                self._seed *= _SEED_STEP
+            if has_seeds and 0 < max(largest) * self.seed < _ROOM:
+                self.seed *= _SEED_STEP
         same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
         return costs, cast(ArrayT, same_kind)
 
@@ -114,7 +125,7 @@ class TorchGradient(BatchBackend):
             yield costs
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
-        """See `BatchBackend`."""
+        """See `GradientBackend`."""
         with self.computing():
             x = self._place(pixels).permute(0, 3, 1, 2)
             parts = self._parts(x)
@@ -129,10 +140,10 @@ class TorchGradient(BatchBackend):
 
     def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # Filled on the device: a number from the host would have to be sent.
-        seed = torch.full((), self._seed, dtype=x.dtype, device=x.device)
-        if self._captured is None or self.problem.notes:
+        seed = torch.full((), self.seed, dtype=x.dtype, device=x.device)
+        if self._capture is None or self.problem.notes:
             return self.evaluate(x, seed)
-        rows, gradient = self._captured(self.evaluate, x, seed)
+        rows, gradient = self._capture(self.evaluate, x, seed)
         return rows, gradient
 
     def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -146,9 +157,9 @@ class TorchGradient(BatchBackend):
         """
         parts, gradient = self._differentiate(x.permute(0, 3, 1, 2), seed)
         self._order = tuple(parts)
-        found = (gradient / seed).permute(0, 2, 3, 1).contiguous()
-        largest = found.abs().flatten(1).amax(1)
-        return torch.stack([*parts.values(), largest]), found
+        gradient = (gradient / seed).permute(0, 2, 3, 1).contiguous()
+        largest = gradient.abs().flatten(1).amax(1)
+        return torch.stack([*parts.values(), largest]), gradient
 
 
 def _are_finite(values: Sequence[float]) -> bool:

@@ -39,19 +39,21 @@ class TorchProblem:
     def __init__(self, device: TorchDevice, problems: Sequence[tuple[Objective, Targets]]) -> None:
         self._objectives = [objective for objective, _ in problems]
         self._device = device
-        targets = [each for _, each in problems]
-        first = check_batch(self._objectives, [(each.height, each.width) for each in targets])
+        targets = [of_picture for _, of_picture in problems]
+        first = check_batch(
+            self._objectives, [(picture.height, picture.width) for picture in targets]
+        )
         self.layers = first.layers
 
         def upload(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
             return device.upload(np.stack(arrays), device.accumulate_dtype)
 
         self.targets: dict[Part, torch.Tensor] = {
-            ("content", name): upload([each.content[name] for each in targets])
+            ("content", name): upload([picture.content[name] for picture in targets])
             for name in first.content_names
         }
         self.targets |= {
-            ("style", name): upload([each.style[name] for each in targets])
+            ("style", name): upload([picture.style[name] for picture in targets])
             for name in first.style_names
         }
         factors = {"content": first.content_factor, "style": first.style_factor}
@@ -65,11 +67,12 @@ class TorchProblem:
 
     def _all_weights(self) -> dict[Part, torch.Tensor]:
         weights: dict[Part, list[float]] = {}
-        for each in self._objectives:
-            if each.tv_weight > 0:
-                weights.setdefault(("tv", ""), []).append(each.tv_weight)
-            for kind, factor in (("content", each.content_weight), ("style", each.style_weight)):
-                for item in getattr(each, f"{kind}_layers"):
+        for objective in self._objectives:
+            if objective.tv_weight > 0:
+                weights.setdefault(("tv", ""), []).append(objective.tv_weight)
+            factors = {"content": objective.content_weight, "style": objective.style_weight}
+            for kind, factor in factors.items():
+                for item in getattr(objective, f"{kind}_layers"):
                     weights.setdefault((kind, item.layer), []).append(factor * item.weight)
         dtype = self._device.accumulate_dtype
         return {key: self._device.upload(np.array(w), dtype) for key, w in weights.items()}
@@ -98,20 +101,20 @@ class TorchProblem:
         finally:
             self._noted = None
 
-    def note(self, part: Part, found: torch.Tensor) -> None:
+    def note(self, part: Part, features: torch.Tensor) -> None:
         """Note a layer's features, in a block of `noting`."""
         if self._noted is not None:
-            self._noted[part] = found.detach()
+            self._noted[part] = features.detach()
 
-    def difference(self, part: Part, found: torch.Tensor) -> torch.Tensor:
+    def difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
         """Return features minus what they are compared with.
 
         Args:
             part: of a layer.
-            found: its Gram matrices, or its activations, in the precision of sums.
+            features: its Gram matrices, or its activations, in the precision of sums.
         """
-        self.note(part, found)
-        return found - self.aims[part]
+        self.note(part, features)
+        return features - self.aims[part]
 
     def cost(self, part: Part, difference: torch.Tensor) -> torch.Tensor:
         """Return a layer's costs before their weights, (batch), of `difference`."""
@@ -131,11 +134,11 @@ class TorchProblem:
         Raises:
             NumericalError: a cost is not finite.
         """
-        # The pass that is written out finds the deepest layers first.
-        found = dict(zip(parts, rows, strict=True))
-        ordered = [part for part in (*self.targets, ("tv", "")) if part in found]
+        # The pass that is written out comes to the deepest layers first.
+        values = dict(zip(parts, rows, strict=True))
+        ordered = [part for part in (*self.targets, ("tv", "")) if part in values]
         return [
-            _cost(objective, {part: found[part][index] for part in ordered})
+            _cost(objective, {part: values[part][index] for part in ordered})
             for index, objective in enumerate(self._objectives)
         ]
 
@@ -174,11 +177,11 @@ def total_variation(pixels: torch.Tensor) -> torch.Tensor:
 
 def variation_gradient(pixels: torch.Tensor) -> torch.Tensor:
     """Return the gradient of `total_variation` with respect to pixels (batch, 3, height, width)."""
-    found = torch.zeros_like(pixels)
+    gradient = torch.zeros_like(pixels)
     for dimension in (2, 3):
         slope = pixels.diff(dim=dimension)
         slope *= 2 / slope[0].numel()
         length = slope.shape[dimension]
-        found.narrow(dimension, 1, length).add_(slope)
-        found.narrow(dimension, 0, length).sub_(slope)
-    return found
+        gradient.narrow(dimension, 1, length).add_(slope)
+        gradient.narrow(dimension, 0, length).sub_(slope)
+    return gradient

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..devices.arrays import Array, Arrays
-from ..gradients.backend import BatchBackend
-from ..gradients.choice import OpenedBackend
+from ..gradients.backend import GradientBackend
+from ..gradients.opening import BackendFactory
 from ..settings import Settings
 from .adam import adam_steps
 from .lbfgs import lbfgs_steps
@@ -20,7 +20,7 @@ class Solver(Protocol):
         """Return its steps from a picture on, to be driven one evaluation at a time."""
         ...
 
-    def run(self, start: Array, backend: BatchBackend, watcher: Watcher) -> None:
+    def run(self, start: Array, backend: GradientBackend, watcher: Watcher) -> None:
         """Run it from a picture on to its end, or until the watcher ends it.
 
         Args:
@@ -54,7 +54,7 @@ class Lbfgs:
             start, steps=self.steps, clip=self.clip, on_step=on_step, arrays=self.arrays
         )
 
-    def run(self, start: Array, backend: BatchBackend, watcher: Watcher) -> None:
+    def run(self, start: Array, backend: GradientBackend, watcher: Watcher) -> None:
         """See `Solver`."""
         run_solver(self.begin(start, watcher.after_step), watch_evaluations(backend, watcher))
 
@@ -85,7 +85,7 @@ class Adam:
             on_step=on_step,
         )
 
-    def run(self, start: Array, backend: BatchBackend, watcher: Watcher) -> None:
+    def run(self, start: Array, backend: GradientBackend, watcher: Watcher) -> None:
         """See `Solver`."""
         if not self.runs_ahead:
             run_solver(self.begin(start, watcher.after_step), watch_evaluations(backend, watcher))
@@ -103,7 +103,7 @@ class Adam:
             )
 
 
-def choose_solver(settings: Settings, steps: int, opened: OpenedBackend) -> Solver:
+def choose_solver(settings: Settings, steps: int, opened: BackendFactory) -> Solver:
     """Return the solver that settings name.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Protocol
 from nstx.models.cost import Cost
 
 from ..devices.arrays import Array
-from ..gradients.backend import BatchBackend, PrecisionCheck
+from ..gradients.backend import GradientBackend, PrecisionCheck
 
 
 class StopSolving(Exception):  # noqa: N818  (a signal of the step callback, not an error)
@@ -66,7 +66,7 @@ def run_solver(steps: Steps, evaluate: Callable[[Array], Evaluation]) -> None:
             pixels = steps.send(evaluate(pixels))
 
 
-def watch_evaluations(backend: BatchBackend, watcher: Watcher) -> Callable[[Array], Evaluation]:
+def watch_evaluations(backend: GradientBackend, watcher: Watcher) -> Callable[[Array], Evaluation]:
     """Return a backend's evaluation of one picture, followed by a watcher."""
 
     def evaluate(pixels: Array) -> Evaluation:

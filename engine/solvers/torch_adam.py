@@ -6,9 +6,9 @@ from functools import partial
 import torch
 
 from ..devices.arrays import Array
-from ..devices.cuda_graph import CapturedFunction
+from ..devices.cuda_graph import CudaGraph
 from ..devices.torch_arrays import as_tensor
-from ..gradients.backend import BatchBackend
+from ..gradients.backend import GradientBackend
 from ..gradients.torch_gradient import TorchGradient
 from .adam import AdamState, adam_rate, adam_update
 from .solver import Watcher
@@ -18,7 +18,7 @@ STEPS_AHEAD = 10
 
 
 def run_adam(
-    backend: BatchBackend,
+    backend: GradientBackend,
     start: Array,
     *,
     steps: int,
@@ -112,4 +112,4 @@ def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[tor
         state = AdamState(picture, mean, square)
         return rows, *adam_update(state, gradients[0] * scale, rate, clip=clip), scale
 
-    return partial(CapturedFunction(), advance) if backend.captures else advance
+    return partial(CudaGraph(), advance) if backend.captures else advance

@@ -3,7 +3,7 @@
 from nstx.models.cost import Cost
 
 from ..devices.memory import memory_errors
-from ..gradients.backend import BatchBackend
+from ..gradients.backend import GradientBackend
 from ..pictures.pixels import Pixels
 from .job import Job
 
@@ -20,9 +20,9 @@ class BoundCosts:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._scale: int | None = None
-        self._backend: BatchBackend | None = None
+        self._backend: GradientBackend | None = None
 
-    def at(self, scale: int) -> BatchBackend:
+    def at(self, scale: int) -> GradientBackend:
         """Return the cost with its gradient at a scale, counted from 0."""
         if self._backend is None or scale != self._scale:
             self._backend = None
@@ -30,7 +30,7 @@ class BoundCosts:
         return self._backend
 
     @property
-    def final(self) -> BatchBackend:
+    def final(self) -> GradientBackend:
         """The cost with its gradient at the result's size."""
         return self.at(len(self._job.sizes) - 1)
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
 
-from ..devices.machine import Processor
 from ..devices.memory import check_memory, memory_errors
-from ..gradients.backend import BatchBackend
-from ..gradients.choice import OpenedBackend, choose_backend, open_backend
+from ..gradients.backend import GradientBackend
+from ..gradients.choice import PrecisionPolicy, choose_backend
+from ..gradients.opening import BackendFactory, open_backend
 from ..pictures.colours import match_colours
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.pixels import Pixels
@@ -51,7 +51,7 @@ class Job:
     alpha: NDArray[np.uint8] | None = None
     loaded: LoadedTargets
     init: Picture | None
-    opened: OpenedBackend
+    opened: BackendFactory
     extractor: tuple[str, str] | None = None
     target_seconds: float = 0.0
 
@@ -65,7 +65,7 @@ class Job:
         """Height and width of each scale, coarse first; the last is the result's."""
         return tuple((pixels.shape[0], pixels.shape[1]) for pixels in self.contents)
 
-    def backend(self, scale: int) -> BatchBackend:
+    def backend(self, scale: int) -> GradientBackend:
         """Return the gradient backend of a scale, counted from 0."""
         return self.opened.make([(self.settings.objective, self.targets[scale])])
 
@@ -96,7 +96,7 @@ def prepare_job(
     *,
     like: Job | None = None,
     store: TargetStore | None = None,
-    processor: Processor | None = None,
+    policy: PrecisionPolicy | None = None,
 ) -> Job:
     """Load the weights and compute the targets of every scale.
 
@@ -106,7 +106,7 @@ def prepare_job(
         settings: of the run.
         like: a job whose gradient backend this one shares, which saves time and memory.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
-        processor: what the CPU can do, for ``auto`` to choose by; None asks this machine's.
+        policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
 
     Raises:
         UsageError: a size cannot be had from these pictures, a weight is not above 0, or ``like``
@@ -120,9 +120,9 @@ def prepare_job(
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
     if like is None:
-        opened = _open_backend(settings, sizes[-1], processor)
+        opened = _open_backend(settings, sizes[-1], policy)
     else:
-        opened = _share_backend(like, settings, sizes[-1], processor)
+        opened = _share_backend(like, settings, sizes[-1], policy)
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
@@ -177,10 +177,10 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
 
 
 def _open_backend(
-    settings: Settings, size: Sequence[int], processor: Processor | None = None
-) -> OpenedBackend:
+    settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
+) -> BackendFactory:
     """Open the backend, once it is known that memory holds a result of this height and width."""
-    choice = choose_backend(settings, size, processor)
+    choice = choose_backend(settings, size, policy)
     check_memory(size, choice.device)
     with memory_errors(size):
         return open_backend(settings, choice)
@@ -192,7 +192,7 @@ def shares_backend(like: Job, settings: Settings, size: Sequence[int]) -> bool:
 
 
 def _differing(
-    like: Job, settings: Settings, size: Sequence[int], processor: Processor | None = None
+    like: Job, settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
 ) -> list[str]:
     """Return what keeps jobs from sharing a backend."""
     names = ("device", "precision", "backend", "threads", "weights")
@@ -200,16 +200,16 @@ def _differing(
     objectives = (like.settings.objective, settings.objective)
     if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():
         differing.append("objective (but for its weights)")
-    if not differing and choose_backend(settings, size, processor) != like.opened.choice:
+    if not differing and choose_backend(settings, size, policy) != like.opened.choice:
         differing.append("amount of work, so that auto is another backend")
     return differing
 
 
 def _share_backend(
-    like: Job, settings: Settings, size: Sequence[int], processor: Processor | None
-) -> OpenedBackend:
+    like: Job, settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None
+) -> BackendFactory:
     """Return a job's backend if it serves other settings, too."""
-    differing = _differing(like, settings, size, processor)
+    differing = _differing(like, settings, size, policy)
     if differing:
         raise UsageError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "
