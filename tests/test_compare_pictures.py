@@ -26,11 +26,11 @@ from nstx.engine.drawing.contact_sheet import (
     draw_gallery,
     draw_grid,
     fit_tile,
-    plain,
 )
 from nstx.engine.drawing.cost_curves import draw_cost_curves
 from nstx.engine.drawing.feature_sheets import draw_sheet
 from nstx.engine.drawing.film_strip import Film, animate_runs, pack_film, unpack_film
+from nstx.engine.drawing.lettering import plain
 from nstx.engine.features.activations import summarise_layer
 
 ROOT = Path(__file__).parents[1]

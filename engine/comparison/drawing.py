@@ -16,10 +16,10 @@ from ..drawing.contact_sheet import (
     NARROWEST,
     Grid,
     Tile,
+    count_lines,
     draw_grid,
     fit_tile,
     label_width,
-    lines_of,
     split_rows,
     stack_sheets,
 )
@@ -167,7 +167,7 @@ def draw_comparison_sheet(
     rows = split_rows(originals, across)
     top = draw_grid(Grid(tile, len(rows), across), rows, title=title)
     rows = split_rows(results, columns)
-    lines = lines_of([result.label for result in results], max(tile[0], NARROWEST))
+    lines = count_lines([result.label for result in results], max(tile[0], NARROWEST))
     if not plan.is_table:
         grid = Grid(tile, len(rows), columns, lines=lines, title=False)
         return stack_sheets([top, draw_grid(grid, rows)])

@@ -18,12 +18,11 @@ def can_draw_curves() -> bool:
 def draw_cost_curves(traces: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "") -> bytes:
     """Return a PNG of the total cost over the steps, on a logarithmic axis, a line for each run.
 
-    A cost belongs to the size that the picture has at that step; so a line is broken where the
-    picture grows.
+    Costs at different sizes of the picture do not compare, so a line is broken where it grows.
 
     Args:
-        traces: by the label of the run, its lines as `nstx.engine.transfer.progress.trace_line` makes them;
-            costs of 0 are left out.
+        traces: steps by the label of the run, as `nstx.engine.transfer.progress.trace_line` makes
+            them; costs of 0 are left out.
         title: above the curves.
 
     Raises:
@@ -37,11 +36,9 @@ def draw_cost_curves(traces: Mapping[str, Sequence[Mapping[str, Any]]], title: s
     colours = colormaps["viridis" if many else "tab10"]
     figure = Figure(figsize=(14 if many else 10, 6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    for place, (label, lines) in enumerate(traces.items()):
-        steps, costs = _broken_line(lines)
-        share = place / len(traces)
-        colour = colours(share if many else place)
-        axes.plot(steps, costs, color=colour, linewidth=1.8, label=_literal(label))
+    for index, (label, lines) in enumerate(traces.items()):
+        colour = colours(index / len(traces) if many else index)
+        axes.plot(*_broken_line(lines), color=colour, linewidth=1.8, label=_literal(label))
     if any(line["total"] > 0 for lines in traces.values() for line in lines):
         axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="total cost, at the size of the step", title=_literal(title))

@@ -13,10 +13,10 @@ from nstx.models.storage.files import make_folder, write_output
 
 from ..features.activations import LayerSummary, summarise_layer
 from ..pictures.resizing import fit_box
-from .contact_sheet import plain
+from .lettering import FAINT, INK, PAPER, plain
 
-# Nine points of the colour map viridis (Smith and van der Walt 2015, CC0): dark is 0, and equal
-# steps of the activation are equal steps to the eye.
+# Nine points of the colour map viridis (Smith and van der Walt 2015, CC0): 0 is dark, and equal
+# steps of the activation look like equal steps.
 _VIRIDIS = np.array(
     [
         (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142),
@@ -28,19 +28,18 @@ _VIRIDIS = np.array(
 _TILE = 200
 _GAP, _LABEL, _CAPTION = 8, 22, 56
 _THINNEST, _LABEL_WIDTH = 40, 180
-_INK, _FAINT, _PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 _COLUMNS = 4
 _SMALLEST_SIDE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPictures:
-    """What was written of a layer.
+    """Pictures of a layer that were written.
 
     Attributes:
-        summary: its activation in numbers.
-        sheet: the contact sheet.
-        channels: a picture for each channel, if they were asked for.
+        summary: the layer's activation in numbers.
+        sheet: the contact sheet's file.
+        channels: a file for each channel, if all channels were to be written.
     """
 
     summary: LayerSummary
@@ -56,17 +55,17 @@ def write_feature_sheets(
     channels: bool = False,
     on_layer: Callable[[str], None] | None = None,
 ) -> tuple[LayerPictures, ...]:
-    """Write ``LAYER.png`` for each layer, and ``LAYER/channel_000.png`` … if asked for.
+    """Write ``LAYER.png`` for each layer, and on demand ``LAYER/channel_000.png`` ….
 
     Args:
-        folder: made if need be.
+        folder: is made if need be.
         activations: by layer, (channels, height, width), as `extract_features` returns them.
-        strongest: how many channels a sheet shows, at most.
+        strongest: most channels that a sheet shows.
         channels: whether a picture of each channel is written too.
-        on_layer: is told of each layer when its pictures are written.
+        on_layer: called with the name of a layer when its pictures are written.
 
     Raises:
-        OutputError: something cannot be written.
+        OutputError: a file cannot be written.
     """
     folder = Path(folder)
     make_folder(folder)
@@ -78,8 +77,11 @@ def write_feature_sheets(
         if channels:
             make_folder(folder / name)
             singles = [
-                _write(folder / name / f"channel_{index:03d}.png", enlarge_channel(draw_channel(v)))
-                for index, v in enumerate(activation)
+                _write(
+                    folder / name / f"channel_{index:03d}.png",
+                    enlarge_channel(draw_channel(channel)),
+                )
+                for index, channel in enumerate(activation)
             ]
         written.append(LayerPictures(summary, sheet, tuple(singles)))
         if on_layer is not None:
@@ -98,8 +100,8 @@ def draw_channel(values: NDArray[np.float32], largest: float | None = None) -> I
     """Return one channel in colours from dark (0) to yellow (its largest value), pixel by pixel.
 
     Args:
-        values: (height, width), an activation's channel, 0 or more.
-        largest: what yellow stands for; None takes the channel's own.
+        values: (height, width), one channel of an activation, 0 or more.
+        largest: value that is yellow; None takes the channel's largest.
     """
     top = float(values.max()) if largest is None else largest
     share = values.astype(np.float64) / top if top > 0 else np.zeros(values.shape)
@@ -109,21 +111,21 @@ def draw_channel(values: NDArray[np.float32], largest: float | None = None) -> I
 
 
 def enlarge_channel(image: Image.Image) -> Image.Image:
-    """Return a channel's picture enlarged by a whole number to 256 pixels or more, unblurred."""
+    """Return the picture of a channel, enlarged by a whole factor to 256 pixels or more."""
     factor = max(1, -(-_SMALLEST_SIDE // max(image.size)))
     size = (image.width * factor, image.height * factor)
     return image.resize(size, Image.Resampling.NEAREST)
 
 
 def draw_sheet(activation: NDArray[np.float32], summary: LayerSummary) -> Image.Image:
-    """Return a contact sheet of a layer's strongest channels, each on its own scale.
+    """Return a contact sheet of a layer's strongest channels, each scaled to its largest value.
 
-    The caption has the layer's name, its activation's shape and range; under each channel stand
-    its number and its largest value.
+    The caption has the layer's name and the shape and range of its activation; the labels have the
+    numbers and largest values of the channels.
 
     Args:
         activation: (channels, height, width).
-        summary: of it; says which channels are shown.
+        summary: of the activation, with the channels to show.
     """
     _, height, width = activation.shape
     tile = _tile_size(height, width)
@@ -134,29 +136,29 @@ def draw_sheet(activation: NDArray[np.float32], summary: LayerSummary) -> Image.
     # Wide enough for the caption, however few channels there are.
     sheet_width = max(columns * (cell + _GAP) + _GAP, 560)
     sheet_height = _CAPTION + rows * (tile[1] + _LABEL + _GAP) + _GAP
-    sheet = Image.new("RGB", (sheet_width, sheet_height), _PAPER)
+    sheet = Image.new("RGB", (sheet_width, sheet_height), PAPER)
     draw = ImageDraw.Draw(sheet)
     title, text = ImageFont.load_default(18), ImageFont.load_default(13)
-    draw.text((_GAP, _GAP), summary.name, _INK, title)
-    draw.text((_GAP, _GAP + 26), plain(describe_summary(summary)), _FAINT, text)
+    draw.text((_GAP, _GAP), summary.name, INK, title)
+    draw.text((_GAP, _GAP + 26), plain(describe_summary(summary)), FAINT, text)
     for index, shown in enumerate(summary.strongest):
         row, column = divmod(index, columns)
         corner = (_GAP + column * (cell + _GAP), _CAPTION + row * (tile[1] + _LABEL + _GAP))
         sheet.paste(_fit(draw_channel(activation[shown.channel]), tile), corner)
         label = f"channel {shown.channel}   max {shown.largest:.4g}"
-        draw.text((corner[0], corner[1] + tile[1] + 3), label, _FAINT, text)
+        draw.text((corner[0], corner[1] + tile[1] + 3), label, FAINT, text)
     return sheet
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:
-    """Return a tile's (width, height): 200 pixels long, or longer where it would be a mere line."""
+    """Return the width and height of a tile: 200 pixels long, longer if it would be too thin."""
     thin = min(height, width) / max(height, width)
     long_side = min(_COLUMNS * _TILE, max(_TILE, round(_THINNEST / thin)))
     return fit_box((width, height), (long_side, long_side))
 
 
 def describe_summary(summary: LayerSummary) -> str:
-    """Write an activation's shape and range in one line."""
+    """Return the shape and range of an activation in one line."""
     _, height, width, channels = summary.shape
     return (
         f"{height} × {width}, {channels} channels   {summary.smallest:.4g} to {summary.largest:.4g}, "
@@ -165,6 +167,6 @@ def describe_summary(summary: LayerSummary) -> str:
 
 
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Bring a channel to a tile: averaged where it shrinks, in plain squares where it grows."""
+    """Resize a channel to a tile: by averages if it shrinks, in plain squares if it grows."""
     grows = size[0] >= image.width
     return image.resize(size, Image.Resampling.NEAREST if grows else Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""A run's frames in one JPEG, in rows like a contact print; and runs side by side as an animation."""
+"""The frames of a run in one JPEG, and runs side by side as an animation."""
 
 import io
 from collections.abc import Sequence
@@ -10,7 +10,17 @@ from PIL import Image, ImageDraw
 
 from ..pictures.resizing import fit_box
 from .animation import Frame
-from .contact_sheet import Grid, Tile, draw_grid, draw_line, fit_picture, lines_of, split_rows
+from .contact_sheet import (
+    MARGIN,
+    TITLE,
+    Grid,
+    Tile,
+    count_lines,
+    draw_grid,
+    fit_picture,
+    split_rows,
+)
+from .lettering import draw_line
 
 _COLUMNS = 8
 _MOST_FRAMES = 30
@@ -20,11 +30,11 @@ _LARGEST_CANVAS = 450_000  # pixels; a GIF of more has tens of megabytes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Film:
-    """How a run's picture developed.
+    """How the picture of a run developed.
 
     Attributes:
         frames: uint8 (height, width, 3), all of one size; the last is the result.
-        steps: after which each frame was; not falling.
+        steps: number of the step that led to each frame, in ascending order.
     """
 
     frames: tuple[Frame, ...]
@@ -32,8 +42,8 @@ class Film:
 
     def at(self, step: int) -> Frame:
         """Return the picture after a step: the last frame that is not later, or the first."""
-        place = int(np.searchsorted(self.steps, step, side="right")) - 1
-        return self.frames[max(0, place)]
+        index = int(np.searchsorted(self.steps, step, side="right")) - 1
+        return self.frames[max(0, index)]
 
 
 def pack_film(film: Film) -> bytes:
@@ -41,8 +51,8 @@ def pack_film(film: Film) -> bytes:
     height, width = film.frames[0].shape[:2]
     rows = -(-len(film.frames) // _COLUMNS)
     strip = Image.new("RGB", (width * min(_COLUMNS, len(film.frames)), height * rows))
-    for place, frame in enumerate(film.frames):
-        row, column = divmod(place, _COLUMNS)
+    for index, frame in enumerate(film.frames):
+        row, column = divmod(index, _COLUMNS)
         strip.paste(Image.fromarray(frame), (column * width, row * height))
     buffer = io.BytesIO()
     strip.save(buffer, format="JPEG", quality=90, subsampling=0)
@@ -53,32 +63,28 @@ def unpack_film(data: bytes, steps: Sequence[int]) -> Film:
     """Return the film in a JPEG of `pack_film`.
 
     Args:
-        data: its bytes.
-        steps: of the frames, which the JPEG does not hold.
+        data: bytes of the JPEG.
+        steps: of the frames; the JPEG does not hold them.
     """
     with Image.open(io.BytesIO(data)) as image:
         strip: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
     columns, rows = min(_COLUMNS, len(steps)), -(-len(steps) // _COLUMNS)
     height, width = strip.shape[0] // rows, strip.shape[1] // columns
     frames = []
-    for place in range(len(steps)):
-        row, column = divmod(place, _COLUMNS)
+    for index in range(len(steps)):
+        row, column = divmod(index, _COLUMNS)
         top, left = row * height, column * width
         frames.append(strip[top : top + height, left : left + width])
     return Film(tuple(frames), tuple(steps))
 
 
-def animate_runs(
-    films: Sequence[Film],
-    labels: Sequence[str],
-    columns: int,
-) -> list[Frame]:
+def animate_runs(films: Sequence[Film], labels: Sequence[str], columns: int) -> list[Frame]:
     """Return the frames of runs that develop side by side, all at the same step.
 
     Args:
-        films: of the runs; one that ends early stays as it ended.
+        films: of the runs; one that ends early keeps its last frame.
         labels: of the runs.
-        columns: in a row.
+        columns: number of runs side by side.
 
     Returns:
         At most 30 frames, uint8 (height, width, 3); the last shows all results.
@@ -92,10 +98,10 @@ def animate_runs(
     frames = []
     for step in timeline.tolist():
         canvas = ground.copy()
-        text = f"step {step} of {last}"
-        draw_line(ImageDraw.Draw(canvas), (24, 24), text, 22, grid.size[0])
-        for place, film in enumerate(films):
-            corner = grid.corner(*divmod(place, columns))
+        draw = ImageDraw.Draw(canvas)
+        draw_line(draw, (MARGIN, MARGIN), f"step {step} of {last}", TITLE, grid.size[0])
+        for index, film in enumerate(films):
+            corner = grid.corner(*divmod(index, columns))
             canvas.paste(fit_picture(film.at(step), grid.tile), corner)
         frames.append(np.asarray(canvas))
     return frames
@@ -107,7 +113,7 @@ def _canvas_grid(shape: tuple[int, ...], labels: Sequence[str], columns: int) ->
     height, width = shape[:2]
     for longest in range(320, 60, -20):
         tile = fit_box((width, height), (longest, longest))
-        lines = lines_of(labels, max(tile[0], _NARROWEST))
+        lines = count_lines(labels, max(tile[0], _NARROWEST))
         grid = Grid(tile, rows, columns, lines=lines, details=False, narrowest=_NARROWEST)
         if grid.size[0] * grid.size[1] <= _LARGEST_CANVAS:
             break
