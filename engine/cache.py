@@ -1,7 +1,6 @@
-"""What lies in the cache folder: looked at, checked, and removed.
+"""The entries of the cache folder: listed, checked and removed.
 
-Only files that are called like nstx's own are seen, so that a cache folder that is shared with
-something else loses nothing of it.
+Only files with names of nstx's are entries, so that whatever else lies in the folder stays there.
 """
 
 import time
@@ -40,11 +39,11 @@ class CacheEntry:
     """One thing in the cache.
 
     Attributes:
-        kind: of the entry.
+        kind: its folder in the cache.
         path: of its file; of TensorRT's engines for one model, their folder.
         size_bytes: on the disk.
         used: when it was last used, in seconds since the epoch.
-        of: what it is of, as plain data; empty if it does not say, as when it is damaged.
+        of: what it holds, as plain data; empty if it is damaged.
     """
 
     kind: CacheKind
@@ -55,32 +54,25 @@ class CacheEntry:
 
 
 def check_kind(kind: str | None) -> CacheKind | None:
-    """Return a kind of entry, or None for all.
+    """Return the kind of entry that a text names, or None for None.
 
     Raises:
         UsageError: there is no such kind.
     """
     if kind is None:
         return None
-    for known in CACHE_KINDS:
-        if kind == known:
-            return known
+    for name in CACHE_KINDS:
+        if kind == name:
+            return name
     raise UsageError(f"expected a kind of {', '.join(CACHE_KINDS)}, got {kind!r}; try targets")
 
 
 def list_cache(kind: CacheKind | None = None) -> list[CacheEntry]:
-    """Return the entries of one kind, or of all, with what they are of; of a kind, oldest first."""
+    """Return the entries of one kind, or of all, kind by kind, with the oldest first."""
     return [
-        CacheEntry(
-            kind=each,
-            path=found.path,
-            size_bytes=found.size_bytes,
-            used=found.used,
-            of=_describe(each, found.path),
-        )
-        for each in CACHE_KINDS
-        if kind in (None, each)
-        for found in sorted(_find(each))
+        CacheEntry(kind=of_kind, path=path, size_bytes=size, used=used, of=_describe(of_kind, path))
+        for of_kind in _kinds(kind)
+        for used, path, size in sorted(_find(of_kind))
     ]
 
 
@@ -91,7 +83,7 @@ def verify_cache(
 
     Args:
         entries: from `list_cache`.
-        on_entry: is told of each when it was checked.
+        on_entry: called with each entry when it was checked.
 
     Returns:
         Those that are damaged or cannot be read. TensorRT's engines carry no checksum; TensorRT
@@ -108,27 +100,27 @@ def verify_cache(
 def prune_cache(
     *, most_bytes: int | None = None, unused_seconds: float | None = None
 ) -> list[Found]:
-    """Remove what has not been used for the longest, and what killed processes left half written.
+    """Remove the entries that were not used for the longest, and half-written files.
 
     Args:
-        most_bytes: that all entries may take together; None keeps targets within
-            `nstx.models.storage.cache.cache_limit`, and all others.
-        unused_seconds: entries that were not used for so long go too.
+        most_bytes: all entries together take no more; None keeps targets within
+            `nstx.models.storage.cache.cache_limit`, and all other entries.
+        unused_seconds: entries that were not used for this long are removed, too.
 
     Returns:
-        What was removed.
+        The entries and files that were removed.
 
     Raises:
         UsageError: the limit in the environment is no size.
     """
     limit = cache_limit() if most_bytes is None else most_bytes
-    removed = _sweep(CACHE_KINDS)
+    removed = [entry for kind in CACHE_KINDS for entry in sweep_litter(cache_folder() / kind)]
     if unused_seconds is not None:
         latest = time.time() - unused_seconds
-        found = [entry for kind in CACHE_KINDS for entry in _find(kind)]
-        removed += [entry for entry in found if entry.used < latest and remove(entry.path)]
+        entries = _find(*CACHE_KINDS)
+        removed += [entry for entry in entries if entry.used < latest and remove(entry.path)]
     counted: tuple[CacheKind, ...] = ("targets",) if most_bytes is None else CACHE_KINDS
-    return removed + remove_oldest([each for kind in counted for each in _find(kind)], limit)
+    return removed + remove_oldest(_find(*counted), limit)
 
 
 def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
@@ -137,27 +129,28 @@ def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
 
 
 def clear_cache(kind: CacheKind | None = None) -> list[Found]:
-    """Remove every entry of one kind, or of all, and all that is half written; return what it was.
+    """Remove and return every entry of one kind, or of all, and every half-written file.
 
-    A process that is writing an entry meanwhile loses it, and goes on without.
+    A process that is writing an entry at that moment loses it, and goes on without.
     """
-    kinds = CACHE_KINDS if kind is None else (kind,)
-    found = [entry for each in kinds for entry in _find(each)]
-    litter = [entry for each in kinds for entry in sweep_litter(cache_folder() / each, 0.0)]
-    return litter + [entry for entry in found if remove(entry.path)]
+    kinds = _kinds(kind)
+    entries = _find(*kinds)
+    litter = [entry for name in kinds for entry in sweep_litter(cache_folder() / name, 0.0)]
+    return litter + [entry for entry in entries if remove(entry.path)]
 
 
 def cache_bytes() -> int:
     """Return how many bytes all entries take."""
-    return sum(entry.size_bytes for kind in CACHE_KINDS for entry in _find(kind))
+    return sum(entry.size_bytes for entry in _find(*CACHE_KINDS))
 
 
-def _find(kind: CacheKind) -> list[Found]:
-    return find_entries(cache_folder() / kind, _NAMES[kind])
+def _kinds(kind: CacheKind | None) -> tuple[CacheKind, ...]:
+    return CACHE_KINDS if kind is None else (kind,)
 
 
-def _sweep(kinds: Sequence[CacheKind]) -> list[Found]:
-    return [entry for kind in kinds for entry in sweep_litter(cache_folder() / kind)]
+def _find(*kinds: CacheKind) -> list[Found]:
+    folder = cache_folder()
+    return [entry for kind in kinds for entry in find_entries(folder / kind, _NAMES[kind])]
 
 
 def _describe(kind: CacheKind, path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What this machine can do: measured where it can be, never taken from a list.
 
 `onnxruntime` lists providers that it was built with, whether or not they load; PyTorch's build may
-lack a device that the machine has. So each is tried.
+lack a device that the machine has. So they are tried, one by one.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from .devices.machine import describe_machine, package_versions, this_processor
 
 
 def diagnose() -> dict[str, Any]:
-    """Return what was found, as plain data.
+    """Return what this machine has, as plain data.
 
     Keys: ``machine``, ``packages``, ``devices`` (with the precisions of each), ``providers``
     (ONNX Runtime's, with whether each loads), ``weights``, ``cache``, ``problems`` (a list of
@@ -87,8 +87,7 @@ def _providers() -> list[dict[str, Any]]:
     try:
         runtime = import_onnxruntime()
     except DeviceError:
-        # That nothing loads is the answer.
-        return []
+        return []  # that nothing loads is the answer
     return [
         {"name": name, "loads": named_provider_loads(name)}
         for name in runtime.get_available_providers()

@@ -29,11 +29,12 @@ def fit_size(
     Args:
         source: height and width of the file.
         size: long side, in pixels.
-        height: height in pixels; with ``width``, the exact size, else in proportion.
-        width: likewise.
+        height: in pixels; with ``width``, the exact size, else in proportion.
+        width: in pixels; with ``height``, the exact size, else in proportion.
 
     Raises:
-        UsageError: both kinds are given, none is, or a side would be shorter than 16 pixels.
+        UsageError: ``size`` is combined with a side, none is there, or a side would be shorter than
+            16 pixels or longer than 65535.
     """
     if size is not None and (height is not None or width is not None):
         raise UsageError("expected --size or --width/--height, got both; try --size alone")
@@ -128,7 +129,7 @@ def choose_sizes(
 
     Args:
         content: height and width of the content picture.
-        styles: likewise, of the style pictures.
+        styles: height and width of each style picture.
         settings: of the run.
 
     Raises:

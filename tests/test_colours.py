@@ -1,6 +1,8 @@
 """The content in the colours of the styles."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from pictures import random_pixels
 from nstx import Picture, choose_settings, prepare_job
 from nstx.engine.pictures.colours import match_colours
 
+Colour = tuple[float, float, float]
 
-def coloured(seed: int, scale: tuple, shift: tuple, size=(60, 80)) -> Picture:
+
+def coloured(seed: int, scale: Colour, shift: Colour) -> Picture:
     """A picture whose colours are correlated in a way of their own and stay within 0–255."""
-    mixed = (random_pixels(*size, seed) - 127.5) @ np.array(
+    mixed = (random_pixels(60, 80, seed) - 127.5) @ np.array(
         [[0.3, 0.1, 0.0], [0.0, 0.3, 0.2], [0.1, 0.0, 0.3]]
     )
     return Picture((mixed * scale + shift).astype(np.float32), None)
@@ -28,35 +32,35 @@ def statistics(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_mean_and_covariance_are_the_styles() -> None:
-    found = match_colours(CONTENT, [(STYLE, 1.0)])
-    for ours, wanted in zip(statistics(found), statistics(STYLE), strict=True):
-        np.testing.assert_allclose(ours, wanted, atol=1.5)
+    matched = match_colours(CONTENT, [(STYLE, 1.0)])
+    for ours, expected in zip(statistics(matched), statistics(STYLE), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1.5)
     assert not np.allclose(statistics(CONTENT)[1], statistics(STYLE)[1], atol=30)
 
 
 def test_a_picture_in_its_own_colours_stays_as_it_is() -> None:
-    found = match_colours(CONTENT, [(CONTENT, 2.0)])
-    np.testing.assert_allclose(found.pixels, CONTENT.pixels, atol=1e-2)
+    matched = match_colours(CONTENT, [(CONTENT, 2.0)])
+    np.testing.assert_allclose(matched.pixels, CONTENT.pixels, atol=1e-2)
 
 
 def test_several_styles_are_averaged_by_their_weights() -> None:
     other = coloured(3, (0.9, 0.2, 0.4), (140, 90, 110))
     mean, covariance = statistics(match_colours(CONTENT, [(STYLE, 3.0), (other, 1.0)]))
-    wanted = [
+    expected = [
         0.75 * a + 0.25 * b for a, b in zip(statistics(STYLE), statistics(other), strict=True)
     ]
-    np.testing.assert_allclose(mean, wanted[0], atol=0.5)
-    np.testing.assert_allclose(covariance, wanted[1], atol=1.5)
+    np.testing.assert_allclose(mean, expected[0], atol=0.5)
+    np.testing.assert_allclose(covariance, expected[1], atol=1.5)
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_pictures_of_one_colour_are_no_trouble(value) -> None:
+def test_pictures_of_one_colour_are_no_trouble(value: int) -> None:
     flat = Picture(np.full((20, 30, 3), value, np.uint8), None)
     for pictures in ((flat, CONTENT), (CONTENT, flat), (flat, flat)):
-        found = match_colours(pictures[0], [(pictures[1], 1.0)])
-        assert np.isfinite(found.pixels).all()
-        assert found.pixels.min() >= 0
-        assert found.pixels.max() <= 255
+        matched = match_colours(pictures[0], [(pictures[1], 1.0)])
+        assert np.isfinite(matched.pixels).all()
+        assert matched.pixels.min() >= 0
+        assert matched.pixels.max() <= 255
     assert match_colours(flat, [(flat, 1.0)]).pixels == pytest.approx(value, abs=0.01)
 
 
@@ -69,7 +73,9 @@ def test_a_run_starts_from_it_at_every_scale() -> None:
         np.testing.assert_allclose(start.mean((0, 1)), statistics(STYLE)[0], atol=2)
 
 
-def test_targets_alone_have_no_colours(nstx, save_picture, tmp_path) -> None:
+def test_targets_alone_have_no_colours(
+    nstx: Callable[..., tuple[int, str, str]], save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     file = tmp_path / "t.safetensors"
     assert (

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -36,26 +37,27 @@ from nstx.engine.settings import choose_settings
 from nstx.engine.transfer.job import prepare_job
 from nstx.export.features import export_features
 from nstx.export.graphs.build_features import build_feature_model
-from nstx.export.graphs.feature_graph import FeatureGraph
+from nstx.export.graphs.feature_graph import FeatureGraph, InputConvention
 from nstx.export.runtime.probe import probe_model
 from nstx.export.runtime.providers import CPU, Provider
 from nstx.export.runtime.session import SessionChoices
 from nstx.models.errors import DeviceError, ModelError, NumericalError, UsageError
 from nstx.models.reference.features import reference_features, reference_gram
 from nstx.models.storage.seals import seal
+from nstx.models.vgg19 import Pooling, PoolRounding
 from nstx.models.weights.load import Weights, load_weights
 
 ACTIVATIONS, GRAMS = ("conv2_2", "conv4_2"), ("conv1_1", "conv5_1")
 
 
 @pytest.fixture
-def sessions_folder(tmp_path: Path, monkeypatch) -> Path:
+def sessions_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder."""
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "sessions"
 
 
-def graphs_of(weights: Weights, **changes: object) -> BuiltGraphs:
+def graphs_of(weights: Weights, **changes: Any) -> BuiltGraphs:
     return replace(built_graphs(Extraction(), CPU, weights), **changes)
 
 
@@ -68,28 +70,32 @@ def never() -> Weights:
 )
 @pytest.mark.parametrize("size", [(317, 211), (64, 48)])
 def test_extraction_agrees_with_float64_and_with_torch(
-    tiny_weights, sessions_folder, pooling, rounding, size
+    tiny_weights: Weights,
+    sessions_folder: Path,
+    pooling: Pooling,
+    rounding: PoolRounding,
+    size: tuple[int, int],
 ) -> None:
     choices = Extraction(extractor="onnx", device="cpu", pooling=pooling, pool_rounding=rounding)
     opened = open_extractor(choices, [*ACTIVATIONS, *GRAMS], tiny_weights)
     assert (opened.name, opened.runs_on) == ("onnx", "CPUExecutionProvider")
     # Values outside 0-255, as a start of one's own may have them.
     pixels = random_pixels(*size, seed=1) * np.float32(1.5) - 40
-    found = opened.extractor.extract(pixels, ACTIVATIONS, GRAMS)
+    features = opened.extractor.extract(pixels, ACTIVATIONS, GRAMS)
     layers = [*ACTIVATIONS, *GRAMS]
     expected = reference_features(tiny_weights, pixels, layers, pooling, rounding)
     by_torch = open_extractor(replace(choices, extractor="torch"), layers, tiny_weights)
     assert (by_torch.name, by_torch.runs_on) == ("torch", "cpu fp32")
     other = by_torch.extractor.extract(pixels, ACTIVATIONS, GRAMS)
     for name in ACTIVATIONS:
-        assert relative_error(found.activations[name], expected[name]) < 1e-5
-        assert relative_error(found.activations[name], other.activations[name]) < 1e-5
+        assert relative_error(features.activations[name], expected[name]) < 1e-5
+        assert relative_error(features.activations[name], other.activations[name]) < 1e-5
     for name in GRAMS:
-        assert relative_error(found.grams[name], reference_gram(expected[name])) < 1e-5
-        assert relative_error(found.grams[name], other.grams[name]) < 1e-5
+        assert relative_error(features.grams[name], reference_gram(expected[name])) < 1e-5
+        assert relative_error(features.grams[name], other.grams[name]) < 1e-5
 
 
-def test_a_batch_is_its_pictures_one_by_one(tiny_weights, sessions_folder) -> None:
+def test_a_batch_is_its_pictures_one_by_one(tiny_weights: Weights, sessions_folder: Path) -> None:
     extractor = OnnxExtractor(graphs_of(tiny_weights))
     pixels = np.stack([random_pixels(37, 53, seed) for seed in (1, 2, 3)])
     batch = extractor.extract_batch(pixels, ACTIVATIONS, GRAMS)
@@ -102,7 +108,7 @@ def test_a_batch_is_its_pictures_one_by_one(tiny_weights, sessions_folder) -> No
 
 
 def test_a_content_picture_is_evaluated_no_deeper_than_its_layer(
-    tiny_weights, sessions_folder
+    tiny_weights: Weights, sessions_folder: Path
 ) -> None:
     opened = graphs_of(tiny_weights).open(("conv2_1",), ())
     assert opened.graph.network[-1].name == "conv2_1"
@@ -126,7 +132,9 @@ def test_a_fixed_extractor_gives_the_same_and_overwrites_nothing(
         fixed.extract_batch(pixels[:1])
 
 
-def test_a_kept_session_needs_no_weights_and_gives_the_same(tiny_weights, sessions_folder) -> None:
+def test_a_kept_session_needs_no_weights_and_gives_the_same(
+    tiny_weights: Weights, sessions_folder: Path
+) -> None:
     pixels = random_pixels(37, 53, seed=1)
     first = OnnxExtractor(graphs_of(tiny_weights)).extract(pixels, ACTIVATIONS, GRAMS)
     (kept,) = sessions_folder.iterdir()
@@ -136,7 +144,9 @@ def test_a_kept_session_needs_no_weights_and_gives_the_same(tiny_weights, sessio
     assert list(sessions_folder.iterdir()) == [kept]
 
 
-def test_what_a_session_computes_is_in_its_key(tiny_weights, sessions_folder) -> None:
+def test_what_a_session_computes_is_in_its_key(
+    tiny_weights: Weights, sessions_folder: Path
+) -> None:
     source = graphs_of(tiny_weights)
     variants = [
         source,
@@ -153,7 +163,7 @@ def test_what_a_session_computes_is_in_its_key(tiny_weights, sessions_folder) ->
 
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_a_damaged_session_is_told_and_built_again(
-    tiny_weights, sessions_folder, logged_warnings, place
+    tiny_weights: Weights, sessions_folder: Path, logged_warnings: list[str], place: float
 ) -> None:
     pixels = random_pixels(37, 53, seed=1)
     expected = OnnxExtractor(graphs_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
@@ -161,15 +171,15 @@ def test_a_damaged_session_is_told_and_built_again(
     data = bytearray(kept.read_bytes())
     data[int(place * len(data)) if place >= 0 else -1] ^= 0x10
     kept.write_bytes(data)
-    found = OnnxExtractor(graphs_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
-    np.testing.assert_array_equal(found.activations["conv4_2"], expected.activations["conv4_2"])
+    features = OnnxExtractor(graphs_of(tiny_weights)).extract(pixels, ACTIVATIONS, [])
+    np.testing.assert_array_equal(features.activations["conv4_2"], expected.activations["conv4_2"])
     assert len(logged_warnings) == 1
     assert "damaged" in logged_warnings[0]
     OnnxExtractor(graphs_of(tiny_weights, load=never)).extract(pixels, ACTIVATIONS, [])
 
 
 def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
-    tiny_weights, sessions_folder, logged_warnings
+    tiny_weights: Weights, sessions_folder: Path, logged_warnings: list[str]
 ) -> None:
     other = replace(tiny_weights, sha256="1" * 64)
     graphs_of(other).open(("conv1_1",), ())
@@ -184,7 +194,7 @@ def test_a_session_of_other_weights_under_this_name_is_told_and_built_again(
 
 
 def test_files_of_the_same_graph_are_merged_once_nobody_opens_them(
-    tiny_weights, sessions_folder
+    tiny_weights: Weights, sessions_folder: Path
 ) -> None:
     """Two processes that built it at once leave two, as ONNX Runtime's bytes differ each time."""
     graphs_of(tiny_weights).open(("conv1_1",), ())
@@ -211,13 +221,16 @@ def test_only_the_latest_graphs_are_kept(sessions_folder: Path) -> None:
     assert {path.stem.partition("-")[0] for path in sessions_folder.iterdir()} == {*keys[2:]}
 
 
-def test_without_the_cache_nothing_is_written(tiny_weights, sessions_folder) -> None:
+def test_without_the_cache_nothing_is_written(tiny_weights: Weights, sessions_folder: Path) -> None:
     graphs_of(tiny_weights, use_cache=False).open(("conv1_1",), ())
     assert not sessions_folder.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
-    tiny_weights, tmp_path, monkeypatch, logged_warnings
+    tiny_weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged_warnings: list[str],
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
@@ -226,13 +239,13 @@ def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
     assert "cannot be written" in logged_warnings[0]
 
 
-def test_several_processes_may_build_one_session(sessions_folder) -> None:
+def test_several_processes_may_build_one_session(sessions_folder: Path) -> None:
     code = (
         "from nstx.engine.features.opening import Extraction, open_extractor\n"
         "import numpy as np\n"
         "opened = open_extractor(Extraction(device='cpu'), ['conv1_1'])\n"
-        "found = opened.extractor.extract(np.full((32, 32, 3), 99, np.float32), ['conv1_1'], [])\n"
-        "print(found.activations['conv1_1'].sum())\n"
+        "features = opened.extractor.extract(np.full((32, 32, 3), 99, np.float32), ['conv1_1'], [])\n"
+        "print(features.activations['conv1_1'].sum())\n"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -244,7 +257,7 @@ def test_several_processes_may_build_one_session(sessions_folder) -> None:
     assert all(path.suffix == ".onnx" for path in sessions_folder.iterdir())
 
 
-def test_extraction_from_the_cache_imports_neither_torch_nor_onnx(sessions_folder) -> None:
+def test_extraction_from_the_cache_imports_neither_torch_nor_onnx(sessions_folder: Path) -> None:
     code = (
         "import sys\n"
         "if sys.argv[1] == 'blocked':\n"
@@ -252,8 +265,8 @@ def test_extraction_from_the_cache_imports_neither_torch_nor_onnx(sessions_folde
         "import numpy as np\n"
         "from nstx import Picture, extract_features\n"
         "picture = Picture(np.full((40, 50, 3), 99, np.uint8), None)\n"
-        "found = extract_features(picture, ['conv3_1'], ['conv1_1'])\n"
-        "print(found.features.activations['conv3_1'].sum())\n"
+        "extracted = extract_features(picture, ['conv3_1'], ['conv1_1'])\n"
+        "print(extracted.features.activations['conv3_1'].sum())\n"
     )
     for mode in ("free", "blocked"):
         command = [sys.executable, "-c", code, mode]
@@ -262,7 +275,7 @@ def test_extraction_from_the_cache_imports_neither_torch_nor_onnx(sessions_folde
 
 
 @pytest.fixture
-def model_file(tiny_weights, tmp_path) -> Path:
+def model_file(tiny_weights: Weights, tmp_path: Path) -> Path:
     path = tmp_path / "vgg.onnx"
     graph = FeatureGraph(activations=("conv2_1",), grams=("conv1_1",), input="network")
     export_features(path, graph, tiny_weights)
@@ -270,18 +283,20 @@ def model_file(tiny_weights, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("convention", ["network", "float32", "uint8"])
-def test_an_exported_file_extracts_whatever_its_input(tiny_weights, tmp_path, convention) -> None:
+def test_an_exported_file_extracts_whatever_its_input(
+    tiny_weights: Weights, tmp_path: Path, convention: InputConvention
+) -> None:
     path = tmp_path / "vgg.onnx"
     graph = FeatureGraph(activations=("conv2_1",), input=convention)
     export_features(path, graph, tiny_weights)
     pixels = random_pixels(33, 47, seed=1).round()
     opened = open_extractor(Extraction(device="cpu", model=path), ["relu2_1"])
-    found = opened.extractor.extract(pixels, ["relu2_1"], [])
+    features = opened.extractor.extract(pixels, ["relu2_1"], [])
     expected = reference_features(tiny_weights, pixels, ["conv2_1"], "avg", "ceil")
-    assert relative_error(found.activations["conv2_1"], expected["conv2_1"]) < 1e-5
+    assert relative_error(features.activations["conv2_1"], expected["conv2_1"]) < 1e-5
 
 
-def test_a_model_file_that_cannot_serve_is_an_error(model_file, tmp_path) -> None:
+def test_a_model_file_that_cannot_serve_is_an_error(model_file: Path, tmp_path: Path) -> None:
     def open_file(path: Path, sha256: str | None = None) -> Callable[..., object]:
         return ModelFile(path=path, choices=SessionChoices(), weights_sha256=sha256).open
 
@@ -312,7 +327,9 @@ def test_a_model_file_that_cannot_serve_is_an_error(model_file, tmp_path) -> Non
         Extraction(extractor="torch", model=model_file)
 
 
-def test_a_model_file_brings_its_own_weights_and_pooling(model_file, tiny_weights) -> None:
+def test_a_model_file_brings_its_own_weights_and_pooling(
+    model_file: Path, tiny_weights: Weights
+) -> None:
     with pytest.raises(UsageError, match="pooling"):
         Extraction(model=model_file, pooling="max")
     with pytest.raises(UsageError, match="got both"):
@@ -322,11 +339,11 @@ def test_a_model_file_brings_its_own_weights_and_pooling(model_file, tiny_weight
             random_pixels(32, 32, 1), ["conv2_1"], []
         )
     picture = Picture(random_pixels(32, 32, 1).astype(np.uint8), None)
-    found = extract_features(picture, extraction=Extraction(model=model_file))
-    assert list(found.features.activations) == ["conv2_1"]
+    extracted = extract_features(picture, extraction=Extraction(model=model_file))
+    assert list(extracted.features.activations) == ["conv2_1"]
 
 
-def test_metadata_without_a_mean_is_an_error(tiny_weights, tmp_path) -> None:
+def test_metadata_without_a_mean_is_an_error(tiny_weights: Weights, tmp_path: Path) -> None:
     for mean in ("3.0", "[1, 2]", '["a", 2, 3]', None):
         model = build_feature_model(FeatureGraph(activations=("conv1_1",)), tiny_weights)
         for item in list(model.metadata_props):
@@ -349,21 +366,23 @@ def test_a_picture_that_leaves_a_layer_nothing_is_refused() -> None:
         extract_features(picture, ["conv1_1"], size=0)
 
 
-def test_a_kept_session_of_real_weights_agrees_with_float64(sessions_folder) -> None:
+def test_a_kept_session_of_real_weights_agrees_with_float64(sessions_folder: Path) -> None:
     """With VGG-19's channels, so that ONNX Runtime's blocked layout is in what is kept."""
     weights = load_weights()
     pixels = random_pixels(211, 317, seed=1)
     graphs_of(weights).open(ACTIVATIONS, GRAMS)
     kept = OnnxExtractor(graphs_of(weights, load=never))
-    found = kept.extract(pixels, ACTIVATIONS, GRAMS)
+    features = kept.extract(pixels, ACTIVATIONS, GRAMS)
     expected = reference_features(weights, pixels, [*ACTIVATIONS, *GRAMS], "avg", "ceil")
     for name in ACTIVATIONS:
-        assert relative_error(found.activations[name], expected[name]) < 2e-5
+        assert relative_error(features.activations[name], expected[name]) < 2e-5
     for name in GRAMS:
-        assert relative_error(found.grams[name], reference_gram(expected[name])) < 2e-5
+        assert relative_error(features.grams[name], reference_gram(expected[name])) < 2e-5
 
 
-def test_a_read_only_cache_is_still_read(tiny_weights, sessions_folder, monkeypatch) -> None:
+def test_a_read_only_cache_is_still_read(
+    tiny_weights: Weights, sessions_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graphs_of(tiny_weights).open(("conv1_1",), ())
 
     def refuse(*_: object, **__: object) -> None:
@@ -373,23 +392,25 @@ def test_a_read_only_cache_is_still_read(tiny_weights, sessions_folder, monkeypa
     graphs_of(tiny_weights, load=never).open(("conv1_1",), ())
 
 
-def test_an_unknown_layer_or_extractor_is_refused(tiny_weights, sessions_folder) -> None:
+def test_an_unknown_layer_or_extractor_is_refused(
+    tiny_weights: Weights, sessions_folder: Path
+) -> None:
     with pytest.raises(UsageError, match="conv9_9"):
         open_extractor(Extraction(device="cpu"), ["conv9_9"], tiny_weights)
     with pytest.raises(UsageError, match="conv9_9"):
         OnnxExtractor(graphs_of(tiny_weights)).extract(random_pixels(32, 32, 1), ["conv9_9"], [])
     with pytest.raises(UsageError, match="numpy"):
-        Extraction(extractor="numpy")
+        Extraction(extractor=cast(Any, "numpy"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
-def test_a_device_that_is_not_there_is_an_error_or_told(logged_warnings) -> None:
+def test_a_device_that_is_not_there_is_an_error_or_told(logged_warnings: list[str]) -> None:
     for name in ("onnx", "tensorrt"):
         with pytest.raises(DeviceError, match="ExecutionProvider"):
             find_provider(Extraction(extractor=name, device="cuda"))
     with pytest.raises(DeviceError, match="TensorRT"):
         find_provider(Extraction(extractor="tensorrt", device="cpu"))
-    # PyTorch has no such device either, so nothing was computed by it and nothing is told of it.
+    # PyTorch has no such device either, so nothing was computed by it and nothing is logged.
     with pytest.raises(DeviceError, match="CUDA device 0"):
         open_extractor(Extraction(device="cuda:0"), ["conv1_1"])
     assert find_provider(Extraction(device="mps")) is None
@@ -397,7 +418,9 @@ def test_a_device_that_is_not_there_is_an_error_or_told(logged_warnings) -> None
     assert logged_warnings == []
 
 
-def test_a_second_choice_is_told(monkeypatch, logged_warnings, tiny_weights) -> None:
+def test_a_second_choice_is_told(
+    monkeypatch: pytest.MonkeyPatch, logged_warnings: list[str], tiny_weights: Weights
+) -> None:
     def refuse(*_: object) -> Provider:
         raise DeviceError("no provider")
 
@@ -409,7 +432,9 @@ def test_a_second_choice_is_told(monkeypatch, logged_warnings, tiny_weights) -> 
         open_extractor(Extraction(device="cpu", extractor="onnx"), ["conv1_1"], tiny_weights)
 
 
-def test_a_driver_without_a_provider_is_told(monkeypatch, logged_warnings) -> None:
+def test_a_driver_without_a_provider_is_told(
+    monkeypatch: pytest.MonkeyPatch, logged_warnings: list[str]
+) -> None:
     for module in ("nstx.engine.features.opening", "nstx.export.runtime.providers"):
         monkeypatch.setattr(f"{module}.has_driver", lambda: True)
     monkeypatch.setattr("nstx.export.runtime.providers.provider_loads", lambda _: False)
@@ -421,7 +446,7 @@ def test_a_driver_without_a_provider_is_told(monkeypatch, logged_warnings) -> No
 
 
 @pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
-def test_targets_by_onnx_and_by_torch_agree(preset) -> None:
+def test_targets_by_onnx_and_by_torch_agree(preset: str) -> None:
     content = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
     style = Picture(random_pixels(70, 50, 2).astype(np.uint8), None)
     settings = choose_settings(preset, size=67, device="cpu", use_cache=False)
@@ -440,24 +465,27 @@ def test_targets_by_onnx_and_by_torch_agree(preset) -> None:
 
 def test_extracted_features_of_a_picture() -> None:
     picture = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
-    found = extract_features(picture, ["relu1_2", "pool2"], ["conv2_1"], size=40)
-    assert (found.height, found.width) == (30, 40)
-    assert found.features.activations["conv1_2"].shape == (64, 30, 40)
-    assert found.features.activations["pool2"].shape == (128, 8, 10)
-    assert found.features.grams["conv2_1"].shape == (128, 128)
+    extracted = extract_features(picture, ["relu1_2", "pool2"], ["conv2_1"], size=40)
+    assert (extracted.height, extracted.width) == (30, 40)
+    assert extracted.features.activations["conv1_2"].shape == (64, 30, 40)
+    assert extracted.features.activations["pool2"].shape == (128, 8, 10)
+    assert extracted.features.grams["conv2_1"].shape == (128, 128)
     with pytest.raises(UsageError, match="16"):
         extract_features(picture, size=10)
 
 
 def test_layers_may_be_written_in_one_string() -> None:
     picture = Picture(random_pixels(20, 24, 1).astype(np.uint8), None)
-    found = extract_features(picture, "conv1_1, relu1_2", "conv1_1")
-    assert list(found.features.activations) == ["conv1_1", "conv1_2"]
-    assert list(found.features.grams) == ["conv1_1"]
-    assert FeatureGraph(activations="conv1_1,relu1_2").activations == ("conv1_1", "conv1_2")
+    extracted = extract_features(picture, "conv1_1, relu1_2", "conv1_1")
+    assert list(extracted.features.activations) == ["conv1_1", "conv1_2"]
+    assert list(extracted.features.grams) == ["conv1_1"]
+    assert FeatureGraph(activations=cast(Any, "conv1_1,relu1_2")).activations == (
+        "conv1_1",
+        "conv1_2",
+    )
 
 
-def test_features_that_are_not_finite_are_an_error(tiny_weights, tmp_path) -> None:
+def test_features_that_are_not_finite_are_an_error(tiny_weights: Weights, tmp_path: Path) -> None:
     kernel = tiny_weights.kernels["conv1_1"].copy()
     kernel[0] = np.inf
     broken = replace(tiny_weights, kernels={**tiny_weights.kernels, "conv1_1": kernel})
@@ -521,15 +549,15 @@ def test_exhausted_memory_of_onnx_runtime_is_an_error_that_says_what_to_do(
         raise RuntimeError("shape mismatch")
 
 
-def test_channels_last_changes_no_feature(tiny_weights) -> None:
+def test_channels_last_changes_no_feature(tiny_weights: Weights) -> None:
     device = TorchDevice(Device("cpu"), "fp32")
     pixels = random_pixels(40, 48, 1)
-    found = []
+    outputs = []
     for tuned in (False, True):
         network = TorchNetwork(
             tiny_weights, ["conv4_2"], "avg", "ceil", device,
             layout="channels_last" if tuned else "contiguous",
         )  # fmt: skip
         features = TorchExtractor(network).extract(pixels, ["conv4_2"], [])
-        found.append(features.activations["conv4_2"])
-    assert relative_error(found[1], found[0]) < 1e-5
+        outputs.append(features.activations["conv4_2"])
+    assert relative_error(outputs[1], outputs[0]) < 1e-5

@@ -4,6 +4,7 @@ import io
 import logging
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from nstx.engine.pictures.resizing import resize_picture, resize_pixels
 from nstx.models.errors import ImageError
 
 
-def solid(mode: str, colour: object) -> Image.Image:
+def solid(mode: str, colour: float | tuple[float, ...]) -> Image.Image:
     return Image.new(mode, (20, 12), colour)
 
 
@@ -34,7 +35,13 @@ def solid(mode: str, colour: object) -> Image.Image:
         ("CMYK", (0, 255, 255, 0), ".tif", (255, 0, 0)),
     ],
 )
-def test_every_mode_becomes_rgb(tmp_path: Path, mode, colour, suffix, expected) -> None:
+def test_every_mode_becomes_rgb(
+    tmp_path: Path,
+    mode: str,
+    colour: float | tuple[float, ...],
+    suffix: str,
+    expected: tuple[int, int, int],
+) -> None:
     path = tmp_path / f"picture{suffix}"
     solid(mode, colour).save(path)
     picture = read_image(path)
@@ -105,7 +112,9 @@ def test_srgb_profile_leaves_pixels_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "p.png").pixels, pixels)
 
 
-def test_broken_profile_is_told_and_ignored(tmp_path: Path, caplog) -> None:
+def test_broken_profile_is_told_and_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     solid("RGB", (9, 8, 7)).save(tmp_path / "p.png", icc_profile=b"no profile at all")
     logging.getLogger("nstx").propagate = True
     with caplog.at_level("WARNING", logger="nstx"):
@@ -157,7 +166,9 @@ def npy(array: np.ndarray) -> bytes:
         ("objects.npy", npy(np.array(["a"] * 12)), "height, width, 3"),
     ],
 )
-def test_what_is_no_picture_is_refused(tmp_path: Path, name, data, message) -> None:
+def test_what_is_no_picture_is_refused(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(ImageError, match=message):
@@ -178,7 +189,9 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
-def test_resizing_keeps_the_mean_and_the_same_size_keeps_everything(save_picture) -> None:
+def test_resizing_keeps_the_mean_and_the_same_size_keeps_everything(
+    save_picture: Callable[..., Path],
+) -> None:
     picture = read_image(save_picture("p.png", 60, 80))
     np.testing.assert_array_equal(resize_picture(picture, 60, 80), picture.pixels)
     half = resize_picture(picture, 30, 40)

@@ -14,7 +14,7 @@ from nstx.models.errors import UsageError
         ({"height": 75}, (75, 100)),
     ],
 )
-def test_size_of_a_4_to_3_picture(choice: dict, expected: tuple[int, int]) -> None:
+def test_size_of_a_4_to_3_picture(choice: dict[str, int], expected: tuple[int, int]) -> None:
     assert fit_size((768, 1024), **choice) == expected
 
 
@@ -28,7 +28,9 @@ def test_size_of_a_4_to_3_picture(choice: dict, expected: tuple[int, int]) -> No
         ((10000, 12), {"size": 512}, "16 pixels or more"),
     ],
 )
-def test_impossible_sizes_are_refused(source: tuple[int, int], choice: dict, message: str) -> None:
+def test_impossible_sizes_are_refused(
+    source: tuple[int, int], choice: dict[str, int], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         fit_size(source, **choice)
 

@@ -23,11 +23,11 @@ FEATURE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv4_2", "conv5_
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ExtractedFeatures:
-    """What came out of a picture.
+    """The features of one picture.
 
     Attributes:
-        height: of the picture when it was evaluated.
-        width: likewise.
+        height: of the picture as it was evaluated, in pixels.
+        width: of the picture as it was evaluated, in pixels.
         features: activations, float32 (channels, h, w), and Gram matrices, by layer.
         extractor: ``onnx``, ``tensorrt`` or ``torch``.
         runs_on: ONNX Runtime's provider, or PyTorch's device with its precision.
@@ -67,11 +67,10 @@ def extract_features(
     if layers is None:
         layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
     names, gram_names = [
-        split_layers(each) if isinstance(each, str) else tuple(map(canonical_name, each))
-        for each in (layers, grams)
+        split_layers(names) if isinstance(names, str) else tuple(map(canonical_name, names))
+        for names in (layers, grams)
     ]
-    source = (picture.height, picture.width)
-    height, width = fit_size(source, size=max(source) if size is None else size)
+    height, width = fit_size(picture.size, size=max(picture.size) if size is None else size)
     _check_positions([*names, *gram_names], height, width, choices.poolings[1])
     opened = open_extractor(choices, [*names, *gram_names])
     with memory_errors((height, width)):

@@ -1,7 +1,7 @@
 """Which extractor computes features: ONNX Runtime on its CPU, CUDA or TensorRT provider, or PyTorch.
 
 ONNX Runtime is the default: on the CPU it is faster than PyTorch and starts sooner. What ``auto``
-took is told by `OpenedExtractor`, and a second choice that is slower than it need be is logged.
+took stands in `OpenedExtractor`, and a second choice that is slower than it need be is logged.
 """
 
 import logging
@@ -93,12 +93,13 @@ class OpenedExtractor:
 def open_extractor(
     choices: Extraction, layers: Sequence[str], weights: Weights | None = None
 ) -> OpenedExtractor:
-    """Return an extractor for what was chosen.
+    """Open an extractor.
 
     Args:
         choices: how features are computed.
-        layers: that will be asked for; PyTorch's network is built no deeper.
-        weights: if they are loaded already; what is kept in the cache goes by their ``sha256``.
+        layers: those that `FeatureExtractor.extract` will be called with; PyTorch's network is
+            built no deeper.
+        weights: in place of those in ``choices``; their ``sha256`` is the key of what is cached.
 
     Raises:
         UsageError: a name is unknown, or weights are given beside a model file.
@@ -119,6 +120,10 @@ def open_extractor(
         return opened
     if provider is None:
         return _open_torch(choices, layers, weights)
+    return _open_onnx(choices, provider, weights)
+
+
+def _open_onnx(choices: Extraction, provider: Provider, weights: Weights | None) -> OpenedExtractor:
     source: SessionSource
     if choices.model is None:
         source = built_graphs(choices, provider, weights)
@@ -141,14 +146,9 @@ def built_graphs(
     Raises:
         WeightsError: the weights' file is missing or damaged.
     """
-    source = choices.weights or EMBEDDED
-
-    def load() -> Weights:
-        return weights or load_weights(source, use_cache=choices.use_cache)
-
     return BuiltGraphs(
-        weights_sha256=weights.sha256 if weights else weights_digest(source),
-        load=load,
+        weights_sha256=weights.sha256 if weights else weights_digest(choices.weights or EMBEDDED),
+        load=lambda: weights or _load_weights(choices),
         template=FeatureGraph(
             activations=("conv1_1",),
             pooling=choices.poolings[0],
@@ -179,10 +179,7 @@ def find_provider(choices: Extraction) -> Provider | None:
     is_free = choices.extractor == "auto" and choices.model is None
     if device is not None and device.is_mps and is_free:
         return None
-    return _announced(choose_provider_on(device), device)
-
-
-def _announced(provider: Provider, device: Device | None) -> Provider:
+    provider = choose_provider_on(device)
     if device is None and provider.kind == "cpu" and has_driver():
         _log.warning(
             "features are computed on the CPU: this machine has NVIDIA's driver, but the CUDA "
@@ -209,8 +206,10 @@ def _open_torch(
     device = TorchDevice(settle(choices.device, by_torch=True), "fp32")
     if choices.threads is not None:
         torch.set_num_threads(choices.threads)
-    source = choices.weights or EMBEDDED
-    loaded = weights or load_weights(source, use_cache=choices.use_cache)
     names = [canonical_name(layer) for layer in layers]
-    network = TorchNetwork(loaded, names, *choices.poolings, device)
+    network = TorchNetwork(weights or _load_weights(choices), names, *choices.poolings, device)
     return OpenedExtractor(TorchExtractor(network), "torch", str(device))
+
+
+def _load_weights(choices: Extraction) -> Weights:
+    return load_weights(choices.weights or EMBEDDED, use_cache=choices.use_cache)

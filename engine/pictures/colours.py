@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from .picture import Picture, WeightedPicture
 
-# A channel that hardly varies would be stretched to noise; this much variance is a rounding's.
+# Added to variances, so that a flat channel is not stretched to noise; as large as that of rounding.
 _LEAST_VARIANCE = 0.1
 
-# So many of a large picture's pixels tell its colours well enough.
+# Pixels of a large picture that are enough for its statistics.
 _MOST_COLOURS = 1_000_000
 
 
@@ -31,16 +31,15 @@ def match_colours(content: Picture, styles: Sequence[WeightedPicture]) -> Pictur
     mean, covariance = _statistics(content)
     shares = np.array([weight for _, weight in styles], np.float64)
     shares /= shares.sum()
-    found = [_statistics(style) for style, _ in styles]
-    wanted_mean = sum(share * each[0] for share, each in zip(shares, found, strict=True))
-    wanted = sum(share * each[1] for share, each in zip(shares, found, strict=True))
+    means, covariances = zip(*(_statistics(style) for style, _ in styles), strict=True)
+    style_mean = sum(share * term for share, term in zip(shares, means, strict=True))
+    style_covariance = sum(share * term for share, term in zip(shares, covariances, strict=True))
     root = _power(covariance, 0.5)
     inverse = _power(covariance, -0.5)
-    matrix = inverse @ _power(root @ wanted @ root, 0.5) @ inverse
-    pixels = (content.pixels.astype(np.float32) - mean.astype(np.float32)) @ matrix.T.astype(
-        np.float32
-    )
-    moved = (pixels + np.asarray(wanted_mean, np.float32)).clip(0, 255)
+    matrix = inverse @ _power(root @ style_covariance @ root, 0.5) @ inverse
+    centred = content.pixels.astype(np.float32) - mean.astype(np.float32)
+    pixels = centred @ matrix.T.astype(np.float32)
+    moved = (pixels + np.asarray(style_mean, np.float32)).clip(0, 255)
     return Picture(moved.astype(np.float32), content.alpha, content.path)
 
 

@@ -1,4 +1,4 @@
-"""What a picture is while it is worked on, apart from the code that reads files and loads slowly."""
+"""The arrays that hold pictures, in a module that imports nothing slow."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from .loader import TargetLoader, TargetSource
 
 Role = Literal["content", "style"]
 
-# Files in a folder that are taken for pictures; one that is named itself may be called anything.
+# Files in a folder that are taken for pictures; a file that is an argument may have any name.
 _SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp")
 )
@@ -23,12 +23,12 @@ _SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecomputedPicture:
-    """What became of one picture.
+    """The outcome of one picture.
 
     Attributes:
         path: of the file.
         role: ``content`` or ``style``.
-        sizes: height and width at which it was looked at, coarse first.
+        sizes: height and width at which targets were computed, coarse first.
         source: ``hit`` if its targets were all in the cache, ``miss`` if some were computed; None
             if the objective needs none, or the picture cannot be used.
         error: why it cannot be used.
@@ -44,17 +44,17 @@ class PrecomputedPicture:
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
     """Return the pictures in files and folders, in order, each once.
 
-    Of a folder, the files that are called like pictures are taken; folders in it are not entered.
+    Of a folder, the files with a picture's suffix are taken; folders in it are not entered.
 
     Raises:
         UsageError: a folder holds none.
         ImageError: a path is neither a file nor a folder, or a folder cannot be read.
     """
-    found: dict[Path, None] = {}
+    pictures: dict[Path, None] = {}
     for path in paths:
         try:
             inside = sorted(path.iterdir()) if path.is_dir() else [path]
-            known = [each for each in inside if each == path or _looks_like_picture(each)]
+            usable = [file for file in inside if file == path or _looks_like_picture(file)]
             if not path.exists():
                 raise FileNotFoundError(2, "No such file or directory")
         except OSError as error:
@@ -62,10 +62,10 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
                 f"expected a picture or a folder at {path}, got: {error.strerror or error}; "
                 "try another path"
             ) from error
-        if not known:
+        if not usable:
             raise UsageError(f"expected pictures in {path}, got none; try another folder")
-        found.update(dict.fromkeys(known))
-    return list(found)
+        pictures.update(dict.fromkeys(usable))
+    return list(pictures)
 
 
 def _looks_like_picture(path: Path) -> bool:
@@ -81,19 +81,18 @@ def precompute_targets(
 ) -> list[PrecomputedPicture]:
     """Load the targets of every content and every style, so that what is missing is computed.
 
-    A style is looked at in the sizes that go with all the contents' results; without contents, in
-    those of a result whose long side is the settings' size. A picture that cannot be used stops
-    nothing.
+    A style is resized for the results of all contents; without contents, for a result whose long
+    side is the settings' size. A picture that cannot be used is reported, and the others go on.
 
     Args:
         contents: content pictures.
         styles: style pictures.
         settings: of the runs to come.
         loader: of these settings.
-        on_picture: is told of each picture when it is done.
+        on_picture: called with each picture when it is done.
 
     Raises:
-        UsageError: the size is none, or there is no content and no size to go by.
+        UsageError: the settings' size is out of range, or there is neither a content nor a size.
         DeviceError, ModelError, WeightsError: as `TargetLoader.load`.
     """
     # A size that no picture can have is a mistake of the call and of none of its pictures.
