@@ -1,10 +1,11 @@
 """Pictures that the tests make on the spot."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
-def random_pixels(height: int, width: int, seed: int) -> np.ndarray:
+def random_pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
     """Return smooth random pixels, float32 (height, width, 3), within 0–255.
 
     They stay off the bounds: saturated areas are flat, and flat areas make ties in max pooling.

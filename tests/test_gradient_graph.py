@@ -20,6 +20,7 @@ from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.pictures.pixels import Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
@@ -58,7 +59,7 @@ def session_of(graph: GradientGraph, weights: Weights) -> onnxruntime.InferenceS
 
 
 def references(
-    objective: Objective, weights: Weights, pictures: list[np.ndarray]
+    objective: Objective, weights: Weights, pictures: list[Pixels]
 ) -> tuple[list[Targets], list[AutogradBackend]]:
     """Return targets of random contents and styles, and autograd in float64, for each picture."""
     network = TorchNetwork(
@@ -77,7 +78,7 @@ def references(
 
 
 def feeds_of(
-    objective: Objective, pictures: list[np.ndarray], targets: list[Targets]
+    objective: Objective, pictures: list[Pixels], targets: list[Targets]
 ) -> dict[str, np.ndarray]:
     feeds = {"pixels": np.stack(pictures)}
     for name in ("content_weight", "style_weight", "tv_weight"):
@@ -96,14 +97,12 @@ def run(
     return dict(zip(graph.outputs, values, strict=True))
 
 
-def compare(objective: Objective, weights: Weights, pictures: list[np.ndarray]) -> float:
+def compare(objective: Objective, weights: Weights, pictures: list[Pixels]) -> float:
     """Return the largest relative error of a gradient; costs are compared here."""
     return max(gradient_errors(objective, weights, pictures))
 
 
-def gradient_errors(
-    objective: Objective, weights: Weights, pictures: list[np.ndarray]
-) -> list[float]:
+def gradient_errors(objective: Objective, weights: Weights, pictures: list[Pixels]) -> list[float]:
     """Return the relative error of each picture's gradient; costs are compared here."""
     targets, exact = references(objective, weights, pictures)
     feeds = feeds_of(objective, pictures, targets)
@@ -248,7 +247,7 @@ def test_adam_in_the_graph_is_the_solvers(tiny_weights: Weights) -> None:
     objective = objective_of("default", "avg", "ceil")
     start = random_pixels(30, 41, 3)
     targets, exact = references(objective, tiny_weights, [start])
-    expected: list[np.ndarray] = []
+    expected: list[Pixels] = []
     solver = adam_steps(
         start, steps=5, learning_rate=2.0, clip=True,
         on_step=lambda pixels, _: expected.append(pixels),
