@@ -13,7 +13,7 @@ from nstx.models.errors import UsageError
 from nstx.models.storage.cache import (
     CACHE_KINDS,
     CacheKind,
-    Found,
+    FolderEntry,
     cache_folder,
     cache_limit,
     find_entries,
@@ -99,7 +99,7 @@ def verify_cache(
 
 def prune_cache(
     *, most_bytes: int | None = None, unused_seconds: float | None = None
-) -> list[Found]:
+) -> list[FolderEntry]:
     """Remove the entries that were not used for the longest, and half-written files.
 
     Args:
@@ -128,7 +128,7 @@ def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
     return [entry.path for entry in entries if remove(entry.path)]
 
 
-def clear_cache(kind: CacheKind | None = None) -> list[Found]:
+def clear_cache(kind: CacheKind | None = None) -> list[FolderEntry]:
     """Remove and return every entry of one kind, or of all, and every half-written file.
 
     A process that is writing an entry at that moment loses it, and goes on without.
@@ -148,7 +148,7 @@ def _kinds(kind: CacheKind | None) -> tuple[CacheKind, ...]:
     return CACHE_KINDS if kind is None else (kind,)
 
 
-def _find(*kinds: CacheKind) -> list[Found]:
+def _find(*kinds: CacheKind) -> list[FolderEntry]:
     folder = cache_folder()
     return [entry for kind in kinds for entry in find_entries(folder / kind, _NAMES[kind])]
 

@@ -1,3 +1,3 @@
-"""The version, told once; model files carry it."""
+"""The version of nstx, which model files carry."""
 
 __version__ = "0.1.0"

@@ -16,7 +16,7 @@ from ..grouped import grouped
 
 if TYPE_CHECKING:
     from nstx.engine.cache import CacheEntry
-    from nstx.models.storage.cache import Found
+    from nstx.models.storage.cache import FolderEntry
 
 app = typer.Typer(
     add_completion=False,
@@ -142,7 +142,7 @@ def _check_folder() -> None:
     check_cache_folder()
 
 
-def _tell_removed(console: Console, removed: "Sequence[Found]") -> None:
+def _tell_removed(console: Console, removed: "Sequence[FolderEntry]") -> None:
     from nstx.engine.cache import cache_bytes
 
     freed, left = sum(entry.size_bytes for entry in removed), cache_bytes()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nstx.models.errors import ModelError
-from nstx.models.storage.cache import Found, cache_folder, find_entries, mark_used, remove
+from nstx.models.storage.cache import FolderEntry, cache_folder, find_entries, mark_used, remove
 from nstx.models.storage.files import PART_PREFIX, PART_SUFFIX, write_atomically
 from nstx.models.storage.seals import digest_bytes, digest_file
 
@@ -117,7 +117,7 @@ def _folder() -> Path:
     return cache_folder() / "sessions"
 
 
-def _remove_twins(entries: Sequence[Found], kept: Path) -> None:
+def _remove_twins(entries: Sequence[FolderEntry], kept: Path) -> None:
     """Remove other files of the same graph, which processes that built it at once have left.
 
     A young one stays: the process that wrote it may be about to open it.

@@ -9,11 +9,9 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from nstx.models.objective import Objective
-from nstx.models.version import __version__
-from nstx.models.vgg19 import Layer
 from nstx.models.weights.load import Weights
 
-from .builder import FLOAT, UINT8, GraphBuilder, tensor_info
+from .builder import FLOAT, UINT8, GraphBuilder, activation_info, tensor_info
 from .feature_graph import INPUT_NAME, FeatureGraph, gram_name
 from .network import NetworkBuilder
 
@@ -45,7 +43,7 @@ def build_feature_model(
         network.widen(x, layer.name)
         channels = weights.kernels[f"conv{layer.block}_1"].shape[0]
         if layer.name in graph.activations:
-            outputs[layer.name] = _activation_info(layer, channels)
+            outputs[layer.name] = activation_info(layer.name, channels, layer.stride)
         if layer.name in graph.grams:
             gram = _add_gram(builder, layer.name)
             outputs[gram] = tensor_info(gram, FLOAT, ["batch", channels, channels])
@@ -54,7 +52,7 @@ def build_feature_model(
         [outputs[name] for name in graph.outputs],
         name="vgg19_features",
         description=_DESCRIPTION,
-        metadata=graph.metadata(weights, objective, __version__),
+        metadata=graph.metadata(weights, objective),
     )
 
 
@@ -63,13 +61,6 @@ def _input_info(graph: FeatureGraph) -> ValueInfoProto:
         return tensor_info(INPUT_NAME, FLOAT, ["batch", 3, "height", "width"])
     element = UINT8 if graph.input == "uint8" else FLOAT
     return tensor_info(INPUT_NAME, element, ["batch", "height", "width", 3])
-
-
-def _activation_info(layer: Layer, channels: int) -> ValueInfoProto:
-    """Declare an activation; after k poolings its sizes are called ``height_…`` and 2ᵏ."""
-    suffix = "" if layer.stride == 1 else f"_{layer.stride}"
-    sizes = (f"height{suffix}", f"width{suffix}")
-    return tensor_info(layer.name, FLOAT, ["batch", channels, *sizes])
 
 
 def _add_input(network: NetworkBuilder, graph: FeatureGraph) -> str:

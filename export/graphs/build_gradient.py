@@ -6,19 +6,19 @@ free, and operators are standard, with kernels for the CPU and WebAssembly, and 
 1.30 all for CUDA; older ones take the padding of the total variation and some means to the CPU.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from nstx.models.objective import LayerWeight
-from nstx.models.version import __version__
 from nstx.models.vgg19 import find_layer, truncate
 from nstx.models.weights.load import Weights
 
 from .adam import add_adam
-from .builder import FLOAT, GraphBuilder, tensor_info
-from .costs import CostBuilder, CostNames
+from .builder import FLOAT, GraphBuilder, activation_info, tensor_info
+from .costs import CostBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import (
     ADAM_INPUTS,
@@ -64,14 +64,14 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     ):
         if not getattr(objective, f"{kind}_names"):
             continue
-        found: dict[str, CostNames] = {}
+        layer_costs = []
         for item in items:
             wide = network.widen(activations[item.layer], item.layer)
-            found[item.layer] = add(item, wide, _channels(weights, item.layer))
-        weighted.append(_add_part(builder, kind, items, [each.cost for each in found.values()]))
-        for layer, names in found.items():
+            names = add(item, wide, _channels(weights, item.layer))
+            layer_costs.append(names.cost)
             if names.gradient is not None:
-                seeds.setdefault(layer, []).append(names.gradient)
+                seeds.setdefault(item.layer, []).append(names.gradient)
+        weighted.append(_add_part(builder, kind, items, layer_costs))
     builder.add("Sum", weighted, "total")
     if variation.gradient is not None:
         gradient = _add_backward(network, graph, activations, seeds)
@@ -83,7 +83,7 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
         [_describe(graph, weights, name) for name in graph.outputs],
         name="style_transfer",
         description=_DESCRIPTION,
-        metadata=graph.metadata(weights, __version__),
+        metadata=graph.metadata(weights),
     )
 
 
@@ -151,7 +151,7 @@ def _add_gradient_scale(network: NetworkBuilder, seeds: Mapping[str, Sequence[st
     builder = network.builder
     axes = builder.constant("over_picture", np.array([1, 2, 3], np.int64))
     peaks = []
-    for seed in (each for group in seeds.values() for each in group):
+    for seed in itertools.chain.from_iterable(seeds.values()):
         size = builder.add("Abs", [seed], f"{seed}_size")
         peaks.append(builder.add("ReduceMax", [size, axes], f"{seed}_peak", keepdims=1))
     smallest = builder.constant("smallest_scale", np.array(1e-30, np.float32))
@@ -177,10 +177,7 @@ def _describe(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoPro
         return tensor_info(name, FLOAT, [])
     for layer in objective.content_names:
         if name == content_input(layer):
-            stride = find_layer(layer).stride
-            suffix = "" if stride == 1 else f"_{stride}"
-            sizes = (f"height{suffix}", f"width{suffix}")
-            return tensor_info(name, FLOAT, ["batch", _channels(weights, layer), *sizes])
+            return activation_info(name, _channels(weights, layer), find_layer(layer).stride)
     for layer in objective.style_names:
         if name == style_input(layer):
             channels = _channels(weights, layer)

@@ -93,6 +93,12 @@ def tensor_info(name: str, element: int, shape: Sequence[str | int]) -> ValueInf
     return helper.make_tensor_value_info(name, element, shape)
 
 
+def activation_info(name: str, channels: int, stride: int) -> ValueInfoProto:
+    """Return the declaration of an activation; its sizes are named after its stride: ``height_8``."""
+    suffix = "" if stride == 1 else f"_{stride}"
+    return tensor_info(name, FLOAT, ["batch", channels, f"height{suffix}", f"width{suffix}"])
+
+
 def check_model(model: ModelProto) -> ModelProto:
     """Run the full check of the onnx package, and return the model with all shapes inferred.
 

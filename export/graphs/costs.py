@@ -157,8 +157,8 @@ class CostBuilder:
         return self.builder.add("Slice", [INPUT_NAME, *bounds], name)
 
     def _reshape(self, name: str, x: str, shape: tuple[int, ...]) -> str:
-        known = self._integers("shape_" + "_".join(map(str, shape)), shape)
-        return self.builder.add("Reshape", [x, known], name)
+        sizes = self._integers("shape_" + "_".join(map(str, shape)), shape)
+        return self.builder.add("Reshape", [x, sizes], name)
 
     def _number(self, name: str, value: float) -> str:
         return self.builder.constant(name, np.array(value, np.float32))

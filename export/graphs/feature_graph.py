@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective
 from nstx.models.storage.seals import NO_SEAL
+from nstx.models.version import __version__
 from nstx.models.vgg19 import (
     LAYERS,
     Layer,
@@ -88,14 +89,14 @@ class FeatureGraph:
 
     def __post_init__(self) -> None:
         for kind in ("activations", "grams"):
-            given = getattr(self, kind)
-            names = split_layers(given) if isinstance(given, str) else given
+            layers = getattr(self, kind)
+            names = split_layers(layers) if isinstance(layers, str) else layers
             object.__setattr__(self, kind, _by_depth(names))
         if not self.layers:
             raise UsageError("expected at least one layer, got none; try --layers conv4_2")
         check_pooling(self.pooling, self.pool_rounding)
-        _check_choice("precision", self.precision, GRAPH_PRECISIONS)
-        _check_choice("input", self.input, INPUTS)
+        check_choice("precision", self.precision, GRAPH_PRECISIONS)
+        check_choice("input", self.input, INPUTS)
 
     @property
     def kind(self) -> str:
@@ -133,18 +134,15 @@ class FeatureGraph:
             floats = (floats - np.asarray(mean, np.float32)).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(floats)
 
-    def metadata(
-        self, weights: Weights, objective: Objective | None, version: str
-    ) -> dict[str, str]:
-        """Return what a model file says of itself, all strings.
+    def metadata(self, weights: Weights, objective: Objective | None) -> dict[str, str]:
+        """Return the metadata of a model file.
 
         Args:
-            weights: whose mean and checksum are told.
+            weights: whose mean and checksum go into it.
             objective: that the outputs serve, if they serve one.
-            version: of nstx.
         """
-        told = {
-            "nstx_version": version,
+        metadata = {
+            "nstx_version": __version__,
             "kind": _KIND,
             "layers": ",".join(layer.name for layer in self.network),
             "activations": ",".join(self.activations),
@@ -158,8 +156,8 @@ class FeatureGraph:
             "file_sha256": NO_SEAL,
         }
         if objective is not None:
-            told["objective"] = json.dumps(asdict(objective))
-        return told
+            metadata["objective"] = json.dumps(asdict(objective))
+        return metadata
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "FeatureGraph":
@@ -193,12 +191,17 @@ class FeatureGraph:
 
 
 def _by_depth(names: Sequence[str]) -> tuple[str, ...]:
-    found = {find_layer(name) for name in names}
-    return tuple(layer.name for layer in LAYERS if layer in found)
+    layers = {find_layer(name) for name in names}
+    return tuple(layer.name for layer in LAYERS if layer in layers)
 
 
-def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
+def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    """Check that a property of a graph is one of those that there are.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in choices:
         raise UsageError(
-            f"expected {what} {', '.join(known)} for a graph, got {value!r}; try {known[0]}"
+            f"expected {what} {', '.join(choices)} for a graph, got {value!r}; try {choices[0]}"
         )

@@ -11,9 +11,10 @@ from typing import Any
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_from_json
 from nstx.models.storage.seals import NO_SEAL
+from nstx.models.version import __version__
 from nstx.models.weights.load import Weights
 
-from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision
+from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision, check_choice
 
 _KIND = "gradient-2"
 """Changes when graphs of the same description come out differently."""
@@ -59,11 +60,7 @@ class GradientGraph:
     adam: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in GRAPH_PRECISIONS:
-            raise UsageError(
-                f"expected precision {', '.join(GRAPH_PRECISIONS)} for a graph, got "
-                f"{self.precision!r}; try fp32"
-            )
+        check_choice("precision", self.precision, GRAPH_PRECISIONS)
         if self.adam and not self.gradient:
             raise UsageError("expected a graph with its gradient for Adam, got costs alone")
 
@@ -94,15 +91,10 @@ class GradientGraph:
             return (*names, *ADAM_OUTPUTS)
         return (*names, "gradient") if self.gradient else tuple(names)
 
-    def metadata(self, weights: Weights, version: str) -> dict[str, str]:
-        """Return what a model file says of itself, all strings.
-
-        Args:
-            weights: whose mean and checksum are told.
-            version: of nstx.
-        """
+    def metadata(self, weights: Weights) -> dict[str, str]:
+        """Return the metadata of a model file, with the mean and the checksum of its weights."""
         return {
-            "nstx_version": version,
+            "nstx_version": __version__,
             "kind": _KIND,
             "objective": json.dumps(asdict(self.objective)),
             "precision": self.precision,

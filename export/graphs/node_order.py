@@ -26,12 +26,12 @@ def _late_order(nodes: list[NodeProto], outputs: list[str]) -> list[NodeProto]:
     ]
     lengths: list[int] = []  # of the longest chain up to each node; nodes come sorted
     for index in range(len(nodes)):
-        lengths.append(1 + max((lengths[each] for each in needed[index]), default=0))
+        lengths.append(1 + max((lengths[maker] for maker in needed[index]), default=0))
     # The costs come before the gradient, which needs most of what they need.
-    wanted = sorted((makers[name] for name in outputs), key=lambda index: lengths[index])
+    last = sorted((makers[name] for name in outputs), key=lambda index: lengths[index])
     order: list[int] = []
     seen: set[int] = set()
-    stack = [(index, False) for index in reversed(wanted)]
+    stack = [(index, False) for index in reversed(last)]
     while stack:
         index, is_ready = stack.pop()
         if is_ready:
@@ -39,5 +39,5 @@ def _late_order(nodes: list[NodeProto], outputs: list[str]) -> list[NodeProto]:
         elif index not in seen:
             seen.add(index)
             stack.append((index, True))
-            stack += [(each, False) for each in sorted(needed[index], key=lambda i: lengths[i])]
+            stack += [(maker, False) for maker in sorted(needed[index], key=lambda i: lengths[i])]
     return [nodes[index] for index in order]

@@ -48,6 +48,6 @@ def probe_answer_is_right(answer: Sequence[NDArray[np.float32]]) -> bool:
     windows = even.reshape(3, 2, 3, 2)
     expected = (windows.mean(axis=(1, 3)), windows.max(axis=(1, 3)))
     return all(
-        ours.shape == (1, 2, 3, 3) and np.allclose(ours[0], wanted, rtol=1e-3)
-        for ours, wanted in zip(answer, expected, strict=True)
+        ours.shape == (1, 2, 3, 3) and np.allclose(ours[0], values, rtol=1e-3)
+        for ours, values in zip(answer, expected, strict=True)
     )

@@ -93,11 +93,11 @@ def choose_provider(device: str, index: int) -> Provider:
         raise DeviceError("expected cpu or cuda for ONNX Runtime, got mps; try --device cpu")
     if device == "cpu":
         return CPU
-    wanted = Provider("cuda", index)
+    cuda = Provider("cuda", index)
     if device == "auto":
-        return wanted if has_driver() and provider_loads(wanted) else CPU
-    check_provider(wanted)
-    return wanted
+        return cuda if has_driver() and provider_loads(cuda) else CPU
+    check_provider(cuda)
+    return cuda
 
 
 def check_provider(provider: Provider) -> None:
@@ -138,14 +138,14 @@ def named_provider_loads(name: str, index: int = 0) -> bool:
             )
             answer = session.run(None, PROBE_INPUT)
     except Exception:  # noqa: BLE001
-        # What a broken provider raises is its own affair; that it does not load is the answer.
+        # Whatever a broken provider raises, the answer is that it does not load.
         return False
     return name in session.get_providers() and probe_answer_is_right(answer)
 
 
 @contextmanager
 def quiet_runtime() -> Iterator[None]:
-    """Keep ONNX Runtime from writing about what does not load; the caller says it."""
+    """Keep ONNX Runtime from printing about what does not load: the caller reports it."""
     runtime = import_onnxruntime()
     runtime.set_default_logger_severity(_SILENT)
     try:

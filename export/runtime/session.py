@@ -18,7 +18,7 @@ from .providers import (
     quiet_runtime,
 )
 
-_SILENT = 4  # of ONNX Runtime's log: what goes wrong is told by the error alone
+_SILENT = 4  # of ONNX Runtime's log: the error alone reports what goes wrong
 
 # Sizes that one TensorRT engine serves; another size is an error, not an engine of its own.
 _SMALLEST, _USUAL, _LARGEST = (1, 16, 16), (1, 512, 512), (4, 2048, 2048)
@@ -38,7 +38,7 @@ class SessionChoices:
         fixed_shape: (batch, height, width) if the graph will see no other. All sizes are then
             folded into constants, and on CUDA its kernels are captured in a CUDA graph: inputs and
             outputs must be bound to addresses that do not change.
-        planar: whether the graph takes (batch, 3, height, width), which TensorRT must be told.
+        planar: whether the graph takes (batch, 3, height, width), which TensorRT's profiles depend on.
         optimised: whether the graph was optimised for this machine before.
         in_order: whether nodes are to run in the order of `nstx.export.graphs.node_order`, in which an
             optimised graph is kept. What is not optimised yet has ONNX Runtime's own order.
@@ -115,8 +115,8 @@ def run_session(run: Callable[..., Any], provider: Provider, *arguments: Any) ->
 
 
 def _exhausted(error: Exception) -> bool:
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY_SIGNS)
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in message for sign in _MEMORY_SIGNS)
 
 
 def _session_error(
@@ -186,7 +186,7 @@ def _session_options(runtime: Any, choices: SessionChoices) -> Any:
     options = runtime.SessionOptions()
     options.enable_mem_pattern = False
     options.log_severity_level = _SILENT
-    # Said outright, because ONNX Runtime's own default also pins threads to cores, which some
+    # Set explicitly, because ONNX Runtime's own default also pins threads to cores, which some
     # containers forbid. More threads than cores make convolutions slower.
     options.intra_op_num_threads = choices.threads or physical_cores()
     levels = runtime.GraphOptimizationLevel

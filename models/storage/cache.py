@@ -56,14 +56,14 @@ def parse_bytes(name: str, text: str) -> int:
     Raises:
         UsageError: it is no size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
-    size = float(found[1]) * _UNITS[found[2]] if found else math.inf
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
+    size = float(match[1]) * _UNITS[match[2]] if match else math.inf
     if size > _LARGEST:
         raise UsageError(f"expected a size for {name}, got {text[:40]!r}; try 500MB or 2GiB")
     return int(size)
 
 
-class Found(NamedTuple):
+class FolderEntry(NamedTuple):
     """An entry of the cache: when it was used, in seconds since the epoch, and its size."""
 
     used: float
@@ -71,26 +71,26 @@ class Found(NamedTuple):
     size_bytes: int
 
 
-def find_entries(folder: Path, name: str) -> list[Found]:
+def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
     """Return the entries in a folder that are called as ours are, and no others.
 
     Args:
         folder: that may be shared with something else, or missing.
-        name: a regular expression for the whole name; one that ends in ``/`` is of folders, whose
+        pattern: a regular expression for the whole name; one that ends in ``/`` is of folders, whose
             files count together.
     """
-    is_ours, of_folders = re.compile(name.removesuffix("/")).fullmatch, name.endswith("/")
-    found = []
+    is_ours, of_folders = re.compile(pattern.removesuffix("/")).fullmatch, pattern.endswith("/")
+    entries = []
     # Names first: a folder holds thousands of entries, and making a Path takes longest.
-    for path in [folder / each for each in _names_in(folder) if is_ours(each)]:
+    for path in [folder / name for name in _names_in(folder) if is_ours(name)]:
         with contextlib.suppress(OSError):  # another process may remove it in the meantime
             if path.is_symlink() or path.is_dir() != of_folders:
                 continue
             files = [path, *path.rglob("*")] if of_folders else [path]
             statuses = [file.stat() for file in files]
             used = max(status.st_mtime for status in statuses)
-            found.append(Found(used, path, sum(status.st_size for status in statuses)))
-    return found
+            entries.append(FolderEntry(used, path, sum(status.st_size for status in statuses)))
+    return entries
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -131,17 +131,17 @@ def mark_used(path: Path) -> None:
         os.utime(path)
 
 
-def remove_oldest(found: Iterable[Found], most_bytes: int) -> list[Found]:
+def remove_oldest(entries: Iterable[FolderEntry], most_bytes: int) -> list[FolderEntry]:
     """Remove what was not used for the longest until the rest is within a limit.
 
     Args:
-        found: from `find_entries`.
+        entries: from `find_entries`.
         most_bytes: that they may take together.
 
     Returns:
         What was removed.
     """
-    oldest_first = sorted(found)
+    oldest_first = sorted(entries)
     excess = sum(entry.size_bytes for entry in oldest_first) - most_bytes
     removed = []
     for entry in oldest_first:
@@ -161,7 +161,7 @@ def remove(path: Path) -> bool:
     return False
 
 
-def sweep_litter(folder: Path, older_than: float = _LITTER_SECONDS) -> list[Found]:
+def sweep_litter(folder: Path, older_than: float = _LITTER_SECONDS) -> list[FolderEntry]:
     """Remove what killed processes left half written; return what it was.
 
     Args:

@@ -70,8 +70,8 @@ class _Maker:
     def __init__(self, make: Callable[..., Any]) -> None:
         self._make = make
 
-    def __call__(self, *given: object) -> Any:
-        return self._make(*given)
+    def __call__(self, *arguments: object) -> Any:
+        return self._make(*arguments)
 
     def __setstate__(self, _: object) -> None:
         raise pickle.UnpicklingError("it changes a function")
