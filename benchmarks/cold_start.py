@@ -27,13 +27,13 @@ def measure(extractor: str, photo: str) -> float:
 
 def main(photo: str, rounds: int = 5) -> None:
     """Print each extractor's median, after a round that is not counted."""
-    found: dict[str, list[float]] = {"onnx": [], "torch": []}
+    times: dict[str, list[float]] = {"onnx": [], "torch": []}
     for _ in range(rounds + 1):
-        for extractor, seconds in found.items():
+        for extractor, seconds in times.items():
             seconds.append(measure(extractor, photo))
-    medians = {name: statistics.median(seconds[1:]) for name, seconds in found.items()}
-    for name, seconds in medians.items():
-        print(f"{name:<6} {seconds:.2f} s  {seconds / medians['torch']:.2f} of torch's")
+    medians = {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+    for name, median in medians.items():
+        print(f"{name:<6} {median:.2f} s  {median / medians['torch']:.2f} of torch's")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 
 from nstx import choose_settings
 from nstx.engine.bench.gradient import make_zero_targets
+from nstx.engine.devices.cuda_graph import Function
 from nstx.engine.devices.device import settle
 from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.devices.precisions import supported_precisions
@@ -41,6 +43,20 @@ REPEATS, CALLS, WARM_UPS = 7, 10, 3
 VARIANTS = ("captured", "plain", "compiled", "autograd")
 
 
+class Compiled:
+    """Compiles an evaluation where others capture it."""
+
+    def __init__(self) -> None:
+        torch.compiler.reset()
+        self._function: Function | None = None
+
+    def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """See `nstx.engine.devices.cuda_graph.Capture`."""
+        if self._function is None:
+            self._function = torch.compile(function, dynamic=False)
+        return self._function(*inputs)
+
+
 def make_backend(variant: str, device: TorchDevice, size: int, batch: int) -> TorchGradient:
     """Return a backend that is compared."""
     weights = load_weights()
@@ -51,12 +67,10 @@ def make_backend(variant: str, device: TorchDevice, size: int, batch: int) -> To
         )
         backend: TorchGradient = AutogradBackend(eager, problems, capture=False)
     else:
+        capture = Compiled() if variant == "compiled" else variant == "captured"
         backend = BackpropBackend(
-            BackwardPass(weights, OBJECTIVE, device), problems, capture=variant == "captured"
+            BackwardPass(weights, OBJECTIVE, device), problems, capture=capture
         )
-    if variant == "compiled":
-        torch.compiler.reset()
-        backend.evaluate = torch.compile(backend.evaluate, dynamic=False)
     return backend
 
 
@@ -74,14 +88,17 @@ def count_kernels(call: Callable[[], object]) -> int:
     """Return how many kernels a call launches."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         call()
-    return sum(each.count for each in profile.key_averages() if each.self_device_time_total > 0)
+    kernels = profile.key_averages()
+    return sum(kernel.count for kernel in kernels if kernel.self_device_time_total > 0)
 
 
 def measure(device: TorchDevice, size: int, batch: int, peak: float) -> list[dict[str, Any]]:
     """Return a row for each variant at a size; one that fails has ``error``."""
     x = torch.rand(batch, size, size, 3, device=device.torch_device) * 255
     cell = {"size": size, "batch": batch, "precision": device.precision}
-    rows, calls, times = [], {}, {}
+    rows: list[dict[str, Any]] = []
+    calls: dict[str, Callable[[], object]] = {}
+    times: dict[str, list[float]] = {}
     for variant in VARIANTS:
         row: dict[str, Any] = {**cell, "variant": variant}
         rows.append(row)
@@ -129,7 +146,7 @@ def prepare(
 def time_adam(backend: TorchGradient, device: TorchDevice, x: torch.Tensor) -> float | None:
     """Return the milliseconds of a step of Adam; None in fp16, and of batches.
 
-    From runs of 100 and of 300 steps, so that what each begins with, such as its graph, is left out.
+    From runs of 100 and of 300 steps, so that the beginning of a run, such as its graph, is left out.
     """
     if len(x) > 1 or device.precision == "fp16":
         return None
@@ -141,7 +158,7 @@ def time_adam(backend: TorchGradient, device: TorchDevice, x: torch.Tensor) -> f
 
     run(100)
     short, long = (
-        min(time_calls(lambda n=n: run(n), device, 1) for _ in range(3)) for n in (100, 300)
+        min(time_calls(partial(run, steps), device, 1) for _ in range(3)) for steps in (100, 300)
     )
     return (long - short) / 200
 

@@ -9,30 +9,36 @@ receptive field and no more.
 """
 
 import argparse
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from nstx import read_image
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import describe_machine, package_versions
-from nstx.engine.devices.torch_device import TorchDevice
+from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.pixels import Pixels
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.export.graphs.build_gradient import build_gradient_model
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
+from nstx.models.vgg19 import Pooling
 from nstx.models.weights.load import Weights, load_weights
 
 
-def errors(ours: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+def errors(ours: NDArray[Any], exact: NDArray[np.float64]) -> dict[str, float]:
     """Return the relative error of a gradient, and that without the worst hundredth of pixels."""
     square = ((ours - exact) ** 2).sum(axis=2).ravel()
     kept = np.sort(square)[: int(square.size * 0.99)]
@@ -41,21 +47,25 @@ def errors(ours: np.ndarray, exact: np.ndarray) -> dict[str, float]:
 
 
 def by_torch(
-    objective: Objective, weights: Weights, precision: str, pictures: list, targets: list[Targets]
-) -> list[np.ndarray]:
+    objective: Objective,
+    weights: Weights,
+    precision: TorchPrecision,
+    pictures: Sequence[Pixels],
+    targets: Sequence[Targets],
+) -> list[NDArray[np.float64]]:
     """Return the gradient of each picture by autograd."""
     device = TorchDevice(Device("cpu"), precision)
     network = TorchNetwork(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
-    backends = [AutogradBackend(network, [(objective, each)]) for each in targets]
+    backends = [AutogradBackend(network, [(objective, target)]) for target in targets]
     pairs = zip(backends, pictures, strict=True)
     return [np.array(backend.cost_and_gradient(pixels)[1], np.float64) for backend, pixels in pairs]
 
 
 def by_onnx(
-    objective: Objective, weights: Weights, pictures: list, targets: list[Targets]
-) -> np.ndarray:
+    objective: Objective, weights: Weights, pictures: Sequence[Pixels], targets: Sequence[Targets]
+) -> NDArray[np.float32]:
     """Return the gradients of all pictures, as one batch."""
     model = build_gradient_model(GradientGraph(objective=objective), weights)
     session = onnxruntime.InferenceSession(
@@ -66,14 +76,19 @@ def by_onnx(
         feeds[name] = np.full(len(pictures), getattr(objective, name), np.float32)
     for kind in ("content", "style"):
         for name in getattr(objective, f"{kind}_names"):
-            found = [getattr(each, kind)[name] for each in targets]
-            feeds[f"{kind}_{name}"] = np.stack(found).astype(np.float32)
-    return session.run(["gradient"], feeds)[0]
+            arrays = [getattr(target, kind)[name] for target in targets]
+            feeds[f"{kind}_{name}"] = np.stack(arrays).astype(np.float32)
+    gradients: NDArray[np.float32] = session.run(["gradient"], feeds)[0]
+    return gradients
 
 
 def measure(
-    objective: Objective, weights: Weights, contents: list, styles: list, size: tuple[int, int]
-) -> dict[str, Any]:
+    objective: Objective,
+    weights: Weights,
+    contents: Sequence[Picture],
+    styles: Sequence[Picture],
+    size: tuple[int, int],
+) -> dict[str, list[dict[str, float]]]:
     """Return the errors of each picture by each way."""
     device = TorchDevice(Device("cpu"), "fp64")
     network = TorchNetwork(
@@ -89,13 +104,13 @@ def measure(
         grams = extract(resize_picture(style, *size), [], objective.style_names).grams
         targets.append(make_targets(size, activations, [(grams, 1.0)]))
     exact = by_torch(objective, weights, "fp64", pictures, targets)
-    ways = {
-        "onnx": by_onnx(objective, weights, pictures, targets),
+    ways: dict[str, Sequence[NDArray[Any]]] = {
+        "onnx": list(by_onnx(objective, weights, pictures, targets)),
         "torch_fp32": by_torch(objective, weights, "fp32", pictures, targets),
     }
     return {
-        name: [errors(a, b) for a, b in zip(found, exact, strict=True)]
-        for name, found in ways.items()
+        name: [errors(a, b) for a, b in zip(gradients, exact, strict=True)]
+        for name, gradients in ways.items()
     }
 
 
@@ -114,16 +129,16 @@ def main() -> None:
     rows = []
     for size in chosen.sizes.split(","):
         height, width = map(int, size.split("x"))
-        for preset, pooling in [(name, kind) for name in PRESETS for kind in ("avg", "max")]:
+        for preset, pooling in itertools.product(PRESETS, get_args(Pooling)):
             objective = replace(PRESETS[preset].objective, pooling=pooling)
-            found = measure(objective, weights, contents, styles, (height, width))
+            ways = measure(objective, weights, contents, styles, (height, width))
             rows.append(
-                {"height": height, "width": width, "preset": preset, "pooling": pooling, **found}
+                {"height": height, "width": width, "preset": preset, "pooling": pooling, **ways}
             )
             shown = [
                 f"{way} "
-                + ", ".join(f"{each['all']:.1e} ({each['99%']:.1e})" for each in found[way])
-                for way in ("onnx", "torch_fp32")
+                + ", ".join(f"{error['all']:.1e} ({error['99%']:.1e})" for error in of_way)
+                for way, of_way in ways.items()
             ]
             print(f"{width}×{height} {preset} {pooling}: {'; '.join(shown)}", flush=True)
     if chosen.json is not None:

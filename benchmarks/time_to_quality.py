@@ -92,10 +92,10 @@ def main() -> None:
             row = compare(pair, chosen.size, chosen.steps, chosen.scales, Path(folder))
             rows.append(row)
             share = row["nstx_share"]
-            told = "not reached" if share is None else f"{row['nstx_seconds']:.1f} s, {share:.3f}"
+            shown = "not reached" if share is None else f"{row['nstx_seconds']:.1f} s, {share:.3f}"
             print(
                 f"{row['content']} × {row['style']}: cost {row['cost']:.4g}, recipe "
-                f"{row['recipe_seconds']:.1f} s, nstx {told} of it",
+                f"{row['recipe_seconds']:.1f} s, nstx {shown} of it",
                 flush=True,
             )
     shares = [row["nstx_share"] for row in rows if row["nstx_share"] is not None]

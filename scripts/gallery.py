@@ -1,4 +1,4 @@
-"""Every content in every style: runs `nstx optimize` for each pair, and draws them as one table.
+"""Every content in every style: run `nstx optimize` for each pair, and draw the results as a table.
 
 Usage: gallery.py CONTENTS STYLES OUT [options of nstx optimize, such as --size 320]
 
@@ -15,6 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nstx import NstxError, UsageError, read_image
 from nstx.cli.config import find_config
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"gallery: error: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:
-        # What it had to say it has said.
+        # It has written its error to stderr.
         return error.returncode if error.returncode > 0 else 128 - error.returncode
     except KeyboardInterrupt:
         return 130
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 def make_rows(
     contents: Sequence[Path], styles: Sequence[Path], out: Path, options: Sequence[str]
 ) -> list[list[Tile]]:
-    """Return the results of each content, in the order of the styles; make those that are missing.
+    """Return a row of results for each content, in the order of the styles; make what is missing.
 
     Raises:
         CalledProcessError: nstx failed, or was interrupted.
@@ -69,36 +72,36 @@ def make_rows(
     if len(set(names)) < len(names):
         raise UsageError("expected pictures of different names; try renaming some")
     rows: list[list[Tile]] = []
-    for place, ((content, style), name) in enumerate(zip(pairs, names, strict=True)):
+    for number, ((content, style), name) in enumerate(zip(pairs, names, strict=True)):
         picture = out / f"{name}.png"
-        print(f"{place + 1} of {len(pairs)}: {name}", file=sys.stderr)
-        said = make_pair(content, style, picture, options)
-        if place % len(styles) == 0:
+        print(f"{number + 1} of {len(pairs)}: {name}", file=sys.stderr)
+        result = make_pair(content, style, picture, options)
+        if number % len(styles) == 0:
             rows.append([])
-        rows[-1].append(Tile(read(picture), describe_cost(said)))
+        rows[-1].append(Tile(read(picture), describe_cost(result)))
     return rows
 
 
 def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str]) -> dict[str, Any]:
-    """Return what nstx says of a pair, now or when it was made."""
+    """Return the JSON of nstx for a pair, which is made unless it is there already."""
     pictures = [digest_file(content), digest_file(style)]
-    # What the configuration and the environment say counts as options do.
+    # The configuration and the environment have options, too.
     config = find_config()
-    said_elsewhere = {k: v for k, v in os.environ.items() if k.startswith("NSTX_")}
+    environment = {k: v for k, v in os.environ.items() if k.startswith("NSTX_")}
     digest = digest_json(
         [
             __version__,
             pictures,
             [[text, digest_file(Path(text)) if Path(text).is_file() else ""] for text in options],
             config.read_text(encoding="utf-8") if config is not None else "",
-            said_elsewhere,
+            environment,
         ]
     )
     record = picture.with_suffix(".json")
     try:
-        said: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        if said["digest"] == digest and said["sha256"] == digest_file(picture):
-            return said
+        result: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        if result["digest"] == digest and result["sha256"] == digest_file(picture):
+            return result
     except (OSError, ValueError, KeyError, TypeError):
         if picture.exists() and not record.exists():
             raise UsageError(
@@ -108,12 +111,12 @@ def make_pair(content: Path, style: Path, picture: Path, options: Sequence[str])
     command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
     command += ["-o", str(picture), "--json", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    said = {"digest": digest, "sha256": digest_file(picture), **json.loads(done.stdout)}
-    write_output(record, json.dumps(said, indent=1).encode())
-    return said
+    result = {"digest": digest, "sha256": digest_file(picture), **json.loads(done.stdout)}
+    write_output(record, json.dumps(result, indent=1).encode())
+    return result
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> NDArray[np.uint8]:
     """Return a picture's pixels, uint8."""
     return to_8_bit(read_image(path).pixels.astype("float32"))
 
