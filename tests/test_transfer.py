@@ -10,7 +10,7 @@ import pytest
 from networks import needs_bf16
 from pictures import random_pixels
 
-from nstx.engine.gradients.backend import BatchBackend
+from nstx.engine.gradients.backend import GradientBackend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.starts import make_start
@@ -217,7 +217,7 @@ def test_the_cost_is_bound_once_for_all_that_needs_a_scale() -> None:
     job = prepare_job(CONTENT, STYLES, small("default", size=128, scales=2))
     bound: list[Targets] = []
 
-    def make(problems: Sequence[tuple[Objective, Targets]]) -> BatchBackend:
+    def make(problems: Sequence[tuple[Objective, Targets]]) -> GradientBackend:
         bound.extend(targets for _, targets in problems)
         return job.opened.make(problems)
 

@@ -20,7 +20,7 @@ from nstx.models.storage.seals import digest_bytes, digest_json, seal_is_right
 from nstx.models.weights.readers import OWN_FORMAT
 
 from .kept_graphs import find_graph, keep_graph, part_folder, warn_unwritable
-from .session import Graph, GraphT, Session, load_session
+from .session import GraphT, Session, load_session
 
 _log = logging.getLogger("nstx")
 
@@ -123,7 +123,7 @@ def open_model_file(
     return session
 
 
-def graph_key(graph: Graph, weights_sha256: str, choices: SessionChoices) -> str:
+def graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> str:
     """Return the key under which a graph is kept, 32 hexadecimal digits.
 
     Args:

@@ -4,39 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
+from nstx.export.graphs.feature_graph import FeatureGraph
+from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.runtime.providers import Provider
 from nstx.export.runtime.session import SessionChoices, open_session
 from nstx.models.errors import ModelError
 
-
-class Graph(Protocol):
-    """The description of a graph: a dataclass, which a model file carries in its metadata."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def kind(self) -> str:
-        """The version of the description."""
-        ...
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs, in their order."""
-        ...
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str], path: str) -> Self:
-        """Return the description in a model's metadata.
-
-        Raises:
-            ModelError: the metadata hold none; the message names ``path``.
-        """
-        ...
-
-
-GraphT = TypeVar("GraphT", bound=Graph)
+GraphT = TypeVar("GraphT", FeatureGraph, GradientGraph)
+"""The description of a graph, which its model file carries in the metadata."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -48,23 +25,14 @@ class Session(Generic[GraphT]):
         graph: what it computes, with the names of its outputs.
         mean: the network's mean colour, RGB.
         provider: where it runs.
+        metadata: of the model.
     """
 
     runner: Any
     graph: GraphT
     mean: tuple[float, float, float]
     provider: Provider
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The metadata of the model."""
-        return model_metadata(self.runner)
-
-
-def model_metadata(runner: Any) -> Mapping[str, str]:
-    """Return the metadata of the model in an `onnxruntime.InferenceSession`."""
-    metadata: Mapping[str, str] = runner.get_modelmeta().custom_metadata_map
-    return metadata
+    metadata: Mapping[str, str]
 
 
 def load_session(
@@ -89,7 +57,7 @@ def load_session(
         DeviceError: the provider does not load, or memory does not suffice.
     """
     runner = open_session(model, choices)
-    metadata = model_metadata(runner)
+    metadata: Mapping[str, str] = runner.get_modelmeta().custom_metadata_map
     graph = graph_type.from_metadata(metadata, place)
     actual = metadata.get("weights_sha256", "")
     if weights_sha256 is not None and actual != weights_sha256:
@@ -104,4 +72,6 @@ def load_session(
         raise ModelError(
             f"expected a mean colour in {place}, got none; try to export it again"
         ) from error
-    return Session(runner=runner, graph=graph, mean=mean, provider=choices.provider)
+    return Session(
+        runner=runner, graph=graph, mean=mean, provider=choices.provider, metadata=metadata
+    )

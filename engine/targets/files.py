@@ -6,7 +6,7 @@ or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/styl
 another machine can start from it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -184,20 +184,17 @@ def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str
 
 def _wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
     """Yield a description of each target that is missing, or whose shape is not the layer's."""
+    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
     for name in objective.content_names:
         layer = find_layer(name)
         size = layer.output_size(target.height, target.width, objective.pool_rounding)
-        yield from _wrong_shape("content", name, target.content, (layer.channels, *size))
+        shapes["content", name] = (layer.channels, *size)
     for name in objective.style_names:
         channels = find_layer(name).channels
-        yield from _wrong_shape("style", name, target.style, (channels, channels))
-
-
-def _wrong_shape(
-    kind: str, layer: str, arrays: Mapping[str, NDArray[np.float32]], shape: tuple[int, ...]
-) -> Iterator[str]:
-    array = arrays.get(layer)
-    if array is None:
-        yield f"no {kind} {layer}"
-    elif array.shape != shape:
-        yield f"{kind} {layer} of shape {array.shape} instead of {shape}"
+        shapes["style", name] = (channels, channels)
+    for (kind, name), shape in shapes.items():
+        array = getattr(target, kind).get(name)
+        if array is None:
+            yield f"no {kind} {name}"
+        elif array.shape != shape:
+            yield f"{kind} {name} of shape {array.shape} instead of {shape}"
