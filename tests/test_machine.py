@@ -1,11 +1,10 @@
-"""What is told of the machine, and of what is installed."""
+"""What is reported of the machine, and of what is installed."""
 
 import platform
 from pathlib import Path
 
 import pytest
 
-from nstx.engine.devices import machine
 from nstx.engine.devices.machine import describe_machine, has_bf16_units, is_there, package_versions
 
 TWO_PROCESSORS = """\
@@ -39,22 +38,23 @@ flags\t\t: fpu amx_bf16
         (None, platform.processor() or platform.machine(), False),
     ],
 )
-def test_the_first_processor_counts(monkeypatch, tmp_path: Path, text, processor, bf16) -> None:
+def test_the_first_processor_counts(
+    tmp_path: Path, text: str | None, processor: str, bf16: bool
+) -> None:
     file = tmp_path / "cpuinfo"
     if text is not None:
         file.write_text(text)
-    monkeypatch.setattr(machine, "_CPUINFO", file)
-    assert describe_machine()["processor"] == processor
-    assert has_bf16_units() is bf16
+    assert describe_machine(file)["processor"] == processor
+    assert has_bf16_units(file) is bf16
 
 
-def test_packages_are_found_without_being_imported() -> None:
+def test_packages_are_looked_for_without_being_imported() -> None:
     assert is_there("numpy")
     assert not is_there("no_such_package")
     assert not is_there("no_such_package.within")
 
 
-def test_versions_are_told_of_what_is_installed() -> None:
+def test_versions_are_those_of_what_is_installed() -> None:
     versions = package_versions()
     assert versions["numpy"]
     assert {"matplotlib", "av"} <= set(versions)

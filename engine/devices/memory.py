@@ -1,4 +1,4 @@
-"""Memory: how much this process has needed so far, and what to say when there is too little."""
+"""Memory: the process's peak, whether a size fits, and the error when it does not."""
 
 import contextlib
 import ctypes
@@ -48,7 +48,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep memory that was freed, in place of giving it back at once; say whether.
+    """Let the C library keep freed memory in place of giving it back; return whether it does.
 
     glibc gives large blocks back to the system, which clears each page of the next one: at 1024×1024
     that is a quarter of a bf16 step's time. Elsewhere than on Linux with glibc nothing is changed.
@@ -113,7 +113,7 @@ def check_memory(
 
 
 def _container_limit() -> int:
-    """Return the memory that a container may use, which the system's total does not tell."""
+    """Return the memory that a container may use, which the system's total leaves out."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             return int((_CONTROL_GROUP / name).read_text())
@@ -130,8 +130,8 @@ def memory_errors(size: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        said = str(error).lower()
-        if not isinstance(error, MemoryError) and not any(sign in said for sign in _SIGNS):
+        message = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(sign in message for sign in _SIGNS):
             raise
         raise DeviceError(
             f"expected enough memory for {size[1]}×{size[0]} pixels, got less; try a smaller --size"

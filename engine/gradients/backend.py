@@ -38,11 +38,11 @@ class PrecisionCheck:
 
     Attributes:
         height: of the picture, in pixels.
-        width: likewise.
-        evaluation: at which it was; counts from 1 at each scale.
-        precision: that was checked, such as ``bf16``.
+        width: of the picture, in pixels.
+        evaluation: number of the evaluation, which counts from 1 at each scale.
+        precision: of the gradient, such as ``bf16``.
         error: ‖g − g₃₂‖ / ‖g₃₂‖, of a batch the largest; infinite if the gradient was not finite.
-        bound: of the error.
+        bound: largest error with which the precision is kept.
         kept: whether the run goes on in this precision.
     """
 
@@ -112,9 +112,9 @@ def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]
     """
     kinds = {objective.with_unit_weights() for objective in objectives}
     if not objectives or len(set(sizes)) > 1 or len(kinds) > 1:
-        found = ", ".join(f"{width}×{height}" for height, width in dict.fromkeys(sizes))
+        listed = ", ".join(f"{width}×{height}" for height, width in dict.fromkeys(sizes))
         raise UsageError(
             "expected pictures of one size, with objectives that differ in their weights alone, "
-            f"got sizes {found or 'of none'}; try one batch for each"
+            f"got sizes {listed or 'of none'}; try one batch for each"
         )
     return objectives[0]

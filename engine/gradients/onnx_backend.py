@@ -87,16 +87,18 @@ class OnnxBackend(GradientBackend):
         self._session = session
         provider = session.provider
         self._objectives = [objective for objective, _ in problems]
-        targets = [each for _, each in problems]
-        first = check_batch(self._objectives, [(each.height, each.width) for each in targets])
+        targets = [of_picture for _, of_picture in problems]
+        first = check_batch(
+            self._objectives, [(picture.height, picture.width) for picture in targets]
+        )
         fixed: dict[str, NDArray[np.float32]] = {
-            name: np.array([getattr(each, name) for each in self._objectives], np.float32)
+            name: np.array([getattr(objective, name) for objective in self._objectives], np.float32)
             for name in WEIGHT_INPUTS
         }
         for name in first.content_names:
-            fixed[content_input(name)] = np.stack([each.content[name] for each in targets])
+            fixed[content_input(name)] = np.stack([picture.content[name] for picture in targets])
         for name in first.style_names:
-            fixed[style_input(name)] = np.stack([each.style[name] for each in targets])
+            fixed[style_input(name)] = np.stack([picture.style[name] for picture in targets])
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
         self._place = (provider.device, provider.index)
         # The arrays are kept, as ONNX Runtime uses those of the CPU where they are.
@@ -108,14 +110,14 @@ class OnnxBackend(GradientBackend):
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """See `GradientBackend`."""
-        found = self._run(NUMPY.fetch(pixels))
-        return self._report(found), cast(ArrayT, check_gradient(found["gradient"]))
+        outputs = self._run(NUMPY.fetch(pixels))
+        return self._report(outputs), cast(ArrayT, check_gradient(outputs["gradient"]))
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """See `GradientBackend`."""
-        # With the gradient, which ONNX Runtime computes whether or not it is asked for. A session of
+        # With the gradient, which ONNX Runtime computes whether or not it is fetched. A session of
         # the cost alone would take a third of the time, but a third more memory for the whole run,
-        # and a cost alone is wanted two or three times in a run.
+        # and a run needs a cost alone two or three times.
         return self._report(self._run(NUMPY.fetch(pixels)))
 
     def _run(self, pixels: Batch) -> dict[str, NDArray[np.float32]]:
@@ -124,9 +126,10 @@ class OnnxBackend(GradientBackend):
 
     def _call(self, pixels: Batch) -> list[NDArray[np.float32]]:
         binding = self._session.runner.io_binding()
-        given = np.ascontiguousarray(pixels, np.float32)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        binding.bind_ortvalue_input(INPUT_NAME, make(given, *self._place))
+        binding.bind_ortvalue_input(
+            INPUT_NAME, make(np.ascontiguousarray(pixels, np.float32), *self._place)
+        )
         for name, value in self._fixed.items():
             binding.bind_ortvalue_input(name, value)
         for name in self._session.graph.outputs:
@@ -135,16 +138,18 @@ class OnnxBackend(GradientBackend):
         values: list[NDArray[np.float32]] = binding.copy_outputs_to_cpu()
         return values
 
-    def _report(self, found: Mapping[str, NDArray[np.float32]]) -> list[Cost]:
+    def _report(self, outputs: Mapping[str, NDArray[np.float32]]) -> list[Cost]:
         return [
-            self._cost(objective, {name: values[index] for name, values in found.items()})
+            _cost(objective, {name: values[index] for name, values in outputs.items()})
             for index, objective in enumerate(self._objectives)
         ]
 
-    def _cost(self, objective: Objective, found: Mapping[str, NDArray[np.float32]]) -> Cost:
-        def layers(kind: str) -> dict[str, float]:
-            names: tuple[str, ...] = getattr(objective, f"{kind}_names")
-            return dict(zip(names, found[f"{kind}_layers"].tolist(), strict=True)) if names else {}
 
-        variation = float(found["total_variation"]) if objective.tv_weight > 0 else 0.0
-        return check_cost(combine_costs(objective, layers("content"), layers("style"), variation))
+def _cost(objective: Objective, outputs: Mapping[str, NDArray[np.float32]]) -> Cost:
+    def layers(kind: str, names: tuple[str, ...]) -> dict[str, float]:
+        return dict(zip(names, outputs[f"{kind}_layers"].tolist(), strict=True)) if names else {}
+
+    variation = float(outputs["total_variation"]) if objective.tv_weight > 0 else 0.0
+    content = layers("content", objective.content_names)
+    style = layers("style", objective.style_names)
+    return check_cost(combine_costs(objective, content, style, variation))

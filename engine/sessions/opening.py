@@ -6,7 +6,6 @@ processor with which ONNX Runtime; a later run needs neither the weights nor the
 Graphs for CUDA are kept as they were built, and TensorRT keeps its engines in folders of their own.
 """
 
-import contextlib
 import logging
 import platform
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from nstx.models.storage.cache import cache_folder, mark_used, remove
 from nstx.models.storage.seals import digest_bytes, digest_json, seal_is_right
 from nstx.models.weights.readers import OWN_FORMAT
 
+from ..devices.machine import instruction_sets
 from .kept_graphs import find_graph, keep_graph, part_folder, warn_unwritable
 from .session import GraphT, Session, load_session
 
@@ -170,11 +170,7 @@ def _is_optimised(choices: SessionChoices) -> bool:
 
 def _processor() -> str:
     """Return what an optimised graph depends on: the processor's instruction sets."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return line
-    return f"{platform.machine()} {platform.processor()} {platform.node()}"
+    return instruction_sets() or f"{platform.machine()} {platform.processor()} {platform.node()}"
 
 
 def _engine_folder(model: str, choices: SessionChoices) -> Path | None:
