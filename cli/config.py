@@ -73,11 +73,11 @@ def read_defaults(
 
 def _tables(content: Mapping[str, Any], prefix: str | None = None) -> _Tables:
     """Return a file's values by their table: None first, then ``optimize``, ``bench.features``."""
-    found: _Tables = {prefix: {k: v for k, v in content.items() if not isinstance(v, dict)}}
+    tables: _Tables = {prefix: {k: v for k, v in content.items() if not isinstance(v, dict)}}
     for name, value in content.items():
         if isinstance(value, dict):
-            found |= _tables(value, name if prefix is None else f"{prefix}.{name}")
-    return found
+            tables |= _tables(value, name if prefix is None else f"{prefix}.{name}")
+    return tables
 
 
 def _unknown(path: Path, name: str) -> UsageError:

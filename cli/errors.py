@@ -1,4 +1,4 @@
-"""From errors to exit codes: each kind of mistake has one, and is told in one line on stderr.
+"""From errors to exit codes: each kind of mistake has one, and is one line on stderr.
 
 ====  =======================================================
 code  meaning
@@ -13,8 +13,8 @@ code  meaning
 8     the cost or gradient stopped being a finite number
 9     an ONNX model cannot be used, or does not pass its checks
 130   interrupted (Ctrl-C); the current picture, if any, was saved
-143   terminated (SIGTERM); likewise
-129   the terminal was closed (SIGHUP); likewise
+143   terminated (SIGTERM); as above
+129   the terminal was closed (SIGHUP); as above
 ====  =======================================================
 """
 
@@ -52,7 +52,7 @@ def run_app(app: Callable[..., Any]) -> int:
         code = app(standalone_mode=False)
     except NstxError as error:
         interrupted = _interruption(error)
-        return _report(error) if interrupted is None else interrupted
+        return _print_error(error) if interrupted is None else interrupted
     except Exception as error:
         interrupted = _interruption(error)
         if interrupted is not None:
@@ -73,7 +73,7 @@ def _interruption(error: BaseException) -> int | None:
     """Return the exit code of the signal behind an error, if one is behind it.
 
     A compiled library that is interrupted while it is imported says "initialization failed" as an
-    ImportError, which would be told as a library that is missing.
+    ImportError, which would be reported as a library that is missing.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -85,7 +85,7 @@ def _interruption(error: BaseException) -> int | None:
     return None
 
 
-def _report(error: NstxError) -> int:
+def _print_error(error: NstxError) -> int:
     code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
     message = " ".join(str(error).split())
     typer.echo(f"nstx: error: {message}", err=True)

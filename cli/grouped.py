@@ -28,7 +28,7 @@ DEFAULT = "DEFAULT"
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What a field of a group says about its option beyond name, type and default.
+    """Annotation of an option in a group: all but its name, type and default.
 
     Attributes:
         text: of ``--help``.

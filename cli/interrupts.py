@@ -14,7 +14,7 @@ _NOTHING_SAVED = b"\nnstx: interrupted; nothing was saved\n"
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-def _tell(text: bytes) -> None:
+def _write(text: bytes) -> None:
     # Whoever read stderr may be gone already: `nstx … 2>&1 | tee log` gets the signal together.
     with contextlib.suppress(OSError):
         os.write(2, text)
@@ -71,10 +71,10 @@ class Interrupt:
         if self._deferred and self.signal is None:
             self.signal = number
             # Not through sys.stderr: the signal may have come in the middle of a write to it.
-            _tell(_STOPPING)
+            _write(_STOPPING)
             return
         self.signal = number
-        _tell(_NOTHING_SAVED)
+        _write(_NOTHING_SAVED)
         raise SystemExit(128 + number)
 
 

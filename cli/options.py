@@ -6,10 +6,7 @@ a command-line user read the same message.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
-
-import typer
 
 from nstx.engine.settings import CHOICES, Settings, choose_settings
 from nstx.models import objective
@@ -200,18 +197,6 @@ class Output(Group):
     def console(self) -> Console:
         """Return a console that prints so."""
         return Console(as_json=self.as_json, quiet=self.quiet)
-
-
-ModelFile = Annotated[
-    Path,
-    typer.Option(
-        "--output",
-        "-o",
-        help="The file to write; its parity report goes beside it.",
-        metavar="FILE.onnx",
-        show_default=False,
-    ),
-]
 
 
 def choices_of(*groups: Group) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nstx.cli.console import Console, ProgressBar
+from nstx.cli.console import Console
 from nstx.cli.optimize.assignment import describe_iteration
+from nstx.cli.progress import ProgressBar
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..console import Console, format_bytes, format_count
+from ..console import Console
+from ..formats import format_bytes, format_count
 from .measuring import lay_out, measure_and_print
 
 if TYPE_CHECKING:

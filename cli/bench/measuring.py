@@ -9,7 +9,8 @@ import typer
 
 from nstx.models.errors import DeviceError
 
-from ..console import Console, format_seconds
+from ..console import Console
+from ..formats import format_seconds
 from ..grouped import Group, Help
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import options
-from ..console import format_bytes, format_count
+from ..formats import format_bytes, format_count
 from ..grouped import grouped, only
 from .measuring import Repetition, lay_out, measure_and_print, settled_device, torch_is_there
 

@@ -11,7 +11,8 @@ import typer
 from nstx.models.errors import OutputError, UsageError
 
 from .. import options
-from ..console import Console, format_bytes, format_count, printable
+from ..console import Console
+from ..formats import format_bytes, format_count, printable
 from ..grouped import grouped
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def prune(
     size = None if max_size is None else parse_bytes("--max-size", max_size)
     age = None if older_than is None else _parse_age(older_than)
     _check_folder()
-    _tell_removed(console, prune_cache(most_bytes=size, unused_seconds=age))
+    _print_removed(console, prune_cache(most_bytes=size, unused_seconds=age))
 
 
 @app.command()
@@ -127,7 +128,7 @@ def clear(kind: Kind = None, *, shown: options.Output) -> None:
     console = shown.console()
     chosen = check_kind(kind)
     _check_folder()
-    _tell_removed(console, clear_cache(chosen))
+    _print_removed(console, clear_cache(chosen))
     kept = list_cache(chosen)
     if kept:
         raise OutputError(
@@ -142,7 +143,7 @@ def _check_folder() -> None:
     check_cache_folder()
 
 
-def _tell_removed(console: Console, removed: "Sequence[FolderEntry]") -> None:
+def _print_removed(console: Console, removed: "Sequence[FolderEntry]") -> None:
     from nstx.engine.cache import cache_bytes
 
     freed, left = sum(entry.size_bytes for entry in removed), cache_bytes()
@@ -159,10 +160,10 @@ def _tell_removed(console: Console, removed: "Sequence[FolderEntry]") -> None:
 
 
 def _parse_age(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip().lower())
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip().lower())
+    if match is None:
         raise UsageError(f"expected an age for --older-than, got {text!r}; try 12h, 30d or 8w")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def _entry_json(entry: "CacheEntry") -> dict[str, Any]:
@@ -185,7 +186,7 @@ def _table(entries: Sequence["CacheEntry"]) -> list[str]:
 
 
 def _name(entry: "CacheEntry") -> tuple[str, str]:
-    """Return what a line says before and after the layers; entries with equal names share it."""
+    """Return the text before and after the layers; entries with equal texts share a line."""
     of = entry.of
     if not of:
         return f"{entry.kind} {entry.path.name}", "(damaged)"
@@ -212,9 +213,9 @@ def _totals(entries: Iterable["CacheEntry"], limit: int) -> str:
     for entry in entries:
         sizes.setdefault(entry.kind, []).append(entry.size_bytes)
     parts = [
-        f"{len(each)} {kind} {format_bytes(sum(each))}"
+        f"{len(byte_counts)} {kind} {format_bytes(sum(byte_counts))}"
         + (f" (of at most {format_bytes(limit)})" if kind == "targets" else "")
-        for kind, each in sizes.items()
+        for kind, byte_counts in sizes.items()
     ]
     return ", ".join(parts) or "nothing is kept"
 

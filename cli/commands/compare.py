@@ -78,10 +78,10 @@ def compare(
     began = time.perf_counter()
     from nstx.engine.comparison.plan import plan_comparison
 
-    from .compare_run import CompareRequest, run_compare, split_swept
+    from .compare_run import CompareRequest, run_compare, split_values
 
     plan = plan_comparison(
-        compared=split_swept(**compared.choices()),
+        compared=split_values(**compared.choices()),
         **options.choices_of(objective, size, solver, machine),
     )
     request = CompareRequest(content, tuple(styles), output, plan, began)

@@ -15,7 +15,9 @@ from nstx.engine.sizes import split_steps
 from nstx.models.errors import UsageError
 
 from ..choices import split_names, split_style
-from ..console import Console, ProgressBar, format_cost, format_count, format_seconds
+from ..console import Console
+from ..formats import format_cost, format_count, format_seconds
+from ..progress import ProgressBar
 
 if TYPE_CHECKING:
     from nstx.engine.comparison.folder import RunRecord
@@ -53,13 +55,13 @@ _KINDS: dict[str, Callable[[str], Any]] = {
 _EXAMPLES = {"steps": "25,50,100", "style_scale": "0.5,1,2"}
 
 
-def split_swept(**given: str | None) -> dict[str, list[Any]]:
+def split_values(**texts: str | None) -> dict[str, list[Any]]:
     """Return the values of each option that has some.
 
     Raises:
-        UsageError: one is no number where numbers are wanted, or there is none.
+        UsageError: one is no number where numbers are expected, or there is none.
     """
-    return {name: _split(name, text) for name, text in given.items() if text is not None}
+    return {name: _split(name, text) for name, text in texts.items() if text is not None}
 
 
 def _split(name: str, text: str) -> list[Any]:
@@ -110,7 +112,7 @@ class _ConsoleWatcher(Watcher):
         result = record.result
         for text in result.get("warnings", ()):
             self._console.warn(text)
-        self._console.tell(
+        self._console.log(
             f"run {place} of {count}: {run.label}, "
             f"cost {format_cost(result['cost']['total'])}, "
             f"{format_count(result['steps'], 'step')} in "
@@ -119,7 +121,7 @@ class _ConsoleWatcher(Watcher):
 
 
 def run_compare(request: CompareRequest, console: Console) -> None:
-    """Make what is missing of the comparison, and say what there is.
+    """Make what is missing of the comparison, and print what there is.
 
     Raises:
         NstxError: of every kind that its parts raise.

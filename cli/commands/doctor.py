@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from .. import options
-from ..console import format_bytes
+from ..formats import format_bytes
 from ..grouped import grouped
 
 app = typer.Typer(add_completion=False)

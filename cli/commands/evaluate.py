@@ -1,13 +1,16 @@
 """``nstx evaluate``: the yardstick."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import options
-from ..console import format_cost
+from ..formats import format_cost
 from ..grouped import grouped, only
+
+if TYPE_CHECKING:
+    from nstx.models.objective import Objective
 
 app = typer.Typer(add_completion=False)
 
@@ -46,16 +49,6 @@ def evaluate(
     settings = options.settings_of(objective, size, machine)
     picture = read_image(image)
     cost = evaluate_picture(picture, read_image(content), read_styles(tuple(styles)), settings)
-    layers = [f"    {name:<8} {value:.6e}" for name, value in cost.style_layers.items()]
-    text = [
-        f"{image}  {picture.width}×{picture.height}",
-        f"total    {cost.total:.6e}",
-        f"content  {cost.content:.6e}  × {settings.objective.content_weight:g}",
-        f"style    {cost.style:.6e}  × {settings.objective.style_weight:g}",
-        *layers,
-    ]
-    if settings.objective.tv_weight:
-        text.append(f"variation {format_cost(cost.total_variation)}")
     data = {
         "image": str(image),
         "width": picture.width,
@@ -64,4 +57,18 @@ def evaluate(
         "preset": settings.preset,
         "precision": "fp64",
     }
-    console.result("\n".join(text), data)
+    console.result(_describe(data, settings.objective), data)
+
+
+def _describe(data: dict[str, Any], objective: "Objective") -> str:
+    cost = data["cost"]
+    lines = [
+        f"{data['image']}  {data['width']}×{data['height']}",
+        f"total    {cost['total']:.6e}",
+        f"content  {cost['content']:.6e}  × {objective.content_weight:g}",
+        f"style    {cost['style']:.6e}  × {objective.style_weight:g}",
+    ]
+    lines += [f"    {name:<8} {value:.6e}" for name, value in cost["style_layers"].items()]
+    if objective.tv_weight:
+        lines.append(f"variation {format_cost(cost['total_variation'])}")
+    return "\n".join(lines)

@@ -1,21 +1,24 @@
 """``nstx export features``: VGG-19's features as one ONNX file."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from .. import options
-from ..console import format_bytes, format_seconds
-from ..grouped import grouped, only
+from ..formats import format_bytes, format_seconds
+from ..grouped import Group, Help, grouped, only
+from .export_model import ModelFile, check_paths, export_model
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from nstx.export.graphs.feature_graph import FeatureGraph
+    from nstx.export.parity import ParityReport
+    from nstx.export.runtime.providers import Provider
     from nstx.models.objective import Objective
+    from nstx.models.weights.load import Weights
 
 _INPUTS = {
     "network": "float32 (batch, 3, height, width), RGB 0–255 minus the mean colour",
@@ -24,45 +27,47 @@ _INPUTS = {
 }
 
 
-@grouped
-def features(
-    output: options.ModelFile,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs(Group):
+    """What the graph takes and gives."""
+
+    variables: ClassVar[bool] = False
+
     layers: Annotated[
         str | None,
-        typer.Option(
-            "--layers",
-            help="Layers whose activations are outputs, separated by commas; without "
-            "--layers and --grams, the preset's content layers.",
+        Help(
+            "Layers whose activations are outputs, separated by commas; without --layers and "
+            "--grams, the preset's content layers."
         ),
-    ] = None,
+    ] = None
     grams: Annotated[
         str | None,
-        typer.Option(
-            "--grams",
-            help="Layers whose Gram matrices are outputs; without --layers and --grams, "
-            "the preset's style layers.",
+        Help(
+            "Layers whose Gram matrices are outputs; without --layers and --grams, the preset's "
+            "style layers."
         ),
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option("--precision", help="fp32, or fp16 (convolutions; Gram matrices stay fp32)."),
-    ] = "fp32",
+    ] = None
+    precision: Annotated[str, Help("fp32, or fp16 (convolutions; Gram matrices stay fp32).")] = (
+        "fp32"
+    )
     convention: Annotated[
         str,
-        typer.Option(
-            "--input",
-            help="What the graph takes: network (float32 NCHW minus the mean), float32 or uint8 "
-            "(NHWC, RGB 0–255).",
+        Help(
+            "What the graph takes: network (float32 NCHW minus the mean), float32 or uint8 (NHWC, "
+            "RGB 0–255).",
+            ("--input",),
         ),
-    ] = "network",
+    ] = "network"
     check_with: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--check-with",
-            help="A picture to compare on, at 317×211; can be repeated; without it, three are made.",
-        ),
-    ] = None,
-    *,
+        Help("A picture to compare on, at 317×211; can be repeated; without it, three are made."),
+    ] = None
+
+
+@grouped
+def features(
+    output: ModelFile,
+    outputs: Outputs,
     objective: Annotated[options.GraphObjective, only("preset", "pooling", "rounding")],
     machine: Annotated[options.Machine, only("weights", "device", "no_cache", device="cpu")],
     shown: options.Output,
@@ -72,43 +77,31 @@ def features(
     Batch, height and width are free. Every output is compared with float64 first.
     """
     began = time.perf_counter()
-    from nstx.engine.devices.device import Device, choose_provider_on
     from nstx.export.features import export_features
-    from nstx.export.graphs.feature_graph import parity_path
-    from nstx.export.model_files import SUFFIXES
-    from nstx.models.storage.files import check_distinct, check_output
-    from nstx.models.weights.load import load_weights
-
-    from ..fields import model_json
 
     console = shown.console()
-    check_output(output, SUFFIXES)
-    inputs = [Path(machine.weights), *(check_with or [])]
-    check_distinct([output, parity_path(output)], inputs)
-    graph, computed = _choose_graph(objective, layers, grams, precision, convention)
-    provider = choose_provider_on(Device.parse(machine.device))
-    pictures = _read_pictures(check_with) if check_with else None
-    with console.working("building the graph, comparing it with float64"):
-        loaded = load_weights(machine.weights, use_cache=not machine.no_cache)
-        report = export_features(
-            output, graph, loaded, objective=computed, pictures=pictures, provider=provider
+    check_paths(output, [Path(machine.weights), *(outputs.check_with or [])])
+    graph, computed = _choose_graph(outputs, options.objective_of(objective))
+    pictures = _read_pictures(outputs.check_with) if outputs.check_with else None
+
+    def export(weights: "Weights", provider: "Provider") -> "ParityReport":
+        return export_features(
+            output, graph, weights, objective=computed, pictures=pictures, provider=provider
         )
-    data = model_json(output, loaded, report.to_json(), _graph_json(graph), began)
+
+    data = export_model(output, _graph_json(graph), export, machine, console)
+    data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(_describe(data), data)
 
 
 def _choose_graph(
-    group: options.GraphObjective,
-    layers: str | None,
-    grams: str | None,
-    precision: str,
-    convention: str,
+    outputs: Outputs, objective: "Objective"
 ) -> "tuple[FeatureGraph, Objective | None]":
     """Return the graph, and the objective if its layers are the preset's."""
     from nstx.export.graphs.feature_graph import FeatureGraph
     from nstx.models.vgg19 import split_layers
 
-    objective = options.objective_of(group)
+    layers, grams = outputs.layers, outputs.grams
     of_preset = layers is None and grams is None
     content = tuple(item.layer for item in objective.content_layers)
     style = tuple(item.layer for item in objective.style_layers)
@@ -117,8 +110,8 @@ def _choose_graph(
         grams=style if of_preset else split_layers(grams) if grams else (),
         pooling=objective.pooling,
         pool_rounding=objective.pool_rounding,
-        precision=precision,  # type: ignore[arg-type]  # checked by the graph
-        input=convention,  # type: ignore[arg-type]  # checked by the graph
+        precision=outputs.precision,  # type: ignore[arg-type]  # checked by the graph
+        input=outputs.convention,  # type: ignore[arg-type]  # checked by the graph
     )
     return graph, objective if of_preset else None
 

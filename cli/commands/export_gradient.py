@@ -1,22 +1,27 @@
 """``nstx export gradient``: the cost and its gradient as one ONNX file."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import options
-from ..console import format_bytes, format_seconds
+from ..formats import format_bytes, format_seconds
 from ..grouped import grouped, only, without
+from .export_model import ModelFile, check_paths, export_model
 
 if TYPE_CHECKING:
+    from nstx.export.gradient_parity import GradientParity
     from nstx.export.graphs.gradient_graph import GradientGraph
+    from nstx.export.runtime.providers import Provider
+    from nstx.models.weights.load import Weights
 
 
 @grouped
 def gradient(
-    output: options.ModelFile,
+    output: ModelFile,
     precision: Annotated[
         str,
         typer.Option("--precision", help="fp32, or fp16 (convolutions; costs stay fp32)."),
@@ -40,37 +45,27 @@ def gradient(
     is compared with float64 first.
     """
     began = time.perf_counter()
-    from nstx.engine.devices.device import Device, choose_provider_on
     from nstx.export.gradient import export_gradient
-    from nstx.export.graphs.feature_graph import parity_path
     from nstx.export.graphs.gradient_graph import GradientGraph
-    from nstx.export.model_files import SUFFIXES
-    from nstx.models.storage.files import check_distinct, check_output
-    from nstx.models.weights.load import load_weights
-
-    from ..fields import model_json
 
     console = shown.console()
-    check_output(output, SUFFIXES)
-    check_distinct([output, parity_path(output)], [Path(machine.weights)])
-    computed = options.objective_of(objective)
+    check_paths(output, [Path(machine.weights)])
     graph = GradientGraph(
-        objective=computed,
+        objective=options.objective_of(objective),
         precision=precision,  # type: ignore[arg-type]  # checked by the graph
         gradient=not costs_only,
         adam=adam,
     )
-    provider = choose_provider_on(Device.parse(machine.device))
-    with console.working("building the graph, comparing it with float64"):
-        loaded = load_weights(machine.weights, use_cache=not machine.no_cache)
-        report = export_gradient(output, graph, loaded, provider=provider)
-    data = model_json(output, loaded, report.to_json(), _graph_json(graph), began)
+
+    def export(weights: "Weights", provider: "Provider") -> "GradientParity":
+        return export_gradient(output, graph, weights, provider=provider)
+
+    data = export_model(output, _graph_json(graph), export, machine, console)
+    data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(_describe(data), data)
 
 
 def _graph_json(graph: "GradientGraph") -> dict[str, Any]:
-    from dataclasses import asdict
-
     from nstx.export.graphs.builder import OPSET
 
     return {
@@ -86,8 +81,8 @@ def _describe(data: dict[str, Any]) -> str:
     parity = data["parity"]
     errors = f"cost {parity['cost_error']:.1e} (at most {parity['cost_tolerance']:g})"
     if parity["gradient_errors"]:
-        found = ", ".join(f"{error:.1e}" for error in parity["gradient_errors"])
-        errors = f"gradients {found}, {errors}"
+        gradients = ", ".join(f"{error:.1e}" for error in parity["gradient_errors"])
+        errors = f"gradients {gradients}, {errors}"
     if parity["step_error"] is not None:
         errors += f", Adam's step {parity['step_error']:.1e} pixel values"
     size = format_bytes(data["bytes"])

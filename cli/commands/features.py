@@ -1,20 +1,57 @@
 """``nstx features``: pictures of a layer's activations."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from nstx.models.vgg19 import check_pooling
+
 from .. import options
-from ..console import format_seconds
-from ..grouped import DEFAULT, grouped, only
+from ..choices import check_count
+from ..console import Console
+from ..formats import format_seconds
+from ..grouped import DEFAULT, Group, Help, grouped, only
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nstx.engine.drawing.feature_sheets import LayerPictures
+    from nstx.engine.features.opening import Extraction
 
 app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheets(Group):
+    """What is drawn, and of which layers."""
+
+    variables: ClassVar[bool] = False
+
+    output: Annotated[
+        Path,
+        Help("The folder for the pictures; made if need be.", ("--output", "-o"), metavar="DIR"),
+    ]
+    layers: Annotated[
+        str | None,
+        Help(
+            "Layers, separated by commas, such as conv4_2, relu4_2, pool4. Without it, those of "
+            "the presets, or all of a model file."
+        ),
+    ] = None
+    strongest: Annotated[int, Help("Channels on each sheet, those with the largest mean.")] = 16
+    channels: Annotated[bool, Help("Also write one picture per channel.", ("--channels",))] = False
+    model: Annotated[
+        Path | None,
+        Help(
+            "Run this file of 'nstx export features' instead of the weights.", metavar="FILE.onnx"
+        ),
+    ] = None
 
 
 @app.command()
@@ -23,40 +60,7 @@ def features(
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="The picture.", show_default=False)
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The folder for the pictures; made if need be.",
-            metavar="DIR",
-            show_default=False,
-        ),
-    ],
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers",
-            help="Layers, separated by commas, such as conv4_2, relu4_2, pool4. Without it, those "
-            "of the presets, or all of a model file.",
-        ),
-    ] = None,
-    strongest: Annotated[
-        int,
-        typer.Option("--strongest", help="Channels on each sheet, those with the largest mean."),
-    ] = 16,
-    channels: Annotated[
-        bool, typer.Option("--channels", help="Also write one picture per channel.")
-    ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            help="Run this file of 'nstx export features' instead of the weights.",
-            metavar="FILE.onnx",
-        ),
-    ] = None,
-    *,
+    sheets: Sheets,
     size: Annotated[options.Size, only("size")],
     objective: Annotated[options.GraphObjective, only("pooling", "rounding")],
     machine: Annotated[
@@ -66,57 +70,70 @@ def features(
 ) -> None:
     """Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels."""
     began = time.perf_counter()
-    from nstx.engine.drawing.feature_sheets import write_feature_sheets
     from nstx.engine.features.activations import extract_features
-    from nstx.engine.features.opening import Extraction
     from nstx.engine.pictures.reading import read_image
-    from nstx.models.storage.files import check_distinct, check_folder
-    from nstx.models.vgg19 import check_pooling, split_layers
-
-    from ..choices import check_count
+    from nstx.models.storage.files import check_folder
+    from nstx.models.vgg19 import split_layers
 
     console = shown.console()
-    pooling, rounding = objective.pooling, objective.rounding
-    check_count("--strongest", strongest, 512)
-    extraction = Extraction(
-        extractor=machine.extractor,  # type: ignore[arg-type]  # it is checked there
-        device=machine.device,
-        pooling=None if pooling is None else check_pooling(pooling, "ceil")[0],
-        pool_rounding=None if rounding is None else check_pooling("avg", rounding)[1],
-        weights=_named_weights(machine),
-        model=model,
-        threads=machine.threads,
-        use_cache=not machine.no_cache,
-    )
-    names = None if layers is None else split_layers(layers)
+    check_count("--strongest", sheets.strongest, 512)
+    extraction = _choose_extraction(sheets.model, objective, machine)
+    names = None if sheets.layers is None else split_layers(sheets.layers)
     picture = read_image(image)
-    check_folder(output)
+    check_folder(sheets.output)
     with console.working("evaluating the network"):
         long_side = 512 if size.size is None else size.size
-        found = extract_features(picture, names, size=long_side, extraction=extraction)
-    extracted = time.perf_counter()
-    activations = found.features.activations
-    check_distinct([output / f"{name}.png" for name in activations], [image])
-    with console.counting("drawing", len(activations)) as advance:
-        written = write_feature_sheets(
-            output, activations, strongest=strongest, channels=channels, on_layer=advance
-        )
-    seconds = {"extract": extracted - began, "total": time.perf_counter() - began}
+        extracted = extract_features(picture, names, size=long_side, extraction=extraction)
+    extract_seconds = time.perf_counter() - began
+    layers = _draw(sheets, extracted.features.activations, image, console)
+    seconds = {"extract": extract_seconds, "total": time.perf_counter() - began}
     data = {
         "image": str(image),
-        "width": found.width,
-        "height": found.height,
-        "output": str(output),
-        "extractor": {"name": found.extractor, "runs_on": found.runs_on},
-        "layers": [_layer_json(layer) for layer in written],
+        "width": extracted.width,
+        "height": extracted.height,
+        "output": str(sheets.output),
+        "extractor": {"name": extracted.extractor, "runs_on": extracted.runs_on},
+        "layers": [_layer_json(layer) for layer in layers],
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }
     console.result(_describe(data), data)
 
 
-def _named_weights(machine: options.Machine) -> str | None:
-    """Return the weights if they were chosen: a model file brings its own, and must be of these."""
-    return None if machine.sources["weights"] == DEFAULT else machine.weights
+def _choose_extraction(
+    model: Path | None, objective: options.GraphObjective, machine: options.Machine
+) -> "Extraction":
+    from nstx.engine.features.opening import Extraction
+
+    # A model file brings its weights, and is compared with those that were chosen, if any were.
+    weights = None if machine.sources["weights"] == DEFAULT else machine.weights
+    pooling, rounding = objective.pooling, objective.rounding
+    return Extraction(
+        extractor=machine.extractor,  # type: ignore[arg-type]  # checked by the extraction
+        device=machine.device,
+        pooling=None if pooling is None else check_pooling(pooling, "ceil")[0],
+        pool_rounding=None if rounding is None else check_pooling("avg", rounding)[1],
+        weights=weights,
+        model=model,
+        threads=machine.threads,
+        use_cache=not machine.no_cache,
+    )
+
+
+def _draw(
+    sheets: Sheets, activations: "Mapping[str, NDArray[np.float32]]", image: Path, console: Console
+) -> "Sequence[LayerPictures]":
+    from nstx.engine.drawing.feature_sheets import write_feature_sheets
+    from nstx.models.storage.files import check_distinct
+
+    check_distinct([sheets.output / f"{name}.png" for name in activations], [image])
+    with console.counting("drawing", len(activations)) as advance:
+        return write_feature_sheets(
+            sheets.output,
+            activations,
+            strongest=sheets.strongest,
+            channels=sheets.channels,
+            on_layer=advance,
+        )
 
 
 def _layer_json(layer: "LayerPictures") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand
@@ -11,8 +11,10 @@ from typer.core import TyperCommand
 from nstx.models.errors import ImageError, OutputError, UsageError
 
 from .. import options
-from ..console import Console, format_bytes, format_count, format_seconds, printable
-from ..grouped import grouped, without
+from ..choices import split_style
+from ..console import Console
+from ..formats import format_bytes, format_count, format_seconds, printable
+from ..grouped import Group, Help, grouped, without
 
 if TYPE_CHECKING:
     from nstx.engine.settings import Settings
@@ -23,11 +25,53 @@ app = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pictures:
-    """The files that were given; folders are opened already."""
+class Pictures(Group):
+    """Whose targets are computed, and where they go besides the cache."""
 
-    contents: list[Path]
-    styles: list[tuple[Path, float]]
+    variables: ClassVar[bool] = False
+
+    contents: Annotated[
+        list[str] | None,
+        Help(
+            "Content pictures, or folders of them; all values up to the next option.",
+            ("--content",),
+        ),
+    ] = None
+    styles: Annotated[
+        list[str] | None,
+        Help("Likewise style pictures; with -o, PATH:weight.", ("--style",)),
+    ] = None
+    output: Annotated[
+        Path | None,
+        Help(
+            "Also write all that 'nstx optimize --targets' needs, for one content, to a file.",
+            ("--output", "-o"),
+            metavar="FILE.safetensors",
+        ),
+    ] = None
+
+    def paths(self) -> tuple[list[Path], list[tuple[Path, float]]]:
+        """Return the contents, and the styles with their weights; folders are opened.
+
+        Raises:
+            UsageError: there are none, or one has no name.
+            ImageError: a folder cannot be read.
+        """
+        from nstx.engine.targets.precompute import find_pictures
+
+        contents, styles = self.contents or [], self.styles or []
+        if not contents and not styles:
+            raise UsageError(
+                "expected pictures, got none; try --content photo.jpg --style painting.jpg"
+            )
+        if not all([*contents, *styles]):
+            raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
+        weighted = [
+            (path, weight)
+            for place, weight in map(split_style, styles)
+            for path in find_pictures([place])
+        ]
+        return find_pictures([Path(text) for text in contents]), weighted
 
 
 class SeveralValues(TyperCommand):
@@ -50,33 +94,7 @@ class SeveralValues(TyperCommand):
 @app.command(cls=SeveralValues)
 @grouped
 def precompute(
-    contents: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--content",
-            help="Content pictures, or folders of them; all values up to the next option.",
-            show_default=False,
-        ),
-    ] = None,
-    styles: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--style",
-            help="Likewise style pictures; with -o, PATH:weight.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Also write all that 'nstx optimize --targets' needs, for one content, to a file.",
-            metavar="FILE.safetensors",
-            show_default=False,
-        ),
-    ] = None,
-    *,
+    pictures: Pictures,
     objective: Annotated[options.Objective, without("content_weight", "style_weight", "tv_weight")],
     size: options.Size,
     machine: Annotated[options.Machine, without("precision", "backend")],
@@ -92,15 +110,15 @@ def precompute(
     from ..fields import extractor_json
 
     console = shown.console()
-    if output is None and machine.no_cache:
+    if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
     settings = options.settings_of(objective, size, machine)
-    pictures = _find_pictures(contents or [], styles or [])
+    contents, styles = pictures.paths()
     loader = TargetLoader(settings)
-    if output is None:
-        data = _fill_cache(pictures, settings, loader, console)
+    if pictures.output is None:
+        data = _fill_cache(contents, [path for path, _ in styles], settings, loader, console)
     else:
-        data = _write_file(output, pictures, settings, loader, console)
+        data = _write_file(pictures.output, contents, styles, settings, loader, console)
     data |= {
         "extractor": extractor_json(loader.extractor),
         "weights": {"source": settings.weights, "sha256": loader.weights_sha256},
@@ -110,42 +128,21 @@ def precompute(
     _complain(data)
 
 
-def _find_pictures(contents: list[str], styles: list[str]) -> _Pictures:
-    from nstx.engine.targets.precompute import find_pictures
-
-    from ..choices import split_style
-
-    if not contents and not styles:
-        raise UsageError(
-            "expected pictures, got none; try --content photo.jpg --style painting.jpg"
-        )
-    if not all([*contents, *styles]):
-        raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
-    return _Pictures(
-        contents=find_pictures([Path(text) for text in contents]),
-        styles=[
-            (path, weight)
-            for given, weight in map(split_style, styles)
-            for path in find_pictures([given])
-        ],
-    )
-
-
 def _write_file(
     output: Path,
-    given: _Pictures,
+    contents: list[Path],
+    styles: list[tuple[Path, float]],
     settings: "Settings",
     loader: "TargetLoader",
     console: Console,
 ) -> dict[str, Any]:
-    """Write the targets file of one content; return what the JSON says of it."""
+    """Write the targets file of one content, and return its fields of ``--json``."""
     from nstx.engine.pictures.reading import read_image
     from nstx.engine.pictures.resizing import resize_alpha, resize_picture
     from nstx.engine.sizes import choose_sizes
     from nstx.engine.targets.files import SUFFIXES, write_targets
     from nstx.models.storage.files import check_distinct, check_output
 
-    contents, styles = given.contents, given.styles
     if len(contents) != 1 or not styles:
         raise UsageError(
             f"expected one content and its styles for -o, got {len(contents)} contents and "
@@ -177,16 +174,17 @@ def _write_file(
 
 
 def _fill_cache(
-    given: _Pictures,
+    contents: list[Path],
+    styles: list[Path],
     settings: "Settings",
     loader: "TargetLoader",
     console: Console,
 ) -> dict[str, Any]:
-    """Compute what the cache has not; return what the JSON says of it."""
+    """Compute the targets that the cache lacks, and return the fields of ``--json``."""
     from nstx.engine.targets.precompute import precompute_targets
 
-    styles, done = list(dict.fromkeys(path for path, _ in given.styles)), 0
-    with console.counting("computing targets", len(given.contents) + len(styles)) as advance:
+    styles, done = list(dict.fromkeys(styles)), 0
+    with console.counting("computing targets", len(contents) + len(styles)) as advance:
 
         def on_picture(picture: "PrecomputedPicture") -> None:
             nonlocal done
@@ -196,7 +194,7 @@ def _fill_cache(
                 console.warn(f"{picture.path} was left out: {picture.error}")
 
         try:
-            pictures = precompute_targets(given.contents, styles, settings, loader, on_picture)
+            pictures = precompute_targets(contents, styles, settings, loader, on_picture)
         except (KeyboardInterrupt, SystemExit):
             console.warn(f"interrupted; the targets of {format_count(done, 'picture')} are kept")
             raise

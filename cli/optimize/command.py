@@ -60,12 +60,7 @@ def optimize(
     from .run import run_optimize
 
     output = _check_arguments(content, styles, output, recording.targets)
-    saved = None
-    if recording.targets is not None:
-        from nstx.engine.targets.files import read_targets
-
-        _refuse_sizes(size)
-        saved = read_targets(recording.targets)
+    saved = None if recording.targets is None else _read_targets(recording.targets, size)
     preset = _saved_preset(objective, saved)
     request = OptimizeRequest(
         content=content,
@@ -108,15 +103,18 @@ def _saved_preset(objective: options.Objective, saved: "SavedTargets | None") ->
     return replace(find_preset(saved.preset), objective=saved.objective)
 
 
-def _refuse_sizes(size: options.Size) -> None:
-    """Refuse sizes on the command line, as targets have theirs; defaults from elsewhere may stand.
+def _read_targets(path: Path, size: options.Size) -> "SavedTargets":
+    """Read a targets file, which has its sizes; others may stand in a configuration.
 
     Raises:
-        UsageError: there are some.
+        UsageError: there are sizes on the command line, or the file cannot be used.
     """
+    from nstx.engine.targets.files import read_targets
+
     names = [name for name, source in size.sources.items() if source == COMMAND_LINE]
     if names:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise UsageError(
             f"expected --targets without sizes, got {flags}; try 'nstx precompute' with it"
         )
+    return read_targets(path)

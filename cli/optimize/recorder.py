@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Takes each step. What it fails to write is told and does not end the run.
+    """Writes what is asked for of the steps. A failure is a warning and does not end the run.
 
     Attributes:
         files: what was written, by kind: ``snapshots``, ``trace``, ``animation``, ``init``.
@@ -48,7 +48,7 @@ class Recorder:
     ) -> None:
         """Close the trace."""
         if self._trace is not None:
-            # What a full disk refused once is refused again on closing, and was told then.
+            # What a full disk refused once is refused again on closing; the warning is out already.
             with contextlib.suppress(OSError):
                 self._trace.close()
 

@@ -1,4 +1,4 @@
-"""How results are told: as JSON fields, and that of ``nstx optimize`` as lines for a person."""
+"""The result of ``nstx optimize``: as the fields of ``--json``, and as lines for a person."""
 
 import time
 from dataclasses import asdict, dataclass, replace
@@ -8,8 +8,8 @@ from nstx.engine.devices.memory import peak_memory_bytes, process_seconds
 from nstx.engine.transfer.report import describe_run
 from nstx.models.cost import Cost
 
-from ..console import format_bytes, format_cost, format_count, format_seconds
 from ..fields import cost_json, extractor_json
+from ..formats import format_bytes, format_cost, format_count, format_seconds
 
 if TYPE_CHECKING:
     from nstx.engine.gradients.choice import BackendChoice
@@ -103,8 +103,8 @@ def _describe_precision(data: dict[str, Any]) -> str:
         return str(data["precision"])
     checks = schedule["checks"]
     failed = [c for c in checks if not c["kept"]]
-    told = f"{schedule['begins_in']}, {format_count(len(checks), 'check')} against fp32"
-    return f"{told}; in fp32 from a check on that failed" if failed else told
+    text = f"{schedule['begins_in']}, {format_count(len(checks), 'check')} against fp32"
+    return f"{text}; in fp32 from a check on that failed" if failed else text
 
 
 def _peak_memory(choice: "BackendChoice") -> int:

@@ -15,8 +15,9 @@ from nstx.engine.transfer.report import describe_fallbacks
 from nstx.models.errors import NstxError
 
 from ..choices import read_styles
-from ..console import Console, ProgressBar
+from ..console import Console
 from ..interrupts import interruptible
+from ..progress import ProgressBar
 from .recorder import Recorder
 from .report import Timings, describe_result, result_json
 
@@ -76,7 +77,7 @@ def run_optimize(request: "OptimizeRequest", console: Console) -> None:
 
 def _load(request: "OptimizeRequest") -> "tuple[Job, Timings]":
     """Read the pictures, or the targets file, and prepare the job."""
-    # PyTorch takes seconds to load, and a wrong path is told before that.
+    # PyTorch takes seconds to load, and a wrong path is an error before that.
     if request.saved is not None:
         saved = request.saved
         from nstx.engine.transfer.job import prepare_job_from_targets
