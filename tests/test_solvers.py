@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession
 from nstx.engine.devices.arrays import NUMPY, Array
 from nstx.engine.pictures.pixels import Pixels
 from nstx.engine.solvers.adam import AdamState, adam_rate, adam_steps, adam_update
-from nstx.engine.solvers.lbfgs import _History, lbfgs_steps
+from nstx.engine.solvers.lbfgs import History, lbfgs_steps
 from nstx.engine.solvers.preconditioner import make_preconditioner
 from nstx.engine.solvers.solver import Steps, StopSolving, run_solver
 from nstx.export.graphs.adam import add_adam
@@ -160,7 +160,7 @@ def test_the_search_shrinks_where_the_first_step_is_far_too_long() -> None:
 
 
 def test_pairs_without_curvature_are_left_out() -> None:
-    history = _History(NUMPY, make_preconditioner(4, 5, NUMPY))
+    history = History(NUMPY, make_preconditioner(4, 5, NUMPY))
     step: Pixels = np.ones((4, 5, 3), np.float32)
     change: Pixels
     for change in (-step, 0 * step, np.zeros_like(step) + np.float32(1e-20)):

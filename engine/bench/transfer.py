@@ -12,7 +12,7 @@ from ..pictures.writing import write_image
 from ..settings import choose_settings
 from ..transfer.job import prepare_job
 from ..transfer.progress import Step
-from ..transfer.report import describe_run
+from ..transfer.report import describe_run, describe_schedule
 from ..transfer.run import run_job
 from .tasks import OPTIMIZE_VARIANTS, Task
 
@@ -49,6 +49,7 @@ def measure_transfer(task: Task) -> dict[str, Any]:
         saved = read_image(path, trusted=True).pixels.astype(np.float32)
     cost = job.measure_cost(saved).total
     run, choice = describe_run(job, result), job.opened.choice
+    schedule = describe_schedule(choice, result.checks)
     return {
         "width": run["width"],
         "height": run["height"],
@@ -58,8 +59,6 @@ def measure_transfer(task: Task) -> dict[str, Any]:
         "per_evaluation": result.seconds / result.evaluations,
         "evaluations": result.evaluations,
         "cost": cost,
-        "checks": None
-        if run["precision_schedule"] is None
-        else run["precision_schedule"]["checks"],
+        "checks": None if schedule is None else schedule["checks"],
         "peak_memory_bytes": peak_memory_bytes(choice.device, by_torch=choice.name == "torch"),
     }

@@ -1,10 +1,11 @@
-"""The solvers that settings name, each with the loop that drives it."""
+"""The solvers that settings name, each with the loops that drive it."""
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from ..devices.arrays import Array, Arrays
+from ..devices.arrays import Array
 from ..gradients.backend import GradientBackend
 from ..gradients.opening import BackendFactory
 from ..settings import Settings
@@ -13,109 +14,61 @@ from .lbfgs import lbfgs_steps
 from .solver import StepCallback, Steps, StopSolving, Watcher, run_solver, watch_evaluations
 
 
-class Solver(Protocol):
-    """A solver of one scale: driven one evaluation at a time, as in a batch, or by its own loop."""
+class Begin(Protocol):
+    """Begins a solver whose evaluations are made outside, one at a time."""
 
-    def begin(self, start: Array, on_step: StepCallback) -> Steps:
-        """Return its steps from a picture on, to be driven one evaluation at a time."""
+    def __call__(self, start: Array, *, on_step: StepCallback) -> Steps:
+        """Return its steps from a picture (height, width, 3) on."""
         ...
 
+
+class RunAhead(Protocol):
+    """Runs a solver on a device, ahead of its host."""
+
+    def __call__(self, backend: GradientBackend, start: Array, *, watcher: Watcher) -> None:
+        """Run it from a picture (height, width, 3) on; raises what the watcher raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """A solver of one scale.
+
+    Attributes:
+        begin: for a batch, whose pictures are evaluated together.
+        run_ahead: its loop on a device; None where the solver or the backend has none.
+    """
+
+    begin: Begin
+    run_ahead: RunAhead | None = None
+
     def run(self, start: Array, backend: GradientBackend, watcher: Watcher) -> None:
-        """Run it from a picture on to its end, or until the watcher ends it.
+        """Run it to its end, or until the watcher raises `StopSolving`.
 
         Args:
-            start: float32 (height, width, 3), of the backend's arrays.
+            start: float32 (height, width, 3), of the backend's arrays; not changed.
             backend: of one picture.
-            watcher: takes evaluations and steps.
+            watcher: follows evaluations and steps.
 
         Raises:
             NumericalError: a cost or gradient is not finite.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lbfgs:
-    """L-BFGS.
-
-    Attributes:
-        steps: 1 or more.
-        clip: whether pixels are bounded to 0–255.
-        arrays: of the pictures.
-    """
-
-    steps: int
-    clip: bool
-    arrays: Arrays
-
-    def begin(self, start: Array, on_step: StepCallback) -> Steps:
-        """See `Solver`."""
-        return lbfgs_steps(
-            start, steps=self.steps, clip=self.clip, on_step=on_step, arrays=self.arrays
-        )
-
-    def run(self, start: Array, backend: GradientBackend, watcher: Watcher) -> None:
-        """See `Solver`."""
-        run_solver(self.begin(start, watcher.after_step), watch_evaluations(backend, watcher))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adam:
-    """Adam.
-
-    Attributes:
-        steps: 1 or more.
-        learning_rate: in pixel values.
-        clip: whether pixels are brought back into 0–255 after each step.
-        runs_ahead: whether steps are begun before the costs of earlier ones are there.
-    """
-
-    steps: int
-    learning_rate: float
-    clip: bool
-    runs_ahead: bool
-
-    def begin(self, start: Array, on_step: StepCallback) -> Steps:
-        """See `Solver`."""
-        return adam_steps(
-            start,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            clip=self.clip,
-            on_step=on_step,
-        )
-
-    def run(self, start: Array, backend: GradientBackend, watcher: Watcher) -> None:
-        """See `Solver`."""
-        if not self.runs_ahead:
-            run_solver(self.begin(start, watcher.after_step), watch_evaluations(backend, watcher))
+        if self.run_ahead is None:
+            steps = self.begin(start, on_step=watcher.after_step)
+            run_solver(steps, watch_evaluations(backend, watcher))
             return
-        from .torch_adam import run_adam
-
         with contextlib.suppress(StopSolving):
-            run_adam(
-                backend,
-                start,
-                steps=self.steps,
-                learning_rate=self.learning_rate,
-                clip=self.clip,
-                watcher=watcher,
-            )
+            self.run_ahead(backend, start, watcher=watcher)
 
 
 def choose_solver(settings: Settings, steps: int, opened: BackendFactory) -> Solver:
-    """Return the solver that settings name.
-
-    Args:
-        settings: of the run.
-        steps: of the scale, 1 or more.
-        opened: the backend whose costs are minimised.
-    """
+    """Return the solver that settings name, for a number of steps on a backend."""
+    clip, rate = settings.clip, settings.learning_rate
     if settings.solver == "lbfgs":
-        return Lbfgs(steps=steps, clip=settings.clip, arrays=opened.arrays)
-    return Adam(
-        steps=steps,
-        learning_rate=settings.learning_rate,
-        clip=settings.clip,
-        runs_ahead=opened.runs_ahead,
-    )
+        return Solver(partial(lbfgs_steps, steps=steps, clip=clip, arrays=opened.arrays))
+    adam = partial(adam_steps, steps=steps, learning_rate=rate, clip=clip)
+    if not opened.runs_ahead:
+        return Solver(adam)
+    from .torch_adam import run_adam
+
+    return Solver(adam, partial(run_adam, steps=steps, learning_rate=rate, clip=clip))

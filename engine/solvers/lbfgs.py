@@ -79,8 +79,13 @@ class _Problem:
         return below | above
 
 
-class _History:
-    """The last steps and what they changed of the gradient: an estimate of the inverse Hessian."""
+class History:
+    """The last steps and what they changed of the gradient: an estimate of the inverse Hessian.
+
+    Args:
+        arrays: of the steps.
+        precondition: the estimate before the first step.
+    """
 
     def __init__(self, arrays: Arrays, precondition: Preconditioner) -> None:
         self._dot, self._precondition = arrays.dot, precondition
@@ -91,9 +96,11 @@ class _History:
         return bool(self._pairs)
 
     def clear(self) -> None:
+        """Forget all steps."""
         self._pairs.clear()
 
     def add(self, step: Array, change: Array) -> None:
+        """Add a step, and the change of the gradient over it, if they curve upwards."""
         curvature, size = self._dot(step, change), self._dot(change, change)
         smoothed = self._dot(change, self._precondition(change))
         # A pair without positive curvature, or one that is rounding, would lead upwards.
@@ -143,7 +150,7 @@ def lbfgs_steps(
     problem = _Problem(clip, arrays)
     height, width, _ = start.shape
     precondition = preconditioner(height, width, arrays) if preconditioner else _leave
-    history = _History(arrays, precondition)
+    history = History(arrays, precondition)
     point = yield from problem.evaluate(problem.project(start))
     for _ in range(steps):
         better = yield from _take_step(problem, point, history)
@@ -164,7 +171,7 @@ def _leave(picture: Array) -> Array:
     return picture
 
 
-def _take_step(problem: _Problem, point: _Point, history: _History) -> _Search:
+def _take_step(problem: _Problem, point: _Point, history: History) -> _Search:
     """Return a better point, or None where there is none in the direction of the history."""
     blocked = problem.blocked(point)
     free = point.gradient if blocked is None else point.gradient * ~blocked

@@ -105,16 +105,14 @@ class _Member:
             return False
         return True
 
-    def advance(
-        self, cost: Cost, gradient: Array, checks: Sequence[PrecisionCheck]
-    ) -> "_Member | None":
-        """Hand an evaluation to the solver; return None if it has ended."""
+    def advance(self, cost: Cost, gradient: Array, checks: Sequence[PrecisionCheck]) -> bool:
+        """Hand an evaluation to the solver; return whether it goes on."""
         self.progress.after_evaluation(cost, checks)
         try:
             self.pixels = self.steps.send((cost, gradient))
         except (StopSolving, StopIteration):
-            return None
-        return self
+            return False
+        return True
 
 
 def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> None:
@@ -128,11 +126,10 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
         pixels = opened.arrays.stack([member.pixels for member in members])
         costs, gradients = backend.costs_and_gradients(pixels)
         checks = backend.checks[earlier:]
-        advanced = [
-            member.advance(cost, gradient, checks)
-            for member, cost, gradient in zip(members, costs, gradients, strict=True)
+        evaluated = zip(members, costs, gradients, strict=True)
+        members = [
+            member for member, cost, gradient in evaluated if member.advance(cost, gradient, checks)
         ]
-        members = [member for member in advanced if member is not None]
 
 
 def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> list[_Member]:
@@ -145,7 +142,7 @@ def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> l
             continue
         start = job.opened.arrays.place(job.start(scale, progress.pixels))
         solver = choose_solver(job.settings, steps, job.opened)
-        generator = solver.begin(start, progress.after_step)
+        generator = solver.begin(start, on_step=progress.after_step)
         members.append(
             _Member(
                 problem=(job.settings.objective, job.targets[scale]),

@@ -20,11 +20,11 @@ class FrameCollector:
     """Keeps at most 60 of a run's pictures, evenly spread over its steps.
 
     Args:
-        steps: how many there will be at most.
-        longest_side: that a picture is kept with, in pixels.
+        steps: the largest number of steps that there can be.
+        longest_side: of a frame, in pixels; larger pictures are made smaller.
 
     Attributes:
-        steps: after which the pictures were that are kept so far.
+        steps: the numbers of the steps whose pictures are kept.
     """
 
     def __init__(self, steps: int, longest_side: int = _LONGEST_SIDE) -> None:

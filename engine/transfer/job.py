@@ -57,7 +57,7 @@ class Job:
 
     @property
     def targets(self) -> tuple[Targets, ...]:
-        """Of each scale, coarse first."""
+        """The targets of each scale, coarse first."""
         return self.loaded.targets
 
     @property
@@ -66,7 +66,7 @@ class Job:
         return tuple((pixels.shape[0], pixels.shape[1]) for pixels in self.contents)
 
     def backend(self, scale: int) -> GradientBackend:
-        """Return the gradient backend of a scale, counted from 0."""
+        """Return the cost with its gradient at a scale, counted from 0, bound to its targets."""
         return self.opened.make([(self.settings.objective, self.targets[scale])])
 
     def start(self, scale: int, reached: Pixels | None = None) -> Pixels:
@@ -121,8 +121,13 @@ def prepare_job(
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)
+    elif differing := _differing(like, settings, sizes[-1], policy):
+        raise UsageError(
+            f"expected settings that share a backend, got another {', '.join(differing)}; "
+            "try without like"
+        )
     else:
-        opened = _share_backend(like, settings, sizes[-1], policy)
+        opened = like.opened
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
@@ -179,7 +184,7 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
 def _open_backend(
     settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
 ) -> BackendFactory:
-    """Open the backend, once it is known that memory holds a result of this height and width."""
+    """Check that memory holds a result of this height and width, and open the backend."""
     choice = choose_backend(settings, size, policy)
     check_memory(size, choice.device)
     with memory_errors(size):
@@ -203,19 +208,6 @@ def _differing(
     if not differing and choose_backend(settings, size, policy) != like.opened.choice:
         differing.append("amount of work, so that auto is another backend")
     return differing
-
-
-def _share_backend(
-    like: Job, settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None
-) -> BackendFactory:
-    """Return a job's backend if it serves other settings, too."""
-    differing = _differing(like, settings, size, policy)
-    if differing:
-        raise UsageError(
-            f"expected settings that share a backend, got another {', '.join(differing)}; "
-            "try without like"
-        )
-    return like.opened
 
 
 def _read_init(settings: Settings) -> Picture | None:

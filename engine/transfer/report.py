@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..gradients.backend import PrecisionCheck
 from ..gradients.choice import BackendChoice
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .run import Result
 
 
-def describe_run(job: "Job", result: "Result") -> dict[str, Any]:
+def describe_run(job: "Job", result: "Result") -> dict[str, object]:
     """Return what every report of a run has in common, as plain data.
 
     Args:
-        job: that was run.
-        result: that it led to.
+        job: the job.
+        result: of the job.
 
     Returns:
         ``width`` and ``height`` of the result and those of each of its ``scales``, in pixels;
@@ -50,8 +50,8 @@ def last_precision(choice: BackendChoice, checks: Sequence[PrecisionCheck]) -> s
 
 def describe_schedule(
     choice: BackendChoice, checks: Sequence[PrecisionCheck]
-) -> dict[str, Any] | None:
-    """Return what each scale began in, and the checks; None where the precision is not checked."""
+) -> dict[str, object] | None:
+    """Return the precision that scales begin in, and its checks; None where it is not checked."""
     if not choice.checked:
         return None
     # JSON has no infinity.

@@ -6,7 +6,7 @@ The public names, loaded when they are first used, so that ``import nstx`` costs
 
     photo, painting = read_image("photo.jpg"), read_image("painting.jpg")
     result = stylize(photo, [(painting, 1.0)], choose_settings(size=512))
-    write_image("out.png", result.pixels)
+    write_image("out.png", result.picture)
 """
 
 from importlib import import_module
