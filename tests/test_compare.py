@@ -6,23 +6,34 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from networks import needs_bf16
+from numpy.typing import NDArray
 from pictures import random_pixels
 from PIL import Image
 from processes import PATIENCE, spawn
 
 from nstx.engine.comparison.make import make_comparison
-from nstx.engine.comparison.plan import DEFAULT_LAYERS, plan_comparison
+from nstx.engine.comparison.plan import DEFAULT_LAYERS, ComparisonPlan, plan_comparison
+from nstx.engine.comparison.runs import ComparisonJobs
 from nstx.engine.devices.machine import Processor
+from nstx.engine.features.extractor import FeatureExtractor, Features
+from nstx.engine.features.opening import Extraction, OpenedExtractor, open_extractor
 from nstx.engine.gradients.choice import PrecisionPolicy
-from nstx.engine.targets import loader as target_loader
-from nstx.engine.transfer import job as job_module
+from nstx.engine.pictures.pixels import Pixels
+from nstx.engine.pictures.reading import read_image
+from nstx.engine.targets.store import TargetKey, TargetMemory
 from nstx.models.errors import UsageError
 from nstx.models.objective import LayerWeight
+
+Nstx = Callable[..., tuple[int, str, str]]
+Compare = Callable[..., dict[str, Any]]
 
 # Two costs that need the first two blocks of VGG-19 only.
 FAST = ["--size", "48", "--style-layers", "conv1_1,conv2_1", "--steps", "3"]
@@ -74,7 +85,7 @@ def test_joined_layers_are_used_together_and_odd_names_become_file_names() -> No
 
 
 @pytest.mark.parametrize(
-    ("swept", "message"),
+    ("compared", "message"),
     [
         ({"steps": tuple(range(1, 66))}, "64 runs"),
         ({"steps": tuple(range(1, 10)), "style_weight": tuple(range(1, 10))}, "got 81"),
@@ -84,25 +95,28 @@ def test_joined_layers_are_used_together_and_odd_names_become_file_names() -> No
         ({"steps": (5, 0)}, "steps"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(swept, message) -> None:
+def test_a_plan_that_cannot_be_is_refused(
+    compared: dict[str, tuple[Any, ...]], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
-        plan_comparison("default", swept)
+        plan_comparison("default", compared)
 
 
 @pytest.fixture
-def pictures(save_picture) -> list[Path]:
+def pictures(save_picture: Callable[..., Path]) -> list[Path]:
     return [save_picture("content.png", 60, 80, 1), save_picture("style.jpg", 70, 50, 2)]
 
 
 @pytest.fixture
-def compare(nstx, pictures, tmp_path):
+def compare(nstx: Nstx, pictures: list[Path], tmp_path: Path) -> Compare:
     """Return a function that compares into a folder and returns the JSON."""
 
-    def run(*options: object, folder: str = "d") -> dict:
+    def run(*options: object, folder: str = "d") -> dict[str, Any]:
         command = ["compare", *pictures, "-o", tmp_path / folder, *FAST, *options, "--json"]
         code, out, err = nstx(*command)
         assert code == 0, err
-        return json.loads(out)
+        data: dict[str, Any] = json.loads(out)
+        return data
 
     return run
 
@@ -129,7 +143,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @pytest.mark.usefixtures("quick")
 def test_everything_is_written_and_a_run_is_what_optimize_makes(
-    nstx, compare, pictures, tmp_path
+    nstx: Nstx, compare: Compare, pictures: list[Path], tmp_path: Path
 ) -> None:
     data = compare(*LAYERS)
     folder = tmp_path / "d"
@@ -150,76 +164,110 @@ def test_everything_is_written_and_a_run_is_what_optimize_makes(
     layer = ["--content-layers", "conv2_2"]
     assert nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST, *layer)[0] == 0
     assert (tmp_path / "o.png").read_bytes() == (folder / "conv2_2.png").read_bytes()
-    said = json.loads((folder / "compare.json").read_text())
-    assert said["runs"] == data["runs"]
+    summary = json.loads((folder / "compare.json").read_text())
+    assert summary["runs"] == data["runs"]
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("more", [[], ["--no-cache"]])
+class CountingExtractor:
+    """An extractor that notes the sizes and layers that it computes."""
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        self._extractor = extractor
+        self.calls: list[tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]] = []
+
+    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
+        self.calls.append((pixels.shape[:2], tuple(activations), tuple(grams)))
+        return self._extractor.extract(pixels, activations, grams)
+
+
+class CountingStore(TargetMemory):
+    """A store that notes which targets it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[TargetKey] = []
+
+    def read(self, key: TargetKey) -> NDArray[np.float32] | None:
+        self.reads.append(key)
+        return super().read(key)
+
+
+def plan_eight(use_cache: bool) -> ComparisonPlan:
+    compared: dict[str, tuple[Any, ...]] = {
+        "content_layers": ("conv1_2", "conv2_2"),
+        "init": ("content", "noise"),
+        "style_weight": (1.0, 2.0),
+    }
+    return plan_comparison(
+        "default", compared, size=48, style_layers=FAST[3], steps=1, use_cache=use_cache
+    )
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
 def test_targets_are_computed_once_for_all_runs(
-    compare, monkeypatch, tmp_path, more: list[str]
+    pictures: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use_cache: bool
 ) -> None:
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
-    computed: list[tuple] = []
-    real = target_loader.open_extractor
+    extractors: list[CountingExtractor] = []
 
-    def counting(*arguments):
-        opened = real(*arguments)
-        extract = opened.extractor.extract
+    def open_counting(extraction: Extraction, layers: Sequence[str]) -> OpenedExtractor:
+        opened = open_extractor(extraction, layers)
+        extractors.append(CountingExtractor(opened.extractor))
+        return replace(opened, extractor=extractors[-1])
 
-        def extract_and_count(pixels, activations, grams):
-            computed.append((pixels.shape[:2], tuple(activations), tuple(grams)))
-            return extract(pixels, activations, grams)
-
-        monkeypatch.setattr(type(opened.extractor), "extract", staticmethod(extract_and_count))
-        return opened
-
-    loads: list[tuple] = []
-    load_content = target_loader.TargetLoader.load_content
-
-    def load_and_count(self, picture, sizes):
-        loads.append(sizes)
-        return load_content(self, picture, sizes)
-
-    monkeypatch.setattr(target_loader, "open_extractor", counting)
-    monkeypatch.setattr(target_loader.TargetLoader, "load_content", load_and_count)
-    data = compare(*LAYERS, "--style-weight", "1,2", *more)
-    assert loads == [((36, 48),)]
-    assert computed == [
+    content, style = map(read_image, pictures)
+    runs = plan_eight(use_cache).runs
+    jobs = ComparisonJobs(content, [(style, 1.0)], runs, opener=open_counting)
+    jobs.compute_targets()
+    (extractor,) = extractors
+    assert extractor.calls == [
         ((36, 48), ("conv1_2", "conv2_2"), ()),
         ((48, 34), (), ("conv1_1", "conv2_1")),
     ]
-    hit = {"content": "hit", "style": ["hit"]}
-    assert [run["targets"] for run in data["runs"]] == [hit] * 4
-    assert (tmp_path / "cache" / "targets").exists() == (not more)
+    for run in runs:
+        job = jobs.prepare(run)
+        assert (job.loaded.content, job.loaded.styles, job.extractor) == ("hit", ("hit",), None)
+    assert (tmp_path / "cache" / "targets").exists() == use_cache
 
 
-@pytest.mark.usefixtures("quick")
-def test_runs_that_differ_in_weights_share_a_backend(compare, monkeypatch) -> None:
-    opened = []
-    real = job_module.open_backend
-
-    def counting(settings, choice):
-        opened.append(settings.objective.content_names)
-        return real(settings, choice)
-
-    monkeypatch.setattr(job_module, "open_backend", counting)
-    data = compare(*LAYERS, "--style-weight", "1,2", "--init", "content,noise")
-    assert len(data["runs"]) == 8
-    assert opened == [("conv1_2",), ("conv2_2",)]
+def test_each_target_is_looked_up_once_for_all_runs(pictures: list[Path]) -> None:
+    content, style = map(read_image, pictures)
+    store = CountingStore()
+    jobs = ComparisonJobs(content, [(style, 1.0)], plan_eight(use_cache=True).runs, store=store)
+    jobs.compute_targets()
+    layers = sorted(key.layer for key in store.reads)
+    assert layers == ["conv1_1", "conv1_2", "conv2_1", "conv2_2"]
 
 
-def test_the_second_call_does_no_work(nstx, compare, pictures, tmp_path, monkeypatch) -> None:
+def test_runs_that_differ_in_weights_share_a_backend(pictures: list[Path]) -> None:
+    content, style = map(read_image, pictures)
+    runs = plan_eight(use_cache=True).runs
+    jobs = ComparisonJobs(content, [(style, 1.0)], runs)
+    jobs.compute_targets()
+    opened = [jobs.prepare(run).opened for run in runs]
+    assert len(opened) == 8
+    assert all(backend is opened[0] for backend in opened[:4])
+    assert all(backend is opened[4] for backend in opened[4:])
+    assert opened[0] is not opened[4]
+
+
+def test_the_second_call_does_no_work(
+    nstx: Nstx,
+    compare: Compare,
+    pictures: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first = compare(*LAYERS)
     before = snapshot(tmp_path / "d")
-    code = (
+    script = (
         "import sys\nfrom nstx.cli.app import run\ncode = run()\n"
         "assert not {'torch', 'onnxruntime', 'onnx', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(code)"
     )
     command = ["compare", *map(str, pictures), "-o", str(tmp_path / "d"), *FAST, *LAYERS]
     done = subprocess.run(
-        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "nothing was done" in done.stdout
@@ -233,7 +281,7 @@ def test_the_second_call_does_no_work(nstx, compare, pictures, tmp_path, monkeyp
 
 @pytest.mark.usefixtures("quick")
 def test_what_has_changed_is_made_again_and_nothing_else(
-    compare, pictures, save_picture, tmp_path
+    compare: Compare, pictures: list[Path], save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:
     compare("--style-weight", "1,2")
     assert compare("--style-weight", "1,3")["made"] == ["style-weight-3"]
@@ -259,7 +307,13 @@ def test_what_has_changed_is_made_again_and_nothing_else(
 )
 @pytest.mark.parametrize("how", ["missing", "damaged"])
 def test_a_missing_or_damaged_file_is_made_again(
-    compare, finished, tmp_path, name, made, drawn, how
+    compare: Compare,
+    finished: Path,
+    tmp_path: Path,
+    name: str,
+    made: list[str],
+    drawn: bool,
+    how: str,
 ) -> None:
     shutil.copytree(finished, tmp_path / "d")
     path = tmp_path / "d" / name
@@ -276,11 +330,11 @@ def test_a_missing_or_damaged_file_is_made_again(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that is finished, of the same pictures that the tests make."""
-    folder = tmp_path_factory.mktemp("finished")
-    given = [folder / "content.png", folder / "style.jpg"]
-    for path, size, seed in zip(given, ((60, 80), (70, 50)), (1, 2), strict=True):
+    folder: Path = tmp_path_factory.mktemp("finished")
+    content, style = folder / "content.png", folder / "style.jpg"
+    for path, size, seed in zip((content, style), ((60, 80), (70, 50)), (1, 2), strict=True):
         Image.fromarray(random_pixels(*size, seed).astype(np.uint8)).save(path)
     plan = plan_comparison(
         "default",
@@ -290,12 +344,14 @@ def finished(tmp_path_factory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         draw_little(patch)
-        make_comparison(given[0], [(given[1], 1.0)], plan, folder / "d")
+        make_comparison(content, [(style, 1.0)], plan, folder / "d")
     return folder / "d"
 
 
 @pytest.mark.usefixtures("quick")
-def test_files_of_others_stay_and_are_never_overwritten(nstx, compare, pictures, tmp_path) -> None:
+def test_files_of_others_stay_and_are_never_overwritten(
+    nstx: Nstx, compare: Compare, pictures: list[Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -318,7 +374,7 @@ def test_files_of_others_stay_and_are_never_overwritten(nstx, compare, pictures,
 
 @pytest.mark.usefixtures("quick")
 def test_a_result_in_the_folder_is_not_overwritten_while_it_is_read(
-    nstx, compare, pictures, tmp_path
+    nstx: Nstx, compare: Compare, pictures: list[Path], tmp_path: Path
 ) -> None:
     compare(*LAYERS)
     content = tmp_path / "d" / "conv1_2.png"
@@ -331,12 +387,13 @@ def test_a_result_in_the_folder_is_not_overwritten_while_it_is_read(
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_comparison_is_taken_up_again(
-    compare, pictures, tmp_path, number, code
+    compare: Compare, pictures: list[Path], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     folder = tmp_path / "d"
     endless = [*FAST[:4], "--solver", "adam", "--steps", "3,900000"]
     process = spawn("compare", *pictures, "-o", folder, *endless)
     # It says so when the first run is kept; the second never ends.
+    assert process.stderr is not None
     first = process.stderr.readline()
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
@@ -344,8 +401,8 @@ def test_an_interrupted_comparison_is_taken_up_again(
     assert out == ""
     assert "1 new run kept" in err
     assert "run 1 of 2: steps 3, cost" in first
-    said = json.loads((folder / "compare.json").read_text())
-    assert (said["complete"], [run["name"] for run in said["runs"]]) == (False, ["steps-3"])
+    summary = json.loads((folder / "compare.json").read_text())
+    assert (summary["complete"], [run["name"] for run in summary["runs"]]) == (False, ["steps-3"])
     assert not list(folder.rglob("*.part"))
     picture = (folder / "steps-3.png").stat().st_mtime_ns
     data = compare("--solver", "adam", "--steps", "3,5")
@@ -355,7 +412,9 @@ def test_an_interrupted_comparison_is_taken_up_again(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_person_reads_how_it_goes_and_quiet_says_nothing(nstx, pictures, tmp_path) -> None:
+def test_a_person_reads_how_it_goes_and_quiet_says_nothing(
+    nstx: Nstx, pictures: list[Path], tmp_path: Path
+) -> None:
     command = ["compare", *pictures, *FAST, *LAYERS, "-o"]
     code, out, err = nstx(*command, tmp_path / "d")
     assert code == 0
@@ -366,7 +425,7 @@ def test_a_person_reads_how_it_goes_and_quiet_says_nothing(nstx, pictures, tmp_p
 
 
 @pytest.mark.usefixtures("quick")
-def test_without_matplotlib_it_says_so_and_does_the_rest(compare, tmp_path) -> None:
+def test_without_matplotlib_it_says_so_and_does_the_rest(compare: Compare, tmp_path: Path) -> None:
     data = compare(*LAYERS)
     assert data["files"]["costs"] is None
     assert "plots" in data["warnings"][0]
@@ -400,7 +459,13 @@ def test_without_matplotlib_it_says_so_and_does_the_rest(compare, tmp_path) -> N
     ],
 )
 def test_a_mistake_gets_one_line_its_code_and_leaves_nothing(
-    nstx, pictures, tmp_path, monkeypatch, changes, code, message
+    nstx: Nstx,
+    pictures: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    code: int,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
@@ -416,7 +481,9 @@ def test_a_mistake_gets_one_line_its_code_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("quick")
-def test_swept_options_may_stand_in_a_configuration(nstx, pictures, tmp_path, monkeypatch) -> None:
+def test_compared_options_may_stand_in_a_configuration(
+    nstx: Nstx, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nstx.toml").write_text(
         'style-weight = 2.0\n[compare]\nsize = 48\nsteps = "1,2"\nstyle-layers = "conv1_1"\n'
@@ -430,14 +497,16 @@ def test_swept_options_may_stand_in_a_configuration(nstx, pictures, tmp_path, mo
 
 
 @pytest.mark.usefixtures("quick")
-def test_runs_that_make_no_step_are_no_trouble(compare) -> None:
+def test_runs_that_make_no_step_are_no_trouble(compare: Compare) -> None:
     # From the content there is nothing to gain where the content alone counts.
     data = compare("--style-weight", "0", "--content-layers", "conv1_2,conv2_2")
     assert [run["steps"] for run in data["runs"]] == [0, 0]
 
 
 @pytest.mark.usefixtures("quick")
-def test_names_that_are_not_utf8_are_no_trouble(nstx, pictures, tmp_path) -> None:
+def test_names_that_are_not_utf8_are_no_trouble(
+    nstx: Nstx, pictures: list[Path], tmp_path: Path
+) -> None:
     odd = tmp_path / os.fsdecode(b"caf\xe9.png")
     try:
         odd.write_bytes(pictures[0].read_bytes())
@@ -448,7 +517,9 @@ def test_names_that_are_not_utf8_are_no_trouble(nstx, pictures, tmp_path) -> Non
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_mistake_leaves_a_finished_folder_as_it_is(nstx, compare, pictures, tmp_path) -> None:
+def test_a_mistake_leaves_a_finished_folder_as_it_is(
+    nstx: Nstx, compare: Compare, pictures: list[Path], tmp_path: Path
+) -> None:
     compare(*LAYERS)
     before = snapshot(tmp_path / "d")
     more = [*LAYERS, *FAST, "--seed", 7, "--extractor", "tensorrt", "--no-cache"]
@@ -459,7 +530,9 @@ def test_a_mistake_leaves_a_finished_folder_as_it_is(nstx, compare, pictures, tm
 
 @needs_bf16
 @pytest.mark.usefixtures("quick")
-def test_a_fallback_to_fp32_is_told(nstx, compare, monkeypatch) -> None:
+def test_a_fallback_to_fp32_is_told(
+    nstx: Nstx, compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = PrecisionPolicy(
         processor=Processor(bf16_units=True, bf16="packed"), least_bf16_work=0, largest_error=1e-9
     )

@@ -11,6 +11,7 @@ from nstx.models.objective import LayerWeight
 from ..devices.device import settle
 from ..devices.memory import check_memory
 from ..drawing.film_strip import Film, pack_film
+from ..features.opening import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.reading import read_image
@@ -42,6 +43,8 @@ class ComparisonJobs:
         content: the content picture.
         styles: one or more style pictures with their weights.
         runs: to be made.
+        store: where targets are looked up and kept; None takes the cache, if all runs do.
+        opener: opens the extractor when the first target must be computed.
 
     Raises:
         UsageError: a picture would be too small in one of the runs.
@@ -49,17 +52,27 @@ class ComparisonJobs:
     """
 
     def __init__(
-        self, content: Picture, styles: Sequence[WeightedPicture], runs: Sequence[ComparisonRun]
+        self,
+        content: Picture,
+        styles: Sequence[WeightedPicture],
+        runs: Sequence[ComparisonRun],
+        *,
+        store: TargetStore | None = None,
+        opener: Callable[[Extraction, Sequence[str]], OpenedExtractor] = open_extractor,
     ) -> None:
         self._content, self._styles = content, styles
         self._settings = [run.settings for run in runs]
-        folder = TargetFolder()
-        use_cache = folder.keeps and all(settings.use_cache for settings in self._settings)
-        self._store: TargetStore = folder if use_cache else TargetMemory()
+        self._store = store or self._choose_store()
+        self._opener = opener
         self._last: Job | None = None
         for settings in self._settings:
             check_memory(self._sizes(settings)[-1], settle(settings.device))
         choose_backend(self._settings[0])
+
+    def _choose_store(self) -> TargetStore:
+        folder = TargetFolder()
+        use_cache = folder.keeps and all(settings.use_cache for settings in self._settings)
+        return folder if use_cache else TargetMemory()
 
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
         return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)
@@ -80,7 +93,7 @@ class ComparisonJobs:
             if scale not in loaders:
                 objective = replace(settings.objective, **together)
                 shared = replace(settings, objective=objective)
-                loaders[scale] = TargetLoader(shared, store=self._store)
+                loaders[scale] = TargetLoader(shared, store=self._store, opener=self._opener)
             loaders[scale].load_content(self._content, sizes)
             for style, _ in self._styles:
                 loaders[scale].load_style(style, sizes)
