@@ -75,27 +75,15 @@ def draw_comparison(
     plan: ComparisonPlan,
     folder: ComparisonFolder,
     records: Mapping[str, RunRecord],
-) -> dict[str, str]:
-    """Draw and write everything; return the sha256 of each file.
+) -> Iterator[tuple[str, bytes]]:
+    """Draw everything; yield the name and bytes of one file after the other.
 
     Raises:
         ImageError: a picture cannot be read.
-        OutputError: a file cannot be written.
     """
-    drawing = _draw(inputs, plan, folder, records)
-    return {name: folder.write(name, data) for name, data in drawing}
-
-
-def _draw(
-    inputs: Inputs,
-    plan: ComparisonPlan,
-    folder: ComparisonFolder,
-    records: Mapping[str, RunRecord],
-) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and bytes of one file after the other."""
-    results = [records[run.name].result for run in plan.runs]
+    runs = [(run, records[run.name].result) for run in plan.runs]
     tiles = []
-    for run, result in zip(plan.runs, results, strict=True):
+    for run, result in runs:
         picture = read_image(folder.path / name_files(run.name).picture, trusted=True)
         tiles.append(Tile(_shrink(picture), run.label, describe_cost(result)))
     originals = _draw_originals(inputs, tiles[0].pixels.shape)
@@ -103,14 +91,8 @@ def _draw(
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     yield "sheet.png", buffer.getvalue()
-    frames = animate_runs(
-        [
-            _read_film(folder, run.name, result)
-            for run, result in zip(plan.runs, results, strict=True)
-        ],
-        [run.label for run in plan.runs],
-        plan.columns,
-    )
+    films = [_read_film(folder, run.name, result) for run, result in runs]
+    frames = animate_runs(films, [run.label for run in plan.runs], plan.columns)
     for name in names_to_draw():
         if name.startswith("animation"):
             yield name, encode_animation(frames, Path(name).suffix)
@@ -118,8 +100,7 @@ def _draw(
         traces = {run.label: _read_trace(folder, run.name) for run in plan.runs}
         yield "costs.png", draw_cost_curves(traces, inputs.title)
     page_runs = [
-        PageRun(run.name, tile, result)
-        for run, tile, result in zip(plan.runs, tiles, results, strict=True)
+        PageRun(run.name, tile, result) for (run, result), tile in zip(runs, tiles, strict=True)
     ]
     axes = "; ".join(f"{axis.title} {', '.join(axis.values)}" for axis in plan.axes)
     page = make_page(inputs.title, axes, originals[0].pixels, page_runs, sheet)

@@ -176,7 +176,8 @@ class _Work:
         drawn = files is None
         if files is None:
             with watcher.working("drawing the sheet, animations and page"):
-                files = draw_comparison(self._inputs, self._plan, self._folder, self.records)
+                drawing = draw_comparison(self._inputs, self._plan, self._folder, self.records)
+                files = {name: self._folder.write(name, data) for name, data in drawing}
         return self._write_summary({"from": digest, "files": files}), drawn
 
     def _write_summary(self, drawn: dict[str, Any] | None) -> dict[str, Any]:
