@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +20,20 @@ from nstx.cli.errors import run_app
 from nstx.cli.interrupts import Interrupt
 from nstx.models.errors import DeviceError
 
+Nstx = Callable[..., tuple[int, str, str]]
+"""Runs the command line and returns its exit code, stdout and stderr."""
+
 FAST = ["--size", "48", "--steps", "3"]
 
 
 @pytest.fixture
-def pictures(save_picture) -> tuple[Path, Path]:
+def pictures(save_picture: Callable[..., Path]) -> tuple[Path, Path]:
     return save_picture("content.png", 60, 80, 1), save_picture("style.jpg", 70, 50, 2)
 
 
-def test_optimize_reports_every_field_and_evaluate_agrees(nstx, pictures, tmp_path) -> None:
+def test_optimize_reports_every_field_and_evaluate_agrees(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     content, style = pictures
     output = tmp_path / "out.png"
     code, out, err = nstx("optimize", content, style, "-o", output, *FAST, "--json")
@@ -54,7 +61,9 @@ def test_optimize_reports_every_field_and_evaluate_agrees(nstx, pictures, tmp_pa
     assert evaluated["total"] == pytest.approx(data["cost"]["total"], rel=1e-3)
 
 
-def test_unrounded_pixels_have_the_cost_before_rounding(nstx, pictures, tmp_path) -> None:
+def test_unrounded_pixels_have_the_cost_before_rounding(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     content, style = pictures
     output = tmp_path / "out.npy"
     _, out, _ = nstx("optimize", content, style, "-o", output, *FAST, "--json")
@@ -65,7 +74,9 @@ def test_unrounded_pixels_have_the_cost_before_rounding(nstx, pictures, tmp_path
     assert json.loads(out)["cost"]["total"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_same_command_gives_the_same_bytes(nstx, pictures, tmp_path) -> None:
+def test_the_same_command_gives_the_same_bytes(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     files = [tmp_path / "a.png", tmp_path / "b.png"]
     for file in files:
         assert nstx("optimize", *pictures, "-o", file, *FAST, "--init", "blend")[0] == 0
@@ -73,7 +84,7 @@ def test_the_same_command_gives_the_same_bytes(nstx, pictures, tmp_path) -> None
 
 
 def test_a_person_reads_where_the_picture_is_and_quiet_says_nothing(
-    nstx, pictures, tmp_path
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
     code, out, err = nstx("optimize", *pictures, "-o", tmp_path / "out.png", *FAST)
     assert code == 0
@@ -83,7 +94,9 @@ def test_a_person_reads_where_the_picture_is_and_quiet_says_nothing(
     assert nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST, "--quiet") == (0, "", "")
 
 
-def test_trace_snapshots_and_animation_are_written(nstx, pictures, tmp_path) -> None:
+def test_trace_snapshots_and_animation_are_written(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     arguments = ["--size", "48", "--steps", "4", "--save-every", "2"]
     trace, animation = tmp_path / "t.jsonl", tmp_path / "a.gif"
     files = ["--trace", trace, "--animate", animation]
@@ -101,10 +114,12 @@ def test_trace_snapshots_and_animation_are_written(nstx, pictures, tmp_path) -> 
     ]  # fmt: skip
     assert set(data["files"]) == {"snapshots", "trace", "animation"}
     with Image.open(animation) as image:
-        assert image.n_frames >= 2
+        image.seek(1)  # there are two frames or more
 
 
-def test_precomputed_targets_give_the_same_picture(nstx, pictures, tmp_path) -> None:
+def test_precomputed_targets_give_the_same_picture(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     content, style = pictures
     targets = tmp_path / "t.safetensors"
     size = ["--size", "48"]
@@ -121,7 +136,9 @@ def test_precomputed_targets_give_the_same_picture(nstx, pictures, tmp_path) -> 
     assert "--size" in err
 
 
-def test_alpha_of_the_content_comes_back(nstx, pictures, tmp_path) -> None:
+def test_alpha_of_the_content_comes_back(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     with Image.open(pictures[0]) as image:
         image.putalpha(Image.linear_gradient("L").resize(image.size))
         image.save(tmp_path / "alpha.png")
@@ -131,7 +148,7 @@ def test_alpha_of_the_content_comes_back(nstx, pictures, tmp_path) -> None:
     assert code == 0
     with Image.open(tmp_path / "o.png") as image:
         assert image.mode == "RGBA"
-        assert image.getchannel("A").getextrema()[0] < 20
+        assert np.asarray(image.getchannel("A")).min() < 20
 
 
 @pytest.mark.parametrize(
@@ -179,7 +196,13 @@ def test_alpha_of_the_content_comes_back(nstx, pictures, tmp_path) -> None:
     ],
 )
 def test_a_mistake_gets_one_line_its_code_and_leaves_nothing(
-    nstx, pictures, tmp_path, monkeypatch, changes, code, message
+    nstx: Nstx,
+    pictures: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    code: int,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -198,7 +221,7 @@ def test_a_mistake_gets_one_line_its_code_and_leaves_nothing(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_missing_arguments_are_one_line(nstx, pictures) -> None:
+def test_missing_arguments_are_one_line(nstx: Nstx, pictures: tuple[Path, Path]) -> None:
     for arguments in (["optimize"], ["optimize", *pictures], ["evaluate"], ["paint"]):
         code, out, err = nstx(*arguments)
         assert (code, out) == (2, "")
@@ -206,7 +229,7 @@ def test_missing_arguments_are_one_line(nstx, pictures) -> None:
         assert err.count("\n") == 1
 
 
-def test_model_prints_the_listing_of_the_assignment(nstx) -> None:
+def test_model_prints_the_listing_of_the_assignment(nstx: Nstx) -> None:
     code, out, _ = nstx("model")
     assert code == 0
     assert "conv4_2    (1, 38, 50, 512)" in out
@@ -221,13 +244,13 @@ def test_model_prints_the_listing_of_the_assignment(nstx) -> None:
     "arguments",
     [["--until", "fc6"], ["--rounding", "up"], ["--pooling", "l2"], ["--size", "1"]],
 )
-def test_model_refuses_what_it_does_not_know(nstx, arguments) -> None:
+def test_model_refuses_what_it_does_not_know(nstx: Nstx, arguments: list[str]) -> None:
     code, _, err = nstx("model", *arguments)
     assert code == 2
     assert err.count("\n") == 1
 
 
-def test_doctor_tries_providers_and_finds_the_weights(nstx) -> None:
+def test_doctor_tries_providers_and_finds_the_weights(nstx: Nstx) -> None:
     code, out, _ = nstx("doctor", "--json")
     data = json.loads(out)
     assert code == (1 if data["problems"] else 0)
@@ -238,15 +261,16 @@ def test_doctor_tries_providers_and_finds_the_weights(nstx) -> None:
 
 
 def test_configuration_is_below_environment_is_below_flags(
-    nstx, pictures, tmp_path, monkeypatch
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nstx.toml").write_text("size = 32\n[optimize]\nsteps = 2\nstyle-weight = 7.5\n")
 
-    def run(*arguments: object) -> dict:
+    def run(*arguments: object) -> dict[str, Any]:
         code, out, _ = nstx("optimize", *pictures, "-o", "out.png", "--json", *arguments)
         assert code == 0
-        return json.loads(out)
+        fields: dict[str, Any] = json.loads(out)
+        return fields
 
     data = run()
     assert (data["width"], data["steps"], data["objective"]["style_weight"]) == (32, 2, 7.5)
@@ -261,7 +285,9 @@ def test_configuration_is_below_environment_is_below_flags(
     ("text", "message"),
     [("size = ", "TOML"), ("colour = 1", "colour"), ("[paint]\nsize = 1", "paint.size")],
 )
-def test_a_wrong_configuration_is_one_line(nstx, tmp_path, monkeypatch, text, message) -> None:
+def test_a_wrong_configuration_is_one_line(
+    nstx: Nstx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nstx.toml").write_text(text)
     code, _, err = nstx("model")
@@ -270,7 +296,9 @@ def test_a_wrong_configuration_is_one_line(nstx, tmp_path, monkeypatch, text, me
     assert err.count("\n") == 1
 
 
-def test_style_weights_are_split_off_the_path(tmp_path, monkeypatch) -> None:
+def test_style_weights_are_split_off_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("odd:2").touch()
     assert split_style("a.jpg") == (Path("a.jpg"), 1.0)
@@ -280,7 +308,7 @@ def test_style_weights_are_split_off_the_path(tmp_path, monkeypatch) -> None:
 
 
 def test_a_full_disk_at_the_end_saves_the_picture_elsewhere(
-    nstx, pictures, tmp_path, monkeypatch
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nstx.models.storage import files
 
@@ -302,7 +330,9 @@ def test_a_full_disk_at_the_end_saves_the_picture_elsewhere(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_the_current_picture(pictures, tmp_path, number, code) -> None:
+def test_a_signal_saves_the_current_picture(
+    pictures: tuple[Path, Path], tmp_path: Path, number: int, code: int
+) -> None:
     trace, output = tmp_path / "t.jsonl", tmp_path / "out.png"
     process = spawn(
         "optimize", *pictures, "-o", output, "--size", 128, "--steps", 5000, "--trace", trace,
@@ -320,7 +350,9 @@ def test_a_signal_saves_the_current_picture(pictures, tmp_path, number, code) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(pictures, tmp_path) -> None:
+def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(
+    pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     trace = tmp_path / "t.jsonl"
     command = [sys.executable, "-m", "nstx", "optimize", *map(str, pictures), "--size", "48"]
     command += ["-o", str(tmp_path / "out.png"), "--steps", "40", "--trace", str(trace), "-q"]
@@ -334,7 +366,9 @@ def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(pictures, tmp_pat
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("phase", ["nstx.engine.settings", "onnxruntime", "onnx"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_before_the_first_step_leaves_nothing(pictures, tmp_path, number, phase) -> None:
+def test_a_signal_before_the_first_step_leaves_nothing(
+    pictures: tuple[Path, Path], tmp_path: Path, number: int, phase: str
+) -> None:
     cache = tmp_path / "cache"  # an empty one, so that graphs are built and onnx is imported
     done = run_signalled(
         "import", phase, number, "optimize", *pictures, "-o", tmp_path / "out.png",
@@ -349,7 +383,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(pictures, tmp_path, numbe
 @pytest.mark.parametrize(
     ("event", "phase"), [("import", "onnx"), ("import", "onnxruntime"), ("tempfile.mkstemp", "out")]
 )
-def test_a_terminated_export_leaves_nothing(tmp_path, event, phase) -> None:
+def test_a_terminated_export_leaves_nothing(tmp_path: Path, event: str, phase: str) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     arguments = ["export", "gradient", "-o", folder / "g.onnx"]
@@ -358,7 +392,7 @@ def test_a_terminated_export_leaves_nothing(tmp_path, event, phase) -> None:
     assert not list(folder.iterdir())
 
 
-def test_the_runtimes_telemetry_stays_off(pictures, tmp_path) -> None:
+def test_the_runtimes_telemetry_stays_off(pictures: tuple[Path, Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nstx", "optimize", *map(str, pictures), "--size", "48"]
     command += ["-o", str(tmp_path / "out.png"), "--steps", "1", "-q"]
     home = tmp_path / "home"
@@ -374,7 +408,9 @@ def test_the_runtimes_telemetry_stays_off(pictures, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("cause", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_an_interrupted_import_is_an_interrupt_not_a_missing_library(cause, code, capsys) -> None:
+def test_an_interrupted_import_is_an_interrupt_not_a_missing_library(
+    cause: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     # What pybind11's modules do when a signal comes while they are imported.
     def app(standalone_mode: bool) -> None:
         try:
@@ -428,7 +464,9 @@ def processor_seconds(command: list[str]) -> float:
     )
 
 
-def test_a_snapshot_never_replaces_an_input(nstx, save_picture, tmp_path) -> None:
+def test_a_snapshot_never_replaces_an_input(
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     photo, painting = save_picture("p_0001.png"), save_picture("style.png")
     before = photo.read_bytes()
     code, _, err = nstx(
@@ -440,7 +478,9 @@ def test_a_snapshot_never_replaces_an_input(nstx, save_picture, tmp_path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_under_the_trace_does_not_lose_the_picture(nstx, pictures, tmp_path) -> None:
+def test_a_full_disk_under_the_trace_does_not_lose_the_picture(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     trace = tmp_path / "t.jsonl"
     trace.symlink_to("/dev/full")
     output = tmp_path / "out.png"
@@ -451,7 +491,9 @@ def test_a_full_disk_under_the_trace_does_not_lose_the_picture(nstx, pictures, t
     assert json.loads(out)["warnings"]
 
 
-def test_targets_serve_objectives_that_need_less(nstx, pictures, tmp_path) -> None:
+def test_targets_serve_objectives_that_need_less(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     content, style = pictures
     targets = tmp_path / "t.safetensors"
     arguments = ["--content", content, "--style", style, "-o", targets, "--size", 48]
@@ -461,14 +503,18 @@ def test_targets_serve_objectives_that_need_less(nstx, pictures, tmp_path) -> No
         assert nstx("optimize", *arguments)[0] == 0
 
 
-def test_evaluate_refuses_a_picture_that_is_too_thin(nstx, save_picture) -> None:
+def test_evaluate_refuses_a_picture_that_is_too_thin(
+    nstx: Nstx, save_picture: Callable[..., Path]
+) -> None:
     thin, style = save_picture("thin.png", 8, 20), save_picture("style.png")
     code, out, err = nstx("evaluate", thin, "--content", thin, "--style", style)
     assert (code, out) == (2, "")
     assert "16 or more" in err
 
 
-def test_help_is_there_in_spite_of_a_wrong_configuration(nstx, tmp_path, monkeypatch) -> None:
+def test_help_is_there_in_spite_of_a_wrong_configuration(
+    nstx: Nstx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nstx.toml").write_text("colour = 1")
     code, out, _ = nstx("optimize", "--help")
@@ -494,7 +540,7 @@ def test_a_closed_or_full_standard_output_is_no_traceback() -> None:
 
 
 def test_options_are_named_in_a_configuration_as_on_the_command_line(
-    nstx, tmp_path, monkeypatch
+    nstx: Nstx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nstx.toml").write_text("json = true\n[model]\nuntil = 'conv1_1'\n")
@@ -503,14 +549,14 @@ def test_options_are_named_in_a_configuration_as_on_the_command_line(
     assert json.loads(out)["layers"][-1]["name"] == "conv1_1"
 
 
-def test_nstx_alone_shows_its_help_and_no_error(nstx) -> None:
+def test_nstx_alone_shows_its_help_and_no_error(nstx: Nstx) -> None:
     code, out, err = nstx()
     assert code == 2
     assert "optimize" in out + err
     assert "error" not in err
 
 
-def test_a_wrong_path_is_told_before_torch_is_loaded(tmp_path) -> None:
+def test_a_wrong_path_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['nstx', 'optimize', 'no.jpg', 'no.jpg', '-o', sys.argv[1]]\n"
         "from nstx.cli.app import run\n"

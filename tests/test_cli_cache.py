@@ -4,37 +4,45 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from processes import PATIENCE, wait_for
 
+Nstx = Callable[..., tuple[int, str, str]]
+"""Runs the command line and returns its exit code, stdout and stderr."""
+
 TINY = ["--size", "48", "--content-layers", "conv2_1", "--style-layers", "conv1_1,conv2_1"]
 FAST = [*TINY, "--steps", "3"]
 
 
 @pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch) -> Path:
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder."""
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def pictures(save_picture) -> tuple[Path, Path]:
+def pictures(save_picture: Callable[..., Path]) -> tuple[Path, Path]:
     return save_picture("content.png", 60, 80, 1), save_picture("style.png", 70, 50, 2)
 
 
-def run_json(nstx, *arguments: object) -> dict:
+def run_json(nstx: Nstx, *arguments: object) -> dict[str, Any]:
     code, out, err = nstx(*arguments, "--json")
     assert code == 0, err
-    return json.loads(out)
+    data: dict[str, Any] = json.loads(out)
+    return data
 
 
 @pytest.mark.parametrize("preset", ["default", "coursera"])
-def test_a_second_run_hits_and_writes_the_same_bytes(nstx, pictures, tmp_path, preset) -> None:
+def test_a_second_run_hits_and_writes_the_same_bytes(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, preset: str
+) -> None:
     outputs = [tmp_path / f"{name}.png" for name in "abc"]
     common = ["optimize", *pictures, *FAST, "--preset", preset]
     first, second = (run_json(nstx, *common, "-o", output) for output in outputs[:2])
@@ -49,7 +57,9 @@ def test_a_second_run_hits_and_writes_the_same_bytes(nstx, pictures, tmp_path, p
     assert parts <= seconds["until_first_step"] <= seconds["start"] + seconds["total"]
 
 
-def test_a_person_reads_where_the_targets_came_from(nstx, pictures, tmp_path) -> None:
+def test_a_person_reads_where_the_targets_came_from(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     common = ["optimize", *pictures, "-o", tmp_path / "o.png", *FAST]
     assert "targets by onnx on CPUExecutionProvider\n" in nstx(*common)[1]
     assert "targets from the cache\n" in nstx(*common)[1]
@@ -57,23 +67,27 @@ def test_a_person_reads_where_the_targets_came_from(nstx, pictures, tmp_path) ->
     assert "targets by onnx on CPUExecutionProvider, some from the cache" in nstx(*more)[1]
 
 
-def test_precomputed_pictures_are_hits(nstx, pictures, tmp_path) -> None:
+def test_precomputed_pictures_are_hits(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     content, style = pictures
     data = run_json(nstx, "precompute", "--content", content, "--style", style, *TINY)
-    assert [(each["role"], each["targets"]) for each in data["pictures"]] == [
+    assert [(entry["role"], entry["targets"]) for entry in data["pictures"]] == [
         ("content", "miss"),
         ("style", "miss"),
     ]
     assert data["pictures"][0]["sizes"] == [{"width": 48, "height": 36}]
     assert data["extractor"]["name"] == "onnx"
     again = run_json(nstx, "precompute", "--content", content, "--style", style, *TINY)
-    assert [each["targets"] for each in again["pictures"]] == ["hit", "hit"]
+    assert [entry["targets"] for entry in again["pictures"]] == ["hit", "hit"]
     assert again["extractor"] is None
     done = run_json(nstx, "optimize", content, style, "-o", tmp_path / "o.png", *FAST)
     assert done["targets"] == {"content": "hit", "style": ["hit"]}
 
 
-def test_precompute_takes_several_values_and_folders(nstx, save_picture, tmp_path) -> None:
+def test_precompute_takes_several_values_and_folders(
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "paintings"
     folder.mkdir()
     contents = [save_picture(f"c{n}.png", seed=n) for n in range(2)]
@@ -89,7 +103,9 @@ def test_precompute_takes_several_values_and_folders(nstx, save_picture, tmp_pat
     assert "targets of 5 pictures: 0 computed, 5 already in the cache, in" in out
 
 
-def test_precompute_goes_on_after_a_broken_picture_and_says_so(nstx, pictures, tmp_path) -> None:
+def test_precompute_goes_on_after_a_broken_picture_and_says_so(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     content, style = pictures
     broken = tmp_path / "broken.png"
     broken.write_bytes(content.read_bytes()[:200])
@@ -101,7 +117,7 @@ def test_precompute_goes_on_after_a_broken_picture_and_says_so(nstx, pictures, t
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "expected"),
     [
         ([], 2, "got none"),
         (["--style", "S", "--no-cache"], 2, "got neither"),
@@ -117,16 +133,24 @@ def test_precompute_goes_on_after_a_broken_picture_and_says_so(nstx, pictures, t
     ],
 )
 def test_what_cannot_be_precomputed_is_told(
-    nstx, save_picture, tmp_path, monkeypatch, arguments, code, said
+    nstx: Nstx,
+    save_picture: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = {"S": save_picture("a.png"), "S2": save_picture("b.png", seed=1)}
-    found, _, err = nstx("precompute", *(names.get(each, each) for each in arguments))
-    assert (found, err.count("\n")) == (code, 1)
-    assert said in err
+    exit_code, _, err = nstx("precompute", *(names.get(name, name) for name in arguments))
+    assert (exit_code, err.count("\n")) == (code, 1)
+    assert expected in err
 
 
-def test_a_targets_file_is_enough_on_another_machine(nstx, pictures, tmp_path, monkeypatch) -> None:
+def test_a_targets_file_is_enough_on_another_machine(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content, style = pictures
     with Image.open(content) as image:
         image.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -143,7 +167,7 @@ def test_a_targets_file_is_enough_on_another_machine(nstx, pictures, tmp_path, m
 
 
 def test_a_content_of_unrounded_numbers_stays_so_in_a_targets_file(
-    nstx, pictures, tmp_path
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
     exact = tmp_path / "exact.npy"
     np.save(exact, np.random.default_rng(1).uniform(0, 255, (36, 48, 3)).astype(np.float32))
@@ -155,7 +179,9 @@ def test_a_content_of_unrounded_numbers_stays_so_in_a_targets_file(
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
-def test_a_targets_file_brings_its_objective_and_preset(nstx, pictures, tmp_path) -> None:
+def test_a_targets_file_brings_its_objective_and_preset(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     content, style = pictures
     targets, outputs = tmp_path / "t.safetensors", [tmp_path / "a.png", tmp_path / "b.png"]
     chosen = [*TINY, "--preset", "gatys"]
@@ -168,13 +194,15 @@ def test_a_targets_file_brings_its_objective_and_preset(nstx, pictures, tmp_path
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
-def test_a_pipe_is_no_targets_file(nstx, tmp_path) -> None:
+def test_a_pipe_is_no_targets_file(nstx: Nstx, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     code, _, err = nstx("optimize", "--targets", tmp_path / "pipe", "-o", tmp_path / "o.png")
     assert (code, "device or pipe" in err) == (2, True)
 
 
-def test_any_change_of_a_targets_file_is_found(nstx, pictures, tmp_path) -> None:
+def test_any_change_of_a_targets_file_is_found(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     targets = tmp_path / "t.safetensors"
     common = ["--content", pictures[0], "--style", pictures[1], *TINY]
     assert nstx("precompute", *common, "-o", targets)[0] == 0
@@ -188,7 +216,9 @@ def test_any_change_of_a_targets_file_is_found(nstx, pictures, tmp_path) -> None
         assert "cannot be used" in err
 
 
-def test_targets_of_other_weights_name_the_difference(nstx, pictures, tmp_path) -> None:
+def test_targets_of_other_weights_name_the_difference(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
     from safetensors.numpy import save_file
 
     from nstx import load_weights
@@ -216,7 +246,7 @@ def test_targets_of_other_weights_name_the_difference(nstx, pictures, tmp_path) 
     ],
 )
 def test_targets_of_another_objective_name_the_difference(
-    nstx, pictures, tmp_path, options, difference
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, options: list[str], difference: str
 ) -> None:
     targets = tmp_path / "t.safetensors"
     common = ["--content", pictures[0], "--style", pictures[1], *TINY]
@@ -228,7 +258,7 @@ def test_targets_of_another_objective_name_the_difference(
 
 
 def test_the_cache_is_listed_verified_pruned_and_cleared(
-    nstx, pictures, tmp_path, cache_folder
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, cache_folder: Path
 ) -> None:
     content, style = pictures
     assert nstx("cache", "ls")[1].endswith("nothing is kept\n")
@@ -255,7 +285,9 @@ def test_the_cache_is_listed_verified_pruned_and_cleared(
     assert run_json(nstx, "cache", "clear")["removed"] == []
 
 
-def test_every_kind_of_damage_is_found(nstx, pictures, cache_folder) -> None:
+def test_every_kind_of_damage_is_found(
+    nstx: Nstx, pictures: tuple[Path, Path], cache_folder: Path
+) -> None:
     nstx("precompute", "--content", pictures[0], *TINY)
     for path in cache_folder.rglob("*.*"):
         data = bytearray(path.read_bytes())
@@ -270,7 +302,9 @@ def test_every_kind_of_damage_is_found(nstx, pictures, cache_folder) -> None:
     assert nstx("cache", "verify")[:2] == (0, "0 entries checked, 0 damaged\n")
 
 
-def test_nothing_that_is_not_ours_is_seen_or_removed(nstx, pictures, cache_folder) -> None:
+def test_nothing_that_is_not_ours_is_seen_or_removed(
+    nstx: Nstx, pictures: tuple[Path, Path], cache_folder: Path
+) -> None:
     nstx("precompute", "--content", pictures[0], *TINY)
     theirs = [
         cache_folder / name
@@ -285,7 +319,9 @@ def test_nothing_that_is_not_ours_is_seen_or_removed(nstx, pictures, cache_folde
     assert sorted(path for path in cache_folder.rglob("*.*") if path.is_file()) == sorted(theirs)
 
 
-def test_verifying_and_listing_are_no_use(nstx, pictures, cache_folder) -> None:
+def test_verifying_and_listing_are_no_use(
+    nstx: Nstx, pictures: tuple[Path, Path], cache_folder: Path
+) -> None:
     nstx("optimize", *pictures, "-o", cache_folder.with_name("o.png"), *FAST)
     for path in cache_folder.rglob("*.*"):
         os.utime(path, (1000, 1000))
@@ -298,7 +334,9 @@ def test_verifying_and_listing_are_no_use(nstx, pictures, cache_folder) -> None:
     assert [Path(path).name for path in pruned["removed"]] == [".nstx-left.part"]
 
 
-def test_what_is_no_file_is_no_entry(nstx, pictures, cache_folder) -> None:
+def test_what_is_no_file_is_no_entry(
+    nstx: Nstx, pictures: tuple[Path, Path], cache_folder: Path
+) -> None:
     folder = cache_folder / "targets" / f"{'0' * 64}.safetensors"
     folder.mkdir(parents=True)
     (folder / "precious.txt").touch()
@@ -308,7 +346,7 @@ def test_what_is_no_file_is_no_entry(nstx, pictures, cache_folder) -> None:
 
 
 def test_a_folder_of_the_cache_that_cannot_be_entered_costs_a_warning(
-    nstx, pictures, tmp_path, cache_folder
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, cache_folder: Path
 ) -> None:
     cache_folder.mkdir()
     for kind in ("targets", "weights", "sessions"):
@@ -321,7 +359,7 @@ def test_a_folder_of_the_cache_that_cannot_be_entered_costs_a_warning(
 
 
 def test_litter_in_every_folder_is_swept_by_a_run_that_hits(
-    nstx, pictures, tmp_path, cache_folder
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, cache_folder: Path
 ) -> None:
     common = ["optimize", *pictures, "-o", tmp_path / "o.png", *FAST]
     nstx(*common)
@@ -333,7 +371,9 @@ def test_litter_in_every_folder_is_swept_by_a_run_that_hits(
     assert not any(path.exists() for path in litter)
 
 
-def test_a_damaged_copy_of_the_weights_is_told(nstx, pictures, tmp_path, cache_folder) -> None:
+def test_a_damaged_copy_of_the_weights_is_told(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, cache_folder: Path
+) -> None:
     common = ["optimize", *pictures, "-o", tmp_path / "o.png", *FAST, "--backend", "torch"]
     nstx(*common)
     (copy,) = (cache_folder / "weights").iterdir()
@@ -342,7 +382,9 @@ def test_a_damaged_copy_of_the_weights_is_told(nstx, pictures, tmp_path, cache_f
     assert nstx(*common)[2] == ""
 
 
-def test_odd_characters_in_a_name_stay_on_one_line(nstx, tmp_path, save_picture) -> None:
+def test_odd_characters_in_a_name_stay_on_one_line(
+    nstx: Nstx, tmp_path: Path, save_picture: Callable[..., Path]
+) -> None:
     odd = save_picture("a.png").rename(tmp_path / "odd\n\x1b[31mname.png")
     assert nstx("precompute", "--content", odd, *TINY)[0] == 0
     _, out, _ = nstx("cache", "ls")
@@ -352,7 +394,7 @@ def test_odd_characters_in_a_name_stay_on_one_line(nstx, tmp_path, save_picture)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["prune", "--max-size", "much"], "500MB"),
         (["prune", "--older-than", "1y"], "30d"),
@@ -360,14 +402,16 @@ def test_odd_characters_in_a_name_stay_on_one_line(nstx, tmp_path, save_picture)
         (["clear", "--kind", "all"], "targets"),
     ],
 )
-def test_wrong_options_of_the_cache_are_told(nstx, arguments, said) -> None:
+def test_wrong_options_of_the_cache_are_told(
+    nstx: Nstx, arguments: list[str], expected: str
+) -> None:
     code, _, err = nstx("cache", *arguments)
     assert (code, err.count("\n")) == (2, 1)
-    assert said in err
+    assert expected in err
 
 
 def test_a_read_only_or_damaged_place_costs_a_warning_only(
-    nstx, pictures, tmp_path, monkeypatch
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "file"))
@@ -385,7 +429,9 @@ def test_a_read_only_or_damaged_place_costs_a_warning_only(
     assert nstx("cache", "ls")[0] == 7
 
 
-def test_processes_precompute_the_same_pictures_at_once(save_picture, tmp_path) -> None:
+def test_processes_precompute_the_same_pictures_at_once(
+    save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     """From an empty cache, so that they race for the weights and the graphs as well."""
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -414,7 +460,9 @@ def test_processes_precompute_the_same_pictures_at_once(save_picture, tmp_path) 
     assert json.loads(done.stdout)["checked"] >= 18
 
 
-def test_precompute_killed_leaves_a_store_that_verifies(save_picture, tmp_path) -> None:
+def test_precompute_killed_leaves_a_store_that_verifies(
+    save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(20):

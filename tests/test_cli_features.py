@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,13 @@ from nstx.engine.drawing.feature_sheets import draw_channel, draw_sheet, enlarge
 from nstx.engine.features.activations import summarise_layer
 from nstx.models.errors import DeviceError, UsageError
 
+Nstx = Callable[..., tuple[int, str, str]]
+"""Runs the command line and returns its exit code, stdout and stderr."""
 
-def test_export_writes_a_model_that_runs_and_its_report(nstx, save_picture, tmp_path) -> None:
+
+def test_export_writes_a_model_that_runs_and_its_report(
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     path, picture = tmp_path / "vgg.onnx", save_picture("photo.png")
     options = ["--layers", "relu2_1", "--grams", "conv1_1", "--input", "uint8"]
     code, out, err = nstx("export", "features", "-o", path, *options, "--check-with", picture)
@@ -40,7 +46,9 @@ def test_export_writes_a_model_that_runs_and_its_report(nstx, save_picture, tmp_
     assert gram.shape == (2, 64, 64)
 
 
-def test_export_takes_the_presets_layers_and_tells_its_objective(nstx, tmp_path) -> None:
+def test_export_takes_the_presets_layers_and_tells_its_objective(
+    nstx: Nstx, tmp_path: Path
+) -> None:
     path = tmp_path / "vgg.onnx"
     code, out, _ = nstx("export", "features", "-o", path, "--preset", "gatys", "--json")
     data = json.loads(out)
@@ -49,9 +57,9 @@ def test_export_takes_the_presets_layers_and_tells_its_objective(nstx, tmp_path)
     assert len(data["outputs"]) == 6
     assert (data["truncated_at"], data["pooling"]) == ("conv5_1", "max")
     assert data["parity"]["passed"] is True
-    said = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
-    assert json.loads(said["objective"])["pooling"] == "max"
-    assert said["weights_sha256"] == data["weights"]["sha256"]
+    metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["objective"])["pooling"] == "max"
+    assert metadata["weights_sha256"] == data["weights"]["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,12 @@ def test_export_takes_the_presets_layers_and_tells_its_objective(nstx, tmp_path)
     ],
 )
 def test_export_refuses_in_one_line_and_leaves_nothing(
-    nstx, tmp_path, monkeypatch, arguments, code, message
+    nstx: Nstx,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     got, out, err = nstx("export", "features", *arguments)
@@ -85,7 +98,7 @@ def test_export_refuses_in_one_line_and_leaves_nothing(
 
 
 def test_features_draws_a_sheet_per_layer_and_channels_on_request(
-    nstx, save_picture, tmp_path
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:
     picture, folder = save_picture("photo.png", 60, 80), tmp_path / "new" / "sheets"
     arguments = ["--layers", "conv1_1,relu3_1,pool2", "--size", 64, "--strongest", 5]
@@ -114,7 +127,9 @@ def test_features_draws_a_sheet_per_layer_and_channels_on_request(
     assert sheet.read_bytes() == before
 
 
-def test_features_of_a_model_file_are_those_that_it_has(nstx, save_picture, tmp_path) -> None:
+def test_features_of_a_model_file_are_those_that_it_has(
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     """The two commands of docs/onnx.md, word for word but for the paths."""
     picture, model = save_picture("photo.jpg"), tmp_path / "vgg19.onnx"
     assert nstx("export", "features", "-o", model, "--input", "uint8")[0] == 0
@@ -123,17 +138,19 @@ def test_features_of_a_model_file_are_those_that_it_has(nstx, save_picture, tmp_
     assert [layer["name"] for layer in json.loads(out)["layers"]] == ["conv4_2"]
 
 
-def test_features_of_a_model_file_and_of_torch_are_the_same(nstx, save_picture, tmp_path) -> None:
+def test_features_of_a_model_file_and_of_torch_are_the_same(
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
     picture, model = save_picture("photo.png"), tmp_path / "vgg.onnx"
     assert nstx("export", "features", "-o", model, "--layers", "conv2_2")[0] == 0
-    found = []
+    means = []
     for more in (["--model", model], ["--extractor", "torch"], ["--no-cache"]):
         arguments = ["--layers", "conv2_2", "--size", 64, "--device", "cpu", "--json"]
         code, out, _ = nstx("features", picture, "-o", tmp_path / "s", *arguments, *more)
         assert code == 0
-        found.append(json.loads(out)["layers"][0]["mean"])
-    assert found[1] == pytest.approx(found[0], rel=1e-5)
-    assert found[2] == pytest.approx(found[0], rel=1e-5)
+        means.append(json.loads(out)["layers"][0]["mean"])
+    assert means[1] == pytest.approx(means[0], rel=1e-5)
+    assert means[2] == pytest.approx(means[0], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +174,13 @@ def test_features_of_a_model_file_and_of_torch_are_the_same(nstx, save_picture, 
     ],
 )
 def test_features_refuses_in_one_line(
-    nstx, save_picture, tmp_path, monkeypatch, arguments, code, message
+    nstx: Nstx,
+    save_picture: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
 ) -> None:
     save_picture("photo.png")
     monkeypatch.chdir(tmp_path)
@@ -197,16 +220,16 @@ def test_a_sheet_shows_what_there_is() -> None:
 def test_labels_of_tall_pictures_do_not_overlap() -> None:
     activation = np.ones((16, 400, 8), np.float32)
     sheet = draw_sheet(activation, summarise_layer("conv1_1", activation, 16))
-    # Four columns, each as wide as a label: 16 × 800 pixels of a tile are less.
+    # Four columns, all as wide as a label: 16 × 800 pixels of a tile are less.
     assert sheet.width == 4 * (180 + 8) + 8
     assert sheet.height == 56 + 4 * (800 + 30) + 8
 
 
 def test_optimize_tells_the_extractor_and_both_lead_to_the_same(
-    nstx, save_picture, tmp_path
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:
     pictures = save_picture("content.png", 60, 80, 1), save_picture("style.jpg", 70, 50, 2)
-    found = []
+    costs = []
     for name in ("onnx", "torch"):
         output = tmp_path / f"{name}.npy"
         arguments = ["--size", 48, "--steps", 3, "--extractor", name, "--json", "--no-cache"]
@@ -214,17 +237,17 @@ def test_optimize_tells_the_extractor_and_both_lead_to_the_same(
         assert code == 0
         data = json.loads(out)
         assert data["extractor"]["name"] == name
-        found.append(data["cost"]["total"])
-    assert found[0] == pytest.approx(found[1], rel=1e-3)
+        costs.append(data["cost"]["total"])
+    assert costs[0] == pytest.approx(costs[1], rel=1e-3)
     code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "o.png", "--extractor", "onnxx")
     assert code == 2
     assert "onnxx" in err
 
 
-FAST = {"sizes": (32,), "batches": (1, 2), "rounds": 2, "seconds": 0.0}
+FAST: dict[str, Any] = {"sizes": (32,), "batches": (1, 2), "rounds": 2, "seconds": 0.0}
 
 
-def test_bench_measures_every_cell(nstx) -> None:
+def test_bench_measures_every_cell(nstx: Nstx) -> None:
     code, out, err = nstx(
         "bench", "features", "--sizes", 32, "--batches", "1,2", "--variants", "onnx,torch",
         "--rounds", 1, "--seconds", 0, "--repeats", 4, "--device", "cpu", "--json",
@@ -260,7 +283,7 @@ def test_bench_counts_the_operations_of_what_comes_out() -> None:
     assert bench.flops_per_pixel == convolutions + 2 * 64**2 + 2 * 128**2 / 4
 
 
-def test_bench_measures_gradients(nstx) -> None:
+def test_bench_measures_gradients(nstx: Nstx) -> None:
     code, out, err = nstx(
         "bench", "gradient", "--sizes", 33, "--batches", "1,2", "--variants", "onnx,torch",
         "--rounds", 1, "--seconds", 0, "--repeats", 1, "--device", "cpu", "--pooling", "max", "--json",
@@ -284,7 +307,9 @@ def test_a_step_takes_every_operation_twice() -> None:
     ("option", "value", "message"),
     [("--preset", "best", "preset"), ("--pooling", "sum", "pooling"), ("--variants", "x", "torch")],
 )
-def test_bench_gradient_refuses_what_cannot_be(nstx, option, value, message) -> None:
+def test_bench_gradient_refuses_what_cannot_be(
+    nstx: Nstx, option: str, value: str, message: str
+) -> None:
     code, _, err = nstx("bench", "gradient", "--device", "cpu", option, value)
     assert (code, err.count("error")) == (2, 1)
     assert message in err
@@ -344,7 +369,7 @@ def test_bench_tells_what_it_has_when_it_is_interrupted() -> None:
         ({"activations": (), "grams": ()}, "at least one layer"),
     ],
 )
-def test_bench_refuses_what_cannot_be(changes, message) -> None:
+def test_bench_refuses_what_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         FeatureBench(**{**FAST, **changes})
 
@@ -358,7 +383,9 @@ def test_bench_refuses_what_cannot_be(changes, message) -> None:
         (["--weights", "none.pth", "--variants", "onnx"], 6, "none.pth"),
     ],
 )
-def test_bench_refuses_in_one_line(nstx, arguments, code, message) -> None:
+def test_bench_refuses_in_one_line(
+    nstx: Nstx, arguments: list[str], code: int, message: str
+) -> None:
     got, out, err = nstx("bench", "features", *arguments, "--quiet")
     assert (got, out) == (code, "")
     assert message in err
@@ -399,7 +426,9 @@ def test_a_terminated_bench_takes_its_process_with_it() -> None:
     assert not any(child.is_running() for child in children)
 
 
-def test_groups_take_their_defaults_from_a_configuration(nstx, tmp_path, monkeypatch) -> None:
+def test_groups_take_their_defaults_from_a_configuration(
+    nstx: Nstx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nstx.toml").write_text(
         "json = true\n[export.features]\nlayers = 'conv1_2'\ninput = 'uint8'\n"
