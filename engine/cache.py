@@ -54,11 +54,7 @@ class CacheEntry:
 
 
 def check_kind(kind: str | None) -> CacheKind | None:
-    """Return the kind of entry that a text names, or None for None.
-
-    Raises:
-        UsageError: there is no such kind.
-    """
+    """Return the kind of entry that a text names, None for None; `UsageError` for any other."""
     if kind is None:
         return None
     for name in CACHE_KINDS:

@@ -151,10 +151,6 @@ def choose_sizes(
 
 
 def split_steps(steps: int, scales: int) -> tuple[int, ...]:
-    """Share the solver's steps among the scales: equally, the rest to the finest ones.
-
-    Returns:
-        One count per scale, coarse first, that sum to ``steps``; a coarse one may be 0.
-    """
+    """Share steps among the scales, coarse first: equally, the rest to the finest ones."""
     share, rest = divmod(steps, scales)
     return tuple(share + (1 if index >= scales - rest else 0) for index in range(scales))

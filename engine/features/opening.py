@@ -77,13 +77,7 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedExtractor:
-    """An extractor that is ready, and what it is.
-
-    Attributes:
-        extractor: evaluates VGG-19.
-        name: ``onnx``, ``tensorrt`` or ``torch``.
-        runs_on: ONNX Runtime's provider, or PyTorch's device with its precision.
-    """
+    """An extractor, its name, and its provider of ONNX Runtime or PyTorch's device and precision."""
 
     extractor: FeatureExtractor
     name: ExtractorName
@@ -141,11 +135,7 @@ def _open_onnx(choices: Extraction, provider: Provider, weights: Weights | None)
 def built_graphs(
     choices: Extraction, provider: Provider, weights: Weights | None = None
 ) -> BuiltGraphs:
-    """Return a source of sessions for a provider; weights are loaded only if a graph must be built.
-
-    Raises:
-        WeightsError: the weights' file is missing or damaged.
-    """
+    """Return a source of sessions for a provider; weights are loaded if a graph must be built."""
     return BuiltGraphs(
         weights_sha256=weights.sha256 if weights else weights_digest(choices.weights or EMBEDDED),
         load=lambda: weights or _load_weights(choices),

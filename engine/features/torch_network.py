@@ -76,12 +76,7 @@ class TorchNetwork:
         return self.device.upload(pixels.transpose(0, 3, 1, 2), self.device.accumulate_dtype)
 
     def __call__(self, pixels: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return the activations, (batch, channels, h, w), of some layers: after the ReLU, or pooled.
-
-        Args:
-            pixels: (batch, 3, height, width), RGB, 0–255.
-            layers: among those that the network was built for.
-        """
+        """Return activations, (batch, channels, h, w), after the ReLU, of layers of this network."""
         features: dict[str, torch.Tensor] = {}
         missing = set(layers)
         x = self.centre(pixels)

@@ -17,16 +17,10 @@ _MOST_COLOURS = 1_000_000
 def match_colours(content: Picture, styles: Sequence[WeightedPicture]) -> Picture:
     """Return a picture whose colours have the mean and the covariance of the styles' colours.
 
-    By the linear map that moves the colours least, Σ^-½ (Σ^½ Σₛ Σ^½)^½ Σ^-½ with the covariances Σ of
-    the picture and Σₛ of the styles (Pitié and Kokaram 2007, "The linear Monge-Kantorovitch linear
-    colour mapping for example-based colour transfer").
-
-    Args:
-        content: the picture.
-        styles: one or more pictures with weights above 0, by which their statistics are averaged.
-
-    Returns:
-        float32 pixels, cut to 0–255; the transparency is the picture's.
+    By the linear map that moves the colours least, Σ^-½ (Σ^½ Σₛ Σ^½)^½ Σ^-½ with the covariances
+    Σ of the picture and Σₛ of the styles (Pitié and Kokaram 2007, "The linear Monge-Kantorovitch
+    linear colour mapping for example-based colour transfer"). Weights average the styles'
+    statistics; the pixels are float32, cut to 0–255.
     """
     mean, covariance = _statistics(content)
     shares = np.array([weight for _, weight in styles], np.float64)

@@ -1,8 +1,8 @@
 """Reading a picture file as 8-bit sRGB.
 
-The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, and what is transparent
-lies on white (the alpha channel is kept beside the pixels). ``.npy`` files hold pixels as numbers,
-which may lie outside 0–255.
+The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, and what is
+transparent lies on white (the alpha channel is kept beside the pixels). ``.npy`` files hold pixels
+as numbers, which may lie outside 0–255.
 """
 
 import io

@@ -46,16 +46,10 @@ def find_graph(key: str) -> Path | None:
 
 
 def keep_graph(key: str, model: bytes, most_kept: int = MOST_KEPT) -> Path | None:
-    """Write the file of a graph, and remove those that were not used for the longest.
+    """Write the file of a graph, and remove the longest unused, so that ``most_kept`` stay.
 
-    Args:
-        key: of the graph, 32 hexadecimal digits.
-        model: the bytes of the file.
-        most_kept: how many files stay, this one included.
-
-    Returns:
-        The file, or that of another process that was first, whose bytes may differ; None where
-        none can be written.
+    Return the file, or that of another process that was first, whose bytes may differ; None where
+    none can be written.
     """
     folder = _folder()
     present = find_graph(key)
@@ -84,21 +78,13 @@ def describe_kept(path: Path) -> dict[str, str]:
 
 
 def kept_is_sound(path: Path) -> bool:
-    """Whether the bytes of a kept graph have the checksum in its name.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Whether the bytes of a kept graph have the checksum in its name; `OSError` if unreadable."""
     return path.stem.endswith(f"-{digest_file(path)}")
 
 
 @contextlib.contextmanager
 def part_folder() -> Iterator[Path]:
-    """Make a folder for unfinished files; the cache sweeps it if the process is killed.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """Make a folder for unfinished files; the cache sweeps it if the process is killed."""
     sessions = _folder()
     sessions.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(

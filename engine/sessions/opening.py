@@ -174,10 +174,7 @@ def _processor() -> str:
 
 
 def _engine_folder(model: str, choices: SessionChoices) -> Path | None:
-    """Return where TensorRT keeps its engines of one model.
-
-    None for other providers, and where the folder cannot be made.
-    """
+    """Return where TensorRT keeps its engines of a model; None for others, or if none can be made."""
     if choices.provider.kind != "tensorrt":
         return None
     sizes = "x".join(map(str, choices.fixed_shape)) if choices.fixed_shape else "free"

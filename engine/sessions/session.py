@@ -43,19 +43,7 @@ def load_session(
     weights_sha256: str | None = None,
     place: str = "the cache",
 ) -> Session[GraphT]:
-    """Load a model and check whose it is.
-
-    Args:
-        model: the ONNX file, or its bytes.
-        graph_type: the kind of description that its metadata hold.
-        choices: how it is loaded.
-        weights_sha256: of the weights that it must be built from; None takes any.
-        place: where the model lies, for messages.
-
-    Raises:
-        ModelError: it is no such model, or one of other weights.
-        DeviceError: the provider does not load, or memory does not suffice.
-    """
+    """Load a model and check its kind and, unless None, its weights; ``place`` is for messages."""
     runner = open_session(model, choices)
     metadata: Mapping[str, str] = runner.get_modelmeta().custom_metadata_map
     graph = graph_type.from_metadata(metadata, place)

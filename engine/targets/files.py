@@ -162,11 +162,7 @@ def _targets_of(arrays: dict[str, NDArray[Any]], scale: int, shape: tuple[int, .
 
 
 def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str) -> None:
-    """Check that saved targets belong to an objective and to weights.
-
-    Raises:
-        UsageError: they do not; the message names the differences.
-    """
+    """Raise `UsageError` with the differences if targets are of another objective or weights."""
     basis = describe_basis(objective, weights_sha256)
     different = [
         f"{name} {saved.basis.get(name)} instead of {value}"

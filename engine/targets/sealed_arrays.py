@@ -34,11 +34,7 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]], description: Mapping[str, An
 
 
 def unpack_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays and the description in a file's bytes.
-
-    Raises:
-        ValueError: a byte of it was changed, or it is no such file.
-    """
+    """Return the arrays and the description in a file's bytes; `ValueError` if one was changed."""
     try:
         description = _parse(data[8 : 8 + _header_length(data)])
         if not seal_is_right(data, str(description["seal"])):
