@@ -26,23 +26,18 @@ def export_features(
     pictures: NDArray[np.uint8] | None = None,
     provider: Provider = CPU,
 ) -> ParityReport:
-    """Write VGG-19's features as one ONNX file, and its parity report beside it.
+    """Write VGG-19's features as one ONNX file, and its parity report beside it (`parity_path`).
 
-    Nothing is written unless every output agrees with float64.
+    Nothing is written, and `ModelError` is raised, unless every output agrees with float64 and no
+    activation of an fp16 graph comes near to overflowing.
 
     Args:
-        path: ends in ``.onnx``; the report goes to `nstx.export.graphs.feature_graph.parity_path`.
+        path: ends in ``.onnx``; OutputError if it cannot be written.
         graph: what the file computes.
         weights: of VGG-19.
         objective: that the outputs serve, for the file's metadata; its pooling is the graph's.
         pictures: uint8 (batch, height, width, 3), to compare on; None makes some.
         provider: that runs the graph for the comparison.
-
-    Raises:
-        OutputError: the file cannot be written there.
-        ModelError: an output differs from float64 by more than the precision's tolerance, or an
-            activation of an fp16 graph comes near to overflowing.
-        DeviceError: the provider is not there.
     """
     path = Path(path)
     check_model_output(path)

@@ -15,20 +15,10 @@ from .runtime.providers import CPU, Provider
 def export_gradient(
     path: str | Path, graph: GradientGraph, weights: Weights, *, provider: Provider = CPU
 ) -> GradientParity:
-    """Write the cost of an objective with its gradient as one ONNX file, and its parity report.
+    """Write an objective's cost and gradient as one ONNX file, and its parity report beside it.
 
-    Nothing is written unless it agrees with float64, Adam's step included.
-
-    Args:
-        path: ends in ``.onnx``; the report goes to `nstx.export.graphs.feature_graph.parity_path`.
-        graph: what the file computes.
-        weights: of VGG-19.
-        provider: that runs the graph for the comparison.
-
-    Raises:
-        OutputError: the file cannot be written there.
-        ModelError: cost or gradient differ from float64 by more than the tolerance.
-        DeviceError: the provider is not there.
+    Nothing is written, and `ModelError` is raised, unless it agrees with float64, Adam's step
+    included.
     """
     path = Path(path)
     check_model_output(path)

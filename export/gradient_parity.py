@@ -54,21 +54,16 @@ _MOMENTS = {"first_moment": 0.01, "second_moment": 1e-3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientParity:
-    """How far a graph of cost and gradient is from float64.
+    """How far a graph of cost and gradient is from float64, on one batch of pictures.
 
     Attributes:
-        precision: of the graph.
-        gradient_errors: ‖ours − float64‖ / ‖float64‖ of each picture; empty for a graph of costs
-            alone.
+        gradient_errors: ‖ours − float64‖ / ‖float64‖ of each picture; empty without gradients.
         cost_error: of the total, relative, of the worst picture.
         step_error: of a pixel after a step of Adam, in pixel values; None for a graph without.
         gradient_tolerance: that the least of the gradients' errors must not exceed.
         kink_tolerance: that none of them must exceed.
         cost_tolerance: that the cost's must not exceed.
         step_tolerance: that the step's must not exceed.
-        batch: pictures that it was checked on, all in one batch.
-        height: of each.
-        width: of each.
         provider: that ran the graph.
         runtime: version of ONNX Runtime.
     """
@@ -105,11 +100,7 @@ class GradientParity:
         return {"passed": self.passed, **asdict(self)}
 
     def check(self) -> None:
-        """Check that the graph may be used.
-
-        Raises:
-            ModelError: cost, gradient or step differ from float64 by more than the tolerance.
-        """
+        """Raise `ModelError` if cost, gradient or step differ from float64 by too much."""
         if self.passed:
             return
         gradients = ", ".join(f"{error:.1e}" for error in self.gradient_errors) or "none"
@@ -123,8 +114,6 @@ class GradientParity:
 
 
 class _Expected(NamedTuple):
-    """What a graph should make of a picture: its cost, and the gradient (height, width, 3)."""
-
     total: float
     gradient: Array64
 
@@ -135,16 +124,6 @@ def measure_gradient_parity(
     """Run a model on a batch of three pictures of 95×67, and compare it with float64.
 
     Each picture has its own targets, and its own weights of content, style and total variation.
-
-    Args:
-        model: the ONNX file's bytes.
-        graph: what it should compute.
-        weights: that it was built from.
-        provider: that runs it.
-
-    Raises:
-        ModelError: the model cannot be loaded.
-        DeviceError: the provider is not there.
     """
     pictures = check_pictures()[:, :_HEIGHT, :_WIDTH].astype(np.float32)
     inputs, expected = _make_problem(graph.objective, weights, pictures)
@@ -181,7 +160,7 @@ def measure_gradient_parity(
 def _make_problem(
     objective: Objective, weights: Weights, pictures: NDArray[np.float32]
 ) -> tuple[dict[str, NDArray[np.float32]], list[_Expected]]:
-    """Return the inputs of a graph, and what it should make of them; targets are the neighbour's."""
+    """Return a graph's inputs, and what it should make of them; targets are the neighbour's."""
     rows: list[dict[str, NDArray[np.floating]]] = []
     expected: list[_Expected] = []
     for index, picture in enumerate(pictures):
@@ -209,7 +188,6 @@ def _make_problem(
 def _make_targets(
     objective: Objective, weights: Weights, picture: NDArray[np.float32]
 ) -> tuple[dict[str, Array64], dict[str, Array64]]:
-    """Return the content targets and the style targets that a picture gives, by layer."""
     features = reference_features(
         weights, picture, objective.layers, objective.pooling, objective.pool_rounding
     )
@@ -218,12 +196,7 @@ def _make_targets(
 
 
 def _adam_inputs(pictures: NDArray[np.float32], largest: float) -> dict[str, NDArray[np.float32]]:
-    """Return the inputs of the first step of Adam.
-
-    Args:
-        pictures: (batch, height, width, 3).
-        largest: absolute value of the gradients, which are scaled to 1.
-    """
+    """Return the inputs of the first step, on gradients whose largest value is scaled to 1."""
     numbers = {
         "step": 1.0,
         "learning_rate": 1.0,
@@ -236,11 +209,7 @@ def _adam_inputs(pictures: NDArray[np.float32], largest: float) -> dict[str, NDA
 
 
 def _undo_adam(tensors: Mapping[str, NDArray[np.float32]]) -> tuple[Array64, float]:
-    """Return the gradient that a step of Adam was made of, and the step's error in pixel values.
-
-    Args:
-        tensors: inputs and outputs of the graph, by name.
-    """
+    """Return the gradient that a step of Adam was made of, and the step's error in pixel values."""
     wide = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
     scaled = (wide["next_first_moment"] - BETA1 * wide["first_moment"]) / (1 - BETA1)
     square = BETA2 * wide["second_moment"] + (1 - BETA2) * scaled**2

@@ -27,11 +27,7 @@ class Report(Protocol):
 
 
 def check_model_output(path: Path) -> None:
-    """Check that a model and its report can be written, before any work is done for them.
-
-    Raises:
-        OutputError: they cannot.
-    """
+    """Check, before any work, that a model and its report can be written; `OutputError` if not."""
     check_output(path, SUFFIXES)
     check_output(parity_path(path), (".json",))
 
@@ -43,18 +39,9 @@ def write_model(
     weights_sha256: str,
     report: Report,
 ) -> None:
-    """Write a model with its checksum in it, and its report, if the report has no objection.
+    """Write a model, with its checksum in the place of `NO_SEAL`, and its report at `parity_path`.
 
-    Args:
-        path: of the model; the report goes to `nstx.export.graphs.feature_graph.parity_path`.
-        model: with `nstx.models.storage.seals.NO_SEAL` in its metadata.
-        graph: what it computes.
-        weights_sha256: of the weight file that it was built from.
-        report: of its parity check.
-
-    Raises:
-        ModelError: the report objects; nothing is written.
-        OutputError: one cannot be written; there is neither then.
+    Neither is there if the report objects (`ModelError`) or one cannot be written (`OutputError`).
     """
     report.check()
     model = seal(model)

@@ -34,7 +34,6 @@ class OutputParity:
     """One output against float64.
 
     Attributes:
-        name: of the output.
         shape: of the reference of one picture, without the batch.
         relative_error: ‖ours − float64‖ / ‖float64‖, of the worst picture; infinite if ours has
             other shapes, or values that are not finite.
@@ -52,21 +51,16 @@ class OutputParity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
-    """How far a graph of features is from float64.
+    """How far a graph of features is from float64, on one batch of pictures.
 
     Attributes:
-        precision: of the graph.
         tolerance: that each output's relative error must not exceed.
-        batch: pictures that it was checked on, all in one batch.
-        height: of each.
-        width: of each.
         provider: that ran the graph.
         runtime: version of ONNX Runtime.
         fp16_share: the largest activation of all layers, outputs or not, as a share of what fp16
             holds, as it is scaled in an fp16 graph; 0 in fp32.
         fp16_arithmetic: whether the provider rounded activations to fp16; the CPU's computes fp16
             graphs in float32 between weights that are rounded, so that it errs less than a GPU.
-        outputs: each output against float64.
     """
 
     precision: GraphPrecision
@@ -97,12 +91,7 @@ class ParityReport:
         return {"passed": self.passed, **asdict(self)}
 
     def check(self) -> None:
-        """Check that the graph may be used.
-
-        Raises:
-            ModelError: an output differs from float64 by more than the tolerance, or an activation
-                of an fp16 graph comes near to overflowing.
-        """
+        """Raise `ModelError` if an output errs by too much, or fp16 comes near to overflowing."""
         if self.fp16_share > LARGEST_FP16_SHARE:
             raise ModelError(
                 f"expected activations that fp16 holds, got {self.fp16_share:.0%} of its largest "
@@ -125,16 +114,7 @@ def measure_parity(
 ) -> ParityReport:
     """Run a model on pictures, in one batch, and compare every output with float64.
 
-    Args:
-        model: the ONNX file's bytes.
-        graph: what it should compute.
-        weights: that it was built from.
-        pictures: uint8 (batch, height, width, 3); None makes three of 317×211 pixels.
-        provider: that runs it.
-
-    Raises:
-        ModelError: the model cannot be loaded.
-        DeviceError: the provider is not there.
+    Pictures are uint8 (batch, height, width, 3); None makes three of 317×211 pixels.
     """
     pictures = check_pictures() if pictures is None else pictures
     choices = SessionChoices(provider=provider, planar=graph.input == "network")
@@ -169,12 +149,7 @@ def measure_parity(
 def run_model(
     model: bytes, outputs: Sequence[str], inputs: Mapping[str, Any], choices: SessionChoices
 ) -> dict[str, NDArray[Any]]:
-    """Load a model, run it once, and return its outputs by name.
-
-    Raises:
-        ModelError: the model cannot be loaded.
-        DeviceError: the provider is not there.
-    """
+    """Load a model, run it once, and return its outputs by name."""
     session = open_session(model, choices)
     values = run_session(session.run, choices.provider, list(outputs), inputs)
     return dict(zip(outputs, values, strict=True))
@@ -194,11 +169,6 @@ def fp16_features(
     """Return every layer's activation as a GPU has it: stored in fp16, summed with more bits.
 
     Kernels, and at `FP16_SCALE` the input, biases and every layer's output, are rounded to fp16.
-
-    Args:
-        graph: whose layers and pooling count.
-        weights: of VGG-19.
-        picture: uint8 (height, width, 3).
     """
 
     def store(values: NDArray[np.floating], scale: float = FP16_SCALE) -> Array64:
@@ -233,7 +203,6 @@ def _outputs(graph: FeatureGraph, features: Mapping[str, Array64]) -> dict[str, 
 def _compare(
     ours: Mapping[str, NDArray[Any]], exact: Mapping[str, Array64], stored: Mapping[str, Array64]
 ) -> list[OutputParity]:
-    """Compare a picture's outputs: those of the graph, and those of storage in fp16."""
     return [
         OutputParity(
             name,
@@ -247,7 +216,7 @@ def _compare(
 
 
 def check_pictures(seed: int = 0) -> NDArray[np.uint8]:
-    """Return three pictures of 317×211 pixels with the spectrum of photographs.
+    """Return three uint8 pictures of 317×211 pixels with the spectrum of photographs.
 
     Random phases, amplitudes that fall with the frequency (Field 1987), full contrast.
     """

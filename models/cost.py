@@ -35,10 +35,7 @@ def combine_costs(
     style_layers: Mapping[str, float],
     total_variation: float,
 ) -> Cost:
-    """Weigh the costs of the layers into one `Cost`, in float64.
-
-    Layers that are missing count nothing, as those of a part whose weight is 0 are not computed.
-    """
+    """Weigh layers' costs into one `Cost`, in float64; a part of weight 0 has none and costs 0."""
     content = sum(
         item.weight * content_layers[item.layer]
         for item in objective.content_layers
@@ -65,11 +62,7 @@ def combine_costs(
 
 
 def check_cost(cost: Cost) -> Cost:
-    """Return a backend's cost if it is finite.
-
-    Raises:
-        NumericalError: it is not.
-    """
+    """Return a backend's cost; `NumericalError` if it is not finite."""
     if not math.isfinite(cost.total):
         raise NumericalError(
             "expected a finite cost, got NaN or infinity; "

@@ -1,18 +1,6 @@
-"""The errors that a user's mistake can raise.
+"""The errors that a user's mistake can raise. Every message reads "expected …, got …; try …".
 
-::
-
-    NstxError
-    ├── UsageError      an option, a layer name, a weight, a size that cannot be
-    ├── ImageError      a picture that cannot be read or used
-    ├── WeightsError    a weight file that is missing, damaged or of another network
-    ├── ModelError      an ONNX model that is damaged, of other weights, or fails its checks
-    ├── DeviceError     a device, precision or backend that this machine does not have
-    ├── OutputError     a result that cannot be written
-    └── NumericalError  a cost or gradient that is not finite
-
-Every message reads "expected …, got …; try …". The base of the tree stands in the lowest room
-because the readers of weights raise it too.
+`NstxError` is the base of all. It stands in the lowest room because readers of weights raise it.
 """
 
 
@@ -21,7 +9,7 @@ class NstxError(Exception):
 
 
 class UsageError(NstxError):
-    """A value that an option or parameter cannot take."""
+    """An option, a layer name, a weight or a size that cannot be."""
 
 
 class ImageError(NstxError):
@@ -29,20 +17,20 @@ class ImageError(NstxError):
 
 
 class WeightsError(NstxError):
-    """Weights that are missing, damaged, or not those of VGG-19."""
+    """A weight file that is missing, damaged, or not of VGG-19."""
 
 
 class ModelError(NstxError):
-    """An ONNX model that cannot be used, or that was exported and does not pass its checks."""
+    """An ONNX model that is damaged, of other weights, or does not pass its checks."""
 
 
 class DeviceError(NstxError):
-    """A device, precision or backend that was asked for and is not there."""
+    """A device, precision or backend that this machine does not have."""
 
 
 class OutputError(NstxError):
-    """A result that cannot be written where it was asked for."""
+    """A result that cannot be written."""
 
 
 class NumericalError(NstxError):
-    """A cost or a gradient that stopped being a finite number."""
+    """A cost or a gradient that is not finite."""

@@ -36,7 +36,7 @@ class LayerWeight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What is minimised. See the module's docstring for the formulas.
+    """What is minimised; `UsageError` if a layer or a weight is wrong, or nothing is left to do.
 
     Attributes:
         content_layers: layers whose activations are compared with the content picture's.
@@ -45,16 +45,12 @@ class Objective:
         style_weight: β, ≥ 0.
         tv_weight: weight of the total variation, ≥ 0.
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
-        pool_rounding: what happens to odd sizes; see `nstx.models.vgg19.PoolRounding`.
+        pool_rounding: of odd sizes; see `nstx.models.vgg19.PoolRounding`.
         content_factor: k_c.
         style_factor: k_s.
         relative: whether each layer's mean is divided by the mean square of its target (or by 1
             where that is less), so that a cost of 1 is as far from the target as 0 is. Strong and
             weak pictures then pull alike. Our own; no published preset does it.
-
-    Raises:
-        UsageError: a layer is unknown or named twice, a weight is negative or not finite, or
-            nothing is left to minimise.
     """
 
     content_layers: tuple[LayerWeight, ...]
@@ -124,11 +120,7 @@ class Objective:
 
 
 def objective_from_json(data: Mapping[str, Any]) -> Objective:
-    """Return the objective in plain data, which ``dataclasses.asdict`` made of it.
-
-    Raises:
-        TypeError, KeyError, UsageError: the data are of something else.
-    """
+    """Return an objective from its ``asdict``; TypeError, KeyError or UsageError if it is none."""
     layers = {
         name: tuple(LayerWeight(**item) for item in data[name])
         for name in ("content_layers", "style_layers")
@@ -165,15 +157,7 @@ def _check_layers(objective: Objective, kind: str) -> tuple[LayerWeight, ...]:
 
 
 def parse_layers(text: str, weigh: "LayerWeighting") -> tuple[LayerWeight, ...]:
-    """Read ``conv1_1:0.5,conv2_1`` as layers with weights.
-
-    Args:
-        text: comma-separated names, each with an optional ``:weight``.
-        weigh: how a layer that has no weight in the text gets one.
-
-    Raises:
-        UsageError: a name is unknown, or a weight is not a number.
-    """
+    """Read ``conv1_1:0.5,conv2_1`` as layers with weights; ``weigh`` weights those without."""
     items = [item.strip().partition(":") for item in text.split(",") if item.strip()]
     if not items:
         raise UsageError(f"expected layers such as conv1_1,conv4_2:0.5, got {text!r}")
@@ -198,11 +182,7 @@ LayerWeighting = Literal["equal", "inverse_channels_squared"]
 
 
 def weigh_layers(names: Iterable[str], weigh: LayerWeighting) -> tuple[LayerWeight, ...]:
-    """Return the layers with the weights that a rule gives them.
-
-    Raises:
-        UsageError: a name is unknown.
-    """
+    """Return the layers with the weights that a rule gives them."""
     layers = [find_layer(name) for name in names]
     if weigh == "equal":
         return tuple(LayerWeight(layer.name, 1 / len(layers)) for layer in layers)

@@ -16,17 +16,13 @@ class Preset:
     """An objective and the defaults of a run that go with it; every one can be overridden.
 
     Attributes:
-        name: as given to ``--preset``.
-        objective: what is minimised.
         style_layer_weights: how style layers that are named without a weight are weighted.
-        solver: ``adam`` or ``lbfgs``.
         learning_rate: of Adam, in pixel values (0–255).
         steps: solver iterations in all.
         init: ``content``, ``matched``, ``noise`` or ``blend``.
         scales: number of scales of the coarse-to-fine pyramid; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
-        early_stop: whether a scale ends early where there is no progress; published numbers of
-            steps are kept.
+        early_stop: whether a scale ends early where there is no progress; published presets do not.
         size: long side in pixels.
     """
 
@@ -129,11 +125,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """Return a preset by its name.
-
-    Raises:
-        UsageError: there is no such preset.
-    """
+    """Return a preset by its name; `UsageError` if there is none."""
     if name not in PRESETS:
         raise UsageError(f"expected a preset of {', '.join(PRESETS)}, got {name!r}; try default")
     return PRESETS[name]

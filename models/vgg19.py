@@ -30,12 +30,9 @@ class Layer:
         name: ``conv1_1`` … ``conv5_4``, ``pool1`` … ``pool5``.
         kind: ``conv`` (a 3×3 convolution with its ReLU) or ``pool``.
         block: 1 to 5; a block ends with its pooling.
-        in_channels: channels of the input.
-        channels: channels of the output.
         stride: input pixels per output pixel along one axis, the pooling itself included.
         receptive_field: side, in input pixels, of the square that one output value depends on.
-        flops_per_pixel: floating-point operations (a multiply-add counts 2) of this layer per pixel
-            of the *input image*.
+        flops_per_pixel: floating-point operations (a multiply-add counts 2) per pixel of the image.
     """
 
     name: str
@@ -48,7 +45,7 @@ class Layer:
     flops_per_pixel: float
 
     def output_size(self, height: int, width: int, rounding: PoolRounding) -> tuple[int, int]:
-        """Return the height and width of the output for an input of ``height`` × ``width``."""
+        """Return the height and width of the output for a picture of ``height`` × ``width``."""
         up = math.ceil if rounding == "ceil" else math.floor
         for _ in range(int(math.log2(self.stride))):
             height, width = int(up(height / 2)), int(up(width / 2))
@@ -85,11 +82,7 @@ _BY_NAME = {layer.name: layer for layer in LAYERS}
 
 
 def canonical_name(name: str) -> str:
-    """Return the table's name of a layer: ``relu4_2``, ``Conv4_2`` and ``conv4_2`` are one.
-
-    Raises:
-        UsageError: there is no such layer in VGG-19's convolutional half.
-    """
+    """Return the table's name of a layer: ``relu4_2``, ``Conv4_2`` and ``conv4_2`` are one."""
     candidate = name.strip().lower()
     if candidate.startswith("relu"):
         candidate = "conv" + candidate.removeprefix("relu")
@@ -102,20 +95,12 @@ def canonical_name(name: str) -> str:
 
 
 def find_layer(name: str) -> Layer:
-    """Return the row of the table for a name in any of its spellings.
-
-    Raises:
-        UsageError: there is no such layer.
-    """
+    """Return the row of the table for a name in any spelling; `UsageError` if there is none."""
     return _BY_NAME[canonical_name(name)]
 
 
 def split_layers(text: str) -> tuple[str, ...]:
-    """Read ``conv1_1,relu4_2`` as the table's names, each once, in the order given.
-
-    Raises:
-        UsageError: a name is unknown, or there is none.
-    """
+    """Read ``conv1_1,relu4_2`` as the table's names, each once, in the order of the text."""
     names = [canonical_name(name) for name in text.split(",") if name.strip()]
     if not names:
         raise UsageError(f"expected layers such as conv1_1,conv4_2, got {text!r}; try conv4_2")
@@ -123,11 +108,7 @@ def split_layers(text: str) -> tuple[str, ...]:
 
 
 def truncate(names: Sequence[str]) -> tuple[Layer, ...]:
-    """Return the layers from the input up to the deepest of ``names``, which is all that they need.
-
-    Raises:
-        UsageError: a name is unknown, or there is none.
-    """
+    """Return the layers from the input up to the deepest of ``names``: all that they need."""
     if not names:
         raise UsageError("expected at least one layer, got none; try conv4_2")
     last = max(LAYERS.index(find_layer(name)) for name in names)
@@ -135,11 +116,7 @@ def truncate(names: Sequence[str]) -> tuple[Layer, ...]:
 
 
 def check_pooling(pooling: str, rounding: str) -> tuple[Pooling, PoolRounding]:
-    """Return a pooling and its rounding if both are known.
-
-    Raises:
-        UsageError: one is not.
-    """
+    """Return a pooling and its rounding; `UsageError` if one is unknown."""
     if pooling not in ("max", "avg"):
         raise UsageError(f"expected pooling max or avg, got {pooling!r}; try avg")
     if rounding not in ("ceil", "floor"):

@@ -10,15 +10,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def add_adam(builder: GraphBuilder, gradient: str) -> None:
-    """Add Adam's update of the pixels.
-
-    ``step`` counts from 1; ``low`` and ``high`` bound the pixels after the step. Outputs are
-    ``next_pixels``, ``next_first_moment`` and ``next_second_moment``.
-
-    Args:
-        builder: of the graph.
-        gradient: name of the gradient, (batch, height, width, 3).
-    """
+    """Add Adam's update of the pixels: `ADAM_INPUTS` and a gradient to `ADAM_OUTPUTS`."""
 
     def number(name: str, value: float) -> str:
         return builder.constant(name, np.array(value, np.float32))

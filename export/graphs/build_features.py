@@ -27,10 +27,8 @@ def build_feature_model(
 ) -> ModelProto:
     """Return the ONNX model that computes a description's outputs, weights inside.
 
-    Args:
-        graph: what it computes.
-        weights: of VGG-19, or of a network of the same layers with other channel counts.
-        objective: that the outputs serve, for the metadata; None if they serve none.
+    The network may have other channel counts than VGG-19's. The objective that the outputs serve,
+    if any, goes into the metadata.
     """
     builder = GraphBuilder()
     network = NetworkBuilder(builder, weights, graph.pooling, graph.pool_rounding, graph.precision)
@@ -64,7 +62,6 @@ def _input_info(graph: FeatureGraph) -> ValueInfoProto:
 
 
 def _add_input(network: NetworkBuilder, graph: FeatureGraph) -> str:
-    """Bring the pixels to what the first convolution takes, and return that tensor's name."""
     if graph.input == "network":
         return network.scale_pixels(INPUT_NAME)
     x = INPUT_NAME
@@ -74,7 +71,7 @@ def _add_input(network: NetworkBuilder, graph: FeatureGraph) -> str:
 
 
 def _add_gram(builder: GraphBuilder, layer: str) -> str:
-    """Add the Gram matrix of a float32 activation, and return its name.
+    """Add the Gram matrix of a float32 activation.
 
     F is divided by √N before the product, so that no sum exceeds the matrix itself; the product is
     float32 in every graph, because entries reach 10⁷ where fp16 ends at 65 504.

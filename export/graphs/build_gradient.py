@@ -40,9 +40,7 @@ _DESCRIPTION = (
 def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     """Return the ONNX model that computes a description's outputs, weights inside.
 
-    Args:
-        graph: what it computes.
-        weights: of VGG-19, or of a network of the same layers with other channel counts.
+    The network may have other channel counts than VGG-19's.
     """
     objective, builder = graph.objective, GraphBuilder()
     network = NetworkBuilder(
@@ -115,7 +113,7 @@ def _add_backward(
     activations: Mapping[str, str],
     seeds: Mapping[str, Sequence[str]],
 ) -> str:
-    """Carry the gradients at activations back to the pixels; return the name of the gradient."""
+    """Carry the gradients at activations back to the pixels."""
     builder = network.builder
     layers = truncate(graph.objective.layers)
     sources = [INPUT_NAME, *(layer.name for layer in layers)]
@@ -169,7 +167,6 @@ def _channels(weights: Weights, layer: str) -> int:
 
 
 def _describe(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoProto:
-    """Declare an input or output."""
     objective = graph.objective
     if name in (INPUT_NAME, "gradient", *ADAM_MOMENTS, *ADAM_OUTPUTS):
         return tensor_info(name, FLOAT, ["batch", "height", "width", 3])

@@ -1,7 +1,6 @@
-"""What every graph of nstx has in common: the opset, how nodes are added, how a model is checked.
+"""How a graph is written, with the onnx package alone and standard operators, and checked.
 
-Graphs are written with the onnx package alone: no exporter is in between and nothing is traced.
-Only standard operators are used.
+No exporter is in between, and nothing is traced.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,15 +37,7 @@ class GraphBuilder:
         more: Sequence[str] = (),
         **attributes: Any,
     ) -> str:
-        """Add a node; return its first output, which has the node's name.
-
-        Args:
-            operator: of the standard set.
-            inputs: names of tensors.
-            output: name of the first output.
-            more: names of further ones.
-            attributes: of the node.
-        """
+        """Add a node named as its first output; ``more`` names further outputs."""
         outputs = [output, *more]
         node = helper.make_node(operator, list(inputs), outputs, name=output, **attributes)
         self._nodes.append(node)
@@ -89,23 +80,18 @@ class GraphBuilder:
 
 
 def tensor_info(name: str, element: int, shape: Sequence[str | int]) -> ValueInfoProto:
-    """Return the declaration of an input or output; a string in its shape is a free size."""
+    """Declare an input or output; a string in its shape is a free size."""
     return helper.make_tensor_value_info(name, element, shape)
 
 
 def activation_info(name: str, channels: int, stride: int) -> ValueInfoProto:
-    """Return the declaration of an activation; its sizes are named after its stride: ``height_8``."""
+    """Declare an activation; its sizes are named after its stride: ``height_8``."""
     suffix = "" if stride == 1 else f"_{stride}"
     return tensor_info(name, FLOAT, ["batch", channels, f"height{suffix}", f"width{suffix}"])
 
 
 def check_model(model: ModelProto) -> ModelProto:
-    """Run the full check of the onnx package, and return the model with all shapes inferred.
-
-    Raises:
-        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the model is not valid,
-            which is a fault of this package.
-    """
+    """Run the onnx package's full check, and return the model with all shapes inferred."""
     onnx.checker.check_model(model, full_check=True)
     return onnx.shape_inference.infer_shapes(
         model, check_type=True, strict_mode=True, data_prop=True
@@ -113,11 +99,7 @@ def check_model(model: ModelProto) -> ModelProto:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return what a model file says of itself.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
+    """Return the metadata of a model file; `ModelError` if it cannot be read."""
     try:
         model = onnx.load_model(path, load_external_data=False)
     except Exception as error:

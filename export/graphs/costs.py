@@ -24,7 +24,7 @@ from .gradient_graph import content_input, style_input
 
 @dataclass(frozen=True, slots=True)
 class CostNames:
-    """Names of a cost, float32 (batch), and of its weighted gradient; None if it is not wanted."""
+    """A cost, float32 (batch), and its weighted gradient, which may be left out."""
 
     cost: str
     gradient: str | None
@@ -32,13 +32,7 @@ class CostNames:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CostBuilder:
-    """Adds costs to a graph.
-
-    Attributes:
-        builder: of the graph.
-        objective: whose formulas are followed.
-        gradient: whether gradients are added, too.
-    """
+    """Adds an objective's costs to a graph, and with ``gradient`` their gradients."""
 
     builder: GraphBuilder
     objective: Objective
@@ -95,7 +89,7 @@ class CostBuilder:
         return CostNames(cost, self.builder.add("Mul", [summed, weight], "variation_gradient"))
 
     def _variation_gradient(self, name: str, difference: str, axis: int) -> str:
-        """A pixel's difference to the one before it counts, and that of the one after it, negative."""
+        """Add the gradient: differences to the pixel before, less those of the pixel after."""
         count = self._count(f"{name}_count", difference, 1)
         two = self._number("two", 2)
         scale = self.builder.add("Div", [two, count], f"{name}_scale")
@@ -138,7 +132,6 @@ class CostBuilder:
         return self.builder.add("Mul", [scale, weight], f"{name}_with_weight")
 
     def _positions(self, activation: str) -> str:
-        """Add the number of positions of an activation, once however often it is asked for."""
         return self._count(f"{activation}_positions", activation, 2)
 
     def _count(self, name: str, x: str, first: int) -> str:

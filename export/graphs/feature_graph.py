@@ -66,6 +66,8 @@ def gram_name(layer: str) -> str:
 class FeatureGraph:
     """VGG-19, truncated at the deepest layer that an output needs.
 
+    `UsageError` if a layer, pooling, precision or input is unknown, or there is no output.
+
     Attributes:
         activations: layers whose activation after the ReLU is an output: float32
             (batch, channels, h, w), named as the layer. Poolings may be named too.
@@ -75,9 +77,6 @@ class FeatureGraph:
         pool_rounding: of odd sizes, ``ceil`` (75 → 38) or ``floor`` (75 → 37).
         precision: ``fp32`` or ``fp16``.
         input: ``network``, ``float32`` or ``uint8``; see `InputConvention`.
-
-    Raises:
-        UsageError: a layer, pooling, precision or input is unknown, or there is no output.
     """
 
     activations: tuple[str, ...] = ()
@@ -100,7 +99,7 @@ class FeatureGraph:
 
     @property
     def kind(self) -> str:
-        """The version of this description, which model files carry."""
+        """Return the version of this description, which model files carry."""
         return _KIND
 
     @property
@@ -121,11 +120,9 @@ class FeatureGraph:
     def to_input(
         self, pixels: NDArray[np.floating | np.uint8], mean: Sequence[float]
     ) -> NDArray[Any]:
-        """Return pictures as the graph takes them.
+        """Return pictures, (batch, height, width, 3), RGB, 0–255, as the graph takes them.
 
-        Args:
-            pixels: (batch, height, width, 3), RGB, 0–255; rounded for a graph that takes uint8.
-            mean: the network's mean colour, RGB; used by ``network`` alone.
+        They are rounded for uint8; ``network`` alone subtracts the mean colour, RGB.
         """
         if self.input == "uint8":
             return np.asarray(np.rint(pixels).clip(0, 255), np.uint8)
@@ -135,12 +132,7 @@ class FeatureGraph:
         return np.ascontiguousarray(floats)
 
     def metadata(self, weights: Weights, objective: Objective | None) -> dict[str, str]:
-        """Return the metadata of a model file.
-
-        Args:
-            weights: whose mean and checksum go into it.
-            objective: that the outputs serve, if they serve one.
-        """
+        """Return a model file's metadata, with the objective that the outputs serve, if any."""
         metadata = {
             "nstx_version": __version__,
             "kind": _KIND,
@@ -161,15 +153,7 @@ class FeatureGraph:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "FeatureGraph":
-        """Return the description that a model file carries.
-
-        Args:
-            metadata: of the model.
-            path: of the file, for the message.
-
-        Raises:
-            ModelError: it carries none that this version knows.
-        """
+        """Return a file's description; `ModelError` if this version knows none such."""
         if metadata.get("kind") != _KIND:
             raise ModelError(
                 f"expected a model of 'nstx export features' in {path}, got one of kind "
@@ -196,11 +180,7 @@ def _by_depth(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
-    """Check that a property of a graph is one of those that there are.
-
-    Raises:
-        UsageError: it is none of them.
-    """
+    """Check a property of a graph; `UsageError` if it is none of the choices."""
     if value not in choices:
         raise UsageError(
             f"expected {what} {', '.join(choices)} for a graph, got {value!r}; try {choices[0]}"

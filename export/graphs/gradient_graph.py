@@ -49,9 +49,6 @@ class GradientGraph:
             gradient are float32 in both.
         gradient: whether the gradient is an output; without it the graph is a third of the work.
         adam: whether the graph makes Adam's step instead (`ADAM_INPUTS`, `ADAM_OUTPUTS`).
-
-    Raises:
-        UsageError: the precision is unknown, or Adam is asked for without the gradient.
     """
 
     objective: Objective
@@ -111,15 +108,7 @@ class GradientGraph:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "GradientGraph":
-        """Return the description that a model file carries.
-
-        Args:
-            metadata: of the model.
-            path: of the file, for the message.
-
-        Raises:
-            ModelError: it carries none that this version knows.
-        """
+        """Return a file's description; `ModelError` if this version knows none such."""
         try:
             if metadata["kind"] != _KIND:
                 raise ValueError(f"kind {metadata['kind']!r}")

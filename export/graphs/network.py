@@ -25,14 +25,8 @@ _POOLING: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 class NetworkBuilder:
     """Adds layers to a graph.
 
-    Attributes:
-        builder: of the graph.
-        weights: of VGG-19.
-        pooling: ``max`` or ``avg``.
-        pool_rounding: of odd sizes.
-        precision: of convolutions and activations. In fp16 all activations are scaled by
-            `FP16_SCALE`; gradients are not.
-        backward: whether layers will be carried back, for which max pooling keeps its positions.
+    In fp16 all activations are scaled by `FP16_SCALE`; gradients are not. With ``backward``, layers
+    will be carried back, for which max pooling keeps its positions.
     """
 
     builder: GraphBuilder
@@ -65,7 +59,7 @@ class NetworkBuilder:
         return self.builder.add("Cast", [x], "pixels_fp16", to=FLOAT16)
 
     def add_layer(self, layer: Layer, x: str) -> str:
-        """Add a convolution with its ReLU, or a pooling, and return its output's name."""
+        """Add a convolution with its ReLU, or a pooling."""
         output = f"{layer.name}_fp16" if self.precision == "fp16" else layer.name
         if layer.kind == "pool":
             operator = "AveragePool" if self.pooling == "avg" else "MaxPool"
@@ -84,7 +78,7 @@ class NetworkBuilder:
         return self.builder.add("Relu", [before], output)
 
     def widen(self, x: str, output: str) -> str:
-        """Bring an activation to float32 and to its own scale, and return its name."""
+        """Bring an activation to float32 and to its own scale."""
         if self.precision == "fp32":
             return x
         scale = self.builder.constant("fp16_scale", np.array(FP16_SCALE, np.float32))
@@ -98,14 +92,9 @@ class NetworkBuilder:
         return self.builder.add("Cast", [x], output, to=FLOAT16)
 
     def add_backward(self, layer: Layer, source: str, output: str, gradient: str) -> str:
-        """Add the gradient at a layer's input, and return its name.
+        """Add the gradient at a layer's input ``source``, from that at its output.
 
-        Args:
-            layer: a convolution with its ReLU, or a pooling.
-            source: the layer's input.
-            output: the layer's output.
-            gradient: at the layer's output; of a convolution, cut where the ReLU was
-                (`cut_where_zero`).
+        A convolution's is to be cut where its ReLU was (`cut_where_zero`).
         """
         if layer.kind == "conv":
             return self._add_convolution_backward(layer, gradient)
@@ -149,7 +138,7 @@ class NetworkBuilder:
         return self._fit_to_source(name, spread, source)
 
     def _add_share(self, layer: Layer, source: str) -> str:
-        """Add 1 / (pixels in each window), (1, 1, h, w), and return its name."""
+        """Add 1 / (pixels in each window), (1, 1, h, w)."""
         name = f"{layer.name}_share"
         none, two = (self.builder.constant(f"number_{n}", np.array(n, np.int64)) for n in (0, 2))
         sides = []
@@ -189,7 +178,6 @@ class NetworkBuilder:
         return self.builder.add("Reshape", [spread, shape], name)
 
     def _fit_to_source(self, name: str, x: str, source: str) -> str:
-        """Bring a pooling's gradient, of twice its output's size, to its input's."""
         size = self._size(f"{name}_source", source)
         if self.pool_rounding == "ceil":
             return self._cut(name, x, size)
@@ -211,5 +199,4 @@ class NetworkBuilder:
 
 
 def _positions(layer: Layer) -> str:
-    """Return the name of what a max pooling keeps: where in its input each output value was."""
     return f"{layer.name}_positions"

@@ -31,12 +31,7 @@ _SILENT, _WARNING = 4, 2  # of ONNX Runtime's log
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Where a graph runs.
-
-    Attributes:
-        kind: ``cpu``, ``cuda`` or ``tensorrt``.
-        index: of the CUDA device; 0 for the CPU.
-    """
+    """Where a graph runs; ``index`` is that of the CUDA device, and 0 for the CPU."""
 
     kind: ProviderKind
     index: int = 0
@@ -56,13 +51,10 @@ CPU = Provider("cpu")
 
 
 def import_onnxruntime() -> ModuleType:
-    """Return ONNX Runtime, loaded without its telemetry, which is on by default.
+    """Return ONNX Runtime, without its telemetry; `DeviceError` if it is not installed.
 
-    It would keep a device's id and events in the user's cache folder. If ``ORT_DISABLE_TELEMETRY``
-    is set it stays as it is.
-
-    Raises:
-        DeviceError: it is not installed, or a library that it needs is missing.
+    The telemetry, on by default, keeps a device's id and events in the user's cache folder. If
+    ``ORT_DISABLE_TELEMETRY`` is set it stays as it is.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when it is loaded
     try:
@@ -83,11 +75,7 @@ def import_onnxruntime() -> ModuleType:
 
 
 def choose_provider(device: str, index: int) -> Provider:
-    """Return the provider for a device: ``auto`` takes CUDA where it loads, else the CPU.
-
-    Raises:
-        DeviceError: ONNX Runtime is not there, or cannot use the device.
-    """
+    """Return the provider for a device: ``auto`` takes CUDA where it loads, else the CPU."""
     import_onnxruntime()
     if device == "mps":
         raise DeviceError("expected cpu or cuda for ONNX Runtime, got mps; try --device cpu")
@@ -101,11 +89,7 @@ def choose_provider(device: str, index: int) -> Provider:
 
 
 def check_provider(provider: Provider) -> None:
-    """Check that a provider really loads.
-
-    Raises:
-        DeviceError: it does not.
-    """
+    """Raise `DeviceError` if a provider does not load."""
     if not provider_loads(provider):
         other = "--device cpu" if provider.kind == "cuda" else "--extractor onnx"
         raise DeviceError(
@@ -121,7 +105,7 @@ def provider_loads(provider: Provider) -> bool:
 
 
 def named_provider_loads(name: str, index: int = 0) -> bool:
-    """Whether a provider works, by the name that ONNX Runtime has for it; see `provider_loads`."""
+    """Whether a provider works, by ONNX Runtime's name for it; see `provider_loads`."""
     from .probe import PROBE_INPUT, probe_answer_is_right, probe_model
 
     runtime = import_onnxruntime()

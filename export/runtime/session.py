@@ -33,14 +33,13 @@ class SessionChoices:
     """How a graph is loaded.
 
     Attributes:
-        provider: that runs it.
         threads: of the CPU; None takes one for each physical core that the process may use.
         fixed_shape: (batch, height, width) if the graph will see no other. All sizes are then
             folded into constants, and on CUDA its kernels are captured in a CUDA graph: inputs and
             outputs must be bound to addresses that do not change.
-        planar: whether the graph takes (batch, 3, height, width), which TensorRT's profiles depend on.
+        planar: whether the graph takes (batch, 3, height, width); TensorRT's profiles differ.
         optimised: whether the graph was optimised for this machine before.
-        in_order: whether nodes are to run in the order of `nstx.export.graphs.node_order`, in which an
+        in_order: whether nodes run in the order of `nstx.export.graphs.node_order`, in which an
             optimised graph is kept. What is not optimised yet has ONNX Runtime's own order.
         keep_optimised: where to write the optimised graph.
         engine_folder: where TensorRT keeps its engines of this graph and of no other: their names
@@ -60,14 +59,8 @@ class SessionChoices:
 def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
     """Load a graph and return its `onnxruntime.InferenceSession`.
 
-    Args:
-        model: the ONNX file, or its bytes.
-        choices: how it is loaded.
-
-    Raises:
-        DeviceError: ONNX Runtime is not there, the provider did not load, or memory does not
-            suffice.
-        ModelError: it is no model that ONNX Runtime can load.
+    `DeviceError` if the provider does not load or memory does not suffice, `ModelError` if the
+    graph is no model that ONNX Runtime can load.
     """
     runtime = import_onnxruntime()
     options = _session_options(runtime, choices)
@@ -94,17 +87,9 @@ def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
 
 
 def run_session(run: Callable[..., Any], provider: Provider, *arguments: Any) -> Any:
-    """Run a session, and turn whatever ONNX Runtime raises into an error that says what to do.
+    """Call a session's method ``run``; whatever ONNX Runtime raises becomes an error of ours.
 
-    Args:
-        run: the session's method.
-        provider: that it runs on.
-        arguments: of the method.
-
-    Raises:
-        MemoryError: memory does not suffice; the caller knows for which size.
-        DeviceError: a device failed.
-        ModelError: the model does not run.
+    MemoryError where memory does not suffice: the caller knows for which size.
     """
     try:
         return run(*arguments)
@@ -159,7 +144,6 @@ def physical_cores() -> int:
 
 
 def _core_of(processor: int) -> str:
-    """Return the name of a logical processor's core; that of its own where it is not known."""
     path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
     try:
         return path.read_text().strip()
@@ -168,7 +152,6 @@ def _core_of(processor: int) -> str:
 
 
 def _container_quota() -> int | None:
-    """Return how many processors a container's quota amounts to, or None where there is none."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, round(int(quota) / int(period)))

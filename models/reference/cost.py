@@ -24,14 +24,10 @@ def reference_cost(
     content: NDArray[np.floating],
     styles: Sequence[tuple[NDArray[np.floating], float]],
 ) -> Cost:
-    """Return the cost of a picture, given the content picture at its size and the styles.
+    """Return the cost of a picture, (height, width, 3), RGB, 0–255.
 
-    Args:
-        objective: what is evaluated.
-        weights: of VGG-19, or of a network of the same layers with other channel counts.
-        pixels: (height, width, 3), RGB, 0–255.
-        content: the content picture, of the same shape.
-        styles: style pictures at their own sizes, each with a weight above 0.
+    ``content`` has that shape, too; styles have sizes of their own, and weights above 0. The
+    network may have other channel counts than VGG-19's.
     """
 
     def features(picture: NDArray[np.floating], layers: Sequence[str]) -> dict[str, Array64]:
@@ -55,15 +51,7 @@ def cost_of_features(
     content: Arrays,
     style: Arrays,
 ) -> Cost:
-    """Return the cost of a picture whose activations are known.
-
-    Args:
-        objective: what is evaluated.
-        pixels: (height, width, 3), RGB, 0–255; only the total variation is of them.
-        features: activations of the picture at the objective's layers.
-        content: target activations of the content layers.
-        style: target Gram matrices of the style layers.
-    """
+    """Return a picture's cost from its activations and target activations and Gram matrices."""
 
     def error(factor: float, values: NDArray[np.floating], target: NDArray[np.floating]) -> float:
         return factor * float(np.mean((values - target) ** 2)) / target_scale(objective, target)

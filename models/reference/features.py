@@ -26,14 +26,9 @@ def reference_features(
 ) -> dict[str, Array64]:
     """Return the activations, float64 (channels, h, w), of some layers: after the ReLU, or pooled.
 
-    Args:
-        weights: of VGG-19, or of a network of the same layers with other channel counts.
-        pixels: (height, width, 3), RGB, 0–255.
-        layers: names from the table.
-        pooling: ``max`` or ``avg``.
-        rounding: of odd sizes by the pooling.
-        store: applied to the input and to every layer's output, as by a device that keeps them in
-            fewer bits.
+    Pixels are (height, width, 3), RGB, 0–255; the network may have other channel counts than
+    VGG-19's. ``store`` is applied to the input and to every layer's output, as by a device that
+    keeps them in fewer bits.
     """
     store = store or (lambda values: values)
     features: dict[str, Array64] = {}
@@ -79,7 +74,6 @@ def reference_convolution(
 
 
 def _pool(x: Array64, pooling: Pooling, rounding: PoolRounding) -> Array64:
-    """Pool 2×2. An odd last row or column is dropped (floor) or pooled alone (ceil)."""
     _, height, width = x.shape
     if rounding == "floor":
         x = x[:, : height // 2 * 2, : width // 2 * 2]

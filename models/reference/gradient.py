@@ -23,14 +23,10 @@ def reference_gradient(
     content: Arrays,
     style: Arrays,
 ) -> tuple[Cost, Array64]:
-    """Return the cost of a picture and its gradient at the pixels, float64 (height, width, 3).
+    """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3).
 
-    Args:
-        objective: what is evaluated.
-        weights: of VGG-19, or of a network of the same layers with other channel counts.
-        pixels: (height, width, 3), RGB, 0–255.
-        content: target activations (channels, h, w) by content layer.
-        style: target Gram matrices (channels, channels) by style layer.
+    Pixels are RGB, 0–255; targets are activations (channels, h, w) and Gram matrices (channels,
+    channels) by layer. The network may have other channel counts than VGG-19's.
     """
     names = [layer.name for layer in truncate(objective.layers)]
     features = reference_features(
@@ -61,10 +57,8 @@ def total_variation_gradient(pixels: NDArray[np.floating]) -> Array64:
 def pool_gradient(source: Array64, gradient: Array64, pooling: Pooling) -> Array64:
     """Return the gradient at a pooling's input: shared by a window's values, or its first largest.
 
-    Args:
-        source: the input, (channels, height, width).
-        gradient: at the output, (channels, rows, columns), rounded up or down.
-        pooling: ``max`` or ``avg``.
+    ``source`` is the input, (channels, height, width); ``gradient`` is at the output, (channels,
+    rows, columns), rounded up or down.
     """
     channels, height, width = source.shape
     rows, columns = gradient.shape[1:]

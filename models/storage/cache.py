@@ -38,24 +38,12 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none.
-
-    Raises:
-        UsageError: the variable is no size.
-    """
+    """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none."""
     return parse_bytes("NSTX_CACHE_LIMIT", os.environ.get("NSTX_CACHE_LIMIT") or _DEFAULT_LIMIT)
 
 
 def parse_bytes(name: str, text: str) -> int:
-    """Read a size such as ``500MB``, ``2GiB`` or a plain number of bytes.
-
-    Args:
-        name: of the option or variable, for the message.
-        text: to read.
-
-    Raises:
-        UsageError: it is no size.
-    """
+    """Read ``500MB``, ``2GiB`` or a number of bytes; ``name`` is the option's, for the error."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
     size = float(match[1]) * _UNITS[match[2]] if match else math.inf
     if size > _LARGEST:
@@ -64,7 +52,7 @@ def parse_bytes(name: str, text: str) -> int:
 
 
 class FolderEntry(NamedTuple):
-    """An entry of the cache: when it was used, in seconds since the epoch, and its size."""
+    """An entry of the cache; ``used`` is in seconds since the epoch."""
 
     used: float
     path: Path
@@ -72,12 +60,9 @@ class FolderEntry(NamedTuple):
 
 
 def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
-    """Return the entries in a folder that are called as ours are, and no others.
+    """Return the entries of a folder, shared or missing, whose whole name matches a pattern.
 
-    Args:
-        folder: that may be shared with something else, or missing.
-        pattern: a regular expression for the whole name; one that ends in ``/`` is of folders, whose
-            files count together.
+    A pattern that ends in ``/`` is of folders, whose files count together.
     """
     is_ours, of_folders = re.compile(pattern.removesuffix("/")).fullmatch, pattern.endswith("/")
     entries = []
@@ -94,7 +79,6 @@ def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
 
 
 def _names_in(folder: Path) -> list[str]:
-    """Return the names in a folder; none where it is missing or may not be entered."""
     try:
         return os.listdir(folder)  # noqa: PTH208
     except OSError:
@@ -102,11 +86,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def check_cache_folder() -> None:
-    """Check that the cache folder can be looked into, if it is there.
-
-    Raises:
-        OutputError: it cannot.
-    """
+    """Check that the cache folder, if there is one, can be read; `OutputError` if not."""
     folder = cache_folder()
     try:
         os.listdir(folder)  # noqa: PTH208
@@ -132,15 +112,7 @@ def mark_used(path: Path) -> None:
 
 
 def remove_oldest(entries: Iterable[FolderEntry], most_bytes: int) -> list[FolderEntry]:
-    """Remove what was not used for the longest until the rest is within a limit.
-
-    Args:
-        entries: from `find_entries`.
-        most_bytes: that they may take together.
-
-    Returns:
-        What was removed.
-    """
+    """Remove what was not used for the longest until the rest fits; return what was removed."""
     oldest_first = sorted(entries)
     excess = sum(entry.size_bytes for entry in oldest_first) - most_bytes
     removed = []
@@ -154,7 +126,7 @@ def remove_oldest(entries: Iterable[FolderEntry], most_bytes: int) -> list[Folde
 
 
 def remove(path: Path) -> bool:
-    """Remove a file or folder; return whether it is gone by this. Another process may be first."""
+    """Remove a file or folder; False if another process was first, or it cannot be removed."""
     with contextlib.suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         return True
@@ -162,11 +134,9 @@ def remove(path: Path) -> bool:
 
 
 def sweep_litter(folder: Path, older_than: float = _LITTER_SECONDS) -> list[FolderEntry]:
-    """Remove what killed processes left half written; return what it was.
+    """Remove what killed processes left half written in a folder; return what it was.
 
-    Args:
-        folder: whose own entries are looked at.
-        older_than: seconds since which it was not written to: what is younger may still be.
+    What was written to in the last ``older_than`` seconds may still be.
     """
     name = re.escape(PART_PREFIX) + ".*" + re.escape(PART_SUFFIX)
     litter = [*find_entries(folder, name), *find_entries(folder, f"{name}/")]

@@ -14,12 +14,7 @@ _LONGEST_NAME = 255  # on every common file system
 
 
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Check that a file can be written at ``path``, before any work is done for it.
-
-    Raises:
-        OutputError: the suffix is none of ``suffixes``, the folder is missing or not writable, or
-            a folder stands at the path.
-    """
+    """Check, before any work, that ``path`` has one of the suffixes and can be written."""
     if os.path.isdir(path):  # noqa: PTH112  (unlike Path.is_dir, never raises)
         raise OutputError(
             f"expected a file to write, got the folder {path}; try {path}/out{suffixes[0]}"
@@ -50,11 +45,7 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Check that no file stands where a folder is to be made.
-
-    Raises:
-        OutputError: one does.
-    """
+    """Check that no file stands where a folder is to be made; `OutputError` if one does."""
     if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112
         raise OutputError(
             f"expected a folder for the output, got the file {path}; try another name"
@@ -62,11 +53,7 @@ def check_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
-
-    Raises:
-        OutputError: it cannot be made, or a file stands in its place.
-    """
+    """Make a folder, and those above it, unless it is there; `OutputError` if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,11 +64,7 @@ def make_folder(path: Path) -> None:
 
 
 def check_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Check that no output is an input or another output.
-
-    Raises:
-        OutputError: one is.
-    """
+    """Check that no output is an input or another output; `OutputError` if one is."""
     seen = {_real(path) for path in inputs}
     for path in outputs:
         if _real(path) in seen:
@@ -97,11 +80,7 @@ def _real(path: Path) -> str:
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write a result's bytes, whole or not at all.
-
-    Raises:
-        OutputError: they cannot be written.
-    """
+    """Write a result's bytes, whole or not at all; `OutputError` if they cannot be written."""
     try:
         write_atomically(path, data)
     except OSError as error:
@@ -114,16 +93,8 @@ def write_output(path: Path, data: bytes) -> None:
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write ``data`` so that ``path`` holds either all of it or what it held before.
 
-    The bytes go to a temporary file in the same folder, which is made if need be, and that file is
-    then renamed.
-
-    Args:
-        path: of the file.
-        data: all that it is to hold.
-        sync: wait until the disk has it, so that this holds if the power fails, too.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full. No temporary file is left.
+    It goes to a temporary file in the same folder, made if need be, which is then renamed; none
+    is left if that fails. ``sync`` waits for the disk, so that this holds if the power fails, too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX, suffix=PART_SUFFIX)

@@ -29,12 +29,7 @@ def seal(data: bytes) -> bytes:
 
 
 def seal_is_right(data: bytes, checksum: str) -> bool:
-    """Whether a file's bytes are those that were sealed.
-
-    Args:
-        data: the whole file.
-        checksum: what the file carries in the place of `NO_SEAL`.
-    """
+    """Whether a file's bytes are those that were sealed, ``checksum`` in the place of `NO_SEAL`."""
     start = data.find(checksum.encode()) if len(checksum) == len(NO_SEAL) else -1
     if start < 0:
         return False
@@ -51,15 +46,7 @@ def digest_bytes(data: bytes) -> str:
 
 
 def digest_file(path: Path, algorithm: str = "sha256") -> str:
-    """Return the checksum of a file's bytes.
-
-    Args:
-        path: of the file.
-        algorithm: another one where a publisher names a file's md5.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return the checksum of a file's bytes; publishers of weights use md5, too."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 

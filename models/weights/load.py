@@ -52,12 +52,12 @@ class Weights:
     """The 16 convolutions of VGG-19, float32, for RGB input on the 0–255 scale minus ``mean``.
 
     Attributes:
-        kernels: by layer name, float32, (channels, in_channels, 3, 3).
-        biases: by layer name, float32, (channels,).
+        kernels: by layer name, (channels, in_channels, 3, 3).
+        biases: by layer name, (channels,).
         mean: red, green, blue; subtracted from a pixel before the first convolution.
         source: ``embedded`` or the path that the weights were read from.
-        sha256: of the file that they were read from. What is computed from them and kept goes by
-            it, so weights that were changed need another.
+        sha256: of that file. What is computed from the weights is kept under it, so weights that
+            were changed need another.
     """
 
     kernels: Mapping[str, NDArray[np.float32]]
@@ -68,16 +68,13 @@ class Weights:
 
 
 def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool = True) -> Weights:
-    """Load VGG-19's weights.
+    """Load VGG-19's weights; `WeightsError` if they are missing, of another network, or damaged.
 
     Args:
         source: ``embedded``, or a file: ``.pth`` or ``.safetensors`` with torchvision's names
             (RGB, normalised) or Gatys' (``conv1_1.weight``; BGR, 0–255, minus the mean),
             Keras' ``.h5``, or MatConvNet's ``.mat`` (needs SciPy).
         use_cache: read and keep the converted float32 copy in the cache folder.
-
-    Raises:
-        WeightsError: the file is missing, is not VGG-19, or fails its published checksum.
     """
     path = _weights_path(source)
     sha256 = _checked_digest(path)
@@ -101,20 +98,12 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
 
 
 def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
-    """Return the sha256 of a source's file, which is `Weights.sha256`, without reading its tensors.
-
-    Raises:
-        WeightsError: the file is missing, or fails its published checksum.
-    """
+    """Return `Weights.sha256`, with the published checksum met, without reading the tensors."""
     return _checked_digest(_weights_path(source))
 
 
 def copy_is_sound(path: Path) -> bool:
-    """Whether a float32 copy in the cache is whole.
-
-    Raises:
-        FileNotFoundError: it is not there.
-    """
+    """Whether a float32 copy in the cache is whole; FileNotFoundError if it is not there."""
     path.stat()
     return _read_copy(path) is not None
 
@@ -135,7 +124,6 @@ def _embedded_path() -> Path:
 
 
 def _checked_digest(path: Path) -> str:
-    """Return the sha256 of a weight file, once its published checksum (if any) has been met."""
     algorithm, expected = _PUBLISHED.get(path.name, ("sha256", ""))
     try:
         sha256 = digest_file(path)

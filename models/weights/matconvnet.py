@@ -37,16 +37,11 @@ _PUBLISHED = "imagenet-vgg-verydeep-19.mat"
 
 
 def read_matconvnet(path: Path) -> tuple[dict[str, Array], tuple[float, float, float]]:
-    """Read a network's convolutions and mean in a process of its own.
+    """Return a network's tensors, float32, and its mean colour, read in a process of its own.
 
-    Returns:
-        ``conv1_1.weight`` (out, in, height, width), ``conv1_1.bias`` (out,) and so on, float32, and
-        the mean (red, green, blue) to subtract. Shapes are the file's.
-
-    Raises:
-        WeightsError: SciPy is missing, or the file is of another version of MATLAB's or holds
-            another network.
-        ValueError: the file cannot be read.
+    ``conv1_1.weight`` is (out, in, height, width), ``conv1_1.bias`` (out,); shapes are the file's.
+    `WeightsError` if SciPy is missing, or MATLAB's version or the network is another; ValueError if
+    the file cannot be read.
     """
     import h5py
     from safetensors.numpy import load
@@ -75,16 +70,7 @@ def read_matconvnet(path: Path) -> tuple[dict[str, Array], tuple[float, float, f
 
 
 def parse_matconvnet(path: Path) -> dict[str, NDArray[Any]]:
-    """Read a network's convolutions and mean in this process, which a damaged file can end.
-
-    Returns:
-        ``conv1_1.weight`` (out, in, height, width) and ``conv1_1.bias`` (out,), float32, and so on,
-        and ``mean`` (red, green, blue), float64.
-
-    Raises:
-        WeightsError: it holds another network than VGG-19.
-        Exception: whatever SciPy and NumPy raise of a damaged file.
-    """
+    """Read the convolutions, and ``mean`` in float64, in this process: damaged files end it."""
     from scipy.io import loadmat
 
     file = loadmat(path, appendmat=False, simplify_cells=True)
@@ -116,7 +102,6 @@ def _convolutions(file: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, 
 
 
 def _parameters(layer: Mapping[str, Any], path: Path) -> tuple[Array, Array]:
-    """Return a layer's kernel as it is kept and its bias, (out,), float32."""
     # MatConvNet's first releases had filters and biases as fields of their own.
     parameters: Sequence[Any] = (
         layer["weights"] if "weights" in layer else (layer.get("filters"), layer.get("biases"))
@@ -133,7 +118,7 @@ def _parameters(layer: Mapping[str, Any], path: Path) -> tuple[Array, Array]:
 
 
 def _mean(file: Mapping[str, Any], path: Path) -> NDArray[np.float64]:
-    """Return the mean colour (red, green, blue): of an average image, its mean over all positions."""
+    """Return the mean colour: of an average image, its mean over all positions."""
     meta = file.get("meta")
     holder = meta if isinstance(meta, Mapping) and "normalization" in meta else file
     normalization = holder.get("normalization")

@@ -50,11 +50,7 @@ _NAMES = tuple(layer.name for layer in CONVOLUTIONS)
 
 
 def read_tensors(path: Path) -> tuple[Tensors, Mean]:
-    """Read a weight file of any known kind; which one, its suffix and its keys say.
-
-    Raises:
-        WeightsError: the file is of no known kind, or is damaged.
-    """
+    """Read a weight file of any kind, by its suffix and its keys; `WeightsError` if that fails."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise WeightsError(
@@ -75,12 +71,7 @@ def read_tensors(path: Path) -> tuple[Tensors, Mean]:
 
 
 def read_copy(path: Path) -> tuple[Tensors, Mean]:
-    """Read a copy that nstx has kept.
-
-    Raises:
-        OSError, safetensors.SafetensorError: the file cannot be read.
-        ValueError, KeyError: it is another kind of file, or a number in it was changed.
-    """
+    """Read a copy that nstx has kept; ValueError or KeyError if it is no copy or was changed."""
     tensors, metadata = _read_tensors_and_metadata(path)
     if metadata["format"] != OWN_FORMAT or metadata["digest"] != digest_arrays(tensors):
         raise ValueError("its checksum is wrong")
@@ -106,7 +97,6 @@ def _read_tensors_and_metadata(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, Mean]:
-    """Read a copy that nstx has kept, or a state dict."""
     tensors, metadata = _read_tensors_and_metadata(path)
     if metadata.get("format") == OWN_FORMAT:
         return read_copy(path)
@@ -119,7 +109,6 @@ def _read_torch(path: Path) -> tuple[Tensors, Mean]:
 
 
 def _read_pickled(path: Path) -> Mapping[str, NDArray[Any]]:
-    """Return the tensors of a PyTorch file, by name."""
     try:
         loaded = read_torch_file(path)
     except ValueError as error:
@@ -171,7 +160,7 @@ def _read_keras(path: Path) -> tuple[Tensors, Mean]:
 
 
 def _from_state_dict(tensors: Mapping[str, NDArray[Any]], path: Path) -> tuple[Tensors, Mean]:
-    """Return the network that a state dict holds; which one, the names of its tensors say."""
+    """Return the network that a state dict holds; its tensors' names say which."""
     if plain := _rename(tensors, _NAMES):
         return _from_bgr(plain), _OXFORD_MEAN
     if torchvision := _rename(tensors, [f"features.{index}" for index in TORCHVISION_INDICES]):

@@ -57,7 +57,7 @@ _MOST_PICKLED = 64 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Storage:
-    """The numbers that tensors are views of. A class of its own, so that nothing else passes for it."""
+    """The numbers that tensors are views of; of a class that nothing else in a file passes for."""
 
     values: NDArray[Any]
 
@@ -80,10 +80,8 @@ class _Maker:
 def read_torch_file(path: Path) -> Any:
     """Return the object in a file of ``torch.save``, its tensors as arrays.
 
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such file, is damaged, or holds something else than tensors in
-            dictionaries and lists.
+    ValueError if it is no such file, is damaged, or holds more than tensors in dictionaries and
+    lists.
     """
     data = path.read_bytes()
     try:
