@@ -39,9 +39,7 @@ class CacheEntry:
     """One thing in the cache.
 
     Attributes:
-        kind: its folder in the cache.
         path: of its file; of TensorRT's engines for one model, their folder.
-        size_bytes: on the disk.
         used: when it was last used, in seconds since the epoch.
         of: what it holds, as plain data; empty if it is damaged.
     """
@@ -75,15 +73,9 @@ def list_cache(kind: CacheKind | None = None) -> list[CacheEntry]:
 def verify_cache(
     entries: Sequence[CacheEntry], on_entry: Callable[[CacheEntry], None]
 ) -> list[CacheEntry]:
-    """Check entries against their checksums.
+    """Return the entries that are damaged or cannot be read, by their checksums.
 
-    Args:
-        entries: from `list_cache`.
-        on_entry: called with each entry when it was checked.
-
-    Returns:
-        Those that are damaged or cannot be read. TensorRT's engines carry no checksum; TensorRT
-        checks them itself.
+    TensorRT's engines carry no checksum; TensorRT checks them itself.
     """
     damaged = []
     for entry in entries:
@@ -96,18 +88,11 @@ def verify_cache(
 def prune_cache(
     *, most_bytes: int | None = None, unused_seconds: float | None = None
 ) -> list[FolderEntry]:
-    """Remove the entries that were not used for the longest, and half-written files.
+    """Remove the entries that were not used for the longest, and half-written files; return them.
 
-    Args:
-        most_bytes: all entries together take no more; None keeps targets within
-            `nstx.models.storage.cache.cache_limit`, and all other entries.
-        unused_seconds: entries that were not used for this long are removed, too.
-
-    Returns:
-        The entries and files that were removed.
-
-    Raises:
-        UsageError: the limit in the environment is no size.
+    All entries together take at most ``most_bytes``; None keeps targets within
+    `nstx.models.storage.cache.cache_limit`, and all other entries. What was not used for
+    ``unused_seconds`` is removed, too.
     """
     limit = cache_limit() if most_bytes is None else most_bytes
     removed = [entry for kind in CACHE_KINDS for entry in sweep_litter(cache_folder() / kind)]

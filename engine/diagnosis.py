@@ -22,9 +22,8 @@ from .devices.machine import describe_machine, package_versions, this_processor
 def diagnose() -> dict[str, Any]:
     """Return what this machine has, as plain data.
 
-    Keys: ``machine``, ``packages``, ``devices`` (with the precisions of each), ``providers``
-    (ONNX Runtime's, with whether each loads), ``weights``, ``cache``, ``problems`` (a list of
-    sentences; empty if `nstx optimize` can run as it should).
+    Each device has its precisions, each of ONNX Runtime's providers whether it loads. ``problems``
+    is a list of sentences, empty if `nstx optimize` can run as it should.
     """
     packages = package_versions()
     report: dict[str, Any] = {

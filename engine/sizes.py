@@ -24,17 +24,11 @@ def fit_size(
     height: int | None = None,
     width: int | None = None,
 ) -> tuple[int, int]:
-    """Return the (height, width) that a picture is worked at.
+    """Return the (height, width) that a picture of a size is worked at.
 
-    Args:
-        source: height and width of the file.
-        size: long side, in pixels.
-        height: in pixels; with ``width``, the exact size, else in proportion.
-        width: in pixels; with ``height``, the exact size, else in proportion.
-
-    Raises:
-        UsageError: ``size`` is combined with a side, none is there, or a side would be shorter than
-            16 pixels or longer than 65535.
+    ``size`` is the long side; a ``height`` or ``width`` alone keeps the proportions, both are
+    exact. `UsageError` if ``size`` is combined with a side, none is there, or a side would be
+    shorter than 16 pixels or longer than 65535.
     """
     if size is not None and (height is not None or width is not None):
         raise UsageError("expected --size or --width/--height, got both; try --size alone")
@@ -73,9 +67,7 @@ def style_size(source: tuple[int, int], result: tuple[int, int], scale: float) -
     """Return the (height, width) of a style picture for a result of a given size.
 
     Its long side is ``scale`` times the result's, so the style's strokes grow and shrink with it.
-
-    Raises:
-        UsageError: a side would be shorter than 16 pixels.
+    `UsageError` if a side would be shorter than 16 pixels, or too long.
     """
     long_side = max(1, round(min(max(result) * scale, 2 * MAX_SIDE)))
     if long_side > MAX_SIDE:
@@ -96,13 +88,8 @@ def style_size(source: tuple[int, int], result: tuple[int, int], scale: float) -
 def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[int, int], ...]:
     """Return the sizes of a coarse-to-fine pyramid, each twice the one before, the last the result.
 
-    Args:
-        height: of the result.
-        width: of the result.
-        scales: how many; None adds half sizes while their long side is 120 pixels or more.
-
-    Raises:
-        UsageError: fewer than 1, or so many that the first would be under 16 pixels.
+    None as ``scales`` adds half sizes while their long side is 120 pixels or more. `UsageError` if
+    there are fewer than 1, or so many that the first would be under 16 pixels.
     """
     if scales is None:
         scales = 1
@@ -125,16 +112,7 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
 def choose_sizes(
     content: tuple[int, int], styles: Sequence[tuple[int, int]], settings: Settings
 ) -> tuple[tuple[int, int], ...]:
-    """Return the size of each scale; where ``scales`` is None, as many as the styles allow.
-
-    Args:
-        content: height and width of the content picture.
-        styles: height and width of each style picture.
-        settings: of the run.
-
-    Raises:
-        UsageError: a picture would be too small.
-    """
+    """Return the size of each scale; where ``scales`` is None, as many as the styles allow."""
     height, width = fit_size(
         content, size=settings.size, height=settings.height, width=settings.width
     )

@@ -52,9 +52,9 @@ def extract_features(
 
     Args:
         picture: of any size of 16 pixels or more a side.
-        layers: whose activations are wanted, as ``conv4_2``, ``relu4_2`` or ``pool4``, in a list
-            or separated by commas; None takes `FEATURE_LAYERS`, or all that a model file has.
-        grams: layers whose Gram matrices G = F Fᵀ / N are wanted.
+        layers: of the activations, as ``conv4_2``, ``relu4_2`` or ``pool4``, in a list or separated
+            by commas; None takes `FEATURE_LAYERS`, or all that a model file has.
+        grams: layers of the Gram matrices G = F Fᵀ / N.
         size: long side in pixels that the picture is brought to; None leaves it as it is.
         extraction: how; None takes ONNX Runtime where it is fastest.
 
@@ -104,13 +104,7 @@ def _check_positions(
 
 @dataclass(frozen=True, slots=True)
 class ChannelSummary:
-    """One channel of an activation.
-
-    Attributes:
-        channel: counts from 0.
-        mean: of its values.
-        largest: of its values.
-    """
+    """One channel of an activation, counted from 0."""
 
     channel: int
     mean: float
@@ -122,11 +116,8 @@ class LayerSummary:
     """An activation in numbers.
 
     Attributes:
-        name: of the layer.
         shape: (1, height, width, channels), as the assignment writes it.
         smallest: of all values; 0 after a ReLU that was active anywhere.
-        largest: of all values.
-        mean: of all values.
         zero_share: share of the values that are 0.
         strongest: channels by their mean, the strongest first.
     """
@@ -141,13 +132,7 @@ class LayerSummary:
 
 
 def summarise_layer(name: str, activation: NDArray[np.float32], strongest: int) -> LayerSummary:
-    """Return an activation in numbers.
-
-    Args:
-        name: of the layer.
-        activation: (channels, height, width).
-        strongest: how many channels to name, at most.
-    """
+    """Return an activation (channels, height, width) in numbers, with its strongest channels."""
     channels, height, width = activation.shape
     flat = activation.reshape(channels, -1)
     means, peaks = flat.mean(axis=1, dtype=np.float64), flat.max(axis=1)

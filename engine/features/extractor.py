@@ -1,4 +1,4 @@
-"""Features of one picture, and what every extractor of them must offer."""
+"""Features of one picture, and the interface of their extractors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What an extractor returns for one picture: activations and Gram matrices, by layer."""
+    """Activations and Gram matrices of a picture, by layer."""
 
     activations: Mapping[str, Array]
     grams: Mapping[str, Array]
@@ -24,14 +24,9 @@ class FeatureExtractor(Protocol):
     """Evaluates VGG-19, truncated where the objective needs it, on one picture."""
 
     def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
-        """Return activations of some layers and Gram matrices of others.
+        """Return activations F, float32 (channels, h, w), and Gram matrices G = F Fᵀ / N of layers.
 
-        Args:
-            pixels: float32 (height, width, 3), any size of 16 pixels or more a side.
-            activations: layers whose activations are wanted, float32 (channels, h, w).
-            grams: layers whose Gram matrices G = F Fᵀ / N are wanted, float32.
-
-        Returns:
-            Both by the table's names of the layers, however they were spelled.
+        Pixels are (height, width, 3), of any size of 16 or more a side. The features go by the
+        table's names of the layers, however they were spelled.
         """
         ...

@@ -27,9 +27,6 @@ class OnnxExtractor:
 
     A session is opened for each set of outputs that is asked for, so that a content picture is
     evaluated no deeper than its layer, and is kept for the next picture.
-
-    Args:
-        source: where the sessions come from.
     """
 
     def __init__(self, source: SessionSource) -> None:
@@ -37,12 +34,7 @@ class OnnxExtractor:
         self._sessions: dict[_Layers, Session[FeatureGraph]] = {}
 
     def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
-        """Return the features of a picture, as `FeatureExtractor.extract`.
-
-        Raises:
-            UsageError: a layer is unknown.
-            ModelError, DeviceError: the graph cannot be loaded, or memory does not suffice.
-        """
+        """Implement `FeatureExtractor`."""
         batch = self.extract_batch(pixels[None], activations, grams)
         return Features(
             {name: array[0] for name, array in batch.activations.items()},
@@ -52,16 +44,7 @@ class OnnxExtractor:
     def extract_batch(
         self, pixels: NDArray[Any], activations: Sequence[str], grams: Sequence[str]
     ) -> Features:
-        """Return the features of several pictures of one size, with the batch in front.
-
-        Args:
-            pixels: (batch, height, width, 3), RGB, 0–255.
-            activations: layers whose activations are wanted.
-            grams: layers whose Gram matrices are wanted.
-
-        Raises:
-            UsageError, ModelError, DeviceError: as `extract`.
-        """
+        """Return the features of pictures (batch, height, width, 3), with the batch in front."""
         layers = _canonical(activations, grams)
         if layers not in self._sessions:
             self._sessions[layers] = self._source.open(*layers)
@@ -74,20 +57,10 @@ class OnnxExtractor:
 
 
 class FixedExtractor:
-    """The same for one size of batch: buffers are bound once, and nothing is planned again.
+    """An extractor for one shape, (batch, height, width): buffers are bound and runs planned once.
 
     `nstx bench features` measures it as ``onnx-fixed`` and ``onnx-fp16``. On CUDA the kernels are
     captured in a CUDA graph by the first run, so that a later one is a single launch.
-
-    Args:
-        source: of the graph.
-        shape: (batch, height, width) of the pictures.
-        activations: layers whose activations are wanted.
-        grams: layers whose Gram matrices are wanted.
-
-    Raises:
-        UsageError: a layer is unknown.
-        ModelError, DeviceError: the graph cannot be loaded.
     """
 
     def __init__(
@@ -116,13 +89,9 @@ class FixedExtractor:
             self._binding.bind_ortvalue_output(name, value)
 
     def extract_batch(self, pixels: NDArray[Any]) -> Features:
-        """Return the features of pictures, with the batch in front.
+        """Return the features of pictures (batch, height, width, 3), with the batch in front.
 
-        Args:
-            pixels: (batch, height, width, 3), RGB, 0–255, of the shape that was promised.
-
-        Raises:
-            UsageError: the shape is another.
+        `UsageError` if the shape is another than the constructor's.
         """
         if pixels.shape != self._shape:
             raise UsageError(

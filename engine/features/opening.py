@@ -43,9 +43,6 @@ class Extraction:
         model: an exported ``.onnx`` file to run instead of building a graph from the weights.
         threads: of the CPU; None takes the physical cores.
         use_cache: whether the cache folder is read and written.
-
-    Raises:
-        UsageError: the extractor is unknown, or the threads out of their range.
     """
 
     extractor: ExtractorName | Auto = "auto"
@@ -77,7 +74,7 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedExtractor:
-    """An extractor, its name, and its provider of ONNX Runtime or PyTorch's device and precision."""
+    """An extractor, its name, and its provider or PyTorch's device with its precision."""
 
     extractor: FeatureExtractor
     name: ExtractorName
@@ -151,12 +148,7 @@ def built_graphs(
 
 
 def find_provider(choices: Extraction) -> Provider | None:
-    """Return the provider of ONNX Runtime that was chosen, or None for PyTorch.
-
-    Raises:
-        UsageError: the device is unknown.
-        DeviceError: the provider that was asked for is not there.
-    """
+    """Return the provider of ONNX Runtime that was chosen, or None for PyTorch."""
     device = Device.parse(choices.device)
     if choices.extractor == "torch":
         return None

@@ -18,13 +18,7 @@ class SessionSource(Protocol):
     """Opens sessions of VGG-19's features."""
 
     def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
-        """Return a session that has these outputs, and perhaps others.
-
-        Raises:
-            UsageError: a layer is unknown.
-            ModelError: the model cannot be loaded or has no such output.
-            DeviceError: the provider is not there.
-        """
+        """Return a session with these outputs, and perhaps others; `ModelError` if it lacks one."""
         ...
 
 
@@ -33,11 +27,8 @@ class BuiltGraphs:
     """Graphs that are built from weights, one for each set of outputs.
 
     Attributes:
-        weights_sha256: of the weight file.
         load: returns the weights; called only if a graph must be built.
         template: pooling, rounding, precision and input of the graphs; its outputs do not count.
-        choices: how the graphs are loaded.
-        use_cache: whether the cache folder is read and written.
     """
 
     weights_sha256: str
@@ -47,7 +38,7 @@ class BuiltGraphs:
     use_cache: bool = True
 
     def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
-        """Return a session with exactly these outputs, as `SessionSource`."""
+        """Implement `SessionSource`, with exactly these outputs."""
         graph = replace(self.template, activations=activations, grams=grams)
 
         def build() -> bytes:
@@ -67,14 +58,7 @@ class BuiltGraphs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """One exported file, whose outputs are fixed.
-
-    Attributes:
-        path: of the ``.onnx`` file.
-        choices: how it is loaded.
-        weights_sha256: of the weights that it must be of; None takes any.
-        use_cache: whether TensorRT's engines are kept in the cache folder.
-    """
+    """One exported file, whose outputs are fixed, of certain weights or (None) of any."""
 
     path: Path
     choices: SessionChoices
@@ -82,7 +66,7 @@ class ModelFile:
     use_cache: bool = True
 
     def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
-        """Return the session of the file, as `SessionSource`."""
+        """Implement `SessionSource`."""
         session = open_model_file(
             self.path,
             FeatureGraph,
@@ -102,11 +86,7 @@ class ModelFile:
 
 
 def model_activations(path: Path) -> tuple[str, ...]:
-    """Return the layers whose activations an exported file has.
-
-    Raises:
-        ModelError: the file cannot be used, or has none.
-    """
+    """Return the layers whose activations an exported file has; `ModelError` if it has none."""
     graph = ModelFile(path=path, choices=SessionChoices()).open((), ()).graph
     if not graph.activations:
         raise ModelError(

@@ -18,12 +18,9 @@ from .extractor import Features
 
 @dataclass(slots=True)
 class Activation:
-    """What a layer gives.
+    """A layer's output, (batch, channels, h, w), after the ReLU of a convolution.
 
-    Attributes:
-        layer: of VGG-19.
-        output: (batch, channels, h, w), after the ReLU of a convolution.
-        indices: of the largest values, of a max pooling.
+    ``indices`` are those of the largest values, of a max pooling.
     """
 
     layer: Layer
@@ -32,22 +29,7 @@ class Activation:
 
 
 class TorchNetwork:
-    """VGG-19 up to the deepest layer of interest, on one device, at one precision.
-
-    Args:
-        weights: of all 16 convolutions.
-        layers: the layers whose activations will be asked for; nothing deeper is built.
-        pooling: ``max`` or ``avg``.
-        pool_rounding: of odd sizes.
-        device: where it runs and at what precision.
-        layout: of the convolutions' kernels.
-
-    Attributes:
-        device: where it runs and at what precision.
-        layers: of VGG-19, from the first to the deepest.
-        averages: whether poolings average.
-        rounds_up: whether poolings round odd sizes up.
-    """
+    """VGG-19 up to the deepest layer of interest, on one device, at one precision."""
 
     def __init__(
         self,
@@ -76,7 +58,7 @@ class TorchNetwork:
         return self.device.upload(pixels.transpose(0, 3, 1, 2), self.device.accumulate_dtype)
 
     def __call__(self, pixels: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return activations, (batch, channels, h, w), after the ReLU, of layers of this network."""
+        """Return activations, (batch, channels, h, w), after the ReLU, of some of its layers."""
         features: dict[str, torch.Tensor] = {}
         missing = set(layers)
         x = self.centre(pixels)
@@ -116,17 +98,13 @@ def gram_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 class TorchExtractor:
-    """A `FeatureExtractor` on PyTorch.
-
-    Args:
-        network: of the layers that will be asked for.
-    """
+    """A `FeatureExtractor` on PyTorch, of the layers of a network."""
 
     def __init__(self, network: TorchNetwork) -> None:
         self._network = network
 
     def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
-        """See `FeatureExtractor`."""
+        """Implement `FeatureExtractor`."""
         activations = [canonical_name(name) for name in activations]
         grams = [canonical_name(name) for name in grams]
         network, device = self._network, self._network.device

@@ -19,9 +19,6 @@ class Picture:
         pixels: (height, width, 3), RGB in sRGB, 0–255; uint8, or float32 from a ``.npy`` file.
         alpha: (height, width) uint8, 255 is opaque; None if the picture is opaque.
         path: where it was read from, for messages.
-
-    Raises:
-        ImageError: the shapes, dtypes or values are others.
     """
 
     pixels: NDArray[np.uint8] | Pixels

@@ -31,11 +31,7 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, or whatever else Pillow reads, or ``.npy``.
 
     Greyscale, palette, CMYK and 16-bit greyscale pictures become 8-bit RGB. Of an animation, the
-    first frame is read.
-
-    Args:
-        path: of the file.
-        trusted: allow twice as many pixels, as from a file that was written a moment ago.
+    first frame is read. ``trusted`` allows twice as many pixels, for a file of nstx's own.
 
     Raises:
         ImageError: there is no such file, it is no picture, it is damaged, it is smaller than

@@ -16,13 +16,8 @@ def fit_box(
 ) -> tuple[int, int]:
     """Return the largest size of the same proportions that fits into a box.
 
-    Args:
-        size: of the picture, in pixels: height and width or the reverse.
-        box: in the same order.
-        enlarge: whether a picture that is smaller than the box grows to fill it.
-
-    Returns:
-        Both sides in the order of ``size``, rounded, at least 1.
+    Both are in pixels, (height, width) or the reverse; the sides are rounded, at least 1. A
+    picture that is smaller than the box grows only if ``enlarge``.
     """
     scale = min(box[0] / size[0], box[1] / size[1])
     if not enlarge:

@@ -16,12 +16,8 @@ _NOISE_RATIO = 0.6
 def make_start(init: str | Picture, content: Pixels, mean: Sequence[float], seed: int) -> Pixels:
     """Return the start at the content picture's size, float32 (height, width, 3).
 
-    Args:
-        init: ``content``; ``noise``, which is the mean colour plus U(−20, 20); ``blend``, which is
-            the mean colour plus 0.6·U(−20, 20) + 0.4·(content − mean); or a picture.
-        content: the content picture at the size to start at.
-        mean: the network's mean colour, RGB.
-        seed: of the noise.
+    ``content``; ``noise``, the mean colour (RGB) plus U(−20, 20); ``blend``, the mean colour plus
+    0.6·U(−20, 20) + 0.4·(content − mean); or a picture.
     """
     height, width = content.shape[:2]
     if isinstance(init, Picture):

@@ -36,11 +36,7 @@ _OPAQUE_FORMATS = ("JPEG",)
 
 
 def check_output_size(path: Path, height: int, width: int) -> None:
-    """Check that a format can hold a picture of this size.
-
-    Raises:
-        OutputError: it cannot.
-    """
+    """Check that a format can hold a picture of this size; `OutputError` if not."""
     name = _FORMATS.get(path.suffix.lower(), ("", {}))[0]
     limit = _MAX_SIDE.get(name)
     if limit is not None and max(height, width) > limit:
@@ -56,12 +52,10 @@ def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = None) -> bytes:
-    """Return the bytes of a picture file; equal pixels give equal bytes.
+    """Return the bytes of a picture file of one of `SUFFIXES`; equal pixels give equal bytes.
 
-    Args:
-        pixels: float32, (height, width, 3), 0–255; rounded, except for ``.npy``.
-        suffix: one of `SUFFIXES`.
-        alpha: kept where the format can; a JPEG shows the picture on its white ground.
+    Pixels are float32, (height, width, 3), 0–255; they are rounded, except for ``.npy``. ``alpha``
+    is kept where the format can; a JPEG shows the picture on its white ground.
     """
     buffer = io.BytesIO()
     if suffix == ".npy":
@@ -84,14 +78,11 @@ def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = 
 
 
 def write_image(path: str | Path, picture: Picture | Pixels) -> None:
-    """Write a picture in the format that the suffix of ``path`` names.
-
-    Args:
-        path: its suffix is one of `SUFFIXES`.
-        picture: with its transparency, or opaque pixels, 0–255; see `encode_image`.
+    """Write a picture with its transparency, or opaque pixels of 0–255; see `encode_image`.
 
     Raises:
-        OutputError: it cannot be written. What stood at ``path`` before still stands there.
+        OutputError: the suffix is none of `SUFFIXES`, or the file cannot be written. What stood at
+            ``path`` before still stands there.
     """
     path = Path(path)
     check_output(path, SUFFIXES)
@@ -106,8 +97,7 @@ def write_image(path: str | Path, picture: Picture | Pixels) -> None:
 def write_or_rescue(path: Path, picture: Picture) -> None:
     """Write a picture that took long to make; if that fails, write it where temporary files go.
 
-    Raises:
-        OutputError: it could not be written where it was asked for; the message says where it is.
+    `OutputError` if it could not be written where it was asked for; the message says where it is.
     """
     try:
         write_image(path, picture)

@@ -1,4 +1,4 @@
-"""Opening sessions: of graphs that are built from weights and kept, and of exported files.
+"""Sessions of graphs that are built from weights and kept, and of exported files.
 
 Building a graph takes the weights, and optimising it for a processor some time more. So on the CPU
 the optimised graph is kept, under a key of what it computes, from which weights, and on which
@@ -35,16 +35,8 @@ def open_graph(
 ) -> Session[GraphT]:
     """Open the session of a graph that is kept in the cache, or else built and kept there.
 
-    Args:
-        graph: what it computes.
-        build: returns the model's bytes; called only where the cache has none.
-        choices: how the graph is loaded.
-        weights_sha256: of the weight file.
-        use_cache: whether the cache folder is read and written; if not, the graph is built.
-
-    Raises:
-        ModelError, DeviceError: the graph cannot be loaded.
-        WeightsError: ``build`` cannot load the weights.
+    ``build`` returns the model's bytes; it is called only where the cache has none. Without
+    ``use_cache`` the graph is always built, and not kept.
     """
 
     def load(model: bytes | Path, choices: SessionChoices) -> Session[GraphT]:
@@ -86,18 +78,10 @@ def open_model_file(
     weights_sha256: str | None = None,
     use_cache: bool = True,
 ) -> Session[GraphT]:
-    """Open the session of an exported file.
+    """Open the session of an exported file, of these weights or (None) of any.
 
-    Args:
-        path: of the ``.onnx`` file.
-        graph_type: the kind of description that it carries.
-        choices: how it is loaded.
-        weights_sha256: of the weights that it must be of; None takes any.
-        use_cache: whether TensorRT's engines are kept in the cache folder.
-
-    Raises:
-        ModelError: it cannot be read, was changed since its export, or is another model.
-        DeviceError: the provider does not load, or memory does not suffice.
+    ``use_cache`` lets TensorRT keep its engines in the cache folder. `ModelError` if the file
+    cannot be read, was changed since its export, or is another model.
     """
     try:
         model = path.read_bytes()
@@ -124,13 +108,7 @@ def open_model_file(
 
 
 def graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> str:
-    """Return the key under which a graph is kept, 32 hexadecimal digits.
-
-    Args:
-        graph: what it computes.
-        weights_sha256: of the weight file.
-        choices: how it is loaded.
-    """
+    """Return the key under which a graph is kept, 32 hexadecimal digits."""
     parts = {
         "graph": asdict(graph),
         "description": graph.kind,
@@ -146,12 +124,7 @@ def graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> st
 
 
 def _optimise(model: bytes, choices: SessionChoices) -> bytes:
-    """Return a graph as ONNX Runtime optimises it for this processor, in the order of ``choices``.
-
-    Raises:
-        ModelError: ONNX Runtime cannot load it, or cannot write where it should.
-        OSError: the folder cannot be written.
-    """
+    """Return a graph as ONNX Runtime optimises it for this processor, in the chosen order."""
     with part_folder() as folder:
         written = folder / "optimised.onnx"
         open_session(model, replace(choices, keep_optimised=written))
@@ -174,7 +147,7 @@ def _processor() -> str:
 
 
 def _engine_folder(model: str, choices: SessionChoices) -> Path | None:
-    """Return where TensorRT keeps its engines of a model; None for others, or if none can be made."""
+    """Return where TensorRT keeps its engines of a model, or None."""
     if choices.provider.kind != "tensorrt":
         return None
     sizes = "x".join(map(str, choices.fixed_shape)) if choices.fixed_shape else "free"

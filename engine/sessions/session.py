@@ -22,10 +22,7 @@ class Session(Generic[GraphT]):
 
     Attributes:
         runner: the `onnxruntime.InferenceSession`.
-        graph: what it computes, with the names of its outputs.
         mean: the network's mean colour, RGB.
-        provider: where it runs.
-        metadata: of the model.
     """
 
     runner: Any

@@ -34,7 +34,6 @@ class SavedTargets:
 
     Attributes:
         contents: the content picture at each scale, coarse first, float32 (height, width, 3).
-        targets: of each scale.
         basis: what targets depend on besides the pictures, as `describe_basis` returns it.
         objective: the one that they were computed for, with its weights.
         preset: whose solver and steps go with the objective.
@@ -104,7 +103,6 @@ def write_targets(
 
 
 def _compact(pixels: Pixels) -> NDArray[Any]:
-    """Return the pixels in 8 bits if they lose nothing by it."""
     rounded = to_8_bit(pixels)
     return rounded if np.array_equal(rounded, pixels) else np.ascontiguousarray(pixels, np.float32)
 
@@ -128,11 +126,6 @@ def read_targets(path: Path) -> SavedTargets:
 
 
 def _unpack(data: bytes) -> SavedTargets:
-    """Return the content of a file.
-
-    Raises:
-        ValueError, KeyError, IndexError, TypeError: it is damaged, or another kind of file.
-    """
     arrays, description = unpack_arrays(data)
     if description.get("format") != _FORMAT:
         raise ValueError("it is another kind of file, or of another version")

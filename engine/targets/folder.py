@@ -1,9 +1,7 @@
 """Targets on disk, so that none is computed twice: one file per picture, size, layer and statistic.
 
 A file is named by the sha256 of its key, so an entry never changes: it is there or it is not. Of a
-Gram matrix, which is symmetric, half is stored. Each file carries its own checksum, which is
-compared whenever it is read.
-
+Gram matrix, which is symmetric, half is stored. The checksum in a file is compared at every read.
 Any number of processes may use a folder at once: entries are written beside their place and
 renamed, and no lock is held.
 """
@@ -43,15 +41,9 @@ _FORMAT = "nstx-target-1"
 
 
 class TargetFolder:
-    """A `TargetStore` on disk.
+    """A `TargetStore` on disk, by default ``targets`` in the cache folder, within ``most_bytes``.
 
-    Args:
-        folder: of the entries; None takes ``targets`` in the cache folder.
-        most_bytes: all entries together take no more; None takes
-            `nstx.models.storage.cache.cache_limit`.
-
-    Raises:
-        UsageError: the limit in the environment is no size.
+    None for the limit takes `nstx.models.storage.cache.cache_limit`.
     """
 
     def __init__(self, folder: Path | None = None, most_bytes: int | None = None) -> None:
@@ -67,7 +59,7 @@ class TargetFolder:
         return self._keeps
 
     def read(self, key: TargetKey) -> Array | None:
-        """Return a target, as `TargetStore.read`; a damaged entry is logged and removed."""
+        """Implement `TargetStore`; a damaged entry is logged and removed."""
         path = self.folder / target_name(key)
         try:
             data = path.read_bytes()
@@ -83,7 +75,7 @@ class TargetFolder:
         return value
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
-        """Keep a target, as `TargetStore.write`, and remove old ones where the limit is reached.
+        """Implement `TargetStore`, and remove old entries where the limit is reached.
 
         A folder that cannot be written, and a limit that this process alone exceeds, are logged
         once.
@@ -129,10 +121,7 @@ def target_name(key: TargetKey) -> str:
 
 
 def describe_target(path: Path) -> dict[str, Any]:
-    """Return the key of an entry and the path of its picture, from its first bytes alone.
-
-    Empty if they cannot be read.
-    """
+    """Return an entry's key and its picture's path, from its first bytes; empty if unreadable."""
     try:
         description = read_description(path)
         key = TargetKey(**description["key"])
@@ -142,11 +131,7 @@ def describe_target(path: Path) -> dict[str, Any]:
 
 
 def target_is_sound(path: Path) -> bool:
-    """Whether an entry is whole, and is the one of its name.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Whether an entry is whole, and is the one of its name; `OSError` if it cannot be read."""
     try:
         _, description = unpack_arrays(path.read_bytes())
         return target_name(TargetKey(**description["key"])) == path.name
@@ -163,11 +148,7 @@ def encode_target(key: TargetKey, value: Array, picture: str) -> bytes:
 
 
 def _decode(data: bytes, key: TargetKey) -> Array:
-    """Return the value in an entry.
-
-    Raises:
-        ValueError: it is damaged, or is of another key.
-    """
+    """Return the value in an entry; `ValueError` if it is damaged, or is of another key."""
     arrays, description = unpack_arrays(data)
     if description.get("key") != key.to_json() or "value" not in arrays:
         raise ValueError("it is of something else")

@@ -44,12 +44,9 @@ class _Request:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedTargets:
-    """The targets of a run.
+    """The targets of each scale, coarse first, and where those of each picture came from.
 
-    Attributes:
-        targets: of each scale, coarse first.
-        content: where those of the content picture came from; None if the objective needs none.
-        styles: where those of each style picture came from; None if the objective needs none.
+    None as a source: the objective needs no targets of the picture.
     """
 
     targets: tuple[Targets, ...]
@@ -61,16 +58,11 @@ class TargetLoader:
     """Loads targets; the weights and an extractor are opened only when one must be computed.
 
     Args:
-        settings: objective, style scale, weights, extractor, threads, and whether the cache is
-            used.
+        settings: of the run.
         device: of the run; None settles that of the settings.
         weights_sha256: of the settings' weights; None computes it.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         opener: opens the extractor when the first target must be computed.
-
-    Raises:
-        WeightsError: the weights' file is missing or damaged.
-        UsageError: the device is unknown, or the cache's limit in the environment is no size.
     """
 
     def __init__(
@@ -106,10 +98,8 @@ class TargetLoader:
     ) -> LoadedTargets:
         """Return the targets of a content picture and its styles at each of a run's sizes.
 
-        Raises:
-            UsageError: a style picture would be too small.
-            DeviceError, ModelError, WeightsError: as `nstx.engine.features.opening.open_extractor`.
-            NumericalError: a target is not finite.
+        `UsageError` if a style picture would be too small, `NumericalError` if a target is not
+        finite.
         """
         requests = [self._style_request(picture, sizes) for picture, _ in styles]
         activations, source = self._load(self._content_request(content, sizes))
@@ -171,7 +161,6 @@ class TargetLoader:
         return loaded, source
 
     def _read(self, request: _Request, size: _Size) -> dict[str, Array]:
-        """Return what the store has of a picture at a size, by layer."""
         values: dict[str, Array] = {}
         if self._store is None:
             return values

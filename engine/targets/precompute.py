@@ -26,8 +26,6 @@ class PrecomputedPicture:
     """The outcome of one picture.
 
     Attributes:
-        path: of the file.
-        role: ``content`` or ``style``.
         sizes: height and width at which targets were computed, coarse first.
         source: ``hit`` if its targets were all in the cache, ``miss`` if some were computed; None
             if the objective needs none, or the picture cannot be used.
@@ -45,10 +43,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     """Return the pictures in files and folders, in order, each once.
 
     Of a folder, the files with a picture's suffix are taken; folders in it are not entered.
-
-    Raises:
-        UsageError: a folder holds none.
-        ImageError: a path is neither a file nor a folder, or a folder cannot be read.
+    `UsageError` if a folder holds none, `ImageError` if a path is neither file nor folder.
     """
     pictures: dict[Path, None] = {}
     for path in paths:
@@ -82,18 +77,8 @@ def precompute_targets(
     """Load the targets of every content and every style, so that what is missing is computed.
 
     A style is resized for the results of all contents; without contents, for a result whose long
-    side is the settings' size. A picture that cannot be used is reported, and the others go on.
-
-    Args:
-        contents: content pictures.
-        styles: style pictures.
-        settings: of the runs to come.
-        loader: of these settings.
-        on_picture: called with each picture when it is done.
-
-    Raises:
-        UsageError: the settings' size is out of range, or there is neither a content nor a size.
-        DeviceError, ModelError, WeightsError: as `TargetLoader.load`.
+    side is the settings' size. A picture that cannot be used is reported to ``on_picture`` as the
+    others are, and they go on. `UsageError` if there is neither a content nor a size.
     """
     # A size that no picture can have is a mistake of the call and of none of its pictures.
     fit_size((512, 512), size=settings.size, height=settings.height, width=settings.width)
@@ -157,8 +142,7 @@ def _precompute_style(
 def _usable_results(picture: Picture, results: Mapping[int, bool], settings: Settings) -> list[int]:
     """Return the long sides of results that a style can serve.
 
-    Raises:
-        UsageError: a run that ends at one of these sizes, or has to begin at it, cannot use it.
+    `UsageError` if a run that ends at one of these sizes, or has to begin at it, cannot use it.
     """
     if not results:
         raise UsageError("expected a content picture to go by, got none that can be used")

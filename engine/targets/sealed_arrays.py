@@ -23,12 +23,7 @@ _FOREIGN = "it is damaged, or another kind of file"
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a file.
-
-    Args:
-        arrays: contiguous, by name.
-        description: plain data; ``seal`` is added.
-    """
+    """Return the bytes of a file of contiguous arrays, with plain data and its ``seal``."""
     text = json.dumps({"seal": NO_SEAL, **description})
     return seal(save(dict(arrays), metadata={_KEY: text}))
 
@@ -45,12 +40,7 @@ def unpack_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return a file's description, from its first bytes alone; they are not checked.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such file.
-    """
+    """Return a file's description, from its first bytes alone; only the form of it is checked."""
     with path.open("rb") as file:
         text = file.read(_header_length(file.read(8)))
     return _parse(text)

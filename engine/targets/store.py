@@ -1,4 +1,4 @@
-"""Where targets are looked up and kept, and what each is found by."""
+"""The key of a target, and the stores that targets are looked up and kept in."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -22,10 +22,6 @@ class TargetKey:
         picture: sha256 of the decoded pixels, `nstx.engine.pictures.picture.Picture.digest`.
         height: of the resized picture, in pixels.
         width: of the resized picture, in pixels.
-        layer: of VGG-19.
-        statistic: ``activation`` or ``gram``.
-        pooling: ``max`` or ``avg``.
-        pool_rounding: of odd sizes, ``ceil`` or ``floor``.
         weights: sha256 of the weight file.
         computed_by: extractor, kind of device and precision, such as ``onnx cpu fp32``. Versions of
             libraries and models of processors do not count; they differ by rounding.
@@ -62,12 +58,9 @@ class TargetStore(Protocol):
         ...
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
-        """Keep a target, if it can be kept.
+        """Keep a target, if it can be kept, with the path of its picture for people to read.
 
-        Args:
-            key: of the target.
-            value: float32, (channels, h, w), or a symmetric (channels, channels).
-            picture: where the picture was read from, for people.
+        The value is float32, (channels, h, w), or a symmetric (channels, channels).
         """
         ...
 
@@ -81,9 +74,9 @@ class TargetMemory:
         self._values: dict[TargetKey, Array] = {}
 
     def read(self, key: TargetKey) -> Array | None:
-        """Return a target, as `TargetStore.read`."""
+        """Implement `TargetStore`."""
         return self._values.get(key)
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
-        """Keep a target, as `TargetStore.write`; the picture's place is not kept."""
+        """Implement `TargetStore`; the picture's path is not kept."""
         self._values[key] = value

@@ -11,11 +11,9 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Targets:
-    """The fixed side of the cost at one size.
+    """The fixed side of the cost for a picture of one size.
 
     Attributes:
-        height: of the picture that is compared, in pixels.
-        width: of the picture that is compared, in pixels.
         content: by content layer, float32 (channels, h, w), the activation after the ReLU.
         style: by style layer, float32 (channels, channels), G = F Fᵀ / N, blended over the styles.
     """
@@ -31,16 +29,11 @@ def make_targets(
     content: Mapping[str, Array],
     styles: Sequence[tuple[Mapping[str, Array], float]],
 ) -> Targets:
-    """Return the targets of a content picture and its styles.
+    """Return the targets of a content's activations, and of styles' Gram matrices with weights.
 
     Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
     blend has the gradient of the weighted sum of the costs of each style,
     Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0.
-
-    Args:
-        size: height and width of the result.
-        content: activations of the content picture, by layer.
-        styles: Gram matrices of each style, by layer, with its weight, which is above 0.
     """
     total = sum(weight for _, weight in styles)
     blended: dict[str, Array] = {}
