@@ -26,8 +26,7 @@ from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import AutogradBackend
-from nstx.engine.pictures.picture import Picture
-from nstx.engine.pictures.pixels import Pixels
+from nstx.engine.pictures.picture import Picture, Pixels
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.export.graphs.build_gradient import build_gradient_model

@@ -24,7 +24,7 @@ from nstx.models.storage.cache import (
 from nstx.models.weights.load import copy_is_sound
 
 from .sessions.kept_graphs import SESSION_NAME, describe_kept, kept_is_sound
-from .targets.folder import TARGET_NAME, describe_target, target_is_sound
+from .targets.store import TARGET_NAME, describe_target, target_is_sound
 
 _NAMES: dict[CacheKind, str] = {
     "targets": TARGET_NAME,

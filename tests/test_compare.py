@@ -26,7 +26,7 @@ from nstx.engine.devices.machine import Processor
 from nstx.engine.features.extractor import FeatureExtractor, Features
 from nstx.engine.features.opening import Extraction, OpenedExtractor, open_extractor
 from nstx.engine.gradients.choice import PrecisionPolicy
-from nstx.engine.pictures.pixels import Pixels
+from nstx.engine.pictures.picture import Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.targets.store import TargetKey, TargetMemory
 from nstx.models.errors import UsageError

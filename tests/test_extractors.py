@@ -21,14 +21,18 @@ from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import memory_errors
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.activations import extract_features, summarise_layer
-from nstx.engine.features.onnx_extractor import FixedExtractor, OnnxExtractor
+from nstx.engine.features.onnx_extractor import (
+    BuiltGraphs,
+    FixedExtractor,
+    ModelFile,
+    OnnxExtractor,
+)
 from nstx.engine.features.opening import (
     Extraction,
     built_graphs,
     find_provider,
     open_extractor,
 )
-from nstx.engine.features.sources import BuiltGraphs, ModelFile
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork, gram_matrices
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.sessions.kept_graphs import keep_graph

@@ -20,7 +20,7 @@ from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.autograd import AutogradBackend
-from nstx.engine.pictures.pixels import Pixels
+from nstx.engine.pictures.picture import Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets

@@ -9,8 +9,7 @@ from PIL import Image
 
 from nstx.engine.drawing.animation import check_animation, write_animation
 from nstx.engine.pictures import writing as image_files
-from nstx.engine.pictures.picture import Picture
-from nstx.engine.pictures.pixels import Pixels
+from nstx.engine.pictures.picture import Picture, Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, check_output_size, encode_image, write_image
 from nstx.engine.transfer.frames import FrameCollector

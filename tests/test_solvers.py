@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from nstx.engine.devices.arrays import NUMPY, Array
-from nstx.engine.pictures.pixels import Pixels
+from nstx.engine.pictures.picture import Pixels
 from nstx.engine.solvers.adam import AdamState, adam_rate, adam_steps, adam_update
 from nstx.engine.solvers.lbfgs import History, lbfgs_steps
 from nstx.engine.solvers.preconditioner import make_preconditioner

@@ -13,13 +13,12 @@ from PIL import Image
 
 from nstx.engine.features.extractor import Features
 from nstx.engine.features.opening import Extraction, OpenedExtractor
-from nstx.engine.pictures.picture import Picture, WeightedPicture
-from nstx.engine.pictures.pixels import Pixels
+from nstx.engine.pictures.picture import Picture, Pixels, WeightedPicture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.settings import Settings, choose_settings
-from nstx.engine.targets.folder import TargetFolder, as_stored, target_is_sound
 from nstx.engine.targets.loader import LoadedTargets, TargetLoader
 from nstx.engine.targets.precompute import PrecomputedPicture, find_pictures, precompute_targets
+from nstx.engine.targets.store import TargetFolder, as_stored, target_is_sound
 from nstx.models.errors import DeviceError, ImageError, NumericalError, UsageError
 from nstx.models.reference.features import reference_features, reference_gram
 from nstx.models.storage.cache import cache_folder

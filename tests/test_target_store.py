@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from processes import PATIENCE
 
-from nstx.engine.targets.folder import (
+from nstx.engine.targets.sealed_arrays import pack_arrays, read_description, unpack_arrays
+from nstx.engine.targets.store import (
+    Array,
     TargetFolder,
+    TargetKey,
     as_stored,
     describe_target,
     encode_target,
     target_is_sound,
     target_name,
 )
-from nstx.engine.targets.sealed_arrays import pack_arrays, read_description, unpack_arrays
-from nstx.engine.targets.store import Array, TargetKey
 from nstx.models.errors import UsageError
 from nstx.models.storage.cache import cache_limit, mark_used, parse_bytes, sweep_litter
 from nstx.models.storage.files import write_atomically
@@ -298,7 +299,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from nstx.engine.targets.folder import TargetFolder
+from nstx.engine.targets.store import TargetFolder
 from nstx.engine.targets.store import TargetKey
 store = TargetFolder(Path(sys.argv[1]), most_bytes=1 << 30)
 key = TargetKey(picture="a" * 64, height=48, width=64, layer="conv4_2", statistic="activation",

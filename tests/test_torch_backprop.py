@@ -22,7 +22,7 @@ from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.autograd import AutogradBackend
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.checked import CheckedBackend, largest_relative_error
-from nstx.engine.pictures.pixels import Batch
+from nstx.engine.pictures.picture import Batch
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.solver import run_solver
 from nstx.models.errors import NumericalError

@@ -18,9 +18,8 @@ from ..pictures.reading import read_image
 from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes
-from ..targets.folder import TargetFolder
 from ..targets.loader import TargetLoader
-from ..targets.store import TargetMemory, TargetStore
+from ..targets.store import TargetFolder, TargetMemory, TargetStore
 from ..transfer.costs import BoundCosts
 from ..transfer.frames import FrameCollector
 from ..transfer.job import Job, prepare_job, shares_backend

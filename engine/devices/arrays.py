@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, SupportsFloat, TypeVar, cast, overload
 
 import numpy as np
 
-from ..pictures.pixels import Batch, Pixels
+from ..pictures.picture import Batch, Pixels
 
 Mask = Any
 """An array of truth values; what NumPy's and PyTorch's types have in common does not describe one."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Pixels
 from .arrays import Array
 
 

@@ -14,8 +14,8 @@ from ..pictures.picture import Picture
 from ..pictures.resizing import resize_picture
 from ..sizes import fit_size
 from .extractor import Features
+from .onnx_extractor import model_activations
 from .opening import Extraction, open_extractor
-from .sources import model_activations
 
 FEATURE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv4_2", "conv5_1")
 """Shown unless others are asked for: the style layers and the content layer of every preset."""

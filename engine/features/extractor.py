@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Pixels
 
 Array = NDArray[np.float32]
 

@@ -24,8 +24,7 @@ from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_di
 from ..devices.device import Device, choose_provider_on, settle
 from ..settings import Auto, ExtractorName, check_choice, check_threads
 from .extractor import FeatureExtractor
-from .onnx_extractor import OnnxExtractor
-from .sources import BuiltGraphs, ModelFile, SessionSource
+from .onnx_extractor import BuiltGraphs, ModelFile, OnnxExtractor, SessionSource
 
 _log = logging.getLogger("nstx")
 

@@ -12,7 +12,7 @@ from nstx.models.weights.load import Weights
 
 from ..devices.convolution import Convolution, Layout
 from ..devices.torch_device import TorchDevice
-from ..pictures.pixels import Batch, Pixels
+from ..pictures.picture import Batch, Pixels
 from .extractor import Features
 
 

@@ -11,7 +11,7 @@ from nstx.models.errors import NumericalError, UsageError
 from nstx.models.objective import Objective
 
 from ..devices.arrays import Array, ArrayT
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Pixels
 
 
 def check_gradient(gradient: Pixels) -> Pixels:

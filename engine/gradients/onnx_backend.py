@@ -21,9 +21,8 @@ from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
 from ..devices.arrays import NUMPY, Array, ArrayT
-from ..pictures.pixels import Batch
-from ..sessions.opening import open_graph
-from ..sessions.session import Session
+from ..pictures.picture import Batch
+from ..sessions.session import Session, open_graph
 from ..targets.targets import Targets
 from .backend import GradientBackend, check_batch, check_gradient
 

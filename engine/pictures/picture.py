@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 from nstx.models.errors import ImageError
 
-from .pixels import Pixels
+Pixels = NDArray[np.float32]
+"""float32, (height, width, 3), RGB, 0–255."""
+
+Batch = NDArray[np.float32]
+"""float32, (batch, height, width, 3): several pictures of one size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

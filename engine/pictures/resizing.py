@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .picture import Picture
-from .pixels import Pixels
+from .picture import Picture, Pixels
 
 RESAMPLING = "lanczos"
 """The filter of `resize_picture`, `resize_pixels` and `resize_alpha`."""

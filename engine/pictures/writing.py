@@ -13,8 +13,7 @@ from PIL import Image
 from nstx.models.errors import OutputError
 from nstx.models.storage.files import check_output, write_output
 
-from .picture import Picture
-from .pixels import Pixels
+from .picture import Picture, Pixels
 
 # Pillow's name of each format, and settings that favour the picture over the size of its file.
 _JPEG: tuple[str, Mapping[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True})

@@ -1,16 +1,32 @@
-"""A graph that ONNX Runtime is ready to run, whatever it computes."""
+"""Sessions of graphs that are built from weights and kept, and of exported files.
+
+Building a graph takes the weights, and optimising it for a processor some time more. So on the CPU
+the optimised graph is kept, under a key of what it computes, from which weights, and on which
+processor with which ONNX Runtime; a later run needs neither the weights nor the onnx package.
+Graphs for CUDA are kept as they were built, and TensorRT keeps its engines in folders of their own.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.runtime.providers import Provider
-from nstx.export.runtime.session import SessionChoices, open_session
+from nstx.export.runtime.session import SessionChoices, open_session, runtime_version
 from nstx.models.errors import ModelError
+from nstx.models.storage.cache import cache_folder, mark_used, remove
+from nstx.models.storage.seals import digest_bytes, digest_json, seal_is_right
+from nstx.models.weights.readers import OWN_FORMAT
+
+from ..devices.machine import instruction_sets
+from .kept_graphs import find_graph, keep_graph, part_folder, warn_unwritable
+
+_log = logging.getLogger("nstx")
 
 GraphT = TypeVar("GraphT", FeatureGraph, GradientGraph)
 """The description of a graph, which its model file carries in the metadata."""
@@ -60,3 +76,139 @@ def load_session(
     return Session(
         runner=runner, graph=graph, mean=mean, provider=choices.provider, metadata=metadata
     )
+
+
+def open_graph(
+    graph: GraphT,
+    build: Callable[[], bytes],
+    choices: SessionChoices,
+    *,
+    weights_sha256: str,
+    use_cache: bool,
+) -> Session[GraphT]:
+    """Open the session of a graph that is kept in the cache, or else built and kept there.
+
+    ``build`` returns the model's bytes; it is called only where the cache has none. Without
+    ``use_cache`` the graph is always built, and not kept.
+    """
+
+    def load(model: bytes | Path, choices: SessionChoices) -> Session[GraphT]:
+        session = load_session(model, type(graph), choices, weights_sha256=weights_sha256)
+        if session.graph != graph:
+            raise ModelError(f"expected the graph {graph}, got {session.graph}")
+        return session
+
+    if not use_cache:
+        return load(build(), choices)
+    key = graph_key(graph, weights_sha256, choices)
+    choices = replace(choices, engine_folder=_engine_folder(key, choices))
+    as_kept = replace(choices, optimised=_is_optimised(choices))
+    kept = find_graph(key)
+    if kept is not None:
+        try:
+            return load(kept, as_kept)
+        except ModelError as error:
+            _log.warning("%s cannot be used and is built again: %s", kept, error)
+            remove(kept)
+    model = build()
+    try:
+        ready = _optimise(model, choices) if as_kept.optimised else model
+    except (ModelError, OSError) as error:
+        # The kept graph only saves time: a full disk must not stop the work. ONNX Runtime then says
+        # that the model is none; if it really is none, the next line raises.
+        session = load(model, choices)
+        unsaved = isinstance(error, ModelError)
+        warn_unwritable("ONNX Runtime could not save the graph" if unsaved else error)
+        return session
+    return load(keep_graph(key, ready) or ready, as_kept)
+
+
+def open_model_file(
+    path: Path,
+    graph_type: type[GraphT],
+    choices: SessionChoices,
+    *,
+    weights_sha256: str | None = None,
+    use_cache: bool = True,
+) -> Session[GraphT]:
+    """Open the session of an exported file, of these weights or (None) of any.
+
+    ``use_cache`` lets TensorRT keep its engines in the cache folder. `ModelError` if the file
+    cannot be read, was changed since its export, or is another model.
+    """
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"expected an ONNX model at {path}, got: {error.strerror or error}; "
+            f"try 'nstx export features -o {path.stem}.onnx'"
+        ) from error
+    if choices.provider.kind == "tensorrt":
+        # (batch, 3, height, width), or (batch, height, width, 3).
+        shape = open_session(path, SessionChoices(optimised=True)).get_inputs()[0].shape
+        folder = _engine_folder(digest_bytes(model), choices) if use_cache else None
+        choices = replace(choices, planar=shape[1] == 3, engine_folder=folder)
+    session = load_session(
+        path, graph_type, choices, weights_sha256=weights_sha256, place=str(path)
+    )
+    # A graph loads with any weights in it: only the checksum that the file carries can tell.
+    if not seal_is_right(model, session.metadata.get("file_sha256", "")):
+        raise ModelError(
+            f"expected {path} as it was exported, got a file that was changed or damaged; "
+            "try to export or fetch it again"
+        )
+    return session
+
+
+def graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> str:
+    """Return the key under which a graph is kept, 32 hexadecimal digits."""
+    parts = {
+        "graph": asdict(graph),
+        "description": graph.kind,
+        "weights": weights_sha256,
+        "reader": OWN_FORMAT,
+        "runtime": runtime_version(),
+        "provider": choices.provider.name,
+        "processor": _processor() if _is_optimised(choices) else "",
+    }
+    if choices.in_order:
+        parts["order"] = "late"
+    return digest_json(parts)[:32]
+
+
+def _optimise(model: bytes, choices: SessionChoices) -> bytes:
+    """Return a graph as ONNX Runtime optimises it for this processor, in the chosen order."""
+    with part_folder() as folder:
+        written = folder / "optimised.onnx"
+        open_session(model, replace(choices, keep_optimised=written))
+        optimised = written.read_bytes()
+    if not choices.in_order:
+        return optimised
+    from nstx.export.graphs.node_order import order_for_memory
+
+    return order_for_memory(optimised)
+
+
+def _is_optimised(choices: SessionChoices) -> bool:
+    """Whether the kept graph is an optimised one: not where its sizes or its device may change."""
+    return choices.provider.kind == "cpu" and choices.fixed_shape is None
+
+
+def _processor() -> str:
+    """Return what an optimised graph depends on: the processor's instruction sets."""
+    return instruction_sets() or f"{platform.machine()} {platform.processor()} {platform.node()}"
+
+
+def _engine_folder(model: str, choices: SessionChoices) -> Path | None:
+    """Return where TensorRT keeps its engines of a model, or None."""
+    if choices.provider.kind != "tensorrt":
+        return None
+    sizes = "x".join(map(str, choices.fixed_shape)) if choices.fixed_shape else "free"
+    folder = cache_folder() / "tensorrt" / f"{model[:32]}-{sizes}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark_used(folder)
+    except OSError as error:
+        _log.warning("%s cannot be made (%s); engines are built each time", folder, error)
+        return None
+    return folder

@@ -19,7 +19,7 @@ from nstx.models.objective import Objective, objective_from_json
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.vgg19 import find_layer
 
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Pixels
 from ..pictures.writing import to_8_bit
 from .sealed_arrays import SUFFIX, pack_arrays, unpack_arrays
 from .targets import Targets

@@ -18,8 +18,7 @@ from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.resizing import resize_picture
 from ..settings import Settings
 from ..sizes import style_size
-from .folder import TargetFolder, as_stored
-from .store import Array, Statistic, TargetKey, TargetStore
+from .store import Array, Statistic, TargetFolder, TargetKey, TargetStore, as_stored
 from .targets import Targets, make_targets
 
 TargetSource = Literal["hit", "miss", "file"]

@@ -1,17 +1,49 @@
-"""The key of a target, and the stores that targets are looked up and kept in."""
+"""Targets on disk, so that none is computed twice: one file per picture, size, layer and statistic.
 
+A file is named by the sha256 of its key, so an entry never changes: it is there or it is not. Of a
+Gram matrix, which is symmetric, half is stored. The checksum in a file is compared at every read.
+Any number of processes may use a folder at once: entries are written beside their place and
+renamed, and no lock is held.
+"""
+
+import logging
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.storage.cache import (
+    cache_folder,
+    cache_limit,
+    find_entries,
+    mark_used,
+    remove,
+    remove_oldest,
+)
+from nstx.models.storage.files import write_atomically
+from nstx.models.storage.seals import digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding
 
 from ..pictures.resizing import RESAMPLING
+from .sealed_arrays import SUFFIX, pack_arrays, read_description, unpack_arrays
+
+_log = logging.getLogger("nstx")
 
 Statistic = Literal["activation", "gram"]
 Array = NDArray[np.float32]
+
+TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
+
+# Of the limit, what pruning leaves, so that a full folder is not pruned at every write.
+_SHARE_LEFT = 0.9
+
+# Rows of a band, whose part left of the diagonal is not stored; row by row would take long.
+_BAND = 32
+
+_FORMAT = "nstx-target-1"
+"""Changes when the same key leads to other values, or to another file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +112,161 @@ class TargetMemory:
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
         """Implement `TargetStore`; the picture's path is not kept."""
         self._values[key] = value
+
+
+class TargetFolder:
+    """A `TargetStore` on disk, by default ``targets`` in the cache folder, within ``most_bytes``.
+
+    None for the limit takes `nstx.models.storage.cache.cache_limit`.
+    """
+
+    def __init__(self, folder: Path | None = None, most_bytes: int | None = None) -> None:
+        self.folder = cache_folder() / "targets" if folder is None else folder
+        self._most_bytes = cache_limit() if most_bytes is None else most_bytes
+        self._keeps = self._most_bytes > 0
+        self._present: int | None = None  # bytes; known once this process has written something
+        self._written = 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is written is kept: False once that has failed, or if the limit is 0."""
+        return self._keeps
+
+    def read(self, key: TargetKey) -> Array | None:
+        """Implement `TargetStore`; a damaged entry is logged and removed."""
+        path = self.folder / target_name(key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        try:
+            value = _decode(data, key)
+        except ValueError as error:
+            _log.warning("%s is damaged (%s) and is computed again", path, error)
+            remove(path)
+            return None
+        mark_used(path)
+        return value
+
+    def write(self, key: TargetKey, value: Array, picture: str) -> None:
+        """Implement `TargetStore`, and remove old entries where the limit is reached.
+
+        A folder that cannot be written, and a limit that this process alone exceeds, are logged
+        once.
+        """
+        if not self._keeps:
+            return
+        data = encode_target(key, value, picture)
+        before, self._written = self._written, self._written + len(data)
+        if before <= self._most_bytes < self._written:
+            _log.warning(
+                "these targets take more than the cache's limit, and not all are kept; "
+                "try a larger NSTX_CACHE_LIMIT"
+            )
+        if len(data) > self._most_bytes:
+            return  # all others would have to go for it, and it would go too
+        try:
+            # Not synced: the checksum finds what a power failure left, and it is computed again.
+            write_atomically(self.folder / target_name(key), data, sync=False)
+        except OSError as error:
+            self._keeps = False
+            reason = error.strerror or error
+            _log.warning(
+                "%s cannot be written (%s); targets are computed each time", self.folder, reason
+            )
+            return
+        self._make_room(len(data))
+
+    def _make_room(self, added: int) -> None:
+        # Counted again only where the limit may be reached: a folder holds thousands of entries.
+        if self._present is None or self._present + added > self._most_bytes:
+            entries = find_entries(self.folder, TARGET_NAME)
+            self._present = sum(entry.size_bytes for entry in entries)
+            if self._present > self._most_bytes:
+                removed = remove_oldest(entries, int(_SHARE_LEFT * self._most_bytes))
+                self._present -= sum(entry.size_bytes for entry in removed)
+        else:
+            self._present += added
+
+
+def target_name(key: TargetKey) -> str:
+    """Return the name of an entry's file."""
+    return digest_json({"format": _FORMAT, **key.to_json()}) + SUFFIX
+
+
+def describe_target(path: Path) -> dict[str, Any]:
+    """Return an entry's key and its picture's path, from its first bytes; empty if unreadable."""
+    try:
+        description = read_description(path)
+        key = TargetKey(**description["key"])
+        return {"path": str(description["picture"]), **key.to_json()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def target_is_sound(path: Path) -> bool:
+    """Whether an entry is whole, and is the one of its name; `OSError` if it cannot be read."""
+    try:
+        _, description = unpack_arrays(path.read_bytes())
+        return target_name(TargetKey(**description["key"])) == path.name
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def encode_target(key: TargetKey, value: Array, picture: str) -> bytes:
+    """Return the bytes of an entry; see `TargetStore.write`."""
+    stored = _fold(value) if key.statistic == "gram" else value
+    arrays = {"value": np.ascontiguousarray(stored, np.float32)}
+    description = {"key": key.to_json(), "channels": len(value), "picture": picture}
+    return pack_arrays(arrays, description)
+
+
+def _decode(data: bytes, key: TargetKey) -> Array:
+    """Return the value in an entry; `ValueError` if it is damaged, or is of another key."""
+    arrays, description = unpack_arrays(data)
+    if description.get("key") != key.to_json() or "value" not in arrays:
+        raise ValueError("it is of something else")
+    value: Array = arrays["value"]
+    rank = 1 if key.statistic == "gram" else 3
+    if value.dtype != np.float32 or value.ndim != rank:
+        raise ValueError("it has another shape")
+    if key.statistic == "activation":
+        return value
+    channels = description.get("channels")
+    if not isinstance(channels, int) or value.size != _folded_size(channels):
+        raise ValueError("it has another shape")
+    return _unfold(value, channels)
+
+
+def _fold(matrix: Array) -> Array:
+    """Return the bands of rows of a symmetric matrix, each from its diagonal square on, as one."""
+    starts = range(0, len(matrix), _BAND)
+    return np.concatenate([matrix[start : start + _BAND, start:].ravel() for start in starts])
+
+
+def _folded_size(count: int) -> int:
+    starts = range(0, max(0, count), _BAND)
+    return sum((min(start + _BAND, count) - start) * (count - start) for start in starts)
+
+
+def _unfold(half: Array, count: int) -> Array:
+    """Return the symmetric matrix, (count, count), of `_fold`."""
+    full = np.empty((count, count), np.float32)
+    offset = 0
+    for start in range(0, count, _BAND):
+        end = min(start + _BAND, count)
+        size = (end - start) * (count - start)
+        band = half[offset : offset + size].reshape(end - start, count - start)
+        full[start:end, start:] = band
+        full[end:, start:end] = band[:, end - start :].T
+        offset += size
+    return full
+
+
+def as_stored(gram: Array) -> Array:
+    """Return a Gram matrix as a folder would give it back.
+
+    A matrix product is symmetric up to rounding only; of two values that mirror each other, the
+    folder keeps one.
+    """
+    return _unfold(_fold(gram), len(gram))

@@ -4,7 +4,7 @@ from nstx.models.cost import Cost
 
 from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Pixels
 from .job import Job
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Pixels
 from ..pictures.resizing import fit_box, resize_pixels
 from ..pictures.writing import to_8_bit
 from .progress import Step

@@ -14,12 +14,10 @@ from ..devices.memory import check_memory, memory_errors
 from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
-from ..pictures.colours import match_colours
-from ..pictures.picture import Picture, WeightedPicture
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import read_image
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
-from ..pictures.starts import make_start
+from ..pictures.starts import make_start, match_colours
 from ..settings import INITS, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets

@@ -10,7 +10,7 @@ from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Pixels
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 

@@ -10,8 +10,7 @@ from nstx.models.cost import Cost
 
 from ..devices.memory import memory_errors
 from ..gradients.backend import PrecisionCheck
-from ..pictures.picture import Picture, WeightedPicture
-from ..pictures.pixels import Pixels
+from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..settings import Settings
 from ..sizes import split_steps
 from ..solvers.choice import choose_solver
