@@ -16,7 +16,6 @@ from nstx import choose_settings, prepare_job, read_image
 from nstx.engine.devices.arrays import Array
 from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.solvers.lbfgs import lbfgs_steps
-from nstx.engine.solvers.preconditioner import make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.transfer.job import Job
 from nstx.models.cost import Cost
@@ -38,7 +37,7 @@ def best_costs(job: Job, *, preconditioned: bool) -> list[float]:
 
     solver = lbfgs_steps(
         job.start(0), steps=COUNTS[-1], clip=True, on_step=lambda *_: None,
-        preconditioner=make_preconditioner if preconditioned else None,
+        preconditioned=preconditioned,
     )  # fmt: skip
     run_solver(solver, counted)
     return [min(costs[:count]) for count in COUNTS]

@@ -14,8 +14,7 @@ from onnxruntime import InferenceSession
 from nstx.engine.devices.arrays import NUMPY, Array
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.solvers.adam import AdamState, adam_rate, adam_steps, adam_update
-from nstx.engine.solvers.lbfgs import History, lbfgs_steps
-from nstx.engine.solvers.preconditioner import make_preconditioner
+from nstx.engine.solvers.lbfgs import History, lbfgs_steps, make_preconditioner
 from nstx.engine.solvers.solver import Steps, StopSolving, run_solver
 from nstx.export.graphs.adam import add_adam
 from nstx.export.graphs.builder import FLOAT, GraphBuilder, tensor_info
@@ -231,7 +230,7 @@ def test_lbfgs_goes_on_where_costs_were_told_too_low() -> None:
 
 def test_lbfgs_does_without_a_preconditioner() -> None:
     problem = Quadratic()
-    steps = run(lbfgs_steps, problem, steps=60, clip=True, preconditioner=None)
+    steps = run(lbfgs_steps, problem, steps=60, clip=True, preconditioned=False)
     np.testing.assert_allclose(steps[-1][0], problem.centre.clip(0, 255), atol=0.05)
     preconditioned, _ = run(lbfgs_steps, problem, steps=1, clip=True)[0]
     assert np.abs(steps[0][0] - preconditioned).max() > 1

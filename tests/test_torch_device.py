@@ -37,8 +37,7 @@ from nstx.engine.gradients.backend import PrecisionCheck
 from nstx.engine.gradients.backprop import BackpropBackend
 from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
 from nstx.engine.solvers.adam import adam_steps
-from nstx.engine.solvers.lbfgs import lbfgs_steps
-from nstx.engine.solvers.preconditioner import make_preconditioner
+from nstx.engine.solvers.lbfgs import lbfgs_steps, make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
 from nstx.models.cost import Cost

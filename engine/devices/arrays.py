@@ -5,7 +5,7 @@ is in `Arrays`, here for NumPy and in `nstx.engine.devices.torch_arrays` for PyT
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, Self, SupportsFloat, TypeVar, cast, overload
+from typing import Any, Protocol, Self, SupportsFloat, TypeVar
 
 import numpy as np
 
@@ -21,29 +21,16 @@ class Array(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of its axes."""
-        ...
 
     def __float__(self) -> float: ...
     def __neg__(self) -> Self: ...
     def __abs__(self) -> Self: ...
-    @overload
-    def __add__(self, other: float, /) -> Self: ...
-    @overload
-    def __add__(self, other: Self, /) -> Self: ...
-    @overload
-    def __sub__(self, other: float, /) -> Self: ...
-    @overload
-    def __sub__(self, other: Self, /) -> Self: ...
+    def __add__(self, other: float | Self, /) -> Self: ...
+    def __sub__(self, other: float | Self, /) -> Self: ...
     def __rsub__(self, other: float, /) -> Self: ...
-    @overload
-    def __mul__(self, other: float, /) -> Self: ...
-    @overload
-    def __mul__(self, other: Self, /) -> Self: ...
+    def __mul__(self, other: float | Self, /) -> Self: ...
     def __rmul__(self, other: float, /) -> Self: ...
-    @overload
-    def __truediv__(self, other: float, /) -> Self: ...
-    @overload
-    def __truediv__(self, other: Self, /) -> Self: ...
+    def __truediv__(self, other: float | Self, /) -> Self: ...
     def __rtruediv__(self, other: float, /) -> Self: ...
     def __pow__(self, exponent: float, /) -> Self: ...
     def __lt__(self, other: Any, /) -> Mask: ...
@@ -55,15 +42,12 @@ class Array(Protocol):
     def __setitem__(self, index: Mask, value: float, /) -> None: ...
     def max(self) -> SupportsFloat:
         """Return the largest value."""
-        ...
 
     def sum(self) -> SupportsFloat:
         """Return the sum of all values."""
-        ...
 
     def clip(self, low: float, high: float, /) -> Self:
         """Return the values within bounds."""
-        ...
 
 
 ArrayT = TypeVar("ArrayT", bound=Array)
@@ -75,56 +59,46 @@ class Arrays(Protocol):
 
     def place(self, pixels: Pixels) -> Array:
         """Return an array of any shape as one of this kind; it may share the memory."""
-        ...
 
     def fetch(self, array: Array) -> Pixels:
         """Return an array of this kind as NumPy's; it may share the memory."""
-        ...
 
     def stack(self, pictures: Sequence[Array]) -> Array:
         """Return pictures of one size as a batch."""
-        ...
 
     def dot(self, a: Array, b: Array) -> float | Array:
         """Return the sum of products: a number, or an array () that is used like one."""
-        ...
 
-    def rfft2(self, picture: Array) -> Array:
-        """Return the real Fourier transform of each channel: complex (height, width // 2 + 1, 3)."""
-        ...
+    def filter_frequencies(self, picture: Array, weights: Array) -> Array:
+        """Return a picture (height, width, 3) whose frequencies are multiplied by weights.
 
-    def irfft2(self, spectrum: Array, height: int, width: int) -> Array:
-        """Return the picture (height, width, 3) of a real Fourier transform."""
-        ...
+        They are (height, width // 2 + 1, 1), as a real Fourier transform has its frequencies.
+        """
 
 
 class NumpyArrays:
     """`Arrays` of NumPy."""
 
     def place(self, pixels: Pixels) -> Pixels:
-        """See `Arrays`."""
+        """Implement `Arrays`."""
         return pixels.astype(np.float32, copy=False)
 
     def fetch(self, array: Array) -> Pixels:
-        """See `Arrays`."""
+        """Implement `Arrays`."""
         return np.asarray(array)
 
     def stack(self, pictures: Sequence[Array]) -> Batch:
-        """See `Arrays`."""
+        """Implement `Arrays`."""
         return np.stack([self.fetch(picture) for picture in pictures])
 
     def dot(self, a: Array, b: Array) -> float:
-        """See `Arrays`."""
+        """Implement `Arrays`."""
         return float(np.vdot(self.fetch(a), self.fetch(b)))
 
-    def rfft2(self, picture: Array) -> Array:
-        """See `Arrays`."""
-        return cast(Array, np.fft.rfft2(self.fetch(picture), axes=(0, 1)))
-
-    def irfft2(self, spectrum: Array, height: int, width: int) -> Pixels:
-        """See `Arrays`."""
-        picture = np.fft.irfft2(self.fetch(spectrum), s=(height, width), axes=(0, 1))
-        return picture.astype(np.float32)
+    def filter_frequencies(self, picture: Array, weights: Array) -> Pixels:
+        """Implement `Arrays`."""
+        spectrum = np.fft.rfft2(self.fetch(picture), axes=(0, 1)) * self.fetch(weights)
+        return np.fft.irfft2(spectrum, s=picture.shape[:2], axes=(0, 1)).astype(np.float32)
 
 
 NUMPY = NumpyArrays()

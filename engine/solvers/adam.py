@@ -5,18 +5,16 @@ from typing import Generic, NamedTuple
 from ..devices.arrays import Array, ArrayT
 from .solver import StepCallback, Steps
 
-_LOW, _HIGH = 0.0, 255.0
-
 # ε as in section 2 of the paper (and TensorFlow 1), on gradients scaled to 1. The same rule as ONNX nodes:
 # `nstx.export.graphs.adam`.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class AdamState(NamedTuple, Generic[ArrayT]):
-    """What one step of Adam hands to the next.
+    """What one step of Adam hands to the next, float32 (height, width, 3) each.
 
     Attributes:
-        pixels: float32 (height, width, 3).
+        pixels: the picture.
         mean: the decaying mean of the gradients; 0 at first.
         square: the decaying mean of their squares; 0 at first.
     """
@@ -40,7 +38,7 @@ def adam_update(
     mean = state.mean + (1 - BETA1) * (gradient - state.mean)
     square = state.square + (1 - BETA2) * (gradient * gradient - state.square)
     pixels = state.pixels - rate * mean / (square**0.5 + EPSILON)
-    return AdamState(pixels.clip(_LOW, _HIGH) if clip else pixels, mean, square)
+    return AdamState(pixels.clip(0.0, 255.0) if clip else pixels, mean, square)
 
 
 def adam_rate(learning_rate: float, step: int) -> float:
@@ -54,11 +52,11 @@ def adam_steps(
     """Return Adam, ready to run.
 
     Args:
-        start: where to begin, float32 (height, width, 3); not changed.
+        start: float32 (height, width, 3); not changed.
         steps: 1 or more.
         learning_rate: in pixel values.
         clip: whether pixels are brought back into 0–255 after each step.
-        on_step: takes the picture and its cost after each step.
+        on_step: called after each step.
     """
     state = AdamState(start, start * 0, start * 0)
     _, gradient = yield start

@@ -6,14 +6,16 @@ to it. Pictures are float32: half the memory of SciPy's L-BFGS-B, which without 
 to the same cost at equal evaluations, and takes seconds to begin with a picture's worth of bounds.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
+import numpy as np
+
 from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays, Mask
-from .preconditioner import Preconditioner, make_preconditioner
 from .solver import Evaluation, StepCallback, Steps
 
 # Ten pairs serve as well as 20 or 40, and take 240 bytes per pixel.
@@ -26,6 +28,22 @@ _FIRST_STEP = 32.0
 # that may be left. A search that asks for more needs more evaluations than it saves.
 _DECREASE, _SLOPE = 1e-4, 0.9
 _MOST_TRIALS, _MOST_GROWTHS, _GROWTH = 10, 4, 2.5
+
+Preconditioner = Callable[[Array], Array]
+"""A symmetric, positive linear map of pictures (height, width, 3), which returns a new one."""
+
+
+def make_preconditioner(height: int, width: int, arrays: Arrays) -> Preconditioner:
+    """Return a filter that weights the frequencies f of pictures of a size by 1/f.
+
+    The cost is far flatter along coarse structures than along fine ones, which make up nearly all of a
+    gradient's length. Olah, Mordvintsev and Schubert 2017 change the parametrisation to the same end,
+    under Adam. The mean colour is weighted as the lowest frequency is.
+    """
+    down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    frequency = np.maximum(np.hypot(down, across), 1 / max(height, width))
+    weights = arrays.place((1 / frequency).astype(np.float32)[..., None])
+    return lambda picture: arrays.filter_frequencies(picture, weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,51 +58,39 @@ class _Point:
 _Search = Generator[Array, Evaluation, _Point | None]
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Problem:
-    """The cost, scaled so that neither 10⁹ nor 10⁻⁹ leaves float32 when it is squared."""
+    """The cost within bounds.
 
-    def __init__(self, clip: bool, arrays: Arrays) -> None:
-        self._clip = clip
-        self.dot = arrays.dot
-        self.scale: float | None = None
+    Attributes:
+        scale: of the cost, so that neither 10⁹ nor 10⁻⁹ leaves float32 when it is squared.
+    """
 
-    def project(self, pixels: Array) -> Array:
-        return pixels.clip(0, 255) if self._clip else pixels
+    low: float
+    high: float
+    scale: float
+    arrays: Arrays
 
     def evaluate(self, pixels: Array) -> Generator[Array, Evaluation, _Point]:
         cost, gradient = yield pixels
-        if self.scale is None:
-            largest = float(abs(gradient).max())
-            # Less is as good as nothing, and its inverse would leave float32.
-            self.scale = 1 / largest if largest > 1e-34 else 0.0
         return _Point(pixels, cost, gradient * self.scale)
-
-    def decrease(self, old: _Point, new: _Point) -> float:
-        assert self.scale is not None
-        return (old.cost.total - new.cost.total) * self.scale
 
     def movable(self, pixels: Array, direction: Array) -> Array:
         """Return a direction without the values that stand at their bounds."""
-        if not self._clip:
-            return direction
-        masked: Array = direction * ((pixels > 0) & (pixels < 255))
+        masked: Array = direction * ((pixels > self.low) & (pixels < self.high))
         return masked
 
-    def blocked(self, point: _Point) -> Mask | None:
+    def blocked(self, point: _Point) -> Mask:
         """Return which values the gradient pushes against their bounds."""
-        if not self._clip:
-            return None
-        below = (point.pixels <= 0) & (point.gradient > 0)
-        above = (point.pixels >= 255) & (point.gradient < 0)
+        below = (point.pixels <= self.low) & (point.gradient > 0)
+        above = (point.pixels >= self.high) & (point.gradient < 0)
         return below | above
 
 
 class History:
     """The last steps and what they changed of the gradient: an estimate of the inverse Hessian.
 
-    Args:
-        arrays: of the steps.
-        precondition: the estimate before the first step.
+    Before the first step, the preconditioner is the estimate.
     """
 
     def __init__(self, arrays: Arrays, precondition: Preconditioner) -> None:
@@ -132,7 +138,7 @@ def lbfgs_steps(
     clip: bool,
     on_step: StepCallback,
     arrays: Arrays = NUMPY,
-    preconditioner: Callable[[int, int, Arrays], Preconditioner] | None = make_preconditioner,
+    preconditioned: bool = True,
 ) -> Steps:
     """Return L-BFGS, ready to run.
 
@@ -140,18 +146,25 @@ def lbfgs_steps(
     descent.
 
     Args:
-        start: where to begin, float32 (height, width, 3); not changed.
+        start: float32 (height, width, 3); not changed.
         steps: iterations, 1 or more; each takes one or a few evaluations.
         clip: whether pixels are bounded to 0–255.
-        on_step: takes the picture and its cost after each step.
+        on_step: called after each step.
         arrays: of the start and the gradients.
-        preconditioner: returns that of pictures of a height and width; None does without.
+        preconditioned: whether coarse structures are given more weight (`make_preconditioner`).
     """
-    problem = _Problem(clip, arrays)
+    low, high = (0.0, 255.0) if clip else (-math.inf, math.inf)
+    pixels = start.clip(low, high)
+    cost, gradient = yield pixels
+    largest = float(abs(gradient).max())
+    # Less is as good as nothing, and its inverse would leave float32.
+    scale = 1 / largest if largest > 1e-34 else 0.0
+    problem = _Problem(low=low, high=high, scale=scale, arrays=arrays)
+    point = _Point(pixels, cost, gradient * scale)
     height, width, _ = start.shape
-    precondition = preconditioner(height, width, arrays) if preconditioner else _leave
-    history = History(arrays, precondition)
-    point = yield from problem.evaluate(problem.project(start))
+    history = History(
+        arrays, make_preconditioner(height, width, arrays) if preconditioned else lambda x: x
+    )
     for _ in range(steps):
         better = yield from _take_step(problem, point, history)
         if better is None and history:
@@ -166,19 +179,12 @@ def lbfgs_steps(
         on_step(point.pixels, point.cost)
 
 
-def _leave(picture: Array) -> Array:
-    """Return a picture as it is, where there is no preconditioner."""
-    return picture
-
-
 def _take_step(problem: _Problem, point: _Point, history: History) -> _Search:
     """Return a better point, or None where there is none in the direction of the history."""
     blocked = problem.blocked(point)
-    free = point.gradient if blocked is None else point.gradient * ~blocked
-    direction = history.direction(free)
-    if blocked is not None:
-        direction[blocked] = 0
-    slope = float(problem.dot(point.gradient, direction))
+    direction = history.direction(point.gradient * ~blocked)
+    direction[blocked] = 0
+    slope = float(problem.arrays.dot(point.gradient, direction))
     if slope >= 0:
         return None
     return (yield from _search(problem, point, direction, slope))
@@ -190,15 +196,15 @@ def _search(problem: _Problem, start: _Point, direction: Array, slope: float) ->
     Armijo's condition on the decrease; steps grow while most of the slope is left (Wolfe's), and
     shrink to the minimum of a parabola.
     """
+    dot = problem.arrays.dot
     length, is_too_long = 1.0, False
     best: _Point | None = None
     for trial in range(_MOST_TRIALS):
-        pixels = problem.project(start.pixels + length * direction)
+        pixels = (start.pixels + length * direction).clip(problem.low, problem.high)
         point = yield from problem.evaluate(pixels)
-        decrease = problem.decrease(start, point)
-        if decrease <= -_DECREASE * min(
-            0.0, float(problem.dot(start.gradient, pixels - start.pixels))
-        ):
+        decrease = (start.cost.total - point.cost.total) * problem.scale
+        expected = -min(0.0, float(dot(start.gradient, pixels - start.pixels)))
+        if decrease <= _DECREASE * expected:
             if best is not None:
                 break
             is_too_long = True
@@ -207,7 +213,7 @@ def _search(problem: _Problem, start: _Point, direction: Array, slope: float) ->
             continue
         if best is None or point.cost.total < best.cost.total:
             best = point
-        steepness = problem.dot(point.gradient, problem.movable(pixels, direction))
+        steepness = dot(point.gradient, problem.movable(pixels, direction))
         if is_too_long or not steepness < _SLOPE * slope or trial >= _MOST_GROWTHS:
             break
         length *= _GROWTH

@@ -26,7 +26,7 @@ def run_adam(
     clip: bool,
     watcher: Watcher,
 ) -> None:
-    """Run Adam to its end, or until the watcher raises `StopSolving`.
+    """Run Adam to its end; raises what the watcher raises.
 
     Args:
         backend: a `TorchGradient` of one picture; not of fp16, whose seeds depend on each step's result.
@@ -36,17 +36,13 @@ def run_adam(
         clip: whether pixels are brought back into 0–255 after each step.
         watcher: asked before each evaluation; takes the start's cost, and each step some steps later. If
             it stops the run, it still takes the steps that were begun.
-
-    Raises:
-        StopSolving: by the watcher.
-        NumericalError: a cost or gradient is not finite.
     """
     assert isinstance(backend, TorchGradient)
     advance = _make_advance(backend, clip)
     pixels = as_tensor(start)
     zeros = torch.zeros_like(pixels)
-    # The scale of the gradient is computed in the first step.
-    state: tuple[torch.Tensor, ...] = (pixels, zeros, zeros, pixels.new_zeros(()))
+    # The scale of the gradient, the first of these, is computed in the first step.
+    state = [pixels.new_zeros(()), pixels, zeros, zeros]
     waiting = _Waiting(backend, watcher)
     with backend.computing():
         for step in range(1, steps + 2):
@@ -55,20 +51,15 @@ def run_adam(
             except BaseException:
                 waiting.report()
                 raise
-            rate = torch.full_like(state[-1], adam_rate(learning_rate, step))
-            rows, *after = advance(*state, rate)
-            waiting.add(state[0], rows)
-            state = tuple(after)
+            rate = torch.full_like(state[0], adam_rate(learning_rate, step))
+            picture = state[1]
+            rows, *state = advance(rate, *state)
+            waiting.add(picture, rows)
         waiting.report()
 
 
 class _Waiting:
-    """Pictures whose costs are still on the device.
-
-    Args:
-        backend: that computed them.
-        watcher: takes them.
-    """
+    """Pictures whose costs are still on the device."""
 
     def __init__(self, backend: TorchGradient, watcher: Watcher) -> None:
         self._backend, self._watcher = backend, watcher
@@ -100,16 +91,12 @@ def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[tor
     """Return what evaluates a picture and makes a step; captured in a CUDA graph, if the backend is."""
 
     def advance(
-        picture: torch.Tensor,
-        mean: torch.Tensor,
-        square: torch.Tensor,
-        scale: torch.Tensor,
-        rate: torch.Tensor,
+        rate: torch.Tensor, scale: torch.Tensor, *arrays: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        rows, gradients = backend.evaluate(picture[None], torch.ones_like(rate))
+        state = AdamState(*arrays)
+        rows, gradients = backend.evaluate(state.pixels[None], torch.ones_like(rate))
         # The largest value stands in the last row.
         scale = torch.where(scale == 0, 1 / rows[-1, 0].clamp(min=1e-34), scale)
-        state = AdamState(picture, mean, square)
-        return rows, *adam_update(state, gradients[0] * scale, rate, clip=clip), scale
+        return rows, scale, *adam_update(state, gradients[0] * scale, rate, clip=clip)
 
     return partial(CudaGraph(), advance) if backend.captures else advance

@@ -16,7 +16,7 @@ from ..devices.arrays import Array
 from ..devices.memory import GRADIENT_BYTES, check_memory, memory_errors
 from ..gradients.backend import PrecisionCheck, check_batch
 from ..sizes import split_steps
-from ..solvers.choice import choose_solver
+from ..solvers.choice import begin_solver
 from ..solvers.solver import Steps, StopSolving
 from ..targets.targets import Targets
 from .costs import BoundCosts
@@ -141,8 +141,7 @@ def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> l
         if steps == 0 or progress.interrupted:
             continue
         start = job.opened.arrays.place(job.start(scale, progress.pixels))
-        solver = choose_solver(job.settings, steps, job.opened)
-        generator = solver.begin(start, on_step=progress.after_step)
+        generator = begin_solver(job.settings, steps, job.opened, start, progress.after_step)
         members.append(
             _Member(
                 problem=(job.settings.objective, job.targets[scale]),

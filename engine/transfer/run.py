@@ -13,7 +13,7 @@ from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..settings import Settings
 from ..sizes import split_steps
-from ..solvers.choice import choose_solver
+from ..solvers.choice import solve
 from .costs import BoundCosts
 from .job import Job, prepare_job
 from .progress import Progress, Step, StopReason
@@ -95,7 +95,14 @@ def run_job(
             progress.begin_scale()
             if steps > 0:
                 start = job.opened.arrays.place(job.start(scale, progress.pixels))
-                choose_solver(job.settings, steps, job.opened).run(start, costs.at(scale), progress)
+                solve(
+                    job.settings,
+                    steps,
+                    job.opened,
+                    start,
+                    backend=costs.at(scale),
+                    watcher=progress,
+                )
             if progress.interrupted:
                 break
         return make_result(job, costs, progress, initial_cost, time.perf_counter() - began)
