@@ -1,6 +1,7 @@
 """Options that are more than a value: several numbers or names, and pictures with weights."""
 
 import os.path
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,13 @@ if TYPE_CHECKING:
 
 
 def check_count(option: str, value: int, most: int) -> None:
-    """Check that a count is 1 or more and not out of all proportion.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Check that a count is 1 or more and not out of all proportion."""
     if not 1 <= value <= most:
         raise UsageError(f"expected {option} 1 … {most}, got {value}; try {option} 1")
 
 
 def split_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Read ``256,512`` as numbers.
-
-    Raises:
-        UsageError: something is no number.
-    """
+    """Read ``256,512`` as whole numbers; `UsageError` if something is none."""
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
@@ -40,10 +33,9 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 def split_style(text: str) -> tuple[Path, float]:
-    """Split ``STYLE:weight``; a file whose very name ends in a number keeps it.
+    """Split ``STYLE:weight``, whose weight is above 0 and 1 by default.
 
-    Raises:
-        UsageError: the weight is not above 0.
+    A file whose very name ends in a number keeps it.
     """
     path, colon, weight = text.rpartition(":")
     if not colon or not path or os.path.exists(text):  # noqa: PTH110
@@ -57,13 +49,8 @@ def split_style(text: str) -> tuple[Path, float]:
     return Path(path), value
 
 
-def read_styles(styles: tuple[str, ...]) -> "list[tuple[Picture, float]]":
-    """Read the style pictures with their weights.
-
-    Raises:
-        UsageError: a weight is not above 0.
-        ImageError: a picture cannot be read.
-    """
+def read_styles(styles: Iterable[str]) -> "list[tuple[Picture, float]]":
+    """Read the style pictures with their weights."""
     from nstx.engine.pictures.reading import read_image
 
     return [(read_image(path), weight) for path, weight in map(split_style, styles)]

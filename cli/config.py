@@ -23,13 +23,8 @@ _Tables = dict[str | None, dict[str, Any]]
 
 
 def find_config() -> Path | None:
-    """Return the configuration file that is in force, or None.
-
-    Raises:
-        UsageError: ``NSTX_CONFIG`` names a file that is not there.
-    """
-    named = os.environ.get("NSTX_CONFIG")
-    if named:
+    """Return the configuration file that is in force, or None."""
+    if named := os.environ.get("NSTX_CONFIG"):
         if not Path(named).is_file():
             raise UsageError(f"expected a file in NSTX_CONFIG, got {named!r}; try unsetting it")
         return Path(named)
@@ -45,14 +40,10 @@ def find_config() -> Path | None:
 def read_defaults(
     path: Path, options: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, object]]:
-    """Read a configuration file as defaults by command and option.
+    """Read a TOML file as defaults by command and parameter.
 
-    Args:
-        path: of the TOML file.
-        options: by command, the names of its options, with underscores, and of its parameters.
-
-    Raises:
-        UsageError: the file cannot be read, or names an option or command that there is not.
+    ``options`` names, by command and option (with underscores), the command's parameter. `UsageError`
+    if the file cannot be read, or names an option or command that there is not.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +56,11 @@ def read_defaults(
             serves = options if command is None else [command]
             users = [user for user in serves if key in options.get(user, {})]
             if not users:
-                raise _unknown(path, name if command is None else f"{command}.{name}")
+                unknown = name if command is None else f"{command}.{name}"
+                raise UsageError(
+                    f"expected the names of options in {path}, got {unknown!r}; "
+                    "try 'nstx COMMAND --help'"
+                )
             for user in users:
                 defaults[user][options[user][key]] = value
     return defaults
@@ -80,18 +75,8 @@ def _tables(content: Mapping[str, Any], prefix: str | None = None) -> _Tables:
     return tables
 
 
-def _unknown(path: Path, name: str) -> UsageError:
-    return UsageError(
-        f"expected the names of options in {path}, got {name!r}; try 'nstx COMMAND --help'"
-    )
-
-
 def apply_config(context: Any) -> None:
-    """Give a command line's context the defaults of the configuration file, if there is one.
-
-    Raises:
-        UsageError: as `read_defaults`.
-    """
+    """Give a command line's context the defaults of the configuration file, if there is one."""
     path = find_config()
     if path is None:
         return

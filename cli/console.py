@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -75,8 +77,8 @@ class Console:
             _print(printable(text), err=True)
 
     @contextlib.contextmanager
-    def moving(self) -> "Iterator[RichConsole]":
-        """Return rich's console on stderr, which warnings go through for the time of a block."""
+    def _moving(self) -> "Iterator[RichConsole]":
+        """Yield rich's console on stderr, which warnings go through for the time of a block."""
         from rich.console import Console as RichConsole
 
         self._live = RichConsole(stderr=True)
@@ -86,47 +88,52 @@ class Console:
             self._live = None
 
     @property
-    def animated(self) -> bool:
+    def _animated(self) -> bool:
         """Whether stderr is a terminal, on which a bar can move."""
         return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[None]:
         """Show on a terminal that something is being done that has no steps."""
-        if not self.animated:
+        if not self._animated:
             yield
             return
-        with self.moving() as rich, rich.status(text):
+        with self._moving() as rich, rich.status(text):
             yield
 
     @contextlib.contextmanager
-    def counting(self, text: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Show a bar on a terminal; the function that is yielded moves it on by one.
-
-        Args:
-            text: what is being done.
-            total: how many there are.
-        """
-        if not self.animated:
-            yield lambda _: None
+    def bar(self, text: str, total: int) -> Iterator[Callable[..., None]]:
+        """Show a bar on a terminal; what is yielded updates its `completed`, `description`, `detail`."""
+        if not self._animated:
+            yield lambda **_: None
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total}  {task.fields[detail]}", markup=False),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
-        with self.moving() as rich, Progress(*columns, console=rich, transient=True) as bar:
-            task = bar.add_task(text, total=total, detail="")
-            yield lambda detail: bar.update(task, advance=1, detail=printable(detail)[:40])
+        # Redirected, what a report prints into a file would go to the terminal.
+        bar = partial(Progress, transient=True, redirect_stdout=False)
+        with self._moving() as rich, bar(*columns, console=rich) as progress:
+            yield partial(progress.update, progress.add_task(text, total=total, detail=""))
+
+    @contextlib.contextmanager
+    def counting(self, text: str, total: int) -> Iterator[Callable[[str], None]]:
+        """Show a bar of ``total`` things; the function that is yielded takes the name of each."""
+        with self.bar(text, total) as update:
+            update(detail=f"0/{total}")
+            done = count(1)
+            yield lambda name: update(
+                advance=1, detail=f"{next(done)}/{total}  {printable(name)[:40]}"
+            )
 
     def report(self, text: str) -> None:
-        """Print lines that were asked for while the work goes on: on stdout, or with --json on stderr.
+        """Print lines while the work goes on: on stdout, or with ``--json`` on stderr.
 
-        Raises:
-            OutputError: stdout cannot be written.
+        `OutputError` if stdout cannot be written.
         """
         if self.quiet:
             return

@@ -43,20 +43,19 @@ _CODES: dict[type[NstxError], int] = {
     NumericalError: 8,
     ModelError: 9,
 }
-USAGE = _CODES[UsageError]
 
 
 def run_app(app: Callable[..., Any]) -> int:
     """Run the command line and return its exit code; print a user's mistake as one line."""
     try:
         code = app(standalone_mode=False)
-    except NstxError as error:
-        interrupted = _interruption(error)
-        return _print_error(error) if interrupted is None else interrupted
     except Exception as error:
         interrupted = _interruption(error)
         if interrupted is not None:
             return interrupted
+        if isinstance(error, NstxError):
+            typer.echo(f"nstx: error: {' '.join(str(error).split())}", err=True)
+            return next(code for kind, code in _CODES.items() if isinstance(error, kind))
         # The argument parser's own errors (missing arguments, unknown options) have no public
         # class in typer, but a public interface: a message and an exit code.
         describe: Callable[[], str] | None = getattr(error, "format_message", None)
@@ -65,7 +64,7 @@ def run_app(app: Callable[..., Any]) -> int:
         # `nstx` alone has printed its help by now and has no message.
         if describe().strip():
             typer.echo(f"nstx: error: {describe().rstrip('.')}; try --help", err=True)
-        return int(getattr(error, "exit_code", USAGE))
+        return int(getattr(error, "exit_code", _CODES[UsageError]))
     return code if isinstance(code, int) else 0
 
 
@@ -83,10 +82,3 @@ def _interruption(error: BaseException) -> int | None:
             return cause.code
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _print_error(error: NstxError) -> int:
-    code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
-    message = " ".join(str(error).split())
-    typer.echo(f"nstx: error: {message}", err=True)
-    return code

@@ -25,14 +25,15 @@ COMMAND_LINE, ENVIRONMENT, CONFIGURATION = "COMMANDLINE", "ENVIRONMENT", "DEFAUL
 DEFAULT = "DEFAULT"
 """Where a value can come from, as typer's contexts name it."""
 
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Annotation of an option in a group: all but its name, type and default.
+    """Annotation of an option in a group: its help, and what its field does not say.
 
     Attributes:
-        text: of ``--help``.
-        flags: of the option; without any, the field's name with hyphens.
+        flags: by default, the field's name with hyphens.
         metavar: placeholder of the value; None shows its type.
     """
 
@@ -46,7 +47,7 @@ class Group:
     """Base of the groups: every field that is annotated with `Help` is an option.
 
     Attributes:
-        panel: of ``--help``.
+        panel: the heading in ``--help``.
         variables: whether the options have environment variables.
         sources: where values come from, such as `COMMAND_LINE`, by the names of fields.
     """
@@ -80,9 +81,7 @@ class _Selection:
 def only(*names: str, **defaults: Any) -> _Selection:
     """Annotate a parameter of a command that has only these options of a group, in this order.
 
-    Args:
-        names: of the fields; the others keep their defaults.
-        defaults: that differ from the group's.
+    ``defaults`` are those that differ from the group's.
     """
     return _Selection(names, (), defaults)
 
@@ -103,12 +102,12 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     Parameters that are no groups stay as they are.
     """
     groups: dict[str, tuple[type[Group], _Selection]] = {}
-    parameters = [_parameter("context", typer.Context, MISSING)]
+    parameters = [inspect.Parameter("context", _KEYWORD, annotation=typer.Context)]
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         group, selection = _split_annotation(hints[name])
         if group is None:
-            parameters.append(_parameter(name, hints[name], parameter.default))
+            parameters.append(parameter.replace(kind=_KEYWORD, annotation=hints[name]))
         else:
             groups[name] = group, selection
             parameters += _options(group, selection)
@@ -154,15 +153,8 @@ def _options(group: type[Group], selection: _Selection) -> Iterator[inspect.Para
             envvar=variable if group.variables else None,
             show_envvar=False,
         )
-        yield _parameter(name, Annotated[kind, option], defaults[name])
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    if default is MISSING:
-        default = inspect.Parameter.empty
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+        default = inspect.Parameter.empty if defaults[name] is MISSING else defaults[name]
+        yield inspect.Parameter(name, _KEYWORD, default=default, annotation=Annotated[kind, option])
 
 
 def _source(context: typer.Context, name: str) -> str:

@@ -4,8 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _STOPPING = b"\nnstx: stopping after this evaluation; once more to leave without saving\n"
@@ -20,21 +19,29 @@ def _write(text: bytes) -> None:
         os.write(2, text)
 
 
-@contextmanager
-def exit_on_terminate() -> Iterator[None]:
+@contextlib.contextmanager
+def _handling(
+    numbers: list[int], handle: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle signals for the time of a block; outside the main thread, do not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.signal(number, handle)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def exit_on_terminate() -> contextlib.AbstractContextManager[None]:
     """Turn SIGTERM into an exit for the time of a block, so that what it started is ended with it."""
 
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return _handling([signal.SIGTERM], leave)
 
 
 class Interrupt:
@@ -48,11 +55,8 @@ class Interrupt:
         self._deferred = False
 
     def defer(self) -> None:
-        """From now on, a signal only asks the run to end.
-
-        Raises:
-            SystemExit: one has come already, and something swallowed the exit that it asked for.
-        """
+        """From now on, a signal only asks the run to end."""
+        # One may have come already, and something may have swallowed the exit that it asked for.
         if self.signal is not None and not self._deferred:
             raise SystemExit(self.exit_code)
         self._deferred = True
@@ -78,19 +82,12 @@ class Interrupt:
         raise SystemExit(128 + number)
 
 
-@contextmanager
+@contextlib.contextmanager
 def interruptible() -> Iterator[Interrupt]:
     """Handle SIGINT, SIGTERM and SIGHUP for the time of a block."""
     interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
     present = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     # nohup, or a shell that starts something in the background, has a signal ignored: so do we.
     numbers = [number for number in present if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, interrupt.handle) for number in numbers]
-    try:
+    with _handling(numbers, interrupt.handle):
         yield interrupt
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

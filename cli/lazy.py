@@ -9,23 +9,14 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class Entry(NamedTuple):
-    """A command as ``--help`` lists it.
-
-    Attributes:
-        module: relative to this package; it has a `typer.Typer` that is called ``app``.
-        summary: first line of the command's help.
-    """
+    """A command: a module, relative to this package, whose ``app`` it is, and its help's first line."""
 
     module: str
     summary: str
 
 
 class LazyGroup(TyperGroup):
-    """Lists commands as its table has them, and imports the one that is run.
-
-    Attributes:
-        table: entries by the commands' names, in the order of ``--help``.
-    """
+    """Lists the commands of its table in that order, and imports the one that is run."""
 
     table: ClassVar[Mapping[str, Entry]] = {}
 

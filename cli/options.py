@@ -19,7 +19,6 @@ from .grouped import COMMAND_LINE, CONFIGURATION, ENVIRONMENT, Group, Help
 
 
 def _default(name: str) -> Any:
-    """Return the default of a field of `Settings`."""
     return Settings.__dataclass_fields__[name].default
 
 
@@ -66,7 +65,7 @@ class GraphObjective(Objective):
     ] = None
 
     def choices(self) -> dict[str, Any]:
-        """Return the values of `Objective`, as settings have no rounding of their own."""
+        """Return the values but the rounding, which settings do not have."""
         choices = Objective.choices(self)
         del choices["rounding"]
         return choices
@@ -99,9 +98,6 @@ class Size(Group):
         """Return the sizes that count: a --size of a configuration gives way to a --width.
 
         Both kinds from one source are left for the library to refuse.
-
-        Raises:
-            UsageError: ``scales`` is neither auto nor a number.
         """
         exact = min(self._rank("width"), self._rank("height"))
         long_side = self._rank("size")
@@ -110,7 +106,7 @@ class Size(Group):
             "width": self.width if exact <= long_side else None,
             "height": self.height if exact <= long_side else None,
             "style_scale": self.style_scale,
-            **split_scales(self.scales),
+            **_split_scales(self.scales),
         }
 
     def _rank(self, name: str) -> int:
@@ -179,7 +175,7 @@ class Machine(Group):
     ] = not _default("use_cache")
 
     def choices(self) -> dict[str, Any]:
-        """Return the values, and whether the cache is used."""
+        """Return the values, with ``use_cache`` in place of ``no_cache``."""
         choices = Group.choices(self)
         choices["use_cache"] = not choices.pop("no_cache")
         return choices
@@ -195,28 +191,19 @@ class Output(Group):
     quiet: Annotated[bool, Help("Print errors only.", flags=("--quiet", "-q"))] = False
 
     def console(self) -> Console:
-        """Return a console that prints so."""
+        """Return a console for these options."""
         return Console(as_json=self.as_json, quiet=self.quiet)
 
 
 def choices_of(*groups: Group) -> dict[str, Any]:
-    """Return what groups choose, by the names that `choose_settings` gives it.
-
-    Raises:
-        UsageError: a value cannot be read.
-    """
+    """Return what groups choose, by the names that `choose_settings` gives it."""
     return {name: value for group in groups for name, value in group.choices().items()}
 
 
 def settings_of(*groups: Group, preset: Preset | None = None) -> Settings:
-    """Return the settings that groups choose.
+    """Return the settings that groups choose, one of which names the preset.
 
-    Args:
-        groups: the preset's name is among their options.
-        preset: that the settings start from instead; None takes the one that is named.
-
-    Raises:
-        UsageError: a value cannot be, or the preset is unknown.
+    ``preset`` goes before the one that is named.
     """
     choices = choices_of(*groups)
     named = choices.pop("preset")
@@ -224,23 +211,14 @@ def settings_of(*groups: Group, preset: Preset | None = None) -> Settings:
 
 
 def objective_of(group: GraphObjective) -> objective.Objective:
-    """Return the objective of a graph.
-
-    Raises:
-        UsageError: a layer, the pooling or the rounding is unknown.
-    """
+    """Return the objective of a graph."""
     chosen = settings_of(group).objective
     if group.rounding is None:
         return chosen
     return replace(chosen, pool_rounding=check_pooling(chosen.pooling, group.rounding)[1])
 
 
-def split_scales(scales: str | None) -> dict[str, Any]:
-    """Return what ``--scales`` chooses, as `nstx.engine.settings.choose_settings` takes it.
-
-    Raises:
-        UsageError: it is neither auto nor a number.
-    """
+def _split_scales(scales: str | None) -> dict[str, Any]:
     if scales is None:
         return {}
     if scales.strip().lower() == "auto":

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstx.cli.console import Console
-from nstx.cli.optimize.assignment import describe_iteration
-from nstx.cli.progress import ProgressBar
+from nstx.cli.optimize.recorder import describe_iteration
+from nstx.cli.progress import show_steps
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost
 
@@ -159,9 +159,9 @@ def test_the_report_stands_above_the_bar_or_in_its_file(
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setattr(sys, "stdout", stdout)
     console = Console(as_json=False, quiet=False)
-    with ProgressBar(console, [64], (200,)) as bar:
+    with show_steps(console, [(8, 8)], 200) as show:
         for number in (1, 2):
-            bar.show(make_step(number, 2.0, 1.0, 1.0))
+            show(make_step(number, 2.0, 1.0, 1.0))
             console.report(f"total cost = {number}.0")
     lines = "total cost = 1.0\n", "total cost = 2.0\n"
     assert "200" in stderr.getvalue()

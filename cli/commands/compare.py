@@ -78,11 +78,13 @@ def compare(
     began = time.perf_counter()
     from nstx.engine.comparison.plan import plan_comparison
 
-    from .compare_run import CompareRequest, run_compare, split_values
+    from .compare_run import describe_comparison, run_compare, split_values
 
     plan = plan_comparison(
         compared=split_values(**compared.choices()),
         **options.choices_of(objective, size, solver, machine),
     )
-    request = CompareRequest(content, tuple(styles), output, plan, began)
-    run_compare(request, shown.console())
+    console = shown.console()
+    data = run_compare(content, styles, plan, output, console)
+    data["seconds"] = round(time.perf_counter() - began, 4)
+    console.result(describe_comparison(data), data)

@@ -1,5 +1,6 @@
 """``nstx evaluate``: the yardstick."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,17 +44,16 @@ def evaluate(
     from nstx.engine.transfer.evaluation import evaluate_picture
 
     from ..choices import read_styles
-    from ..fields import cost_json
 
     console = shown.console()
     settings = options.settings_of(objective, size, machine)
     picture = read_image(image)
-    cost = evaluate_picture(picture, read_image(content), read_styles(tuple(styles)), settings)
+    cost = evaluate_picture(picture, read_image(content), read_styles(styles), settings)
     data = {
         "image": str(image),
         "width": picture.width,
         "height": picture.height,
-        "cost": cost_json(cost),
+        "cost": asdict(cost),
         "preset": settings.preset,
         "precision": "fp64",
     }

@@ -107,8 +107,6 @@ def precompute(
     began = time.perf_counter()
     from nstx.engine.targets.loader import TargetLoader
 
-    from ..fields import extractor_json
-
     console = shown.console()
     if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
@@ -119,8 +117,9 @@ def precompute(
         data = _fill_cache(contents, [path for path, _ in styles], settings, loader, console)
     else:
         data = _write_file(pictures.output, contents, styles, settings, loader, console)
+    extractor = loader.extractor
     data |= {
-        "extractor": extractor_json(loader.extractor),
+        "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
         "weights": {"source": settings.weights, "sha256": loader.weights_sha256},
         "seconds": round(time.perf_counter() - began, 4),
     }

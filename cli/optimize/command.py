@@ -12,8 +12,7 @@ from nstx.models.presets import Preset, find_preset
 
 from .. import options
 from ..grouped import COMMAND_LINE, grouped
-from ..options import settings_of
-from .recording import Recording
+from .request import OptimizeRequest, Recording
 
 if TYPE_CHECKING:
     from nstx.engine.targets.files import SavedTargets
@@ -56,7 +55,6 @@ def optimize(
 ) -> None:
     """Stylise the picture CONTENT with the style of one or more paintings."""
     began = time.perf_counter()
-    from .request import OptimizeRequest
     from .run import run_optimize
 
     output = _check_arguments(content, styles, output, recording.targets)
@@ -68,7 +66,7 @@ def optimize(
         output=output,
         recording=recording,
         saved=saved,
-        settings=settings_of(objective, size, solver, machine, preset=preset),
+        settings=options.settings_of(objective, size, solver, machine, preset=preset),
         began=began,
     )
     run_optimize(request, shown.console())
@@ -77,11 +75,7 @@ def optimize(
 def _check_arguments(
     content: Path | None, styles: list[str] | None, output: Path | None, targets: Path | None
 ) -> Path:
-    """Check which arguments there are, and return the output.
-
-    Raises:
-        UsageError: some are missing, or contradict each other.
-    """
+    """Check which arguments there are, and return the output."""
     if targets is not None and (content or styles):
         raise UsageError(
             "expected CONTENT and STYLE, or --targets alone, got both; try without CONTENT"
@@ -104,11 +98,7 @@ def _saved_preset(objective: options.Objective, saved: "SavedTargets | None") ->
 
 
 def _read_targets(path: Path, size: options.Size) -> "SavedTargets":
-    """Read a targets file, which has its sizes; others may stand in a configuration.
-
-    Raises:
-        UsageError: there are sizes on the command line, or the file cannot be used.
-    """
+    """Read a targets file, which has its sizes; others may stand in a configuration only."""
     from nstx.engine.targets.files import read_targets
 
     names = [name for name, source in size.sources.items() if source == COMMAND_LINE]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from nstx.engine.drawing.animation import write_animation
@@ -13,7 +12,6 @@ from nstx.engine.transfer.progress import trace_line
 from nstx.models.errors import OutputError
 
 from ..console import Console
-from .assignment import describe_iteration
 
 if TYPE_CHECKING:
     from nstx.engine.transfer.job import Job
@@ -21,6 +19,9 @@ if TYPE_CHECKING:
     from nstx.engine.transfer.run import Result
 
     from .request import OptimizeRequest
+
+
+_EVERY = 20
 
 
 class Recorder:
@@ -43,9 +44,7 @@ class Recorder:
         """Begin; the trace is opened at the first step, so that a failed start leaves no file."""
         return self
 
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the trace."""
         if self._trace is not None:
             # What a full disk refused once is refused again on closing; the warning is out already.
@@ -53,11 +52,7 @@ class Recorder:
                 self._trace.close()
 
     def save_init(self, job: "Job") -> None:
-        """Write the start at the result's size, if that is asked for.
-
-        Raises:
-            OutputError: it cannot be written; there is nothing to lose yet.
-        """
+        """Write the start at the result's size, if that is asked for."""
         path = self._request.recording.save_init
         if path is not None:
             write_image(path, job.start(-1))
@@ -65,12 +60,12 @@ class Recorder:
 
     def take(self, step: "Step") -> None:
         """Record a step."""
-        if self._request.recording.report == "assignment":
+        recording = self._request.recording
+        if recording.report == "assignment":
             self._report(step)
-        if self._request.recording.trace is not None and not self._trace_failed:
-            self._write_trace(self._request.recording.trace, step)
-        every = self._request.recording.save_every
-        if every is not None and step.step % every == 0:
+        if recording.trace is not None and not self._trace_failed:
+            self._write_trace(recording.trace, step)
+        if recording.save_every is not None and step.step % recording.save_every == 0:
             self._write_snapshot(step)
         if self._frames is not None:
             self._frames.take(step)
@@ -113,3 +108,26 @@ class Recorder:
             self.files.setdefault("snapshots", []).append(str(path))
         except OutputError as error:
             self._console.warn(str(error))
+
+
+def describe_iteration(step: "Step") -> str | None:
+    """Return the four lines that the deeplearning.ai assignment prints after every twentieth step.
+
+    None after the others. The first step is iteration 0; the costs are those of the picture that
+    the step led to.
+    """
+    iteration = step.step - 1
+    if iteration % _EVERY:
+        return None
+    return (
+        f"Iteration {iteration} :\n"
+        f"total cost = {_format(step.cost.total)}\n"
+        f"content cost = {_format(step.cost.content)}\n"
+        f"style cost = {_format(step.cost.style)}"
+    )
+
+
+def _format(value: float) -> str:
+    """Write a number as NumPy wrote a float32 at the time: ``5.05035e+09``, ``18026.0``."""
+    text = f"{value:.6g}"
+    return text if "." in text or "e" in text else f"{text}.0"

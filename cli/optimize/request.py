@@ -2,20 +2,61 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from nstx.engine.drawing.animation import check_animation
-from nstx.engine.pictures.writing import SUFFIXES
 from nstx.engine.settings import Settings
 from nstx.models.errors import UsageError
 from nstx.models.storage.files import check_distinct, check_output
 
 from ..choices import split_style
-from .assignment import check_report
-from .recording import Recording
+from ..grouped import Group, Help
 
 if TYPE_CHECKING:
     from nstx.engine.targets.files import SavedTargets
+
+REPORTS = ("bar", "assignment")
+"""What a person sees of the steps: a bar that moves, or also the assignment's lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording(Group):
+    """What is read beside the pictures, and written or shown beside the result."""
+
+    panel: ClassVar[str | None] = "Output"
+
+    targets: Annotated[
+        Path | None,
+        Help(
+            "Optimise from a file of 'nstx precompute', without CONTENT and STYLE.", metavar="FILE"
+        ),
+    ] = None
+    save_every: Annotated[
+        int | None,
+        Help("Also save the picture every N steps, as OUT_0020.png.", metavar="N"),
+    ] = None
+    animate: Annotated[
+        Path | None,
+        Help("Also save how the picture develops: FILE.gif, .webp or .mp4.", metavar="FILE"),
+    ] = None
+    trace: Annotated[
+        Path | None,
+        Help("Also write a line of JSON per step: step, costs, seconds.", metavar="FILE.jsonl"),
+    ] = None
+    save_init: Annotated[
+        Path | None,
+        Help(
+            "Also save the start at the result's size, before the first step; as .npy, --init FILE "
+            "begins the same run again.",
+            metavar="FILE",
+        ),
+    ] = None
+    report: Annotated[
+        str,
+        Help(
+            "bar, or assignment: every 20 iterations the costs, as the deeplearning.ai assignment "
+            "prints them, on stdout (with --json on stderr; with --quiet not at all)."
+        ),
+    ] = "bar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +71,6 @@ class OptimizeRequest:
         saved: the targets file that ``recording`` names.
         settings: of the run.
         began: when the command began, a reading of ``time.perf_counter``.
-
-    Raises:
-        UsageError: arguments contradict each other or are out of their range.
-        OutputError: a result cannot be written where it is asked for.
     """
 
     content: Path | None
@@ -45,10 +82,17 @@ class OptimizeRequest:
     began: float
 
     def __post_init__(self) -> None:
+        from nstx.engine.drawing.animation import check_animation
+        from nstx.engine.pictures.writing import SUFFIXES
+
         recording = self.recording
         if recording.save_every is not None and recording.save_every < 1:
             raise UsageError(f"expected --save-every 1 or more, got {recording.save_every}")
-        check_report(recording.report)
+        if recording.report not in REPORTS:
+            raise UsageError(
+                f"expected a report of {', '.join(REPORTS)}, got {recording.report!r}; "
+                "try assignment"
+            )
         check_output(self.output, SUFFIXES)
         if recording.animate is not None:
             check_animation(recording.animate)

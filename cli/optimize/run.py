@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import typer
 
+from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import check_output_size, write_or_rescue
-from nstx.engine.sizes import split_steps
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
 from nstx.models.errors import NstxError
@@ -17,9 +17,9 @@ from nstx.models.errors import NstxError
 from ..choices import read_styles
 from ..console import Console
 from ..interrupts import interruptible
-from ..progress import ProgressBar
+from ..progress import show_steps
 from .recorder import Recorder
-from .report import Timings, describe_result, result_json
+from .report import SECONDS, describe_result, result_json
 
 if TYPE_CHECKING:
     from nstx.engine.transfer.costs import BoundCosts
@@ -31,33 +31,32 @@ if TYPE_CHECKING:
 
 
 def run_optimize(request: "OptimizeRequest", console: Console) -> None:
-    """Do the whole job, and exit with 130 or 143 if a signal ended it early.
-
-    Raises:
-        NstxError: of every kind that its parts raise.
-    """
+    """Do the whole job, and exit with 130 or 143 if a signal ended it early."""
+    output = request.output
+    seconds: dict[str, float | None] = dict.fromkeys(SECONDS)
     with interruptible() as interrupt:
         with console.working("loading weights, computing targets"):
-            job, timings = _load(request)
-        output = request.output
+            job = _load(request)
+        seconds["load"] = time.perf_counter() - request.began - job.target_seconds
+        seconds["targets"] = job.target_seconds
         for path in (output, request.recording.save_init):
             if path is not None:
                 check_output_size(path, *job.sizes[-1])
         from nstx.engine.transfer.costs import BoundCosts
         from nstx.engine.transfer.run import run_job
 
-        areas = [height * width for height, width in job.sizes]
-        shares = split_steps(job.settings.steps, len(areas))
-        with Recorder(request, console) as recorder, ProgressBar(console, areas, shares) as bar:
+        bar = show_steps(console, job.sizes, job.settings.steps)
+        with Recorder(request, console) as recorder, bar as show:
             recorder.save_init(job)
 
             def on_step(step: Step) -> None:
-                nonlocal timings
                 # Only now is there something to save.
                 interrupt.defer()
                 if step.step == 1:
-                    timings = timings.begin_steps(step.seconds)
-                bar.show(step)
+                    started = process_seconds()
+                    seconds["start"] = started - (time.perf_counter() - request.began)
+                    seconds["until_first_step"] = started - step.seconds
+                show(step)
                 recorder.take(step)
 
             costs = BoundCosts(job)
@@ -68,30 +67,25 @@ def run_optimize(request: "OptimizeRequest", console: Console) -> None:
         write_or_rescue(output, result.picture)
         recorder.save_animation(result)
         saved_cost = _measure_saved(costs, output, result, console)
-        timings = timings.finish(result.seconds, time.perf_counter() - saving)
-        data = result_json(request, job, result, saved_cost, timings, recorder.files)
+        seconds |= {"optimize": result.seconds, "save": time.perf_counter() - saving}
+        data = result_json(request, job, result, saved_cost, seconds, recorder.files)
         console.result(describe_result(data), data)
     if interrupt.requested():
         raise typer.Exit(interrupt.exit_code)
 
 
-def _load(request: "OptimizeRequest") -> "tuple[Job, Timings]":
+def _load(request: "OptimizeRequest") -> "Job":
     """Read the pictures, or the targets file, and prepare the job."""
     # PyTorch takes seconds to load, and a wrong path is an error before that.
     if request.saved is not None:
-        saved = request.saved
         from nstx.engine.transfer.job import prepare_job_from_targets
 
-        job = prepare_job_from_targets(saved, request.settings)
-    else:
-        assert request.content is not None  # checked by the request
-        content = read_image(request.content)
-        styles = read_styles(request.styles)
-        from nstx.engine.transfer.job import prepare_job
+        return prepare_job_from_targets(request.saved, request.settings)
+    assert request.content is not None  # checked by the command
+    content, styles = read_image(request.content), read_styles(request.styles)
+    from nstx.engine.transfer.job import prepare_job
 
-        job = prepare_job(content, styles, request.settings)
-    load = time.perf_counter() - request.began - job.target_seconds
-    return job, Timings(request.began, load, job.target_seconds)
+    return prepare_job(content, styles, request.settings)
 
 
 def _measure_saved(costs: "BoundCosts", output: Path, result: "Result", console: Console) -> "Cost":
