@@ -93,9 +93,9 @@ class ComparisonJobs:
                 objective = replace(settings.objective, **together)
                 shared = replace(settings, objective=objective)
                 loaders[scale] = TargetLoader(shared, store=self._store, opener=self._opener)
-            loaders[scale].load_content(self._content, sizes)
+            loaders[scale].load_picture(self._content, "activation", sizes)
             for style, _ in self._styles:
-                loaders[scale].load_style(style, sizes)
+                loaders[scale].load_picture(style, "gram", sizes)
 
     def _join_objectives(self) -> dict[str, Any]:
         """Return what an objective needs so that its targets serve all runs."""

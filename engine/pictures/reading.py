@@ -24,6 +24,9 @@ _log = logging.getLogger("nstx")
 # Descriptions of profiles that are sRGB itself; converting would only round.
 _SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2")
 
+# Modes that a profile cannot convert, with those that stand for them.
+_OPAQUE_MODES = {"1": "RGB", "P": "RGB", "RGBA": "RGB", "LA": "L"}
+
 _SHORTEST_SIDE = 8  # in pixels; a smaller picture shows nothing
 
 
@@ -128,11 +131,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 def _apply_profile(image: Image.Image, path: Path) -> Image.Image:
     profile = image.info.get("icc_profile")
-    if image.mode in ("1", "P"):
-        image = image.convert("RGB")
-    opaque = image.convert("RGB") if image.mode in ("RGBA", "RGB") else image
-    if image.mode == "LA":
-        opaque = image.convert("L")
+    opaque = image.convert(_OPAQUE_MODES.get(image.mode, image.mode))
     if not profile:
         return opaque.convert("RGB")
     try:

@@ -31,7 +31,6 @@ SUFFIXES = (*_FORMATS, ".npy")
 """Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
 
 _MAX_SIDE = {"WEBP": 16383, "JPEG": 65535, "AVIF": 65536}
-_OPAQUE_FORMATS = ("JPEG",)
 
 
 def check_output_size(path: Path, height: int, width: int) -> None:
@@ -67,7 +66,7 @@ def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = 
         pixels = ((pixels - 255 * (1 - cover)) / cover).astype(np.float32)
     image = Image.fromarray(to_8_bit(pixels))
     if alpha is not None:
-        if name in _OPAQUE_FORMATS:
+        if name == "JPEG":
             white = Image.new("RGB", image.size, (255, 255, 255))
             image = Image.composite(image, white, Image.fromarray(alpha))
         else:

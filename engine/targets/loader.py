@@ -32,12 +32,11 @@ _Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Request:
-    """A statistic of a picture at some layers and sizes; the digest is empty without a store."""
+    """A statistic of a picture at one size; the digest is empty without a store."""
 
     picture: Picture
     digest: str
-    sizes: tuple[_Size, ...]
-    layers: tuple[str, ...]
+    size: _Size
     statistic: Statistic
 
 
@@ -100,9 +99,8 @@ class TargetLoader:
         `UsageError` if a style picture would be too small, `NumericalError` if a target is not
         finite.
         """
-        requests = [self._style_request(picture, sizes) for picture, _ in styles]
-        activations, source = self._load(self._content_request(content, sizes))
-        loaded = [self._load(request) for request in requests]
+        activations, source = self.load_picture(content, "activation", sizes)
+        loaded = [self.load_picture(picture, "gram", sizes) for picture, _ in styles]
         weights = [weight for _, weight in styles]
         targets = []
         for index, size in enumerate(sizes):
@@ -113,59 +111,41 @@ class TargetLoader:
             targets=tuple(targets), content=source, styles=tuple(source for _, source in loaded)
         )
 
-    def load_content(self, picture: Picture, sizes: Sequence[_Size]) -> TargetSource | None:
-        """Compute what is not stored of a content picture's activations at each size."""
-        return self._load(self._content_request(picture, sizes))[1]
+    def load_picture(
+        self, picture: Picture, statistic: Statistic, sizes: Sequence[_Size]
+    ) -> tuple[list[dict[str, Array]], TargetSource | None]:
+        """Return activations of a content, or Gram matrices of a style, and their source.
 
-    def load_style(self, picture: Picture, sizes: Sequence[_Size]) -> TargetSource | None:
-        """Compute what is not stored of a style's Gram matrices for results of each size."""
-        return self._load(self._style_request(picture, sizes))[1]
-
-    def _content_request(self, picture: Picture, sizes: Sequence[_Size]) -> _Request:
-        names = self._settings.objective.content_names
-        return self._request(picture, tuple(sizes), names, "activation")
-
-    def _style_request(self, picture: Picture, sizes: Sequence[_Size]) -> _Request:
-        scale, names = self._settings.style_scale, self._settings.objective.style_names
-        style_sizes = tuple(style_size(picture.size, size, scale) for size in sizes)
-        return self._request(picture, style_sizes, names, "gram")
-
-    def _request(
-        self,
-        picture: Picture,
-        sizes: tuple[_Size, ...],
-        layers: tuple[str, ...],
-        statistic: Statistic,
-    ) -> _Request:
-        digest = picture.digest if self._store is not None and layers else ""
-        return _Request(
-            picture=picture, digest=digest, sizes=sizes, layers=layers, statistic=statistic
-        )
-
-    def _load(self, request: _Request) -> tuple[list[dict[str, Array]], TargetSource | None]:
-        """Return a picture's values by layer at each size; what is not stored is computed."""
-        if not request.layers or not request.sizes:
-            return [{} for _ in request.sizes], None
+        They go by layer, for results of each size; what is not stored is computed.
+        """
+        layers = self._settings.objective.content_names
+        if statistic == "gram":
+            layers, scale = self._settings.objective.style_names, self._settings.style_scale
+            sizes = [style_size(picture.size, size, scale) for size in sizes]
+        if not layers or not sizes:
+            return [{} for _ in sizes], None
+        digest = "" if self._store is None else picture.digest
         loaded = []
         source: TargetSource = "hit"
-        for size in request.sizes:
-            values = self._read(request, size)
-            missing = [layer for layer in request.layers if layer not in values]
+        for size in sizes:
+            request = _Request(picture=picture, digest=digest, size=size, statistic=statistic)
+            values = self._read(request, layers)
+            missing = [layer for layer in layers if layer not in values]
             if missing:
                 source = "miss"
-                computed = self._compute(request, size, missing)
-                self._keep(request, size, computed)
+                computed = self._compute(request, missing)
+                self._keep(request, computed)
                 values |= computed
             loaded.append(values)
         return loaded, source
 
-    def _read(self, request: _Request, size: _Size) -> dict[str, Array]:
+    def _read(self, request: _Request, layers: Sequence[str]) -> dict[str, Array]:
         values: dict[str, Array] = {}
         if self._store is None:
             return values
-        for layer in request.layers:
+        for layer in layers:
             for extractor in self._acceptable():
-                value = self._store.read(self._key(request, size, layer, extractor))
+                value = self._store.read(self._key(request, layer, extractor))
                 if value is not None:
                     values[layer] = value
                     break
@@ -181,21 +161,22 @@ class TargetLoader:
             return (self._settings.extractor,)
         return {"cpu": ("onnx",), "mps": ("torch",)}.get(self._device.kind, ("onnx", "torch"))
 
-    def _keep(self, request: _Request, size: _Size, values: Mapping[str, Array]) -> None:
+    def _keep(self, request: _Request, values: Mapping[str, Array]) -> None:
         if self._store is None:
             return
         path = request.picture.path
         if Path(path).exists():
             path = str(Path(path).absolute())
         for layer, value in values.items():
-            key = self._key(request, size, layer, self._open().name)
+            key = self._key(request, layer, self._open().name)
             self._store.write(key, value, path)
 
-    def _compute(self, request: _Request, size: _Size, layers: Sequence[str]) -> dict[str, Array]:
-        check_memory(size, self._device, FEATURE_BYTES)
+    def _compute(self, request: _Request, layers: Sequence[str]) -> dict[str, Array]:
+        check_memory(request.size, self._device, FEATURE_BYTES)
         of_gram = request.statistic == "gram"
-        with memory_errors(size):
-            pixels, extract = resize_picture(request.picture, *size), self._open().extractor.extract
+        with memory_errors(request.size):
+            pixels = resize_picture(request.picture, *request.size)
+            extract = self._open().extractor.extract
             features = extract(pixels, *([], layers) if of_gram else (layers, []))
         values = features.grams if of_gram else features.activations
         for layer in layers:
@@ -221,11 +202,11 @@ class TargetLoader:
             self._opened = self._opener(extraction, objective.layers)
         return self._opened
 
-    def _key(self, request: _Request, size: _Size, layer: str, extractor: str) -> TargetKey:
+    def _key(self, request: _Request, layer: str, extractor: str) -> TargetKey:
         return TargetKey(
             picture=request.digest,
-            height=size[0],
-            width=size[1],
+            height=request.size[0],
+            width=request.size[1],
             layer=layer,
             statistic=request.statistic,
             pooling=self._settings.objective.pooling,

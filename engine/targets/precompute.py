@@ -77,32 +77,30 @@ def precompute_targets(
     """Load the targets of every content and every style, so that what is missing is computed.
 
     A style is resized for the results of all contents; without contents, for a result whose long
-    side is the settings' size. A picture that cannot be used is reported to ``on_picture`` as the
-    others are, and they go on. `UsageError` if there is neither a content nor a size.
+    side is the settings' size. ``on_picture`` is called after every picture; one that cannot be
+    used stops no other. `UsageError` if there is neither a content nor a size.
     """
     # A size that no picture can have is a mistake of the call and of none of its pictures.
     fit_size((512, 512), size=settings.size, height=settings.height, width=settings.width)
     done: list[PrecomputedPicture] = []
     # Long sides of results, each with whether a run ends at it: coarser scales can be left out.
     results: dict[int, bool] = {}
-
-    def note_sizes(sizes: Sequence[tuple[int, int]]) -> None:
-        for size in sizes:
-            results[max(size)] = results.get(max(size), False) or size == sizes[-1]
-
-    def finish(picture: PrecomputedPicture) -> None:
-        done.append(picture)
-        on_picture(picture)
-
     if not contents:
-        note_sizes(_sizes_without_content(settings))
-    for path in contents:
-        picture = _precompute_content(path, settings, loader)
-        note_sizes(picture.sizes)
-        finish(picture)
-    for path in styles:
-        finish(_precompute_style(path, results, settings, loader))
+        _add_results(results, _sizes_without_content(settings))
+    roles: tuple[tuple[Role, Sequence[Path]], ...] = (("content", contents), ("style", styles))
+    for role, paths in roles:
+        for path in paths:
+            picture = _precompute(path, role, results, settings, loader)
+            if role == "content":
+                _add_results(results, picture.sizes)
+            done.append(picture)
+            on_picture(picture)
     return done
+
+
+def _add_results(results: dict[int, bool], sizes: Sequence[tuple[int, int]]) -> None:
+    for size in sizes:
+        results[max(size)] = results.get(max(size), False) or size == sizes[-1]
 
 
 def _sizes_without_content(settings: Settings) -> tuple[tuple[int, int], ...]:
@@ -116,31 +114,28 @@ def _sizes_without_content(settings: Settings) -> tuple[tuple[int, int], ...]:
     return pyramid_sizes(height, width, settings.scales)
 
 
-def _precompute_content(path: Path, settings: Settings, loader: TargetLoader) -> PrecomputedPicture:
-    try:
-        picture = read_image(path)
-        sizes = choose_sizes(picture.size, (), settings)
-        source = loader.load_content(picture, sizes)
-    except (ImageError, UsageError, NumericalError) as error:
-        return PrecomputedPicture(path=path, role="content", error=str(error))
-    return PrecomputedPicture(path=path, role="content", sizes=sizes, source=source)
-
-
-def _precompute_style(
-    path: Path, results: Mapping[int, bool], settings: Settings, loader: TargetLoader
+def _precompute(
+    path: Path, role: Role, results: Mapping[int, bool], settings: Settings, loader: TargetLoader
 ) -> PrecomputedPicture:
     try:
         picture = read_image(path)
-        usable = _usable_results(picture, results, settings)
-        source = loader.load_style(picture, [(side, side) for side in usable])
+        if role == "content":
+            sizes = choose_sizes(picture.size, (), settings)
+            _, source = loader.load_picture(picture, "activation", sizes)
+        else:
+            squares = _usable_results(picture, results, settings)
+            _, source = loader.load_picture(picture, "gram", squares)
+            scale = settings.style_scale
+            sizes = tuple(style_size(picture.size, square, scale) for square in squares)
     except (ImageError, UsageError, NumericalError) as error:
-        return PrecomputedPicture(path=path, role="style", error=str(error))
-    sizes = tuple(style_size(picture.size, (side, side), settings.style_scale) for side in usable)
-    return PrecomputedPicture(path=path, role="style", sizes=sizes, source=source)
+        return PrecomputedPicture(path=path, role=role, error=str(error))
+    return PrecomputedPicture(path=path, role=role, sizes=sizes, source=source)
 
 
-def _usable_results(picture: Picture, results: Mapping[int, bool], settings: Settings) -> list[int]:
-    """Return the long sides of results that a style can serve.
+def _usable_results(
+    picture: Picture, results: Mapping[int, bool], settings: Settings
+) -> list[tuple[int, int]]:
+    """Return the results that a style can serve, as squares of their long sides.
 
     `UsageError` if a run that ends at one of these sizes, or has to begin at it, cannot use it.
     """
@@ -154,5 +149,5 @@ def _usable_results(picture: Picture, results: Mapping[int, bool], settings: Set
             if settings.scales is not None or results[side]:
                 raise
         else:
-            usable.append(side)
+            usable.append((side, side))
     return usable

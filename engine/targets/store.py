@@ -117,20 +117,16 @@ class TargetMemory:
 class TargetFolder:
     """A `TargetStore` on disk, by default ``targets`` in the cache folder, within ``most_bytes``.
 
-    None for the limit takes `nstx.models.storage.cache.cache_limit`.
+    None for the limit takes `nstx.models.storage.cache.cache_limit`. It ``keeps`` what is written
+    unless the limit is 0, and until that has failed.
     """
 
     def __init__(self, folder: Path | None = None, most_bytes: int | None = None) -> None:
         self.folder = cache_folder() / "targets" if folder is None else folder
         self._most_bytes = cache_limit() if most_bytes is None else most_bytes
-        self._keeps = self._most_bytes > 0
+        self.keeps = self._most_bytes > 0
         self._present: int | None = None  # bytes; known once this process has written something
         self._written = 0
-
-    @property
-    def keeps(self) -> bool:
-        """Whether what is written is kept: False once that has failed, or if the limit is 0."""
-        return self._keeps
 
     def read(self, key: TargetKey) -> Array | None:
         """Implement `TargetStore`; a damaged entry is logged and removed."""
@@ -154,7 +150,7 @@ class TargetFolder:
         A folder that cannot be written, and a limit that this process alone exceeds, are logged
         once.
         """
-        if not self._keeps:
+        if not self.keeps:
             return
         data = encode_target(key, value, picture)
         before, self._written = self._written, self._written + len(data)
@@ -169,7 +165,7 @@ class TargetFolder:
             # Not synced: the checksum finds what a power failure left, and it is computed again.
             write_atomically(self.folder / target_name(key), data, sync=False)
         except OSError as error:
-            self._keeps = False
+            self.keeps = False
             reason = error.strerror or error
             _log.warning(
                 "%s cannot be written (%s); targets are computed each time", self.folder, reason
