@@ -28,9 +28,8 @@ from nstx.engine.devices.precisions import supported_precisions
 from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchNetwork
-from nstx.engine.gradients.autograd import AutogradBackend
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
-from nstx.engine.gradients.torch_gradient import TorchGradient
+from nstx.engine.gradients.torch_gradient import AutogradBackend, TorchGradient
 from nstx.engine.solvers.torch_adam import run_adam
 from nstx.engine.transfer.progress import Progress
 from nstx.models.errors import NstxError

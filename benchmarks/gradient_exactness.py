@@ -25,7 +25,7 @@ from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.pictures.picture import Picture, Pixels
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets

@@ -16,7 +16,7 @@ from nstx.models.storage.files import write_atomically
 from nstx.models.weights.load import EMBEDDED, load_weights
 
 from .devices.device import Device
-from .devices.machine import describe_machine, package_versions, this_processor
+from .devices.machine import Processor, describe_machine, package_versions
 
 
 def diagnose() -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _devices() -> list[dict[str, Any]]:
 
     from .devices.precisions import settle_bf16, supported_precisions
 
-    processor = this_processor()
+    processor = Processor()
     devices: list[dict[str, Any]] = [
         {
             "name": "cpu",

@@ -1,7 +1,7 @@
 """The settings of a run: a preset with what was chosen differently, validated once."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from nstx.models.errors import UsageError
@@ -29,6 +29,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """The names that attributes of `Settings` may have."""
 
+_OBJECTIVE_CHOICES = (
+    "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight", "pooling",
+)  # fmt: skip
+_MOST = {"threads": 1024, "steps": 1_000_000, "scales": 16}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -36,24 +41,19 @@ class Settings:
 
     Attributes:
         preset: name of the preset that the rest started from.
-        objective: what is minimised.
-        solver: ``adam`` or ``lbfgs``.
-        learning_rate: of Adam, in pixel values, above 0.
-        steps: solver iterations over all scales, 1 or more.
+        learning_rate: of Adam, in pixel values (0–255).
+        steps: solver iterations over all scales.
         init: ``content``, ``matched`` (the content in the colours of the styles), ``noise``,
             ``blend``, or the path of a picture.
-        scales: of the coarse-to-fine pyramid, 1 or more; None chooses by the size.
+        scales: of the coarse-to-fine pyramid, up to 16; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
         early_stop: whether a scale ends when its cost has fallen by less than 0.1 % in ten steps.
-        size: long side in pixels; None if ``width`` or ``height`` is given.
-        width: in pixels.
-        height: in pixels.
+        size: long side in pixels; None if ``width`` or ``height`` says it.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
-        backend: what computes the gradient: ``auto``, ``torch`` or ``onnx``.
-        extractor: what computes the targets: ``auto``, ``onnx``, ``tensorrt`` or ``torch``.
+        backend: what computes the gradient.
+        extractor: what computes the targets.
         threads: of the CPU; None leaves it to the library.
         weights: ``embedded`` or a file.
         use_cache: whether the cache folder is read and written.
@@ -89,21 +89,14 @@ class Settings:
             check_choice(name, getattr(self, name))
         _check_positive("learning rate", self.learning_rate, 2)
         _check_positive("style scale", self.style_scale, 1)
-        check_threads(self.threads)
-        for name, most in (("steps", 1_000_000), ("scales", 16)):
-            value = getattr(self, name)
-            if value is not None:
-                _check_count(name, value, most)
+        for name in _MOST:
+            check_count(name, getattr(self, name))
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"expected a seed of 0 … 2⁶³−1, got {self.seed}; try --seed 0")
 
 
 def check_choice(what: str, name: str) -> None:
-    """Check the name of a ``solver``, ``backend``, ``extractor`` or ``precision``.
-
-    Raises:
-        UsageError: there is none of this name.
-    """
+    """Raise `UsageError` if there is no ``solver``, ``backend``, … (`CHOICES`) of this name."""
     names = CHOICES[what]
     if name not in names:
         article = "an" if what[0] in "aeiou" else "a"
@@ -113,27 +106,10 @@ def check_choice(what: str, name: str) -> None:
         )
 
 
-def check_threads(threads: int | None) -> None:
-    """Check a number of threads; None leaves it to the library.
-
-    Raises:
-        UsageError: it is out of its range.
-    """
-    if threads is not None:
-        _check_count("threads", threads, 1024)
-
-
-_OBJECTIVE_CHOICES = (
-    "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight", "pooling",
-)  # fmt: skip
-_PRESET_CHOICES = (
-    "solver", "learning_rate", "steps", "init", "scales", "clip", "early_stop", "size",
-)  # fmt: skip
-
-
-def _check_count(name: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise UsageError(f"expected 1 … {most} {name}, got {value}; try --{name} 1")
+def check_count(name: str, value: int | None) -> None:
+    """Raise `UsageError` if ``threads``, ``steps`` or ``scales`` are out of range; None never is."""
+    if value is not None and not 1 <= value <= _MOST[name]:
+        raise UsageError(f"expected 1 … {_MOST[name]} {name}, got {value}; try --{name} 1")
 
 
 def _check_positive(what: str, value: float, suggestion: int) -> None:
@@ -143,7 +119,7 @@ def _check_positive(what: str, value: float, suggestion: int) -> None:
 
 
 class Choices(TypedDict, total=False):
-    """What `choose_settings` may choose differently from a preset; None stands for the preset's own."""
+    """What may be chosen differently from a preset; None stands for the preset's value."""
 
     content_layers: str | None
     style_layers: str | None
@@ -185,16 +161,19 @@ def choose_settings(
         auto_scales: choose the number of scales by the size, whatever the preset says.
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
-            commas), ``content_weight``, ``style_weight``, ``tv_weight``, ``pooling``. None stands
-            for the preset's own.
+            commas; the preset weighs style layers without a weight), ``content_weight``,
+            ``style_weight``, ``tv_weight``, ``pooling``. None stands for the preset's value.
 
     Raises:
         UsageError: the preset or a choice is not known, or out of its range.
     """
     chosen: dict[str, Any] = {k: value for k, value in choices.items() if value is not None}
     base = preset if isinstance(preset, Preset) else find_preset(preset)
+    if "content_layers" in chosen:
+        chosen["content_layers"] = parse_layers(chosen["content_layers"], "equal")
+    if "style_layers" in chosen:
+        chosen["style_layers"] = parse_layers(chosen["style_layers"], base.style_layer_weights)
     of_objective = {name: chosen.pop(name) for name in _OBJECTIVE_CHOICES if name in chosen}
-    objective = choose_objective(base, **of_objective)
     if "width" in chosen or "height" in chosen:
         chosen.setdefault("size", None)
     elif "init" in chosen and chosen["init"] not in INITS:
@@ -206,46 +185,10 @@ def choose_settings(
         chosen.setdefault("clip", True)
     if auto_scales:
         chosen["scales"] = None
-    defaults = {name: getattr(base, name) for name in _PRESET_CHOICES}
+    names = [field.name for field in fields(Settings)]
+    defaults = {name: getattr(base, name) for name in names if hasattr(base, name)}
+    objective = replace(defaults.pop("objective"), **of_objective)
     try:
         return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})
     except TypeError as error:
-        names = ", ".join(Settings.__dataclass_fields__)
-        raise UsageError(f"expected settings among {names}, got: {error}") from error
-
-
-def choose_objective(
-    base: Preset,
-    *,
-    content_layers: str | None = None,
-    style_layers: str | None = None,
-    content_weight: float | None = None,
-    style_weight: float | None = None,
-    tv_weight: float | None = None,
-    pooling: Pooling | None = None,
-) -> Objective:
-    """Return a preset's objective with some of it chosen differently.
-
-    Args:
-        base: preset.
-        content_layers: as ``name`` or ``name:weight``, separated by commas.
-        style_layers: in the same form; the preset weighs those without a weight.
-        content_weight: of the content cost.
-        style_weight: of the style cost.
-        tv_weight: of the total variation.
-        pooling: ``max`` or ``avg``.
-
-    Raises:
-        UsageError: a layer is unknown or a weight out of its range.
-    """
-    changes: dict[str, Any] = {
-        "content_weight": content_weight,
-        "style_weight": style_weight,
-        "tv_weight": tv_weight,
-        "pooling": pooling,
-    }
-    if content_layers is not None:
-        changes["content_layers"] = parse_layers(content_layers, "equal")
-    if style_layers is not None:
-        changes["style_layers"] = parse_layers(style_layers, base.style_layer_weights)
-    return replace(base.objective, **{k: v for k, v in changes.items() if v is not None})
+        raise UsageError(f"expected settings among {', '.join(names)}, got: {error}") from error

@@ -536,7 +536,7 @@ def test_a_fallback_to_fp32_is_told(
     policy = PrecisionPolicy(
         processor=Processor(bf16_units=True, bf16="packed"), least_bf16_work=0, largest_error=1e-9
     )
-    monkeypatch.setattr("nstx.engine.gradients.choice.usual_policy", lambda: policy)
+    monkeypatch.setattr("nstx.engine.gradients.choice.PrecisionPolicy", lambda: policy)
     data = compare("--content-layers", "conv2_2", "--steps", "8")
     (run,) = data["runs"]
     assert run["precision"] == "fp32"

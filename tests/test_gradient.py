@@ -11,7 +11,7 @@ from pictures import random_pixels
 from nstx.engine.devices.device import Device, DeviceKind
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.targets.targets import make_targets
 from nstx.models.errors import NumericalError
 from nstx.models.objective import Objective

@@ -19,7 +19,7 @@ from pictures import random_pixels
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_picture

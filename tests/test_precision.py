@@ -82,7 +82,7 @@ def test_auto_without_pytorch_is_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def use_policy(monkeypatch: pytest.MonkeyPatch, policy: PrecisionPolicy) -> None:
     """Let the command line, which has no argument for it, take a policy for the usual one."""
-    monkeypatch.setattr(backends, "usual_policy", lambda: policy)
+    monkeypatch.setattr(backends, "PrecisionPolicy", lambda: policy)
 
 
 def job_of(policy: PrecisionPolicy = EAGER, **more: Unpack[Choices]) -> Job:

@@ -10,7 +10,7 @@ from pictures import random_pixels
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.autograd import AutogradBackend
+from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.targets.targets import make_targets
 from nstx.models.presets import PRESETS
 from nstx.models.reference.gradient import pool_gradient, reference_gradient

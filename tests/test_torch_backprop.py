@@ -19,9 +19,9 @@ from pictures import random_pixels
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice
 from nstx.engine.features.torch_network import TorchNetwork
-from nstx.engine.gradients.autograd import AutogradBackend
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.checked import CheckedBackend, largest_relative_error
+from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.pictures.picture import Batch
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.solver import run_solver

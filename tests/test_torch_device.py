@@ -23,7 +23,7 @@ from networks import (
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_job
-from nstx.engine.devices import speed as device_speed
+from nstx.engine.devices import precisions
 from nstx.engine.devices.arrays import NUMPY, Array
 from nstx.engine.devices.convolution import Convolution, Layout, fastest_layout, try_bf16
 from nstx.engine.devices.cuda_graph import Capture, Function, captures_graphs
@@ -354,23 +354,22 @@ def test_a_backend_is_gone_when_nobody_holds_it() -> None:
     ],
 )
 def test_the_fastest_precision_is_the_first_that_none_beats_by_far(seconds, expected) -> None:
-    assert device_speed.choose_fastest(seconds) == expected
+    assert precisions.choose_fastest(seconds) == expected
 
 
 @needs_bf16
 def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None:
-    monkeypatch.setattr(device_speed, "_SHAPE", (1, 16, 20, 24))
     both = [TorchDevice(Device("cpu"), precision) for precision in ("bf16", "fp32")]
-    assert all(0 < took < 60 for took in device_speed.time_convolutions(both))
+    assert all(0 < took < 60 for took in precisions.time_convolutions(both, (1, 16, 20, 24)))
     asked = []
 
     def time_convolutions(devices: list[TorchDevice]) -> list[float]:
         asked.extend(device.precision for device in devices)
         return [{"tf32": 0.5}.get(device.precision, 1.0) for device in devices]
 
-    monkeypatch.setattr(device_speed, "time_convolutions", time_convolutions)
-    monkeypatch.setattr(device_speed, "supported_precisions", lambda _: ("fp32", "tf32", "bf16"))
-    assert device_speed.fastest_precision.__wrapped__(Device("cuda")) == "tf32"
+    monkeypatch.setattr(precisions, "time_convolutions", time_convolutions)
+    monkeypatch.setattr(precisions, "supported_precisions", lambda _: ("fp32", "tf32", "bf16"))
+    assert precisions.fastest_precision.__wrapped__(Device("cuda")) == "tf32"
     assert asked == ["bf16", "tf32", "fp32"]
 
 
@@ -390,7 +389,7 @@ def test_auto_on_cuda(monkeypatch, choices, size, fastest, expected) -> None:
         "nstx.engine.devices.precisions.supported_precisions",
         lambda *_: ("fp32", "tf32", "bf16", "fp16"),
     )
-    monkeypatch.setattr(device_speed, "fastest_precision", lambda _: fastest)
+    monkeypatch.setattr(precisions, "fastest_precision", lambda _: fastest)
     found = choose_backend(choose_settings(device="cuda", **choices), size)
     assert (found.name, found.device) == ("torch", Device("cuda"))
     assert (found.precision, found.checked) == expected

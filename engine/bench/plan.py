@@ -11,7 +11,7 @@ from nstx.models.vgg19 import Pooling, find_layer, flops_per_pixel, split_layers
 
 from ..devices.device import Device
 from ..devices.memory import GRADIENT_BYTES
-from ..settings import check_threads, choose_settings
+from ..settings import check_count, choose_settings
 from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
 
 _PRIMING_SIZE = 64
@@ -70,7 +70,7 @@ class Bench(ABC):
                     f"expected {name} of {least} … {most}, "
                     f"got {', '.join(map(str, values)) or 'none'}; try --{name} {example}"
                 )
-        check_threads(self.threads)
+        check_count("threads", self.threads)
         device = Device.parse(self.device)
         if device is None or device.is_mps:
             raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")

@@ -12,24 +12,19 @@ from .machine import Bf16
 from .torch_device import TorchDevice
 
 Layout = Literal["contiguous", "channels_last", "packed"]
-"""Of a kernel: rows innermost, channels innermost, or as oneDNN uses it on the CPU."""
+"""A kernel's: rows innermost, channels innermost, or as oneDNN uses it on the CPU."""
 
 _ONES = [1, 1]
 _PACKED: tuple[Precision, ...] = ("bf16", "fp32")
 
 
 class Convolution:
-    """A convolution of 3×3 that keeps height and width.
+    """A convolution that keeps height and width, by a kernel (outputs, inputs, 3, 3).
 
     On the CPU oneDNN lays kernels out anew in every call, which takes as long as the convolution itself
     where there are many channels and few pixels. PyTorch has operators that keep the packed layout and
     apply the ReLU in passing; its compiler uses them. The results are the same, bit for bit.
-
-    Args:
-        kernel: (outputs, inputs, 3, 3), on the device.
-        bias: (outputs); None adds nothing.
-        layout: of the kernel; activations are channels_last too unless it is contiguous.
-        relu: whether a ReLU follows.
+    Activations are channels_last unless the layout is contiguous.
     """
 
     def __init__(
@@ -61,15 +56,16 @@ def fastest_layout(device: TorchDevice) -> Layout:
     return "packed" if can_pack and _packing_works() else "channels_last"
 
 
+@functools.cache
 def try_bf16() -> Bf16:
-    """Return how PyTorch convolves in bf16 on this CPU, found by trying: its operators are always there.
+    """Return how PyTorch convolves in bf16 on this CPU, by trying: its operators are always there.
 
     oneDNN packs bf16 kernels on processors with AVX-512 or AVX-NE-CONVERT alone; elsewhere PyTorch
     convolves in bf16 without it, slowly.
     """
     if _packing_works():
         return "packed"
-    return "plain" if _plain_bf16_works() else "none"
+    return "plain" if _is_right("bf16", "channels_last") else "none"
 
 
 @functools.cache
@@ -79,13 +75,7 @@ def _packing_works() -> bool:
     return all(_is_right(precision, "packed") for precision in _PACKED)
 
 
-@functools.cache
-def _plain_bf16_works() -> bool:
-    return _is_right("bf16", "channels_last")
-
-
 def _is_right(precision: Precision, layout: Layout) -> bool:
-    """Whether a small convolution on the CPU works, with the right numbers."""
     dtype = TorchDevice(Device("cpu"), precision).dtype
     generator = torch.Generator().manual_seed(0)
     kernel, bias, x = (

@@ -18,11 +18,10 @@ from .torch_device import TorchDevice
 _WARM_UPS = 3
 
 Function = Callable[..., tuple[torch.Tensor, ...]]
-"""Of tensors, to tensors."""
 
 
 def captures_graphs(device: TorchDevice) -> bool:
-    """Whether work on a device is captured: on CUDA, unless ``NSTX_CUDA_GRAPHS`` is 0."""
+    """Whether graphs are used on a device: on CUDA, unless ``NSTX_CUDA_GRAPHS`` is 0."""
     return device.place.is_cuda and os.environ.get("NSTX_CUDA_GRAPHS") != "0"
 
 
@@ -30,11 +29,9 @@ class Capture(Protocol):
     """Captures what a function does in its first call, and replays it afterwards."""
 
     def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the function gives, in tensors that are the caller's.
+        """Return what the function returns, in tensors that are the caller's.
 
-        Args:
-            function: the same in each call.
-            inputs: of the same shapes in each call, on one device.
+        Function, shapes and the one device are the same in every call.
         """
         ...
 
@@ -53,11 +50,7 @@ class CudaGraph:
         self._outputs: tuple[torch.Tensor, ...] = ()
 
     def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """See `Capture`.
-
-        Raises:
-            DeviceError: the function cannot be captured.
-        """
+        """Implement `Capture`; `DeviceError` if the function cannot be captured."""
         with torch.cuda.device(inputs[0].device):
             if self._graph is None:
                 self._graph = self._capture(function, inputs)
@@ -96,8 +89,5 @@ class CudaGraph:
 
 @functools.cache
 def _capture_stream(index: int) -> torch.cuda.Stream:
-    """Return the stream that graphs of a device are captured on.
-
-    PyTorch's own is of the device that captured first, and libraries keep memory for each stream.
-    """
+    # PyTorch's own is of the device that captured first, and libraries keep memory for each stream.
     return torch.cuda.Stream(device=index)  # type: ignore[no-untyped-call]

@@ -14,12 +14,7 @@ DeviceKind = Literal["cpu", "cuda", "mps"]
 class Device:
     """A processor that pictures are computed on; as text ``cpu``, ``cuda:0`` or ``mps``.
 
-    Attributes:
-        kind: ``cpu``, ``cuda`` or ``mps``.
-        index: which of the machine's CUDA devices; 0 for the other kinds.
-
-    Raises:
-        UsageError: there is no such kind, or the index is not a number of a CUDA device.
+    Only CUDA devices have an index other than 0.
     """
 
     kind: DeviceKind
@@ -33,11 +28,7 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> "Device | None":
-        """Return the device of ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None for ``auto``.
-
-        Raises:
-            UsageError: the text is none of these.
-        """
+        """Return the device of ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None for ``auto``."""
         kind, colon, index = text.partition(":")
         if kind not in ("auto", "cpu", "cuda", "mps") or (colon and kind != "cuda"):
             raise UsageError(
@@ -73,12 +64,8 @@ def settle(text: str, *, by_torch: bool = False) -> Device:
 
     Args:
         text: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
-        by_torch: whether PyTorch is to use the device, and must therefore have it.
-
-    Raises:
-        UsageError: the text is no device.
-        DeviceError: PyTorch is to use the device and does not have it.
-        ImportError: PyTorch is to use the device and is not installed.
+        by_torch: whether PyTorch is to use the device: `DeviceError` if it does not have it,
+            `ImportError` if it is not installed.
     """
     device = Device.parse(text)
     if device is not None:
@@ -88,30 +75,24 @@ def settle(text: str, *, by_torch: bool = False) -> Device:
     if not by_torch and not has_driver() and sys.platform != "darwin":
         return Device("cpu")
     try:
-        return _best_of_torch()
-    except ImportError:  # an installation without PyTorch
+        import torch
+    except ImportError:
         if by_torch:
             raise
         return Device("cuda" if provider_loads(Provider("cuda")) else "cpu")
+    if torch.cuda.is_available():
+        return Device("cuda")
+    return Device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def choose_provider_on(device: Device | None) -> Provider:
     """Return ONNX Runtime's provider on a device; None takes CUDA where it loads, else the CPU.
 
-    Raises:
-        DeviceError: ONNX Runtime is not installed, or cannot use the device.
+    `DeviceError` if ONNX Runtime is not installed, or cannot use the device.
     """
     if device is None:
         return choose_provider("auto", 0)
     return choose_provider(device.kind, device.index)
-
-
-def _best_of_torch() -> Device:
-    import torch
-
-    if torch.cuda.is_available():
-        return Device("cuda")
-    return Device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _check_torch_has(device: Device) -> None:

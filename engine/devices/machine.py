@@ -5,7 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,36 +15,14 @@ _PACKAGES = (
 )  # fmt: skip
 
 CPUINFO = Path("/proc/cpuinfo")
-
+"""Where Linux describes the processors."""
 
 Bf16 = Literal["packed", "plain", "none"]
 """How PyTorch convolves in bf16 on the CPU: with kernels that are laid out once, without, or not at all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Processor:
-    """What the CPU does in bf16; tests name one, to run as another machine would.
-
-    Attributes:
-        bf16_units: whether it multiplies bf16 matrices in hardware.
-        bf16: how PyTorch convolves in bf16; None if it is not known, and must be tried by PyTorch.
-    """
-
-    bf16_units: bool
-    bf16: Bf16 | None = None
-
-
-def this_processor() -> Processor:
-    """Return what this machine's CPU does in bf16, as far as is known without PyTorch."""
-    return Processor(bf16_units=has_bf16_units())
-
-
 def describe_machine(cpuinfo: Path = CPUINFO) -> dict[str, Any]:
-    """Return system, processor, cores, threads and memory in bytes, as plain data.
-
-    Args:
-        cpuinfo: where Linux describes the processors.
-    """
+    """Return system, processor, cores, threads and memory in bytes, as plain data."""
     import psutil
 
     return {
@@ -68,21 +46,26 @@ def package_versions() -> dict[str, str | None]:
 
 
 def has_bf16_units(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether Linux lists units of the processor that multiply bf16 matrices.
-
-    Args:
-        cpuinfo: where Linux describes the processors.
-    """
+    """Whether Linux lists units of the processor that multiply bf16 matrices."""
     flags = instruction_sets(cpuinfo) or ""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
 
 
-def instruction_sets(cpuinfo: Path = CPUINFO) -> str | None:
-    """Return the instruction sets of the first processor, separated by spaces; None if unknown.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processor:
+    """What the CPU does in bf16: this machine's, unless another one is named.
 
-    Args:
-        cpuinfo: where Linux describes the processors.
+    Attributes:
+        bf16_units: whether it multiplies bf16 matrices in hardware.
+        bf16: how PyTorch convolves in bf16; None leaves it to be tried.
     """
+
+    bf16_units: bool = field(default_factory=has_bf16_units)
+    bf16: Bf16 | None = None
+
+
+def instruction_sets(cpuinfo: Path = CPUINFO) -> str | None:
+    """Return the instruction sets of the first processor, separated by spaces; None if unknown."""
     fields = _read_fields(cpuinfo) or {}
     return fields.get("flags", fields.get("Features"))
 

@@ -15,13 +15,10 @@ from .device import Device
 
 
 def peak_memory_bytes(device: Device, *, by_torch: bool = True) -> int:
-    """Return the peak of allocated memory: of the CUDA device if PyTorch has it, else of the process.
+    """Return the peak of what PyTorch allocated on a CUDA device, else of the process.
 
-    The process's peak is that of its resident set, libraries included, since it was started.
-
-    Args:
-        device: that does the work.
-        by_torch: whether PyTorch does the work; it knows of its own memory only.
+    The process's peak is that of its resident set, libraries included, since it was started. PyTorch
+    knows of its own memory only, so ``by_torch`` says whether it does the work.
     """
     if device.is_cuda and by_torch:
         import torch
@@ -32,7 +29,7 @@ def peak_memory_bytes(device: Device, *, by_torch: bool = True) -> int:
 
         return int(psutil.Process().memory_info().peak_wset)
     with contextlib.suppress(OSError):
-        # What getrusage says includes the process that this one was started from, on Linux.
+        # getrusage includes the process that this one was started from, on Linux.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -64,7 +61,7 @@ def keep_freed_memory() -> bool:
 def process_seconds() -> float:
     """Return the seconds since this process was started."""
     with contextlib.suppress(OSError, AttributeError):
-        # psutil adds the time of the boot, which Linux tells in whole seconds.
+        # psutil adds the time of the boot, which Linux gives in whole seconds.
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     import psutil
@@ -72,7 +69,7 @@ def process_seconds() -> float:
     return time.time() - float(psutil.Process().create_time())
 
 
-# What PyTorch's allocators say; not all have a class of their own.
+# In the messages of PyTorch's allocators; not all of their errors have a class.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
 # Measured in fp32 on a CPU with VGG-19 up to conv5_1, per pixel, and what libraries and weights need
@@ -89,15 +86,8 @@ def check_memory(
 ) -> None:
     """Refuse a size that this machine's memory cannot hold, before the system kills the process.
 
-    Only the CPU is looked at: an accelerator reports exhausted memory by itself.
-
-    Args:
-        size: height and width of the picture.
-        device: that computes; nothing is checked of accelerators.
-        bytes_per_pixel: `GRADIENT_BYTES` or `FEATURE_BYTES`.
-
-    Raises:
-        DeviceError: the estimate exceeds all of the machine's memory, or the container's.
+    `DeviceError` if the estimate for (height, width) exceeds all of the machine's memory, or the
+    container's. Only the CPU is looked at: an accelerator reports exhausted memory by itself.
     """
     import psutil
 
@@ -113,7 +103,6 @@ def check_memory(
 
 
 def _container_limit() -> int:
-    """Return the memory that a container may use, which the system's total leaves out."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             return int((_CONTROL_GROUP / name).read_text())
@@ -122,11 +111,7 @@ def _container_limit() -> int:
 
 @contextmanager
 def memory_errors(size: Sequence[int]) -> Iterator[None]:
-    """Turn a library's report of exhausted memory into a `DeviceError` that says what to do.
-
-    Args:
-        size: height and width of the picture.
-    """
+    """Turn a library's report of exhausted memory at (height, width) into a `DeviceError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -27,12 +27,9 @@ _DTYPES: dict[TorchPrecision, torch.dtype] = {
 
 @dataclass(frozen=True, slots=True)
 class TorchDevice:
-    """A device with a precision for the convolutions.
+    """A device with a precision of weights and activations.
 
-    Attributes:
-        place: the CPU or an accelerator.
-        precision: of weights and activations. Pixels, Gram matrices and costs are always fp32
-            (fp64 with fp64).
+    Pixels, Gram matrices and costs are always fp32 (fp64 with fp64).
     """
 
     place: Device
@@ -43,7 +40,7 @@ class TorchDevice:
 
     @property
     def torch_device(self) -> torch.device:
-        """The device as PyTorch names it."""
+        """The place as PyTorch names it."""
         return torch.device(str(self.place))
 
     @property
@@ -65,30 +62,30 @@ class TorchDevice:
     def numerics(self, *, products: bool = False) -> Iterator[None]:
         """Set what the precision needs, and repeatable convolutions, for the time of a block.
 
-        On CUDA, PyTorch lets float32 convolutions run in TF32 unless it is told otherwise.
-
-        Args:
-            products: whether tf32 is for matrix products as well; Gram matrices are to be exact.
+        On CUDA, PyTorch's default lets float32 convolutions run in TF32. Matrix products do with
+        ``products`` alone, as Gram matrices are to be exact.
         """
         if not self.place.is_cuda:
             yield
             return
-        cudnn = torch.backends.cudnn
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        rounds = self.precision == "tf32"
+        switches: list[tuple[Any, str, object]] = [
+            (cudnn, "benchmark", False),
+            (cudnn, "deterministic", True),
+        ]
+        if hasattr(cudnn, "conv"):
+            # PyTorch 2.9 and newer; the older switch cannot be read once a host uses these.
+            switches.append((cudnn.conv, "fp32_precision", "tf32" if rounds else "ieee"))
+            exact = "tf32" if rounds and products else "ieee"
+            switches.append((matmul, "fp32_precision", exact))
+        else:
+            switches.append((cudnn, "allow_tf32", rounds))
+            if rounds and products:
+                switches.append((matmul, "allow_tf32", True))
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_assigned(cudnn, "benchmark", False))
-            stack.enter_context(_assigned(cudnn, "deterministic", True))
-            if hasattr(cudnn, "conv"):
-                # PyTorch 2.9 and newer; the older switch cannot be read once a host uses these.
-                rounding = "tf32" if self.precision == "tf32" else "ieee"
-                stack.enter_context(_assigned(cudnn.conv, "fp32_precision", rounding))
-                matmul = torch.backends.cuda.matmul
-                exact = "tf32" if products and self.precision == "tf32" else "ieee"
-                stack.enter_context(_assigned(matmul, "fp32_precision", exact))
-            else:
-                if products and self.precision == "tf32":
-                    matmul = torch.backends.cuda.matmul
-                    stack.enter_context(_assigned(matmul, "allow_tf32", True))
-                stack.enter_context(_assigned(cudnn, "allow_tf32", self.precision == "tf32"))
+            for holder, name, value in switches:
+                stack.enter_context(_assigned(holder, name, value))
             yield
 
 

@@ -22,7 +22,7 @@ from nstx.models.vgg19 import Pooling, PoolRounding, canonical_name, check_pooli
 from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
 
 from ..devices.device import Device, choose_provider_on, settle
-from ..settings import Auto, ExtractorName, check_choice, check_threads
+from ..settings import Auto, ExtractorName, check_choice, check_count
 from .extractor import FeatureExtractor
 from .onnx_extractor import BuiltGraphs, ModelFile, OnnxExtractor, SessionSource
 
@@ -55,7 +55,7 @@ class Extraction:
 
     def __post_init__(self) -> None:
         check_choice("extractor", self.extractor)
-        check_threads(self.threads)
+        check_count("threads", self.threads)
         check_pooling(*self.poolings)
         if self.model is not None and self.extractor == "torch":
             raise UsageError("expected onnx for a model file, got torch; try --extractor onnx")

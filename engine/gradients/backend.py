@@ -4,25 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError, UsageError
 from nstx.models.objective import Objective
 
 from ..devices.arrays import Array, ArrayT
-from ..pictures.picture import Pixels
+from ..targets.targets import Targets
 
-
-def check_gradient(gradient: Pixels) -> Pixels:
-    """Return a backend's gradient if it is finite.
-
-    Raises:
-        NumericalError: it is not.
-    """
-    if not np.isfinite(gradient).all():
-        raise gradient_error()
-    return gradient
+Problems = Sequence[tuple[Objective, Targets]]
+"""What each picture of a batch is compared with."""
 
 
 def gradient_error() -> NumericalError:
@@ -37,8 +27,6 @@ class PrecisionCheck:
     """A gradient of low precision that was compared with one of fp32.
 
     Attributes:
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
         evaluation: number of the evaluation, which counts from 1 at each scale.
         precision: of the gradient, such as ``bf16``.
         error: ‖g − g₃₂‖ / ‖g₃₂‖, of a batch the largest; infinite if the gradient was not finite.
@@ -58,57 +46,41 @@ class PrecisionCheck:
 class GradientBackend(ABC):
     """Computes the costs of several pictures of one size and their gradients, all in one pass.
 
-    Pictures are NumPy arrays, or those of `nstx.engine.gradients.opening.BackendFactory.arrays`; their gradients
-    are of the same kind. Each picture has its own targets and its own weights of content, style and total variation;
-    layers and pooling are common.
+    Pictures are NumPy arrays, or those of `nstx.engine.gradients.opening.BackendFactory.arrays`; their
+    gradients are of the same kind. Each picture has its own targets and its own weights of content, style
+    and total variation; layers and pooling are common. `NumericalError` where a cost or gradient is not
+    finite.
 
     Attributes:
         checks: of a gradient's precision, that were made so far.
         approximate: whether costs that come with gradients are less exact than those that come alone.
     """
 
-    checks: "Sequence[PrecisionCheck]" = ()
+    checks: Sequence[PrecisionCheck] = ()
     approximate: bool = False
 
     @abstractmethod
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
-        """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3).
-
-        Raises:
-            NumericalError: one of them is not finite.
-        """
+        """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3)."""
 
     @abstractmethod
     def costs(self, pixels: Array) -> Sequence[Cost]:
-        """Return the costs alone.
-
-        Raises:
-            NumericalError: one of them is not finite.
-        """
+        """Return the costs alone."""
 
     def cost_and_gradient(self, pixels: ArrayT) -> tuple[Cost, ArrayT]:
-        """Return the cost and ∂J/∂pixels, float32 (height, width, 3), of a backend of one picture.
-
-        Raises:
-            NumericalError: either is not finite.
-        """
+        """Return the cost and ∂J/∂pixels, float32 (height, width, 3), of a backend of one picture."""
         costs, gradients = self.costs_and_gradients(pixels[None])
         return costs[0], gradients[0]
 
     def cost(self, pixels: Array) -> Cost:
-        """Return the cost alone, of a backend of one picture.
-
-        Raises:
-            NumericalError: it is not finite.
-        """
+        """Return the cost alone, of a backend of one picture."""
         return self.costs(pixels[None])[0]
 
 
 def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]]) -> Objective:
-    """Return what a batch has in common: the objective of its first picture.
+    """Return a batch's first objective, whose layers, formulas and pooling all pictures have.
 
-    Raises:
-        UsageError: it is empty, or its pictures differ in size, layers, formulas or pooling.
+    `UsageError` if they have not, or if there is none, or if sizes (height, width) differ.
     """
     kinds = {objective.with_unit_weights() for objective in objectives}
     if not objectives or len(set(sizes)) > 1 or len(kinds) > 1:

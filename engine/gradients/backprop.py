@@ -5,8 +5,6 @@ the gradient of a Gram matrix is added where the gradient passes by, masks are a
 everything is channels_last. In bf16 little but convolutions remains. On CUDA all of it is one graph.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
@@ -17,7 +15,7 @@ from ..devices.convolution import Convolution, Layout, fastest_layout
 from ..devices.cuda_graph import Capture
 from ..devices.torch_device import TorchDevice
 from ..features.torch_network import Activation, TorchNetwork
-from ..targets.targets import Targets
+from .backend import Problems
 from .torch_gradient import TorchGradient
 from .torch_problem import Part, total_variation, variation_gradient
 
@@ -25,11 +23,7 @@ from .torch_problem import Part, total_variation, variation_gradient
 class BackwardPass:
     """The backward pass of VGG-19: its convolutions with their kernels flipped.
 
-    Args:
-        weights: of all 16 convolutions.
-        objective: whose layers and pooling the network has.
-        device: where it runs and at what precision.
-        layout: of the kernels, not contiguous; None takes the device's fastest.
+    The layout is not contiguous; None takes the device's fastest.
 
     Attributes:
         network: the forward pass.
@@ -63,10 +57,7 @@ class BackwardPass:
     ) -> torch.Tensor:
         """Return the gradient before a layer, of that after it, which may be overwritten.
 
-        Args:
-            activation: of the layer, channels_last.
-            gradient: as large as its output.
-            before: as large as its input; of an average pooling, the values do not matter.
+        ``before`` is the layer's input; of an average pooling, the values do not matter.
         """
         aten, name = torch.ops.aten, activation.layer.name
         if activation.layer.kind == "conv":
@@ -90,21 +81,12 @@ class BackwardPass:
 
 
 class BackpropBackend(TorchGradient):
-    """Costs and gradients by `BackwardPass`.
-
-    Args:
-        backward: of a network with the objectives' layers and pooling.
-        problems: an objective and targets for each picture of a batch.
-        capture: what captures evaluations in a CUDA graph, as `TorchGradient` takes it.
-
-    Raises:
-        UsageError: the pictures are no batch (`nstx.engine.gradients.backend.check_batch`).
-    """
+    """Costs and gradients by `BackwardPass`."""
 
     def __init__(
         self,
         backward: BackwardPass,
-        problems: Sequence[tuple[Objective, Targets]],
+        problems: Problems,
         *,
         capture: Capture | bool | None = None,
     ) -> None:
@@ -121,8 +103,7 @@ class BackpropBackend(TorchGradient):
         gradient: torch.Tensor | None = None
         while activations:
             last = activations.pop()
-            gradient = self._add_style(last, gradient, parts, seed)
-            gradient = self._add_content(last, gradient, parts, seed)
+            gradient = self._add_parts(last, gradient, parts, seed)
             # The network ends at a layer of the objective.
             assert gradient is not None
             before = activations[-1].output if activations else pixels
@@ -136,7 +117,6 @@ class BackpropBackend(TorchGradient):
         return parts, gradient
 
     def _forward(self, pixels: torch.Tensor) -> list[Activation]:
-        """Return what every layer gives for pixels (batch, 3, height, width), RGB, 0–255."""
         network = self._backward.network
         x = network.centre(pixels)
         activations: list[Activation] = []
@@ -158,7 +138,7 @@ class BackpropBackend(TorchGradient):
     def _compare(
         self, kind: str, activation: Activation, parts: dict[Part, torch.Tensor]
     ) -> torch.Tensor:
-        """Note a layer's cost; return its gradient with respect to what is compared."""
+        """Add a layer's cost to parts; return its gradient with respect to what is compared."""
         part = (kind, activation.layer.name)
         if kind == "content":
             difference = self.problem.difference(part, activation.output.to(self._sums))
@@ -175,7 +155,7 @@ class BackpropBackend(TorchGradient):
         rows = _rows(features)
         positions = rows.shape[1]
         if self._dtype.itemsize == 2 and rows.is_cuda:
-            # Its matrix units sum halves in fp32, and PyTorch hands that on.
+            # The matrix units sum halves in fp32, and PyTorch hands that on.
             return torch.bmm(rows.transpose(1, 2), rows, out_dtype=self._sums) / positions
         wide = rows.to(self._sums)
         return wide.transpose(1, 2) @ wide / positions
@@ -183,7 +163,7 @@ class BackpropBackend(TorchGradient):
     def gram_difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
         """Return G − A, for bf16 on the CPU.
 
-        Its matrix products are summed in fp32, but come back as bf16, which would be too coarse for G.
+        Matrix products are summed in fp32 there, but come back as bf16, which would be too coarse for G.
         So A is subtracted within the product, before rounding: the difference is rounded, by less than
         its 256th. That A has to be in bf16 for it, too, is made up for in fp32.
         """
@@ -195,37 +175,27 @@ class BackpropBackend(TorchGradient):
         self.problem.note(part, aim + difference)
         return difference
 
-    def _add_style(
+    def _add_parts(
         self,
         activation: Activation,
         gradient: torch.Tensor | None,
         parts: dict[Part, torch.Tensor],
         seed: torch.Tensor,
     ) -> torch.Tensor | None:
-        if ("style", activation.layer.name) not in self.problem.targets:
-            return gradient
-        batch, channels, height, width = activation.output.shape
-        # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
-        slope = self._compare("style", activation, parts) * (seed * (2 / (height * width)))
-        rows = _rows(activation.output)
-        if gradient is None:
-            total = rows @ slope.to(self._dtype)
-        else:
+        """Return a gradient plus that of a layer's own costs."""
+        name, features = activation.layer.name, activation.output
+        if ("style", name) in self.problem.targets:
+            batch, channels, height, width = features.shape
+            # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
+            slope = self._compare("style", activation, parts) * (seed * (2 / (height * width)))
+            rows, slope = _rows(features), slope.to(self._dtype)
             # In place: otherwise the gradient would be copied first.
-            total = _rows(gradient).baddbmm_(rows, slope.to(self._dtype))
-        return total.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-
-    def _add_content(
-        self,
-        activation: Activation,
-        gradient: torch.Tensor | None,
-        parts: dict[Part, torch.Tensor],
-        seed: torch.Tensor,
-    ) -> torch.Tensor | None:
-        if ("content", activation.layer.name) not in self.problem.targets:
-            return gradient
-        slope = (self._compare("content", activation, parts) * seed).to(self._dtype)
-        return _channels_last(slope) if gradient is None else gradient + slope
+            total = rows @ slope if gradient is None else _rows(gradient).baddbmm_(rows, slope)
+            gradient = total.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        if ("content", name) in self.problem.targets:
+            slope = (self._compare("content", activation, parts) * seed).to(self._dtype)
+            gradient = _channels_last(slope) if gradient is None else gradient + slope
+        return gradient
 
 
 def _rows(features: torch.Tensor) -> torch.Tensor:

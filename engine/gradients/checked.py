@@ -5,9 +5,9 @@ optimum, and as much as the whole residual G − A near it. But this shift hardl
 So at some evaluations the features are computed in fp32 as well, the difference is added to the targets
 of the low precision, and the residual is right again: gradients that were wrong by as much as they were
 long are wrong by a twentieth. (Iterative refinement in numerical linear algebra, Wilkinson 1963, does
-likewise: residuals in high precision, the rest in low.)
+the same: residuals in high precision, the rest in low.)
 
-These evaluations are the checks. When they come was chosen by experiments: see docs/precision.md.
+When these checks come was chosen by experiments: see docs/precision.md.
 """
 
 import contextlib
@@ -58,11 +58,12 @@ class CheckedBackend(GradientBackend):
         self._best, self._best_at = math.inf, 0
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
-        """See `GradientBackend`."""
+        """Implement `GradientBackend`."""
         self._evaluation += 1
         if self._fast is None:
             return self._exact.costs_and_gradients(pixels)
-        if self._evaluation >= self._next_check or self._stalls():
+        stalls = self._evaluation - self._best_at > _STALL
+        if stalls or self._evaluation >= self._next_check:
             return self._check(self._fast, pixels)
         try:
             costs, gradients = self._fast.costs_and_gradients(pixels)
@@ -72,7 +73,7 @@ class CheckedBackend(GradientBackend):
         return costs, gradients
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
-        """See `GradientBackend`; in fp32."""
+        """Implement `GradientBackend`, in fp32."""
         return self._exact.costs(pixels)
 
     def _watch(self, costs: Sequence[Cost]) -> None:
@@ -80,15 +81,10 @@ class CheckedBackend(GradientBackend):
         if total < self._best:
             self._best, self._best_at = total, self._evaluation
 
-    def _stalls(self) -> bool:
-        return self._evaluation - self._best_at > _STALL
-
     def _check(self, fast: TorchGradient | None, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Return the evaluation in fp32; compare and correct the low precision by it.
 
-        Args:
-            fast: of low precision; None where it is known to fail.
-            pixels: of the batch.
+        ``fast`` is None where it has just failed.
         """
         with self._exact.problem.noting() as exact_features:
             costs, gradients = self._exact.costs_and_gradients(pixels)
@@ -120,12 +116,7 @@ class CheckedBackend(GradientBackend):
 
 
 def largest_relative_error(gradients: Array, exact: Array) -> float:
-    """Return the largest of a batch's ‖g − e‖ / ‖e‖; infinite where e alone is 0.
-
-    Args:
-        gradients: g, (batch, height, width, 3).
-        exact: e, of the same shape.
-    """
+    """Return the largest of a batch's ‖g − e‖ / ‖e‖; infinite where e alone is 0."""
     return max(map(_relative_error, gradients, exact))
 
 

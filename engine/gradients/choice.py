@@ -4,16 +4,16 @@
 PyTorch on accelerators and for precisions that ONNX Runtime lacks. On a CPU with bf16 units the precision
 ``auto`` is bf16, checked against fp32 as the run goes (`nstx.engine.gradients.checked`), unless the run is so
 short that PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published. On
-CUDA it is what the device's convolutions are fastest in (`nstx.engine.devices.speed`), checked too.
+CUDA it is what the device's convolutions are fastest in (`nstx.engine.devices.precisions`), checked too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nstx.models.errors import DeviceError
 
 from ..devices.device import Device, choose_provider_on, settle
-from ..devices.machine import Processor, is_there, this_processor
+from ..devices.machine import Processor, is_there
 from ..devices.memory import memory_errors
 from ..settings import BackendName, Precision, Settings
 
@@ -27,29 +27,25 @@ _LEAST_BF16_WORK = 2_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionPolicy:
-    """When a low precision is chosen, and how wrong its gradients may be.
+    """When a low precision is chosen, and how wrong its gradients may be: the usual, on this machine.
 
     Attributes:
-        processor: what the CPU can do.
         least_bf16_work: steps times pixels from which bf16 on the CPU saves time.
         largest_error: of a checked gradient, ‖g − g₃₂‖ / ‖g₃₂‖; beyond it fp32 may take over.
     """
 
-    processor: Processor
+    processor: Processor = field(default_factory=Processor)
     least_bf16_work: int = _LEAST_BF16_WORK
     largest_error: float = LARGEST_ERROR
 
 
 @dataclass(frozen=True, slots=True)
 class BackendChoice:
-    """A backend with its place.
+    """A backend with its device and the precision of its convolutions.
 
     Attributes:
-        name: ``torch`` or ``onnx``.
-        device: where it runs.
-        precision: of the convolutions: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
-        largest_error: of its gradients, which are checked against fp32; fp32 takes over where they
-            are worse. None where nothing is checked.
+        largest_error: of its gradients, which are checked against fp32, as in `PrecisionPolicy`; None
+            where nothing is checked.
     """
 
     name: BackendName
@@ -63,11 +59,6 @@ class BackendChoice:
         return self.largest_error is not None
 
 
-def usual_policy() -> PrecisionPolicy:
-    """Return the policy for this machine's processor."""
-    return PrecisionPolicy(processor=this_processor())
-
-
 def choose_backend(
     settings: Settings,
     size: Sequence[int] | None = None,
@@ -75,17 +66,11 @@ def choose_backend(
 ) -> BackendChoice:
     """Return the backend, device and precision of a run; on CUDA it may measure some precisions.
 
-    Args:
-        settings: of the run.
-        size: height and width of the result; None chooses no precision that must be checked.
-        policy: of low precisions; None takes the usual one on this machine.
-
-    Raises:
-        UsageError: a name is unknown.
-        DeviceError: what was asked for is not there, or has too little memory to measure.
+    Without a size (height, width) no precision is chosen that must be checked. `DeviceError` if what was
+    asked for is not there, or has too little memory to measure.
     """
     device = settle(settings.device)
-    policy = policy or usual_policy()
+    policy = policy or PrecisionPolicy()
     if size is not None and _is_worth_bf16(settings, device, size, policy):
         return BackendChoice("torch", device, "bf16", policy.largest_error)
     name = settings.backend
@@ -122,7 +107,7 @@ def _choose_torch(
     settings: Settings, size: Sequence[int] | None, policy: PrecisionPolicy
 ) -> BackendChoice:
     try:
-        from ..devices.precisions import choose_precision
+        from ..devices.precisions import choose_precision, fastest_precision
     except ImportError as error:
         raise DeviceError(
             f"expected PyTorch for --backend torch, got none ({error}); try --backend onnx, or "
@@ -132,8 +117,6 @@ def _choose_torch(
     precision = choose_precision(device, settings.precision, policy.processor)
     if size is None or not _is_free(settings) or not device.is_cuda:
         return BackendChoice("torch", device, precision)
-    from ..devices.speed import fastest_precision
-
     with memory_errors(size):
         precision = fastest_precision(device)
     largest_error = None if precision == "fp32" else policy.largest_error

@@ -1,88 +1,66 @@
 """The gradient by ONNX Runtime, from the graph of `nstx.export.graphs.build_gradient`; without PyTorch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.export.graphs.feature_graph import INPUT_NAME, GraphPrecision
+from nstx.export.graphs.feature_graph import INPUT_NAME
 from nstx.export.graphs.gradient_graph import (
     WEIGHT_INPUTS,
     GradientGraph,
     content_input,
     style_input,
 )
-from nstx.export.runtime.providers import Provider, import_onnxruntime
+from nstx.export.runtime.providers import import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.objective import Objective
-from nstx.models.weights.load import Weights
+from nstx.models.weights.load import load_weights
 
 from ..devices.arrays import NUMPY, Array, ArrayT
+from ..devices.device import choose_provider_on
 from ..pictures.picture import Batch
 from ..sessions.session import Session, open_graph
-from ..targets.targets import Targets
-from .backend import GradientBackend, check_batch, check_gradient
+from ..settings import Settings
+from .backend import GradientBackend, Problems, check_batch, gradient_error
+from .choice import BackendChoice
 
 
 def open_gradient_session(
-    objective: Objective,
-    weights_sha256: str,
-    load: Callable[[], Weights],
-    provider: Provider,
-    *,
-    precision: GraphPrecision = "fp32",
-    threads: int | None = None,
-    use_cache: bool = True,
+    settings: Settings, choice: BackendChoice, weights_sha256: str
 ) -> Session[GradientGraph]:
-    """Return a session of the cost with its gradient.
-
-    Args:
-        objective: what is minimised.
-        weights_sha256: of the weight file.
-        load: returns the weights; called only if the graph must be built.
-        provider: that runs it.
-        precision: of the convolutions.
-        threads: of the CPU; None takes the physical cores.
-        use_cache: whether the cache folder is read and written.
-
-    Raises:
-        ModelError, DeviceError, WeightsError: the graph cannot be built or loaded.
-    """
+    """Return a session of the cost with its gradient; weights are loaded only to build its graph."""
     # One graph serves all weights: only whether a part counts at all is built in.
     graph = GradientGraph(
-        objective=replace(objective.with_unit_weights(), tv_weight=0.0), precision=precision
+        objective=replace(settings.objective.with_unit_weights(), tv_weight=0.0),
+        precision="fp16" if choice.precision == "fp16" else "fp32",
     )
 
     def build() -> bytes:
         from nstx.export.graphs.build_gradient import build_gradient_model
 
-        model: bytes = build_gradient_model(graph, load()).SerializeToString()
+        weights = load_weights(settings.weights, use_cache=settings.use_cache)
+        model: bytes = build_gradient_model(graph, weights).SerializeToString()
         return model
 
-    choices = SessionChoices(provider=provider, threads=threads, in_order=True)
-    return open_graph(graph, build, choices, weights_sha256=weights_sha256, use_cache=use_cache)
+    choices = SessionChoices(
+        provider=choose_provider_on(choice.device), threads=settings.threads, in_order=True
+    )
+    return open_graph(
+        graph, build, choices, weights_sha256=weights_sha256, use_cache=settings.use_cache
+    )
 
 
 class OnnxBackend(GradientBackend):
-    """Costs and gradients by ONNX Runtime.
+    """Costs and gradients by ONNX Runtime, in a session that all scales share.
 
-    Args:
-        session: of the cost and its gradient, which all scales share.
-        problems: an objective and targets for each picture of a batch; targets are moved to the
-            device once.
-
-    Raises:
-        UsageError: the pictures are no batch (`check_batch`).
+    Targets are moved to the device once. `UsageError` if the problems are no batch (`check_batch`).
     """
 
-    def __init__(
-        self,
-        session: Session[GradientGraph],
-        problems: Sequence[tuple[Objective, Targets]],
-    ) -> None:
+    def __init__(self, session: Session[GradientGraph], problems: Problems) -> None:
         self._session = session
         provider = session.provider
         self._objectives = [objective for objective, _ in problems]
@@ -108,12 +86,15 @@ class OnnxBackend(GradientBackend):
         }
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
-        """See `GradientBackend`."""
+        """Implement `GradientBackend`."""
         outputs = self._run(NUMPY.fetch(pixels))
-        return self._report(outputs), cast(ArrayT, check_gradient(outputs["gradient"]))
+        costs = self._report(outputs)
+        if not np.isfinite(outputs["gradient"]).all():
+            raise gradient_error()
+        return costs, cast(ArrayT, outputs["gradient"])
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
-        """See `GradientBackend`."""
+        """Implement `GradientBackend`."""
         # With the gradient, which ONNX Runtime computes whether or not it is fetched. A session of
         # the cost alone would take a third of the time, but a third more memory for the whole run,
         # and a run needs a cost alone two or three times.

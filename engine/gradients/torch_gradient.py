@@ -1,4 +1,4 @@
-"""What PyTorch's gradient backends have in common: pictures in, costs and gradients out.
+"""What PyTorch's gradient backends have in common, and the plain one of them, by autograd.
 
 Pictures are tensors that stay on the device, or NumPy arrays. An evaluation waits for the device once: its
 costs and the gradient's largest value come back in one transfer.
@@ -14,14 +14,13 @@ import numpy as np
 import torch
 
 from nstx.models.cost import Cost
-from nstx.models.objective import Objective
 
 from ..devices.arrays import Array, ArrayT
 from ..devices.cuda_graph import Capture, CudaGraph, captures_graphs
 from ..devices.torch_device import TorchDevice
-from ..targets.targets import Targets
-from .backend import GradientBackend, gradient_error
-from .torch_problem import Part, TorchProblem
+from ..features.torch_network import TorchNetwork, gram_matrices
+from .backend import GradientBackend, Problems, gradient_error
+from .torch_problem import Part, TorchProblem, total_variation
 
 # fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
 # is differentiated. The seed starts high, is divided while the gradient is not finite, and grows again
@@ -37,22 +36,19 @@ class TorchGradient(GradientBackend):
 
     Args:
         device: where, and at what precision.
-        problems: an objective and targets for each picture of a batch.
+        problems: of the batch; `UsageError` if they are no batch (`check_batch`).
         capture: what captures evaluations, or whether a CUDA graph does; None lets it on CUDA, unless
             the environment variable ``NSTX_CUDA_GRAPHS`` is 0.
 
     Attributes:
         problem: the targets, on the device.
         seed: that the next cost is multiplied by before it is differentiated; 1 but in fp16.
-
-    Raises:
-        UsageError: the pictures are no batch (`nstx.engine.gradients.backend.check_batch`).
     """
 
     def __init__(
         self,
         device: TorchDevice,
-        problems: Sequence[tuple[Objective, Targets]],
+        problems: Problems,
         *,
         capture: Capture | bool | None = None,
     ) -> None:
@@ -68,13 +64,9 @@ class TorchGradient(GradientBackend):
     def _differentiate(
         self, pixels: torch.Tensor, seed: torch.Tensor
     ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
-        """Return the parts of the cost, (batch) each, and its gradient times a seed.
+        """Return the parts of the cost, (batch) each, and its gradient times a seed ().
 
-        Nothing in it may wait for the device.
-
-        Args:
-            pixels: (batch, 3, height, width); their bytes are channels_last.
-            seed: ().
+        Pixels are (batch, 3, height, width), and channels_last. Nothing in it may wait for the device.
         """
 
     @abstractmethod
@@ -93,7 +85,7 @@ class TorchGradient(GradientBackend):
             yield
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
-        """See `GradientBackend`."""
+        """Implement `GradientBackend`."""
         has_seeds = self._device.precision == "fp16"
         with self.computing():
             x = self._place(pixels)
@@ -113,11 +105,7 @@ class TorchGradient(GradientBackend):
     def read_costs(self, rows: torch.Tensor) -> Iterator[list[Cost]]:
         """Yield the costs of several evaluations, each of a batch; waits for the device, once.
 
-        Args:
-            rows: (evaluations, parts + 1, batch), of `evaluate`.
-
-        Raises:
-            NumericalError: a cost or a gradient is not finite.
+        Rows are `evaluate`'s, (evaluations, parts + 1, batch). `NumericalError` as in `GradientBackend`.
         """
         for *parts, largest in rows.tolist():
             costs = self.problem.report(self._order, parts)
@@ -125,14 +113,13 @@ class TorchGradient(GradientBackend):
             yield costs
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
-        """See `GradientBackend`."""
+        """Implement `GradientBackend`."""
         with self.computing():
             x = self._place(pixels).permute(0, 3, 1, 2)
             parts = self._parts(x)
             return self.problem.report(list(parts), torch.stack(list(parts.values())).tolist())
 
     def _place(self, pixels: Array) -> torch.Tensor:
-        """Return pictures (batch, height, width, 3) on the device, in the precision of sums."""
         dtype = self._device.accumulate_dtype
         if isinstance(pixels, torch.Tensor):
             return pixels.to(dtype)
@@ -149,17 +136,50 @@ class TorchGradient(GradientBackend):
     def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the parts with the gradient's largest values, (parts + 1, batch), and the gradient.
 
-        Without waiting for the device; in a block of `computing`.
-
-        Args:
-            x: (batch, height, width, 3), in the precision of sums.
-            seed: that the gradient is computed with, ().
+        Without waiting for the device; in a block of `computing`. Pictures and their gradient, which is
+        computed with the seed (), are (batch, height, width, 3), in the precision of sums.
         """
         parts, gradient = self._differentiate(x.permute(0, 3, 1, 2), seed)
         self._order = tuple(parts)
         gradient = (gradient / seed).permute(0, 2, 3, 1).contiguous()
         largest = gradient.abs().flatten(1).amax(1)
         return torch.stack([*parts.values(), largest]), gradient
+
+
+class AutogradBackend(TorchGradient):
+    """Costs and gradients by autograd; the network's kernels are contiguous."""
+
+    def __init__(
+        self,
+        network: TorchNetwork,
+        problems: Problems,
+        *,
+        capture: Capture | bool | None = None,
+    ) -> None:
+        super().__init__(network.device, problems, capture=capture)
+        self._network = network
+
+    def _differentiate(
+        self, pixels: torch.Tensor, seed: torch.Tensor
+    ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
+        with torch.enable_grad():
+            x = pixels.detach().contiguous().requires_grad_()
+            parts = self._parts(x)
+            (gradient,) = torch.autograd.grad(self.problem.total(parts) * seed, x)
+        return {part: cost.detach() for part, cost in parts.items()}, gradient
+
+    def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
+        problem, dtype = self.problem, self._device.accumulate_dtype
+        parts: dict[Part, torch.Tensor] = {}
+        features = self._network(pixels.contiguous(), problem.layers)
+        for kind, layer in problem.targets:
+            x = features[layer]
+            statistic = x.to(dtype) if kind == "content" else gram_matrices(x, dtype)
+            part = kind, layer
+            parts[part] = problem.cost(part, problem.difference(part, statistic))
+        if ("tv", "") in problem.weights:
+            parts["tv", ""] = total_variation(pixels)
+        return parts
 
 
 def _are_finite(values: Sequence[float]) -> bool:

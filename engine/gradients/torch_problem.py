@@ -11,8 +11,7 @@ from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.objective import Objective
 
 from ..devices.torch_device import TorchDevice
-from ..targets.targets import Targets
-from .backend import check_batch
+from .backend import Problems, check_batch
 
 Part = tuple[str, str]
 """A part of the cost: ``content`` or ``style`` with a layer, or ``tv`` with nothing."""
@@ -21,22 +20,15 @@ Part = tuple[str, str]
 class TorchProblem:
     """Targets and weights of a batch of pictures, on a device.
 
-    Args:
-        device: where, and at what precision sums are made.
-        problems: an objective and targets for each picture.
-
     Attributes:
         layers: whose features are needed.
         targets: of each layer, (batch, …).
         factors: what each layer's mean squared errors are multiplied with, (batch).
         weights: of each part of the cost, (batch).
         aims: what features are compared with: targets, with offsets where there are some.
-
-    Raises:
-        UsageError: the pictures are no batch (`check_batch`).
     """
 
-    def __init__(self, device: TorchDevice, problems: Sequence[tuple[Objective, Targets]]) -> None:
+    def __init__(self, device: TorchDevice, problems: Problems) -> None:
         self._objectives = [objective for objective, _ in problems]
         self._device = device
         targets = [of_picture for _, of_picture in problems]
@@ -49,16 +41,12 @@ class TorchProblem:
             return device.upload(np.stack(arrays), device.accumulate_dtype)
 
         self.targets: dict[Part, torch.Tensor] = {
-            ("content", name): upload([picture.content[name] for picture in targets])
-            for name in first.content_names
+            (kind, name): upload([getattr(picture, kind)[name] for picture in targets])
+            for kind in ("content", "style")
+            for name in getattr(first, f"{kind}_names")
         }
-        self.targets |= {
-            ("style", name): upload([picture.style[name] for picture in targets])
-            for name in first.style_names
-        }
-        factors = {"content": first.content_factor, "style": first.style_factor}
         self.factors = {
-            key: _factor(first, factors[key[0]], target) for key, target in self.targets.items()
+            part: _factor(first, part[0], target) for part, target in self.targets.items()
         }
         self.weights = self._all_weights()
         # Changed in place, as CUDA graphs know its place.
@@ -70,8 +58,8 @@ class TorchProblem:
         for objective in self._objectives:
             if objective.tv_weight > 0:
                 weights.setdefault(("tv", ""), []).append(objective.tv_weight)
-            factors = {"content": objective.content_weight, "style": objective.style_weight}
-            for kind, factor in factors.items():
+            for kind in ("content", "style"):
+                factor = getattr(objective, f"{kind}_weight")
                 for item in getattr(objective, f"{kind}_layers"):
                     weights.setdefault((kind, item.layer), []).append(factor * item.weight)
         dtype = self._device.accumulate_dtype
@@ -83,11 +71,7 @@ class TorchProblem:
         return self._noted is not None
 
     def offset(self, offsets: Mapping[Part, torch.Tensor]) -> None:
-        """Add offsets to targets, in place of earlier ones, to make up for what rounding adds.
-
-        Args:
-            offsets: of each layer that is compared, as large as its targets.
-        """
+        """Add offsets to targets, in place of earlier ones, to make up for what rounding adds."""
         for part, offset in offsets.items():
             torch.add(self.targets[part], offset, out=self.aims[part])
 
@@ -107,12 +91,7 @@ class TorchProblem:
             self._noted[part] = features.detach()
 
     def difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
-        """Return features minus what they are compared with.
-
-        Args:
-            part: of a layer.
-            features: its Gram matrices, or its activations, in the precision of sums.
-        """
+        """Return Gram matrices or activations, in the precision of sums, minus their aims."""
         self.note(part, features)
         return features - self.aims[part]
 
@@ -125,14 +104,9 @@ class TorchProblem:
         return torch.stack([self.weights[key] * value for key, value in parts.items()]).sum()
 
     def report(self, parts: Sequence[Part], rows: Sequence[Sequence[float]]) -> list[Cost]:
-        """Return each picture's cost.
+        """Return each picture's cost, of rows (parts, batch) before their weights.
 
-        Args:
-            parts: of the cost.
-            rows: each one's values before its weight, of all pictures.
-
-        Raises:
-            NumericalError: a cost is not finite.
+        `NumericalError` if one is not finite.
         """
         # The pass that is written out comes to the deepest layers first.
         values = dict(zip(parts, rows, strict=True))
@@ -143,10 +117,12 @@ class TorchProblem:
         ]
 
 
-def _factor(objective: Objective, factor: float, target: torch.Tensor) -> torch.Tensor:
+def _factor(objective: Objective, kind: str, target: torch.Tensor) -> torch.Tensor:
+    factor = getattr(objective, f"{kind}_factor")
     if not objective.relative:
         return target.new_full((len(target),), factor)
-    return factor / target.square().flatten(1).mean(1).clamp(min=1.0)
+    factors: torch.Tensor = factor / target.square().flatten(1).mean(1).clamp(min=1.0)
+    return factors
 
 
 def _cost(objective: Objective, values: Mapping[Part, float]) -> Cost:
@@ -160,15 +136,9 @@ def _cost(objective: Objective, values: Mapping[Part, float]) -> Cost:
 
 
 def total_variation(pixels: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference of horizontal plus that of vertical neighbours.
+    """Return the mean squared difference of horizontal plus that of vertical neighbours, (batch).
 
     The squared (not absolute) form, as in Mahendran and Vedaldi 2015 with exponent β = 2.
-
-    Args:
-        pixels: (batch, 3, height, width), 0–255.
-
-    Returns:
-        (batch).
     """
     across = (pixels[..., :, 1:] - pixels[..., :, :-1]).square().flatten(1).mean(1)
     down = (pixels[..., 1:, :] - pixels[..., :-1, :]).square().flatten(1).mean(1)
