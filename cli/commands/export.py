@@ -1,14 +1,297 @@
 """``nstx export``: ONNX files."""
 
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
 import typer
 
-from .export_features import features
-from .export_gradient import gradient
+from .. import options
+from ..console import Console
+from ..formats import format_bytes, format_seconds
+from ..grouped import Group, Help, grouped, only, without
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nstx.export.gradient_parity import GradientParity
+    from nstx.export.graphs.feature_graph import FeatureGraph
+    from nstx.export.parity import ParityReport
+    from nstx.models.objective import Objective
 
 app = typer.Typer(
     add_completion=False,
     help="Write an ONNX file: VGG-19's features, or the cost and its gradient.",
     no_args_is_help=True,
 )
-for command in (gradient, features):
-    app.command()(command)
+
+_INPUTS = {
+    "network": "float32 (batch, 3, height, width), RGB 0–255 minus the mean colour",
+    "float32": "float32 (batch, height, width, 3), RGB 0–255",
+    "uint8": "uint8 (batch, height, width, 3), RGB",
+}
+
+_ModelFile = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="The file to write; its parity report goes beside it.",
+        metavar="FILE.onnx",
+        show_default=False,
+    ),
+]
+_Machine = Annotated[options.Machine, only("weights", "device", "no_cache", device="cpu")]
+
+
+@app.command()
+@grouped
+def gradient(
+    output: _ModelFile,
+    precision: Annotated[
+        str,
+        typer.Option("--precision", help="fp32, or fp16 (convolutions; costs stay fp32)."),
+    ] = "fp32",
+    adam: Annotated[
+        bool, typer.Option("--adam", help="Make Adam's step in the graph, too.")
+    ] = False,
+    costs_only: Annotated[
+        bool, typer.Option("--costs-only", help="Leave the gradient out.")
+    ] = False,
+    *,
+    objective: Annotated[
+        options.GraphObjective, without("content_weight", "style_weight", "tv_weight")
+    ],
+    machine: _Machine,
+    shown: options.Output,
+) -> None:
+    """Write the cost of an objective with its gradient as one ONNX file of standard operators.
+
+    Pictures, targets and the weights of the costs are inputs; batch, height and width are free. It
+    is compared with float64 first.
+    """
+    began = time.perf_counter()
+    from nstx.export.gradient import export_gradient
+    from nstx.export.graphs.gradient_graph import GradientGraph
+
+    console = shown.console()
+    _check_paths(output, [Path(machine.weights)])
+    graph = GradientGraph(
+        objective=options.objective_of(objective),
+        precision=precision,  # type: ignore[arg-type]  # checked by the graph
+        gradient=not costs_only,
+        adam=adam,
+    )
+    description = {
+        "precision": precision,
+        "objective": asdict(graph.objective),
+        "inputs": list(graph.inputs),
+        "outputs": list(graph.outputs),
+    }
+    export = partial(export_gradient, output, graph)
+    data = _export_model(output, description, export, machine, console)
+    data["seconds"] = round(time.perf_counter() - began, 4)
+    console.result(_describe_gradient(data), data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs(Group):
+    """What the graph takes and gives."""
+
+    variables: ClassVar[bool] = False
+
+    layers: Annotated[
+        str | None,
+        Help(
+            "Layers whose activations are outputs, separated by commas; without --layers and "
+            "--grams, the preset's content layers."
+        ),
+    ] = None
+    grams: Annotated[
+        str | None,
+        Help(
+            "Layers whose Gram matrices are outputs; without --layers and --grams, the preset's "
+            "style layers."
+        ),
+    ] = None
+    precision: Annotated[str, Help("fp32, or fp16 (convolutions; Gram matrices stay fp32).")] = (
+        "fp32"
+    )
+    convention: Annotated[
+        str,
+        Help(
+            "What the graph takes: network (float32 NCHW minus the mean), float32 or uint8 (NHWC, "
+            "RGB 0–255).",
+            ("--input",),
+        ),
+    ] = "network"
+    check_with: Annotated[
+        list[Path] | None,
+        Help("A picture to compare on, at 317×211; can be repeated; without it, three are made."),
+    ] = None
+
+
+@app.command()
+@grouped
+def features(
+    output: _ModelFile,
+    outputs: Outputs,
+    objective: Annotated[options.GraphObjective, only("preset", "pooling", "rounding")],
+    machine: _Machine,
+    shown: options.Output,
+) -> None:
+    """Write VGG-19, truncated at the last layer needed, as one ONNX file.
+
+    Batch, height and width are free. Every output is compared with float64 first.
+    """
+    began = time.perf_counter()
+    from nstx.export.features import export_features
+
+    console = shown.console()
+    _check_paths(output, [Path(machine.weights), *(outputs.check_with or [])])
+    graph, computed = _choose_graph(outputs, options.objective_of(objective))
+    pictures = _read_pictures(outputs.check_with) if outputs.check_with else None
+    description = {
+        "precision": graph.precision,
+        "pooling": graph.pooling,
+        "pool_rounding": graph.pool_rounding,
+        "truncated_at": graph.network[-1].name,
+        "input": {"name": "pixels", "convention": graph.input, "is": _INPUTS[graph.input]},
+        "outputs": list(graph.outputs),
+    }
+    export = partial(export_features, output, graph, objective=computed, pictures=pictures)
+    data = _export_model(output, description, export, machine, console)
+    data["seconds"] = round(time.perf_counter() - began, 4)
+    console.result(_describe_features(data), data)
+
+
+def _choose_graph(
+    outputs: Outputs, objective: "Objective"
+) -> "tuple[FeatureGraph, Objective | None]":
+    """Return the graph, and the objective if its layers are the preset's."""
+    from nstx.export.graphs.feature_graph import FeatureGraph
+    from nstx.models.vgg19 import split_layers
+
+    layers, grams = outputs.layers, outputs.grams
+    of_preset = layers is None and grams is None
+    graph = FeatureGraph(
+        activations=objective.content_names
+        if of_preset
+        else split_layers(layers)
+        if layers
+        else (),
+        grams=objective.style_names if of_preset else split_layers(grams) if grams else (),
+        pooling=objective.pooling,
+        pool_rounding=objective.pool_rounding,
+        precision=outputs.precision,  # type: ignore[arg-type]  # checked by the graph
+        input=outputs.convention,  # type: ignore[arg-type]  # checked by the graph
+    )
+    return graph, objective if of_preset else None
+
+
+def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":
+    import numpy as np
+
+    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.pictures.resizing import resize_picture
+    from nstx.engine.pictures.writing import to_8_bit
+    from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH
+
+    pictures = [resize_picture(read_image(path), CHECK_HEIGHT, CHECK_WIDTH) for path in paths]
+    return np.stack([to_8_bit(pixels) for pixels in pictures])
+
+
+def _describe_features(data: dict[str, Any]) -> str:
+    parity = data["parity"]
+    network = f"VGG-19 to {data['truncated_at']}, {data['precision']}, opset {data['opset']}"
+    stored = "  stored in fp16" if parity["precision"] == "fp16" else ""
+    pictures = "a picture" if parity["batch"] == 1 else f"{parity['batch']} pictures"
+    lines = [
+        f"saved {data['output']}  {format_bytes(data['bytes'])}, {network}",
+        f"  input   {data['input']['name']}: {data['input']['is']}",
+        f"  {'output':<14} {'shape here':<18} {'largest':>9}  relative error{stored}",
+    ]
+    lines += [
+        f"  {item['name']:<14} {' × '.join(map(str, item['shape'])):<18} "
+        f"{item['largest']:>9.3g}  {item['relative_error']:.1e}"
+        + (f"         {item['fp16_storage_error']:.1e}" if stored else "")
+        for item in parity["outputs"]
+    ]
+    lines.append(
+        f"  against float64 on {pictures} of {parity['width']}×{parity['height']} "
+        f"by {parity['provider']}: at most {parity['tolerance']:g} is allowed"
+    )
+    if parity["precision"] == "fp16" and not parity["fp16_arithmetic"]:
+        lines.append(
+            "  this provider rounds only weights to fp16; the last column is of activations "
+            "in fp16 too, as on a GPU"
+        )
+    lines.append(f"  report  {data['parity_file']}, in {format_seconds(data['seconds'])}")
+    return "\n".join(lines)
+
+
+def _describe_gradient(data: dict[str, Any]) -> str:
+    parity = data["parity"]
+    errors = f"cost {parity['cost_error']:.1e} (at most {parity['cost_tolerance']:g})"
+    if parity["gradient_errors"]:
+        gradients = ", ".join(f"{error:.1e}" for error in parity["gradient_errors"])
+        errors = f"gradients {gradients}, {errors}"
+    if parity["step_error"] is not None:
+        errors += f", Adam's step {parity['step_error']:.1e} pixel values"
+    where = f"{parity['batch']} pictures of {parity['width']}×{parity['height']}"
+    graph = f"{data['precision']}, opset {data['opset']}"
+    lines = [
+        f"saved {data['output']}  {format_bytes(data['bytes'])}, {graph}",
+        f"  inputs   {', '.join(data['inputs'])}",
+        f"  outputs  {', '.join(data['outputs'])}",
+        f"  against float64, relative: {errors}",
+        f"           on {where} by {parity['provider']}",
+        f"  report   {data['parity_file']}, in {format_seconds(data['seconds'])}",
+    ]
+    return "\n".join(lines)
+
+
+def _check_paths(output: Path, inputs: Sequence[Path]) -> None:
+    """Check that a model and its report can be written, and are no inputs."""
+    from nstx.export.graphs.feature_graph import parity_path
+    from nstx.export.model_files import SUFFIXES
+    from nstx.models.storage.files import check_distinct, check_output
+
+    check_output(output, SUFFIXES)
+    check_distinct([output, parity_path(output)], inputs)
+
+
+def _export_model(
+    output: Path,
+    description: dict[str, Any],
+    export: "Callable[..., ParityReport | GradientParity]",
+    machine: options.Machine,
+    console: Console,
+) -> dict[str, Any]:
+    """Write a model, and return the fields of ``--json`` but for the seconds.
+
+    ``description`` is of its graph. ``export`` takes the weights and the ``provider`` that is
+    compared with float64.
+    """
+    from nstx.engine.devices.device import Device, choose_provider_on
+    from nstx.export.graphs.builder import OPSET
+    from nstx.export.graphs.feature_graph import parity_path
+    from nstx.models.weights.load import load_weights
+
+    provider = choose_provider_on(Device.parse(machine.device))
+    with console.working("building the graph, comparing it with float64"):
+        weights = load_weights(machine.weights, use_cache=not machine.no_cache)
+        parity = export(weights, provider=provider)
+    return {
+        "output": str(output),
+        "bytes": output.stat().st_size,
+        "parity_file": str(parity_path(output)),
+        "opset": OPSET,
+        **description,
+        "parity": parity.to_json(),
+        "weights": {"source": weights.source, "sha256": weights.sha256},
+    }
