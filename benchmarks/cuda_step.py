@@ -152,7 +152,7 @@ def time_adam(backend: TorchGradient, device: TorchDevice, x: torch.Tensor) -> f
 
     def run(steps: int) -> None:
         settings = choose_settings(steps=steps, early_stop=False)
-        progress = Progress(settings, 1, TorchArrays(x.device), None, None)
+        progress = Progress(settings=settings, scales=1, arrays=TorchArrays(x.device))
         run_adam(backend, x[0], steps=steps, learning_rate=2.0, clip=True, watcher=progress)
 
     run(100)

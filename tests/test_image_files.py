@@ -12,8 +12,7 @@ from nstx.engine.pictures import writing as image_files
 from nstx.engine.pictures.picture import Picture, Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, check_output_size, encode_image, write_image
-from nstx.engine.transfer.frames import FrameCollector
-from nstx.engine.transfer.progress import Step
+from nstx.engine.transfer.progress import FrameCollector, Step
 from nstx.models.cost import Cost
 from nstx.models.errors import OutputError
 from nstx.models.storage.files import check_output

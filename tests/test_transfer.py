@@ -18,8 +18,7 @@ from nstx.engine.pictures.writing import write_image
 from nstx.engine.settings import Settings, choose_settings
 from nstx.engine.targets.files import read_targets, write_targets
 from nstx.engine.targets.targets import Targets
-from nstx.engine.transfer.costs import BoundCosts
-from nstx.engine.transfer.evaluation import evaluate_picture
+from nstx.engine.transfer.costs import BoundCosts, evaluate_picture
 from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.run import run_job, stylize

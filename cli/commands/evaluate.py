@@ -41,7 +41,7 @@ def evaluate(
     The content and style pictures are brought to the size that goes with IMAGE's.
     """
     from nstx.engine.pictures.reading import read_image
-    from nstx.engine.transfer.evaluation import evaluate_picture
+    from nstx.engine.transfer.costs import evaluate_picture
 
     from ..choices import read_styles
 

@@ -7,8 +7,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from nstx.engine.drawing.animation import write_animation
 from nstx.engine.pictures.writing import write_image
-from nstx.engine.transfer.frames import FrameCollector
-from nstx.engine.transfer.progress import trace_line
+from nstx.engine.transfer.progress import FrameCollector, trace_line
 from nstx.models.errors import OutputError
 
 from ..console import Console

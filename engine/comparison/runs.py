@@ -21,9 +21,8 @@ from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
 from ..transfer.costs import BoundCosts
-from ..transfer.frames import FrameCollector
-from ..transfer.job import Job, prepare_job, shares_backend
-from ..transfer.progress import Step, trace_line
+from ..transfer.job import Job, backend_differences, prepare_job
+from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
 from ..transfer.run import Result, run_job
 from .folder import ComparisonFolder, RunRecord, name_files
@@ -115,7 +114,7 @@ class ComparisonJobs:
         """
         settings, like = run.settings, self._last
         self._last = None
-        if like is not None and not shares_backend(like, settings, self._sizes(settings)[-1]):
+        if like is not None and backend_differences(like, settings, self._sizes(settings)[-1]):
             like = None  # so that its memory is free before another backend is opened
         self._last = prepare_job(
             self._content, self._styles, settings, like=like, store=self._store

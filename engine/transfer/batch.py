@@ -35,13 +35,12 @@ def run_batch(
 
     Args:
         jobs: of equal sizes, scales, layers, pooling and backend; pictures, weights, starts, solvers
-            and numbers of steps may differ. `nstx.engine.transfer.job.prepare_job` with ``like`` lets them
-            share one backend.
+            and numbers of steps may differ. `prepare_job` with ``like`` lets them share one backend.
         on_step: called after each step, with the job's index.
         should_stop: called before each evaluation; True ends all runs at their last finished steps.
 
     Returns:
-        The result of each job. ``seconds`` is that of the whole batch.
+        The result of each job; ``seconds`` are those of the whole batch.
 
     Raises:
         UsageError: the jobs are no batch.
@@ -64,11 +63,11 @@ def run_batch(
         began = time.perf_counter()
         runs = [
             Progress(
-                job.settings,
-                scales,
-                opened.arrays,
-                on_step and partial(on_step, index),
-                should_stop,
+                settings=job.settings,
+                scales=scales,
+                arrays=opened.arrays,
+                on_step=on_step and partial(on_step, index),
+                should_stop=should_stop,
             )
             for index, job in enumerate(jobs)
         ]
@@ -76,12 +75,12 @@ def run_batch(
             _run_scale(jobs, runs, scale)
         seconds = time.perf_counter() - began
         return [
-            make_result(job, BoundCosts(job), progress, None, seconds)
+            make_result(job, BoundCosts(job), progress, seconds)
             for job, progress in zip(jobs, runs, strict=True)
         ]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False)
 class _Member:
     """A picture of the batch at a scale.
 
@@ -137,17 +136,10 @@ def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> l
     members = []
     for job, progress in zip(jobs, runs, strict=True):
         progress.begin_scale()
-        steps = split_steps(job.settings.steps, len(job.sizes))[scale]
-        if steps == 0 or progress.interrupted:
-            continue
-        start = job.opened.arrays.place(job.start(scale, progress.pixels))
-        generator = begin_solver(job.settings, steps, job.opened, start, progress.after_step)
-        members.append(
-            _Member(
-                problem=(job.settings.objective, job.targets[scale]),
-                progress=progress,
-                steps=generator,
-                pixels=next(generator),
-            )
-        )
+        count = split_steps(job.settings.steps, len(job.sizes))[scale]
+        if count > 0 and not progress.interrupted:
+            start = job.opened.arrays.place(job.start(scale, progress.pixels))
+            steps = begin_solver(job.settings, count, job.opened, start, progress.after_step)
+            problem = (job.settings.objective, job.targets[scale])
+            members.append(_Member(problem, progress, steps, next(steps)))
     return members

@@ -1,45 +1,85 @@
-"""The cost at the scales of a job, bound to the targets of one scale at a time."""
+"""The cost of pictures: at the scales of a job, and of any picture by the yardstick."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nstx.models.cost import Cost
+from nstx.models.errors import NumericalError, UsageError
+from nstx.models.reference.cost import reference_cost
+from nstx.models.weights.load import load_weights
 
 from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
-from ..pictures.picture import Pixels
-from .job import Job
+from ..pictures.picture import Picture, Pixels, WeightedPicture
+from ..pictures.resizing import resize_picture
+from ..settings import Settings
+from ..sizes import MIN_SIDE, style_size
+
+if TYPE_CHECKING:
+    from .job import Job
 
 
 class BoundCosts:
-    """Binds the cost to the targets of a scale when it is first asked for, and keeps it.
+    """The cost with its gradient, bound to the targets of one scale of a job at a time.
 
     Binding moves the targets to the device; whatever a scale needs is freed before the next is bound.
-
-    Args:
-        job: whose costs they are.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: "Job") -> None:
         self._job = job
-        self._scale: int | None = None
-        self._backend: GradientBackend | None = None
+        self._bound: tuple[int, GradientBackend] | None = None
 
     def at(self, scale: int) -> GradientBackend:
-        """Return the cost with its gradient at a scale, counted from 0."""
-        if self._backend is None or scale != self._scale:
-            self._backend = None
-            self._backend, self._scale = self._job.backend(scale), scale
-        return self._backend
-
-    @property
-    def final(self) -> GradientBackend:
-        """The cost with its gradient at the result's size."""
-        return self.at(len(self._job.sizes) - 1)
+        """Return the cost at a scale, counted from 0; -1 is the result's."""
+        scale %= len(self._job.sizes)
+        if self._bound is None or self._bound[0] != scale:
+            self._bound = None
+            self._bound = scale, self._job.backend(scale)
+        return self._bound[1]
 
     def measure(self, pixels: Pixels) -> Cost:
-        """Return the cost of any picture of the result's size.
-
-        Raises:
-            NumericalError: it is not finite.
-            DeviceError: memory does not suffice.
-        """
+        """Return the cost of any picture of the result's size."""
         with memory_errors(self._job.sizes[-1]):
-            return self.final.cost(pixels)
+            return self.at(-1).cost(pixels)
+
+
+def evaluate_picture(
+    picture: Picture,
+    content: Picture,
+    styles: Sequence[WeightedPicture],
+    settings: Settings,
+) -> Cost:
+    """Return the cost of a picture under the settings' objective, in float64.
+
+    Args:
+        picture: of any size; it is not resized.
+        content: the content picture; brought to the size of ``picture``.
+        styles: style pictures, brought to the size that goes with it, each with a weight above 0.
+        settings: whose objective, style scale and weights are used.
+
+    Raises:
+        UsageError: the picture is under 16 pixels on a side.
+        WeightsError: the weights cannot be loaded.
+        NumericalError: the cost is not finite.
+    """
+    size = picture.size
+    if min(size) < MIN_SIDE:
+        raise UsageError(
+            f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
+            "try a larger one"
+        )
+    weights = load_weights(settings.weights, use_cache=settings.use_cache)
+    resized = [
+        (resize_picture(style, *style_size(style.size, size, settings.style_scale)), weight)
+        for style, weight in styles
+    ]
+    pixels = picture.pixels.astype(np.float32)
+    with memory_errors(size):
+        content_pixels = resize_picture(content, *size)
+        cost = reference_cost(settings.objective, weights, pixels, content_pixels, resized)
+    if not math.isfinite(cost.total):
+        raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")
+    return cost

@@ -21,7 +21,7 @@ from ..pictures.starts import make_start, match_colours
 from ..settings import INITS, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
-from ..targets.loader import LoadedTargets, TargetLoader, TargetSource
+from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
 
@@ -31,17 +31,15 @@ class Job:
     """A transfer that is ready to run: everything that does not change while it does.
 
     Attributes:
-        settings: as given.
-        contents: the content picture at the size of each scale, coarse first; the last is the
-            result's.
-        alpha: of the content picture at the result's size, uint8 (height, width), which the result
-            will have; None if it is opaque.
+        settings: of the run.
+        contents: the content picture at each scale, coarse first; the last is of the result's size.
+        alpha: that the result will have, uint8 (height, width); None if it is opaque.
         loaded: the targets of each scale, and where they came from.
         init: the picture to start from, if one was named, or the content in the styles' colours.
-        opened: the gradient backend: its device and precision, and the weights that it is of.
-        extractor: the extractor that computed targets and its provider or device, such as ``onnx`` and
-            ``CPUExecutionProvider``; None if no targets had to be computed.
-        target_seconds: the seconds that it took to load the targets.
+        opened: makes gradient backends, which share weights, device and precision.
+        extractor: that computed targets, and its provider or device, such as ``onnx`` and
+            ``CPUExecutionProvider``; None if none had to be computed.
+        target_seconds: that it took to load the targets.
     """
 
     settings: Settings
@@ -64,15 +62,13 @@ class Job:
         return tuple((pixels.shape[0], pixels.shape[1]) for pixels in self.contents)
 
     def backend(self, scale: int) -> GradientBackend:
-        """Return the cost with its gradient at a scale, counted from 0, bound to its targets."""
+        """Return the cost with its gradient at a scale, bound to its targets."""
         return self.opened.make([(self.settings.objective, self.targets[scale])])
 
     def start(self, scale: int, reached: Pixels | None = None) -> Pixels:
         """Return what a scale's solver starts from: clipped, if the settings clip.
 
-        Args:
-            scale: counted from 0.
-            reached: the picture where the scale before ended; None starts anew.
+        That is the picture that the scale before has reached, or the start of the run.
         """
         if reached is None:
             init = self.init or self.settings.init
@@ -84,7 +80,7 @@ class Job:
     def measure_cost(self, pixels: Pixels) -> Cost:
         """Return the cost of any picture of the result's size, under the settings' objective."""
         with memory_errors(self.sizes[-1]):
-            return self.backend(len(self.sizes) - 1).cost(pixels)
+            return self.backend(-1).cost(pixels)
 
 
 def prepare_job(
@@ -102,7 +98,7 @@ def prepare_job(
         content: the content picture.
         styles: one or more style pictures, each with a weight above 0.
         settings: of the run.
-        like: a job whose gradient backend this one shares, which saves time and memory.
+        like: a job whose gradient backend is shared, which saves time and memory.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
 
@@ -119,7 +115,7 @@ def prepare_job(
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)
-    elif differing := _differing(like, settings, sizes[-1], policy):
+    elif differing := backend_differences(like, settings, sizes[-1], policy):
         raise UsageError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "
             "try without like"
@@ -129,22 +125,20 @@ def prepare_job(
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
-        loader = TargetLoader(
-            settings,
-            device=opened.choice.device,
-            weights_sha256=opened.weights_sha256,
-            store=store,
-        )
+        device, digest = opened.choice.device, opened.weights_sha256
+        loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(content, styles, sizes)
         seconds = time.perf_counter() - began
-        matched = settings.init == "matched"
-        init = match_colours(Picture(contents[-1], None), styles) if matched else None
+        if settings.init == "matched":
+            init: Picture | None = match_colours(Picture(contents[-1], None), styles)
+        else:
+            init = _read_init(settings)
     return Job(
         settings=settings,
         contents=contents,
         alpha=resize_alpha(content, *sizes[-1]),
         loaded=loaded,
-        init=init or _read_init(settings),
+        init=init,
         opened=opened,
         extractor=loader.extractor,
         target_seconds=seconds,
@@ -168,12 +162,11 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         )
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
-    source: TargetSource = "file"
     return Job(
         settings=settings,
         contents=saved.contents,
         alpha=saved.alpha,
-        loaded=LoadedTargets(targets=saved.targets, content=source, styles=(source,)),
+        loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
         init=_read_init(settings),
         opened=opened,
     )
@@ -189,17 +182,12 @@ def _open_backend(
         return open_backend(settings, choice)
 
 
-def shares_backend(like: Job, settings: Settings, size: Sequence[int]) -> bool:
-    """Whether a job of some settings, and a result of this size, can share a job's backend."""
-    return not _differing(like, settings, size)
-
-
-def _differing(
+def backend_differences(
     like: Job, settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
 ) -> list[str]:
-    """Return what keeps jobs from sharing a backend."""
+    """Return what keeps a job of some settings, and a result of this size, from sharing a backend."""
     names = ("device", "precision", "backend", "threads", "weights")
-    differing = [n for n in names if getattr(like.settings, n) != getattr(settings, n)]
+    differing = [name for name in names if getattr(like.settings, name) != getattr(settings, name)]
     objectives = (like.settings.objective, settings.objective)
     if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():
         differing.append("objective (but for its weights)")

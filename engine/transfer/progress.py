@@ -1,16 +1,22 @@
-"""Following a run step by step: the record of a step, when to stop, and what to keep."""
+"""Following a run step by step: the record of a step, when to stop, and the frames to keep."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Pixels
+from ..pictures.resizing import fit_box, resize_pixels
+from ..pictures.writing import to_8_bit
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
@@ -19,6 +25,8 @@ StopReason = Literal["steps", "no_progress", "interrupted"]
 # A scale ends when its best cost has fallen by less than 0.1 % in ten steps.
 _WINDOW = 10
 _LEAST_PROGRESS = 1e-3
+
+_MOST_FRAMES = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -71,65 +79,54 @@ def trace_line(step: Step) -> dict[str, object]:
     }
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Progress:
     """Counts the steps and evaluations of one run over its scales, and decides when to stop.
 
     A `nstx.engine.solvers.solver.Watcher`.
 
-    Args:
+    Attributes:
         settings: the largest number of steps, and whether to end early.
         scales: the number of scales.
         arrays: of the solver's pictures.
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run at the last finished step.
-
-    Attributes:
         step: the number of steps so far, over all scales.
         evaluations: the number of evaluations so far.
         interrupted: whether ``should_stop`` ended the run.
         first_cost: of the first evaluation.
         cost: after the last step.
+        picture: after the last step.
         checks: of the gradient's precision, so far.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        scales: int,
-        arrays: Arrays,
-        on_step: Callable[[Step], None] | None,
-        should_stop: Callable[[], bool] | None,
-    ) -> None:
-        self.step = 0
-        self.evaluations = 0
-        self.interrupted = False
-        self.first_cost: Cost | None = None
-        self.cost: Cost | None = None
-        self.checks: list[PrecisionCheck] = []
-        self._steps, self._early_stop = settings.steps, settings.early_stop
-        self._scales, self._scale = scales, 0
-        self._on_step, self._should_stop = on_step, should_stop
-        self._began = time.perf_counter()
-        self._best: deque[float] = deque(maxlen=_WINDOW + 1)
-        self._picture: Array | None = None
-        self._arrays = arrays
+    settings: Settings
+    scales: int
+    arrays: Arrays
+    on_step: Callable[[Step], None] | None = None
+    should_stop: Callable[[], bool] | None = None
+    step: int = 0
+    evaluations: int = 0
+    interrupted: bool = False
+    first_cost: Cost | None = None
+    cost: Cost | None = None
+    picture: Array | None = None
+    checks: list[PrecisionCheck] = field(default_factory=list)
+    _scale: int = 0
+    _began: float = field(default_factory=time.perf_counter)
+    _best: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW + 1))
 
     @property
     def stopped(self) -> StopReason:
         """Why the run ended; a solver that ends by itself before its last step found no better."""
         if self.interrupted:
             return "interrupted"
-        return "steps" if self.step == self._steps else "no_progress"
-
-    @property
-    def seconds(self) -> float:
-        """Since the first scale began."""
-        return time.perf_counter() - self._began
+        return "steps" if self.step == self.settings.steps else "no_progress"
 
     @property
     def pixels(self) -> Pixels | None:
         """The picture after the last step; None before the first."""
-        return None if self._picture is None else self._arrays.fetch(self._picture)
+        return None if self.picture is None else self.arrays.fetch(self.picture)
 
     def begin_scale(self) -> None:
         """Enter the next scale."""
@@ -137,12 +134,8 @@ class Progress:
         self._best.clear()
 
     def before_evaluation(self) -> None:
-        """Count an evaluation.
-
-        Raises:
-            StopSolving: the run is to stop.
-        """
-        if self._should_stop is not None and self._should_stop():
+        """Count an evaluation; raise `StopSolving` if the run is to stop."""
+        if self.should_stop is not None and self.should_stop():
             self.interrupted = True
             raise StopSolving
         self.evaluations += 1
@@ -156,29 +149,65 @@ class Progress:
             self._best.clear()
 
     def after_step(self, picture: Array, cost: Cost, /) -> None:
-        """Keep the picture, call back, and look whether there is progress.
-
-        Raises:
-            StopSolving: there is none any more.
-        """
+        """Keep the picture, and call back; raise `StopSolving` if there is no progress any more."""
         self.step += 1
-        self._picture, self.cost = picture, cost
-        if self._on_step is not None:
-            self._on_step(
+        self.picture, self.cost = picture, cost
+        if self.on_step is not None:
+            self.on_step(
                 Step(
                     step=self.step,
-                    steps=self._steps,
+                    steps=self.settings.steps,
                     scale=self._scale,
-                    scales=self._scales,
+                    scales=self.scales,
                     cost=cost,
                     evaluations=self.evaluations,
-                    seconds=self.seconds,
+                    seconds=time.perf_counter() - self._began,
                     picture=picture,
-                    arrays=self._arrays,
+                    arrays=self.arrays,
                 )
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total
         self._best.append(best)
         is_over = len(self._best) > _WINDOW and best >= self._best[0] * (1 - _LEAST_PROGRESS)
-        if self._early_stop and is_over:
+        if self.settings.early_stop and is_over:
             raise StopSolving
+
+
+class FrameCollector:
+    """Keeps at most 60 of a run's pictures, evenly spread over its steps, for an animation.
+
+    Args:
+        steps: the largest number of steps that there can be.
+        longest_side: of a frame, in pixels; larger pictures are made smaller.
+
+    Attributes:
+        steps: the numbers of the steps whose pictures are kept.
+    """
+
+    def __init__(self, steps: int, longest_side: int = 640) -> None:
+        self._every = max(1, -(-steps // _MOST_FRAMES))
+        self._box = longest_side, longest_side
+        self._pictures: list[NDArray[np.uint8]] = []
+        self.steps: list[int] = []
+
+    def take(self, step: Step) -> None:
+        """Keep the picture after a step, if it is one of those to keep."""
+        # Only then: it may have to be fetched from a device.
+        if step.step == 1 or step.step % self._every == 0:
+            self._pictures.append(self._frame(step.pixels))
+            self.steps.append(step.step)
+
+    def finish(self, pixels: Pixels) -> list[NDArray[np.uint8]]:
+        """Return all frames, (height, width, 3), at the size of the last, which is the result."""
+        last = self._frame(pixels)
+        size = (last.shape[1], last.shape[0])
+        earlier = [
+            np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+            for picture in self._pictures
+        ]
+        return [*earlier, last]
+
+    def _frame(self, pixels: Pixels) -> NDArray[np.uint8]:
+        size = (pixels.shape[0], pixels.shape[1])
+        fitted = fit_box(size, self._box, enlarge=False)
+        return to_8_bit(pixels if fitted == size else resize_pixels(pixels, *fitted))

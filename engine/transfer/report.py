@@ -14,18 +14,8 @@ if TYPE_CHECKING:
 
 
 def describe_run(job: "Job", result: "Result") -> dict[str, object]:
-    """Return what every report of a run has in common, as plain data.
-
-    Args:
-        job: the job.
-        result: of the job.
-
-    Returns:
-        ``width`` and ``height`` of the result and those of each of its ``scales``, in pixels;
-        ``steps``, ``evaluations``, ``stopped``, ``initial_cost``; ``device``, ``precision`` at the
-        end, ``precision_schedule``, ``backend``; and where the ``targets`` came from.
-    """
-    choice = job.opened.choice
+    """Return what every report of a run has in common, as plain data; sizes are in pixels."""
+    choice, checks = job.opened.choice, result.checks
     height, width = job.sizes[-1]
     return {
         "width": width,
@@ -36,16 +26,12 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "stopped": result.stopped,
         "initial_cost": result.initial_cost.total,
         "device": str(choice.device),
-        "precision": last_precision(choice, result.checks),
-        "precision_schedule": describe_schedule(choice, result.checks),
+        # That the run ended in.
+        "precision": "fp32" if checks and not checks[-1].kept else choice.precision,
+        "precision_schedule": describe_schedule(choice, checks),
         "backend": choice.name,
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
     }
-
-
-def last_precision(choice: BackendChoice, checks: Sequence[PrecisionCheck]) -> str:
-    """Return the precision that a run ended in."""
-    return "fp32" if checks and not checks[-1].kept else choice.precision
 
 
 def describe_schedule(

@@ -24,8 +24,7 @@ class Result:
     """What a transfer led to.
 
     Attributes:
-        picture: the picture, with the content's transparency; 0–255 unless the settings say not to
-            clip.
+        picture: with the content's transparency; 0–255 unless the settings say not to clip.
         cost: of the picture, at the result's size.
         initial_cost: of the start, at the result's size, within 0–255 if the settings clip.
         steps: solver iterations that were made, over all scales.
@@ -84,17 +83,22 @@ def run_job(
         DeviceError: the device ran out of memory.
     """
     costs = costs or BoundCosts(job)
+    arrays, scales = job.opened.arrays, len(job.sizes)
     with memory_errors(job.sizes[-1]):
         began = time.perf_counter()
         initial_cost = _try_memory(job)
-        last = len(job.sizes) - 1
-        progress = Progress(job.settings, last + 1, job.opened.arrays, on_step, should_stop)
-        for scale, steps in enumerate(split_steps(job.settings.steps, last + 1)):
-            if 0 < scale == last and initial_cost is None:
-                initial_cost = costs.final.cost(job.start(scale))
+        progress = Progress(
+            settings=job.settings,
+            scales=scales,
+            arrays=arrays,
+            on_step=on_step,
+            should_stop=should_stop,
+        )
+        for scale, steps in enumerate(split_steps(job.settings.steps, scales)):
             progress.begin_scale()
             if steps > 0:
-                start = job.opened.arrays.place(job.start(scale, progress.pixels))
+                start = arrays.place(job.start(scale, progress.pixels))
+                # No name holds the backend, so that it is freed before the next is bound.
                 solve(
                     job.settings,
                     steps,
@@ -105,21 +109,31 @@ def run_job(
                 )
             if progress.interrupted:
                 break
-        return make_result(job, costs, progress, initial_cost, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return make_result(job, costs, progress, seconds, initial_cost)
 
 
 def make_result(
-    job: Job, costs: BoundCosts, progress: Progress, initial_cost: Cost | None, seconds: float
+    job: Job,
+    costs: BoundCosts,
+    progress: Progress,
+    seconds: float,
+    initial_cost: Cost | None = None,
 ) -> Result:
-    """Return the result of a run that has ended; evaluates the costs that are not known yet."""
-    pixels, cost = _finish(job, costs, progress)
-    if initial_cost is None and len(job.sizes) == 1:
+    """Return the result of a run that has ended; evaluates the costs that are not there yet."""
+    final = costs.at(-1)
+    pixels, cost = progress.pixels, progress.cost
+    if pixels is None or pixels.shape[:2] != job.sizes[-1]:
+        pixels, cost = job.start(-1, pixels), None
+    if cost is None or final.approximate:
+        cost = final.cost(pixels)
+    if len(job.sizes) == 1:
         # The solver's first evaluation was the start's.
         initial_cost = progress.first_cost
     return Result(
         picture=Picture(pixels, job.alpha),
         cost=cost,
-        initial_cost=initial_cost or costs.final.cost(job.start(-1)),
+        initial_cost=initial_cost or final.cost(job.start(-1)),
         steps=progress.step,
         evaluations=progress.evaluations,
         seconds=seconds,
@@ -142,13 +156,3 @@ def _try_memory(job: Job) -> Cost | None:
     cost, _ = trial.cost_and_gradient(start)
     trial.cost_and_gradient(start)
     return cost
-
-
-def _finish(job: Job, costs: BoundCosts, progress: Progress) -> tuple[Pixels, Cost]:
-    """Return the last picture at the result's size, and its cost there."""
-    pixels = progress.pixels
-    if pixels is None or pixels.shape[:2] != job.sizes[-1]:
-        pixels = job.start(-1, pixels)
-    elif progress.cost is not None and not costs.final.approximate:
-        return pixels, progress.cost
-    return pixels, costs.final.cost(pixels)

@@ -14,7 +14,7 @@ from .engine.settings import choose_settings as choose_settings
 from .engine.targets.files import read_targets as read_targets
 from .engine.targets.files import write_targets as write_targets
 from .engine.transfer.batch import run_batch as run_batch
-from .engine.transfer.evaluation import evaluate_picture as evaluate_picture
+from .engine.transfer.costs import evaluate_picture as evaluate_picture
 from .engine.transfer.job import Job as Job
 from .engine.transfer.job import prepare_job as prepare_job
 from .engine.transfer.job import prepare_job_from_targets as prepare_job_from_targets
