@@ -29,10 +29,7 @@ class Capture(Protocol):
     """Captures what a function does in its first call, and replays it afterwards."""
 
     def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the function returns, in tensors that are the caller's.
-
-        Function, shapes and the one device are the same in every call.
-        """
+        """Return the function's results, to keep; function, shapes and device stay the same."""
         ...
 
 

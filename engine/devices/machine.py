@@ -79,7 +79,6 @@ def is_there(package: str) -> bool:
 
 
 def _describe_processor(cpuinfo: Path) -> str:
-    """Return the processor's name with the widest vectors that it has."""
     fields = _read_fields(cpuinfo)
     if fields is None:
         return platform.processor() or platform.machine()

@@ -44,18 +44,16 @@ def peak_memory_bytes(device: Device, *, by_torch: bool = True) -> int:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
-def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory in place of giving it back; return whether it does.
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory in place of giving it back.
 
     glibc gives large blocks back to the system, which clears each page of the next one: at 1024×1024
     that is a quarter of a bf16 step's time. Elsewhere than on Linux with glibc nothing is changed.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
+    if sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallopt"):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def process_seconds() -> float:

@@ -34,7 +34,6 @@ class BackwardPass:
         weights: Weights,
         objective: Objective,
         device: TorchDevice,
-        *,
         layout: Layout | None = None,
     ) -> None:
         layout = layout or fastest_layout(device)
@@ -84,11 +83,7 @@ class BackpropBackend(TorchGradient):
     """Costs and gradients by `BackwardPass`."""
 
     def __init__(
-        self,
-        backward: BackwardPass,
-        problems: Problems,
-        *,
-        capture: Capture | bool | None = None,
+        self, backward: BackwardPass, problems: Problems, *, capture: Capture | bool | None = None
     ) -> None:
         device = backward.network.device
         super().__init__(device, problems, capture=capture)
@@ -194,14 +189,13 @@ class BackpropBackend(TorchGradient):
             gradient = total.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         if ("content", name) in self.problem.targets:
             slope = (self._compare("content", activation, parts) * seed).to(self._dtype)
-            gradient = _channels_last(slope) if gradient is None else gradient + slope
+            if gradient is None:
+                gradient = slope.contiguous(memory_format=torch.channels_last)
+            else:
+                gradient = gradient + slope
         return gradient
 
 
 def _rows(features: torch.Tensor) -> torch.Tensor:
     """Return channels_last activations as (batch, positions, channels), without a copy."""
     return features.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=torch.channels_last)

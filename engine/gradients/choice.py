@@ -20,22 +20,19 @@ from ..settings import BackendName, Precision, Settings
 LARGEST_ERROR = 0.25
 """Of a checked gradient, chosen by experiments: see docs/precision.md."""
 
-# On two cores bf16 saves 4 seconds of a million steps times pixels, and PyTorch takes 1 to 2 seconds
-# longer to start than ONNX Runtime.
-_LEAST_BF16_WORK = 2_000_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionPolicy:
     """When a low precision is chosen, and how wrong its gradients may be: the usual, on this machine.
 
     Attributes:
-        least_bf16_work: steps times pixels from which bf16 on the CPU saves time.
+        least_bf16_work: steps times pixels from which bf16 on the CPU saves time: on two cores 4 seconds
+            of a million, and PyTorch takes 1 to 2 seconds longer to start than ONNX Runtime.
         largest_error: of a checked gradient, ‖g − g₃₂‖ / ‖g₃₂‖; beyond it fp32 may take over.
     """
 
     processor: Processor = field(default_factory=Processor)
-    least_bf16_work: int = _LEAST_BF16_WORK
+    least_bf16_work: int = 2_000_000
     largest_error: float = LARGEST_ERROR
 
 
@@ -60,9 +57,7 @@ class BackendChoice:
 
 
 def choose_backend(
-    settings: Settings,
-    size: Sequence[int] | None = None,
-    policy: PrecisionPolicy | None = None,
+    settings: Settings, size: Sequence[int] | None = None, policy: PrecisionPolicy | None = None
 ) -> BackendChoice:
     """Return the backend, device and precision of a run; on CUDA it may measure some precisions.
 

@@ -65,9 +65,7 @@ class OnnxBackend(GradientBackend):
         provider = session.provider
         self._objectives = [objective for objective, _ in problems]
         targets = [of_picture for _, of_picture in problems]
-        first = check_batch(
-            self._objectives, [(picture.height, picture.width) for picture in targets]
-        )
+        first = check_batch(self._objectives, [(t.height, t.width) for t in targets])
         fixed: dict[str, NDArray[np.float32]] = {
             name: np.array([getattr(objective, name) for objective in self._objectives], np.float32)
             for name in WEIGHT_INPUTS

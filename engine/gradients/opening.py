@@ -40,7 +40,13 @@ class BackendFactory:
 
 def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs: its weights, and its network or graph."""
-    return _open_onnx(settings, choice) if choice.name == "onnx" else _open_torch(settings, choice)
+    if choice.name == "torch":
+        return _open_torch(settings, choice)
+    from .onnx_backend import OnnxBackend, open_gradient_session
+
+    weights_sha256 = weights_digest(settings.weights)
+    session = open_gradient_session(settings, choice, weights_sha256)
+    return BackendFactory(choice, weights_sha256, session.mean, partial(OnnxBackend, session))
 
 
 def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
@@ -91,11 +97,3 @@ def _torch_backends(
         weights, objective.layers, objective.pooling, objective.pool_rounding, device
     )
     return partial(AutogradBackend, network)
-
-
-def _open_onnx(settings: Settings, choice: BackendChoice) -> BackendFactory:
-    from .onnx_backend import OnnxBackend, open_gradient_session
-
-    weights_sha256 = weights_digest(settings.weights)
-    session = open_gradient_session(settings, choice, weights_sha256)
-    return BackendFactory(choice, weights_sha256, session.mean, partial(OnnxBackend, session))

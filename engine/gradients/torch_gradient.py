@@ -46,11 +46,7 @@ class TorchGradient(GradientBackend):
     """
 
     def __init__(
-        self,
-        device: TorchDevice,
-        problems: Problems,
-        *,
-        capture: Capture | bool | None = None,
+        self, device: TorchDevice, problems: Problems, *, capture: Capture | bool | None = None
     ) -> None:
         self.problem = TorchProblem(device, problems)
         self._device = device
@@ -128,7 +124,7 @@ class TorchGradient(GradientBackend):
     def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # Filled on the device: a number from the host would have to be sent.
         seed = torch.full((), self.seed, dtype=x.dtype, device=x.device)
-        if self._capture is None or self.problem.notes:
+        if self._capture is None or self.problem.noted is not None:
             return self.evaluate(x, seed)
         rows, gradient = self._capture(self.evaluate, x, seed)
         return rows, gradient
@@ -150,11 +146,7 @@ class AutogradBackend(TorchGradient):
     """Costs and gradients by autograd; the network's kernels are contiguous."""
 
     def __init__(
-        self,
-        network: TorchNetwork,
-        problems: Problems,
-        *,
-        capture: Capture | bool | None = None,
+        self, network: TorchNetwork, problems: Problems, *, capture: Capture | bool | None = None
     ) -> None:
         super().__init__(network.device, problems, capture=capture)
         self._network = network
@@ -172,10 +164,9 @@ class AutogradBackend(TorchGradient):
         problem, dtype = self.problem, self._device.accumulate_dtype
         parts: dict[Part, torch.Tensor] = {}
         features = self._network(pixels.contiguous(), problem.layers)
-        for kind, layer in problem.targets:
-            x = features[layer]
-            statistic = x.to(dtype) if kind == "content" else gram_matrices(x, dtype)
-            part = kind, layer
+        for part in problem.targets:
+            x = features[part[1]]
+            statistic = x.to(dtype) if part[0] == "content" else gram_matrices(x, dtype)
             parts[part] = problem.cost(part, problem.difference(part, statistic))
         if ("tv", "") in problem.weights:
             parts["tv", ""] = total_variation(pixels)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.objective import Objective
@@ -26,49 +26,28 @@ class TorchProblem:
         factors: what each layer's mean squared errors are multiplied with, (batch).
         weights: of each part of the cost, (batch).
         aims: what features are compared with: targets, with offsets where there are some.
+        noted: features that were compared, in a block of `noting`; None outside.
     """
 
     def __init__(self, device: TorchDevice, problems: Problems) -> None:
         self._objectives = [objective for objective, _ in problems]
-        self._device = device
         targets = [of_picture for _, of_picture in problems]
-        first = check_batch(
-            self._objectives, [(picture.height, picture.width) for picture in targets]
-        )
+        first = check_batch(self._objectives, [(t.height, t.width) for t in targets])
         self.layers = first.layers
 
-        def upload(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
-            return device.upload(np.stack(arrays), device.accumulate_dtype)
+        def upload(values: Sequence[ArrayLike]) -> torch.Tensor:
+            return device.upload(np.array(values), device.accumulate_dtype)
 
         self.targets: dict[Part, torch.Tensor] = {
             (kind, name): upload([getattr(picture, kind)[name] for picture in targets])
             for kind in ("content", "style")
             for name in getattr(first, f"{kind}_names")
         }
-        self.factors = {
-            part: _factor(first, part[0], target) for part, target in self.targets.items()
-        }
-        self.weights = self._all_weights()
+        self.factors = {part: _factor(first, part[0], x) for part, x in self.targets.items()}
+        self.weights = {part: upload(w) for part, w in _weights_of(self._objectives).items()}
         # Changed in place, as CUDA graphs know its place.
         self.aims = {part: target.clone() for part, target in self.targets.items()}
-        self._noted: dict[Part, torch.Tensor] | None = None
-
-    def _all_weights(self) -> dict[Part, torch.Tensor]:
-        weights: dict[Part, list[float]] = {}
-        for objective in self._objectives:
-            if objective.tv_weight > 0:
-                weights.setdefault(("tv", ""), []).append(objective.tv_weight)
-            for kind in ("content", "style"):
-                factor = getattr(objective, f"{kind}_weight")
-                for item in getattr(objective, f"{kind}_layers"):
-                    weights.setdefault((kind, item.layer), []).append(factor * item.weight)
-        dtype = self._device.accumulate_dtype
-        return {key: self._device.upload(np.array(w), dtype) for key, w in weights.items()}
-
-    @property
-    def notes(self) -> bool:
-        """Whether features are being noted."""
-        return self._noted is not None
+        self.noted: dict[Part, torch.Tensor] | None = None
 
     def offset(self, offsets: Mapping[Part, torch.Tensor]) -> None:
         """Add offsets to targets, in place of earlier ones, to make up for what rounding adds."""
@@ -78,17 +57,16 @@ class TorchProblem:
     @contextmanager
     def noting(self) -> Iterator[dict[Part, torch.Tensor]]:
         """Note the features that are compared in this block, Gram matrices and activations."""
-        noted: dict[Part, torch.Tensor] = {}
-        self._noted = noted
+        self.noted = {}
         try:
-            yield noted
+            yield self.noted
         finally:
-            self._noted = None
+            self.noted = None
 
     def note(self, part: Part, features: torch.Tensor) -> None:
         """Note a layer's features, in a block of `noting`."""
-        if self._noted is not None:
-            self._noted[part] = features.detach()
+        if self.noted is not None:
+            self.noted[part] = features.detach()
 
     def difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
         """Return Gram matrices or activations, in the precision of sums, minus their aims."""
@@ -108,13 +86,29 @@ class TorchProblem:
 
         `NumericalError` if one is not finite.
         """
-        # The pass that is written out comes to the deepest layers first.
         values = dict(zip(parts, rows, strict=True))
-        ordered = [part for part in (*self.targets, ("tv", "")) if part in values]
-        return [
-            _cost(objective, {part: values[part][index] for part in ordered})
-            for index, objective in enumerate(self._objectives)
-        ]
+        costs: list[Cost] = []
+        for index, objective in enumerate(self._objectives):
+            layers: dict[str, dict[str, float]] = {"content": {}, "style": {}}
+            # In the order of targets: the pass that is written out comes to the deepest layers first.
+            for kind, layer in self.targets:
+                layers[kind][layer] = values[kind, layer][index]
+            variation = values["tv", ""][index] if ("tv", "") in values else 0.0
+            cost = combine_costs(objective, layers["content"], layers["style"], variation)
+            costs.append(check_cost(cost))
+        return costs
+
+
+def _weights_of(objectives: Sequence[Objective]) -> dict[Part, list[float]]:
+    weights: dict[Part, list[float]] = {}
+    for objective in objectives:
+        if objective.tv_weight > 0:
+            weights.setdefault(("tv", ""), []).append(objective.tv_weight)
+        for kind in ("content", "style"):
+            factor = getattr(objective, f"{kind}_weight")
+            for item in getattr(objective, f"{kind}_layers"):
+                weights.setdefault((kind, item.layer), []).append(factor * item.weight)
+    return weights
 
 
 def _factor(objective: Objective, kind: str, target: torch.Tensor) -> torch.Tensor:
@@ -123,16 +117,6 @@ def _factor(objective: Objective, kind: str, target: torch.Tensor) -> torch.Tens
         return target.new_full((len(target),), factor)
     factors: torch.Tensor = factor / target.square().flatten(1).mean(1).clamp(min=1.0)
     return factors
-
-
-def _cost(objective: Objective, values: Mapping[Part, float]) -> Cost:
-    cost = combine_costs(
-        objective,
-        {layer: value for (kind, layer), value in values.items() if kind == "content"},
-        {layer: value for (kind, layer), value in values.items() if kind == "style"},
-        values.get(("tv", ""), 0.0),
-    )
-    return check_cost(cost)
 
 
 def total_variation(pixels: torch.Tensor) -> torch.Tensor:
