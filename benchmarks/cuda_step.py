@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from nstx import choose_settings
-from nstx.engine.bench.gradient import make_zero_targets
+from nstx.engine.bench.computations import make_zero_targets
 from nstx.engine.devices.cuda_graph import Function
 from nstx.engine.devices.device import settle
 from nstx.engine.devices.machine import describe_machine, package_versions

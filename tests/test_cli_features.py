@@ -15,9 +15,14 @@ import pytest
 from PIL import Image
 from processes import PATIENCE, wait_for
 
-from nstx.engine.bench.plan import FeatureBench, GradientBench
-from nstx.engine.bench.run import check_memory, run_bench, run_timed
 from nstx.engine.bench.tasks import Task
+from nstx.engine.bench.throughput import (
+    FeatureBench,
+    GradientBench,
+    check_memory,
+    run_bench,
+    run_timed,
+)
 from nstx.engine.drawing.feature_sheets import draw_channel, draw_sheet, enlarge_channel
 from nstx.engine.features.activations import summarise_layer
 from nstx.models.errors import DeviceError, UsageError

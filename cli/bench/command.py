@@ -81,15 +81,14 @@ def features(
 
     Cold is the time from a process's start to its first result, warm that of each later run.
     """
-    from nstx.engine.bench.plan import FeatureBench
-    from nstx.engine.bench.run import run_bench
+    from nstx.engine.bench.throughput import FeatureBench, run_bench
 
     from .tables import describe_cells, measure
 
     console = shown.console()
     usual = ("onnx", "torch", "torch-compile")
     bench = FeatureBench(
-        **_cells(cells, FeatureBench.known, usual, machine, console),
+        **_cells(cells, FeatureBench.choices, usual, machine, console),
         **repetition.choices(),
         activations=tuple(filter(None, cells.layers.split(","))),
         grams=tuple(filter(None, cells.grams.split(","))),
@@ -112,14 +111,13 @@ def gradient(
     From pixels in memory to a gradient in memory. Cold is the time from a process's start to its
     first gradient, warm that of each later one.
     """
-    from nstx.engine.bench.plan import GradientBench
-    from nstx.engine.bench.run import run_bench
+    from nstx.engine.bench.throughput import GradientBench, run_bench
 
     from .tables import describe_cells, measure
 
     console = shown.console()
     bench = GradientBench(
-        **_cells(cells, GradientBench.known, ("onnx", "torch"), machine, console),
+        **_cells(cells, GradientBench.choices, ("onnx", "torch"), machine, console),
         **repetition.choices(),
         preset=objective.preset,
         pooling=objective.pooling,  # type: ignore[arg-type]  # checked by the bench

@@ -10,7 +10,7 @@ from ..console import Console
 from ..formats import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
-    from nstx.engine.bench.plan import Bench
+    from nstx.engine.bench.turns import Bench
 
 _Report = dict[str, Any]
 _Bench = TypeVar("_Bench", bound="Bench")

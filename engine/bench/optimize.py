@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,10 +12,8 @@ from PIL import Image
 
 from nstx.models.presets import find_preset
 
-from .plan import Bench
-from .report import first_error, make_report, pair_with_eager
 from .tasks import OPTIMIZE_VARIANTS, Task
-from .turns import run_process, take_turns
+from .turns import Bench, make_report, make_rows, pair_with_eager, run_process, take_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +24,11 @@ class OptimizeBench(Bench):
         content: the content picture's file; None draws a picture.
         style: the style picture's file; None draws a picture.
         sizes: long sides of the results, in pixels.
-        preset: of the runs.
         steps: of each run.
-
-    Raises:
-        UsageError: a value is out of its range, or the preset is unknown.
     """
 
     work = "optimize"
-    known: ClassVar[Collection[str]] = OPTIMIZE_VARIANTS
+    choices: ClassVar[Collection[str]] = OPTIMIZE_VARIANTS
 
     content: str | None = None
     style: str | None = None
@@ -65,39 +59,28 @@ def run_optimize_bench(
     *,
     run_task: Callable[[Task], dict[str, Any]] = run_process,
 ) -> dict[str, Any]:
-    """Measure everything, and return it as plain data.
+    """Measure everything, and return it as plain data; `DeviceError` if nothing could be measured.
+
+    A row is a size and variant, with ``seconds`` (median of whole processes), ``fastest``,
+    ``slowest``, and the other fields of `nstx.engine.bench.transfer.measure_transfer`. Beside
+    ``torch`` it has the shares ``of_torch`` of the time and ``cost_of_torch``. A row that failed has
+    ``error`` instead.
 
     Args:
         bench: what is measured.
-        on_measurement: called after each process with what it measured, in a few words.
+        on_measurement: called after each process with its label.
         run_task: returns what was measured, or ``error``.
-
-    Returns:
-        ``machine``, ``packages``, ``settings``, ``warm_up``, ``interrupted`` (whether Ctrl-C ended
-        it early), and ``rows``: one for each size and variant, with ``width``, ``height``,
-        ``runs_on``, ``seconds`` (median of whole processes), ``fastest``, ``slowest``,
-        ``first_step`` (seconds from the process's start), ``per_evaluation`` (seconds of the
-        optimisation for each evaluation), ``evaluations``, ``cost`` (of the saved picture),
-        ``checks`` (of the precision), ``peak_memory_bytes``, and beside ``torch`` the shares
-        ``of_torch`` of the time and ``cost_of_torch``. A row that failed has ``error`` instead.
-
-    Raises:
-        DeviceError: nothing could be measured.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         content, style = _pictures(bench, Path(folder))
         drawn = replace(bench, content=content, style=style)
         answers, interrupted = take_turns(drawn, run_task, on_measurement)
-    rows = [_row(task, answers[task]) for task in drawn.round(bench.variants) if task in answers]
+    rows = make_rows(drawn.round(bench.variants), answers, ("size",), _describe)
     for row, eager in pair_with_eager(rows, "size"):
         row["of_torch"] = row["seconds"] / eager["seconds"]
         row["cost_of_torch"] = row["cost"] / eager["cost"]
-    return make_report(
-        asdict(bench),
-        rows,
-        interrupted=interrupted,
-        warm_up="one run of one step for each size and variant",
-    )
+    warm_up = "one run of one step for each size and variant"
+    return make_report(bench, rows, interrupted=interrupted, warm_up=warm_up)
 
 
 def _pictures(bench: OptimizeBench, folder: Path) -> tuple[str, str]:
@@ -116,14 +99,10 @@ def _pictures(bench: OptimizeBench, folder: Path) -> tuple[str, str]:
     return paths[0], paths[1]
 
 
-def _row(task: Task, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"size": task.size, "variant": task.variant}
-    failure = first_error(answers)
-    if failure is not None:
-        return row | failure
+def _describe(task: Task, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seconds = sorted(answer["seconds"] for answer in answers)
     last = answers[-1]
-    return row | {
+    return {
         "width": last["width"],
         "height": last["height"],
         "runs_on": last["runs_on"],

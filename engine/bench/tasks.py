@@ -24,15 +24,12 @@ FEATURE_VARIANTS: Mapping[str, str] = {
     "torch-compile": "fp32",
     "torch-bf16": "bf16",
 }
-"""Ways to extract features, with their precisions.
+"""Precisions of the ways to extract features.
 
-- ``onnx``: the extractor of `nstx optimize`.
-- ``onnx-fixed``: for one size, with bound buffers, on CUDA in a CUDA graph.
-- ``onnx-fp16``: the same with an fp16 graph.
-- ``torch``: eager.
-- ``torch-compile``: channels_last and compiled, on CUDA with the search for fast kernels and CUDA
-  graphs.
-- ``torch-bf16``: the same with weights and activations in bf16.
+``onnx`` is the extractor of `nstx optimize`; ``onnx-fixed`` is for one size, with bound buffers, on
+CUDA in a CUDA graph, and ``onnx-fp16`` is the same in fp16. ``torch`` is eager; ``torch-compile`` is
+channels_last and compiled, on CUDA with the search for fast kernels and CUDA graphs, and
+``torch-bf16`` is the same with weights and activations in bf16.
 """
 
 OPTIMIZE_VARIANTS: Mapping[str, tuple["BackendName | Auto", "Precision | Auto"]] = {
@@ -44,12 +41,12 @@ OPTIMIZE_VARIANTS: Mapping[str, tuple["BackendName | Auto", "Precision | Auto"]]
     "torch-bf16": ("torch", "bf16"),
     "torch-fp16": ("torch", "fp16"),
 }
-"""Ways to run a transfer, with backend and precision; ``auto`` is what nstx chooses by itself."""
+"""Backend and precision of the ways to run a transfer; ``auto`` is nstx's own choice."""
 
 GRADIENT_VARIANTS: Mapping[str, str] = {
     name: precision for name, (_, precision) in OPTIMIZE_VARIANTS.items() if name != "auto"
 }
-"""Ways to compute gradients, with their precisions: each backend that can be named."""
+"""Precisions of the ways to compute gradients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,24 +54,18 @@ class Task:
     """One measurement.
 
     Attributes:
-        work: what is measured: the extraction of ``features``, a ``gradient`` with its cost, the
-            product of two large matrices (``peak``), or a whole run (``optimize``).
-        variant: of `FEATURE_VARIANTS`, `GRADIENT_VARIANTS` or `OPTIMIZE_VARIANTS`; the precision
-            of a ``peak``.
+        work: the extraction of ``features``, a ``gradient`` with its cost, the product of two large
+            matrices (``peak``), or a whole run (``optimize``).
+        variant: of the work's variants above; the precision of a ``peak``.
         size: side of the square pictures, or long side of a whole run's result, in pixels.
-        device: ``cpu`` or ``cuda[:N]``.
-        threads: of the CPU; None leaves it to the library.
-        weights: ``embedded`` or a file.
         batch: number of pictures at once.
-        repeats: computations after the first, at least.
-        seconds: total of these computations, at least.
-        activations: layers whose activations are extracted.
-        grams: layers whose Gram matrices are extracted.
+        repeats: least number of computations after the first.
+        seconds: least total of these computations.
+        activations, grams: layers of ``features``.
         preset: of a gradient's objective, or of a whole run.
         pooling: of a gradient's objective; None takes the preset's.
-        content: the content picture's file, of a whole run.
-        style: the style picture's file, of a whole run.
-        steps: of the solver, of a whole run.
+        content, style: files of a whole run.
+        steps: of a whole run.
     """
 
     work: Literal["features", "gradient", "peak", "optimize"]

@@ -20,14 +20,9 @@ from .tasks import OPTIMIZE_VARIANTS, Task
 def measure_transfer(task: Task) -> dict[str, Any]:
     """Run a transfer, and return what was measured.
 
-    Returns:
-        ``width``, ``height``, ``runs_on``, ``seconds`` (from the process's start to its last
-        result), ``first_step`` (until the first step begins), ``per_evaluation`` (seconds of the
-        optimisation), ``evaluations``, ``cost`` (of the saved picture), ``checks`` (of the
-        precision, or None), ``peak_memory_bytes``.
-
-    Raises:
-        NstxError: as `prepare_job` and `run_job`.
+    ``seconds`` are those from the process's start to its last result, ``first_step`` those until
+    the first step begins, ``per_evaluation`` those of the optimisation; ``cost`` is that of the
+    saved picture, and ``checks`` are those of the precision, or None.
     """
     backend, precision = OPTIMIZE_VARIANTS[task.variant]
     settings = choose_settings(

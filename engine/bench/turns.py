@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, one after the other, by each variant in turn.
+"""What all benchmarks have in common: variants that take turns, each in a process of its own.
 
 Machines are noisy: variants that take turns meet the same noise, so that their ratio holds.
 """
@@ -6,31 +6,118 @@ Machines are noisy: variants that take turns meet the same noise, so that their 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
-from .plan import Bench
+from nstx.models.errors import DeviceError, UsageError
+
+from ..devices.device import Device
+from ..devices.machine import describe_machine, package_versions
+from ..settings import check_count
 from .tasks import Task
 
+Answers = Mapping[Task, Sequence[dict[str, Any]]]
+"""What was measured of each task, in the order of the rounds; ``error`` where it failed."""
+
 _LONGEST_ERROR = 300  # characters
+
+# Least, most, and a value to try.
+_RANGES: Mapping[str, tuple[int, int, int]] = {
+    "sizes": (16, 8192, 256),
+    "batches": (1, 256, 1),
+    "steps": (1, 100_000, 50),
+    "rounds": (1, 1000, 2),
+    "repeats": (1, 1000, 1),
+    "seconds": (0, 3600, 2),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench(ABC):
+    """A benchmark, whose variants are measured in turns; `UsageError` if a value is out of range.
+
+    Attributes:
+        work: what is measured.
+        choices: every variant that can be measured.
+        sizes: of the pictures, in pixels.
+        rounds: how often each variant is measured at each size.
+        device: ``cpu`` or ``cuda[:N]``.
+        threads: of the CPU; None leaves it to the library.
+        weights: ``embedded`` or a file.
+    """
+
+    work: ClassVar[Literal["features", "gradient", "optimize"]]
+    choices: ClassVar[Collection[str]]
+
+    sizes: tuple[int, ...]
+    variants: tuple[str, ...]
+    rounds: int = 2
+    device: str = "cpu"
+    threads: int | None = None
+    weights: str = "embedded"
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.variants if name not in self.choices]
+        if unknown or not self.variants:
+            raise UsageError(
+                f"expected variants among {', '.join(self.choices)}, "
+                f"got {', '.join(unknown) or 'none'}; try onnx,torch"
+            )
+        for name, (least, most, example) in _RANGES.items():
+            value = getattr(self, name, least)
+            values = value if isinstance(value, tuple) else (value,)
+            if not values or not all(least <= number <= most for number in values):
+                raise UsageError(
+                    f"expected {name} of {least} … {most}, "
+                    f"got {', '.join(map(str, values)) or 'none'}; try --{name} {example}"
+                )
+        check_count("threads", self.threads)
+        device = Device.parse(self.device)
+        if device is None or device.is_mps:
+            raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")
+
+    def task(self, variant: str, size: int, **details: Any) -> Task:
+        """Return one measurement; ``details`` are attributes that not every benchmark has."""
+        return Task(
+            work=self.work,
+            variant=variant,
+            size=size,
+            device=self.device,
+            threads=self.threads,
+            weights=self.weights,
+            **details,
+        )
+
+    @property
+    @abstractmethod
+    def warm_up(self) -> tuple[Task, ...]:
+        """Tasks that are run once and not counted, so that later ones find files in caches."""
+
+    @abstractmethod
+    def round(self, order: Sequence[str]) -> tuple[Task, ...]:
+        """Return the tasks of a round, whose variants take turns in an order."""
+
+    @property
+    def measurements(self) -> int:
+        """How many processes will be started, warm-up included."""
+        return len(self.warm_up) + self.rounds * len(self.round(self.variants))
 
 
 def take_turns(
     bench: Bench,
     run_task: Callable[[Task], dict[str, Any]],
     on_measurement: Callable[[str], None] | None = None,
-) -> tuple[dict[Task, list[dict[str, Any]]], bool]:
-    """Measure every task of a benchmark in each round, after a warm-up.
+) -> tuple[Answers, bool]:
+    """Measure every task in each round, after the warm-up.
+
+    Also returns whether Ctrl-C ended it early: what was measured until then is worth keeping.
 
     Args:
-        bench: what is measured.
+        bench: the tasks and their order.
         run_task: returns what was measured, or ``error``.
-        on_measurement: called after each task with what it measured, in a few words.
-
-    Returns:
-        The answers of each task, and whether Ctrl-C ended it early; what was measured until then
-        is worth keeping.
+        on_measurement: called after each task with its label.
     """
     answers: dict[Task, list[dict[str, Any]]] = {}
 
@@ -55,15 +142,10 @@ def take_turns(
 
 
 def run_process(task: Task, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Measure a task in a process of its own; return the answer of `nstx.engine.bench.worker`.
+    """Return the answer of `nstx.engine.bench.worker` in a process of its own.
 
-    Args:
-        task: what is measured.
-        environment: of the process; None takes this process's.
-
-    Returns:
-        What was measured; if the process failed, ``error``: the last line of its stderr, or its
-        exit code.
+    If the process failed, ``error`` is the last line of its stderr, or its exit code. Without an
+    ``environment`` it gets this process's.
     """
     command = [sys.executable, "-m", "nstx.engine.bench.worker", json.dumps(asdict(task))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -73,3 +155,56 @@ def run_process(task: Task, environment: Mapping[str, str] | None = None) -> dic
         return {"error": errors[-1][:_LONGEST_ERROR]}
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
+
+
+def make_rows(
+    tasks: Iterable[Task],
+    answers: Answers,
+    cell: Sequence[str],
+    describe: Callable[[Task, Sequence[dict[str, Any]]], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return a row for each task that was measured: its cell, its variant, and its description.
+
+    A task that failed has its first ``error`` in place of a description. ``cell`` are names of the
+    task's attributes that variants share.
+    """
+    rows = []
+    for task in tasks:
+        task_answers = answers.get(task)
+        if task_answers:
+            errors = [answer["error"] for answer in task_answers if "error" in answer]
+            row = {name: getattr(task, name) for name in (*cell, "variant")}
+            rows.append(row | ({"error": errors[0]} if errors else describe(task, task_answers)))
+    return rows
+
+
+def pair_with_eager(
+    rows: Sequence[dict[str, Any]], *cell: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each row with the row of eager PyTorch in the same cell, if both succeeded."""
+    measured = [row for row in rows if "error" not in row]
+    eager = {
+        tuple(row[name] for name in cell): row for row in measured if row["variant"] == "torch"
+    }
+    for row in measured:
+        base = eager.get(tuple(row[name] for name in cell))
+        if base is not None:
+            yield row, base
+
+
+def make_report(
+    bench: Bench, rows: Sequence[dict[str, Any]], *, interrupted: bool, **more: Any
+) -> dict[str, Any]:
+    """Return the report of a benchmark as plain data; `DeviceError` if all rows failed."""
+    if rows and all("error" in row for row in rows):
+        raise DeviceError(
+            f"expected something to measure, got: {rows[0]['error']}; try other --variants"
+        )
+    return {
+        "machine": describe_machine(),
+        "packages": package_versions(),
+        "settings": asdict(bench),
+        **more,
+        "rows": rows,
+        "interrupted": interrupted,
+    }

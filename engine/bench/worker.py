@@ -17,35 +17,24 @@ if TYPE_CHECKING:
 
 
 def measure(task: Task) -> dict[str, Any]:
-    """Return what was measured, as plain data.
-
-    Raises:
-        NstxError: the device or a library is missing, or a file cannot be read.
-    """
-    if task.work == "peak":
-        from .peak import measure_peak
-
-        return {"gflops": measure_peak(task)}
+    """Return what was measured, as plain data."""
     if task.work == "optimize":
         from .transfer import measure_transfer
 
         return measure_transfer(task)
-    if task.work == "gradient":
-        from .gradient import open_gradient
+    from .computations import measure_peak, open_features, open_gradient
 
-        return _measure_throughput(task, *open_gradient(task))
-    from .features import open_features
-
-    return _measure_throughput(task, *open_features(task))
+    if task.work == "peak":
+        return {"gflops": measure_peak(task)}
+    opened = open_gradient(task) if task.work == "gradient" else open_features(task)
+    return _measure_throughput(task, *opened)
 
 
 def _measure_throughput(task: Task, compute: "Compute", runs_on: str) -> dict[str, Any]:
     """Measure a computation that is repeated.
 
-    Returns:
-        ``first_result_at`` (seconds since the epoch), ``warm`` (seconds of each later computation),
-        ``peak_memory_bytes`` (of the process; on CUDA what is in use on the device after the
-        computations), ``runs_on``, ``norms`` (of each output).
+    ``first_result_at`` is in seconds since the epoch, ``warm`` has the seconds of each later
+    computation, and ``norms`` those of each output.
     """
     import numpy as np
 

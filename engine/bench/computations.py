@@ -1,0 +1,183 @@
+"""Computations to be measured: the extraction of features, gradients, matrix products.
+
+A process imports only the library whose speed it measures.
+"""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tasks import OPTIMIZE_VARIANTS, Task
+
+if TYPE_CHECKING:
+    from nstx.export.graphs.feature_graph import GraphPrecision
+    from nstx.models.objective import Objective
+
+    from ..devices.convolution import Layout
+    from ..devices.torch_device import TorchDevice, TorchPrecision
+    from ..features.extractor import Features
+    from ..targets.targets import Targets
+    from .tasks import Compute, Outputs
+
+_PEAK_SIZE, _PEAK_REPEATS, _PEAK_SECONDS = 2048, 8, 5.0
+
+
+def open_features(task: Task) -> "tuple[Compute, str]":
+    """Open an extractor; return what extracts features, and what it runs on."""
+    return _open_onnx(task) if task.variant.startswith("onnx") else _open_torch(task)
+
+
+def _open_onnx(task: Task) -> "tuple[Compute, str]":
+    from ..devices.device import choose_provider_on, settle
+    from ..features.onnx_extractor import FixedExtractor, OnnxExtractor
+    from ..features.opening import Extraction, built_graphs
+
+    provider = choose_provider_on(settle(task.device))
+    extraction = Extraction(device=task.device, weights=task.weights, threads=task.threads)
+    graphs = built_graphs(extraction, provider)
+    precision: GraphPrecision = "fp16" if task.variant == "onnx-fp16" else "fp32"
+    graphs = replace(graphs, template=replace(graphs.template, precision=precision))
+    extract: Callable[[NDArray[np.float32]], Features]
+    if task.variant == "onnx":
+        any_size = OnnxExtractor(graphs).extract_batch
+        extract = partial(any_size, activations=task.activations, grams=task.grams)
+    else:
+        shape = (task.batch, task.size, task.size)
+        extract = FixedExtractor(graphs, shape, task.activations, task.grams).extract_batch
+
+    def compute(pixels: NDArray[np.float32]) -> "Outputs":
+        features = extract(pixels)
+        return [*features.activations.values(), *features.grams.values()]
+
+    return compute, provider.name
+
+
+def _open_torch(task: Task) -> "tuple[Compute, str]":
+    """Open PyTorch. Outputs come to the host as arrays, as those of the other variants do."""
+    import torch
+
+    from nstx.models.weights.load import load_weights
+
+    from ..features.torch_network import TorchNetwork, gram_matrices
+
+    device = _torch_device(task, "bf16" if task.variant == "torch-bf16" else "fp32")
+    layers = [*task.activations, *task.grams]
+    tuned = task.variant != "torch"
+    layout: Layout = "channels_last" if tuned else "contiguous"
+    weights = load_weights(task.weights)
+    network = TorchNetwork(weights, layers, "avg", "ceil", device, layout=layout)
+
+    def evaluate(x: torch.Tensor) -> list[torch.Tensor]:
+        features = network(x, layers)
+        outputs = [features[layer].float() for layer in task.activations]
+        return outputs + [gram_matrices(features[layer], torch.float32) for layer in task.grams]
+
+    forward: Callable[[torch.Tensor], list[torch.Tensor]] = evaluate
+    if tuned:
+        mode = "reduce-overhead" if device.place.is_cuda else None
+        forward = torch.compile(evaluate, mode=mode)
+
+    def compute(pixels: NDArray[np.float32]) -> "Outputs":
+        with device.numerics(), torch.no_grad():
+            if tuned:
+                torch.backends.cudnn.benchmark = True
+                torch.backends.cudnn.deterministic = False
+            # A picture's bytes are channels_last as they are.
+            x = torch.from_numpy(pixels).to(device.torch_device).permute(0, 3, 1, 2)
+            outputs = forward(x if tuned else x.contiguous())
+            return [output.cpu().numpy() for output in outputs]
+
+    return compute, str(device)
+
+
+def _torch_device(task: Task, precision: "TorchPrecision") -> "TorchDevice":
+    import torch
+
+    from ..devices.device import settle
+    from ..devices.torch_device import TorchDevice
+
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    return TorchDevice(settle(task.device, by_torch=True), precision)
+
+
+def open_gradient(task: Task) -> "tuple[Compute, str]":
+    """Open a backend; return what computes the gradients of a batch, and what it runs on."""
+    from ..gradients.choice import choose_backend
+    from ..gradients.opening import open_backend
+    from ..settings import choose_settings
+
+    backend, precision = OPTIMIZE_VARIANTS[task.variant]
+    settings = choose_settings(
+        task.preset, pooling=task.pooling, backend=backend, precision=precision,
+        device=task.device, threads=task.threads, weights=task.weights,
+    )  # fmt: skip
+    choice = choose_backend(settings)
+    problem = (settings.objective, make_zero_targets(settings.objective, task.size, task.size))
+    evaluate = open_backend(settings, choice).make([problem] * task.batch).costs_and_gradients
+    return (lambda pixels: list(evaluate(pixels)[1])), f"{choice.name} {choice.device}"
+
+
+def make_zero_targets(objective: "Objective", height: int, width: int) -> "Targets":
+    """Return targets of zeros, which take as long to compare with as any others."""
+    from nstx.models.vgg19 import find_layer
+
+    from ..targets.targets import Targets
+
+    content, style = {}, {}
+    for name in objective.content_names:
+        layer = find_layer(name)
+        size = layer.output_size(height, width, objective.pool_rounding)
+        content[name] = np.zeros((layer.channels, *size), np.float32)
+    for name in objective.style_names:
+        style[name] = np.zeros((find_layer(name).channels,) * 2, np.float32)
+    return Targets(height=height, width=width, content=content, style=style)
+
+
+def measure_peak(task: Task) -> float:
+    """Return the GFLOP/s of square matrix products, the best of PyTorch's and NumPy's medians.
+
+    The variant is the precision; 0 if neither library has it on the device.
+    """
+    matrix = np.random.default_rng(0).standard_normal((_PEAK_SIZE,) * 2).astype(np.float32)
+    products: list[Callable[[], object]] = []
+    if task.device == "cpu" and task.variant == "fp32":
+        products.append(lambda: matrix @ matrix)
+    with contextlib.suppress(ImportError):
+        products.append(_torch_product(task, matrix))
+    medians = [_time_median(product) for product in products]
+    return float(2 * _PEAK_SIZE**3 / min(medians) / 1e9) if medians else 0.0
+
+
+def _time_median(product: Callable[[], object]) -> float:
+    times: list[float] = []
+    # A precision that the processor only emulates may take seconds for a single product.
+    while len(times) < _PEAK_REPEATS and sum(times) < _PEAK_SECONDS:
+        began = time.perf_counter()
+        product()
+        times.append(time.perf_counter() - began)
+    # The first one also warms up.
+    return statistics.median(times[1:] or times)
+
+
+def _torch_product(task: Task, array: NDArray[np.float32]) -> Callable[[], object]:
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(task.variant, torch.float32)
+    device = _torch_device(task, "tf32" if task.variant == "tf32" else "fp32")
+    matrix = device.upload(array, dtype)
+
+    def multiply() -> None:
+        with device.numerics(products=True):
+            matrix @ matrix
+            if device.place.is_cuda:
+                torch.cuda.synchronize(device.torch_device)
+
+    return multiply

@@ -1,0 +1,264 @@
+"""How fast features or gradients are: this package beside PyTorch, in one run on one machine."""
+
+import os
+import statistics
+import tempfile
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import psutil
+
+from nstx.models.presets import PRESETS
+from nstx.models.vgg19 import Pooling, find_layer, flops_per_pixel, split_layers, truncate
+from nstx.models.weights.load import weights_digest
+
+from ..devices.memory import GRADIENT_BYTES
+from ..settings import choose_settings
+from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
+from .turns import Bench, make_report, make_rows, pair_with_eager, run_process, take_turns
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_PRIMING_SIZE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThroughputBench(Bench):
+    """A benchmark of one computation that is repeated in warm processes, on square pictures.
+
+    Attributes:
+        choices: every variant that can be measured, with its precision.
+        bytes_per_pixel: memory that a measurement takes per pixel of a batch, about.
+        batches: numbers of pictures at once.
+        repeats: least number of runs after the first one in each process.
+        seconds: least total of these runs.
+    """
+
+    choices: ClassVar[Mapping[str, str]]
+    bytes_per_pixel: ClassVar[int]
+
+    sizes: tuple[int, ...] = (256, 512, 1024)
+    batches: tuple[int, ...] = (1, 4, 8)
+    variants: tuple[str, ...] = ("onnx", "torch")
+    repeats: int = 1
+    seconds: float = 2.0
+
+    @property
+    @abstractmethod
+    def flops_per_pixel(self) -> float:
+        """Operations per pixel of a picture."""
+
+    @property
+    @abstractmethod
+    def details(self) -> dict[str, Any]:
+        """Attributes of a task that only this kind of work has."""
+
+    def cell_task(self, variant: str, size: int, batch: int) -> Task:
+        """Return the measurement of a variant at a size and batch."""
+        return self.task(
+            variant,
+            size,
+            batch=batch,
+            repeats=self.repeats,
+            seconds=self.seconds,
+            **self.details,
+        )
+
+    def peak_task(self, precision: str) -> Task:
+        """Return the measurement of matrix products in a precision."""
+        return replace(self.task(precision, _PRIMING_SIZE), work="peak")
+
+    def cell_tasks(self, order: Sequence[str]) -> tuple[Task, ...]:
+        """Return every size with every batch, by every variant in an order."""
+        cells = [(size, batch) for size in self.sizes for batch in self.batches]
+        return tuple(self.cell_task(name, *cell) for cell in cells for name in order)
+
+    @property
+    def warm_up(self) -> tuple[Task, ...]:
+        """Each variant on a small picture; eager PyTorch for a compiled one, which keeps nothing."""
+        names = dict.fromkeys(name.partition("-compile")[0] for name in self.variants)
+        return tuple(self.cell_task(name, _PRIMING_SIZE, 1) for name in names)
+
+    def round(self, order: Sequence[str]) -> tuple[Task, ...]:
+        """Return the peak of each precision, then every cell by every variant in an order."""
+        return *map(self.peak_task, self.precisions), *self.cell_tasks(order)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions of the variants, without repetition."""
+        return tuple(dict.fromkeys(map(self.precision, self.variants)))
+
+    def precision(self, variant: str) -> str:
+        """Return a variant's precision; ONNX Runtime's CPU provider computes fp16 in fp32."""
+        precision = self.choices[variant]
+        return "fp32" if self.device == "cpu" and precision == "fp16" else precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureBench(ThroughputBench):
+    """The extraction of the activations and Gram matrices of some layers."""
+
+    work = "features"
+    choices: ClassVar[Mapping[str, str]] = FEATURE_VARIANTS
+    # Four buffers of the widest layers, 64 channels in fp32.
+    bytes_per_pixel: ClassVar[int] = 1024
+
+    variants: tuple[str, ...] = ("onnx", "torch", "torch-compile")
+    activations: tuple[str, ...] = ("conv4_2",)
+    grams: tuple[str, ...] = tuple(item.layer for item in PRESETS["default"].objective.style_layers)
+
+    def __post_init__(self) -> None:
+        Bench.__post_init__(self)
+        for name in ("activations", "grams"):
+            layers = getattr(self, name)
+            object.__setattr__(self, name, split_layers(",".join(layers)) if layers else ())
+        truncate([*self.activations, *self.grams])
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The layers."""
+        return {"activations": self.activations, "grams": self.grams}
+
+    @property
+    def flops_per_pixel(self) -> float:
+        """Operations of the convolutions and of the Gram matrices' products."""
+        return _forward_flops([*self.activations, *self.grams], self.grams)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientBench(ThroughputBench):
+    """The cost of pictures with its gradient, from pixels in memory to a gradient in memory.
+
+    Attributes:
+        preset: whose objective is measured.
+        pooling: ``avg`` or ``max``; None takes the preset's.
+    """
+
+    work = "gradient"
+    choices: ClassVar[Mapping[str, str]] = GRADIENT_VARIANTS
+    # A step of the default objective in fp32.
+    bytes_per_pixel: ClassVar[int] = GRADIENT_BYTES
+
+    batches: tuple[int, ...] = (1,)
+    preset: str = "default"
+    pooling: Pooling | None = None
+
+    def __post_init__(self) -> None:
+        Bench.__post_init__(self)
+        choose_settings(self.preset, pooling=self.pooling)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What chooses the objective."""
+        return {"preset": self.preset, "pooling": self.pooling}
+
+    @property
+    def flops_per_pixel(self) -> float:
+        """Operations of the convolutions and Gram matrices, twice: forward and backward."""
+        objective = choose_settings(self.preset, pooling=self.pooling).objective
+        return 2 * _forward_flops(objective.layers, objective.style_names)
+
+
+def _forward_flops(layers: Sequence[str], grams: Sequence[str]) -> float:
+    products = [find_layer(name) for name in grams]
+    return flops_per_pixel(truncate(layers)) + sum(
+        2 * layer.channels**2 / layer.stride**2 for layer in products
+    )
+
+
+def run_timed(task: Task) -> dict[str, Any]:
+    """Measure a task in a process of its own, with ``cold``: seconds to its first result.
+
+    Everything that PyTorch compiles is compiled again.
+    """
+    threads = {} if task.threads is None else dict.fromkeys(_THREAD_VARIABLES, str(task.threads))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = {**os.environ, **threads, "TORCHINDUCTOR_CACHE_DIR": folder}
+        started = time.time()
+        answer = run_process(task, environment)
+    if "first_result_at" in answer:
+        answer["cold"] = answer.pop("first_result_at") - started
+    return answer
+
+
+def run_bench(
+    bench: ThroughputBench,
+    on_measurement: Callable[[str], None] | None = None,
+    *,
+    run_task: Callable[[Task], dict[str, Any]] = run_timed,
+) -> dict[str, Any]:
+    """Measure everything, and return it as plain data.
+
+    To the fields of `make_report` come ``flops_per_pixel`` and, by precision,
+    ``matrix_peak_gflops``. A row is a size, batch and variant, with ``cold_seconds`` (process start
+    to first result), ``seconds`` (median of the later runs), ``fastest`` and ``slowest`` of them,
+    and ``norms`` of the outputs. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``, the
+    shares of its times, and ``norm_difference``, the largest relative difference of an output's
+    norm. A row that could not be measured has ``error`` instead.
+
+    Args:
+        bench: what is measured.
+        on_measurement: called after each process with its label.
+        run_task: returns what was measured, or ``error``.
+
+    Raises:
+        WeightsError: the weights cannot be loaded.
+        DeviceError: nothing could be measured.
+    """
+    weights_digest(bench.weights)
+    answers, interrupted = take_turns(
+        bench, lambda task: check_memory(bench, task) or run_task(task), on_measurement
+    )
+    peaks = {}
+    for name in bench.precisions:
+        measured = [answer.get("gflops", 0.0) for answer in answers.get(bench.peak_task(name), ())]
+        peaks[name] = float(statistics.median(measured or [0.0]))
+
+    def describe(task: Task, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        flops = bench.flops_per_pixel * task.size**2 * task.batch
+        return _describe(task, answers, flops, peaks[bench.precision(task.variant)])
+
+    rows = make_rows(bench.cell_tasks(bench.variants), answers, ("size", "batch"), describe)
+    for row, eager in pair_with_eager(rows, "size", "batch"):
+        row["of_torch"] = row["seconds"] / eager["seconds"]
+        row["cold_of_torch"] = row["cold_seconds"] / eager["cold_seconds"]
+        norms = zip(row["norms"], eager["norms"], strict=True)
+        row["norm_difference"] = max(abs(ours / theirs - 1) for ours, theirs in norms)
+    return make_report(
+        bench,
+        rows,
+        interrupted=interrupted,
+        flops_per_pixel=bench.flops_per_pixel,
+        matrix_peak_gflops=peaks,
+    )
+
+
+def check_memory(bench: ThroughputBench, task: Task) -> dict[str, Any] | None:
+    """Return an ``error`` for a task that would drive the machine into swapping."""
+    needed = bench.bytes_per_pixel * task.size**2 * task.batch
+    if needed < psutil.virtual_memory().available:
+        return None
+    return {"error": f"needs about {needed / 2**30:.0f} GiB of memory"}
+
+
+def _describe(
+    task: Task, answers: Sequence[dict[str, Any]], flops: float, peak: float
+) -> dict[str, Any]:
+    warm = sorted(second for answer in answers for second in answer["warm"])
+    seconds = statistics.median(warm)
+    gflops = flops / seconds / 1e9
+    return {
+        "runs_on": answers[0]["runs_on"],
+        "cold_seconds": statistics.median(answer["cold"] for answer in answers),
+        "seconds": seconds,
+        "per_picture": seconds / task.batch,
+        "fastest": warm[0],
+        "slowest": warm[-1],
+        "runs": len(warm),
+        "gflops": gflops,
+        "share_of_peak": gflops / peak if peak else None,
+        "peak_memory_bytes": max(answer["peak_memory_bytes"] for answer in answers),
+        "norms": answers[0]["norms"],
+    }
