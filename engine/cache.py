@@ -26,11 +26,14 @@ from nstx.models.weights.load import copy_is_sound
 from .sessions.kept_graphs import SESSION_NAME, describe_kept, kept_is_sound
 from .targets.store import TARGET_NAME, describe_target, target_is_sound
 
-_NAMES: dict[CacheKind, str] = {
-    "targets": TARGET_NAME,
-    "weights": r"[0-9a-f]{64}\.safetensors",
-    "sessions": SESSION_NAME,
-    "tensorrt": r"[0-9a-f]{32}-(\d+x\d+x\d+|free)/",
+# Names of entries, what one is of, and whether it is sound: TensorRT checks its engines itself.
+_KINDS: dict[
+    CacheKind, tuple[str, Callable[[Path], dict[str, Any]], Callable[[Path], bool] | None]
+] = {
+    "targets": (TARGET_NAME, describe_target, target_is_sound),
+    "weights": (r"[0-9a-f]{64}\.safetensors", lambda path: {"weights": path.stem}, copy_is_sound),
+    "sessions": (SESSION_NAME, describe_kept, kept_is_sound),
+    "tensorrt": (r"[0-9a-f]{32}-(\d+x\d+x\d+|free)/", lambda path: {"model": path.name}, None),
 }
 
 
@@ -53,18 +56,15 @@ class CacheEntry:
 
 def check_kind(kind: str | None) -> CacheKind | None:
     """Return the kind of entry that a text names, None for None; `UsageError` for any other."""
-    if kind is None:
-        return None
-    for name in CACHE_KINDS:
-        if kind == name:
-            return name
-    raise UsageError(f"expected a kind of {', '.join(CACHE_KINDS)}, got {kind!r}; try targets")
+    if kind is not None and kind not in CACHE_KINDS:
+        raise UsageError(f"expected a kind of {', '.join(CACHE_KINDS)}, got {kind!r}; try targets")
+    return kind
 
 
 def list_cache(kind: CacheKind | None = None) -> list[CacheEntry]:
     """Return the entries of one kind, or of all, kind by kind, with the oldest first."""
     return [
-        CacheEntry(kind=of_kind, path=path, size_bytes=size, used=used, of=_describe(of_kind, path))
+        CacheEntry(kind=of_kind, path=path, size_bytes=size, used=used, of=_KINDS[of_kind][1](path))
         for of_kind in _kinds(kind)
         for used, path, size in sorted(_find(of_kind))
     ]
@@ -73,10 +73,7 @@ def list_cache(kind: CacheKind | None = None) -> list[CacheEntry]:
 def verify_cache(
     entries: Sequence[CacheEntry], on_entry: Callable[[CacheEntry], None]
 ) -> list[CacheEntry]:
-    """Return the entries that are damaged or cannot be read, by their checksums.
-
-    TensorRT's engines carry no checksum; TensorRT checks them itself.
-    """
+    """Return the entries that are damaged or cannot be read, by their checksums."""
     damaged = []
     for entry in entries:
         if not _is_sound(entry):
@@ -131,20 +128,11 @@ def _kinds(kind: CacheKind | None) -> tuple[CacheKind, ...]:
 
 def _find(*kinds: CacheKind) -> list[FolderEntry]:
     folder = cache_folder()
-    return [entry for kind in kinds for entry in find_entries(folder / kind, _NAMES[kind])]
-
-
-def _describe(kind: CacheKind, path: Path) -> dict[str, Any]:
-    if kind == "targets":
-        return describe_target(path)
-    if kind == "sessions":
-        return describe_kept(path)
-    return {"weights": path.stem} if kind == "weights" else {"model": path.name}
+    return [entry for kind in kinds for entry in find_entries(folder / kind, _KINDS[kind][0])]
 
 
 def _is_sound(entry: CacheEntry) -> bool:
-    checks = {"targets": target_is_sound, "sessions": kept_is_sound, "weights": copy_is_sound}
-    check = checks.get(entry.kind)
+    check = _KINDS[entry.kind][2]
     try:
         return check is None or check(entry.path)
     except FileNotFoundError:

@@ -22,8 +22,7 @@ from .devices.machine import Processor, describe_machine, package_versions
 def diagnose() -> dict[str, Any]:
     """Return what this machine has, as plain data.
 
-    Each device has its precisions, each of ONNX Runtime's providers whether it loads. ``problems``
-    is a list of sentences, empty if `nstx optimize` can run as it should.
+    ``problems`` is a list of sentences, empty if `nstx optimize` can run as it should.
     """
     packages = package_versions()
     report: dict[str, Any] = {
@@ -40,9 +39,8 @@ def diagnose() -> dict[str, Any]:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
             "uninstall both, then install one"
         )
-    for part in ("weights", "cache"):
-        if report[part]["error"]:
-            problems.append(f"{part}: {report[part]['error']}")
+    errors = {part: report[part]["error"] for part in ("weights", "cache")}
+    problems += [f"{part}: {error}" for part, error in errors.items() if error]
     if not any(provider["loads"] for provider in report["providers"]):
         problems.append("no ONNX Runtime provider loads")
     report["problems"] = problems

@@ -9,12 +9,10 @@ from .settings import Settings
 MAX_SIDE = 65_535
 """Longest side, in pixels, that is accepted: more is a slip of the keyboard."""
 
-_MAX_SCALES = 16
-
 MIN_SIDE = 16
 """Shorter side, in pixels, at which every layer up to conv5_4 still has a value."""
 
-_SMALLEST_SCALE = 120
+_MAX_SCALES, _SMALLEST_SCALE = 16, 120
 
 
 def fit_size(
@@ -93,10 +91,12 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
     """
     if scales is None:
         scales = 1
-        while max(height, width) / 2**scales >= _SMALLEST_SCALE and scales < 8:
+        while (
+            scales < 8
+            and max(height, width) / 2**scales >= _SMALLEST_SCALE
+            and min(height, width) / 2**scales >= 2 * MIN_SIDE
+        ):
             scales += 1
-        while scales > 1 and min(height, width) / 2 ** (scales - 1) < 2 * MIN_SIDE:
-            scales -= 1
     if not 1 <= scales <= _MAX_SCALES:
         raise UsageError(f"expected 1 … {_MAX_SCALES} scales, got {scales}; try --scales auto")
     factors = [2 ** (scales - 1 - index) for index in range(scales)]

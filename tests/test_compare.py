@@ -23,8 +23,8 @@ from nstx.engine.comparison.make import make_comparison
 from nstx.engine.comparison.plan import DEFAULT_LAYERS, ComparisonPlan, plan_comparison
 from nstx.engine.comparison.runs import ComparisonJobs
 from nstx.engine.devices.machine import Processor
-from nstx.engine.features.extractor import FeatureExtractor, Features
-from nstx.engine.features.opening import Extraction, OpenedExtractor, open_extractor
+from nstx.engine.features.activations import FeatureExtractor, Features
+from nstx.engine.features.extraction import Extraction, OpenedExtractor, open_extractor
 from nstx.engine.gradients.choice import PrecisionPolicy
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.pictures.reading import read_image

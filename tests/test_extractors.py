@@ -20,18 +20,19 @@ from processes import PATIENCE
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import memory_errors
 from nstx.engine.devices.torch_device import TorchDevice
-from nstx.engine.features.activations import extract_features, summarise_layer
+from nstx.engine.features.activations import summarise_layer
+from nstx.engine.features.extraction import (
+    Extraction,
+    built_graphs,
+    extract_features,
+    find_provider,
+    open_extractor,
+)
 from nstx.engine.features.onnx_extractor import (
     BuiltGraphs,
     FixedExtractor,
     ModelFile,
     OnnxExtractor,
-)
-from nstx.engine.features.opening import (
-    Extraction,
-    built_graphs,
-    find_provider,
-    open_extractor,
 )
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork, gram_matrices
 from nstx.engine.pictures.picture import Picture
@@ -245,7 +246,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
 
 def test_several_processes_may_build_one_session(sessions_folder: Path) -> None:
     code = (
-        "from nstx.engine.features.opening import Extraction, open_extractor\n"
+        "from nstx.engine.features.extraction import Extraction, open_extractor\n"
         "import numpy as np\n"
         "opened = open_extractor(Extraction(device='cpu'), ['conv1_1'])\n"
         "features = opened.extractor.extract(np.full((32, 32, 3), 99, np.float32), ['conv1_1'], [])\n"
@@ -428,7 +429,7 @@ def test_a_second_choice_is_told(
     def refuse(*_: object) -> Provider:
         raise DeviceError("no provider")
 
-    monkeypatch.setattr("nstx.engine.features.opening.choose_provider_on", refuse)
+    monkeypatch.setattr("nstx.engine.features.extraction.choose_provider_on", refuse)
     opened = open_extractor(Extraction(device="cpu"), ["conv1_1"], tiny_weights)
     assert (opened.name, opened.runs_on) == ("torch", "cpu fp32")
     assert logged_warnings == ["features are computed by PyTorch: no provider"]
@@ -439,7 +440,7 @@ def test_a_second_choice_is_told(
 def test_a_driver_without_a_provider_is_told(
     monkeypatch: pytest.MonkeyPatch, logged_warnings: list[str]
 ) -> None:
-    for module in ("nstx.engine.features.opening", "nstx.export.runtime.providers"):
+    for module in ("nstx.engine.features.extraction", "nstx.export.runtime.providers"):
         monkeypatch.setattr(f"{module}.has_driver", lambda: True)
     monkeypatch.setattr("nstx.export.runtime.providers.provider_loads", lambda _: False)
     assert find_provider(Extraction()) == CPU

@@ -11,8 +11,8 @@ import pytest
 from pictures import random_pixels
 from PIL import Image
 
-from nstx.engine.features.extractor import Features
-from nstx.engine.features.opening import Extraction, OpenedExtractor
+from nstx.engine.features.activations import Features
+from nstx.engine.features.extraction import Extraction, OpenedExtractor
 from nstx.engine.pictures.picture import Picture, Pixels, WeightedPicture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.settings import Settings, choose_settings

@@ -16,7 +16,6 @@ from processes import PATIENCE
 
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_description, unpack_arrays
 from nstx.engine.targets.store import (
-    Array,
     TargetFolder,
     TargetKey,
     as_stored,
@@ -25,6 +24,7 @@ from nstx.engine.targets.store import (
     target_is_sound,
     target_name,
 )
+from nstx.engine.targets.targets import Array
 from nstx.models.errors import UsageError
 from nstx.models.storage.cache import cache_limit, mark_used, parse_bytes, sweep_litter
 from nstx.models.storage.files import write_atomically

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nstx.engine.drawing.feature_sheets import LayerPictures
-    from nstx.engine.features.opening import Extraction
+    from nstx.engine.features.extraction import Extraction
 
 app = typer.Typer(add_completion=False)
 
@@ -70,7 +70,7 @@ def features(
 ) -> None:
     """Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels."""
     began = time.perf_counter()
-    from nstx.engine.features.activations import extract_features
+    from nstx.engine.features.extraction import extract_features
     from nstx.engine.pictures.reading import read_image
     from nstx.models.storage.files import check_folder
     from nstx.models.vgg19 import split_layers
@@ -102,7 +102,7 @@ def features(
 def _choose_extraction(
     model: Path | None, objective: options.GraphObjective, machine: options.Machine
 ) -> "Extraction":
-    from nstx.engine.features.opening import Extraction
+    from nstx.engine.features.extraction import Extraction
 
     # A model file brings its weights, and is compared with those that were chosen, if any were.
     weights = None if machine.sources["weights"] == DEFAULT else machine.weights

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..devices.convolution import Layout
     from ..devices.torch_device import TorchDevice, TorchPrecision
-    from ..features.extractor import Features
+    from ..features.activations import Features
     from ..targets.targets import Targets
     from .tasks import Compute, Outputs
 
@@ -36,8 +36,8 @@ def open_features(task: Task) -> "tuple[Compute, str]":
 
 def _open_onnx(task: Task) -> "tuple[Compute, str]":
     from ..devices.device import choose_provider_on, settle
+    from ..features.extraction import Extraction, built_graphs
     from ..features.onnx_extractor import FixedExtractor, OnnxExtractor
-    from ..features.opening import Extraction, built_graphs
 
     provider = choose_provider_on(settle(task.device))
     extraction = Extraction(device=task.device, weights=task.weights, threads=task.threads)

@@ -11,7 +11,7 @@ from nstx.models.objective import LayerWeight
 from ..devices.device import settle
 from ..devices.memory import check_memory
 from ..drawing.film_strip import Film, pack_film
-from ..features.opening import Extraction, OpenedExtractor, open_extractor
+from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.reading import read_image

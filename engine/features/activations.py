@@ -1,105 +1,35 @@
-"""Features of a picture: activations of named layers, and what there is to say about them."""
+"""Features of one picture: the interface of their extractors, and activations in numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.errors import NumericalError, UsageError
-from nstx.models.vgg19 import PoolRounding, canonical_name, find_layer, split_layers
+from ..pictures.picture import Pixels
 
-from ..devices.memory import memory_errors
-from ..pictures.picture import Picture
-from ..pictures.resizing import resize_picture
-from ..sizes import fit_size
-from .extractor import Features
-from .onnx_extractor import model_activations
-from .opening import Extraction, open_extractor
-
-FEATURE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv4_2", "conv5_1")
-"""Shown unless others are asked for: the style layers and the content layer of every preset."""
+Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class ExtractedFeatures:
-    """The features of one picture.
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Activations and Gram matrices of a picture, by layer."""
 
-    Attributes:
-        height: of the picture as it was evaluated, in pixels.
-        width: of the picture as it was evaluated, in pixels.
-        features: activations, float32 (channels, h, w), and Gram matrices, by layer.
-        extractor: ``onnx``, ``tensorrt`` or ``torch``.
-        runs_on: ONNX Runtime's provider, or PyTorch's device with its precision.
-    """
-
-    height: int
-    width: int
-    features: Features
-    extractor: str
-    runs_on: str
+    activations: Mapping[str, Array]
+    grams: Mapping[str, Array]
 
 
-def extract_features(
-    picture: Picture,
-    layers: str | Sequence[str] | None = None,
-    grams: str | Sequence[str] = (),
-    *,
-    size: int | None = None,
-    extraction: Extraction | None = None,
-) -> ExtractedFeatures:
-    """Evaluate VGG-19 on a picture.
+class FeatureExtractor(Protocol):
+    """Evaluates VGG-19, truncated where the objective needs it, on one picture."""
 
-    Args:
-        picture: of any size of 16 pixels or more a side.
-        layers: of the activations, as ``conv4_2``, ``relu4_2`` or ``pool4``, in a list or separated
-            by commas; None takes `FEATURE_LAYERS`, or all that a model file has.
-        grams: layers of the Gram matrices G = F Fᵀ / N.
-        size: long side in pixels that the picture is brought to; None leaves it as it is.
-        extraction: how; None takes ONNX Runtime where it is fastest.
+    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
+        """Return activations F, float32 (channels, h, w), and Gram matrices G = F Fᵀ / N of layers.
 
-    Raises:
-        UsageError: a layer or size is not known, or the picture is too small.
-        NumericalError: a feature is not finite.
-        WeightsError, ModelError, DeviceError: as `nstx.engine.features.opening.open_extractor`.
-    """
-    choices = extraction or Extraction()
-    if layers is None:
-        layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
-    names, gram_names = [
-        split_layers(names) if isinstance(names, str) else tuple(map(canonical_name, names))
-        for names in (layers, grams)
-    ]
-    height, width = fit_size(picture.size, size=max(picture.size) if size is None else size)
-    _check_positions([*names, *gram_names], height, width, choices.poolings[1])
-    opened = open_extractor(choices, [*names, *gram_names])
-    with memory_errors((height, width)):
-        pixels = resize_picture(picture, height, width)
-        features = opened.extractor.extract(pixels, names, gram_names)
-    for name, values in {**features.activations, **features.grams}.items():
-        if not np.isfinite(values).all():
-            raise NumericalError(
-                f"expected finite features, got NaN or infinity in {name}; try other weights"
-            )
-    return ExtractedFeatures(
-        height=height,
-        width=width,
-        features=features,
-        extractor=opened.name,
-        runs_on=opened.runs_on,
-    )
-
-
-def _check_positions(
-    layers: Sequence[str], height: int, width: int, rounding: PoolRounding
-) -> None:
-    """Check that every layer has a position left; a fifth pooling that rounds down may have none."""
-    for name in layers:
-        if min(find_layer(name).output_size(height, width, rounding)) < 1:
-            raise UsageError(
-                f"expected a picture that leaves {name} a position, got {width}×{height}; "
-                "try a larger --size"
-            )
+        Pixels are (height, width, 3), of any size of 16 or more a side. The features go by the
+        table's names of the layers, however they were spelled.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from nstx.models.weights.load import Weights
 from ..devices.memory import memory_errors
 from ..pictures.picture import Pixels
 from ..sessions.session import Session, open_graph, open_model_file
-from .extractor import Features
+from .activations import Features
 
 _Layers = tuple[tuple[str, ...], tuple[str, ...]]  # of activations, and of Gram matrices
 
@@ -77,11 +77,7 @@ class ModelFile:
     def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
         """Implement `SessionSource`."""
         session = open_model_file(
-            self.path,
-            FeatureGraph,
-            self.choices,
-            weights_sha256=self.weights_sha256,
-            use_cache=self.use_cache,
+            self.path, self.choices, weights_sha256=self.weights_sha256, use_cache=self.use_cache
         )
         outputs = session.graph.outputs
         names = (*activations, *map(gram_name, grams))

@@ -13,7 +13,7 @@ from nstx.models.weights.load import Weights
 from ..devices.convolution import Convolution, Layout
 from ..devices.torch_device import TorchDevice
 from ..pictures.picture import Batch, Pixels
-from .extractor import Features
+from .activations import Features
 
 
 @dataclass(slots=True)

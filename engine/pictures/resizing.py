@@ -1,5 +1,7 @@
 """Resizing pictures, and the sizes that fit into a box."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,28 +28,24 @@ def fit_box(
 
 def resize_picture(picture: Picture, height: int, width: int) -> Pixels:
     """Return a picture's pixels at a size, by a Lanczos filter; unchanged if it has that size."""
-    if (picture.height, picture.width) == (height, width):
+    if picture.size == (height, width):
         return picture.pixels.astype(np.float32)
-    if picture.pixels.dtype != np.uint8:
-        return resize_pixels(picture.pixels.astype(np.float32), height, width)
-    image = Image.fromarray(picture.pixels)
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS), np.float32)
+    if picture.pixels.dtype == np.uint8:
+        return _resize(picture.pixels, height, width).astype(np.float32)
+    return resize_pixels(picture.pixels.astype(np.float32), height, width)
 
 
 def resize_pixels(pixels: Pixels, height: int, width: int) -> Pixels:
     """Resize float pixels by a Lanczos filter, without rounding or clipping them."""
-    channels = [
-        Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize(
-            (width, height), Image.Resampling.LANCZOS
-        )
-        for channel in range(pixels.shape[2])
-    ]
-    return np.stack([np.asarray(channel, np.float32) for channel in channels], axis=2)
+    channels = [np.ascontiguousarray(pixels[..., index]) for index in range(pixels.shape[2])]
+    return np.stack([_resize(channel, height, width) for channel in channels], axis=2)
 
 
 def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8] | None:
     """Return a picture's alpha channel at a size, or None if it has none."""
-    if picture.alpha is None:
-        return None
-    image = Image.fromarray(picture.alpha)
+    return None if picture.alpha is None else _resize(picture.alpha, height, width)
+
+
+def _resize(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    image = Image.fromarray(values)
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))

@@ -52,8 +52,7 @@ def keep_graph(key: str, model: bytes, most_kept: int = MOST_KEPT) -> Path | Non
     none can be written.
     """
     folder = _folder()
-    present = find_graph(key)
-    if present is not None:
+    if present := find_graph(key):
         return present
     path = folder / f"{key}-{digest_bytes(model)}.onnx"
     try:
@@ -104,10 +103,8 @@ def _folder() -> Path:
 
 
 def _remove_twins(entries: Sequence[FolderEntry], kept: Path) -> None:
-    """Remove other files of the same graph, which processes that built it at once have left.
-
-    A young one stays: the process that wrote it may be about to open it.
-    """
+    """Remove other files of the same graph, which processes that built it at once have left."""
+    # A young one stays: the process that wrote it may be about to open it.
     latest = time.time() - _TWIN_SECONDS
     for entry in entries:
         if entry.path != kept and entry.used < latest:

@@ -100,11 +100,10 @@ def open_graph(
 
     if not use_cache:
         return load(build(), choices)
-    key = graph_key(graph, weights_sha256, choices)
+    key = _graph_key(graph, weights_sha256, choices)
     choices = replace(choices, engine_folder=_engine_folder(key, choices))
     as_kept = replace(choices, optimised=_is_optimised(choices))
-    kept = find_graph(key)
-    if kept is not None:
+    if kept := find_graph(key):
         try:
             return load(kept, as_kept)
         except ModelError as error:
@@ -124,13 +123,8 @@ def open_graph(
 
 
 def open_model_file(
-    path: Path,
-    graph_type: type[GraphT],
-    choices: SessionChoices,
-    *,
-    weights_sha256: str | None = None,
-    use_cache: bool = True,
-) -> Session[GraphT]:
+    path: Path, choices: SessionChoices, *, weights_sha256: str | None, use_cache: bool
+) -> Session[FeatureGraph]:
     """Open the session of an exported file, of these weights or (None) of any.
 
     ``use_cache`` lets TensorRT keep its engines in the cache folder. `ModelError` if the file
@@ -149,7 +143,7 @@ def open_model_file(
         folder = _engine_folder(digest_bytes(model), choices) if use_cache else None
         choices = replace(choices, planar=shape[1] == 3, engine_folder=folder)
     session = load_session(
-        path, graph_type, choices, weights_sha256=weights_sha256, place=str(path)
+        path, FeatureGraph, choices, weights_sha256=weights_sha256, place=str(path)
     )
     # A graph loads with any weights in it: only the checksum that the file carries can tell.
     if not seal_is_right(model, session.metadata.get("file_sha256", "")):
@@ -160,8 +154,7 @@ def open_model_file(
     return session
 
 
-def graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> str:
-    """Return the key under which a graph is kept, 32 hexadecimal digits."""
+def _graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> str:
     parts = {
         "graph": asdict(graph),
         "description": graph.kind,

@@ -131,7 +131,15 @@ def _unpack(data: bytes) -> SavedTargets:
         raise ValueError("it is another kind of file, or of another version")
     count = sum(name.endswith("/pixels") for name in arrays)
     contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
-    targets = tuple(_targets_of(arrays, k, contents[k].shape) for k in range(count))
+    targets = tuple(
+        Targets(
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            content=_below(f"{k}/content/", arrays),
+            style=_below(f"{k}/style/", arrays),
+        )
+        for k, pixels in enumerate(contents)
+    )
     if not targets or not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("values that are missing or not finite")
     return SavedTargets(
@@ -144,14 +152,12 @@ def _unpack(data: bytes) -> SavedTargets:
     )
 
 
-def _targets_of(arrays: dict[str, NDArray[Any]], scale: int, shape: tuple[int, ...]) -> Targets:
-    parts: dict[str, dict[str, NDArray[np.float32]]] = {"content": {}, "style": {}}
-    for name, array in arrays.items():
-        index, _, rest = name.partition("/")
-        kind, _, layer = rest.partition("/")
-        if index == str(scale) and kind in parts:
-            parts[kind][layer] = array
-    return Targets(height=shape[0], width=shape[1], **parts)
+def _below(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str) -> None:
@@ -173,17 +179,12 @@ def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str
 
 def _wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
     """Yield a description of each target that is missing, or whose shape is not the layer's."""
-    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
-    for name in objective.content_names:
-        layer = find_layer(name)
-        size = layer.output_size(target.height, target.width, objective.pool_rounding)
-        shapes["content", name] = (layer.channels, *size)
-    for name in objective.style_names:
-        channels = find_layer(name).channels
-        shapes["style", name] = (channels, channels)
-    for (kind, name), shape in shapes.items():
-        array = getattr(target, kind).get(name)
-        if array is None:
-            yield f"no {kind} {name}"
-        elif array.shape != shape:
-            yield f"{kind} {name} of shape {array.shape} instead of {shape}"
+    for kind, names in (("content", objective.content_names), ("style", objective.style_names)):
+        for layer in map(find_layer, names):
+            size = layer.output_size(target.height, target.width, objective.pool_rounding)
+            shape = (layer.channels, *(size if kind == "content" else (layer.channels,)))
+            array = getattr(target, kind).get(layer.name)
+            if array is None:
+                yield f"no {kind} {layer.name}"
+            elif array.shape != shape:
+                yield f"{kind} {layer.name} of shape {array.shape} instead of {shape}"

@@ -13,13 +13,13 @@ from nstx.models.weights.load import weights_digest
 
 from ..devices.device import Device, settle
 from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
-from ..features.opening import Extraction, OpenedExtractor, open_extractor
+from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.resizing import resize_picture
 from ..settings import Settings
 from ..sizes import style_size
-from .store import Array, Statistic, TargetFolder, TargetKey, TargetStore, as_stored
-from .targets import Targets, make_targets
+from .store import Statistic, TargetFolder, TargetKey, TargetStore, as_stored
+from .targets import Array, Targets, make_targets
 
 TargetSource = Literal["hit", "miss", "file"]
 """Where a picture's targets came from: all of them from the cache, some computed, or a file."""
@@ -42,10 +42,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedTargets:
-    """The targets of each scale, coarse first, and where those of each picture came from.
-
-    None as a source: the objective needs no targets of the picture.
-    """
+    """The targets of each scale, coarse first, with each picture's source; None if none is needed."""
 
     targets: tuple[Targets, ...]
     content: TargetSource | None
@@ -55,12 +52,8 @@ class LoadedTargets:
 class TargetLoader:
     """Loads targets; the weights and an extractor are opened only when one must be computed.
 
-    Args:
-        settings: of the run.
-        device: of the run; None settles that of the settings.
-        weights_sha256: of the settings' weights; None computes it.
-        store: where targets are looked up and kept; None takes the cache, if the settings do.
-        opener: opens the extractor when the first target must be computed.
+    None as ``device`` or ``weights_sha256`` takes the settings', as ``store`` the cache if the
+    settings do.
     """
 
     def __init__(
@@ -152,11 +145,9 @@ class TargetLoader:
         return values
 
     def _acceptable(self) -> tuple[str, ...]:
-        """Return the extractors whose values are taken, without a look at which would load.
-
-        On the CPU ``auto`` is ONNX Runtime. On CUDA it is PyTorch if ONNX Runtime lacks that
-        provider, which takes seconds to find out.
-        """
+        """Return the extractors whose values are taken, without a look at which would load."""
+        # On the CPU auto is ONNX Runtime. On CUDA it is PyTorch if ONNX Runtime lacks that provider,
+        # which takes seconds to find out.
         if self._settings.extractor != "auto":
             return (self._settings.extractor,)
         return {"cpu": ("onnx",), "mps": ("torch",)}.get(self._device.kind, ("onnx", "torch"))

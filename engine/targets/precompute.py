@@ -29,7 +29,6 @@ class PrecomputedPicture:
         sizes: height and width at which targets were computed, coarse first.
         source: ``hit`` if its targets were all in the cache, ``miss`` if some were computed; None
             if the objective needs none, or the picture cannot be used.
-        error: why it cannot be used.
     """
 
     path: Path
@@ -48,9 +47,10 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     pictures: dict[Path, None] = {}
     for path in paths:
         try:
-            inside = sorted(path.iterdir()) if path.is_dir() else [path]
-            usable = [file for file in inside if file == path or _looks_like_picture(file)]
-            if not path.exists():
+            usable = [path]
+            if path.is_dir():
+                usable = [file for file in sorted(path.iterdir()) if _looks_like_picture(file)]
+            elif not path.exists():
                 raise FileNotFoundError(2, "No such file or directory")
         except OSError as error:
             raise ImageError(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nstx.models.storage.cache import (
     cache_folder,
@@ -28,11 +27,11 @@ from nstx.models.vgg19 import Pooling, PoolRounding
 
 from ..pictures.resizing import RESAMPLING
 from .sealed_arrays import SUFFIX, pack_arrays, read_description, unpack_arrays
+from .targets import Array
 
 _log = logging.getLogger("nstx")
 
 Statistic = Literal["activation", "gram"]
-Array = NDArray[np.float32]
 
 TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
 
@@ -48,12 +47,10 @@ _FORMAT = "nstx-target-1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetKey:
-    """Everything that a target depends on.
+    """Everything that a target depends on; height and width are the resized picture's.
 
     Attributes:
         picture: sha256 of the decoded pixels, `nstx.engine.pictures.picture.Picture.digest`.
-        height: of the resized picture, in pixels.
-        width: of the resized picture, in pixels.
         weights: sha256 of the weight file.
         computed_by: extractor, kind of device and precision, such as ``onnx cpu fp32``. Versions of
             libraries and models of processors do not count; they differ by rounding.
@@ -145,11 +142,7 @@ class TargetFolder:
         return value
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
-        """Implement `TargetStore`, and remove old entries where the limit is reached.
-
-        A folder that cannot be written, and a limit that this process alone exceeds, are logged
-        once.
-        """
+        """Implement `TargetStore`; old entries make room, and a folder that takes none is logged."""
         if not self.keeps:
             return
         data = encode_target(key, value, picture)
@@ -262,7 +255,6 @@ def _unfold(half: Array, count: int) -> Array:
 def as_stored(gram: Array) -> Array:
     """Return a Gram matrix as a folder would give it back.
 
-    A matrix product is symmetric up to rounding only; of two values that mirror each other, the
-    folder keeps one.
+    It is symmetric up to rounding only; of two values that mirror each other the folder keeps one.
     """
     return _unfold(_fold(gram), len(gram))

@@ -1,10 +1,10 @@
 """The public names, one a line: what type checkers and editors see, and what `nstx` loads on demand."""
 
 from .engine.drawing.feature_sheets import write_feature_sheets as write_feature_sheets
-from .engine.features.activations import ExtractedFeatures as ExtractedFeatures
-from .engine.features.activations import extract_features as extract_features
-from .engine.features.opening import Extraction as Extraction
-from .engine.features.opening import open_extractor as open_extractor
+from .engine.features.extraction import ExtractedFeatures as ExtractedFeatures
+from .engine.features.extraction import Extraction as Extraction
+from .engine.features.extraction import extract_features as extract_features
+from .engine.features.extraction import open_extractor as open_extractor
 from .engine.gradients.backend import PrecisionCheck as PrecisionCheck
 from .engine.pictures.picture import Picture as Picture
 from .engine.pictures.reading import read_image as read_image

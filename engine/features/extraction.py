@@ -1,4 +1,4 @@
-"""Which extractor computes features: ONNX Runtime on its CPU, CUDA or TensorRT provider, or PyTorch.
+"""Features of pictures, by ONNX Runtime on its CPU, CUDA or TensorRT provider, or by PyTorch.
 
 ONNX Runtime is the default: on the CPU it is faster than PyTorch and starts sooner. What ``auto``
 took stands in `OpenedExtractor`, and a second choice that is slower than it need be is logged.
@@ -9,24 +9,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nstx.export.graphs.feature_graph import FeatureGraph
-from nstx.export.runtime.providers import (
-    Provider,
-    check_provider,
-    has_driver,
-    import_onnxruntime,
-)
+from nstx.export.runtime.providers import Provider, check_provider, has_driver, import_onnxruntime
 from nstx.export.runtime.session import SessionChoices
-from nstx.models.errors import DeviceError, UsageError
-from nstx.models.vgg19 import Pooling, PoolRounding, canonical_name, check_pooling
+from nstx.models.errors import DeviceError, NumericalError, UsageError
+from nstx.models.vgg19 import (
+    Pooling,
+    PoolRounding,
+    canonical_name,
+    check_pooling,
+    find_layer,
+    split_layers,
+)
 from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
 
 from ..devices.device import Device, choose_provider_on, settle
+from ..devices.memory import memory_errors
+from ..pictures.picture import Picture
+from ..pictures.resizing import resize_picture
 from ..settings import Auto, ExtractorName, check_choice, check_count
-from .extractor import FeatureExtractor
-from .onnx_extractor import BuiltGraphs, ModelFile, OnnxExtractor, SessionSource
+from ..sizes import fit_size
+from .activations import FeatureExtractor, Features
+from .onnx_extractor import BuiltGraphs, ModelFile, OnnxExtractor, SessionSource, model_activations
 
 _log = logging.getLogger("nstx")
+
+FEATURE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv4_2", "conv5_1")
+"""Shown unless others are asked for: the style layers and the content layer of every preset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +107,7 @@ def open_extractor(
         DeviceError: the device or provider that was asked for is not there.
         WeightsError: the weights cannot be loaded.
     """
-    for layer in layers:
-        canonical_name(layer)
+    layers = [canonical_name(layer) for layer in layers]
     if choices.model is not None and weights is not None:
         raise UsageError("expected a model file or weights, got both; try Extraction(weights=…)")
     try:
@@ -183,14 +193,93 @@ def _open_torch(
             f"expected PyTorch for --extractor torch, got none ({error}); try --extractor onnx, or "
             "'pip install torch'"
         ) from error
-
     device = TorchDevice(settle(choices.device, by_torch=True), "fp32")
     if choices.threads is not None:
         torch.set_num_threads(choices.threads)
-    names = [canonical_name(layer) for layer in layers]
-    network = TorchNetwork(weights or _load_weights(choices), names, *choices.poolings, device)
+    network = TorchNetwork(weights or _load_weights(choices), layers, *choices.poolings, device)
     return OpenedExtractor(TorchExtractor(network), "torch", str(device))
 
 
 def _load_weights(choices: Extraction) -> Weights:
     return load_weights(choices.weights or EMBEDDED, use_cache=choices.use_cache)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExtractedFeatures:
+    """The features of one picture.
+
+    Attributes:
+        height: of the picture as it was evaluated, in pixels.
+        width: of the picture as it was evaluated, in pixels.
+        features: activations, float32 (channels, h, w), and Gram matrices, by layer.
+        extractor: ``onnx``, ``tensorrt`` or ``torch``.
+        runs_on: ONNX Runtime's provider, or PyTorch's device with its precision.
+    """
+
+    height: int
+    width: int
+    features: Features
+    extractor: str
+    runs_on: str
+
+
+def extract_features(
+    picture: Picture,
+    layers: str | Sequence[str] | None = None,
+    grams: str | Sequence[str] = (),
+    *,
+    size: int | None = None,
+    extraction: Extraction | None = None,
+) -> ExtractedFeatures:
+    """Evaluate VGG-19 on a picture.
+
+    Args:
+        picture: of any size of 16 pixels or more a side.
+        layers: of the activations, as ``conv4_2``, ``relu4_2`` or ``pool4``, in a list or separated
+            by commas; None takes `FEATURE_LAYERS`, or all that a model file has.
+        grams: layers of the Gram matrices G = F Fᵀ / N.
+        size: long side in pixels that the picture is brought to; None leaves it as it is.
+        extraction: how; None takes ONNX Runtime where it is fastest.
+
+    Raises:
+        UsageError: a layer or size is not known, or the picture is too small.
+        NumericalError: a feature is not finite.
+        WeightsError, ModelError, DeviceError: as `nstx.engine.features.extraction.open_extractor`.
+    """
+    choices = extraction or Extraction()
+    if layers is None:
+        layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
+    names, gram_names = [
+        split_layers(names) if isinstance(names, str) else tuple(map(canonical_name, names))
+        for names in (layers, grams)
+    ]
+    height, width = fit_size(picture.size, size=max(picture.size) if size is None else size)
+    _check_positions([*names, *gram_names], height, width, choices.poolings[1])
+    opened = open_extractor(choices, [*names, *gram_names])
+    with memory_errors((height, width)):
+        pixels = resize_picture(picture, height, width)
+        features = opened.extractor.extract(pixels, names, gram_names)
+    for name, values in {**features.activations, **features.grams}.items():
+        if not np.isfinite(values).all():
+            raise NumericalError(
+                f"expected finite features, got NaN or infinity in {name}; try other weights"
+            )
+    return ExtractedFeatures(
+        height=height,
+        width=width,
+        features=features,
+        extractor=opened.name,
+        runs_on=opened.runs_on,
+    )
+
+
+def _check_positions(
+    layers: Sequence[str], height: int, width: int, rounding: PoolRounding
+) -> None:
+    """Check that every layer has a position left; a fifth pooling that rounds down may have none."""
+    for name in layers:
+        if min(find_layer(name).output_size(height, width, rounding)) < 1:
+            raise UsageError(
+                f"expected a picture that leaves {name} a position, got {width}×{height}; "
+                "try a larger --size"
+            )
