@@ -215,7 +215,7 @@ def test_adams_path_does_not_depend_on_the_scale_of_the_cost(factor: float) -> N
     np.testing.assert_allclose(scaled[-1][0], usual[-1][0], rtol=1e-4, atol=1e-3)
 
 
-def test_lbfgs_goes_on_where_costs_were_told_too_low() -> None:
+def test_lbfgs_goes_on_where_costs_were_too_low() -> None:
     """As of a backend of low precision that is corrected in the middle of a run."""
 
     class Corrected(Quadratic):

@@ -49,15 +49,7 @@ def adam_rate(learning_rate: float, step: int) -> float:
 def adam_steps(
     start: Array, *, steps: int, learning_rate: float, clip: bool, on_step: StepCallback
 ) -> Steps:
-    """Return Adam, ready to run.
-
-    Args:
-        start: float32 (height, width, 3); not changed.
-        steps: 1 or more.
-        learning_rate: in pixel values.
-        clip: whether pixels are brought back into 0–255 after each step.
-        on_step: called after each step.
-    """
+    """Return Adam, ready to run from a picture, which is not changed; its rate is in pixel values."""
     state = AdamState(start, start * 0, start * 0)
     _, gradient = yield start
     # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:

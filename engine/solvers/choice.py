@@ -32,17 +32,9 @@ def solve(
     backend: GradientBackend,
     watcher: Watcher,
 ) -> None:
-    """Run the solver to its end, or until the watcher raises `StopSolving`.
+    """Run a solver that makes a number of steps, or until the watcher raises `StopSolving`.
 
-    Adam runs ahead of its host where the backends allow it.
-
-    Args:
-        settings: of the run.
-        steps: of this scale, 1 or more.
-        opened: that made the backend.
-        start: float32 (height, width, 3), of the backend's arrays; not changed.
-        backend: of one picture.
-        watcher: follows evaluations and steps.
+    Adam runs ahead of its host where the factory of the backend, which is of one picture, allows it.
     """
 
     def evaluate(pixels: Array) -> Evaluation:

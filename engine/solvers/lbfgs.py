@@ -140,18 +140,10 @@ def lbfgs_steps(
     arrays: Arrays = NUMPY,
     preconditioned: bool = True,
 ) -> Steps:
-    """Return L-BFGS, ready to run.
+    """Return L-BFGS, ready to run from a picture, which is not changed.
 
-    No step makes the cost worse. It ends early where no better point is found along the steepest
-    descent.
-
-    Args:
-        start: float32 (height, width, 3); not changed.
-        steps: iterations, 1 or more; each takes one or a few evaluations.
-        clip: whether pixels are bounded to 0–255.
-        on_step: called after each step.
-        arrays: of the start and the gradients.
-        preconditioned: whether coarse structures are given more weight (`make_preconditioner`).
+    A step takes one or a few evaluations, and never makes the cost worse. It ends early where no better
+    point is found along the steepest descent.
     """
     low, high = (0.0, 255.0) if clip else (-math.inf, math.inf)
     pixels = start.clip(low, high)

@@ -5,6 +5,8 @@ from functools import partial
 
 import torch
 
+from nstx.models.cost import Cost
+
 from ..devices.arrays import Array
 from ..devices.cuda_graph import CudaGraph
 from ..devices.torch_arrays import as_tensor
@@ -15,6 +17,9 @@ from .solver import Watcher
 
 STEPS_AHEAD = 10
 """Steps after which the host waits for costs; as many pictures lie on the device meanwhile."""
+
+_Waiting = tuple[torch.Tensor, Callable[[Cost], None]]
+"""An evaluation that is still on the device, and what takes its cost."""
 
 
 def run_adam(
@@ -28,14 +33,16 @@ def run_adam(
 ) -> None:
     """Run Adam to its end; raises what the watcher raises.
 
+    The watcher is asked before each evaluation, and takes the start's cost, and each step some steps
+    later. If it stops the run, it still takes the steps that were begun.
+
     Args:
         backend: a `TorchGradient` of one picture; not of fp16, whose seeds depend on each step's result.
-        start: a tensor (height, width, 3), float32, on the backend's device; not changed.
+        start: a tensor (height, width, 3) on the backend's device; not changed.
         steps: 1 or more.
         learning_rate: in pixel values.
         clip: whether pixels are brought back into 0–255 after each step.
-        watcher: asked before each evaluation; takes the start's cost, and each step some steps later. If
-            it stops the run, it still takes the steps that were begun.
+        watcher: follows the run.
     """
     assert isinstance(backend, TorchGradient)
     advance = _make_advance(backend, clip)
@@ -43,48 +50,32 @@ def run_adam(
     zeros = torch.zeros_like(pixels)
     # The scale of the gradient, the first of these, is computed in the first step.
     state = [pixels.new_zeros(()), pixels, zeros, zeros]
-    waiting = _Waiting(backend, watcher)
+    waiting: list[_Waiting] = []
+    take: Callable[[Cost], None] = lambda cost: watcher.after_evaluation(cost, ())
     with backend.computing():
         for step in range(1, steps + 2):
             try:
                 watcher.before_evaluation()
             except BaseException:
-                waiting.report()
+                _report(backend, waiting)
                 raise
             rate = torch.full_like(state[0], adam_rate(learning_rate, step))
-            picture = state[1]
             rows, *state = advance(rate, *state)
-            waiting.add(picture, rows)
-        waiting.report()
+            waiting.append((rows, take))
+            take = partial(watcher.after_step, state[1])
+            # The first step is reported at once: people look whether a run has begun.
+            if step % STEPS_AHEAD == 2:
+                _report(backend, waiting)
+        _report(backend, waiting)
 
 
-class _Waiting:
-    """Pictures whose costs are still on the device."""
-
-    def __init__(self, backend: TorchGradient, watcher: Watcher) -> None:
-        self._backend, self._watcher = backend, watcher
-        self._pictures: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._reported = 0
-
-    def add(self, picture: torch.Tensor, rows: torch.Tensor) -> None:
-        """Add a picture and its evaluation; wait for the costs if there are enough of them."""
-        self._pictures.append((picture, rows))
-        # The first step is reported at once: people look whether a run has begun.
-        if len(self._pictures) == (STEPS_AHEAD if self._reported else 2):
-            self.report()
-
-    def report(self) -> None:
-        """Wait for the costs, and hand them to the watcher."""
-        pictures, self._pictures = self._pictures, []
-        if not pictures:
-            return
-        costs = self._backend.read_costs(torch.stack([rows for _, rows in pictures]))
-        for (picture, _), (cost,) in zip(pictures, costs, strict=True):
-            self._reported += 1
-            if self._reported == 1:
-                self._watcher.after_evaluation(cost, ())
-            else:
-                self._watcher.after_step(picture, cost)
+def _report(backend: TorchGradient, waiting: list[_Waiting]) -> None:
+    """Wait for the costs of all that are waiting, and hand them over."""
+    if waiting:
+        costs = backend.read_costs(torch.stack([rows for rows, _ in waiting]))
+        for (_, take), (cost,) in zip(waiting, costs, strict=True):
+            take(cost)
+        waiting.clear()
 
 
 def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[torch.Tensor, ...]]:

@@ -51,13 +51,9 @@ def run_batch(
         raise UsageError(
             "expected jobs of one backend and precision, got several; try prepare_job(like=…)"
         )
-    scales = max((len(job.sizes) for job in jobs), default=1)
-    for scale in range(scales):
-        check_batch(
-            [job.settings.objective for job in jobs],
-            [job.sizes[scale] if len(job.sizes) == scales else (0, 0) for job in jobs],
-        )
-    size, opened = jobs[0].sizes[-1], jobs[0].opened
+    for scale in (0, -1):
+        check_batch([job.settings.objective for job in jobs], [job.sizes[scale] for job in jobs])
+    scales, size, opened = len(jobs[0].sizes), jobs[0].sizes[-1], jobs[0].opened
     check_memory(size, opened.choice.device, GRADIENT_BYTES * len(jobs))
     with memory_errors(size):
         began = time.perf_counter()

@@ -149,7 +149,7 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
     """Prepare a run from targets that were computed earlier, without their pictures.
 
     Args:
-        saved: from `nstx.engine.targets.files.read_targets`.
+        saved: from `read_targets`.
         settings: of the run; their sizes are those of the targets.
 
     Raises:

@@ -86,18 +86,12 @@ class Progress:
     A `nstx.engine.solvers.solver.Watcher`.
 
     Attributes:
-        settings: the largest number of steps, and whether to end early.
-        scales: the number of scales.
-        arrays: of the solver's pictures.
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run at the last finished step.
         step: the number of steps so far, over all scales.
-        evaluations: the number of evaluations so far.
         interrupted: whether ``should_stop`` ended the run.
         first_cost: of the first evaluation.
-        cost: after the last step.
-        picture: after the last step.
-        checks: of the gradient's precision, so far.
+        cost: after the last step, as is ``picture``.
     """
 
     settings: Settings
