@@ -276,7 +276,7 @@ def extract_features(
 def _check_positions(
     layers: Sequence[str], height: int, width: int, rounding: PoolRounding
 ) -> None:
-    """Check that every layer has a position left; a fifth pooling that rounds down may have none."""
+    """Check that each layer has a position left; a fifth pooling that rounds down may have none."""
     for name in layers:
         if min(find_layer(name).output_size(height, width, rounding)) < 1:
             raise UsageError(

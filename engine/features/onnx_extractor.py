@@ -1,4 +1,4 @@
-"""Features by ONNX Runtime, which needs no PyTorch: graphs built from weights, or one exported file."""
+"""Features by ONNX Runtime, without PyTorch: graphs built from weights, or an exported file."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The picture that the optimisation starts from: noise, the content, or it in the styles' colours."""
+"""The picture that a run starts from: noise, the content, or it in the styles' colours."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from .resizing import resize_picture
 # The assignment's start: 0.6·U(−20, 20) + 0.4·content, in mean-subtracted pixels.
 _NOISE_RANGE, _NOISE_RATIO = 20.0, 0.6
 
-# Added to variances, so that a flat channel is not stretched to noise; as large as that of rounding.
+# Added to variances, so that a flat channel is not stretched to noise; about that of rounding.
 _LEAST_VARIANCE = 0.1
 # Pixels of a large picture that are enough for its statistics.
 _MOST_COLOURS = 1_000_000

@@ -42,7 +42,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoadedTargets:
-    """The targets of each scale, coarse first, with each picture's source; None if none is needed."""
+    """The targets of each scale, coarse first, with each picture's source, None if unneeded."""
 
     targets: tuple[Targets, ...]
     content: TargetSource | None
@@ -146,8 +146,8 @@ class TargetLoader:
 
     def _acceptable(self) -> tuple[str, ...]:
         """Return the extractors whose values are taken, without a look at which would load."""
-        # On the CPU auto is ONNX Runtime. On CUDA it is PyTorch if ONNX Runtime lacks that provider,
-        # which takes seconds to find out.
+        # On the CPU auto is ONNX Runtime. On CUDA it is PyTorch if ONNX Runtime lacks that
+        # provider, which takes seconds to find out.
         if self._settings.extractor != "auto":
             return (self._settings.extractor,)
         return {"cpu": ("onnx",), "mps": ("torch",)}.get(self._device.kind, ("onnx", "torch"))

@@ -142,7 +142,7 @@ class TargetFolder:
         return value
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
-        """Implement `TargetStore`; old entries make room, and a folder that takes none is logged."""
+        """Implement `TargetStore`; old entries make room, and a folder that cannot is logged."""
         if not self.keeps:
             return
         data = encode_target(key, value, picture)

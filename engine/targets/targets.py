@@ -1,4 +1,4 @@
-"""Targets: what an objective compares a picture with, computed once for a content and its styles."""
+"""Targets: what an objective compares a picture with, computed once for its pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
