@@ -17,12 +17,7 @@ _WITHOUT_EFFECT = ("threads", "use_cache")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The pictures of a comparison.
-
-    Attributes:
-        content: the content picture's file.
-        styles: the style pictures' files with their weights.
-    """
+    """The files of the content picture, and of the style pictures with their weights."""
 
     content: Path
     styles: tuple[tuple[Path, float], ...]
@@ -44,15 +39,8 @@ class Inputs:
 class RunDigests:
     """Digests of runs; each picture and weight file is read once.
 
-    Args:
-        inputs: the pictures.
-
-    Attributes:
-        content: sha256 of the content picture's file.
-        styles: sha256 of each style picture's file, with its weight.
-
-    Raises:
-        ImageError: a picture cannot be read.
+    ``content`` is the sha256 of the content picture's file, and ``styles`` are those of the style
+    pictures' files, with their weights. `ImageError` if a picture cannot be read.
     """
 
     def __init__(self, inputs: Inputs) -> None:
@@ -62,12 +50,7 @@ class RunDigests:
         self.styles = [(self._digest_picture(path), weight) for path, weight in inputs.styles]
 
     def digest(self, settings: Settings) -> str:
-        """Return the sha256 of the pictures' bytes, the settings and the package's version.
-
-        Raises:
-            ImageError: the picture to start from cannot be read.
-            WeightsError: the weights cannot be read.
-        """
+        """Return the sha256 of the pictures' bytes, the settings and the package's version."""
         fields = {k: v for k, v in asdict(settings).items() if k not in _WITHOUT_EFFECT}
         # The contents of files count, however their paths are written.
         if settings.init not in INITS:

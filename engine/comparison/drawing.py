@@ -76,11 +76,7 @@ def draw_comparison(
     folder: ComparisonFolder,
     records: Mapping[str, RunRecord],
 ) -> Iterator[tuple[str, bytes]]:
-    """Draw everything; yield the name and bytes of one file after the other.
-
-    Raises:
-        ImageError: a picture cannot be read.
-    """
+    """Draw everything; yield the name and bytes of one file after the other."""
     runs = [(run, records[run.name].result) for run in plan.runs]
     tiles = []
     for run, result in runs:
@@ -135,11 +131,8 @@ def draw_comparison_sheet(
 ) -> Image.Image:
     """Return the contact sheet: content and styles, and below them the results.
 
-    Args:
-        plan: of the results, which are laid out as a table if it has two axes.
-        originals: content and styles, of any size.
-        results: of one size, in the order of the runs.
-        title: above all.
+    The originals may have any size. The results have one size and the order of the runs; they form a
+    table if the plan has two axes.
     """
     columns = plan.columns
     height, width = results[0].pixels.shape[:2]

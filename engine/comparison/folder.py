@@ -57,7 +57,6 @@ class RunRecord:
     """A run that is done.
 
     Attributes:
-        name: of the run.
         digest: of everything that its result depends on.
         files: sha256 of each of its files, by the name within the folder.
         result: costs, steps and seconds, as plain data.
@@ -72,11 +71,7 @@ class RunRecord:
 class ComparisonFolder:
     """A folder of a comparison, which need not exist yet; its records are read once.
 
-    Args:
-        path: of the folder.
-
     Attributes:
-        path: of the folder.
         summary: what compare.json holds; None if it is missing or damaged.
         records: by the names of the runs.
 
@@ -120,26 +115,17 @@ class ComparisonFolder:
         return record
 
     def _is_intact(self, files: Mapping[str, str]) -> bool:
-        """Whether files are there and have these sha256."""
         try:
             return all(self.digest(name) == sha256 for name, sha256 in files.items())
         except OSError:
             return False
 
     def digest(self, name: str) -> str:
-        """Return the sha256 of a file.
-
-        Raises:
-            OSError: it cannot be read.
-        """
+        """Return the sha256 of a file; `OSError` if it cannot be read."""
         return digest_file(self.path / name)
 
     def find_drawn(self, digest: str) -> dict[str, str] | None:
-        """Return the sha256 of each drawn file, if they are intact and have this digest.
-
-        Args:
-            digest: of everything that is drawn.
-        """
+        """Return the sha256 of each drawn file, if they are intact and have this digest."""
         drawn = (self.summary or {}).get("drawn")
         if not isinstance(drawn, dict) or drawn.get("from") != digest:
             return None
@@ -147,11 +133,7 @@ class ComparisonFolder:
         return files if isinstance(files, dict) and self._is_intact(files) else None
 
     def check_free(self, names: Iterable[str]) -> None:
-        """Check that files of ours are all that would be overwritten.
-
-        Raises:
-            OutputError: another file would.
-        """
+        """Check that only files of ours would be overwritten; `OutputError` if not."""
         ours = self._ours()
         for name in names:
             if name not in ours and os.path.lexists(self.path / name):
@@ -171,11 +153,7 @@ class ComparisonFolder:
         return ours
 
     def keep(self, record: RunRecord) -> None:
-        """Write the record of a run whose files are written.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write the record of a run whose files are written."""
         self.records[record.name] = record
         fields = asdict(record)
         data = {"format": _RECORD_FORMAT, **fields, "checksum": digest_json(fields)}
@@ -184,12 +162,7 @@ class ComparisonFolder:
     def write_summary(self, data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         """Write compare.json, unless it is the same already; return its contents.
 
-        Args:
-            data: of the runs.
-            names: of the files that are ours from now on.
-
-        Raises:
-            OutputError: it cannot be written.
+        ``names`` are those of the files that are ours from now on.
         """
         present = {name for name in self._ours() if os.path.lexists(self.path / name)}
         files = sorted({*names, *present})
@@ -206,10 +179,6 @@ class ComparisonFolder:
         self.write(name, f"{text}\n".encode())
 
     def write(self, name: str, data: bytes) -> str:
-        """Write a file and return its sha256.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write a file and return its sha256."""
         write_output(self.path / name, data)
         return digest_bytes(data)

@@ -41,11 +41,7 @@ class Watcher:
     ) -> Iterator["Callable[[Step], None]"]:
         """Enter a run, until the block ends; yield a function to call after each step.
 
-        Args:
-            number: of the run among those that are made, from 1.
-            count: of these runs.
-            run: of the comparison.
-            job: of the run.
+        ``number`` counts from 1 to ``count`` the runs that are made.
         """
 
         def ignore(step: "Step") -> None:

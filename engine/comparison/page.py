@@ -46,12 +46,8 @@ def make_page(
 ) -> str:
     """Return the page's HTML: a slider between content and result, the runs, their costs, the sheet.
 
-    Args:
-        title: of the page.
-        axes: the settings that differ among the runs; empty if none does.
-        content: uint8 (height, width, 3), of the size of the results.
-        runs: one or more; the first is shown first.
-        sheet: the contact sheet.
+    ``axes`` describes the settings that differ among the runs. The content is uint8 (height, width,
+    3), of the size of the results; the first of the runs is shown first.
     """
     longest = _LONGEST_SIDE if len(runs) <= _MANY else _LONGEST_OF_MANY
     height, width = content.shape[:2]

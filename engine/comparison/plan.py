@@ -64,7 +64,6 @@ class ComparisonRun:
         name: of its files, without suffix: ``conv4_2``, ``content-weight-5_init-noise``.
         label: for people: ``conv4_2``, ``content weight 5, init noise``.
         values: one of each axis, as they are written.
-        settings: of the run.
     """
 
     name: str
@@ -75,14 +74,11 @@ class ComparisonRun:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonPlan:
-    """Runs, and how they are laid out.
+    """Runs, and how they are laid out; `UsageError` unless there are 1 … 64 different ones.
 
     Attributes:
         axes: the settings that differ among the runs; none if there is only one run.
         runs: every combination, the last axis changing fastest.
-
-    Raises:
-        UsageError: there is no run, more than 64, or two that are the same.
     """
 
     axes: tuple[Axis, ...]
@@ -123,12 +119,12 @@ def plan_comparison(
     """Plan a run for every combination of some settings' values.
 
     Args:
-        preset: as in `nstx.engine.settings.choose_settings`.
+        preset: as in `nstx.engine.settings.choose_settings`, like the options after it.
         compared: values by names of `COMPARABLE`. Layers that one run uses together are joined by
             ``+``, as in ``conv3_2+conv4_2``. A name without values takes the preset's. If no name
             has two values and there are no content layers, these are `DEFAULT_LAYERS`.
-        auto_scales: as in `choose_settings`.
-        choices: what all runs have in common, as in `choose_settings`.
+        auto_scales: for all runs.
+        choices: what all runs have in common.
 
     Raises:
         UsageError: a value is invalid, there are more than 64 runs, or two are the same.

@@ -76,12 +76,7 @@ class ComparisonJobs:
         return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)
 
     def compute_targets(self) -> None:
-        """Compute the targets of all runs that are not in the cache yet.
-
-        Raises:
-            WeightsError, DeviceError, ModelError, NumericalError: as
-                `nstx.engine.targets.loader.TargetLoader`.
-        """
+        """Compute the targets of all runs that are not in the store yet."""
         together = self._join_objectives()
         distinct: dict[tuple[float, tuple[tuple[int, int], ...]], Settings] = {}
         for settings in self._settings:
@@ -107,11 +102,7 @@ class ComparisonJobs:
         }
 
     def prepare(self, run: ComparisonRun) -> Job:
-        """Return the job of a run.
-
-        Raises:
-            NstxError: as `nstx.engine.transfer.job.prepare_job`.
-        """
+        """Return the job of a run."""
         settings, like = run.settings, self._last
         self._last = None
         if like is not None and backend_differences(like, settings, self._sizes(settings)[-1]):
@@ -131,16 +122,8 @@ def make_run(
 ) -> RunRecord:
     """Optimise the picture of a run, and write its files and last its record.
 
-    Args:
-        run: of the comparison.
-        job: of the run.
-        digest: of everything that the result depends on.
-        folder: of the comparison.
-        on_step: called after each step.
-
-    Raises:
-        NumericalError, DeviceError: as `nstx.engine.transfer.run.run_job`.
-        OutputError: a file cannot be written.
+    ``digest`` is that of everything that the result depends on; ``on_step`` is called after each
+    step.
     """
     frames = FrameCollector(run.settings.steps, _FRAME_SIDE)
     lines: list[str] = []

@@ -29,8 +29,7 @@ def can_write_video() -> bool:
 def check_animation(path: Path) -> None:
     """Check that an animation can be written at ``path``, before any work is done for it.
 
-    Raises:
-        OutputError: the suffix is unknown, the folder cannot be written, or PyAV is missing.
+    `OutputError` if the suffix is unknown, the folder cannot be written, or PyAV is missing.
     """
     check_output(path, SUFFIXES)
     if path.suffix.lower() == ".mp4" and not can_write_video():
@@ -41,24 +40,14 @@ def check_animation(path: Path) -> None:
 
 
 def write_animation(path: Path, frames: Sequence[Frame]) -> None:
-    """Write frames as GIF, WebP or MP4, by the suffix.
-
-    Args:
-        path: ends in .gif, .webp or .mp4.
-        frames: as in `encode_animation`.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write frames as in `encode_animation`, by the suffix of the path."""
     write_output(path, encode_animation(frames, path.suffix))
 
 
 def encode_animation(frames: Sequence[Frame], suffix: str) -> bytes:
-    """Return the bytes of an animation, whose last frame stays for two seconds.
+    """Return the bytes of a .gif, .webp or .mp4, whose last frame stays for two seconds.
 
-    Args:
-        frames: uint8 (height, width, 3), all of one size, one or more.
-        suffix: .gif, .webp or .mp4.
+    Frames are uint8 (height, width, 3), all of one size, one or more.
     """
     suffix = suffix.lower()
     if suffix == ".mp4":

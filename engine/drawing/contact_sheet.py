@@ -23,12 +23,9 @@ _WIDEST_SHEET = 2400
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """A picture in a grid.
+    """A picture in a grid: uint8 (height, width, 3), of any size, shown as large as its cell allows.
 
-    Attributes:
-        pixels: uint8 (height, width, 3), of any size; shown as large as its cell allows.
-        label: below the picture.
-        detail: below the label, smaller.
+    Below it stands the label, and below that the detail, smaller.
     """
 
     pixels: NDArray[np.uint8]
@@ -45,8 +42,6 @@ class Grid:
 
     Attributes:
         tile: largest width and height of a picture.
-        rows: their number.
-        columns: their number.
         lines: height of the labels below the pictures, in lines; see `count_lines`.
         details: whether there is a line of detail below the labels.
         title: whether there is a line at the top.
@@ -93,12 +88,9 @@ class Grid:
 
 
 def fit_tile(picture: tuple[int, int], columns: int, longest: int = 320) -> tuple[int, int]:
-    """Return the width and height of a tile for pictures of one size.
+    """Return the width and height of a tile for pictures of a height and width.
 
-    Args:
-        picture: height and width.
-        columns: number of pictures side by side; the sheet gets at most 2400 pixels wide.
-        longest: side of a tile, in pixels.
+    The tile is at most ``longest`` pixels a side, and the sheet about 2400 pixels wide.
     """
     room = max(NARROWEST, (_WIDEST_SHEET - 2 * MARGIN) // max(1, columns) - _GAP)
     height, width = fit_box(picture, (longest, min(longest, room)))
@@ -194,11 +186,7 @@ def draw_gallery(
 ) -> Image.Image:
     """Return a table of results: the contents at its left, the styles at its top.
 
-    Args:
-        contents: one for each row.
-        styles: one for each column.
-        results: rows of results; None leaves a cell empty.
-        title: above the table.
+    There is a row of results for each content and a column for each style.
     """
     shapes = [tile.pixels.shape for tile in contents] or [(3, 4)]
     tallest = max(shape[0] / shape[1] for shape in shapes)

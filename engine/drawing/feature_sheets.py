@@ -34,13 +34,7 @@ _SMALLEST_SIDE = 256
 
 @dataclass(frozen=True, slots=True)
 class LayerPictures:
-    """Pictures of a layer that were written.
-
-    Attributes:
-        summary: the layer's activation in numbers.
-        sheet: the contact sheet's file.
-        channels: a file for each channel, if all channels were to be written.
-    """
+    """The files of a layer's contact sheet and, if they were asked for, of its channels."""
 
     summary: LayerSummary
     sheet: Path
@@ -97,11 +91,9 @@ def _write(path: Path, picture: Image.Image) -> Path:
 
 
 def draw_channel(values: NDArray[np.float32], largest: float | None = None) -> Image.Image:
-    """Return one channel in colours from dark (0) to yellow (its largest value), pixel by pixel.
+    """Return a channel, pixel by pixel, in colours from dark (0) to yellow (``largest``).
 
-    Args:
-        values: (height, width), one channel of an activation, 0 or more.
-        largest: value that is yellow; None takes the channel's largest.
+    Values are 0 or more, (height, width); None takes the largest of them.
     """
     top = float(values.max()) if largest is None else largest
     share = values.astype(np.float64) / top if top > 0 else np.zeros(values.shape)
@@ -120,12 +112,8 @@ def enlarge_channel(image: Image.Image) -> Image.Image:
 def draw_sheet(activation: NDArray[np.float32], summary: LayerSummary) -> Image.Image:
     """Return a contact sheet of a layer's strongest channels, each scaled to its largest value.
 
-    The caption has the layer's name and the shape and range of its activation; the labels have the
-    numbers and largest values of the channels.
-
-    Args:
-        activation: (channels, height, width).
-        summary: of the activation, with the channels to show.
+    The activation is (channels, height, width). The caption has the layer's name and the shape and
+    range of its activation; the labels have the numbers and largest values of the channels.
     """
     _, height, width = activation.shape
     tile = _tile_size(height, width)

@@ -60,12 +60,7 @@ def pack_film(film: Film) -> bytes:
 
 
 def unpack_film(data: bytes, steps: Sequence[int]) -> Film:
-    """Return the film in a JPEG of `pack_film`.
-
-    Args:
-        data: bytes of the JPEG.
-        steps: of the frames; the JPEG does not hold them.
-    """
+    """Return the film in a JPEG of `pack_film`, which does not hold the frames' steps."""
     with Image.open(io.BytesIO(data)) as image:
         strip: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
     columns, rows = min(_COLUMNS, len(steps)), -(-len(steps) // _COLUMNS)
@@ -81,13 +76,8 @@ def unpack_film(data: bytes, steps: Sequence[int]) -> Film:
 def animate_runs(films: Sequence[Film], labels: Sequence[str], columns: int) -> list[Frame]:
     """Return the frames of runs that develop side by side, all at the same step.
 
-    Args:
-        films: of the runs; one that ends early keeps its last frame.
-        labels: of the runs.
-        columns: number of runs side by side.
-
-    Returns:
-        At most 30 frames, uint8 (height, width, 3); the last shows all results.
+    There are at most 30, uint8 (height, width, 3); the last shows all results. A run that ends early
+    keeps its last frame. ``columns`` is the number of runs side by side.
     """
     grid = _canvas_grid(films[0].frames[0].shape, labels, columns)
     empty = [Tile(np.full((*grid.tile[::-1], 3), 255, np.uint8), label) for label in labels]

@@ -50,13 +50,7 @@ def draw_line(
 ) -> None:
     """Draw a line of type, without its middle if it is wider than the room.
 
-    Args:
-        draw: of the sheet.
-        corner: left and upper edge, in pixels.
-        text: in any characters; see `plain`.
-        size: of the type, in pixels.
-        room: width, in pixels.
-        ink: RGB.
+    Corner (left, upper), size and room are in pixels, the ink is RGB, and the text is `plain`.
     """
     text = shown = plain(text)
     font, length = _font(size), len(text)
