@@ -15,43 +15,29 @@ class Commands(LazyGroup):
 
     table = {  # noqa: RUF012  (annotated in the base)
         "optimize": Entry(
-            ".optimize.command",
             "Stylise the picture CONTENT with the style of one or more paintings.",
+            ".optimize.command",
         ),
-        "compare": Entry(
-            ".commands.compare",
-            "Stylise CONTENT in several ways and lay the results side by side.",
-        ),
+        "compare": Entry("Stylise CONTENT in several ways and lay the results side by side."),
         "evaluate": Entry(
-            ".commands.evaluate",
-            "Print the cost of any picture, computed in float64 apart from the fast paths.",
+            "Print the cost of any picture, computed in float64 apart from the fast paths."
         ),
         "features": Entry(
-            ".commands.features",
-            "Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels.",
+            "Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels."
         ),
         "model": Entry(
-            ".commands.model",
             "Print VGG-19's layers: shape for a picture's size, stride, receptive field, "
-            "operations.",
+            "operations."
         ),
         "doctor": Entry(
-            ".commands.doctor",
-            "Say which devices, precisions and ONNX Runtime providers really work here.",
+            "Say which devices, precisions and ONNX Runtime providers really work here."
         ),
         "precompute": Entry(
-            ".commands.precompute",
-            "Compute the targets of contents and styles ahead of the runs that will need them.",
+            "Compute the targets of contents and styles ahead of the runs that will need them."
         ),
-        "export": Entry(
-            ".commands.export",
-            "Write an ONNX file: VGG-19's features, or the cost and its gradient.",
-        ),
-        "bench": Entry(".bench.command", "Measure throughput on this machine."),
-        "cache": Entry(
-            ".commands.cache",
-            "Look at, check and empty the folder of what is computed once.",
-        ),
+        "export": Entry("Write an ONNX file: VGG-19's features, or the cost and its gradient."),
+        "bench": Entry("Measure throughput on this machine.", ".bench.command"),
+        "cache": Entry("Look at, check and empty the folder of what is computed once."),
     }
 
 

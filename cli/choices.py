@@ -11,12 +11,6 @@ if TYPE_CHECKING:
     from nstx.engine.pictures.picture import Picture
 
 
-def check_count(option: str, value: int, most: int) -> None:
-    """Check that a count is 1 or more and not out of all proportion."""
-    if not 1 <= value <= most:
-        raise UsageError(f"expected {option} 1 … {most}, got {value}; try {option} 1")
-
-
 def split_numbers(option: str, text: str) -> tuple[int, ...]:
     """Read ``256,512`` as whole numbers; `UsageError` if something is none."""
     try:

@@ -30,10 +30,10 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Annotation of an option in a group: its help, and what its field does not say.
+    """Annotation of an option: its help, and what its name, type and default do not say.
 
     Attributes:
-        flags: by default, the field's name with hyphens.
+        flags: by default, the name with hyphens.
         metavar: placeholder of the value; None shows its type.
     """
 
@@ -96,10 +96,15 @@ def option_names(group: type[Group]) -> tuple[str, ...]:
     return tuple(item.name for item in fields(group) if item.name != "sources")
 
 
+def argument(text: str, metavar: str | None = None) -> Any:
+    """Annotate a parameter of a command that is an argument."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
+
+
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command one parameter for each option of its groups, which it is called with, filled.
 
-    Parameters that are no groups stay as they are.
+    A parameter that is annotated with `Help` is an option without a group; others stay as they are.
     """
     groups: dict[str, tuple[type[Group], _Selection]] = {}
     parameters = [inspect.Parameter("context", _KEYWORD, annotation=typer.Context)]
@@ -107,7 +112,8 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in inspect.signature(function).parameters.items():
         group, selection = _split_annotation(hints[name])
         if group is None:
-            parameters.append(parameter.replace(kind=_KEYWORD, annotation=hints[name]))
+            hint = _read_help(name, hints[name])
+            parameters.append(parameter.replace(kind=_KEYWORD, annotation=hint))
         else:
             groups[name] = group, selection
             parameters += _options(group, selection)
@@ -140,21 +146,27 @@ def _options(group: type[Group], selection: _Selection) -> Iterator[inspect.Para
     defaults = {item.name: item.default for item in fields(group)}
     defaults.update(selection.defaults)
     for name in selection.names(group):
-        kind, help_ = get_args(hints[name])
-        flag = f"--{name.replace('_', '-')}"
-        flags = help_.flags or (flag,)
-        variable = f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}"
-        option = typer.Option(
-            *flags,
-            # Brackets are markup to typer, which would leave them out.
-            help=help_.text.replace("[", r"\["),
-            metavar=help_.metavar,
-            rich_help_panel=group.panel,
-            envvar=variable if group.variables else None,
-            show_envvar=False,
-        )
         default = inspect.Parameter.empty if defaults[name] is MISSING else defaults[name]
-        yield inspect.Parameter(name, _KEYWORD, default=default, annotation=Annotated[kind, option])
+        hint = _read_help(name, hints[name], group.panel, variable=group.variables)
+        yield inspect.Parameter(name, _KEYWORD, default=default, annotation=hint)
+
+
+def _read_help(name: str, hint: Any, panel: str | None = None, *, variable: bool = False) -> Any:
+    """Return an annotation as typer reads it: with an option in place of a `Help`."""
+    kind, help_ = (*get_args(hint), None, None)[:2]
+    if not isinstance(help_, Help):
+        return hint
+    flags = help_.flags or (f"--{name.replace('_', '-')}",)
+    option = typer.Option(
+        *flags,
+        # Brackets are markup to typer, which would leave them out.
+        help=help_.text.replace("[", r"\["),
+        metavar=help_.metavar,
+        rich_help_panel=panel,
+        envvar=f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}" if variable else None,
+        show_envvar=False,
+    )
+    return Annotated[kind, option]
 
 
 def _source(context: typer.Context, name: str) -> str:

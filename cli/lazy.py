@@ -9,10 +9,13 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class Entry(NamedTuple):
-    """A command: a module, relative to this package, whose ``app`` it is, and its help's first line."""
+    """A command: the first line of its help, and the module whose ``app`` it is.
 
-    module: str
+    Without a module, it is that of the command's name in ``commands``.
+    """
+
     summary: str
+    module: str | None = None
 
 
 class LazyGroup(TyperGroup):
@@ -29,7 +32,8 @@ class LazyGroup(TyperGroup):
     def load(self, name: str) -> Any:
         """Return a command of the table, or a group of them, with its options."""
         if name not in self._loaded:
-            module = import_module(self.table[name].module, __package__)
+            place = self.table[name].module or f".commands.{name}"
+            module = import_module(place, __package__)
             self._loaded[name] = typer.main.get_command(module.app)
         return self._loaded[name]
 

@@ -170,9 +170,9 @@ class Machine(Group):
         str, Help("VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file.")
     ] = _default("weights")
     threads: Annotated[int | None, Help("Threads of the CPU.")] = _default("threads")
-    no_cache: Annotated[
-        bool, Help("Neither read nor write the cache folder.", flags=("--no-cache",))
-    ] = not _default("use_cache")
+    no_cache: Annotated[bool, Help("Neither read nor write the cache folder.")] = not _default(
+        "use_cache"
+    )
 
     def choices(self) -> dict[str, Any]:
         """Return the values, with ``use_cache`` in place of ``no_cache``."""
@@ -187,8 +187,8 @@ class Output(Group):
 
     panel: ClassVar[str | None] = "Output"
 
-    as_json: Annotated[bool, Help("Print one JSON object on stdout.", flags=("--json",))] = False
-    quiet: Annotated[bool, Help("Print errors only.", flags=("--quiet", "-q"))] = False
+    as_json: Annotated[bool, Help("Print one JSON object on stdout.", ("--json",))] = False
+    quiet: Annotated[bool, Help("Print errors only.", ("--quiet", "-q"))] = False
 
     def console(self) -> Console:
         """Return a console for these options."""

@@ -51,7 +51,7 @@ def paint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     monkeypatch.chdir(tmp_path)
 
     class Painting(LazyGroup):
-        table = {"paint": Entry("painting_command", "Paint.")}  # noqa: RUF012
+        table = {"paint": Entry("Paint.", "painting_command")}  # noqa: RUF012
 
     app = typer.Typer(cls=Painting, add_completion=False)
 

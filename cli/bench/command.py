@@ -14,7 +14,7 @@ from nstx.models.errors import DeviceError
 from .. import options
 from ..choices import split_names, split_numbers
 from ..console import Console
-from ..grouped import Group, Help, grouped, only
+from ..grouped import Group, Help, argument, grouped, only
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Measure throughput on this machine."
@@ -130,23 +130,18 @@ def gradient(
 @grouped
 def optimize(
     content: Annotated[
-        Path | None, typer.Argument(help="A content picture; without it, one is drawn.")
+        Path | None, argument("A content picture; without it, one is drawn.")
     ] = None,
-    style: Annotated[
-        Path | None, typer.Argument(help="A style picture; without it, one is drawn.")
-    ] = None,
-    sizes: Annotated[
-        str, typer.Option("--sizes", help="Long sides of the results in pixels.")
-    ] = "400",
+    style: Annotated[Path | None, argument("A style picture; without it, one is drawn.")] = None,
+    sizes: Annotated[str, Help("Long sides of the results in pixels.")] = "400",
     variants: Annotated[
         str | None,
-        typer.Option(
-            "--variants",
-            help="Among auto (what 'nstx optimize' chooses), onnx, onnx-fp16, torch (autograd, fp32), "
-            "torch-tf32, torch-bf16, torch-fp16. Without it, auto, onnx and torch.",
+        Help(
+            "Among auto (what 'nstx optimize' chooses), onnx, onnx-fp16, torch (autograd, fp32), "
+            "torch-tf32, torch-bf16, torch-fp16. Without it, auto, onnx and torch."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Of each run.")] = 50,
+    steps: Annotated[int, Help("Of each run.")] = 50,
     *,
     repetition: Annotated[Repetition, only("rounds")],
     objective: Annotated[options.Objective, only("preset")],

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nstx.models.errors import OutputError, UsageError
+from nstx.models.storage.cache import cache_folder, cache_limit, check_cache_folder, parse_bytes
 
 from .. import options
 from ..console import Console
 from ..formats import format_bytes, format_count, printable
-from ..grouped import grouped
+from ..grouped import Help, grouped
 
 if TYPE_CHECKING:
     from nstx.engine.cache import CacheEntry
@@ -26,10 +28,7 @@ app = typer.Typer(
 )
 
 Kind = Annotated[
-    str | None,
-    typer.Option(
-        "--kind", help="Only targets, weights, sessions (ONNX graphs) or tensorrt (engines)."
-    ),
+    str | None, Help("Only targets, weights, sessions (ONNX graphs) or tensorrt (engines).")
 ]
 
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}
@@ -40,12 +39,11 @@ _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}
 def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
     """List what is kept, with sizes, ages and what each entry is of."""
     from nstx.engine.cache import check_kind, list_cache
-    from nstx.models.storage.cache import cache_folder, cache_limit
 
     console = shown.console()
     limit = cache_limit()
     chosen = check_kind(kind)
-    _check_folder()
+    check_cache_folder()
     entries = list_cache(chosen)
     data = {
         "folder": str(cache_folder()),
@@ -60,7 +58,7 @@ def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
 @app.command()
 @grouped
 def verify(
-    remove: Annotated[bool, typer.Option("--remove", help="Remove what is damaged.")] = False,
+    remove: Annotated[bool, Help("Remove what is damaged.")] = False,
     *,
     shown: options.Output,
 ) -> None:
@@ -71,7 +69,7 @@ def verify(
     from nstx.engine.cache import list_cache, remove_entries, verify_cache
 
     console = shown.console()
-    _check_folder()
+    check_cache_folder()
     entries = list_cache()
     with console.counting("checking", len(entries)) as advance:
         damaged = verify_cache(entries, lambda entry: advance(entry.kind))
@@ -95,27 +93,24 @@ def verify(
 def prune(
     max_size: Annotated[
         str | None,
-        typer.Option(
-            "--max-size",
-            help="Keep the latest used of everything within this size, such as 500MB; without it, "
-            "targets within NSTX_CACHE_LIMIT, which is 2 GiB if it is not set.",
+        Help(
+            "Keep the latest used of everything within this size, such as 500MB; without it, "
+            "targets within NSTX_CACHE_LIMIT, which is 2 GiB if it is not set."
         ),
     ] = None,
     older_than: Annotated[
-        str | None,
-        typer.Option("--older-than", help="Also remove what was not used for 12h, 30d or 8w."),
+        str | None, Help("Also remove what was not used for 12h, 30d or 8w.")
     ] = None,
     *,
     shown: options.Output,
 ) -> None:
     """Remove what has not been used for the longest, and what killed processes left behind."""
     from nstx.engine.cache import prune_cache
-    from nstx.models.storage.cache import parse_bytes
 
     console = shown.console()
     size = None if max_size is None else parse_bytes("--max-size", max_size)
     age = None if older_than is None else _parse_age(older_than)
-    _check_folder()
+    check_cache_folder()
     _print_removed(console, prune_cache(most_bytes=size, unused_seconds=age))
 
 
@@ -127,7 +122,7 @@ def clear(kind: Kind = None, *, shown: options.Output) -> None:
 
     console = shown.console()
     chosen = check_kind(kind)
-    _check_folder()
+    check_cache_folder()
     _print_removed(console, clear_cache(chosen))
     kept = list_cache(chosen)
     if kept:
@@ -137,26 +132,14 @@ def clear(kind: Kind = None, *, shown: options.Output) -> None:
         )
 
 
-def _check_folder() -> None:
-    from nstx.models.storage.cache import check_cache_folder
-
-    check_cache_folder()
-
-
 def _print_removed(console: Console, removed: "Sequence[FolderEntry]") -> None:
     from nstx.engine.cache import cache_bytes
 
     freed, left = sum(entry.size_bytes for entry in removed), cache_bytes()
-    data = {
-        "removed": [str(entry.path) for entry in removed],
-        "freed_bytes": freed,
-        "left_bytes": left,
-    }
-    console.result(
-        f"{format_count(len(removed), 'entry')} removed, {format_bytes(freed)} freed, "
-        f"{format_bytes(left)} left",
-        data,
-    )
+    text = f"{format_count(len(removed), 'entry')} removed"
+    text += f", {format_bytes(freed)} freed, {format_bytes(left)} left"
+    paths = [str(entry.path) for entry in removed]
+    console.result(text, {"removed": paths, "freed_bytes": freed, "left_bytes": left})
 
 
 def _parse_age(text: str) -> float:
@@ -195,10 +178,8 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
         how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"
         return f"{printable(of['path'])} {of['width']}×{of['height']}{statistic}", how
     if entry.kind == "sessions":
-        activations, grams = (
-            of.get(first) or of.get(second)
-            for first, second in (("activations", "content_layers"), ("grams", "style_layers"))
-        )
+        activations = of.get("activations") or of.get("content_layers")
+        grams = of.get("grams") or of.get("style_layers")
         what = ", ".join(filter(None, (activations, grams and f"Gram {grams}")))
         if "gradient" in of:
             what = f"{'the gradient' if of['gradient'] == 'true' else 'the cost'} of {what}"
@@ -209,13 +190,13 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
 
 
 def _totals(entries: Iterable["CacheEntry"], limit: int) -> str:
-    sizes: dict[str, list[int]] = {}
+    counts, sizes = Counter[str](), Counter[str]()
     for entry in entries:
-        sizes.setdefault(entry.kind, []).append(entry.size_bytes)
+        counts[entry.kind] += 1
+        sizes[entry.kind] += entry.size_bytes
+    bound = {"targets": f" (of at most {format_bytes(limit)})"}
     parts = [
-        f"{len(byte_counts)} {kind} {format_bytes(sum(byte_counts))}"
-        + (f" (of at most {format_bytes(limit)})" if kind == "targets" else "")
-        for kind, byte_counts in sizes.items()
+        f"{n} {kind} {format_bytes(sizes[kind])}{bound.get(kind, '')}" for kind, n in counts.items()
     ]
     return ", ".join(parts) or "nothing is kept"
 

@@ -11,7 +11,7 @@ from nstx.engine.comparison.plan import DEFAULT_LAYERS
 from nstx.engine.settings import INITS
 
 from .. import options
-from ..grouped import Group, Help, grouped, without
+from ..grouped import Group, Help, argument, grouped, without
 
 app = typer.Typer(add_completion=False)
 
@@ -41,25 +41,19 @@ class Compared(Group):
 @app.command()
 @grouped
 def compare(
-    content: Annotated[
-        Path, typer.Argument(metavar="CONTENT", help="The photograph.", show_default=False)
-    ],
+    content: Annotated[Path, argument("The photograph.", "CONTENT")],
     styles: Annotated[
         list[str],
-        typer.Argument(
-            metavar="STYLE...",
-            help="One or more paintings, each as PATH or PATH:weight; blended in every run.",
-            show_default=False,
+        argument(
+            "One or more paintings, each as PATH or PATH:weight; blended in every run.", "STYLE..."
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The folder for pictures, sheet, animations and page; made if need be.",
+        Help(
+            "The folder for pictures, sheet, animations and page; made if need be.",
+            ("--output", "-o"),
             metavar="DIR",
-            show_default=False,
         ),
     ],
     compared: Compared,

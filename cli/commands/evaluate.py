@@ -8,7 +8,7 @@ import typer
 
 from .. import options
 from ..formats import format_cost
-from ..grouped import grouped, only
+from ..grouped import Help, argument, grouped, only
 
 if TYPE_CHECKING:
     from nstx.models.objective import Objective
@@ -19,17 +19,10 @@ app = typer.Typer(add_completion=False)
 @app.command()
 @grouped
 def evaluate(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to evaluate.")],
-    content: Annotated[
-        Path, typer.Option("--content", help="The content picture.", show_default=False)
-    ],
+    image: Annotated[Path, argument("The picture to evaluate.", "IMAGE")],
+    content: Annotated[Path, Help("The content picture.")],
     styles: Annotated[
-        list[str],
-        typer.Option(
-            "--style",
-            help="A style picture, as PATH or PATH:weight; can be repeated.",
-            show_default=False,
-        ),
+        list[str], Help("A style picture, as PATH or PATH:weight; can be repeated.", ("--style",))
     ],
     objective: options.Objective,
     size: Annotated[options.Size, only("style_scale")],

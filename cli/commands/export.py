@@ -37,12 +37,10 @@ _INPUTS = {
 
 _ModelFile = Annotated[
     Path,
-    typer.Option(
-        "--output",
-        "-o",
-        help="The file to write; its parity report goes beside it.",
+    Help(
+        "The file to write; its parity report goes beside it.",
+        ("--output", "-o"),
         metavar="FILE.onnx",
-        show_default=False,
     ),
 ]
 _Machine = Annotated[options.Machine, only("weights", "device", "no_cache", device="cpu")]
@@ -52,16 +50,9 @@ _Machine = Annotated[options.Machine, only("weights", "device", "no_cache", devi
 @grouped
 def gradient(
     output: _ModelFile,
-    precision: Annotated[
-        str,
-        typer.Option("--precision", help="fp32, or fp16 (convolutions; costs stay fp32)."),
-    ] = "fp32",
-    adam: Annotated[
-        bool, typer.Option("--adam", help="Make Adam's step in the graph, too.")
-    ] = False,
-    costs_only: Annotated[
-        bool, typer.Option("--costs-only", help="Leave the gradient out.")
-    ] = False,
+    precision: Annotated[str, Help("fp32, or fp16 (convolutions; costs stay fp32).")] = "fp32",
+    adam: Annotated[bool, Help("Make Adam's step in the graph, too.")] = False,
+    costs_only: Annotated[bool, Help("Leave the gradient out.")] = False,
     *,
     objective: Annotated[
         options.GraphObjective, without("content_weight", "style_weight", "tv_weight")

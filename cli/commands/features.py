@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from nstx.models.errors import UsageError
 from nstx.models.vgg19 import check_pooling
 
 from .. import options
-from ..choices import check_count
 from ..console import Console
 from ..formats import format_seconds
-from ..grouped import DEFAULT, Group, Help, grouped, only
+from ..grouped import DEFAULT, Group, Help, argument, grouped, only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class Sheets(Group):
         ),
     ] = None
     strongest: Annotated[int, Help("Channels on each sheet, those with the largest mean.")] = 16
-    channels: Annotated[bool, Help("Also write one picture per channel.", ("--channels",))] = False
+    channels: Annotated[bool, Help("Also write one picture per channel.")] = False
     model: Annotated[
         Path | None,
         Help(
@@ -57,9 +57,7 @@ class Sheets(Group):
 @app.command()
 @grouped
 def features(
-    image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="The picture.", show_default=False)
-    ],
+    image: Annotated[Path, argument("The picture.", "IMAGE")],
     sheets: Sheets,
     size: Annotated[options.Size, only("size")],
     objective: Annotated[options.GraphObjective, only("pooling", "rounding")],
@@ -76,7 +74,8 @@ def features(
     from nstx.models.vgg19 import split_layers
 
     console = shown.console()
-    check_count("--strongest", sheets.strongest, 512)
+    if not 1 <= sheets.strongest <= 512:
+        raise UsageError(f"expected --strongest 1 … 512, got {sheets.strongest}; try --strongest 1")
     extraction = _choose_extraction(sheets.model, objective, machine)
     names = None if sheets.layers is None else split_layers(sheets.layers)
     picture = read_image(image)

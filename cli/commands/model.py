@@ -5,20 +5,22 @@ from typing import Annotated, Any
 import typer
 
 from .. import options
-from ..grouped import grouped, only
+from ..grouped import Help, grouped, only
 
 app = typer.Typer(add_completion=False)
+
+_FIELDS = ("name", "shape", "stride", "receptive_field", "flops_per_pixel")
 
 
 @app.command()
 @grouped
 def model(
-    size: int | None = typer.Option(None, "--size", help=r"Long side in pixels. \[default: 400]"),
-    pooling: str = typer.Option("avg", "--pooling", help="Call the poolings avg or max."),
-    rounding: str = typer.Option(
-        "ceil", "--rounding", help="A pooling brings odd sizes up (ceil) or down (floor)."
-    ),
-    until: str = typer.Option("pool5", "--until", help="Stop at this layer."),
+    size: Annotated[int | None, Help("Long side in pixels. [default: 400]")] = None,
+    pooling: Annotated[str, Help("Call the poolings avg or max.")] = "avg",
+    rounding: Annotated[
+        str, Help("A pooling brings odd sizes up (ceil) or down (floor).")
+    ] = "ceil",
+    until: Annotated[str, Help("Stop at this layer.")] = "pool5",
     *,
     sides: Annotated[options.Size, only("width", "height")],
     shown: options.Output,
@@ -37,33 +39,21 @@ def model(
     rows, columns = fit_size((300, 400), size=size, height=height, width=width)
     kind, direction = check_pooling(pooling, rounding)
     layers = truncate([until])
-    table = [_row("input", (1, rows, columns, 3), 1, 1, 0.0)]
+    table: list[tuple[Any, ...]] = [("input", (1, rows, columns, 3), 1, 1, 0.0)]
     for layer in layers:
         name = layer.name if layer.kind == "conv" else f"{kind}{layer.name}"
         shape = (1, *layer.output_size(rows, columns, direction), layer.channels)
-        table.append(_row(name, shape, layer.stride, layer.receptive_field, layer.flops_per_pixel))
+        table.append((name, shape, layer.stride, layer.receptive_field, layer.flops_per_pixel))
     total = flops_per_pixel(layers)
     lines = [f"{'layer':<10} {'shape':<22} {'stride':>6} {'field':>6} {'kFLOP/px':>9}"]
     lines += [
-        f"{row['name']:<10} {row['shape']!s:<22} {row['stride']:>6} "
-        f"{row['receptive_field']:>6} {row['flops_per_pixel'] / 1e3:>9.1f}"
-        for row in table
+        f"{name:<10} {shape!s:<22} {stride:>6} {field:>6} {flops / 1e3:>9.1f}"
+        for name, shape, stride, field, flops in table
     ]
     lines.append(
         f"convolutions: {total / 1e3:.0f} kFLOP per pixel, "
         f"{total * rows * columns / 1e9:.1f} GFLOP forward at {columns}×{rows}"
     )
-    data = {"height": rows, "width": columns, "layers": table, "flops_per_pixel": total}
+    entries = [dict(zip(_FIELDS, row, strict=True)) for row in table]
+    data = {"height": rows, "width": columns, "layers": entries, "flops_per_pixel": total}
     console.result("\n".join(lines), data)
-
-
-def _row(
-    name: str, shape: tuple[int, ...], stride: int, field: int, flops: float
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "shape": shape,
-        "stride": stride,
-        "receptive_field": field,
-        "flops_per_pixel": flops,
-    }

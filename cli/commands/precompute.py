@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from nstx.models.errors import ImageError, OutputError, UsageError
+from nstx.models.storage.files import check_distinct, check_output
 
 from .. import options
 from ..choices import split_style
@@ -51,12 +52,7 @@ class Pictures(Group):
     ] = None
 
     def paths(self) -> tuple[list[Path], list[tuple[Path, float]]]:
-        """Return the contents, and the styles with their weights; folders are opened.
-
-        Raises:
-            UsageError: there are none, or one has no name.
-            ImageError: a folder cannot be read.
-        """
+        """Return the contents, and the styles with their weights; folders are opened."""
         from nstx.engine.targets.precompute import find_pictures
 
         contents, styles = self.contents or [], self.styles or []
@@ -66,11 +62,9 @@ class Pictures(Group):
             )
         if not all([*contents, *styles]):
             raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
-        weighted = [
-            (path, weight)
-            for place, weight in map(split_style, styles)
-            for path in find_pictures([place])
-        ]
+        weighted: list[tuple[Path, float]] = []
+        for place, weight in map(split_style, styles):
+            weighted += [(path, weight) for path in find_pictures([place])]
         return find_pictures([Path(text) for text in contents]), weighted
 
 
@@ -78,7 +72,7 @@ class SeveralValues(TyperCommand):
     """A command whose picture options take all values up to the next option: ``--style *.jpg``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before each further value, as the parser wants it."""
+        """Repeat the option before each further value, as the parser expects it."""
         repeated: list[str] = []
         current = ""
         for place, value in enumerate(args):
@@ -136,11 +130,8 @@ def _write_file(
     console: Console,
 ) -> dict[str, Any]:
     """Write the targets file of one content, and return its fields of ``--json``."""
-    from nstx.engine.pictures.reading import read_image
-    from nstx.engine.pictures.resizing import resize_alpha, resize_picture
-    from nstx.engine.sizes import choose_sizes
-    from nstx.engine.targets.files import SUFFIXES, write_targets
-    from nstx.models.storage.files import check_distinct, check_output
+    from nstx.engine.targets.files import SUFFIXES
+    from nstx.engine.targets.precompute import precompute_file
 
     if len(contents) != 1 or not styles:
         raise UsageError(
@@ -149,20 +140,8 @@ def _write_file(
         )
     check_output(output, SUFFIXES)
     check_distinct([output], [*contents, Path(settings.weights), *(path for path, _ in styles)])
-    content = read_image(contents[0])
-    pictures = [(read_image(path), weight) for path, weight in styles]
-    sizes = choose_sizes(content.size, [picture.size for picture, _ in pictures], settings)
     with console.working("computing targets"):
-        loaded = loader.load(content, pictures, sizes)
-    write_targets(
-        output,
-        tuple(resize_picture(content, *size) for size in sizes),
-        loaded.targets,
-        settings.objective,
-        loader.weights_sha256,
-        preset=settings.preset,
-        alpha=resize_alpha(content, *sizes[-1]),
-    )
+        sizes, loaded = precompute_file(output, contents[0], styles, settings, loader)
     return {
         "output": str(output),
         "bytes": output.stat().st_size,
@@ -231,19 +210,13 @@ def _describe(data: dict[str, Any]) -> str:
 
 
 def _complain(data: dict[str, Any]) -> None:
-    """Fail if a picture was left out or nothing could be kept, once all others are done.
-
-    Raises:
-        ImageError, OutputError: so it was.
-    """
+    """Fail if a picture was left out or nothing could be kept, once all others are done."""
     if not data.get("kept", True):
         raise OutputError(
             "expected to keep the targets, got a cache that takes none; see the warnings, or try "
             "another NSTX_CACHE_DIR or NSTX_CACHE_LIMIT"
         )
-    left_out = [
-        printable(picture["path"]) for picture in data["pictures"] if picture["error"] is not None
-    ]
+    left_out = [printable(item["path"]) for item in data["pictures"] if item["error"] is not None]
     if left_out:
         raise ImageError(
             f"expected pictures that can be used, got {len(left_out)} of {len(data['pictures'])} "

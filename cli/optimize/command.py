@@ -11,7 +11,7 @@ from nstx.models.errors import UsageError
 from nstx.models.presets import Preset, find_preset
 
 from .. import options
-from ..grouped import COMMAND_LINE, grouped
+from ..grouped import COMMAND_LINE, Help, argument, grouped
 from .request import OptimizeRequest, Recording
 
 if TYPE_CHECKING:
@@ -23,26 +23,17 @@ app = typer.Typer(add_completion=False)
 @app.command()
 @grouped
 def optimize(
-    content: Annotated[
-        Path | None, typer.Argument(metavar="CONTENT", help="The photograph.", show_default=False)
-    ] = None,
+    content: Annotated[Path | None, argument("The photograph.", "CONTENT")] = None,
     styles: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="STYLE...",
-            help="One or more paintings, each as PATH or PATH:weight.",
-            show_default=False,
-        ),
+        argument("One or more paintings, each as PATH or PATH:weight.", "STYLE..."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Where the picture goes: .png, .jpg, .webp, .avif, "
-            ".tif, or .npy for unrounded numbers.",
+        Help(
+            "Where the picture goes: .png, .jpg, .webp, .avif, .tif, or .npy for unrounded numbers.",
+            ("--output", "-o"),
             metavar="OUT",
-            show_default=False,
         ),
     ] = None,
     *,

@@ -40,11 +40,10 @@ class Recorder:
         self.files: dict[str, list[str]] = {}
 
     def __enter__(self) -> Self:
-        """Begin; the trace is opened at the first step, so that a failed start leaves no file."""
+        # The trace is opened at the first step, so that a failed start leaves no file.
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the trace."""
         if self._trace is not None:
             # What a full disk refused once is refused again on closing; the warning is out already.
             with contextlib.suppress(OSError):

@@ -64,12 +64,9 @@ class OptimizeRequest:
     """Pictures or targets, settings, and where the results go.
 
     Attributes:
-        content: the content picture; None if ``saved`` has it.
+        content: None if ``saved`` has it.
         styles: each as ``PATH`` or ``PATH:weight``.
-        output: the picture to write.
-        recording: what else is written and shown.
         saved: the targets file that ``recording`` names.
-        settings: of the run.
         began: when the command began, a reading of ``time.perf_counter``.
     """
 
@@ -100,21 +97,18 @@ class OptimizeRequest:
             check_output(recording.trace, (".jsonl", ".json", ".txt"))
         if recording.save_init is not None:
             check_output(recording.save_init, SUFFIXES)
-        check_distinct(self._outputs(), self._inputs())
+        self._check_distinct()
 
     def snapshot(self, step: int) -> Path:
         """Return where the picture after a step goes."""
         return self.output.with_name(f"{self.output.stem}_{step:04d}{self.output.suffix}")
 
-    def _outputs(self) -> list[Path]:
-        recording, steps = self.recording, self.settings.steps
-        every = recording.save_every or steps + 1
-        snapshots = map(self.snapshot, range(every, steps + 1, every))
-        files = (self.output, recording.animate, recording.trace, recording.save_init, *snapshots)
-        return [path for path in files if path is not None]
-
-    def _inputs(self) -> list[Path]:
+    def _check_distinct(self) -> None:
+        recording, settings = self.recording, self.settings
+        every = recording.save_every or settings.steps + 1
+        snapshots = map(self.snapshot, range(every, settings.steps + 1, every))
+        outputs = (self.output, recording.animate, recording.trace, recording.save_init, *snapshots)
         styles = [split_style(style)[0] for style in self.styles]
-        files = [Path(self.settings.init), Path(self.settings.weights)]
-        optional = (self.content, self.recording.targets, *styles, *files)
-        return [path for path in optional if path is not None]
+        files = [Path(settings.init), Path(settings.weights)]
+        inputs = (self.content, recording.targets, *styles, *files)
+        check_distinct(list(filter(None, outputs)), list(filter(None, inputs)))

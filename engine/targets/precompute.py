@@ -9,9 +9,11 @@ from nstx.models.errors import ImageError, NumericalError, UsageError
 
 from ..pictures.picture import Picture
 from ..pictures.reading import read_image
+from ..pictures.resizing import resize_alpha, resize_picture
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
-from .loader import TargetLoader, TargetSource
+from .files import write_targets
+from .loader import LoadedTargets, TargetLoader, TargetSource
 
 Role = Literal["content", "style"]
 
@@ -151,3 +153,31 @@ def _usable_results(
         else:
             usable.append((side, side))
     return usable
+
+
+def precompute_file(
+    path: Path,
+    content: Path,
+    styles: Sequence[tuple[Path, float]],
+    settings: Settings,
+    loader: TargetLoader,
+) -> tuple[tuple[tuple[int, int], ...], LoadedTargets]:
+    """Write the targets file of one content and its styles with their weights.
+
+    Returns:
+        Height and width of each scale, coarse first, and the targets.
+    """
+    picture = read_image(content)
+    weighted = [(read_image(style), weight) for style, weight in styles]
+    sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
+    loaded = loader.load(picture, weighted, sizes)
+    write_targets(
+        path,
+        tuple(resize_picture(picture, *size) for size in sizes),
+        loaded.targets,
+        settings.objective,
+        loader.weights_sha256,
+        preset=settings.preset,
+        alpha=resize_alpha(picture, *sizes[-1]),
+    )
+    return sizes, loaded
