@@ -15,10 +15,9 @@ from .runtime.providers import CPU, Provider
 def export_gradient(
     path: str | Path, graph: GradientGraph, weights: Weights, *, provider: Provider = CPU
 ) -> GradientParity:
-    """Write an objective's cost and gradient as one ONNX file, and its parity report beside it.
+    """Write an objective's cost and gradient as one ONNX file, its parity report beside it.
 
-    Nothing is written, and `ModelError` is raised, unless it agrees with float64, Adam's step
-    included.
+    Neither is written, and `ModelError` is raised, unless it agrees with float64.
     """
     path = Path(path)
     check_model_output(path)

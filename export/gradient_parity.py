@@ -5,7 +5,7 @@ The reference is `nstx.models.reference.gradient`, in NumPy and float64; it need
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from nstx.models.reference.features import Array64, reference_features, referenc
 from nstx.models.reference.gradient import reference_gradient, total_variation_gradient
 from nstx.models.weights.load import Weights
 
-from .graphs.adam import BETA1, BETA2, EPSILON
+from .graphs.build_gradient import BETA1, BETA2, EPSILON
 from .graphs.feature_graph import INPUT_NAME, GraphPrecision
 from .graphs.gradient_graph import WEIGHT_INPUTS, GradientGraph, content_input, style_input
 from .parity import check_pictures, relative_error, run_model
@@ -62,10 +62,6 @@ class GradientParity:
         step_error: of a pixel after a step of Adam, in pixel values; None for a graph without.
         gradient_tolerance: that the least of the gradients' errors must not exceed.
         kink_tolerance: that none of them must exceed.
-        cost_tolerance: that the cost's must not exceed.
-        step_tolerance: that the step's must not exceed.
-        provider: that ran the graph.
-        runtime: version of ONNX Runtime.
     """
 
     precision: GraphPrecision
@@ -113,11 +109,6 @@ class GradientParity:
         )
 
 
-class _Expected(NamedTuple):
-    total: float
-    gradient: Array64
-
-
 def measure_gradient_parity(
     model: bytes, graph: GradientGraph, weights: Weights, provider: Provider = CPU
 ) -> GradientParity:
@@ -126,23 +117,19 @@ def measure_gradient_parity(
     Each picture has its own targets, and its own weights of content, style and total variation.
     """
     pictures = check_pictures()[:, :_HEIGHT, :_WIDTH].astype(np.float32)
-    inputs, expected = _make_problem(graph.objective, weights, pictures)
+    inputs, totals, expected = _make_problem(graph.objective, weights, pictures)
     if graph.adam:
-        largest = max(float(np.abs(picture.gradient).max()) for picture in expected)
-        inputs |= _adam_inputs(pictures, largest)
+        inputs |= _adam_inputs(pictures, max(float(np.abs(exact).max()) for exact in expected))
     outputs = run_model(model, graph.outputs, inputs, SessionChoices(provider=provider))
     gradients, step_error = outputs.get("gradient", np.zeros(0)), None
     if graph.adam:
         gradients, step_error = _undo_adam({**inputs, **outputs})
     return GradientParity(
         precision=graph.precision,
-        gradient_errors=tuple(
-            relative_error(ours, picture.gradient)
-            for ours, picture in zip(gradients, expected, strict=False)
-        ),
+        gradient_errors=tuple(map(relative_error, gradients, expected)),
         cost_error=max(
-            abs(float(ours) / picture.total - 1)
-            for ours, picture in zip(outputs["total"], expected, strict=True)
+            abs(float(ours) / total - 1)
+            for ours, total in zip(outputs["total"], totals, strict=True)
         ),
         step_error=step_error,
         gradient_tolerance=GRADIENT_TOLERANCES[graph.precision],
@@ -159,12 +146,15 @@ def measure_gradient_parity(
 
 def _make_problem(
     objective: Objective, weights: Weights, pictures: NDArray[np.float32]
-) -> tuple[dict[str, NDArray[np.float32]], list[_Expected]]:
-    """Return a graph's inputs, and what it should make of them; targets are the neighbour's."""
+) -> tuple[dict[str, NDArray[np.float32]], list[float], list[Array64]]:
+    """Return a graph's inputs, and their costs and gradients; targets are the neighbour's."""
     rows: list[dict[str, NDArray[np.floating]]] = []
-    expected: list[_Expected] = []
+    totals, gradients = [], []
     for index, picture in enumerate(pictures):
-        content, style = _make_targets(objective, weights, pictures[index - 1])
+        neighbour = pictures[index - 1]
+        features = reference_features(weights, neighbour, objective.layers, *objective.poolings)
+        content = {name: features[name] for name in objective.content_names}
+        style = {name: reference_gram(features[name]) for name in objective.style_names}
         weighted = replace(
             objective,
             content_weight=objective.content_weight * _CONTENT_FACTORS[index],
@@ -174,36 +164,21 @@ def _make_problem(
         cost, gradient = reference_gradient(weighted, weights, picture, content, style)
         variation, share = reference_total_variation(picture), _VARIATION_SHARES[index]
         tv_weight = float(np.float32(cost.total * share / (1 - share) / variation))
-        total = cost.total + tv_weight * variation
-        gradient = gradient + tv_weight * total_variation_gradient(picture)
-        expected.append(_Expected(total, gradient))
+        totals.append(cost.total + tv_weight * variation)
+        gradients.append(gradient + tv_weight * total_variation_gradient(picture))
         numbers = {name: np.array(getattr(weighted, name)) for name in WEIGHT_INPUTS}
         targets = {content_input(name): target for name, target in content.items()}
         targets |= {style_input(name): target for name, target in style.items()}
         rows.append({INPUT_NAME: picture, **numbers, "tv_weight": np.array(tv_weight), **targets})
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    return {name: values.astype(np.float32) for name, values in stacked.items()}, expected
-
-
-def _make_targets(
-    objective: Objective, weights: Weights, picture: NDArray[np.float32]
-) -> tuple[dict[str, Array64], dict[str, Array64]]:
-    features = reference_features(
-        weights, picture, objective.layers, objective.pooling, objective.pool_rounding
-    )
-    content = {name: features[name] for name in objective.content_names}
-    return content, {name: reference_gram(features[name]) for name in objective.style_names}
+    inputs = {name: values.astype(np.float32) for name, values in stacked.items()}
+    return inputs, totals, gradients
 
 
 def _adam_inputs(pictures: NDArray[np.float32], largest: float) -> dict[str, NDArray[np.float32]]:
     """Return the inputs of the first step, on gradients whose largest value is scaled to 1."""
-    numbers = {
-        "step": 1.0,
-        "learning_rate": 1.0,
-        "gradient_factor": 1 / largest,
-        "low": 0.0,
-        "high": 255.0,
-    }
+    numbers = {"step": 1.0, "learning_rate": 1.0, "gradient_factor": 1 / largest}
+    numbers |= {"low": 0.0, "high": 255.0}
     inputs = {name: np.array(value, np.float32) for name, value in numbers.items()}
     return inputs | {name: np.full_like(pictures, value) for name, value in _MOMENTS.items()}
 

@@ -55,8 +55,6 @@ class ParityReport:
 
     Attributes:
         tolerance: that each output's relative error must not exceed.
-        provider: that ran the graph.
-        runtime: version of ONNX Runtime.
         fp16_share: the largest activation of all layers, outputs or not, as a share of what fp16
             holds, as it is scaled in an fp16 graph; 0 in fp32.
         fp16_arithmetic: whether the provider rounded activations to fp16; the CPU's computes fp16
@@ -112,10 +110,7 @@ def measure_parity(
     pictures: NDArray[np.uint8] | None = None,
     provider: Provider = CPU,
 ) -> ParityReport:
-    """Run a model on pictures, in one batch, and compare every output with float64.
-
-    Pictures are uint8 (batch, height, width, 3); None makes three of 317×211 pixels.
-    """
+    """Compare a model's outputs with float64, on uint8 pictures (batch, height, width, 3)."""
     pictures = check_pictures() if pictures is None else pictures
     choices = SessionChoices(provider=provider, planar=graph.input == "network")
     inputs = {INPUT_NAME: graph.to_input(pictures, weights.mean)}

@@ -1,11 +1,11 @@
 """The number that is minimised, with its parts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import NumericalError
-from .objective import Objective
+from .objective import LayerWeight, Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +14,8 @@ class Cost:
 
     Attributes:
         total: α·content + β·style + tv_weight·total_variation.
-        content: J_content, before α.
-        style: J_style, before β.
-        total_variation: J_tv, before its weight.
-        style_layers: each style layer's cost, before its weight.
-        content_layers: each content layer's cost, before its weight.
+        content, style, total_variation: J_content, J_style and J_tv, before their weights.
+        style_layers, content_layers: the cost of each layer, before its weight.
     """
 
     total: float
@@ -36,16 +33,8 @@ def combine_costs(
     total_variation: float,
 ) -> Cost:
     """Weigh layers' costs into one `Cost`, in float64; a part of weight 0 has none and costs 0."""
-    content = sum(
-        item.weight * content_layers[item.layer]
-        for item in objective.content_layers
-        if item.layer in content_layers
-    )
-    style = sum(
-        item.weight * style_layers[item.layer]
-        for item in objective.style_layers
-        if item.layer in style_layers
-    )
+    content = weighted_sum(objective.content_layers, content_layers)
+    style = weighted_sum(objective.style_layers, style_layers)
     total = (
         objective.content_weight * content
         + objective.style_weight * style
@@ -59,6 +48,11 @@ def combine_costs(
         style_layers=dict(style_layers),
         content_layers=dict(content_layers),
     )
+
+
+def weighted_sum(layers: Sequence[LayerWeight], costs: Mapping[str, float]) -> float:
+    """Return the sum of the layers' costs by their weights; missing layers cost nothing."""
+    return sum(item.weight * costs[item.layer] for item in layers if item.layer in costs)
 
 
 def check_cost(cost: Cost) -> Cost:

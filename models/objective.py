@@ -39,15 +39,11 @@ class Objective:
     """What is minimised; `UsageError` if a layer or a weight is wrong, or nothing is left to do.
 
     Attributes:
-        content_layers: layers whose activations are compared with the content picture's.
-        style_layers: layers whose Gram matrices are compared with the style's.
-        content_weight: α, ≥ 0.
-        style_weight: β, ≥ 0.
-        tv_weight: weight of the total variation, ≥ 0.
+        content_layers, style_layers: whose activations or Gram matrices are compared.
+        content_weight, style_weight, tv_weight: α, β and that of the total variation, ≥ 0.
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
         pool_rounding: of odd sizes; see `nstx.models.vgg19.PoolRounding`.
-        content_factor: k_c.
-        style_factor: k_s.
+        content_factor, style_factor: k_c and k_s.
         relative: whether each layer's mean is divided by the mean square of its target (or by 1
             where that is less), so that a cost of 1 is as far from the target as 0 is. Strong and
             weak pictures then pull alike. Our own; no published preset does it.
@@ -60,8 +56,8 @@ class Objective:
     tv_weight: float = 0.0
     pooling: Pooling
     pool_rounding: PoolRounding
-    content_factor: float
-    style_factor: float
+    content_factor: float = 1.0
+    style_factor: float = 1.0
     relative: bool = False
 
     def __post_init__(self) -> None:
@@ -95,6 +91,11 @@ class Objective:
     def style_names(self) -> tuple[str, ...]:
         """Layers of which the style pictures' Gram matrix is a target."""
         return tuple(item.layer for item in self.style_layers) if self.uses_style else ()
+
+    @property
+    def poolings(self) -> tuple[Pooling, PoolRounding]:
+        """The pooling and its rounding of odd sizes."""
+        return self.pooling, self.pool_rounding
 
     @property
     def layers(self) -> tuple[str, ...]:

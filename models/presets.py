@@ -57,8 +57,6 @@ _GATYS = Objective(
     style_weight=1.0,
     pooling="max",
     pool_rounding="floor",
-    content_factor=1.0,
-    style_factor=1.0,
 )
 
 _DEFAULT = Objective(
@@ -68,8 +66,6 @@ _DEFAULT = Objective(
     style_weight=1.0,
     pooling="avg",
     pool_rounding="ceil",
-    content_factor=1.0,
-    style_factor=1.0,
     relative=True,
 )
 

@@ -81,8 +81,8 @@ CONVOLUTIONS: tuple[Layer, ...] = tuple(layer for layer in LAYERS if layer.kind 
 _BY_NAME = {layer.name: layer for layer in LAYERS}
 
 
-def canonical_name(name: str) -> str:
-    """Return the table's name of a layer: ``relu4_2``, ``Conv4_2`` and ``conv4_2`` are one."""
+def find_layer(name: str) -> Layer:
+    """Return the row of a layer, of which ``relu4_2``, ``Conv4_2`` and ``conv4_2`` are names."""
     candidate = name.strip().lower()
     if candidate.startswith("relu"):
         candidate = "conv" + candidate.removeprefix("relu")
@@ -91,17 +91,12 @@ def canonical_name(name: str) -> str:
             f"expected a layer of VGG-19 (conv1_1 … conv5_4, pool1 … pool5), got {name!r}; "
             "try 'nstx model' for the list"
         )
-    return candidate
-
-
-def find_layer(name: str) -> Layer:
-    """Return the row of the table for a name in any spelling; `UsageError` if there is none."""
-    return _BY_NAME[canonical_name(name)]
+    return _BY_NAME[candidate]
 
 
 def split_layers(text: str) -> tuple[str, ...]:
     """Read ``conv1_1,relu4_2`` as the table's names, each once, in the order of the text."""
-    names = [canonical_name(name) for name in text.split(",") if name.strip()]
+    names = [find_layer(name).name for name in text.split(",") if name.strip()]
     if not names:
         raise UsageError(f"expected layers such as conv1_1,conv4_2, got {text!r}; try conv4_2")
     return tuple(dict.fromkeys(names))
@@ -125,9 +120,8 @@ def check_pooling(pooling: str, rounding: str) -> tuple[Pooling, PoolRounding]:
 
 
 def flops_per_pixel(layers: tuple[Layer, ...]) -> float:
-    """Return the forward cost of the convolutions among ``layers``, per pixel of the input image.
+    """Return the FLOPs of the convolutions per pixel of the picture: 722 304 up to conv5_1.
 
-    722 304 for everything up to conv5_1. A cost with its gradient takes twice that, less the
-    gradients of the weights, which nobody needs here.
+    A cost with its gradient takes twice that, less the gradients of the weights.
     """
     return sum(layer.flops_per_pixel for layer in layers if layer.kind == "conv")

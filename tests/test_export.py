@@ -462,15 +462,19 @@ def test_bytes_that_are_no_model_are_an_error(data: bytes) -> None:
         open_session(data, SessionChoices())
 
 
-def test_threads_are_at_most_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_at_most_the_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert 1 <= physical_cores() <= (psutil.cpu_count(logical=True) or 1)
     if hasattr(os, "sched_getaffinity"):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-        # Two logical processors a core, and a container with a quota of three.
-        monkeypatch.setattr(
-            "nstx.export.runtime.session._core_of", lambda processor: str(processor // 2)
-        )
-        monkeypatch.setattr("nstx.export.runtime.session._container_quota", lambda: None)
-        assert physical_cores() == 4
-        monkeypatch.setattr("nstx.export.runtime.session._container_quota", lambda: 3)
-        assert physical_cores() == 3
+        assert physical_cores(tmp_path) == 8
+        for number in range(8):  # two logical processors a core
+            topology = tmp_path / "devices" / "system" / "cpu" / f"cpu{number}" / "topology"
+            topology.mkdir(parents=True)
+            (topology / "thread_siblings_list").write_text(f"{number // 2},{number // 2 + 4}\n")
+        quota = tmp_path / "fs" / "cgroup" / "cpu.max"
+        quota.parent.mkdir(parents=True)
+        for text, cores in (("max 100000\n", 4), ("300000 100000\n", 3), ("1 100000\n", 1)):
+            quota.write_text(text)
+            assert physical_cores(tmp_path) == cores

@@ -16,7 +16,7 @@ from nstx.engine.pictures.picture import Pixels
 from nstx.engine.solvers.adam import AdamState, adam_rate, adam_steps, adam_update
 from nstx.engine.solvers.lbfgs import History, lbfgs_steps, make_preconditioner
 from nstx.engine.solvers.solver import Steps, StopSolving, run_solver
-from nstx.export.graphs.adam import add_adam
+from nstx.export.graphs.build_gradient import add_adam
 from nstx.export.graphs.builder import FLOAT, GraphBuilder, tensor_info
 from nstx.models.cost import Cost
 

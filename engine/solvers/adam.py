@@ -6,7 +6,7 @@ from ..devices.arrays import Array, ArrayT
 from .solver import StepCallback, Steps
 
 # ε as in section 2 of the paper (and TensorFlow 1), on gradients scaled to 1. The same rule as ONNX nodes:
-# `nstx.export.graphs.adam`.
+# `nstx.export.graphs.build_gradient`.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 

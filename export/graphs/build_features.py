@@ -5,7 +5,6 @@ the CPU, CUDA, TensorRT, WebAssembly and WebGPU. For WebGPU's sake a pooling tha
 ``auto_pad=SAME_UPPER``, which that runtime knows, and not ``ceil_mode=1``, which it does not.
 """
 
-import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from nstx.models.objective import Objective
@@ -25,14 +24,10 @@ _DESCRIPTION = (
 def build_feature_model(
     graph: FeatureGraph, weights: Weights, objective: Objective | None = None
 ) -> ModelProto:
-    """Return the ONNX model that computes a description's outputs, weights inside.
-
-    The network may have other channel counts than VGG-19's. The objective that the outputs serve,
-    if any, goes into the metadata.
-    """
+    """Return the ONNX model of a description, with the weights, and the objective as metadata."""
     builder = GraphBuilder()
     network = NetworkBuilder(builder, weights, graph.pooling, graph.pool_rounding, graph.precision)
-    x = _add_input(network, graph)
+    pixels, x = _add_input(network, graph)
     outputs: dict[str, ValueInfoProto] = {}
     for layer in graph.network:
         x = network.add_layer(layer, x)
@@ -46,7 +41,7 @@ def build_feature_model(
             gram = _add_gram(builder, layer.name)
             outputs[gram] = tensor_info(gram, FLOAT, ["batch", channels, channels])
     return builder.finish(
-        [_input_info(graph)],
+        [pixels],
         [outputs[name] for name in graph.outputs],
         name="vgg19_features",
         description=_DESCRIPTION,
@@ -54,20 +49,15 @@ def build_feature_model(
     )
 
 
-def _input_info(graph: FeatureGraph) -> ValueInfoProto:
+def _add_input(network: NetworkBuilder, graph: FeatureGraph) -> tuple[ValueInfoProto, str]:
     if graph.input == "network":
-        return tensor_info(INPUT_NAME, FLOAT, ["batch", 3, "height", "width"])
-    element = UINT8 if graph.input == "uint8" else FLOAT
-    return tensor_info(INPUT_NAME, element, ["batch", "height", "width", 3])
-
-
-def _add_input(network: NetworkBuilder, graph: FeatureGraph) -> str:
-    if graph.input == "network":
-        return network.scale_pixels(INPUT_NAME)
-    x = INPUT_NAME
+        info = tensor_info(INPUT_NAME, FLOAT, ["batch", 3, "height", "width"])
+        return info, network.scale_pixels(INPUT_NAME)
+    element, x = FLOAT, INPUT_NAME
     if graph.input == "uint8":
-        x = network.builder.add("Cast", [x], "pixels_float", to=FLOAT)
-    return network.add_pixels(x)
+        element, x = UINT8, network.builder.add("Cast", [x], "pixels_float", to=FLOAT)
+    info = tensor_info(INPUT_NAME, element, ["batch", "height", "width", 3])
+    return info, network.add_pixels(x)
 
 
 def _add_gram(builder: GraphBuilder, layer: str) -> str:
@@ -76,7 +66,7 @@ def _add_gram(builder: GraphBuilder, layer: str) -> str:
     F is divided by √N before the product, so that no sum exceeds the matrix itself; the product is
     float32 in every graph, because entries reach 10⁷ where fp16 ends at 65 504.
     """
-    flat_shape = builder.constant("channels_by_positions", np.array([0, 0, -1], np.int64))
+    flat_shape = builder.integers("channels_by_positions", [0, 0, -1])
     sizes = builder.add("Shape", [layer], f"{layer}_sizes", start=2, end=4)
     count = builder.add("ReduceProd", [sizes], f"{layer}_positions", keepdims=0)
     count = builder.add("Cast", [count], f"{layer}_positions_float", to=FLOAT)

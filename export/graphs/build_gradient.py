@@ -13,22 +13,13 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from nstx.models.objective import LayerWeight
-from nstx.models.vgg19 import find_layer, truncate
+from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
-from .adam import add_adam
 from .builder import FLOAT, GraphBuilder, activation_info, tensor_info
 from .costs import CostBuilder
 from .feature_graph import INPUT_NAME
-from .gradient_graph import (
-    ADAM_INPUTS,
-    ADAM_MOMENTS,
-    ADAM_OUTPUTS,
-    WEIGHT_INPUTS,
-    GradientGraph,
-    content_input,
-    style_input,
-)
+from .gradient_graph import ADAM_INPUTS, ADAM_MOMENTS, ADAM_OUTPUTS, GradientGraph
 from .network import NetworkBuilder
 
 _DESCRIPTION = (
@@ -36,25 +27,20 @@ _DESCRIPTION = (
     "and its gradient with respect to the pixels."
 )
 
+# Kingma and Ba 2015, with ε as in their section 2, on gradients that `gradient_factor` scales to 1.
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
 
 def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
-    """Return the ONNX model that computes a description's outputs, weights inside.
-
-    The network may have other channel counts than VGG-19's.
-    """
+    """Return the ONNX model of a description, with the weights inside."""
     objective, builder = graph.objective, GraphBuilder()
     network = NetworkBuilder(
-        builder,
-        weights,
-        objective.pooling,
-        objective.pool_rounding,
-        graph.precision,
-        backward=graph.gradient,
+        builder, weights, *objective.poolings, graph.precision, backward=graph.gradient
     )
     activations = _add_forward(network, graph)
     costs = CostBuilder(builder, objective, graph.gradient)
-    variation = costs.add_total_variation()
-    weighted = [builder.add("Mul", [variation.cost, "tv_weight"], "variation_weighted")]
+    variation, variation_gradient = costs.add_total_variation()
+    weighted = [builder.add("Mul", [variation, "tv_weight"], "variation_weighted")]
     seeds: dict[str, list[str]] = {}
     for kind, items, add in (
         ("content", objective.content_layers, costs.add_content),
@@ -65,15 +51,15 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
         layer_costs = []
         for item in items:
             wide = network.widen(activations[item.layer], item.layer)
-            names = add(item, wide, _channels(weights, item.layer))
-            layer_costs.append(names.cost)
-            if names.gradient is not None:
-                seeds.setdefault(item.layer, []).append(names.gradient)
+            cost, seed = add(item, wide, _channels(weights, item.layer))
+            layer_costs.append(cost)
+            if seed is not None:
+                seeds.setdefault(item.layer, []).append(seed)
         weighted.append(_add_part(builder, kind, items, layer_costs))
     builder.add("Sum", weighted, "total")
-    if variation.gradient is not None:
+    if variation_gradient is not None:
         gradient = _add_backward(network, graph, activations, seeds)
-        gradient = builder.add("Add", [gradient, variation.gradient], "gradient")
+        gradient = builder.add("Add", [gradient, variation_gradient], "gradient")
         if graph.adam:
             add_adam(builder, gradient)
     return builder.finish(
@@ -89,7 +75,7 @@ def _add_forward(network: NetworkBuilder, graph: GradientGraph) -> dict[str, str
     """Add all layers; return the names of the input and of each layer's output, by layer."""
     x = network.add_pixels(INPUT_NAME)
     activations = {INPUT_NAME: x}
-    for layer in truncate(graph.objective.layers):
+    for layer in graph.objective.network:
         x = activations[layer.name] = network.add_layer(layer, x)
     return activations
 
@@ -98,7 +84,7 @@ def _add_part(
     builder: GraphBuilder, kind: str, items: Sequence[LayerWeight], costs: Sequence[str]
 ) -> str:
     """Add the content or style cost from those of its layers; return its weighted share."""
-    last = builder.constant("last_axis", np.array([1], np.int64))
+    last = builder.integers("last_axis", [1])
     columns = [builder.add("Unsqueeze", [cost, last], f"{cost}_column") for cost in costs]
     layers = builder.add("Concat", columns, f"{kind}_layers", axis=1)
     weights = np.array([item.weight for item in items], np.float32)
@@ -113,9 +99,8 @@ def _add_backward(
     activations: Mapping[str, str],
     seeds: Mapping[str, Sequence[str]],
 ) -> str:
-    """Carry the gradients at activations back to the pixels."""
     builder = network.builder
-    layers = truncate(graph.objective.layers)
+    layers = graph.objective.network
     sources = [INPUT_NAME, *(layer.name for layer in layers)]
     scale = _add_gradient_scale(network, seeds)
     gradient, is_cut = "", True
@@ -147,12 +132,12 @@ def _add_gradient_scale(network: NetworkBuilder, seeds: Mapping[str, Sequence[st
     if network.precision == "fp32":
         return None
     builder = network.builder
-    axes = builder.constant("over_picture", np.array([1, 2, 3], np.int64))
+    axes = builder.integers("over_picture", [1, 2, 3])
     peaks = []
     for seed in itertools.chain.from_iterable(seeds.values()):
         size = builder.add("Abs", [seed], f"{seed}_size")
         peaks.append(builder.add("ReduceMax", [size, axes], f"{seed}_peak", keepdims=1))
-    smallest = builder.constant("smallest_scale", np.array(1e-30, np.float32))
+    smallest = builder.number("smallest_scale", 1e-30)
     return builder.add("Max", [*peaks, smallest], "gradient_scale")
 
 
@@ -172,14 +157,37 @@ def _describe(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoPro
         return tensor_info(name, FLOAT, ["batch", "height", "width", 3])
     if name in ADAM_INPUTS:
         return tensor_info(name, FLOAT, [])
-    for layer in objective.content_names:
-        if name == content_input(layer):
-            return activation_info(name, _channels(weights, layer), find_layer(layer).stride)
-    for layer in objective.style_names:
-        if name == style_input(layer):
-            channels = _channels(weights, layer)
-            return tensor_info(name, FLOAT, ["batch", channels, channels])
     if name in ("content_layers", "style_layers"):
         return tensor_info(name, FLOAT, ["batch", len(getattr(objective, name))])
-    assert name in (*WEIGHT_INPUTS, "total", "content", "style", "total_variation"), name
-    return tensor_info(name, FLOAT, ["batch"])
+    if name not in graph.targets:
+        return tensor_info(name, FLOAT, ["batch"])
+    kind, _, layer = name.partition("_")
+    channels = _channels(weights, layer)
+    if kind == "content":
+        return activation_info(name, channels, find_layer(layer).stride)
+    return tensor_info(name, FLOAT, ["batch", channels, channels])
+
+
+def add_adam(builder: GraphBuilder, gradient: str) -> None:
+    """Add Adam's update of the pixels: `ADAM_INPUTS` and a gradient to `ADAM_OUTPUTS`."""
+    number = builder.number
+    scaled = builder.add("Mul", [gradient, "gradient_factor"], "gradient_scaled")
+    squared = builder.add("Mul", [scaled, scaled], "gradient_squared")
+    for name, value, beta in (("first_moment", scaled, BETA1), ("second_moment", squared, BETA2)):
+        change = builder.add("Sub", [value, name], f"{name}_difference")
+        share = number(f"one_minus_{name}_decay", 1 - beta)
+        change = builder.add("Mul", [change, share], f"{name}_change")
+        builder.add("Add", [name, change], f"next_{name}")
+    one = number("adam_one", 1)
+    for name, beta in (("first_moment", BETA1), ("second_moment", BETA2)):
+        power = builder.add("Pow", [number(f"{name}_decay", beta), "step"], f"{name}_power")
+        builder.add("Sub", [one, power], f"{name}_bias")
+    root_bias = builder.add("Sqrt", ["second_moment_bias"], "second_moment_bias_root")
+    rate = builder.add("Div", [root_bias, "first_moment_bias"], "rate_correction")
+    rate = builder.add("Mul", [rate, "learning_rate"], "rate")
+    root = builder.add("Sqrt", ["next_second_moment"], "next_second_moment_root")
+    root = builder.add("Add", [root, number("epsilon", EPSILON)], "next_second_moment_root_safe")
+    direction = builder.add("Div", ["next_first_moment", root], "direction")
+    move = builder.add("Mul", [direction, rate], "move")
+    moved = builder.add("Sub", [INPUT_NAME, move], "moved")
+    builder.add("Clip", [moved, "low", "high"], "next_pixels")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -25,7 +26,6 @@ class GraphBuilder:
 
     def __init__(self) -> None:
         self._nodes: list[NodeProto] = []
-        self._names: set[str] = set()
         self._constants: dict[str, TensorProto] = {}
 
     def add(
@@ -41,18 +41,25 @@ class GraphBuilder:
         outputs = [output, *more]
         node = helper.make_node(operator, list(inputs), outputs, name=output, **attributes)
         self._nodes.append(node)
-        self._names.add(output)
         return output
 
     def has(self, name: str) -> bool:
         """Whether there is a node of this name."""
-        return name in self._names
+        return any(node.name == name for node in self._nodes)
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         """Add a constant, once however often it is asked for, and return its name."""
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(values, name)
         return name
+
+    def number(self, name: str, value: float) -> str:
+        """Add a float32 constant without axes."""
+        return self.constant(name, np.array(value, np.float32))
+
+    def integers(self, name: str, values: Sequence[int]) -> str:
+        """Add a list of int64: sizes, axes or bounds."""
+        return self.constant(name, np.array(values, np.int64))
 
     def finish(
         self,

@@ -13,21 +13,14 @@ In an objective with relative costs, k is divided by the mean square of T, or by
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from nstx.models.objective import LayerWeight, Objective
 
 from .builder import FLOAT, GraphBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import content_input, style_input
 
-
-@dataclass(frozen=True, slots=True)
-class CostNames:
-    """A cost, float32 (batch), and its weighted gradient, which may be left out."""
-
-    cost: str
-    gradient: str | None
+CostNames = tuple[str, str | None]
+"""Names of a cost, float32 (batch), and of its weighted gradient, if gradients are added."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +38,10 @@ class CostBuilder:
         factor = self._factor(name, self.objective.content_factor, target, (1, 2, 3))
         cost = self._mean_square(name, difference, (1, 2, 3), factor)
         if not self.gradient:
-            return CostNames(cost, None)
+            return cost, None
         scale = self._scale(name, 2 * item.weight / channels, activation, factor, "content_weight")
         spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1, 1))
-        gradient = self.builder.add("Mul", [difference, spread], f"{name}_gradient")
-        return CostNames(cost, gradient)
+        return cost, self.builder.add("Mul", [difference, spread], f"{name}_gradient")
 
     def add_style(self, item: LayerWeight, activation: str, channels: int) -> CostNames:
         """Add the style cost of a layer; its gradient is (batch, channels, h, w)."""
@@ -62,14 +54,13 @@ class CostBuilder:
         factor = self._factor(name, self.objective.style_factor, target, (1, 2))
         cost = self._mean_square(name, difference, (1, 2), factor)
         if not self.gradient:
-            return CostNames(cost, None)
+            return cost, None
         scale = self._scale(name, 4 * item.weight / channels**2, activation, factor, "style_weight")
         spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1))
         scaled = self.builder.add("Mul", [difference, spread], f"{name}_scaled")
         flat_gradient = self.builder.add("MatMul", [scaled, flat], f"{name}_flat_gradient")
         shape = self.builder.add("Shape", [activation], f"{name}_shape")
-        gradient = self.builder.add("Reshape", [flat_gradient, shape], f"{name}_gradient")
-        return CostNames(cost, gradient)
+        return cost, self.builder.add("Reshape", [flat_gradient, shape], f"{name}_gradient")
 
     def add_total_variation(self) -> CostNames:
         """Add the total variation of the pixels; its gradient is (batch, height, width, 3)."""
@@ -83,36 +74,31 @@ class CostBuilder:
                 gradients.append(self._variation_gradient(f"variation_{name}", difference, axis))
         cost = self.builder.add("Sum", means, "total_variation")
         if not self.gradient:
-            return CostNames(cost, None)
+            return cost, None
         summed = self.builder.add("Sum", gradients, "variation_unweighted")
         weight = self._reshape("variation_weight", "tv_weight", (-1, 1, 1, 1))
-        return CostNames(cost, self.builder.add("Mul", [summed, weight], "variation_gradient"))
+        return cost, self.builder.add("Mul", [summed, weight], "variation_gradient")
 
     def _variation_gradient(self, name: str, difference: str, axis: int) -> str:
         """Add the gradient: differences to the pixel before, less those of the pixel after."""
         count = self._count(f"{name}_count", difference, 1)
-        two = self._number("two", 2)
-        scale = self.builder.add("Div", [two, count], f"{name}_scale")
+        scale = self.builder.add("Div", [self.builder.number("two", 2), count], f"{name}_scale")
         scaled = self.builder.add("Mul", [difference, scale], f"{name}_scaled")
-        before, after = [0] * 8, [0] * 8
-        before[axis], after[4 + axis] = 1, 1
-        sides = [
-            self.builder.add(
-                "Pad",
-                [scaled, self._integers(f"pad_{axis}_{side}", pads), self._number("nothing", 0)],
-                f"{name}_{side}",
-            )
-            for side, pads in (("before", before), ("after", after))
-        ]
+        sides = []
+        for side, place in (("before", axis), ("after", 4 + axis)):
+            pads = self.builder.integers(f"pad_{axis}_{side}", [int(i == place) for i in range(8)])
+            nothing = self.builder.number("nothing", 0)
+            sides.append(self.builder.add("Pad", [scaled, pads, nothing], f"{name}_{side}"))
         return self.builder.add("Sub", sides, f"{name}_gradient")
 
     def _factor(self, name: str, factor: float, target: str, axes: tuple[int, ...]) -> str:
         """Add what a mean squared error is multiplied with: a number, or (batch)."""
-        constant = self._number(f"{name}_factor", factor)
+        constant = self.builder.number(f"{name}_factor", factor)
         if not self.objective.relative:
             return constant
         strength = self._mean_square(f"{target}_strength", target, axes, None)
-        strength = self.builder.add("Max", [strength, self._number("one", 1)], f"{name}_strength")
+        one = self.builder.number("one", 1)
+        strength = self.builder.add("Max", [strength, one], f"{name}_strength")
         return self.builder.add("Div", [constant, strength], f"{name}_relative_factor")
 
     def _mean_square(self, name: str, x: str, axes: tuple[int, ...], factor: str | None) -> str:
@@ -120,13 +106,13 @@ class CostBuilder:
         # Axis by axis: ONNX Runtime sums a million float32 values one after the other, which was
         # wrong by 1e-5.
         for axis in reversed(axes):
-            over = self._integers(f"over_{axis}", (axis,))
+            over = self.builder.integers(f"over_{axis}", (axis,))
             mean = self.builder.add("ReduceMean", [mean, over], f"{name}_mean_{axis}", keepdims=0)
         return mean if factor is None else self.builder.add("Mul", [mean, factor], f"{name}_cost")
 
     def _scale(self, name: str, number: float, activation: str, factor: str, weight: str) -> str:
         """Add number · factor · weight / positions, (batch)."""
-        constant = self._number(f"{name}_number", number)
+        constant = self.builder.number(f"{name}_number", number)
         scale = self.builder.add("Div", [constant, self._positions(activation)], f"{name}_part")
         scale = self.builder.add("Mul", [scale, factor], f"{name}_with_factor")
         return self.builder.add("Mul", [scale, weight], f"{name}_with_weight")
@@ -144,17 +130,11 @@ class CostBuilder:
 
     def _slice(self, name: str, axis: int, start: int, end: int) -> str:
         bounds = [
-            self._integers(f"{kind}_{value}", (value,))
+            self.builder.integers(f"{kind}_{value}", (value,))
             for kind, value in (("from", start), ("to", end), ("axis", axis))
         ]
         return self.builder.add("Slice", [INPUT_NAME, *bounds], name)
 
     def _reshape(self, name: str, x: str, shape: tuple[int, ...]) -> str:
-        sizes = self._integers("shape_" + "_".join(map(str, shape)), shape)
+        sizes = self.builder.integers("shape_" + "_".join(map(str, shape)), shape)
         return self.builder.add("Reshape", [x, sizes], name)
-
-    def _number(self, name: str, value: float) -> str:
-        return self.builder.constant(name, np.array(value, np.float32))
-
-    def _integers(self, name: str, values: tuple[int, ...] | list[int]) -> str:
-        return self.builder.constant(name, np.array(values, np.int64))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,7 @@ FP16_SCALE = 1 / 16
 activations of black-and-white pictures reach 40 000, and fp16 ends at 65 504. A ReLU network with
 its biases scaled too is linear in its input's scale, so outputs are scaled back exactly."""
 
-_KIND = "features-1"
-"""Changes when graphs of the same description come out differently."""
+_PROPERTIES = ("pooling", "pool_rounding", "precision", "input")
 
 
 def parity_path(path: Path) -> Path:
@@ -66,8 +65,6 @@ def gram_name(layer: str) -> str:
 class FeatureGraph:
     """VGG-19, truncated at the deepest layer that an output needs.
 
-    `UsageError` if a layer, pooling, precision or input is unknown, or there is no output.
-
     Attributes:
         activations: layers whose activation after the ReLU is an output: float32
             (batch, channels, h, w), named as the layer. Poolings may be named too.
@@ -75,8 +72,6 @@ class FeatureGraph:
             (batch, channels, channels), named ``LAYER_gram``.
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
         pool_rounding: of odd sizes, ``ceil`` (75 → 38) or ``floor`` (75 → 37).
-        precision: ``fp32`` or ``fp16``.
-        input: ``network``, ``float32`` or ``uint8``; see `InputConvention`.
     """
 
     activations: tuple[str, ...] = ()
@@ -85,6 +80,9 @@ class FeatureGraph:
     pool_rounding: PoolRounding = "ceil"
     precision: GraphPrecision = "fp32"
     input: InputConvention = "network"
+
+    # The version of this description: it changes when graphs of one come out differently.
+    kind: ClassVar[str] = "features-1"
 
     def __post_init__(self) -> None:
         for kind in ("activations", "grams"):
@@ -96,11 +94,6 @@ class FeatureGraph:
         check_pooling(self.pooling, self.pool_rounding)
         check_choice("precision", self.precision, GRAPH_PRECISIONS)
         check_choice("input", self.input, INPUTS)
-
-    @property
-    def kind(self) -> str:
-        """Return the version of this description, which model files carry."""
-        return _KIND
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -120,10 +113,7 @@ class FeatureGraph:
     def to_input(
         self, pixels: NDArray[np.floating | np.uint8], mean: Sequence[float]
     ) -> NDArray[Any]:
-        """Return pictures, (batch, height, width, 3), RGB, 0–255, as the graph takes them.
-
-        They are rounded for uint8; ``network`` alone subtracts the mean colour, RGB.
-        """
+        """Return RGB pictures, (batch, height, width, 3), 0–255, as the graph takes them."""
         if self.input == "uint8":
             return np.asarray(np.rint(pixels).clip(0, 255), np.uint8)
         floats = pixels.astype(np.float32)
@@ -135,14 +125,11 @@ class FeatureGraph:
         """Return a model file's metadata, with the objective that the outputs serve, if any."""
         metadata = {
             "nstx_version": __version__,
-            "kind": _KIND,
+            "kind": self.kind,
             "layers": ",".join(layer.name for layer in self.network),
             "activations": ",".join(self.activations),
             "grams": ",".join(self.grams),
-            "pooling": self.pooling,
-            "pool_rounding": self.pool_rounding,
-            "precision": self.precision,
-            "input": self.input,
+            **{name: getattr(self, name) for name in _PROPERTIES},
             "mean": json.dumps(weights.mean),
             "weights_sha256": weights.sha256,
             "file_sha256": NO_SEAL,
@@ -154,15 +141,12 @@ class FeatureGraph:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "FeatureGraph":
         """Return a file's description; `ModelError` if this version knows none such."""
-        if metadata.get("kind") != _KIND:
+        if metadata.get("kind") != cls.kind:
             raise ModelError(
                 f"expected a model of 'nstx export features' in {path}, got one of kind "
                 f"{metadata.get('kind', 'unknown')!r}; try to export it again"
             )
-        chosen: dict[str, Any] = {
-            name: metadata.get(name, "")
-            for name in ("pooling", "pool_rounding", "precision", "input")
-        }
+        chosen: dict[str, Any] = {name: metadata.get(name, "") for name in _PROPERTIES}
         for name in ("activations", "grams"):
             chosen[name] = tuple(filter(None, metadata.get(name, "").split(",")))
         try:

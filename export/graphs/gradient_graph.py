@@ -6,7 +6,7 @@ The onnx package is not needed here, so that a graph that was built earlier can 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_from_json
@@ -15,9 +15,6 @@ from nstx.models.version import __version__
 from nstx.models.weights.load import Weights
 
 from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision, check_choice
-
-_KIND = "gradient-2"
-"""Changes when graphs of the same description come out differently."""
 
 WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
 """α, β and the weight of the total variation: float32 (batch)."""
@@ -56,15 +53,13 @@ class GradientGraph:
     gradient: bool = True
     adam: bool = False
 
+    # The version of this description: it changes when graphs of one come out differently.
+    kind: ClassVar[str] = "gradient-2"
+
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, GRAPH_PRECISIONS)
         if self.adam and not self.gradient:
             raise UsageError("expected a graph with its gradient for Adam, got costs alone")
-
-    @property
-    def kind(self) -> str:
-        """The version of this description, which model files carry."""
-        return _KIND
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -92,7 +87,7 @@ class GradientGraph:
         """Return the metadata of a model file, with the mean and the checksum of its weights."""
         return {
             "nstx_version": __version__,
-            "kind": _KIND,
+            "kind": self.kind,
             "objective": json.dumps(asdict(self.objective)),
             "precision": self.precision,
             "gradient": json.dumps(self.gradient),
@@ -110,7 +105,7 @@ class GradientGraph:
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "GradientGraph":
         """Return a file's description; `ModelError` if this version knows none such."""
         try:
-            if metadata["kind"] != _KIND:
+            if metadata["kind"] != cls.kind:
                 raise ValueError(f"kind {metadata['kind']!r}")
             precision: Any = metadata["precision"]
             return cls(

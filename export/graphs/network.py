@@ -54,7 +54,7 @@ class NetworkBuilder:
         """Bring planar pixels minus the mean to the network's precision and scale."""
         if self.precision == "fp32":
             return x
-        scale = self.builder.constant("fp16_scale", np.array(FP16_SCALE, np.float32))
+        scale = self.builder.number("fp16_scale", FP16_SCALE)
         x = self.builder.add("Mul", [x, scale], "pixels_scaled")
         return self.builder.add("Cast", [x], "pixels_fp16", to=FLOAT16)
 
@@ -65,7 +65,8 @@ class NetworkBuilder:
             operator = "AveragePool" if self.pooling == "avg" else "MaxPool"
             # For WebGPU's sake, which knows this and not ceil_mode=1.
             padding = {"auto_pad": "SAME_UPPER"} if self.pool_rounding == "ceil" else {}
-            kept = (_positions(layer),) if self.backward and self.pooling == "max" else ()
+            is_scattered = self.backward and self.pooling == "max"
+            kept = [f"{layer.name}_positions"] if is_scattered else []
             return self.builder.add(operator, [x], output, more=kept, **_POOLING, **padding)
         kernel: NDArray[np.floating] = self.weights.kernels[layer.name]
         bias: NDArray[np.floating] = self.weights.biases[layer.name]
@@ -81,7 +82,7 @@ class NetworkBuilder:
         """Bring an activation to float32 and to its own scale."""
         if self.precision == "fp32":
             return x
-        scale = self.builder.constant("fp16_scale", np.array(FP16_SCALE, np.float32))
+        scale = self.builder.number("fp16_scale", FP16_SCALE)
         x = self.builder.add("Cast", [x], f"{output}_float", to=FLOAT)
         return self.builder.add("Div", [x, scale], output)
 
@@ -92,15 +93,16 @@ class NetworkBuilder:
         return self.builder.add("Cast", [x], output, to=FLOAT16)
 
     def add_backward(self, layer: Layer, source: str, output: str, gradient: str) -> str:
-        """Add the gradient at a layer's input ``source``, from that at its output.
-
-        A convolution's is to be cut where its ReLU was (`cut_where_zero`).
-        """
-        if layer.kind == "conv":
-            return self._add_convolution_backward(layer, gradient)
-        if self.pooling == "avg":
+        """Add the gradient at a layer's input, from that at its output, a convolution's cut."""
+        if layer.kind == "pool" and self.pooling == "avg":
             return self._add_average_backward(layer, source, gradient)
-        return self._add_maximum_backward(layer, source, output, gradient)
+        if layer.kind == "pool":
+            return self._add_maximum_backward(layer, source, output, gradient)
+        kernel = self.weights.kernels[layer.name].transpose(1, 0, 2, 3)[..., ::-1, ::-1]
+        turned = np.ascontiguousarray(kernel, self.dtype)
+        kernel_name = self.builder.constant(f"{layer.name}.weight_turned", turned)
+        name = f"{layer.name}_backward"
+        return self.builder.add("Conv", [gradient, kernel_name], name, **_CONVOLUTION)
 
     def cut_where_zero(self, activation: str, gradient: str, name: str) -> str:
         """Cut a gradient to zero where an activation is: the backward of the ReLU."""
@@ -110,13 +112,6 @@ class NetworkBuilder:
         kind = FLOAT16 if self.precision == "fp16" else FLOAT
         mask = self.builder.add("Cast", [active], f"{name}_mask", to=kind)
         return self.builder.add("Mul", [gradient, mask], f"{name}_cut")
-
-    def _add_convolution_backward(self, layer: Layer, gradient: str) -> str:
-        kernel = self.weights.kernels[layer.name].transpose(1, 0, 2, 3)[..., ::-1, ::-1]
-        turned = np.ascontiguousarray(kernel, self.dtype)
-        kernel_name = self.builder.constant(f"{layer.name}.weight_turned", turned)
-        name = f"{layer.name}_backward"
-        return self.builder.add("Conv", [gradient, kernel_name], name, **_CONVOLUTION)
 
     def _add_average_backward(self, layer: Layer, source: str, gradient: str) -> str:
         """Spread each value over its window; a window at an odd edge has two pixels, or one."""
@@ -151,7 +146,7 @@ class NetworkBuilder:
             rest = self.builder.add("Sub", [side, starts], f"{part}_rest")
             count = self.builder.add("Min", [rest, two], f"{part}_count")
             count = self.builder.add("Cast", [count], f"{part}_float", to=FLOAT)
-            along = self.builder.constant(f"along_{axis}", np.array(shape, np.int64))
+            along = self.builder.integers(f"along_{axis}", shape)
             sides.append(self.builder.add("Reshape", [count, along], f"{part}_along"))
         pixels = self.builder.add("Mul", sides, f"{name}_pixels")
         share = self.builder.add("Reciprocal", [pixels], f"{name}_float")
@@ -165,9 +160,10 @@ class NetworkBuilder:
         """
         name = f"{layer.name}_backward"
         cut = self.cut_where_zero(output, gradient, layer.name)
-        flat = self.builder.constant("flat", np.array([-1], np.int64))
+        flat = self.builder.integers("flat", [-1])
         values = self.builder.add("Reshape", [cut, flat], f"{name}_values")
-        places = self.builder.add("Reshape", [_positions(layer), flat], f"{name}_places")
+        positions = f"{layer.name}_positions"  # kept by the pooling
+        places = self.builder.add("Reshape", [positions, flat], f"{name}_places")
         shape = self.builder.add("Shape", [source], f"{name}_shape")
         count = self.builder.add("ReduceProd", [shape], f"{name}_count", keepdims=1)
         value = numpy_helper.from_array(np.zeros(1, self.dtype))
@@ -178,25 +174,13 @@ class NetworkBuilder:
         return self.builder.add("Reshape", [spread, shape], name)
 
     def _fit_to_source(self, name: str, x: str, source: str) -> str:
-        size = self._size(f"{name}_source", source)
+        size = self.builder.add("Shape", [source], f"{name}_source_size", start=2, end=4)
         if self.pool_rounding == "ceil":
-            return self._cut(name, x, size)
-        return self._pad(name, x, size)
-
-    def _size(self, name: str, x: str) -> str:
-        return self.builder.add("Shape", [x], f"{name}_size", start=2, end=4)
-
-    def _cut(self, name: str, x: str, size: str) -> str:
-        starts = self.builder.constant("no_rows_no_columns", np.array([0, 0], np.int64))
-        axes = self.builder.constant("height_and_width", np.array([2, 3], np.int64))
-        return self.builder.add("Slice", [x, starts, size, axes], name)
-
-    def _pad(self, name: str, x: str, size: str) -> str:
-        missing = self.builder.add("Sub", [size, self._size(f"{name}_given", x)], f"{name}_missing")
-        nothing = self.builder.constant("six_zeros", np.zeros(6, np.int64))
+            starts = self.builder.integers("no_rows_no_columns", [0, 0])
+            axes = self.builder.integers("height_and_width", [2, 3])
+            return self.builder.add("Slice", [x, starts, size, axes], name)
+        spread_size = self.builder.add("Shape", [x], f"{name}_given_size", start=2, end=4)
+        missing = self.builder.add("Sub", [size, spread_size], f"{name}_missing")
+        nothing = self.builder.integers("six_zeros", [0] * 6)
         pads = self.builder.add("Concat", [nothing, missing], f"{name}_pads", axis=0)
         return self.builder.add("Pad", [x, pads], name)
-
-
-def _positions(layer: Layer) -> str:
-    return f"{layer.name}_positions"

@@ -1,5 +1,6 @@
 """Loading a graph into ONNX Runtime, with options that suit the machine, and running it."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,11 +58,7 @@ class SessionChoices:
 
 
 def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
-    """Load a graph and return its `onnxruntime.InferenceSession`.
-
-    `DeviceError` if the provider does not load or memory does not suffice, `ModelError` if the
-    graph is no model that ONNX Runtime can load.
-    """
+    """Load a graph, and return its `onnxruntime.InferenceSession`."""
     runtime = import_onnxruntime()
     options = _session_options(runtime, choices)
     provider = choices.provider
@@ -71,10 +68,7 @@ def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
         with quiet_runtime():
             # Without its fallback, which would go on with another provider and print that it does.
             session = runtime.InferenceSession(
-                model,
-                options,
-                providers=list(provider_options(choices).items()),
-                enable_fallback=0,
+                model, options, providers=list(provider_options(choices).items()), enable_fallback=0
             )
     except Exception as error:
         raise _session_error(error, provider, model, "load a graph") from error
@@ -87,10 +81,7 @@ def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
 
 
 def run_session(run: Callable[..., Any], provider: Provider, *arguments: Any) -> Any:
-    """Call a session's method ``run``; whatever ONNX Runtime raises becomes an error of ours.
-
-    MemoryError where memory does not suffice: the caller knows for which size.
-    """
+    """Call a session's method; its errors become ours, MemoryError if memory does not suffice."""
     try:
         return run(*arguments)
     except Exception as error:
@@ -129,34 +120,25 @@ def runtime_version() -> str:
     return str(import_onnxruntime().__version__)
 
 
-def physical_cores() -> int:
-    """Return how many physical cores this process may use, at least 1.
-
-    On Linux the affinity and the quota of a container are counted, elsewhere the machine's cores.
-    """
+def physical_cores(system: Path = Path("/sys")) -> int:
+    """Return how many cores this process may use, on Linux by affinity and a container's quota."""
     if hasattr(os, "sched_getaffinity"):
-        cores = len({_core_of(processor) for processor in os.sched_getaffinity(0)})
+        siblings = "devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        processors = os.sched_getaffinity(0)
+        cores = len({_read(system / siblings.format(n)) or str(n) for n in processors})
     else:
         import psutil
 
         cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return max(1, min(cores, _container_quota() or cores))
+    quota, _, period = _read(system / "fs/cgroup/cpu.max").partition(" ")
+    most = round(int(quota) / int(period)) if quota.isdigit() else cores
+    return max(1, min(cores, most))
 
 
-def _core_of(processor: int) -> str:
-    path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
-    try:
+def _read(path: Path) -> str:
+    with contextlib.suppress(OSError):
         return path.read_text().strip()
-    except OSError:
-        return str(processor)
-
-
-def _container_quota() -> int | None:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return None
+    return ""
 
 
 def _session_options(runtime: Any, choices: SessionChoices) -> Any:
@@ -213,10 +195,7 @@ def _tensorrt_options(choices: SessionChoices) -> dict[str, str]:
     Gram products stay float32 in an fp16 graph.
     """
     fixed = choices.fixed_shape is not None
-    options = {
-        "device_id": str(choices.provider.index),
-        "trt_cuda_graph_enable": str(fixed),
-    }
+    options = {"device_id": str(choices.provider.index), "trt_cuda_graph_enable": str(fixed)}
     if not fixed:
         for name, size in (("min", _SMALLEST), ("opt", _USUAL), ("max", _LARGEST)):
             batch, height, width = size

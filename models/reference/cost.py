@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cost import Cost
-from ..objective import LayerWeight, Objective
+from ..cost import Cost, weighted_sum
+from ..objective import Objective
 from ..weights.load import Weights
 from .features import Array64, reference_features, reference_gram
 
@@ -24,15 +24,10 @@ def reference_cost(
     content: NDArray[np.floating],
     styles: Sequence[tuple[NDArray[np.floating], float]],
 ) -> Cost:
-    """Return the cost of a picture, (height, width, 3), RGB, 0–255.
-
-    ``content`` has that shape, too; styles have sizes of their own, and weights above 0. The
-    network may have other channel counts than VGG-19's.
-    """
+    """Return the cost of a picture, (height, width, 3), RGB, 0–255; ``content`` has its shape."""
 
     def features(picture: NDArray[np.floating], layers: Sequence[str]) -> dict[str, Array64]:
-        rounding = objective.pool_rounding
-        return reference_features(weights, picture, layers, objective.pooling, rounding)
+        return reference_features(weights, picture, layers, *objective.poolings)
 
     targets = features(content, objective.content_names) if objective.uses_content else {}
     grams: dict[str, Array64] = {}
@@ -64,17 +59,15 @@ def cost_of_features(
         name: error(objective.style_factor, reference_gram(features[name]), style[name])
         for name in objective.style_names
     }
-    parts = (
-        _weighted_sum(objective.content_layers, content_layers),
-        _weighted_sum(objective.style_layers, style_layers),
-        reference_total_variation(pixels) if objective.tv_weight > 0 else 0.0,
-    )
-    weights = (objective.content_weight, objective.style_weight, objective.tv_weight)
+    content_cost = weighted_sum(objective.content_layers, content_layers)
+    style_cost = weighted_sum(objective.style_layers, style_layers)
+    variation = reference_total_variation(pixels) if objective.tv_weight > 0 else 0.0
+    total = objective.content_weight * content_cost + objective.style_weight * style_cost
     return Cost(
-        total=sum(weight * part for weight, part in zip(weights, parts, strict=True)),
-        content=parts[0],
-        style=parts[1],
-        total_variation=parts[2],
+        total=total + objective.tv_weight * variation,
+        content=content_cost,
+        style=style_cost,
+        total_variation=variation,
         style_layers=style_layers,
         content_layers=content_layers,
     )
@@ -91,7 +84,3 @@ def reference_total_variation(pixels: NDArray[np.floating]) -> float:
     """Return the mean squared difference of horizontal plus that of vertical neighbours."""
     x = pixels.astype(np.float64)
     return float(np.mean(np.diff(x, axis=1) ** 2) + np.mean(np.diff(x, axis=0) ** 2))
-
-
-def _weighted_sum(layers: Sequence[LayerWeight], costs: Mapping[str, float]) -> float:
-    return sum(item.weight * costs[item.layer] for item in layers if item.layer in costs)

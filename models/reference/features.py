@@ -26,16 +26,15 @@ def reference_features(
 ) -> dict[str, Array64]:
     """Return the activations, float64 (channels, h, w), of some layers: after the ReLU, or pooled.
 
-    Pixels are (height, width, 3), RGB, 0–255; the network may have other channel counts than
-    VGG-19's. ``store`` is applied to the input and to every layer's output, as by a device that
-    keeps them in fewer bits.
+    Pixels are (height, width, 3), RGB, 0–255. ``store`` is applied to the input and to every
+    layer's output, as by a device that keeps them in fewer bits.
     """
     store = store or (lambda values: values)
     features: dict[str, Array64] = {}
     x = store((pixels.astype(np.float64) - np.asarray(weights.mean)).transpose(2, 0, 1))
     for layer in truncate(layers):
         if layer.kind == "pool":
-            x = _pool(x, pooling, rounding)
+            x = reference_pooling(x, pooling, rounding)
         else:
             x = reference_convolution(x, weights.kernels[layer.name], weights.biases[layer.name])
             np.maximum(x, 0, out=x)
@@ -62,9 +61,7 @@ def reference_convolution(
     rows = max(1, _BLOCK // (max(kernel.shape[:2]) * width))
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        block = np.broadcast_to(
-            bias.astype(np.float64)[:, None], (kernel.shape[0], (bottom - top) * width)
-        ).copy()
+        block = np.repeat(bias.astype(np.float64)[:, None], (bottom - top) * width, axis=1)
         for dy in range(3):
             for dx in range(3):
                 shifted = padded[:, top + dy : bottom + dy, dx : dx + width]
@@ -73,7 +70,8 @@ def reference_convolution(
     return out
 
 
-def _pool(x: Array64, pooling: Pooling, rounding: PoolRounding) -> Array64:
+def reference_pooling(x: Array64, pooling: Pooling, rounding: PoolRounding) -> Array64:
+    """Pool (channels, h, w) by 2×2. An odd last row or column is dropped, or pooled alone."""
     _, height, width = x.shape
     if rounding == "floor":
         x = x[:, : height // 2 * 2, : width // 2 * 2]

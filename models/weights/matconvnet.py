@@ -40,8 +40,7 @@ def read_matconvnet(path: Path) -> tuple[dict[str, Array], tuple[float, float, f
     """Return a network's tensors, float32, and its mean colour, read in a process of its own.
 
     ``conv1_1.weight`` is (out, in, height, width), ``conv1_1.bias`` (out,); shapes are the file's.
-    `WeightsError` if SciPy is missing, or MATLAB's version or the network is another; ValueError if
-    the file cannot be read.
+    `WeightsError` if it is another network or file, ValueError if it cannot be read.
     """
     import h5py
     from safetensors.numpy import load

@@ -104,7 +104,6 @@ def _read_safetensors(path: Path) -> tuple[Tensors, Mean]:
 
 
 def _read_torch(path: Path) -> tuple[Tensors, Mean]:
-    """Read torchvision's, Gatys' or the sequential network's state dict."""
     return _from_state_dict(_read_pickled(path), path)
 
 

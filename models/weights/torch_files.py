@@ -44,8 +44,6 @@ _DAMAGE = (
     ImportError,
     LookupError,
     MemoryError,
-    NotImplementedError,
-    RecursionError,
     RuntimeError,
     TypeError,
     zlib.error,
@@ -78,11 +76,7 @@ class _Maker:
 
 
 def read_torch_file(path: Path) -> Any:
-    """Return the object in a file of ``torch.save``, its tensors as arrays.
-
-    ValueError if it is no such file, is damaged, or holds more than tensors in dictionaries and
-    lists.
-    """
+    """Return the tensors, dictionaries and lists of a file of ``torch.save``; else ValueError."""
     data = path.read_bytes()
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):
@@ -125,12 +119,12 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
         # Filled below: the tensors, which are views of it, come before the bytes.
         return storages.setdefault(key, _Storage(np.zeros(count, kind)))
 
-    if _load(file) != _MAGIC or _load(file) != _PROTOCOL:
+    if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != _PROTOCOL:
         raise ValueError("it was not written by torch.save")
-    if not _load(file)["little_endian"]:
+    if not _Unpickler(file).load()["little_endian"]:
         raise ValueError("it was written on a big-endian machine")
     loaded = _Unpickler(file, find_storage).load()
-    for key in _load(file):
+    for key in _Unpickler(file).load():
         storage = storages[key].values
         (count,) = struct.unpack("<q", file.read(8))
         data = file.read(storage.nbytes)
@@ -140,17 +134,13 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
     return loaded
 
 
-def _load(file: BinaryIO) -> Any:
-    return _Unpickler(file, None).load()
-
-
 class _Unpickler(pickle.Unpickler):
     """Knows the few names that tensors are pickled with, each replaced by a function of ours."""
 
     def __init__(
         self,
         file: BinaryIO,
-        find_storage: "Callable[[str, np.dtype[Any], int], _Storage] | None",
+        find_storage: "Callable[[str, np.dtype[Any], int], _Storage] | None" = None,
     ) -> None:
         super().__init__(file)
         self._find_storage = find_storage
@@ -162,7 +152,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Maker(_rebuild_tensor)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _Maker(_rebuild_parameter)
+            return _Maker(lambda data, *_: data)
         if module in ("torch", "torch.cuda") and name in _STORAGES:
             return _STORAGES[name]
         if module == "torch" and name.endswith("Storage"):
@@ -182,24 +172,18 @@ class _Unpickler(pickle.Unpickler):
 def _rebuild_tensor(
     stored: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
 ) -> NDArray[Any]:
-    """Return a view of a storage, after a look that it does not reach beyond it."""
     # Of these types and no others: numbers of NumPy's would wrap round in the sums below, and a
     # tensor in place of a storage may be larger than the memory behind it.
     if type(stored) is not _Storage or type(size) is not tuple or type(stride) is not tuple:
         raise ValueError("a tensor is not a view of a storage")
-    if not all(type(number) is int for number in (offset, *size, *stride)):
+    numbers = (offset, *size, *stride)
+    if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError("a tensor has an impossible shape")
     storage = stored.values
-    if len(size) != len(stride) or min((offset, *size, *stride), default=0) < 0:
-        raise ValueError("a tensor has an impossible shape")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) > 0 and last >= storage.size:
-        raise ValueError("a tensor reaches beyond its storage")
-    steps = [step * storage.itemsize for step in stride]
     if math.prod(size) == 0:
         return np.zeros(size, storage.dtype)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if last >= storage.size:
+        raise ValueError("a tensor reaches beyond its storage")
+    steps = [step * storage.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
-
-
-def _rebuild_parameter(data: NDArray[Any], *_: object) -> NDArray[Any]:
-    return data
