@@ -82,13 +82,12 @@ class GradientParity:
     def passed(self) -> bool:
         """Whether all errors are within their tolerances."""
         errors = self.gradient_errors or (0.0,)
-        step = 0.0 if self.step_error is None else self.step_error
         # Written so that NaN fails.
         return (
             min(errors) <= self.gradient_tolerance
             and all(error <= self.kink_tolerance for error in errors)
             and self.cost_error <= self.cost_tolerance
-            and step <= self.step_tolerance
+            and (self.step_error or 0.0) <= self.step_tolerance
         )
 
     def to_json(self) -> dict[str, Any]:

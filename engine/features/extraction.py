@@ -15,14 +15,7 @@ from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.runtime.providers import Provider, check_provider, has_driver, import_onnxruntime
 from nstx.export.runtime.session import SessionChoices
 from nstx.models.errors import DeviceError, NumericalError, UsageError
-from nstx.models.vgg19 import (
-    Pooling,
-    PoolRounding,
-    canonical_name,
-    check_pooling,
-    find_layer,
-    split_layers,
-)
+from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling, find_layer, split_layers
 from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
 
 from ..devices.device import Device, choose_provider_on, settle
@@ -107,7 +100,7 @@ def open_extractor(
         DeviceError: the device or provider that was asked for is not there.
         WeightsError: the weights cannot be loaded.
     """
-    layers = [canonical_name(layer) for layer in layers]
+    layers = [find_layer(layer).name for layer in layers]
     if choices.model is not None and weights is not None:
         raise UsageError("expected a model file or weights, got both; try Extraction(weights=…)")
     try:
@@ -250,7 +243,9 @@ def extract_features(
     if layers is None:
         layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
     names, gram_names = [
-        split_layers(names) if isinstance(names, str) else tuple(map(canonical_name, names))
+        split_layers(names)
+        if isinstance(names, str)
+        else tuple(find_layer(name).name for name in names)
         for names in (layers, grams)
     ]
     height, width = fit_size(picture.size, size=max(picture.size) if size is None else size)

@@ -12,7 +12,7 @@ from nstx.export.graphs.feature_graph import INPUT_NAME, FeatureGraph, gram_name
 from nstx.export.runtime.providers import import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.models.errors import ModelError, UsageError
-from nstx.models.vgg19 import canonical_name
+from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
 from ..devices.memory import memory_errors
@@ -187,7 +187,10 @@ class FixedExtractor:
 
 
 def _canonical(activations: Sequence[str], grams: Sequence[str]) -> _Layers:
-    return tuple(map(canonical_name, activations)), tuple(map(canonical_name, grams))
+    names, gram_names = (
+        [find_layer(name).name for name in layers] for layers in (activations, grams)
+    )
+    return tuple(names), tuple(gram_names)
 
 
 def _outputs(layers: _Layers) -> list[str]:

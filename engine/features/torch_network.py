@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
-from nstx.models.vgg19 import Layer, Pooling, PoolRounding, canonical_name, truncate
+from nstx.models.vgg19 import Layer, Pooling, PoolRounding, find_layer, truncate
 from nstx.models.weights.load import Weights
 
 from ..devices.convolution import Convolution, Layout
@@ -105,8 +105,8 @@ class TorchExtractor:
 
     def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
         """Implement `FeatureExtractor`."""
-        activations = [canonical_name(name) for name in activations]
-        grams = [canonical_name(name) for name in grams]
+        activations = [find_layer(name).name for name in activations]
+        grams = [find_layer(name).name for name in grams]
         network, device = self._network, self._network.device
         with device.numerics(), torch.no_grad():
             features = network(network.upload(pixels[None]), [*activations, *grams])

@@ -37,7 +37,10 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     network = NetworkBuilder(
         builder, weights, *objective.poolings, graph.precision, backward=graph.gradient
     )
-    activations = _add_forward(network, graph)
+    x = network.add_pixels(INPUT_NAME)
+    activations = {INPUT_NAME: x}
+    for layer in objective.network:
+        x = activations[layer.name] = network.add_layer(layer, x)
     costs = CostBuilder(builder, objective, graph.gradient)
     variation, variation_gradient = costs.add_total_variation()
     weighted = [builder.add("Mul", [variation, "tv_weight"], "variation_weighted")]
@@ -51,7 +54,7 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
         layer_costs = []
         for item in items:
             wide = network.widen(activations[item.layer], item.layer)
-            cost, seed = add(item, wide, _channels(weights, item.layer))
+            cost, seed = add(item, wide, len(weights.kernels[item.layer]))
             layer_costs.append(cost)
             if seed is not None:
                 seeds.setdefault(item.layer, []).append(seed)
@@ -69,15 +72,6 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
         description=_DESCRIPTION,
         metadata=graph.metadata(weights),
     )
-
-
-def _add_forward(network: NetworkBuilder, graph: GradientGraph) -> dict[str, str]:
-    """Add all layers; return the names of the input and of each layer's output, by layer."""
-    x = network.add_pixels(INPUT_NAME)
-    activations = {INPUT_NAME: x}
-    for layer in graph.objective.network:
-        x = activations[layer.name] = network.add_layer(layer, x)
-    return activations
 
 
 def _add_part(
@@ -147,10 +141,6 @@ def _narrow_seed(network: NetworkBuilder, seed: str, scale: str | None) -> str:
     return network.narrow(network.builder.add("Div", [seed, scale], f"{seed}_unit"), f"{seed}_fp16")
 
 
-def _channels(weights: Weights, layer: str) -> int:
-    return int(weights.kernels[layer].shape[0])
-
-
 def _describe(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoProto:
     objective = graph.objective
     if name in (INPUT_NAME, "gradient", *ADAM_MOMENTS, *ADAM_OUTPUTS):
@@ -162,7 +152,7 @@ def _describe(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoPro
     if name not in graph.targets:
         return tensor_info(name, FLOAT, ["batch"])
     kind, _, layer = name.partition("_")
-    channels = _channels(weights, layer)
+    channels = len(weights.kernels[layer])
     if kind == "content":
         return activation_info(name, channels, find_layer(layer).stride)
     return tensor_info(name, FLOAT, ["batch", channels, channels])
