@@ -247,10 +247,10 @@ def test_adam_in_the_graph_is_the_solvers(tiny_weights: Weights) -> None:
     objective = objective_of("default", "avg", "ceil")
     start = random_pixels(30, 41, 3)
     targets, exact = references(objective, tiny_weights, [start])
-    expected: list[Pixels] = []
+    expected: list[np.ndarray] = []
     solver = adam_steps(
         start, steps=5, learning_rate=2.0, clip=True,
-        on_step=lambda pixels, _: expected.append(pixels),
+        on_step=lambda pixels, _: expected.append(np.asarray(pixels)),
     )  # fmt: skip
     run_solver(solver, exact[0].cost_and_gradient)
     _, gradient = exact[0].cost_and_gradient(start)

@@ -167,7 +167,7 @@ def _keep_copy(path: Path, data: bytes) -> None:
 
 
 def _read_copy(path: Path) -> tuple[Tensors, Mean] | None:
-    """Return the kept copy, or None where there is none or it is damaged (it is then remade)."""
+    """Return the kept copy; None where there is none, or a damaged one, which is made again."""
     from safetensors import SafetensorError
 
     try:

@@ -135,7 +135,7 @@ def _read_quantised(path: Path) -> tuple[Tensors, Mean]:
 
 
 def _read_keras(path: Path) -> tuple[Tensors, Mean]:
-    """Read Keras' HDF5 weights, with or without the classifier, in either naming of datasets."""
+    """Read weights of Keras, with or without the classifier, in either naming of datasets."""
     import h5py
 
     tensors: Tensors = {}
@@ -159,7 +159,6 @@ def _read_keras(path: Path) -> tuple[Tensors, Mean]:
 
 
 def _from_state_dict(tensors: Mapping[str, NDArray[Any]], path: Path) -> tuple[Tensors, Mean]:
-    """Return the network that a state dict holds; its tensors' names say which."""
     if plain := _rename(tensors, _NAMES):
         return _from_bgr(plain), _OXFORD_MEAN
     if torchvision := _rename(tensors, [f"features.{index}" for index in TORCHVISION_INDICES]):
