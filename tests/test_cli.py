@@ -32,8 +32,10 @@ def pictures(save_picture: Callable[..., Path]) -> tuple[Path, Path]:
 
 
 def test_optimize_reports_every_field_and_evaluate_agrees(
-    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A cache that no other test has filled.
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
     content, style = pictures
     output = tmp_path / "out.png"
     code, out, err = nstx("optimize", content, style, "-o", output, *FAST, "--json")

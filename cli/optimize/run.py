@@ -14,7 +14,7 @@ from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
 from nstx.models.errors import NstxError
 
-from ..choices import read_styles
+from ..choices import split_style
 from ..console import Console
 from ..interrupts import interruptible
 from ..progress import show_steps
@@ -82,10 +82,10 @@ def _load(request: "OptimizeRequest") -> "Job":
 
         return prepare_job_from_targets(request.saved, request.settings)
     assert request.content is not None  # checked by the command
-    content, styles = read_image(request.content), read_styles(request.styles)
-    from nstx.engine.transfer.job import prepare_job
+    from nstx.engine.transfer.job import load_job
 
-    return prepare_job(content, styles, request.settings)
+    styles = [split_style(style) for style in request.styles]
+    return load_job(request.content, styles, request.settings)
 
 
 def _measure_saved(costs: "BoundCosts", output: Path, result: "Result", console: Console) -> "Cost":

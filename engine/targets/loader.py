@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from nstx.models.weights.load import weights_digest
 from ..devices.device import Device, settle
 from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
-from ..pictures.picture import Picture, WeightedPicture
+from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_picture
 from ..settings import Settings
 from ..sizes import style_size
@@ -32,12 +33,16 @@ _Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Request:
-    """A statistic of a picture at one size; the digest is empty without a store."""
+    """A statistic of a picture at one size; the digest is empty without a store.
+
+    ``pixels`` are the picture's at that size, where somebody has them already.
+    """
 
     picture: Picture
     digest: str
     size: _Size
     statistic: Statistic
+    pixels: Pixels | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -85,14 +90,20 @@ class TargetLoader:
         return None if self._opened is None else (self._opened.name, self._opened.runs_on)
 
     def load(
-        self, content: Picture, styles: Sequence[WeightedPicture], sizes: Sequence[_Size]
+        self,
+        content: Picture,
+        styles: Sequence[WeightedPicture],
+        sizes: Sequence[_Size],
+        contents: Sequence[Pixels] = (),
     ) -> LoadedTargets:
         """Return the targets of a content picture and its styles at each of a run's sizes.
+
+        ``contents`` is the content picture at these sizes; without it, it is resized if need be.
 
         `UsageError` if a style picture would be too small, `NumericalError` if a target is not
         finite.
         """
-        activations, source = self.load_picture(content, "activation", sizes)
+        activations, source = self.load_picture(content, "activation", sizes, contents)
         loaded = [self.load_picture(picture, "gram", sizes) for picture, _ in styles]
         weights = [weight for _, weight in styles]
         targets = []
@@ -105,7 +116,11 @@ class TargetLoader:
         )
 
     def load_picture(
-        self, picture: Picture, statistic: Statistic, sizes: Sequence[_Size]
+        self,
+        picture: Picture,
+        statistic: Statistic,
+        sizes: Sequence[_Size],
+        resized: Sequence[Pixels] = (),
     ) -> tuple[list[dict[str, Array]], TargetSource | None]:
         """Return activations of a content, or Gram matrices of a style, and their source.
 
@@ -120,8 +135,10 @@ class TargetLoader:
         digest = "" if self._store is None else picture.digest
         loaded = []
         source: TargetSource = "hit"
-        for size in sizes:
-            request = _Request(picture=picture, digest=digest, size=size, statistic=statistic)
+        for size, pixels in zip_longest(sizes, resized):
+            request = _Request(
+                picture=picture, digest=digest, size=size, statistic=statistic, pixels=pixels
+            )
             values = self._read(request, layers)
             missing = [layer for layer in layers if layer not in values]
             if missing:
@@ -166,7 +183,9 @@ class TargetLoader:
         check_memory(request.size, self._device, FEATURE_BYTES)
         of_gram = request.statistic == "gram"
         with memory_errors(request.size):
-            pixels = resize_picture(request.picture, *request.size)
+            pixels = request.pixels
+            if pixels is None:
+                pixels = resize_picture(request.picture, *request.size)
             extract = self._open().extractor.extract
             features = extract(pixels, *([], layers) if of_gram else (layers, []))
         values = features.grams if of_gram else features.activations

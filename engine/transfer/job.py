@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,13 @@ class Job:
             return self.backend(-1).cost(pixels)
 
 
+def load_job(content: Path, styles: Sequence[tuple[Path, float]], settings: Settings) -> Job:
+    """Read a content picture and weighted styles, and prepare their run: see `prepare_job`."""
+    photograph = read_image(content)
+    paintings = [(read_image(path), weight) for path, weight in styles]
+    return prepare_job(photograph, paintings, settings)
+
+
 def prepare_job(
     content: Picture,
     styles: Sequence[WeightedPicture],
@@ -127,7 +135,7 @@ def prepare_job(
         began = time.perf_counter()
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
-        loaded = loader.load(content, styles, sizes)
+        loaded = loader.load(content, styles, sizes, contents)
         seconds = time.perf_counter() - began
         if settings.init == "matched":
             init: Picture | None = match_colours(Picture(contents[-1], None), styles)
