@@ -27,10 +27,7 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 def split_style(text: str) -> tuple[Path, float]:
-    """Split ``STYLE:weight``, whose weight is above 0 and 1 by default.
-
-    A file whose very name ends in a number keeps it.
-    """
+    """Split ``STYLE:weight``, of 1 by default; a file whose very name ends in a number keeps it."""
     path, colon, weight = text.rpartition(":")
     if not colon or not path or os.path.exists(text):  # noqa: PTH110
         return Path(text), 1.0

@@ -64,12 +64,11 @@ class Console:
         if text in self.warnings:
             return
         self.warnings.append(text)
+        line = f"nstx: warning: {text}"
         if self._live is not None:
-            self._live.print(
-                f"nstx: warning: {text}", markup=False, highlight=False, soft_wrap=True
-            )
+            self._live.print(line, markup=False, highlight=False, soft_wrap=True)
         elif not self.quiet:
-            _print(f"nstx: warning: {text}", err=True)
+            _print(line, err=True)
 
     def log(self, text: str) -> None:
         """Print on stderr how the work goes, unless quiet."""

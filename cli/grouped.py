@@ -47,13 +47,11 @@ class Group:
     """Base of the groups: every field that is annotated with `Help` is an option.
 
     Attributes:
-        panel: the heading in ``--help``.
-        variables: whether the options have environment variables.
+        panel: the heading in ``--help``. Only options under one have environment variables.
         sources: where values come from, such as `COMMAND_LINE`, by the names of fields.
     """
 
     panel: ClassVar[str | None] = None
-    variables: ClassVar[bool] = True
 
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -147,11 +145,11 @@ def _options(group: type[Group], selection: _Selection) -> Iterator[inspect.Para
     defaults.update(selection.defaults)
     for name in selection.names(group):
         default = inspect.Parameter.empty if defaults[name] is MISSING else defaults[name]
-        hint = _read_help(name, hints[name], group.panel, variable=group.variables)
+        hint = _read_help(name, hints[name], group.panel)
         yield inspect.Parameter(name, _KEYWORD, default=default, annotation=hint)
 
 
-def _read_help(name: str, hint: Any, panel: str | None = None, *, variable: bool = False) -> Any:
+def _read_help(name: str, hint: Any, panel: str | None = None) -> Any:
     """Return an annotation as typer reads it: with an option in place of a `Help`."""
     kind, help_ = (*get_args(hint), None, None)[:2]
     if not isinstance(help_, Help):
@@ -163,7 +161,7 @@ def _read_help(name: str, hint: Any, panel: str | None = None, *, variable: bool
         help=help_.text.replace("[", r"\["),
         metavar=help_.metavar,
         rich_help_panel=panel,
-        envvar=f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}" if variable else None,
+        envvar=f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}" if panel else None,
         show_envvar=False,
     )
     return Annotated[kind, option]

@@ -40,12 +40,10 @@ class Objective(Group):
         "default"
     )
     content_layers: Annotated[
-        str | None,
-        Help("Layers of the content cost, as name or name:weight, separated by commas."),
+        str | None, Help("Layers of the content cost, as name or name:weight, separated by commas.")
     ] = None
     style_layers: Annotated[
-        str | None,
-        Help("Layers of the style cost, as name or name:weight, separated by commas."),
+        str | None, Help("Layers of the style cost, as name or name:weight, separated by commas.")
     ] = None
     content_weight: Annotated[float | None, Help("Weight of the content cost (α).")] = None
     style_weight: Annotated[
@@ -60,8 +58,7 @@ class GraphObjective(Objective):
     """What a graph computes; its poolings can differ from the preset's in their rounding, too."""
 
     rounding: Annotated[
-        str | None,
-        Help("What a pooling makes of odd sizes: ceil (75 to 38) or floor (75 to 37)."),
+        str | None, Help("What a pooling makes of odd sizes: ceil (75 to 38) or floor (75 to 37).")
     ] = None
 
     def choices(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 
@@ -26,8 +26,6 @@ _Machine = Annotated[options.Machine, only("device", "threads", "weights")]
 class Repetition(Group):
     """How often is measured."""
 
-    variables: ClassVar[bool] = False
-
     rounds: Annotated[int, Help("Turns that the variants take, a process each.")] = 2
     repeats: Annotated[int, Help("Warm runs in each process, at least.")] = 1
     seconds: Annotated[float, Help("That these take together, at least.")] = 2.0
@@ -36,8 +34,6 @@ class Repetition(Group):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureCells(Group):
     """What is measured of features."""
-
-    variables: ClassVar[bool] = False
 
     sizes: Annotated[str, Help("Sides of the square pictures in pixels.")] = "256,512,1024"
     batches: Annotated[str, Help("Pictures at once.")] = "1,4,8"
@@ -58,8 +54,6 @@ class FeatureCells(Group):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientCells(Group):
     """What is measured of gradients."""
-
-    variables: ClassVar[bool] = False
 
     sizes: Annotated[str, Help("Sides of the square pictures in pixels.")] = "256,512"
     batches: Annotated[str, Help("Pictures at once.")] = "1"

@@ -58,9 +58,7 @@ def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
 @app.command()
 @grouped
 def verify(
-    remove: Annotated[bool, Help("Remove what is damaged.")] = False,
-    *,
-    shown: options.Output,
+    remove: Annotated[bool, Help("Remove what is damaged.")] = False, *, shown: options.Output
 ) -> None:
     """Check every entry against its checksum; exit with 1 if one is damaged.
 
@@ -79,11 +77,10 @@ def verify(
         "damaged": [_entry_json(entry) for entry in damaged],
         "removed": [str(path) for path in removed],
     }
-    lines = [f"DAMAGED    {entry.path}" for entry in damaged]
-    lines.append(f"{format_count(len(entries), 'entry')} checked, {len(damaged)} damaged")
-    if damaged:
-        lines[-1] += f", {len(removed)} removed" if remove else "; try --remove"
-    console.result("\n".join(lines), data)
+    text = "".join(f"DAMAGED    {entry.path}\n" for entry in damaged)
+    text += f"{format_count(len(entries), 'entry')} checked, {len(damaged)} damaged"
+    more = f", {len(removed)} removed" if remove else "; try --remove"
+    console.result(f"{text}{more if damaged else ''}", data)
     if damaged:
         raise typer.Exit(1)
 

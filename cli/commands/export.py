@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,8 +92,6 @@ def gradient(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs(Group):
     """What the graph takes and gives."""
-
-    variables: ClassVar[bool] = False
 
     layers: Annotated[
         str | None,

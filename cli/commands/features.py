@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,8 +30,6 @@ app = typer.Typer(add_completion=False)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheets(Group):
     """What is drawn, and of which layers."""
-
-    variables: ClassVar[bool] = False
 
     output: Annotated[
         Path,

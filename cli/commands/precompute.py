@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -29,8 +29,6 @@ app = typer.Typer(add_completion=False)
 class Pictures(Group):
     """Whose targets are computed, and where they go besides the cache."""
 
-    variables: ClassVar[bool] = False
-
     contents: Annotated[
         list[str] | None,
         Help(
@@ -39,8 +37,7 @@ class Pictures(Group):
         ),
     ] = None
     styles: Annotated[
-        list[str] | None,
-        Help("Likewise style pictures; with -o, PATH:weight.", ("--style",)),
+        list[str] | None, Help("Likewise style pictures; with -o, PATH:weight.", ("--style",))
     ] = None
     output: Annotated[
         Path | None,
@@ -65,7 +62,13 @@ class Pictures(Group):
         weighted: list[tuple[Path, float]] = []
         for place, weight in map(split_style, styles):
             weighted += [(path, weight) for path in find_pictures([place])]
-        return find_pictures([Path(text) for text in contents]), weighted
+        pictures = find_pictures([Path(text) for text in contents])
+        if self.output is not None and (len(pictures) != 1 or not weighted):
+            raise UsageError(
+                f"expected one content and its styles for -o, got {len(pictures)} contents and "
+                f"{len(weighted)} styles; try without -o, which fills the cache"
+            )
+        return pictures, weighted
 
 
 class SeveralValues(TyperCommand):
@@ -105,12 +108,12 @@ def precompute(
     if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
     settings = options.settings_of(objective, size, machine)
-    contents, styles = pictures.paths()
     loader = TargetLoader(settings)
     if pictures.output is None:
-        data = _fill_cache(contents, [path for path, _ in styles], settings, loader, console)
+        outcomes = _fill_cache(pictures, settings, loader, console)
+        data: dict[str, Any] = {"output": None, "kept": loader.keeps, "pictures": outcomes}
     else:
-        data = _write_file(pictures.output, contents, styles, settings, loader, console)
+        data = _write_file(pictures.output, pictures, settings, loader, console)
     extractor = loader.extractor
     data |= {
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
@@ -122,22 +125,13 @@ def precompute(
 
 
 def _write_file(
-    output: Path,
-    contents: list[Path],
-    styles: list[tuple[Path, float]],
-    settings: "Settings",
-    loader: "TargetLoader",
-    console: Console,
+    output: Path, pictures: Pictures, settings: "Settings", loader: "TargetLoader", console: Console
 ) -> dict[str, Any]:
     """Write the targets file of one content, and return its fields of ``--json``."""
     from nstx.engine.targets.files import SUFFIXES
     from nstx.engine.targets.precompute import precompute_file
 
-    if len(contents) != 1 or not styles:
-        raise UsageError(
-            f"expected one content and its styles for -o, got {len(contents)} contents and "
-            f"{len(styles)} styles; try without -o, which fills the cache"
-        )
+    contents, styles = pictures.paths()
     check_output(output, SUFFIXES)
     check_distinct([output], [*contents, Path(settings.weights), *(path for path, _ in styles)])
     with console.working("computing targets"):
@@ -152,16 +146,13 @@ def _write_file(
 
 
 def _fill_cache(
-    contents: list[Path],
-    styles: list[Path],
-    settings: "Settings",
-    loader: "TargetLoader",
-    console: Console,
-) -> dict[str, Any]:
-    """Compute the targets that the cache lacks, and return the fields of ``--json``."""
+    pictures: Pictures, settings: "Settings", loader: "TargetLoader", console: Console
+) -> list[dict[str, Any]]:
+    """Compute the targets that the cache lacks, and return the pictures of ``--json``."""
     from nstx.engine.targets.precompute import precompute_targets
 
-    styles, done = list(dict.fromkeys(styles)), 0
+    contents, weighted = pictures.paths()
+    styles, done = list(dict.fromkeys(path for path, _ in weighted)), 0
     with console.counting("computing targets", len(contents) + len(styles)) as advance:
 
         def on_picture(picture: "PrecomputedPicture") -> None:
@@ -172,15 +163,11 @@ def _fill_cache(
                 console.warn(f"{picture.path} was left out: {picture.error}")
 
         try:
-            pictures = precompute_targets(contents, styles, settings, loader, on_picture)
+            outcomes = precompute_targets(contents, styles, settings, loader, on_picture)
         except (KeyboardInterrupt, SystemExit):
             console.warn(f"interrupted; the targets of {format_count(done, 'picture')} are kept")
             raise
-    return {
-        "output": None,
-        "kept": loader.keeps,
-        "pictures": [_picture_json(picture) for picture in pictures],
-    }
+    return [_picture_json(picture) for picture in outcomes]
 
 
 def _picture_json(picture: "PrecomputedPicture") -> dict[str, Any]:

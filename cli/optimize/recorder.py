@@ -3,22 +3,17 @@
 import contextlib
 import json
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, Self
 
 from nstx.engine.drawing.animation import write_animation
 from nstx.engine.pictures.writing import write_image
-from nstx.engine.transfer.progress import FrameCollector, trace_line
+from nstx.engine.transfer.job import Job
+from nstx.engine.transfer.progress import FrameCollector, Step, trace_line
+from nstx.engine.transfer.run import Result
 from nstx.models.errors import OutputError
 
 from ..console import Console
-
-if TYPE_CHECKING:
-    from nstx.engine.transfer.job import Job
-    from nstx.engine.transfer.progress import Step
-    from nstx.engine.transfer.run import Result
-
-    from .request import OptimizeRequest
-
+from .request import OptimizeRequest
 
 _EVERY = 20
 
@@ -30,7 +25,7 @@ class Recorder:
         files: what was written, by kind: ``snapshots``, ``trace``, ``animation``, ``init``.
     """
 
-    def __init__(self, request: "OptimizeRequest", console: Console) -> None:
+    def __init__(self, request: OptimizeRequest, console: Console) -> None:
         self._request = request
         self._console = console
         self._trace: IO[str] | None = None
@@ -49,14 +44,14 @@ class Recorder:
             with contextlib.suppress(OSError):
                 self._trace.close()
 
-    def save_init(self, job: "Job") -> None:
+    def save_init(self, job: Job) -> None:
         """Write the start at the result's size, if that is asked for."""
         path = self._request.recording.save_init
         if path is not None:
             write_image(path, job.start(-1))
             self.files["init"] = [str(path)]
 
-    def take(self, step: "Step") -> None:
+    def take(self, step: Step) -> None:
         """Record a step."""
         recording = self._request.recording
         if recording.report == "assignment":
@@ -68,7 +63,7 @@ class Recorder:
         if self._frames is not None:
             self._frames.take(step)
 
-    def save_animation(self, result: "Result") -> None:
+    def save_animation(self, result: Result) -> None:
         """Write the animation, ending with the result."""
         path = self._request.recording.animate
         if path is None or self._frames is None:
@@ -79,7 +74,7 @@ class Recorder:
         except OutputError as error:
             self._console.warn(str(error))
 
-    def _write_trace(self, path: Path, step: "Step") -> None:
+    def _write_trace(self, path: Path, step: Step) -> None:
         try:
             if self._trace is None:
                 # Written as the run goes, line by line, so that it can be followed while it does.
@@ -90,7 +85,7 @@ class Recorder:
             self._trace_failed = True
             self._console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")
 
-    def _report(self, step: "Step") -> None:
+    def _report(self, step: Step) -> None:
         lines = describe_iteration(step)
         if lines is None:
             return
@@ -99,7 +94,7 @@ class Recorder:
         except OutputError as error:
             self._console.warn(f"the report ends at iteration {step.step - 1}: {error}")
 
-    def _write_snapshot(self, step: "Step") -> None:
+    def _write_snapshot(self, step: Step) -> None:
         path = self._request.snapshot(step.step)
         try:
             write_image(path, step.pixels)
@@ -108,7 +103,7 @@ class Recorder:
             self._console.warn(str(error))
 
 
-def describe_iteration(step: "Step") -> str | None:
+def describe_iteration(step: Step) -> str | None:
     """Return the four lines that the deeplearning.ai assignment prints after every twentieth step.
 
     None after the others. The first step is iteration 0; the costs are those of the picture that

@@ -2,24 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nstx.engine.devices.memory import peak_memory_bytes, process_seconds
+from nstx.engine.devices.memory import peak_memory_bytes
+from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.report import describe_run
+from nstx.engine.transfer.run import Result
 from nstx.models.cost import Cost
 
 from ..formats import format_bytes, format_cost, format_count, format_seconds
+from .request import OptimizeRequest
 
-if TYPE_CHECKING:
-    from nstx.engine.transfer.job import Job
-    from nstx.engine.transfer.run import Result
-
-    from .request import OptimizeRequest
-
-SECONDS = ("load", "targets", "optimize", "save", "start", "until_first_step")
+SECONDS = ("total", "load", "targets", "optimize", "save", "start", "until_first_step")
 """What is timed.
 
-``load``: reading pictures and weights, importing libraries, building the network; ``targets``:
+``total``: from the process's start on; ``load``: reading pictures and weights, importing libraries, building the network; ``targets``:
 looking them up, and computing what was not there; ``optimize``: the run, from the evaluation of the
 start on; ``save``: the picture, and measuring it; ``start``: from the process's start to the
 command's, the interpreter and the command line; ``until_first_step``: from the process's start to
@@ -35,9 +32,9 @@ _STOPPED = {
 
 
 def result_json(
-    request: "OptimizeRequest",
-    job: "Job",
-    result: "Result",
+    request: OptimizeRequest,
+    job: Job,
+    result: Result,
     saved_cost: Cost,
     seconds: Mapping[str, float | None],
     files: dict[str, list[str]],
@@ -45,11 +42,9 @@ def result_json(
     """Return the fields of ``--json``.
 
     ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
-    does. ``cost_before_rounding`` is that of the picture as the solver left it. ``total`` of the
-    ``seconds`` is from the process's start.
+    does. ``cost_before_rounding`` is that of the picture as the solver left it.
     """
     settings, extractor, choice = request.settings, job.extractor, job.opened.choice
-    seconds = {"total": process_seconds(), **seconds}
     return {
         "output": str(request.output),
         **describe_run(job, result),

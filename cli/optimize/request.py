@@ -31,8 +31,7 @@ class Recording(Group):
         ),
     ] = None
     save_every: Annotated[
-        int | None,
-        Help("Also save the picture every N steps, as OUT_0020.png.", metavar="N"),
+        int | None, Help("Also save the picture every N steps, as OUT_0020.png.", metavar="N")
     ] = None
     animate: Annotated[
         Path | None,

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
@@ -10,8 +9,12 @@ import typer
 from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import check_output_size, write_or_rescue
+from nstx.engine.transfer.costs import BoundCosts
+from nstx.engine.transfer.job import Job, load_job, prepare_job_from_targets
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
+from nstx.engine.transfer.run import Result, run_job
+from nstx.models.cost import Cost
 from nstx.models.errors import NstxError
 
 from ..choices import split_style
@@ -20,17 +23,10 @@ from ..interrupts import interruptible
 from ..progress import show_steps
 from .recorder import Recorder
 from .report import SECONDS, describe_result, result_json
-
-if TYPE_CHECKING:
-    from nstx.engine.transfer.costs import BoundCosts
-    from nstx.engine.transfer.job import Job
-    from nstx.engine.transfer.run import Result
-    from nstx.models.cost import Cost
-
-    from .request import OptimizeRequest
+from .request import OptimizeRequest
 
 
-def run_optimize(request: "OptimizeRequest", console: Console) -> None:
+def run_optimize(request: OptimizeRequest, console: Console) -> None:
     """Do the whole job, and exit with 130 or 143 if a signal ended it early."""
     output = request.output
     seconds: dict[str, float | None] = dict.fromkeys(SECONDS)
@@ -42,9 +38,6 @@ def run_optimize(request: "OptimizeRequest", console: Console) -> None:
         for path in (output, request.recording.save_init):
             if path is not None:
                 check_output_size(path, *job.sizes[-1])
-        from nstx.engine.transfer.costs import BoundCosts
-        from nstx.engine.transfer.run import run_job
-
         bar = show_steps(console, job.sizes, job.settings.steps)
         with Recorder(request, console) as recorder, bar as show:
             recorder.save_init(job)
@@ -68,27 +61,23 @@ def run_optimize(request: "OptimizeRequest", console: Console) -> None:
         recorder.save_animation(result)
         saved_cost = _measure_saved(costs, output, result, console)
         seconds |= {"optimize": result.seconds, "save": time.perf_counter() - saving}
+        seconds["total"] = process_seconds()
         data = result_json(request, job, result, saved_cost, seconds, recorder.files)
         console.result(describe_result(data), data)
     if interrupt.requested():
         raise typer.Exit(interrupt.exit_code)
 
 
-def _load(request: "OptimizeRequest") -> "Job":
+def _load(request: OptimizeRequest) -> Job:
     """Read the pictures, or the targets file, and prepare the job."""
-    # PyTorch takes seconds to load, and a wrong path is an error before that.
     if request.saved is not None:
-        from nstx.engine.transfer.job import prepare_job_from_targets
-
         return prepare_job_from_targets(request.saved, request.settings)
     assert request.content is not None  # checked by the command
-    from nstx.engine.transfer.job import load_job
-
     styles = [split_style(style) for style in request.styles]
     return load_job(request.content, styles, request.settings)
 
 
-def _measure_saved(costs: "BoundCosts", output: Path, result: "Result", console: Console) -> "Cost":
+def _measure_saved(costs: BoundCosts, output: Path, result: Result, console: Console) -> Cost:
     """Return the cost of the saved file, read back."""
     try:
         return costs.measure(read_image(output, trusted=True).pixels.astype(np.float32))
