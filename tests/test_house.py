@@ -13,13 +13,15 @@ import pytest
 import nstx
 
 ROOT = Path(__file__).parents[1]
+# A stub lists the names for checkers, which therefore see no list.
+PUBLIC: list[str] = vars(nstx)["__all__"]
 ROOMS = ("engine", "export", "cli", "models")
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 FOLDERS = sorted({path.parent for path in MODULES})
 
 
 def test_the_public_surface_is_pinned() -> None:
-    assert nstx.__all__ == [
+    assert PUBLIC == [
         "Cost",
         "DeviceError",
         "ExtractedFeatures",
@@ -59,10 +61,10 @@ def test_the_public_surface_is_pinned() -> None:
         "write_image",
         "write_targets",
     ]
-    for name in nstx.__all__:
+    for name in PUBLIC:
         assert getattr(nstx, name).__doc__
     with pytest.raises(AttributeError, match="nothing"):
-        _ = nstx.nothing
+        getattr(nstx, "nothing")  # noqa: B009  (a checker knows that there is none)
 
 
 def test_importing_nstx_is_light() -> None:

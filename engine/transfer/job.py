@@ -110,13 +110,7 @@ def prepare_job(
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
 
-    Raises:
-        UsageError: a size cannot be had from these pictures, a weight is not above 0, or ``like``
-            has another backend.
-        ImageError: the picture to start from cannot be read.
-        WeightsError: the weights cannot be loaded.
-        DeviceError: the device or extractor is not there, or has too little memory.
-        ModelError: a graph cannot be loaded.
+    Any `NstxError`: what cannot be, or ``like`` has another backend.
     """
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
@@ -137,10 +131,7 @@ def prepare_job(
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(content, styles, sizes, contents)
         seconds = time.perf_counter() - began
-        if settings.init == "matched":
-            init: Picture | None = match_colours(Picture(contents[-1], None), styles)
-        else:
-            init = _read_init(settings)
+        init = _read_init(settings, contents[-1], styles)
     return Job(
         settings=settings,
         contents=contents,
@@ -204,5 +195,9 @@ def backend_differences(
     return differing
 
 
-def _read_init(settings: Settings) -> Picture | None:
+def _read_init(
+    settings: Settings, content: Pixels | None = None, styles: Sequence[WeightedPicture] = ()
+) -> Picture | None:
+    if settings.init == "matched" and content is not None:
+        return match_colours(Picture(content, None), styles)
     return None if settings.init in INITS else read_image(settings.init)
