@@ -33,11 +33,7 @@ def check_model_output(path: Path) -> None:
 
 
 def write_model(
-    path: Path,
-    model: bytes,
-    graph: FeatureGraph | GradientGraph,
-    weights_sha256: str,
-    report: Report,
+    path: Path, model: bytes, graph: FeatureGraph | GradientGraph, sha256: str, report: Report
 ) -> None:
     """Write a model, with its checksum in the place of `NO_SEAL`, and its report at `parity_path`.
 
@@ -49,7 +45,7 @@ def write_model(
         "model_sha256": digest_bytes(model),
         "opset": OPSET,
         "graph": asdict(graph),
-        "weights_sha256": weights_sha256,
+        "weights_sha256": sha256,
         **report.to_json(),
     }
     write_output(path, model)

@@ -33,8 +33,8 @@ def combine_costs(
     total_variation: float,
 ) -> Cost:
     """Weigh layers' costs into one `Cost`, in float64; a part of weight 0 has none and costs 0."""
-    content = weighted_sum(objective.content_layers, content_layers)
-    style = weighted_sum(objective.style_layers, style_layers)
+    content = _weighted_sum(objective.content_layers, content_layers)
+    style = _weighted_sum(objective.style_layers, style_layers)
     total = (
         objective.content_weight * content
         + objective.style_weight * style
@@ -50,8 +50,7 @@ def combine_costs(
     )
 
 
-def weighted_sum(layers: Sequence[LayerWeight], costs: Mapping[str, float]) -> float:
-    """Return the sum of the layers' costs by their weights; missing layers cost nothing."""
+def _weighted_sum(layers: Sequence[LayerWeight], costs: Mapping[str, float]) -> float:
     return sum(item.weight * costs[item.layer] for item in layers if item.layer in costs)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cost import Cost, weighted_sum
-from ..objective import Objective
+from ..cost import Cost
+from ..objective import LayerWeight, Objective
 from ..weights.load import Weights
 from .features import Array64, reference_features, reference_gram
 
@@ -59,8 +59,8 @@ def cost_of_features(
         name: error(objective.style_factor, reference_gram(features[name]), style[name])
         for name in objective.style_names
     }
-    content_cost = weighted_sum(objective.content_layers, content_layers)
-    style_cost = weighted_sum(objective.style_layers, style_layers)
+    content_cost = _weighted_sum(objective.content_layers, content_layers)
+    style_cost = _weighted_sum(objective.style_layers, style_layers)
     variation = reference_total_variation(pixels) if objective.tv_weight > 0 else 0.0
     total = objective.content_weight * content_cost + objective.style_weight * style_cost
     return Cost(
@@ -84,3 +84,7 @@ def reference_total_variation(pixels: NDArray[np.floating]) -> float:
     """Return the mean squared difference of horizontal plus that of vertical neighbours."""
     x = pixels.astype(np.float64)
     return float(np.mean(np.diff(x, axis=1) ** 2) + np.mean(np.diff(x, axis=0) ** 2))
+
+
+def _weighted_sum(layers: Sequence[LayerWeight], costs: Mapping[str, float]) -> float:
+    return sum(item.weight * costs[item.layer] for item in layers if item.layer in costs)
