@@ -42,8 +42,9 @@ def main(arguments: Sequence[str]) -> int:
             raise UsageError("expected a folder of its own for OUT; try OUT/gallery")
         make_folder(out)
         rows = make_rows(contents, styles, out, options)
-        titles = [[Tile(read(path), path.stem) for path in paths] for paths in (contents, styles)]
-        image, buffer = draw_gallery(*titles, rows), io.BytesIO()
+        left = [Tile(read(path), path.stem) for path in contents]
+        top = [Tile(read(path), path.stem) for path in styles]
+        image, buffer = draw_gallery(left, top, rows), io.BytesIO()
         image.save(buffer, format="JPEG", quality=80, optimize=True)
         write_output(out / "gallery.jpg", buffer.getvalue())
     except NstxError as error:

@@ -330,8 +330,8 @@ def test_bench_tells_what_cannot_be_measured() -> None:
     assert [row.get("error") for row in rows] == [None, "no compiler"] * 2
     with pytest.raises(DeviceError, match="nothing works"):
         run_bench(bench, run_task=lambda _: {"error": "nothing works"})
-    assert check_memory(bench, bench.cell_task("onnx", 32, 1)) is None
-    error = check_memory(bench, bench.cell_task("onnx", 1_000_000, 64))
+    assert check_memory(bench, bench.task("onnx", 32)) is None
+    error = check_memory(bench, bench.task("onnx", 1_000_000, batch=64))
     assert error is not None
     assert "memory" in error["error"]
 

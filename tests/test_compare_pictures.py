@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from processes import PATIENCE
 
 from nstx.engine.comparison.drawing import draw_comparison_sheet
-from nstx.engine.comparison.page import PageRun, make_page
+from nstx.engine.comparison.page import make_page
 from nstx.engine.comparison.plan import plan_comparison
 from nstx.engine.drawing.contact_sheet import (
     Grid,
@@ -27,11 +27,11 @@ from nstx.engine.drawing.contact_sheet import (
     draw_gallery,
     draw_grid,
     fit_tile,
+    plain,
 )
 from nstx.engine.drawing.cost_curves import draw_cost_curves
 from nstx.engine.drawing.feature_sheets import draw_sheet
 from nstx.engine.drawing.film_strip import Film, animate_runs, pack_film, unpack_film
-from nstx.engine.drawing.lettering import plain
 from nstx.engine.features.activations import summarise_layer
 
 ROOT = Path(__file__).parents[1]
@@ -48,15 +48,16 @@ def ink(image: Image.Image, box: tuple[int, int, int, int]) -> int:
 
 
 def test_a_grid_has_each_picture_and_its_label_in_its_cell() -> None:
-    grid = Grid((240, 180), 2, 2, row_labels=80, column_labels=True)
-    red, blue = one_colour((200, 0, 0)), one_colour((0, 0, 200), 60, 30)
-    sheet = draw_grid(
-        grid,
-        [[Tile(red, "a label", "a detail"), None], [Tile(blue)]],
+    grid = Grid(
+        (240, 180),
+        2,
+        2,
         title="title",
-        column_labels=["left", "right"],
-        row_labels=["up", "down"],
+        column_labels=("left", "right"),
+        row_labels=("up", "a long way down"),
     )
+    red, blue = one_colour((200, 0, 0)), one_colour((0, 0, 200), 60, 30)
+    sheet = draw_grid(grid, [[Tile(red, "a label", "a detail"), None], [Tile(blue)]])
     assert sheet.size == grid.size
     left, top = grid.corner(0, 0)
     assert (np.asarray(sheet)[top : top + 180, left : left + 240] == (200, 0, 0)).all()
@@ -224,12 +225,12 @@ RESULT = {
 
 
 def page(names: tuple[str, ...] = ("conv3_2", "conv4_2+conv5_2"), label: str = "{{sheet}}") -> str:
-    runs = [
-        PageRun(name, Tile(one_colour((n, 9, 9), 36 + n, 48), f"{label} {name}", "cost 1"), RESULT)
+    tiles = {
+        name: Tile(one_colour((n, 9, 9), 36 + n, 48), f"{label} {name}", "cost 1")
         for n, name in enumerate(names)
-    ]
-    sheet = Image.new("RGB", (300, 200))
-    return make_page("a <b> & c", "init <i>", one_colour((9, 9, 9), 36, 48), runs, sheet)
+    }
+    content, sheet = one_colour((9, 9, 9), 36, 48), Image.new("RGB", (300, 200))
+    return make_page("a <b> & c", "init <i>", content, tiles, dict.fromkeys(names, RESULT), sheet)
 
 
 def test_the_page_holds_everything_itself() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from nstx.models.presets import find_preset
 
 from .tasks import OPTIMIZE_VARIANTS, Task
-from .turns import Bench, make_report, make_rows, pair_with_eager, run_process, take_turns
+from .turns import Bench, make_report, make_rows, run_process, take_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,8 @@ class OptimizeBench(Bench):
 
     def round(self, order: Sequence[str]) -> tuple[Task, ...]:
         """Return every size by every variant in an order."""
-        pictures = {"content": self.content or "", "style": self.style or ""}
-        run = {"preset": self.preset, "steps": self.steps, **pictures}
-        return tuple(self.task(name, size, **run) for size in self.sizes for name in order)
+        files = {"content": self.content or "", "style": self.style or ""}
+        return tuple(self.task(name, size, **files) for size in self.sizes for name in order)
 
 
 def run_optimize_bench(
@@ -63,22 +62,15 @@ def run_optimize_bench(
 
     A row is a size and variant, with ``seconds`` (median of whole processes), ``fastest``,
     ``slowest``, and the other fields of `nstx.engine.bench.transfer.measure_transfer`. Beside
-    ``torch`` it has the shares ``of_torch`` of the time and ``cost_of_torch``. A row that failed has
-    ``error`` instead.
-
-    Args:
-        bench: what is measured.
-        on_measurement: called after each process with its label.
-        run_task: returns what was measured, or ``error``.
+    ``torch`` it has the shares ``of_torch`` of the time and ``cost_of_torch``. A row that failed
+    has ``error`` instead. ``on_measurement`` is called after each process with its label, and
+    ``run_task`` returns what was measured, or ``error``.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         content, style = _pictures(bench, Path(folder))
         drawn = replace(bench, content=content, style=style)
         answers, interrupted = take_turns(drawn, run_task, on_measurement)
-    rows = make_rows(drawn.round(bench.variants), answers, ("size",), _describe)
-    for row, eager in pair_with_eager(rows, "size"):
-        row["of_torch"] = row["seconds"] / eager["seconds"]
-        row["cost_of_torch"] = row["cost"] / eager["cost"]
+    rows = make_rows(drawn.round(bench.variants), answers, ("size",), _describe, _compare)
     warm_up = "one run of one step for each size and variant"
     return make_report(bench, rows, interrupted=interrupted, warm_up=warm_up)
 
@@ -115,4 +107,11 @@ def _describe(task: Task, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cost": last["cost"],
         "checks": last["checks"],
         "peak_memory_bytes": max(answer["peak_memory_bytes"] for answer in answers),
+    }
+
+
+def _compare(row: dict[str, Any], eager: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "of_torch": row["seconds"] / eager["seconds"],
+        "cost_of_torch": row["cost"] / eager["cost"],
     }

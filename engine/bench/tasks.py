@@ -27,8 +27,8 @@ FEATURE_VARIANTS: Mapping[str, str] = {
 """Precisions of the ways to extract features.
 
 ``onnx`` is the extractor of `nstx optimize`; ``onnx-fixed`` is for one size, with bound buffers, on
-CUDA in a CUDA graph, and ``onnx-fp16`` is the same in fp16. ``torch`` is eager; ``torch-compile`` is
-channels_last and compiled, on CUDA with the search for fast kernels and CUDA graphs, and
+CUDA in a CUDA graph, and ``onnx-fp16`` is the same in fp16. ``torch`` is eager; ``torch-compile``
+is channels_last and compiled, on CUDA with the search for fast kernels and CUDA graphs, and
 ``torch-bf16`` is the same with weights and activations in bf16.
 """
 

@@ -18,7 +18,7 @@ from nstx.models.weights.load import weights_digest
 from ..devices.memory import GRADIENT_BYTES
 from ..settings import choose_settings
 from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
-from .turns import Bench, make_report, make_rows, pair_with_eager, run_process, take_turns
+from .turns import Bench, make_report, make_rows, run_process, take_turns
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PRIMING_SIZE = 64
@@ -50,22 +50,6 @@ class ThroughputBench(Bench):
     def flops_per_pixel(self) -> float:
         """Operations per pixel of a picture."""
 
-    @property
-    @abstractmethod
-    def details(self) -> dict[str, Any]:
-        """Attributes of a task that only this kind of work has."""
-
-    def cell_task(self, variant: str, size: int, batch: int) -> Task:
-        """Return the measurement of a variant at a size and batch."""
-        return self.task(
-            variant,
-            size,
-            batch=batch,
-            repeats=self.repeats,
-            seconds=self.seconds,
-            **self.details,
-        )
-
     def peak_task(self, precision: str) -> Task:
         """Return the measurement of matrix products in a precision."""
         return replace(self.task(precision, _PRIMING_SIZE), work="peak")
@@ -73,13 +57,13 @@ class ThroughputBench(Bench):
     def cell_tasks(self, order: Sequence[str]) -> tuple[Task, ...]:
         """Return every size with every batch, by every variant in an order."""
         cells = [(size, batch) for size in self.sizes for batch in self.batches]
-        return tuple(self.cell_task(name, *cell) for cell in cells for name in order)
+        return tuple(self.task(name, size, batch=batch) for size, batch in cells for name in order)
 
     @property
     def warm_up(self) -> tuple[Task, ...]:
-        """Each variant on a small picture; eager PyTorch for a compiled one, which keeps nothing."""
+        """Each variant on a small picture; eager PyTorch for one whose compilation is not kept."""
         names = dict.fromkeys(name.partition("-compile")[0] for name in self.variants)
-        return tuple(self.cell_task(name, _PRIMING_SIZE, 1) for name in names)
+        return tuple(self.task(name, _PRIMING_SIZE) for name in names)
 
     def round(self, order: Sequence[str]) -> tuple[Task, ...]:
         """Return the peak of each precision, then every cell by every variant in an order."""
@@ -117,11 +101,6 @@ class FeatureBench(ThroughputBench):
         truncate([*self.activations, *self.grams])
 
     @property
-    def details(self) -> dict[str, Any]:
-        """The layers."""
-        return {"activations": self.activations, "grams": self.grams}
-
-    @property
     def flops_per_pixel(self) -> float:
         """Operations of the convolutions and of the Gram matrices' products."""
         return _forward_flops([*self.activations, *self.grams], self.grams)
@@ -148,11 +127,6 @@ class GradientBench(ThroughputBench):
     def __post_init__(self) -> None:
         Bench.__post_init__(self)
         choose_settings(self.preset, pooling=self.pooling)
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """What chooses the objective."""
-        return {"preset": self.preset, "pooling": self.pooling}
 
     @property
     def flops_per_pixel(self) -> float:
@@ -194,18 +168,12 @@ def run_bench(
     To the fields of `make_report` come ``flops_per_pixel`` and, by precision,
     ``matrix_peak_gflops``. A row is a size, batch and variant, with ``cold_seconds`` (process start
     to first result), ``seconds`` (median of the later runs), ``fastest`` and ``slowest`` of them,
-    and ``norms`` of the outputs. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``, the
-    shares of its times, and ``norm_difference``, the largest relative difference of an output's
+    and ``norms`` of the outputs. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``,
+    the shares of its times, and ``norm_difference``, the largest relative difference of an output's
     norm. A row that could not be measured has ``error`` instead.
 
-    Args:
-        bench: what is measured.
-        on_measurement: called after each process with its label.
-        run_task: returns what was measured, or ``error``.
-
-    Raises:
-        WeightsError: the weights cannot be loaded.
-        DeviceError: nothing could be measured.
+    ``on_measurement`` is called after each process with its label, and ``run_task`` returns what
+    was measured, or ``error``. `DeviceError` if nothing could be measured.
     """
     weights_digest(bench.weights)
     answers, interrupted = take_turns(
@@ -220,12 +188,8 @@ def run_bench(
         flops = bench.flops_per_pixel * task.size**2 * task.batch
         return _describe(task, answers, flops, peaks[bench.precision(task.variant)])
 
-    rows = make_rows(bench.cell_tasks(bench.variants), answers, ("size", "batch"), describe)
-    for row, eager in pair_with_eager(rows, "size", "batch"):
-        row["of_torch"] = row["seconds"] / eager["seconds"]
-        row["cold_of_torch"] = row["cold_seconds"] / eager["cold_seconds"]
-        norms = zip(row["norms"], eager["norms"], strict=True)
-        row["norm_difference"] = max(abs(ours / theirs - 1) for ours, theirs in norms)
+    tasks = bench.cell_tasks(bench.variants)
+    rows = make_rows(tasks, answers, ("size", "batch"), describe, _compare)
     return make_report(
         bench,
         rows,
@@ -261,4 +225,13 @@ def _describe(
         "share_of_peak": gflops / peak if peak else None,
         "peak_memory_bytes": max(answer["peak_memory_bytes"] for answer in answers),
         "norms": answers[0]["norms"],
+    }
+
+
+def _compare(row: dict[str, Any], eager: dict[str, Any]) -> dict[str, Any]:
+    norms = zip(row["norms"], eager["norms"], strict=True)
+    return {
+        "of_torch": row["seconds"] / eager["seconds"],
+        "cold_of_torch": row["cold_seconds"] / eager["cold_seconds"],
+        "norm_difference": max(abs(ours / theirs - 1) for ours, theirs in norms),
     }

@@ -7,8 +7,8 @@ import json
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from nstx.models.errors import DeviceError, UsageError
@@ -79,16 +79,10 @@ class Bench(ABC):
             raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")
 
     def task(self, variant: str, size: int, **details: Any) -> Task:
-        """Return one measurement; ``details`` are attributes that not every benchmark has."""
-        return Task(
-            work=self.work,
-            variant=variant,
-            size=size,
-            device=self.device,
-            threads=self.threads,
-            weights=self.weights,
-            **details,
-        )
+        """Return one measurement, with whatever attributes tasks and this benchmark both have."""
+        names = {field.name for field in fields(self)} & {field.name for field in fields(Task)}
+        shared = {name: getattr(self, name) for name in names}
+        return Task(work=self.work, variant=variant, size=size, **{**shared, **details})
 
     @property
     @abstractmethod
@@ -112,30 +106,22 @@ def take_turns(
 ) -> tuple[Answers, bool]:
     """Measure every task in each round, after the warm-up.
 
-    Also returns whether Ctrl-C ended it early: what was measured until then is worth keeping.
-
-    Args:
-        bench: the tasks and their order.
-        run_task: returns what was measured, or ``error``.
-        on_measurement: called after each task with its label.
+    ``run_task`` returns what was measured, or ``error``; ``on_measurement`` is called with the label
+    of each task that is done. Also returns whether Ctrl-C ended it early: what was measured until
+    then is worth keeping.
     """
+    tasks = list(bench.warm_up)
+    for number in range(bench.rounds):
+        # Each way round in turn, as a processor that gets hot or a neighbour favours a place.
+        tasks += bench.round(bench.variants if number % 2 == 0 else bench.variants[::-1])
     answers: dict[Task, list[dict[str, Any]]] = {}
-
-    def measure(task: Task) -> dict[str, Any]:
-        answer = run_task(task)
-        if on_measurement is not None:
-            on_measurement(task.label)
-        return answer
-
     try:
-        for task in bench.warm_up:
-            measure(task)
-        for number in range(bench.rounds):
-            # Each way round in turn, as a processor that gets hot or a neighbour favours a place.
-            order = bench.variants if number % 2 == 0 else bench.variants[::-1]
-            for task in bench.round(order):
-                answer = measure(task)
+        for number, task in enumerate(tasks):
+            answer = run_task(task)
+            if number >= len(bench.warm_up):
                 answers.setdefault(task, []).append(answer)
+            if on_measurement is not None:
+                on_measurement(task.label)
     except KeyboardInterrupt:
         return answers, True
     return answers, False
@@ -162,34 +148,28 @@ def make_rows(
     answers: Answers,
     cell: Sequence[str],
     describe: Callable[[Task, Sequence[dict[str, Any]]], dict[str, Any]],
+    compare: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return a row for each task that was measured: its cell, its variant, and its description.
 
-    A task that failed has its first ``error`` in place of a description. ``cell`` are names of the
-    task's attributes that variants share.
+    ``cell`` are names of the task's attributes that variants share. A row is compared with that of
+    eager PyTorch in its cell. A task that failed has its first ``error`` instead of all this.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    eager: dict[tuple[Any, ...], dict[str, Any]] = {}
     for task in tasks:
-        task_answers = answers.get(task)
+        task_answers = answers.get(task, ())
+        errors = [{"error": answer["error"]} for answer in task_answers if "error" in answer]
         if task_answers:
-            errors = [answer["error"] for answer in task_answers if "error" in answer]
             row = {name: getattr(task, name) for name in (*cell, "variant")}
-            rows.append(row | ({"error": errors[0]} if errors else describe(task, task_answers)))
+            rows.append(row | (errors[0] if errors else describe(task, task_answers)))
+            if task.variant == "torch":
+                eager[tuple(row[name] for name in cell)] = rows[-1]
+    for row in rows:
+        base = eager.get(tuple(row[name] for name in cell), {"error": "not measured"})
+        if "error" not in row and "error" not in base:
+            row |= compare(row, base)
     return rows
-
-
-def pair_with_eager(
-    rows: Sequence[dict[str, Any]], *cell: str
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield each row with the row of eager PyTorch in the same cell, if both succeeded."""
-    measured = [row for row in rows if "error" not in row]
-    eager = {
-        tuple(row[name] for name in cell): row for row in measured if row["variant"] == "torch"
-    }
-    for row in measured:
-        base = eager.get(tuple(row[name] for name in cell))
-        if base is not None:
-            yield row, base
 
 
 def make_report(

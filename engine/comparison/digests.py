@@ -2,6 +2,7 @@
 
 import stat
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from nstx.models.errors import ImageError
@@ -23,11 +24,6 @@ class Inputs:
     styles: tuple[tuple[Path, float], ...]
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        """All files, the content first."""
-        return self.content, *(path for path, _ in self.styles)
-
-    @property
     def title(self) -> str:
         """The pictures' names in a sentence: ``a in the style of b:2 and c``."""
         styles = [
@@ -44,8 +40,8 @@ class RunDigests:
     """
 
     def __init__(self, inputs: Inputs) -> None:
-        self._pictures: dict[Path, str] = {}
-        self._weights: dict[str, str] = {}
+        self._digest_picture = cache(_digest_picture)
+        self._digest_weights = cache(weights_digest)
         self.content = self._digest_picture(inputs.content)
         self.styles = [(self._digest_picture(path), weight) for path, weight in inputs.styles]
 
@@ -55,9 +51,7 @@ class RunDigests:
         # The contents of files count, however their paths are written.
         if settings.init not in INITS:
             fields["init"] = self._digest_picture(Path(settings.init))
-        if settings.weights not in self._weights:
-            self._weights[settings.weights] = weights_digest(settings.weights)
-        fields["weights"] = self._weights[settings.weights]
+        fields["weights"] = self._digest_weights(settings.weights)
         return digest_json(
             {
                 "version": __version__,
@@ -67,17 +61,13 @@ class RunDigests:
             }
         )
 
-    def _digest_picture(self, path: Path) -> str:
-        if path not in self._pictures:
-            try:
-                if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-                    raise ImageError(
-                        f"expected a picture at {path}, got a device or pipe; try a file"
-                    )
-                self._pictures[path] = digest_file(path)
-            except OSError as error:
-                raise ImageError(
-                    f"expected a picture at {path}, got: {error.strerror or error}; "
-                    "try another path"
-                ) from error
-        return self._pictures[path]
+
+def _digest_picture(path: Path) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise ImageError(f"expected a picture at {path}, got a device or pipe; try a file")
+        return digest_file(path)
+    except OSError as error:
+        raise ImageError(
+            f"expected a picture at {path}, got: {error.strerror or error}; try another path"
+        ) from error

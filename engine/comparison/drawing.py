@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,18 @@ from ..drawing.contact_sheet import (
     count_lines,
     draw_grid,
     fit_tile,
-    label_width,
     split_rows,
     stack_sheets,
 )
 from ..drawing.cost_curves import can_draw_curves, draw_cost_curves
-from ..drawing.film_strip import Film, animate_runs, unpack_film
+from ..drawing.film_strip import animate_runs, unpack_film
 from ..pictures.picture import Picture
 from ..pictures.reading import read_image
 from ..pictures.resizing import fit_box, resize_picture
 from ..pictures.writing import to_8_bit
 from .digests import Inputs, RunDigests
 from .folder import DRAWN, ComparisonFolder, RunRecord, name_files
-from .page import PageRun, make_page
+from .page import make_page
 from .plan import ComparisonPlan
 
 _LONGEST_SIDE = 1024  # of a picture while it is drawn, so that memory holds many
@@ -39,12 +39,8 @@ _LONGEST_SIDE = 1024  # of a picture while it is drawn, so that memory holds man
 
 def names_to_draw() -> tuple[str, ...]:
     """Return the files that can be drawn: without Matplotlib no curves, without PyAV no MP4."""
-    absent = set()
-    if not can_draw_curves():
-        absent.add("costs.png")
-    if not can_write_video():
-        absent.add("animation.mp4")
-    return tuple(name for name in DRAWN if name not in absent)
+    can_draw = {"costs.png": can_draw_curves(), "animation.mp4": can_write_video()}
+    return tuple(name for name in DRAWN if can_draw.get(name, True))
 
 
 def digest_drawing(
@@ -77,29 +73,29 @@ def draw_comparison(
     records: Mapping[str, RunRecord],
 ) -> Iterator[tuple[str, bytes]]:
     """Draw everything; yield the name and bytes of one file after the other."""
-    runs = [(run, records[run.name].result) for run in plan.runs]
-    tiles = []
-    for run, result in runs:
-        picture = read_image(folder.path / name_files(run.name).picture, trusted=True)
-        tiles.append(Tile(_shrink(picture), run.label, describe_cost(result)))
-    originals = _draw_originals(inputs, tiles[0].pixels.shape)
-    sheet = draw_comparison_sheet(plan, originals, tiles, inputs.title)
+    tiles, films, traces = {}, [], {}
+    results = {run.name: records[run.name].result for run in plan.runs}
+    for run in plan.runs:
+        picture, _, trace, film = (folder.path / name for name in name_files(run.name))
+        result = results[run.name]
+        pixels = _shrink(read_image(picture, trusted=True))
+        tiles[run.name] = Tile(pixels, run.label, describe_cost(result))
+        films.append(unpack_film(film.read_bytes(), result["film_steps"]))
+        lines = trace.read_text(encoding="utf-8").splitlines()
+        traces[run.label] = [json.loads(line) for line in lines]
+    originals = _draw_originals(inputs, tiles[plan.runs[0].name].pixels.shape)
+    sheet = draw_comparison_sheet(plan, originals, list(tiles.values()), inputs.title)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     yield "sheet.png", buffer.getvalue()
-    films = [_read_film(folder, run.name, result) for run, result in runs]
     frames = animate_runs(films, [run.label for run in plan.runs], plan.columns)
     for name in names_to_draw():
         if name.startswith("animation"):
             yield name, encode_animation(frames, Path(name).suffix)
     if can_draw_curves():
-        traces = {run.label: _read_trace(folder, run.name) for run in plan.runs}
         yield "costs.png", draw_cost_curves(traces, inputs.title)
-    page_runs = [
-        PageRun(run.name, tile, result) for (run, result), tile in zip(runs, tiles, strict=True)
-    ]
     axes = "; ".join(f"{axis.title} {', '.join(axis.values)}" for axis in plan.axes)
-    page = make_page(inputs.title, axes, originals[0].pixels, page_runs, sheet)
+    page = make_page(inputs.title, axes, originals[0].pixels, tiles, results, sheet)
     yield "index.html", page.encode("utf-8", "replace")
 
 
@@ -131,39 +127,24 @@ def draw_comparison_sheet(
 ) -> Image.Image:
     """Return the contact sheet: content and styles, and below them the results.
 
-    The originals may have any size. The results have one size and the order of the runs; they form a
-    table if the plan has two axes.
+    The originals may have any size. The results have one size and the order of the runs; they form
+    a table if the plan has two axes.
     """
     columns = plan.columns
     height, width = results[0].pixels.shape[:2]
     tile = fit_tile((height, width), columns)
     across = max(columns, 2)
     rows = split_rows(originals, across)
-    top = draw_grid(Grid(tile, len(rows), across), rows, title=title)
+    top = draw_grid(Grid(tile, len(rows), across, title=title), rows)
     rows = split_rows(results, columns)
-    lines = count_lines([result.label for result in results], max(tile[0], NARROWEST))
-    if not plan.is_table:
-        grid = Grid(tile, len(rows), columns, lines=lines, title=False)
-        return stack_sheets([top, draw_grid(grid, rows)])
-    row_labels, column_labels = (axis.labels for axis in plan.axes)
     grid = Grid(
         tile,
         len(rows),
         columns,
-        lines=lines,
-        title=False,
-        column_labels=True,
-        row_labels=label_width(row_labels),
+        lines=count_lines([result.label for result in results], max(tile[0], NARROWEST)),
+        title=None,
     )
-    table = draw_grid(grid, rows, column_labels=column_labels, row_labels=row_labels)
-    return stack_sheets([top, table])
-
-
-def _read_film(folder: ComparisonFolder, run: str, result: Mapping[str, Any]) -> Film:
-    data = (folder.path / name_files(run).film).read_bytes()
-    return unpack_film(data, result["film_steps"])
-
-
-def _read_trace(folder: ComparisonFolder, run: str) -> list[dict[str, Any]]:
-    text = (folder.path / name_files(run).trace).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    if plan.is_table:
+        down, beside = plan.axes
+        grid = replace(grid, row_labels=down.labels, column_labels=beside.labels)
+    return stack_sheets(top, draw_grid(grid, rows))

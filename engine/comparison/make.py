@@ -43,11 +43,7 @@ class Watcher:
 
         ``number`` counts from 1 to ``count`` the runs that are made.
         """
-
-        def ignore(step: "Step") -> None:
-            pass
-
-        yield ignore
+        yield lambda step: None
 
     def finished(self, number: int, count: int, run: ComparisonRun, record: RunRecord) -> None:
         """Take note that a run is done, and its files are written."""
@@ -83,24 +79,14 @@ def make_comparison(
     changed, or if one of its files is missing or damaged. Files that no comparison wrote stay as
     they are. An exception, such as that of Ctrl-C, leaves the finished runs in place.
 
-    Args:
-        content: the content picture's file.
-        styles: the style pictures' files with their weights, one or more.
-        plan: the runs.
-        folder: is made if need be.
-        watcher: follows the progress.
-
     Raises:
         ImageError: a picture cannot be read.
         OutputError: a file that is not ours is in the way, or the folder cannot be written.
-        NstxError: as `nstx.engine.transfer.job.prepare_job` and `nstx.engine.transfer.run.run_job`.
     """
     if not styles:
         raise UsageError("expected one or more styles, got none; try a painting")
     watcher = watcher or Watcher()
     work = _Work(Inputs(content, tuple(styles)), plan, folder)
-    work.check_outputs()
-    work.find_records()
     missing = [run for run in plan.runs if run.name not in work.records]
     if missing:
         work.make(missing, watcher)
@@ -124,17 +110,12 @@ class _Work:
         self._run_digests = {run.name: self._digests.digest(run.settings) for run in plan.runs}
         run_files = [name for run in plan.runs for name in name_files(run.name)]
         self._names = [SUMMARY, *names_to_draw(), *run_files]
-        self.records: dict[str, RunRecord] = {}
-
-    def check_outputs(self) -> None:
-        """Check that neither a picture that is read nor a file of somebody else is overwritten."""
-        starts = {run.settings.init for run in self._plan.runs} - set(INITS)
-        inputs = [*self._inputs.paths, *map(Path, starts)]
-        check_distinct([self._folder.path / name for name in self._names], inputs)
+        # Neither a picture that is read nor a file of somebody else is overwritten.
+        starts = {run.settings.init for run in plan.runs} - set(INITS)
+        pictures = [inputs.content, *(path for path, _ in inputs.styles), *map(Path, starts)]
+        check_distinct([folder / name for name in self._names], pictures)
         self._folder.check_free(self._names)
-
-    def find_records(self) -> None:
-        """Look for the runs that are done."""
+        self.records: dict[str, RunRecord] = {}
         for name, digest in self._run_digests.items():
             record = self._folder.find(name, digest)
             if record is not None:

@@ -7,8 +7,7 @@
 import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from html import escape
 from importlib import resources
 from typing import Any
@@ -26,41 +25,34 @@ _MANY = 12
 _WIDEST_SHEET = 1600
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PageRun:
-    """A run as the page shows it.
-
-    Attributes:
-        name: of its files; it follows the ``#`` in the page's address.
-        tile: the result with its label and its cost.
-        result: as in `nstx.engine.comparison.folder.RunRecord`.
-    """
-
-    name: str
-    tile: Tile
-    result: Mapping[str, Any]
-
-
 def make_page(
-    title: str, axes: str, content: Frame, runs: Sequence[PageRun], sheet: Image.Image
+    title: str,
+    axes: str,
+    content: Frame,
+    tiles: Mapping[str, Tile],
+    results: Mapping[str, Mapping[str, Any]],
+    sheet: Image.Image,
 ) -> str:
-    """Return the page's HTML: a slider between content and result, the runs, their costs, the sheet.
+    """Return the page's HTML: a slider between content and result, the runs, costs, and sheet.
 
-    ``axes`` describes the settings that differ among the runs. The content is uint8 (height, width,
-    3), of the size of the results; the first of the runs is shown first.
+    ``axes`` describes the settings that differ among the runs, and the content has the size of the
+    results. Tiles, with label and cost, and results, as in `RunRecord`, go by the run's name, which
+    follows the ``#`` in the page's address; the first run is shown first.
     """
-    longest = _LONGEST_SIDE if len(runs) <= _MANY else _LONGEST_OF_MANY
+    longest = _LONGEST_SIDE if len(tiles) <= _MANY else _LONGEST_OF_MANY
     height, width = content.shape[:2]
-    size = f"{runs[0].result['width']}×{runs[0].result['height']}"
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    first = next(iter(tiles))
+    size = f"{results[first]['width']}×{results[first]['height']}"
+    count = "1 run" if len(tiles) == 1 else f"{len(tiles)} runs"
+    choices = [_choice(name, tile, longest, name == first) for name, tile in tiles.items()]
     parts = {
         "title": escape(title),
         "subtitle": escape(f"{count}, {size}" + (f"; {axes}" if axes else "")),
         "width": str(width),
         "height": str(height),
         "content": _data_uri(Image.fromarray(content), longest),
-        "choices": "\n".join(_choice(place, run, longest) for place, run in enumerate(runs)),
-        "rows": "\n".join(map(_row, runs)),
+        "choices": "\n".join(choices),
+        "rows": "\n".join(_row(tile.label, results[name]) for name, tile in tiles.items()),
         "sheet": _data_uri(sheet, _WIDEST_SHEET),
         "version": escape(__version__),
         "style": _read("page.css"),
@@ -74,19 +66,18 @@ def _read(name: str) -> str:
     return resources.files("nstx.engine.comparison").joinpath(name).read_text(encoding="utf-8")
 
 
-def _choice(place: int, run: PageRun, longest: int) -> str:
-    name, label, detail = map(escape, (run.name, run.tile.label, run.tile.detail))
-    checked = " checked" if place == 0 else ""
+def _choice(name: str, tile: Tile, longest: int, is_first: bool) -> str:
+    name, label, detail = map(escape, (name, tile.label, tile.detail))
+    checked = " checked" if is_first else ""
     return (
         f'<label class="choice"><input type="radio" name="run" value="{name}"'
         f' data-label="{label}" data-detail="{detail}"{checked}>'
-        f'<img src="{_data_uri(Image.fromarray(run.tile.pixels), longest)}" alt="">'
+        f'<img src="{_data_uri(Image.fromarray(tile.pixels), longest)}" alt="">'
         f'<span class="name">{label}</span><span class="detail">{detail}</span></label>'
     )
 
 
-def _row(run: PageRun) -> str:
-    result = run.result
+def _row(label: str, result: Mapping[str, Any]) -> str:
     cost, initial = result["cost"], result["initial_cost"]
     cells = [
         f"{cost['total']:.4g}",
@@ -97,7 +88,7 @@ def _row(run: PageRun) -> str:
         f"{result['seconds']['optimize']:.1f}",
     ]
     numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr><th scope="row">{escape(run.tile.label)}</th>{numbers}</tr>'
+    return f'<tr><th scope="row">{escape(label)}</th>{numbers}</tr>'
 
 
 def _data_uri(image: Image.Image, longest: int) -> str:

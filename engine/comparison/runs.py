@@ -35,14 +35,9 @@ class ComparisonJobs:
     """Prepares the jobs of a comparison, one after the other.
 
     The features of a picture are computed once at each size, for all runs together. Consecutive
-    runs whose objectives differ only in their weights share one backend.
-
-    Args:
-        content: the content picture.
-        styles: one or more style pictures with their weights.
-        runs: to be made.
-        store: where targets are looked up and kept; None takes the cache, if all runs do.
-        opener: opens the extractor when the first target must be computed.
+    runs whose objectives differ only in their weights share one backend. Targets are looked up and
+    kept in the store; None takes the cache, if all runs do. The opener is called when the first
+    target must be computed.
 
     Raises:
         UsageError: a picture would be too small in one of the runs.
@@ -60,46 +55,43 @@ class ComparisonJobs:
     ) -> None:
         self._content, self._styles = content, styles
         self._settings = [run.settings for run in runs]
-        self._store = store or self._choose_store()
+        folder = TargetFolder()
+        use_cache = folder.keeps and all(settings.use_cache for settings in self._settings)
+        self._store: TargetStore = store or (folder if use_cache else TargetMemory())
         self._opener = opener
         self._last: Job | None = None
         for settings in self._settings:
             check_memory(self._sizes(settings)[-1], settle(settings.device))
         choose_backend(self._settings[0])
 
-    def _choose_store(self) -> TargetStore:
-        folder = TargetFolder()
-        use_cache = folder.keeps and all(settings.use_cache for settings in self._settings)
-        return folder if use_cache else TargetMemory()
-
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
         return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)
 
     def compute_targets(self) -> None:
         """Compute the targets of all runs that are not in the store yet."""
-        together = self._join_objectives()
+        objectives = [settings.objective for settings in self._settings]
+        names = {name for objective in objectives for name in objective.content_names}
+        # Targets of an objective with all layers serve all runs.
+        layers = tuple(LayerWeight(name, 1.0) for name in sorted(names))
+        content_weight = max(objective.content_weight for objective in objectives)
+        style_weight = max(objective.style_weight for objective in objectives)
         distinct: dict[tuple[float, tuple[tuple[int, int], ...]], Settings] = {}
         for settings in self._settings:
             distinct.setdefault((settings.style_scale, self._sizes(settings)), settings)
         loaders: dict[float, TargetLoader] = {}
         for (scale, sizes), settings in distinct.items():
             if scale not in loaders:
-                objective = replace(settings.objective, **together)
+                objective = replace(
+                    settings.objective,
+                    content_layers=layers,
+                    content_weight=content_weight,
+                    style_weight=style_weight,
+                )
                 shared = replace(settings, objective=objective)
                 loaders[scale] = TargetLoader(shared, store=self._store, opener=self._opener)
             loaders[scale].load_picture(self._content, "activation", sizes)
             for style, _ in self._styles:
                 loaders[scale].load_picture(style, "gram", sizes)
-
-    def _join_objectives(self) -> dict[str, Any]:
-        """Return what an objective needs so that its targets serve all runs."""
-        objectives = [settings.objective for settings in self._settings]
-        names = {name for objective in objectives for name in objective.content_names}
-        return {
-            "content_layers": tuple(LayerWeight(name, 1.0) for name in sorted(names)),
-            "content_weight": max(objective.content_weight for objective in objectives),
-            "style_weight": max(objective.style_weight for objective in objectives),
-        }
 
     def prepare(self, run: ComparisonRun) -> Job:
         """Return the job of a run."""

@@ -1,14 +1,17 @@
-"""Labelled grids of pictures: the contact sheet of a comparison, a gallery of contents and styles."""
+"""Labelled grids of pictures, and the type on them: a comparison's sheet, a gallery of styles."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
+from PIL.ImageFont import ImageFont as BitmapFont
 
 from ..pictures.resizing import fit_box
-from .lettering import FAINT, PAPER, draw_line, line_height, line_width
 
 NARROWEST = 220
 """Width of a cell, in pixels, that holds most labels in a line or two."""
@@ -20,10 +23,16 @@ _GAP, _LABEL_GAP = 16, 4
 _MOST_LINES = 4
 _WIDEST_SHEET = 2400
 
+INK, FAINT, PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
+
+_LEADING = 1.35
+# Letters that are no letter of ASCII with an accent.
+_LIKE = str.maketrans("×–’øØłŁ", "x-'oOlL") | str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe"})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """A picture in a grid: uint8 (height, width, 3), of any size, shown as large as its cell allows.
+    """A picture in a grid: uint8 (height, width, 3), shown as large as its cell allows.
 
     Below it stands the label, and below that the detail, smaller.
     """
@@ -44,9 +53,9 @@ class Grid:
         tile: largest width and height of a picture.
         lines: height of the labels below the pictures, in lines; see `count_lines`.
         details: whether there is a line of detail below the labels.
-        title: whether there is a line at the top.
-        column_labels: whether there is a line above the columns.
-        row_labels: width of the labels left of the rows; 0 without them.
+        title: in a line at the top, which stays empty for ""; None leaves it out.
+        column_labels: above the columns.
+        row_labels: left of the rows.
         narrowest: least width of a cell, so that its label can be read.
     """
 
@@ -55,9 +64,9 @@ class Grid:
     columns: int
     lines: int = 1
     details: bool = True
-    title: bool = True
-    column_labels: bool = False
-    row_labels: int = 0
+    title: str | None = ""
+    column_labels: Sequence[str] = ()
+    row_labels: Sequence[str] = ()
     narrowest: int = NARROWEST
 
     @property
@@ -69,7 +78,7 @@ class Grid:
     @property
     def top(self) -> int:
         """Upper edge of the first row."""
-        above = line_height(TITLE) + _GAP // 2 if self.title else 0
+        above = line_height(TITLE) + _GAP // 2 if self.title is not None else 0
         return MARGIN + above + (line_height(_LABEL) if self.column_labels else 0)
 
     @property
@@ -78,12 +87,18 @@ class Grid:
         width, height = self.cell
         across = self.columns * (width + _GAP) - _GAP
         down = self.rows * (height + _GAP) - _GAP
-        return 2 * MARGIN + self.row_labels + across, self.top + down + MARGIN
+        return 2 * MARGIN + self.labels_width + across, self.top + down + MARGIN
+
+    @property
+    def labels_width(self) -> int:
+        """Width of the labels left of the rows, with the gap to the rows; 0 without labels."""
+        widths = [round(line_width(text, _LABEL)) for text in self.row_labels]
+        return max(widths, default=-_GAP) + _GAP
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
         """Return the left and upper edge of a cell."""
         width, height = self.cell
-        left = MARGIN + self.row_labels + column * (width + _GAP)
+        left = MARGIN + self.labels_width + column * (width + _GAP)
         return left, self.top + row * (height + _GAP)
 
 
@@ -102,30 +117,18 @@ def split_rows(tiles: Sequence[Tile], columns: int) -> list[TileRow]:
     return [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
 
 
-def label_width(labels: Sequence[str]) -> int:
-    """Return the width of labels left of the rows, with the gap to the rows."""
-    return max((round(line_width(text, _LABEL)) for text in labels), default=-_GAP) + _GAP
-
-
-def draw_grid(
-    grid: Grid,
-    rows: Sequence[TileRow],
-    *,
-    title: str = "",
-    column_labels: Sequence[str] = (),
-    row_labels: Sequence[str] = (),
-) -> Image.Image:
+def draw_grid(grid: Grid, rows: Sequence[TileRow]) -> Image.Image:
     """Return a sheet; cells stay empty where a row has None or ends early."""
     sheet = Image.new("RGB", grid.size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    if title:
-        draw_line(draw, (MARGIN, MARGIN), title, TITLE, grid.size[0] - 2 * MARGIN)
-    for column, text in enumerate(column_labels):
+    if grid.title:
+        draw_line(draw, (MARGIN, MARGIN), grid.title, TITLE, grid.size[0] - 2 * MARGIN)
+    for column, text in enumerate(grid.column_labels):
         corner = grid.corner(0, column)[0], grid.top - line_height(_LABEL)
         draw_line(draw, corner, text, _LABEL, grid.cell[0])
-    for row, text in enumerate(row_labels):
+    for row, text in enumerate(grid.row_labels):
         top = grid.corner(row, 0)[1] + (grid.tile[1] - _LABEL) // 2
-        draw_line(draw, (MARGIN, top), text, _LABEL, grid.row_labels)
+        draw_line(draw, (MARGIN, top), text, _LABEL, grid.labels_width)
     for row, tiles in enumerate(rows):
         for column, tile in enumerate(tiles):
             if tile is not None:
@@ -170,14 +173,12 @@ def fit_picture(pixels: NDArray[np.uint8], room: tuple[int, int]) -> Image.Image
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def stack_sheets(sheets: Sequence[Image.Image]) -> Image.Image:
-    """Return one sheet with others below one another."""
-    width = max(sheet.width for sheet in sheets)
-    whole = Image.new("RGB", (width, sum(sheet.height for sheet in sheets)), PAPER)
-    top = 0
-    for sheet in sheets:
-        whole.paste(sheet, (0, top))
-        top += sheet.height
+def stack_sheets(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """Return one sheet with two below one another."""
+    size = max(upper.width, lower.width), upper.height + lower.height
+    whole = Image.new("RGB", size, PAPER)
+    whole.paste(upper, (0, 0))
+    whole.paste(lower, (0, upper.height))
     return whole
 
 
@@ -193,7 +194,52 @@ def draw_gallery(
     width = fit_tile((300, 400), len(styles) + 1)[0]
     tile = (width, max(1, round(width * min(tallest, 1.5))))
     details = any(cell and cell.detail for row in results for cell in row)
-    grid = Grid(tile, len(contents) + 1, len(styles) + 1, details=details, title=bool(title))
+    grid = Grid(tile, len(contents) + 1, len(styles) + 1, details=details, title=title or None)
     pairs = zip(contents, results, strict=True)
     rows = [[None, *styles], *([content, *row] for content, row in pairs)]
-    return draw_grid(grid, rows, title=title)
+    return draw_grid(grid, rows)
+
+
+def plain(text: str) -> str:
+    """Return a text in the characters that Pillow's own font has: those of ASCII.
+
+    Accents are dropped, and a character without an equivalent becomes a question mark.
+    """
+    letters = unicodedata.normalize("NFKD", text.translate(_LIKE))
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return bare.encode("ascii", "replace").decode()
+
+
+def line_height(size: int) -> int:
+    """Return the height of a line of type of a size, both in pixels."""
+    return round(size * _LEADING)
+
+
+def line_width(text: str, size: int) -> float:
+    """Return the width of a text in type of a size, both in pixels."""
+    return _font(size).getlength(plain(text))
+
+
+@cache
+def _font(size: int) -> FreeTypeFont | BitmapFont:
+    return ImageFont.load_default(size)
+
+
+def draw_line(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    text: str,
+    size: int,
+    room: int,
+    ink: tuple[int, int, int] = INK,
+) -> None:
+    """Draw a line of type, without its middle if it is wider than the room.
+
+    Corner (left, upper), size and room are in pixels, the ink is RGB, and the text is `plain`.
+    """
+    text = shown = plain(text)
+    font, length = _font(size), len(text)
+    while length > 2 and font.getlength(shown) > room:
+        length -= 1
+        shown = f"{text[: (length + 1) // 2]}…{text[len(text) - length // 2 :]}"
+    draw.text(corner, shown, ink, font)

@@ -18,9 +18,9 @@ def can_draw_curves() -> bool:
 def draw_cost_curves(traces: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "") -> bytes:
     """Return a PNG of the total cost over the steps, on a logarithmic axis, a line for each run.
 
-    Costs at different sizes of the picture do not compare, so a line is broken where it grows. Steps,
-    by the run's label, are those of `nstx.engine.transfer.progress.trace_line`; costs of 0 are left
-    out. `ImportError` if Matplotlib is missing.
+    Costs at different sizes of the picture do not compare, so a line is broken where it grows.
+    Steps, by the run's label, are those of `nstx.engine.transfer.progress.trace_line`; costs of 0
+    are left out. `ImportError` if Matplotlib is missing.
     """
     # Without pyplot there is neither global state nor a choice of windowing system.
     from matplotlib import colormaps

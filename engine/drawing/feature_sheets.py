@@ -13,7 +13,7 @@ from nstx.models.storage.files import make_folder, write_output
 
 from ..features.activations import LayerSummary, summarise_layer
 from ..pictures.resizing import fit_box
-from .lettering import FAINT, INK, PAPER, plain
+from .contact_sheet import FAINT, INK, PAPER, plain
 
 # Nine points of the colour map viridis (Smith and van der Walt 2015, CC0): 0 is dark, and equal
 # steps of the activation look like equal steps.
@@ -67,16 +67,12 @@ def write_feature_sheets(
     for name, activation in activations.items():
         summary = summarise_layer(name, activation, strongest)
         sheet = _write(folder / f"{name}.png", draw_sheet(activation, summary))
-        singles: list[Path] = []
+        singles = []
         if channels:
             make_folder(folder / name)
-            singles = [
-                _write(
-                    folder / name / f"channel_{index:03d}.png",
-                    enlarge_channel(draw_channel(channel)),
-                )
-                for index, channel in enumerate(activation)
-            ]
+            for index, channel in enumerate(activation):
+                path = folder / name / f"channel_{index:03d}.png"
+                singles.append(_write(path, enlarge_channel(draw_channel(channel))))
         written.append(LayerPictures(summary, sheet, tuple(singles)))
         if on_layer is not None:
             on_layer(name)

@@ -17,10 +17,10 @@ from .contact_sheet import (
     Tile,
     count_lines,
     draw_grid,
+    draw_line,
     fit_picture,
     split_rows,
 )
-from .lettering import draw_line
 
 _COLUMNS = 8
 _MOST_FRAMES = 30
@@ -76,8 +76,8 @@ def unpack_film(data: bytes, steps: Sequence[int]) -> Film:
 def animate_runs(films: Sequence[Film], labels: Sequence[str], columns: int) -> list[Frame]:
     """Return the frames of runs that develop side by side, all at the same step.
 
-    There are at most 30, uint8 (height, width, 3); the last shows all results. A run that ends early
-    keeps its last frame. ``columns`` is the number of runs side by side.
+    There are at most 30, uint8 (height, width, 3); the last shows all results. A run that ends
+    early keeps its last frame. ``columns`` is the number of runs side by side.
     """
     grid = _canvas_grid(films[0].frames[0].shape, labels, columns)
     empty = [Tile(np.full((*grid.tile[::-1], 3), 255, np.uint8), label) for label in labels]
