@@ -20,11 +20,7 @@ from .turns import Bench, make_report, make_rows, run_process, take_turns
 class OptimizeBench(Bench):
     """Whole runs, from a process's start to the saved picture.
 
-    Attributes:
-        content: the content picture's file; None draws a picture.
-        style: the style picture's file; None draws a picture.
-        sizes: long sides of the results, in pixels.
-        steps: of each run.
+    Sizes are the long sides of the results, in pixels; pictures that are None are drawn.
     """
 
     work = "optimize"

@@ -31,7 +31,6 @@ class ThroughputBench(Bench):
     Attributes:
         choices: every variant that can be measured, with its precision.
         bytes_per_pixel: memory that a measurement takes per pixel of a batch, about.
-        batches: numbers of pictures at once.
         repeats: least number of runs after the first one in each process.
         seconds: least total of these runs.
     """
@@ -110,9 +109,7 @@ class FeatureBench(ThroughputBench):
 class GradientBench(ThroughputBench):
     """The cost of pictures with its gradient, from pixels in memory to a gradient in memory.
 
-    Attributes:
-        preset: whose objective is measured.
-        pooling: ``avg`` or ``max``; None takes the preset's.
+    A pooling of None is that of the preset.
     """
 
     work = "gradient"

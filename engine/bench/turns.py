@@ -39,10 +39,8 @@ class Bench(ABC):
     """A benchmark, whose variants are measured in turns; `UsageError` if a value is out of range.
 
     Attributes:
-        work: what is measured.
         choices: every variant that can be measured.
         sizes: of the pictures, in pixels.
-        rounds: how often each variant is measured at each size.
         device: ``cpu`` or ``cuda[:N]``.
         threads: of the CPU; None leaves it to the library.
         weights: ``embedded`` or a file.
@@ -130,8 +128,7 @@ def take_turns(
 def run_process(task: Task, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the answer of `nstx.engine.bench.worker` in a process of its own.
 
-    If the process failed, ``error`` is the last line of its stderr, or its exit code. Without an
-    ``environment`` it gets this process's.
+    If the process failed, ``error`` is the last line of its stderr, or its exit code.
     """
     command = [sys.executable, "-m", "nstx.engine.bench.worker", json.dumps(asdict(task))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

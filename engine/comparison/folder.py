@@ -54,12 +54,9 @@ def name_files(run: str) -> RunFiles:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run that is done.
+    """A run that is done: the sha256 of its files by name, its costs, steps and seconds.
 
-    Attributes:
-        digest: of everything that its result depends on.
-        files: sha256 of each of its files, by the name within the folder.
-        result: costs, steps and seconds, as plain data.
+    ``digest`` is that of everything that the result depends on.
     """
 
     name: str
@@ -71,12 +68,8 @@ class RunRecord:
 class ComparisonFolder:
     """A folder of a comparison, which need not exist yet; its records are read once.
 
-    Attributes:
-        summary: what compare.json holds; None if it is missing or damaged.
-        records: by the names of the runs.
-
-    Raises:
-        OutputError: a file stands in its place.
+    ``summary`` is what compare.json holds, None if it is missing or damaged; ``records`` go by the
+    names of the runs. `OutputError` if a file stands in the folder's place.
     """
 
     def __init__(self, path: Path) -> None:

@@ -51,13 +51,9 @@ class Watcher:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A comparison that is done.
+    """A comparison that is done, with the contents of compare.json.
 
-    Attributes:
-        summary: the contents of compare.json.
-        made: names of the runs that were made.
-        kept: names of the runs that were done already.
-        drawn: whether sheet, animations, curves and page were drawn.
+    ``made`` and ``kept`` name the runs that were made now and before.
     """
 
     summary: dict[str, Any]
@@ -77,11 +73,8 @@ def make_comparison(
 
     A run is made again if a byte of its pictures, one of its settings or the package's version has
     changed, or if one of its files is missing or damaged. Files that no comparison wrote stay as
-    they are. An exception, such as that of Ctrl-C, leaves the finished runs in place.
-
-    Raises:
-        ImageError: a picture cannot be read.
-        OutputError: a file that is not ours is in the way, or the folder cannot be written.
+    they are; `OutputError` if one is in the way. An exception, such as that of Ctrl-C, leaves the
+    finished runs in place.
     """
     if not styles:
         raise UsageError("expected one or more styles, got none; try a painting")
@@ -122,7 +115,6 @@ class _Work:
                 self.records[name] = record
 
     def make(self, missing: Sequence[ComparisonRun], watcher: Watcher) -> None:
-        """Make runs, and keep each as it is done."""
         with watcher.working("computing targets"):
             # Pictures are read before the libraries, so that a damaged one is reported at once.
             content = read_image(self._inputs.content)

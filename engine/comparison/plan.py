@@ -30,12 +30,7 @@ _Value = str | float | int
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A setting that takes several values.
-
-    Attributes:
-        name: one of `COMPARABLE`.
-        values: as they are written, such as ``conv4_2`` or ``0.3``; two or more.
-    """
+    """A setting that takes two or more values, written as ``conv4_2`` or ``0.3``."""
 
     name: str
     values: tuple[str, ...]
@@ -58,12 +53,11 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRun:
-    """One run of a comparison.
+    """One run of a comparison, with a value of each axis.
 
     Attributes:
         name: of its files, without suffix: ``conv4_2``, ``content-weight-5_init-noise``.
         label: for people: ``conv4_2``, ``content weight 5, init noise``.
-        values: one of each axis, as they are written.
     """
 
     name: str
@@ -74,11 +68,9 @@ class ComparisonRun:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonPlan:
-    """Runs, and how they are laid out; `UsageError` unless there are 1 … 64 different ones.
+    """Runs, every combination of the axes' values, the last axis changing fastest.
 
-    Attributes:
-        axes: the settings that differ among the runs; none if there is only one run.
-        runs: every combination, the last axis changing fastest.
+    `UsageError` unless there are 1 … 64 different ones. One run has no axes.
     """
 
     axes: tuple[Axis, ...]

@@ -39,9 +39,8 @@ class ComparisonJobs:
     kept in the store; None takes the cache, if all runs do. The opener is called when the first
     target must be computed.
 
-    Raises:
-        UsageError: a picture would be too small in one of the runs.
-        DeviceError: memory cannot hold a result, or the device or backend is missing.
+    `UsageError` if a picture would be too small in one of the runs, `DeviceError` if memory cannot
+    hold a result, or the device or backend is missing.
     """
 
     def __init__(
