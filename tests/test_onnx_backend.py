@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import onnx
@@ -21,11 +22,15 @@ from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.choice import PrecisionPolicy, choose_backend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.sessions.kept_graphs import describe_kept
-from nstx.engine.settings import choose_settings
+from nstx.engine.settings import BackendName, Choices, Precision, choose_settings
+from nstx.engine.targets.targets import Targets
 from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.run import run_job
 from nstx.export.runtime.providers import Provider, provider_loads
 from nstx.models.errors import DeviceError, NumericalError, UsageError
+from nstx.models.objective import Objective
+from nstx.models.presets import SolverName
+from nstx.models.vgg19 import Pooling
 
 CONTENT = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
 STYLES = [
@@ -34,15 +39,17 @@ STYLES = [
 ]
 
 
-def job_of(backend: str, preset: str = "default", **choices) -> Job:
-    settings = choose_settings(preset, **{"size": 67, "scales": 1, "device": "cpu", **choices})
-    return prepare_job(CONTENT, STYLES, replace(settings, backend=backend))
+def job_of(name: BackendName, preset: str = "default", **more: Unpack[Choices]) -> Job:
+    usual: Choices = {"size": 67, "scales": 1, "device": "cpu", "backend": name}
+    choices: Choices = {**usual, **more}
+    return prepare_job(CONTENT, STYLES, choose_settings(preset, **choices))
 
 
 @pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
 @pytest.mark.parametrize("tv_weight", [0.0, 1e-3])
-def test_cost_and_gradient_are_autograds(preset, tv_weight) -> None:
-    ours, theirs = (job_of(name, preset, tv_weight=tv_weight) for name in ("onnx", "torch"))
+def test_cost_and_gradient_are_autograds(preset: str, tv_weight: float) -> None:
+    ours = job_of("onnx", preset, tv_weight=tv_weight)
+    theirs = job_of("torch", preset, tv_weight=tv_weight)
     assert (ours.opened.choice.name, ours.opened.choice.precision) == ("onnx", "fp32")
     pixels = random_pixels(50, 67, 9)
     cost, gradient = ours.backend(0).cost_and_gradient(pixels)
@@ -59,11 +66,10 @@ def test_cost_and_gradient_are_autograds(preset, tv_weight) -> None:
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-def test_both_backends_reach_the_same_cost(solver) -> None:
-    costs = [
-        run_job(job_of(name, steps=50, solver=solver)).cost.total for name in ("onnx", "torch")
-    ]
-    assert costs[0] == pytest.approx(costs[1], rel=0.01)
+def test_both_backends_reach_the_same_cost(solver: SolverName) -> None:
+    by_onnx = run_job(job_of("onnx", steps=50, solver=solver)).cost.total
+    by_torch = run_job(job_of("torch", steps=50, solver=solver)).cost.total
+    assert by_onnx == pytest.approx(by_torch, rel=0.01)
 
 
 def test_the_same_run_gives_the_same_bytes() -> None:
@@ -71,18 +77,18 @@ def test_the_same_run_gives_the_same_bytes() -> None:
     assert runs[0].pixels.tobytes() == runs[1].pixels.tobytes()
 
 
-def test_one_graph_serves_all_weights(tmp_path, monkeypatch) -> None:
+def test_one_graph_serves_all_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path))
     totals = []
     for weight in (1.0, 5.0):
         backend = job_of("onnx", style_weight=weight, tv_weight=weight / 100).backend(0)
         totals.append(backend.cost_and_gradient(random_pixels(50, 67, 9))[0].total)
     assert totals[1] > totals[0]
-    said = [path for path in (tmp_path / "sessions").iterdir() if path.stat().st_size > 90e6]
-    assert len(said) == 1
+    graphs = [path for path in (tmp_path / "sessions").iterdir() if path.stat().st_size > 90e6]
+    assert len(graphs) == 1
 
 
-def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
+def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = choose_settings(device="cpu")
     assert choose_backend(settings).name == "onnx"
     policy = PrecisionPolicy(processor=Processor(bf16_units=False, bf16="plain"))
@@ -99,7 +105,7 @@ def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
-def test_precisions_that_it_has_not_are_refused(precision) -> None:
+def test_precisions_that_it_has_not_are_refused(precision: Precision) -> None:
     with pytest.raises(DeviceError, match=precision):
         choose_backend(choose_settings(backend="onnx", device="cpu", precision=precision))
 
@@ -160,19 +166,25 @@ def test_every_command_works_where_torch_cannot_be_imported(tmp_path: Path) -> N
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 5e-4), ("fp16", 0.1)])
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_on_cuda_it_computes_what_the_cpu_does(precision, bound, pooling) -> None:
+def test_on_cuda_it_computes_what_the_cpu_does(
+    precision: Precision, bound: float, pooling: Pooling
+) -> None:
     if not provider_loads(Provider("cuda")):
         pytest.skip("ONNX Runtime's CUDAExecutionProvider does not load here")
-    chosen = {"pooling": pooling, "tv_weight": 1e-3}
-    ours = job_of("onnx", device="cuda", precision=precision, **chosen).backend(0)
+    ours = job_of(
+        "onnx", device="cuda", precision=precision, pooling=pooling, tv_weight=1e-3
+    ).backend(0)
+    on_cpu = job_of("onnx", pooling=pooling, tv_weight=1e-3).backend(0)
     pixels = random_pixels(50, 67, 9)
     cost, gradient = ours.cost_and_gradient(pixels)
-    expected, reference = job_of("onnx", **chosen).backend(0).cost_and_gradient(pixels)
+    expected, reference = on_cpu.cost_and_gradient(pixels)
     assert cost.total == pytest.approx(expected.total, rel=bound)
     assert relative_error(gradient, reference) < bound
 
 
-def test_the_torch_backend_without_torch_says_what_to_do(tmp_path: Path, save_picture) -> None:
+def test_the_torch_backend_without_torch_says_what_to_do(
+    tmp_path: Path, save_picture: Callable[..., Path]
+) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from nstx.cli.app import app\n"
@@ -191,8 +203,8 @@ def test_the_torch_backend_without_torch_says_what_to_do(tmp_path: Path, save_pi
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
-def test_a_batch_computes_what_its_pictures_do_alone(backend) -> None:
-    """Each with its own targets and weights."""
+def test_a_batch_computes_what_its_pictures_do_alone(backend: BackendName) -> None:
+    """Every picture has its own targets and weights."""
     jobs = [
         prepare_job(content, STYLES[index : index + 1], choose_settings(
             size=67, scales=1, device="cpu", backend=backend,
@@ -215,17 +227,20 @@ def test_a_batch_computes_what_its_pictures_do_alone(backend) -> None:
 def test_pictures_that_are_no_batch_are_refused() -> None:
     job, other = job_of("onnx"), job_of("onnx", size=48)
     objective, targets = job.settings.objective, job.targets[0]
-    for problems in (
+    no_batches: list[list[tuple[Objective, Targets]]] = [
         [],
         [(objective, targets), (objective, other.targets[0])],
         [(objective, targets), (replace(objective, pooling="max"), targets)],
         [(objective, targets), (replace(objective, tv_weight=1.0), targets)],
-    ):
+    ]
+    for problems in no_batches:
         with pytest.raises(UsageError, match="one size"):
             job.opened.make(problems)
 
 
-def test_a_kept_graph_runs_in_its_own_order(tmp_path, monkeypatch) -> None:
+def test_a_kept_graph_runs_in_its_own_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All but nodes that ask for a shape, which ONNX Runtime takes first."""
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
     job_of("onnx", content_layers="conv1_2", style_layers="conv1_1,conv2_1")
@@ -245,6 +260,6 @@ def test_a_kept_graph_runs_in_its_own_order(tmp_path, monkeypatch) -> None:
     backend.cost_and_gradient(random_pixels(50, 67, 9))
     events = json.loads(Path(loaded[-1].end_profiling()).read_text())
     ran = [event["name"].removesuffix("_kernel_time") for event in events]
-    wanted = [node.name for node in onnx.load(kept).graph.node if node.op_type != "Shape"]
-    assert [name for name in ran if name in set(wanted)] == wanted
-    assert wanted.index("conv1_1_style_flat_gradient") > wanted.index("conv2_1_style_gram")
+    expected = [node.name for node in onnx.load(kept).graph.node if node.op_type != "Shape"]
+    assert [name for name in ran if name in set(expected)] == expected
+    assert expected.index("conv1_1_style_flat_gradient") > expected.index("conv2_1_style_gram")

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,20 +24,22 @@ from networks import (
 )
 from pictures import random_pixels
 
-from nstx import Picture, choose_settings, prepare_job, run_job
+from nstx import Picture, Step, choose_settings, prepare_job, run_job
 from nstx.engine.devices import precisions
-from nstx.engine.devices.arrays import NUMPY, Array
+from nstx.engine.devices.arrays import NUMPY, Array, Arrays
 from nstx.engine.devices.convolution import Convolution, Layout, fastest_layout, try_bf16
 from nstx.engine.devices.cuda_graph import Capture, Function, captures_graphs
 from nstx.engine.devices.device import Device, DeviceKind
-from nstx.engine.devices.machine import Processor
+from nstx.engine.devices.machine import Bf16, Processor
 from nstx.engine.devices.precisions import settle_bf16, supported_precisions
-from nstx.engine.devices.torch_arrays import TorchArrays, as_tensor
+from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.backend import PrecisionCheck
-from nstx.engine.gradients.backprop import BackpropBackend
+from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
+from nstx.engine.pictures.picture import Pixels
+from nstx.engine.settings import Precision
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.lbfgs import lbfgs_steps, make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
@@ -65,43 +69,44 @@ def make_backend(
 
 
 @pytest.mark.parametrize("size", [(31, 42), (40, 33), (1, 7), (8, 8)])
-def test_the_preconditioner_is_numpys(size) -> None:
+def test_the_preconditioner_is_numpys(size: tuple[int, int]) -> None:
     picture = random_pixels(*size, seed=1)
-    expected = make_preconditioner(*size, NUMPY)(picture)
-    found = CPU.fetch(make_preconditioner(*size, CPU)(CPU.place(picture)))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-2)
+    expected = NUMPY.fetch(make_preconditioner(*size, NUMPY)(picture))
+    smoothed = CPU.fetch(make_preconditioner(*size, CPU)(CPU.place(picture)))
+    np.testing.assert_allclose(smoothed, expected, rtol=1e-4, atol=1e-2)
 
 
 def test_tensors_give_tensors_and_arrays_arrays_and_both_the_same() -> None:
     backend, picture = make_backend(), random_pixels(33, 40, seed=1)
     cost, gradient = backend.cost_and_gradient(picture)
-    told, tensor = backend.cost_and_gradient(CPU.place(picture))
+    cost_of_tensor, tensor = backend.cost_and_gradient(CPU.place(picture))
     assert isinstance(gradient, np.ndarray)
     assert isinstance(tensor, torch.Tensor)
-    assert told == cost
+    assert cost_of_tensor == cost
     assert np.array_equal(tensor.numpy(), gradient)
     assert backend.cost(CPU.place(picture)) == backend.cost(picture)
 
 
 @pytest.mark.parametrize("clip", [True, False])
-def test_lbfgs_takes_the_same_road_on_tensors(clip) -> None:
+def test_lbfgs_takes_the_same_road_on_tensors(clip: bool) -> None:
     backend, start = make_backend("fp64"), random_pixels(33, 40, seed=1)
-    ends = []
-    for arrays in (NUMPY, CPU):
-        costs: list[float] = []
-        solver = lbfgs_steps(
-            arrays.place(start), steps=12, clip=clip, arrays=arrays,
-            on_step=lambda _, cost, costs=costs: costs.append(cost.total),
-        )  # fmt: skip
 
-        def evaluate(pixels, arrays=arrays):
+    def costs_on(arrays: Arrays) -> list[float]:
+        def evaluate(pixels: Array) -> tuple[Cost, Array]:
             cost, gradient = backend.cost_and_gradient(arrays.fetch(pixels))
             return cost, arrays.place(gradient)
 
+        costs: list[float] = []
+        solver = lbfgs_steps(
+            arrays.place(start), steps=12, clip=clip, arrays=arrays,
+            on_step=lambda _, cost: costs.append(cost.total),
+        )  # fmt: skip
         run_solver(solver, evaluate)
-        ends.append(costs)
-    assert len(ends[0]) == len(ends[1]) == 12
-    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-3)
+        return costs
+
+    expected, costs = costs_on(NUMPY), costs_on(CPU)
+    assert len(expected) == len(costs) == 12
+    np.testing.assert_allclose(costs, expected, rtol=1e-3)
 
 
 class Recorder:
@@ -110,7 +115,7 @@ class Recorder:
     def __init__(self, stop_before: int | None = None) -> None:
         self.evaluations = 0
         self.first: list[Cost] = []
-        self.steps: list[tuple[np.ndarray, Cost]] = []
+        self.steps: list[tuple[Pixels, Cost]] = []
         self._stop_before = stop_before
 
     def before_evaluation(self) -> None:
@@ -122,34 +127,36 @@ class Recorder:
         self.first.append(cost)
 
     def after_step(self, pixels: Array, cost: Cost) -> None:
-        self.steps.append((as_tensor(pixels).cpu().numpy(), cost))
+        array = pixels.cpu().numpy() if isinstance(pixels, torch.Tensor) else np.asarray(pixels)
+        self.steps.append((array, cost))
 
 
-def ahead(backend, start, **options) -> tuple[list[tuple[np.ndarray, Cost]], list[Cost]]:
+def ahead(
+    backend: BackpropBackend, start: Pixels, *, steps: int, clip: bool
+) -> tuple[list[tuple[Pixels, Cost]], list[Cost]]:
     recorder = Recorder()
-    run_adam(backend, CPU.place(start), learning_rate=2.0, watcher=recorder, **options)
+    run_adam(backend, CPU.place(start), steps=steps, learning_rate=2.0, clip=clip, watcher=recorder)
     return recorder.steps, recorder.first
 
 
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("steps", [1, STEPS_AHEAD - 1, STEPS_AHEAD, 2 * STEPS_AHEAD + 3])
-def test_adam_ahead_of_its_host_makes_the_same_steps(steps, clip) -> None:
+def test_adam_ahead_of_its_host_makes_the_same_steps(steps: int, clip: bool) -> None:
     backend, start = make_backend(), random_pixels(33, 40, seed=1)
-    expected: list[tuple[np.ndarray, Cost]] = []
+    expected = Recorder()
     solver = adam_steps(
-        start, steps=steps, learning_rate=2.0, clip=clip,
-        on_step=lambda pixels, cost: expected.append((pixels, cost)),
-    )  # fmt: skip
+        start, steps=steps, learning_rate=2.0, clip=clip, on_step=expected.after_step
+    )
     run_solver(solver, backend.cost_and_gradient)
-    found, first = ahead(backend, start, steps=steps, clip=clip)
+    made, first = ahead(backend, start, steps=steps, clip=clip)
     assert first == [backend.cost_and_gradient(start)[0]]
-    assert len(found) == steps
-    for (ours, cost), (wanted, wanted_cost) in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, wanted, atol=0.05)
-        assert cost.total == pytest.approx(wanted_cost.total, rel=1e-3)
+    assert len(made) == steps
+    for (pixels, cost), (plain, plain_cost) in zip(made, expected.steps, strict=True):
+        np.testing.assert_allclose(pixels, plain, atol=0.05)
+        assert cost.total == pytest.approx(plain_cost.total, rel=1e-3)
 
 
-def test_steps_that_were_begun_are_told_when_a_run_is_stopped() -> None:
+def test_steps_that_were_begun_are_reported_when_a_run_is_stopped() -> None:
     recorder, start = Recorder(stop_before=STEPS_AHEAD + 4), random_pixels(33, 40, seed=1)
     with pytest.raises(StopSolving):
         run_adam(
@@ -160,16 +167,22 @@ def test_steps_that_were_begun_are_told_when_a_run_is_stopped() -> None:
     assert len(recorder.steps) == STEPS_AHEAD + 3
 
 
-def test_the_steps_before_one_that_is_not_finite_are_told() -> None:
-    backend, recorder, evaluations = make_backend(), Recorder(), []
-    real = backend.evaluate
+class Failing(BackpropBackend):
+    """A backend whose sixth evaluation is not finite."""
 
-    def evaluate(x, seed):
-        evaluations.append(1)
-        rows, gradient = real(x, seed)
-        return (rows * float("nan") if len(evaluations) == 6 else rows), gradient
+    evaluations = 0
 
-    backend.evaluate = evaluate
+    def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.evaluations += 1
+        rows, gradient = super().evaluate(x, seed)
+        return (rows * float("nan") if self.evaluations == 6 else rows), gradient
+
+
+def test_the_steps_before_one_that_is_not_finite_are_reported() -> None:
+    weights, objective = make_tiny_weights(), mixed_objective("avg", "ceil")
+    targets = targets_of(weights, objective, random_pixels(33, 40, seed=3))
+    backward = BackwardPass(weights, objective, TorchDevice(Device("cpu"), "fp32"))
+    backend, recorder = Failing(backward, [(objective, targets)]), Recorder()
     with pytest.raises(NumericalError, match="finite"):
         run_adam(
             backend, CPU.place(random_pixels(33, 40, seed=1)), steps=9, learning_rate=2.0, clip=True,
@@ -187,11 +200,12 @@ def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run() -> None:
     content = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
     style = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
     settings = choose_settings(
-        solver="adam", size=56, scales=2, steps=25, backend="torch", precision="fp32", device="cpu"
-    )
+        solver="adam", size=40, scales=2, steps=25, backend="torch", precision="fp32", device="cpu",
+        content_layers="conv2_2", style_layers="conv1_1,conv2_1",
+    )  # fmt: skip
     job = prepare_job(content, [(style, 1.0)], settings)
     usual = run_job(job)
-    steps = []
+    steps: list[Step] = []
     ahead_job = replace(job, opened=replace(job.opened, runs_ahead=True))
     result = run_job(ahead_job, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, result.steps + 1))
@@ -202,12 +216,13 @@ def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run() -> None:
 
 
 @pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
-def test_seeds_keep_fp16_finite_where_the_pass_is_written_out(preset) -> None:
+def test_seeds_keep_fp16_finite_where_the_pass_is_written_out(preset: str) -> None:
     """On the CPU, where PyTorch has fp16 too, if slowly; users get it on CUDA only."""
-    given = {"size": (32, 40), "weights": load_weights(), "objective": PRESETS[preset].objective}
-    picture = random_pixels(32, 40, seed=2)
-    _, reference = make_backend("fp64", **given).cost_and_gradient(picture)
-    backend = make_backend("fp16", **given)
+    size, weights, objective = (16, 20), load_weights(), PRESETS[preset].objective
+    picture = random_pixels(*size, seed=2)
+    exact = make_backend("fp64", size=size, weights=weights, objective=objective)
+    reference = exact.cost_and_gradient(picture)[1]
+    backend = make_backend("fp16", size=size, weights=weights, objective=objective)
     for _ in range(2):  # the first finds the seed
         _, gradient = backend.cost_and_gradient(picture)
         assert relative_error(gradient, reference) < 0.05
@@ -216,7 +231,7 @@ def test_seeds_keep_fp16_finite_where_the_pass_is_written_out(preset) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("inputs", "outputs", "size"), [(3, 8, (17, 30)), (64, 64, (9, 7))])
 def test_kernels_that_are_laid_out_once_give_the_same_bytes(
-    precision, inputs, outputs, size
+    precision: Precision, inputs: int, outputs: int, size: tuple[int, int]
 ) -> None:
     device = TorchDevice(Device("cpu"), precision)
     if fastest_layout(device) != "packed":
@@ -230,11 +245,11 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
     plain = kernel.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         for relu in (True, False):
-            found = Convolution(kernel, bias, "packed", relu=relu)(x)
+            packed = Convolution(kernel, bias, "packed", relu=relu)(x)
             expected = F.conv2d(x, plain, bias, padding=1)
             expected = expected.relu() if relu else expected
-            assert found.is_contiguous(memory_format=torch.channels_last)
-            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+            assert packed.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
 
 
 @needs_bf16
@@ -252,9 +267,10 @@ def test_kernels_are_laid_out_where_that_works_and_bf16_is_right_without() -> No
         assert relative_error(backend.cost_and_gradient(picture)[1], reference) < 0.1
 
 
-def test_what_the_processor_has_of_bf16_is_tried_or_as_it_is_said() -> None:
+def test_what_the_processor_has_of_bf16_is_tried_or_as_it_is_named() -> None:
     assert supported_precisions(Device("cpu"), Processor(bf16_units=True, bf16="none")) == ("fp32",)
-    for bf16 in ("plain", "packed"):
+    works: tuple[Bf16, ...] = ("plain", "packed")
+    for bf16 in works:
         processor = Processor(bf16_units=False, bf16=bf16)
         assert supported_precisions(Device("cpu"), processor) == ("fp32", "bf16")
     assert settle_bf16(Processor(bf16_units=False)) == try_bf16()
@@ -262,15 +278,24 @@ def test_what_the_processor_has_of_bf16_is_tried_or_as_it_is_said() -> None:
 
 
 @pytest.mark.parametrize("isa", ["AVX2", "SSE41"])
-def test_bf16_is_a_picture_or_one_line_on_older_processors(isa, save_picture, tmp_path) -> None:
-    """OneDNN is told to be blind for what this processor has beyond."""
+def test_bf16_is_a_picture_or_one_line_on_older_processors(
+    isa: str, save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    """OneDNN is kept from using what this processor has beyond."""
     content, style = save_picture("c.png"), save_picture("s.png", seed=1)
-    command = [sys.executable, "-m", "nstx", "optimize", content, style, "--size", "32"]
-    command += ["--steps", "2", "--precision", "bf16", "-o", tmp_path / "o.png"]
+    command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
+    command += [
+        "--size",
+        "32",
+        "--steps",
+        "2",
+        "--precision",
+        "bf16",
+        "-o",
+        str(tmp_path / "o.png"),
+    ]
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
-    done = subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 4:
         assert done.stderr.startswith("nstx: error: expected fp32 on cpu, got bf16; try ")
         assert done.stderr.count("\n") == 1
@@ -317,7 +342,7 @@ def test_corrections_reach_a_graph_that_was_captured_before() -> None:
         assert backend.cost_and_gradient(picture)[0] == before
     # Noting does not go by the graph, in which nobody looks.
     assert replayed.calls == 1
-    backend.problem.offset({part: found * 0.1 for part, found in noted.items()})
+    backend.problem.offset({part: features * 0.1 for part, features in noted.items()})
     assert {part: aim.data_ptr() for part, aim in backend.problem.aims.items()} == places
     assert backend.cost_and_gradient(picture)[0] != before
 
@@ -335,11 +360,11 @@ def test_graphs_are_for_cuda_unless_the_environment_forbids_them(
 def test_a_backend_is_gone_when_nobody_holds_it() -> None:
     """With its graph, whose memory Python's collector of cycles does not see."""
     backend = make_backend(capture=True)
-    found = weakref.ref(backend)
+    reference = weakref.ref(backend)
     gc.disable()
     try:
         del backend
-        assert found() is None
+        assert reference() is None
     finally:
         gc.enable()
 
@@ -353,24 +378,28 @@ def test_a_backend_is_gone_when_nobody_holds_it() -> None:
         ([("fp32", 1.0)], "fp32"),
     ],
 )
-def test_the_fastest_precision_is_the_first_that_none_beats_by_far(seconds, expected) -> None:
+def test_the_fastest_precision_is_the_first_that_none_beats_by_far(
+    seconds: list[tuple[Precision, float]], expected: Precision
+) -> None:
     assert precisions.choose_fastest(seconds) == expected
 
 
 @needs_bf16
-def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None:
-    both = [TorchDevice(Device("cpu"), precision) for precision in ("bf16", "fp32")]
+def test_convolutions_are_timed_in_what_the_device_supports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = [TorchDevice(Device("cpu"), "bf16"), TorchDevice(Device("cpu"), "fp32")]
     assert all(0 < took < 60 for took in precisions.time_convolutions(both, (1, 16, 20, 24)))
-    asked = []
+    timed: list[TorchPrecision] = []
 
     def time_convolutions(devices: list[TorchDevice]) -> list[float]:
-        asked.extend(device.precision for device in devices)
+        timed.extend(device.precision for device in devices)
         return [{"tf32": 0.5}.get(device.precision, 1.0) for device in devices]
 
     monkeypatch.setattr(precisions, "time_convolutions", time_convolutions)
     monkeypatch.setattr(precisions, "supported_precisions", lambda _: ("fp32", "tf32", "bf16"))
     assert precisions.fastest_precision.__wrapped__(Device("cuda")) == "tf32"
-    assert asked == ["bf16", "tf32", "fp32"]
+    assert timed == ["bf16", "tf32", "fp32"]
 
 
 @pytest.mark.parametrize(
@@ -383,16 +412,22 @@ def test_convolutions_are_timed_in_what_the_device_supports(monkeypatch) -> None
         ({"preset": "coursera"}, (300, 400), "fp16", ("tf32", False)),
     ],
 )
-def test_auto_on_cuda(monkeypatch, choices, size, fastest, expected) -> None:
+def test_auto_on_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+    choices: dict[str, Any],
+    size: tuple[int, int] | None,
+    fastest: Precision,
+    expected: tuple[Precision, bool],
+) -> None:
     monkeypatch.setattr(backends, "settle", lambda _, **_options: Device("cuda"))
     monkeypatch.setattr(
         "nstx.engine.devices.precisions.supported_precisions",
         lambda *_: ("fp32", "tf32", "bf16", "fp16"),
     )
     monkeypatch.setattr(precisions, "fastest_precision", lambda _: fastest)
-    found = choose_backend(choose_settings(device="cuda", **choices), size)
-    assert (found.name, found.device) == ("torch", Device("cuda"))
-    assert (found.precision, found.checked) == expected
+    choice = choose_backend(choose_settings(device="cuda", **choices), size)
+    assert (choice.name, choice.device) == ("torch", Device("cuda"))
+    assert (choice.precision, choice.checked) == expected
 
 
 def test_what_runs_ahead() -> None:
@@ -406,11 +441,13 @@ def test_what_runs_ahead() -> None:
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_a_captured_gradient_is_the_plain_one(precision) -> None:
-    given = {"size": (211, 317), "weights": load_weights()}
-    given["objective"] = PRESETS["default"].objective
-    captured = make_backend(precision, "cuda", **given)
-    plain = make_backend(precision, "cuda", **given, capture=False)
+def test_a_captured_gradient_is_the_plain_one(precision: TorchPrecision) -> None:
+    captured, plain = (
+        make_backend(
+            precision, "cuda", (211, 317), load_weights(), PRESETS["default"].objective, capture
+        )
+        for capture in (None, False)
+    )
     assert captured.captures
     assert not plain.captures
     for seed in (1, 2, 3):
@@ -438,7 +475,7 @@ def test_adam_in_a_graph_makes_the_plain_steps() -> None:
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("choices", [{}, {"solver": "adam"}, {"preset": "coursera"}])
-def test_a_run_on_cuda_ends_where_one_on_the_cpu_does(choices) -> None:
+def test_a_run_on_cuda_ends_where_one_on_the_cpu_does(choices: dict[str, Any]) -> None:
     content = Picture(random_pixels(140, 203, 1).astype(np.uint8), None)
     style = Picture(random_pixels(151, 122, 9).astype(np.uint8), None)
     results = [
