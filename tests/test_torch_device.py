@@ -200,7 +200,7 @@ def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run() -> None:
     content = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
     style = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
     settings = choose_settings(
-        solver="adam", size=40, scales=2, steps=25, backend="torch", precision="fp32", device="cpu",
+        solver="adam", size=56, scales=2, steps=25, backend="torch", precision="fp32", device="cpu",
         content_layers="conv2_2", style_layers="conv1_1,conv2_1",
     )  # fmt: skip
     job = prepare_job(content, [(style, 1.0)], settings)
