@@ -18,16 +18,16 @@ find_python() {
 }
 
 use_environment() {
-    local folder=".venv-$1" extra="${2:+[$2]}" python wanted
+    local folder=".venv-$1" extra="${2:+[$2]}" python digest
     python=$(find_python)
-    wanted=$({ cat pyproject.toml constraints.txt; echo "$PWD"; "$python" -VV; } | cksum)
-    if [ "$(cat "$folder/installed" 2>/dev/null)" != "$wanted" ]; then
+    digest=$({ cat pyproject.toml constraints.txt; echo "$PWD"; "$python" -VV; } | cksum)
+    if [ "$(cat "$folder/installed" 2>/dev/null)" != "$digest" ]; then
         echo "installing into $folder (PyTorch and ONNX Runtime are large)" >&2
         rm -rf "$folder"
         "$python" -m venv "$folder"
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c constraints.txt -e ".$extra"
-        echo "$wanted" >"$folder/installed"
+        echo "$digest" >"$folder/installed"
     fi
     PATH="$PWD/$folder/bin:$PATH"
     export PATH
