@@ -106,11 +106,9 @@ def prepare_job(
         content: the content picture.
         styles: one or more style pictures, each with a weight above 0.
         settings: of the run.
-        like: a job whose gradient backend is shared, which saves time and memory.
+        like: a job whose gradient backend is shared; `UsageError` if these settings need another.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
-
-    Any `NstxError`: what cannot be, or ``like`` has another backend.
     """
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
