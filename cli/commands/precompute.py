@@ -59,10 +59,10 @@ class Pictures(Group):
             )
         if not all([*contents, *styles]):
             raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
+        pictures = find_pictures([Path(text) for text in contents])
         weighted: list[tuple[Path, float]] = []
         for place, weight in map(split_style, styles):
             weighted += [(path, weight) for path in find_pictures([place])]
-        pictures = find_pictures([Path(text) for text in contents])
         if self.output is not None and (len(pictures) != 1 or not weighted):
             raise UsageError(
                 f"expected one content and its styles for -o, got {len(pictures)} contents and "
@@ -108,6 +108,7 @@ def precompute(
     if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
     settings = options.settings_of(objective, size, machine)
+    pictures.paths()  # a mistake in them is an error before the weights are read
     loader = TargetLoader(settings)
     if pictures.output is None:
         outcomes = _fill_cache(pictures, settings, loader, console)

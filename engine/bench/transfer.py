@@ -10,6 +10,7 @@ from ..devices.memory import peak_memory_bytes, process_seconds
 from ..pictures.reading import read_image
 from ..pictures.writing import write_image
 from ..settings import choose_settings
+from ..transfer.costs import BoundCosts
 from ..transfer.job import prepare_job
 from ..transfer.progress import Step
 from ..transfer.report import describe_run, describe_schedule
@@ -37,12 +38,13 @@ def measure_transfer(task: Task) -> dict[str, Any]:
         if step.step == 1:
             first_step = process_seconds() - step.seconds
 
-    result = run_job(job, on_step=note)
+    costs = BoundCosts(job)
+    result = run_job(job, costs=costs, on_step=note)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.png"
-        write_image(path, result.pixels)
+        write_image(path, result.picture)
         saved = read_image(path, trusted=True).pixels.astype(np.float32)
-    cost = job.measure_cost(saved).total
+    cost = costs.measure(saved).total
     run, choice = describe_run(job, result), job.opened.choice
     schedule = describe_schedule(choice, result.checks)
     return {

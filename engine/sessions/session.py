@@ -139,9 +139,11 @@ def open_model_file(
         ) from error
     if choices.provider.kind == "tensorrt":
         # (batch, 3, height, width), or (batch, height, width, 3).
-        shape = open_session(path, SessionChoices(optimised=True)).get_inputs()[0].shape
+        inputs = open_session(path, SessionChoices(optimised=True)).get_inputs()
+        # Whether it is one of ours is checked below.
+        planar = bool(inputs) and inputs[0].shape[1:2] == [3]
         folder = _engine_folder(digest_bytes(model), choices) if use_cache else None
-        choices = replace(choices, planar=shape[1] == 3, engine_folder=folder)
+        choices = replace(choices, planar=planar, engine_folder=folder)
     session = load_session(
         path, FeatureGraph, choices, weights_sha256=weights_sha256, place=str(path)
     )
