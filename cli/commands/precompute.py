@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+_Styles = list[tuple[Path, float]]
+"""Style pictures with their weights."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures(Group):
@@ -48,7 +51,7 @@ class Pictures(Group):
         ),
     ] = None
 
-    def paths(self) -> tuple[list[Path], list[tuple[Path, float]]]:
+    def paths(self) -> tuple[list[Path], _Styles]:
         """Return the contents, and the styles with their weights; folders are opened."""
         from nstx.engine.targets.precompute import find_pictures
 
@@ -60,7 +63,7 @@ class Pictures(Group):
         if not all([*contents, *styles]):
             raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
         pictures = find_pictures([Path(text) for text in contents])
-        weighted: list[tuple[Path, float]] = []
+        weighted: _Styles = []
         for place, weight in map(split_style, styles):
             weighted += [(path, weight) for path in find_pictures([place])]
         if self.output is not None and (len(pictures) != 1 or not weighted):
@@ -108,13 +111,14 @@ def precompute(
     if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
     settings = options.settings_of(objective, size, machine)
-    pictures.paths()  # a mistake in them is an error before the weights are read
+    # Before the loader, which reads the weights: a mistake in the pictures is an error at once.
+    contents, styles = pictures.paths()
     loader = TargetLoader(settings)
     if pictures.output is None:
-        outcomes = _fill_cache(pictures, settings, loader, console)
+        outcomes = _fill_cache(contents, styles, settings, loader, console)
         data: dict[str, Any] = {"output": None, "kept": loader.keeps, "pictures": outcomes}
     else:
-        data = _write_file(pictures.output, pictures, settings, loader, console)
+        data = _write_file(pictures.output, contents, styles, settings, loader, console)
     extractor = loader.extractor
     data |= {
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
@@ -126,13 +130,17 @@ def precompute(
 
 
 def _write_file(
-    output: Path, pictures: Pictures, settings: "Settings", loader: "TargetLoader", console: Console
+    output: Path,
+    contents: list[Path],
+    styles: _Styles,
+    settings: "Settings",
+    loader: "TargetLoader",
+    console: Console,
 ) -> dict[str, Any]:
     """Write the targets file of one content, and return its fields of ``--json``."""
     from nstx.engine.targets.files import SUFFIXES
     from nstx.engine.targets.precompute import precompute_file
 
-    contents, styles = pictures.paths()
     check_output(output, SUFFIXES)
     check_distinct([output], [*contents, Path(settings.weights), *(path for path, _ in styles)])
     with console.working("computing targets"):
@@ -147,12 +155,15 @@ def _write_file(
 
 
 def _fill_cache(
-    pictures: Pictures, settings: "Settings", loader: "TargetLoader", console: Console
+    contents: list[Path],
+    weighted: _Styles,
+    settings: "Settings",
+    loader: "TargetLoader",
+    console: Console,
 ) -> list[dict[str, Any]]:
     """Compute the targets that the cache lacks, and return the pictures of ``--json``."""
     from nstx.engine.targets.precompute import precompute_targets
 
-    contents, weighted = pictures.paths()
     styles, done = list(dict.fromkeys(path for path, _ in weighted)), 0
     with console.counting("computing targets", len(contents) + len(styles)) as advance:
 

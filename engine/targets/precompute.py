@@ -170,10 +170,11 @@ def precompute_file(
     picture = read_image(content)
     weighted = [(read_image(style), weight) for style, weight in styles]
     sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
-    loaded = loader.load(picture, weighted, sizes)
+    contents = tuple(resize_picture(picture, *size) for size in sizes)
+    loaded = loader.load(picture, weighted, sizes, contents)
     write_targets(
         path,
-        tuple(resize_picture(picture, *size) for size in sizes),
+        contents,
         loaded.targets,
         settings.objective,
         loader.weights_sha256,
