@@ -362,6 +362,19 @@ def test_metadata_without_a_mean_is_an_error(tiny_weights: Weights, tmp_path: Pa
             ModelFile(path=tmp_path / "m.onnx", choices=SessionChoices()).open(("conv1_1",), ())
 
 
+def test_a_model_of_strangers_is_refused_before_tensorrt_is_asked(tmp_path: Path) -> None:
+    """Whatever its input; TensorRT itself is not needed to see that the model is none of ours."""
+    shape = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in ("x", "y")]
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "foreign", [shape[0]], [shape[1]])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    path = tmp_path / "foreign.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    source = ModelFile(path=path, choices=SessionChoices(provider=Provider("tensorrt", 0)))
+    with pytest.raises(ModelError, match=r"foreign\.onnx"):
+        source.open(("conv1_1",), ())
+
+
 def test_a_picture_that_leaves_a_layer_nothing_is_refused() -> None:
     picture = Picture(random_pixels(20, 40, 1).astype(np.uint8), None)
     with pytest.raises(UsageError, match="pool5 a position"):

@@ -138,11 +138,10 @@ def open_model_file(
             f"try 'nstx export features -o {path.stem}.onnx'"
         ) from error
     if choices.provider.kind == "tensorrt":
-        # (batch, 3, height, width), or (batch, height, width, 3).
-        inputs = open_session(path, SessionChoices(optimised=True)).get_inputs()
-        # Whether it is one of ours is checked below.
-        planar = bool(inputs) and inputs[0].shape[1:2] == [3]
+        # Its engines are built for a layout, so another session is asked for it first.
+        on_cpu = load_session(path, FeatureGraph, SessionChoices(optimised=True), place=str(path))
         folder = _engine_folder(digest_bytes(model), choices) if use_cache else None
+        planar = on_cpu.graph.input == "network"
         choices = replace(choices, planar=planar, engine_folder=folder)
     session = load_session(
         path, FeatureGraph, choices, weights_sha256=weights_sha256, place=str(path)
