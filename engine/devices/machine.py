@@ -1,6 +1,7 @@
 """The machine: its processor and memory, and the packages that are installed."""
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -88,6 +89,7 @@ def _describe_processor(cpuinfo: Path) -> str:
     return f"{name} ({vectors[0]})" if vectors else name
 
 
+@functools.cache  # the file is long where there are many processors, and never changes
 def _read_fields(cpuinfo: Path) -> dict[str, str] | None:
     """Return what Linux states about the first processor; None on other systems."""
     try:
