@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nstx.export.gradient_parity import GradientParity
     from nstx.export.graphs.feature_graph import FeatureGraph
     from nstx.export.parity import ParityReport
+    from nstx.export.runtime.providers import Provider
     from nstx.models.objective import Objective
 
 app = typer.Typer(
@@ -84,7 +85,7 @@ def gradient(
         "outputs": list(graph.outputs),
     }
     export = partial(export_gradient, output, graph)
-    data = _export_model(output, description, export, machine, console)
+    data = _export_model(output, description, export, _choose_provider(machine), machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(_describe_gradient(data), data)
 
@@ -143,6 +144,7 @@ def features(
     console = shown.console()
     _check_paths(output, [Path(machine.weights), *(outputs.check_with or [])])
     graph, computed = _choose_graph(outputs, options.objective_of(objective))
+    provider = _choose_provider(machine)
     pictures = _read_pictures(outputs.check_with) if outputs.check_with else None
     description = {
         "precision": graph.precision,
@@ -153,7 +155,7 @@ def features(
         "outputs": list(graph.outputs),
     }
     export = partial(export_features, output, graph, objective=computed, pictures=pictures)
-    data = _export_model(output, description, export, machine, console)
+    data = _export_model(output, description, export, provider, machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(_describe_features(data), data)
 
@@ -254,10 +256,17 @@ def _check_paths(output: Path, inputs: Sequence[Path]) -> None:
     check_distinct([output, parity_path(output)], inputs)
 
 
+def _choose_provider(machine: options.Machine) -> "Provider":
+    from nstx.engine.devices.device import Device, choose_provider_on
+
+    return choose_provider_on(Device.parse(machine.device))
+
+
 def _export_model(
     output: Path,
     description: dict[str, Any],
     export: "Callable[..., ParityReport | GradientParity]",
+    provider: "Provider",
     machine: options.Machine,
     console: Console,
 ) -> dict[str, Any]:
@@ -266,12 +275,10 @@ def _export_model(
     ``description`` is of its graph. ``export`` takes the weights and the ``provider`` that is
     compared with float64.
     """
-    from nstx.engine.devices.device import Device, choose_provider_on
     from nstx.export.graphs.builder import OPSET
     from nstx.export.graphs.feature_graph import parity_path
     from nstx.models.weights.load import load_weights
 
-    provider = choose_provider_on(Device.parse(machine.device))
     with console.working("building the graph, comparing it with float64"):
         weights = load_weights(machine.weights, use_cache=not machine.no_cache)
         parity = export(weights, provider=provider)
