@@ -32,11 +32,17 @@ class Repetition(Group):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureCells(Group):
-    """What is measured of features."""
+class Cells(Group):
+    """The pictures that are measured; variants come with the kind of benchmark."""
 
     sizes: Annotated[str, Help("Sides of the square pictures in pixels.")] = "256,512,1024"
     batches: Annotated[str, Help("Pictures at once.")] = "1,4,8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureCells(Cells):
+    """What is measured of features."""
+
     variants: Annotated[
         str | None,
         Help(
@@ -52,11 +58,9 @@ class FeatureCells(Group):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GradientCells(Group):
+class GradientCells(Cells):
     """What is measured of gradients."""
 
-    sizes: Annotated[str, Help("Sides of the square pictures in pixels.")] = "256,512"
-    batches: Annotated[str, Help("Pictures at once.")] = "1"
     variants: Annotated[
         str | None,
         Help(
@@ -94,7 +98,9 @@ def features(
 @app.command()
 @grouped
 def gradient(
-    cells: GradientCells,
+    cells: Annotated[
+        GradientCells, only("sizes", "batches", "variants", sizes="256,512", batches="1")
+    ],
     repetition: Annotated[Repetition, only("rounds", "repeats", "seconds", repeats=2)],
     objective: Annotated[options.Objective, only("preset", "pooling")],
     machine: _Machine,

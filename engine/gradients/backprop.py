@@ -38,12 +38,7 @@ class BackwardPass:
     ) -> None:
         layout = layout or fastest_layout(device)
         self.network = TorchNetwork(
-            weights,
-            objective.layers,
-            objective.pooling,
-            objective.pool_rounding,
-            device,
-            layout=layout,
+            weights, objective.layers, *objective.poolings, device, layout=layout
         )
         self._convolutions: dict[str, Convolution] = {}
         for name in (layer.name for layer in self.network.layers if layer.kind == "conv"):

@@ -93,7 +93,5 @@ def _torch_backends(
     from ..features.torch_network import TorchNetwork
     from .torch_gradient import AutogradBackend
 
-    network = TorchNetwork(
-        weights, objective.layers, objective.pooling, objective.pool_rounding, device
-    )
+    network = TorchNetwork(weights, objective.layers, *objective.poolings, device)
     return partial(AutogradBackend, network)
