@@ -25,19 +25,18 @@ from networks import (
 from pictures import random_pixels
 
 from nstx import Picture, Step, choose_settings, prepare_job, run_job
-from nstx.engine.devices import precisions
 from nstx.engine.devices.arrays import NUMPY, Array, Arrays
 from nstx.engine.devices.convolution import Convolution, Layout, fastest_layout, try_bf16
 from nstx.engine.devices.cuda_graph import Capture, Function, captures_graphs
 from nstx.engine.devices.device import Device, DeviceKind
-from nstx.engine.devices.machine import Bf16, Processor
-from nstx.engine.devices.precisions import settle_bf16, supported_precisions
+from nstx.engine.devices.machine import Bf16, Capability, Processor
+from nstx.engine.devices.precisions import fast_precision, settle_bf16, supported_precisions
 from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.backend import PrecisionCheck
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
-from nstx.engine.gradients.choice import BackendChoice, choose_backend, runs_ahead
+from nstx.engine.gradients.choice import BackendChoice, PrecisionPolicy, choose_backend, runs_ahead
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.settings import Precision
 from nstx.engine.solvers.adam import adam_steps
@@ -45,7 +44,7 @@ from nstx.engine.solvers.lbfgs import lbfgs_steps, make_preconditioner
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
 from nstx.models.cost import Cost
-from nstx.models.errors import NumericalError
+from nstx.models.errors import DeviceError, NumericalError
 from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.weights.load import Weights, load_weights
@@ -369,65 +368,60 @@ def test_a_backend_is_gone_when_nobody_holds_it() -> None:
         gc.enable()
 
 
+VOLTA, TURING, AMPERE, ADA, HOPPER = (7, 0), (7, 5), (8, 0), (8, 9), (9, 0)
+
+
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
+    ("capability", "offered", "fast"),
     [
-        ([("fp16", 1.0), ("bf16", 0.95), ("tf32", 2.0), ("fp32", 16.0)], "fp16"),
-        ([("fp16", 1.0), ("bf16", 0.8), ("tf32", 0.75)], "bf16"),
-        ([("fp16", 30.0), ("fp32", 1.0)], "fp32"),
-        ([("fp32", 1.0)], "fp32"),
+        ((6, 1), ("fp32", "fp16"), "fp32"),
+        (VOLTA, ("fp32", "fp16"), "fp16"),
+        (TURING, ("fp32", "fp16"), "fp16"),
+        (AMPERE, ("fp32", "tf32", "bf16", "fp16"), "bf16"),
+        (ADA, ("fp32", "tf32", "bf16", "fp16"), "bf16"),
+        ((12, 0), ("fp32", "tf32", "bf16", "fp16"), "bf16"),
     ],
 )
-def test_the_fastest_precision_is_the_first_that_none_beats_by_far(
-    seconds: list[tuple[Precision, float]], expected: Precision
+def test_precisions_go_by_the_compute_capability(
+    capability: Capability, offered: tuple[Precision, ...], fast: Precision
 ) -> None:
-    assert precisions.choose_fastest(seconds) == expected
-
-
-@needs_bf16
-def test_convolutions_are_timed_in_what_the_device_supports(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    both = [TorchDevice(Device("cpu"), "bf16"), TorchDevice(Device("cpu"), "fp32")]
-    assert all(0 < took < 60 for took in precisions.time_convolutions(both, (1, 16, 20, 24)))
-    timed: list[TorchPrecision] = []
-
-    def time_convolutions(devices: list[TorchDevice]) -> list[float]:
-        timed.extend(device.precision for device in devices)
-        return [{"tf32": 0.5}.get(device.precision, 1.0) for device in devices]
-
-    monkeypatch.setattr(precisions, "time_convolutions", time_convolutions)
-    monkeypatch.setattr(precisions, "supported_precisions", lambda _: ("fp32", "tf32", "bf16"))
-    assert precisions.fastest_precision.__wrapped__(Device("cuda")) == "tf32"
-    assert timed == ["bf16", "tf32", "fp32"]
+    assert supported_precisions(Device("cuda"), capability=capability) == offered
+    assert fast_precision(capability) == fast
+    assert fast in offered
 
 
 @pytest.mark.parametrize(
-    ("choices", "size", "fastest", "expected"),
+    ("choices", "size", "capability", "expected"),
     [
-        ({}, (300, 400), "fp16", ("fp16", True)),
-        ({}, (300, 400), "fp32", ("fp32", False)),
-        ({}, None, "fp16", ("tf32", False)),
-        ({"precision": "bf16"}, (300, 400), "fp16", ("bf16", False)),
-        ({"preset": "coursera"}, (300, 400), "fp16", ("tf32", False)),
+        ({}, (300, 400), HOPPER, ("bf16", True)),
+        ({}, (300, 400), TURING, ("fp16", True)),
+        ({}, (300, 400), (6, 1), ("fp32", False)),
+        ({"backend": "torch"}, (300, 400), HOPPER, ("bf16", True)),
+        ({}, None, HOPPER, ("tf32", False)),
+        ({}, None, TURING, ("fp32", False)),
+        ({"precision": "fp16"}, (300, 400), HOPPER, ("fp16", False)),
+        ({"preset": "coursera"}, (300, 400), HOPPER, ("tf32", False)),
     ],
 )
 def test_auto_on_cuda(
     monkeypatch: pytest.MonkeyPatch,
     choices: dict[str, Any],
     size: tuple[int, int] | None,
-    fastest: Precision,
+    capability: Capability,
     expected: tuple[Precision, bool],
 ) -> None:
     monkeypatch.setattr(backends, "settle", lambda _, **_options: Device("cuda"))
-    monkeypatch.setattr(
-        "nstx.engine.devices.precisions.supported_precisions",
-        lambda *_: ("fp32", "tf32", "bf16", "fp16"),
-    )
-    monkeypatch.setattr(precisions, "fastest_precision", lambda _: fastest)
-    choice = choose_backend(choose_settings(device="cuda", **choices), size)
+    policy = PrecisionPolicy(capability=capability)
+    choice = choose_backend(choose_settings(device="cuda", **choices), size, policy)
     assert (choice.name, choice.device) == ("torch", Device("cuda"))
     assert (choice.precision, choice.checked) == expected
+
+
+def test_a_precision_that_a_device_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "settle", lambda _, **_options: Device("cuda"))
+    policy = PrecisionPolicy(capability=TURING)
+    with pytest.raises(DeviceError, match="expected fp32, fp16 on cuda:0, got bf16"):
+        choose_backend(choose_settings(device="cuda", precision="bf16"), (300, 400), policy)
 
 
 def test_what_runs_ahead() -> None:

@@ -21,6 +21,9 @@ CPUINFO = Path("/proc/cpuinfo")
 Bf16 = Literal["packed", "plain", "none"]
 """How PyTorch convolves in bf16 on the CPU: with kernels that are laid out once, without, or not at all."""
 
+Capability = tuple[int, int]
+"""The compute capability of a CUDA device, major and minor."""
+
 
 def describe_machine(cpuinfo: Path = CPUINFO) -> dict[str, Any]:
     """Return system, processor, cores, threads and memory in bytes, as plain data."""

@@ -4,7 +4,7 @@
 PyTorch on accelerators and for precisions that ONNX Runtime lacks. On a CPU with bf16 units the precision
 ``auto`` is bf16, checked against fp32 as the run goes (`nstx.engine.gradients.checked`), unless the run is so
 short that PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published. On
-CUDA it is what the device's convolutions are fastest in (`nstx.engine.devices.precisions`), checked too.
+CUDA it goes by the device's compute capability (`nstx.engine.devices.precisions.fast_precision`), checked too.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from nstx.models.errors import DeviceError
 
 from ..devices.device import Device, choose_provider_on, settle
-from ..devices.machine import Processor, is_there
-from ..devices.memory import memory_errors
+from ..devices.machine import Capability, Processor, is_there
 from ..settings import BackendName, Precision, Settings
 
 LARGEST_ERROR = 0.25
@@ -26,12 +25,14 @@ class PrecisionPolicy:
     """When a low precision is chosen, and how wrong its gradients may be: the usual, on this machine.
 
     Attributes:
+        capability: of the CUDA device; None asks PyTorch.
         least_bf16_work: steps times pixels from which bf16 on the CPU saves time: on two cores 4 seconds
             of a million, and PyTorch takes 1 to 2 seconds longer to start than ONNX Runtime.
         largest_error: of a checked gradient, ‖g − g₃₂‖ / ‖g₃₂‖; beyond it fp32 may take over.
     """
 
     processor: Processor = field(default_factory=Processor)
+    capability: Capability | None = None
     least_bf16_work: int = 2_000_000
     largest_error: float = LARGEST_ERROR
 
@@ -59,10 +60,10 @@ class BackendChoice:
 def choose_backend(
     settings: Settings, size: Sequence[int] | None = None, policy: PrecisionPolicy | None = None
 ) -> BackendChoice:
-    """Return the backend, device and precision of a run; on CUDA it may measure some precisions.
+    """Return the backend, device and precision of a run: the same each time on the same machine.
 
     Without a size (height, width) no precision is chosen that must be checked. `DeviceError` if what was
-    asked for is not there, or has too little memory to measure.
+    asked for is not there.
     """
     device = settle(settings.device)
     policy = policy or PrecisionPolicy()
@@ -102,18 +103,18 @@ def _choose_torch(
     settings: Settings, size: Sequence[int] | None, policy: PrecisionPolicy
 ) -> BackendChoice:
     try:
-        from ..devices.precisions import choose_precision, fastest_precision
+        from ..devices.precisions import choose_precision, cuda_capability, fast_precision
     except ImportError as error:
         raise DeviceError(
             f"expected PyTorch for --backend torch, got none ({error}); try --backend onnx, or "
             "'pip install torch'"
         ) from error
     device = settle(settings.device, by_torch=True)
-    precision = choose_precision(device, settings.precision, policy.processor)
-    if size is None or not _is_free(settings) or not device.is_cuda:
+    capability = (policy.capability or cuda_capability(device)) if device.is_cuda else None
+    precision = choose_precision(device, settings.precision, policy.processor, capability)
+    if size is None or not _is_free(settings) or capability is None:
         return BackendChoice("torch", device, precision)
-    with memory_errors(size):
-        precision = fastest_precision(device)
+    precision = fast_precision(capability)
     largest_error = None if precision == "fp32" else policy.largest_error
     return BackendChoice("torch", device, precision, largest_error)
 
