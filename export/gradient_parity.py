@@ -119,7 +119,9 @@ def measure_gradient_parity(
     inputs, totals, expected = _make_problem(graph.objective, weights, pictures)
     if graph.adam:
         inputs |= _adam_inputs(pictures, max(float(np.abs(exact).max()) for exact in expected))
-    outputs = run_model(model, graph.outputs, inputs, SessionChoices(provider=provider))
+    outputs = run_model(
+        model, graph.outputs, inputs, SessionChoices(provider=provider, precision=graph.precision)
+    )
     gradients, step_error = outputs.get("gradient", np.zeros(0)), None
     if graph.adam:
         gradients, step_error = _undo_adam({**inputs, **outputs})

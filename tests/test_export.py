@@ -34,6 +34,9 @@ from nstx.export.parity import (
     fp16_features,
     measure_parity,
 )
+from nstx.export.runtime import exactness
+from nstx.export.runtime.exactness import computes_in_fp32
+from nstx.export.runtime.probe import PRECISION_INPUT, is_fp32, precision_error, precision_model
 from nstx.export.runtime.providers import (
     CPU,
     Provider,
@@ -42,6 +45,7 @@ from nstx.export.runtime.providers import (
     provider_loads,
 )
 from nstx.export.runtime.session import (
+    RuntimePrecision,
     SessionChoices,
     open_session,
     physical_cores,
@@ -397,6 +401,42 @@ def test_gpu_providers_pass_the_parity_check(
     assert report.worst.relative_error <= bound
 
 
+def test_a_probe_tells_fp32_from_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 keeps 10 bits after the point, and tensor cores leave the rest away."""
+    session = open_session(precision_model(), SessionChoices())
+    exact = session.run(None, PRECISION_INPUT)
+    assert precision_error(exact) < 1e-6
+    assert is_fp32(exact)
+    bits = PRECISION_INPUT["x"].view(np.uint32) & np.uint32(0xFFFFE000)
+    rounded = session.run(None, {"x": bits.view(np.float32)})
+    # The product alone, or one convolution alone.
+    for index, name in enumerate(output.name for output in session.get_outputs()):
+        answer = [*exact[:index], rounded[index], *exact[index + 1 :]]
+        assert precision_error(answer) > 3e-4, name
+        assert not is_fp32(answer), name
+    assert computes_in_fp32(Provider("cpu"))
+    monkeypatch.setattr(exactness, "computes_in_fp32", lambda provider: False)
+    exactness.check_fp32(Provider("tensorrt"))
+    with pytest.raises(DeviceError, match="--precision tf32"):
+        exactness.check_fp32(Provider("cuda"))
+
+
+def test_tf32_is_off_in_fp32_alone() -> None:
+    """With it off, fp16 would be without tensor cores; a fused bias would bring it back in fp32."""
+
+    def option(name: str, precision: RuntimePrecision, *, interleaved: bool = True) -> str:
+        choices = SessionChoices(
+            provider=Provider("cuda"), precision=precision, interleaved=interleaved, stream=4096
+        )
+        options = provider_options(choices)["CUDAExecutionProvider"]
+        assert options["user_compute_stream"] == "4096"
+        return options[name]
+
+    assert [option("use_tf32", name) for name in ("fp32", "tf32", "fp16")] == ["0", "1", "1"]
+    assert [option("fuse_conv_bias", name) for name in ("fp32", "tf32", "fp16")] == ["0", "1", "1"]
+    assert option("fuse_conv_bias", "fp16", interleaved=False) == "0"
+
+
 def test_providers_get_their_options_as_they_spell_them(tmp_path: Path) -> None:
     """ONNX Runtime's binding takes 0 and 1 for CUDA's flags, but True and False for TensorRT's."""
     cpu, cuda, tensorrt = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
@@ -405,6 +445,7 @@ def test_providers_get_their_options_as_they_spell_them(tmp_path: Path) -> None:
     assert list(options) == [cuda, cpu]
     assert (options[cuda]["device_id"], options[cuda]["use_tf32"]) == ("1", "0")
     assert options[cuda]["enable_cuda_graph"] == "0"
+    assert "user_compute_stream" not in options[cuda]
     choices = SessionChoices(provider=Provider("tensorrt", 2), engine_folder=tmp_path)
     options = provider_options(choices)
     assert list(options) == [tensorrt, cuda, cpu]

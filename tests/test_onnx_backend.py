@@ -22,7 +22,7 @@ from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.choice import PrecisionPolicy, choose_backend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.sessions.kept_graphs import describe_kept
-from nstx.engine.settings import BackendName, Choices, Precision, choose_settings
+from nstx.engine.settings import Auto, BackendName, Choices, Precision, choose_settings
 from nstx.engine.targets.targets import Targets
 from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.run import run_job
@@ -108,6 +108,18 @@ def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere(monkeypatch: pytest.MonkeyP
 def test_precisions_that_it_has_not_are_refused(precision: Precision) -> None:
     with pytest.raises(DeviceError, match=precision):
         choose_backend(choose_settings(backend="onnx", device="cpu", precision=precision))
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "tf32", "fp16"])
+def test_cuda_has_three_precisions(
+    precision: Precision | Auto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "choose_provider_on", lambda device: Provider("cuda"))
+    choice = choose_backend(choose_settings(backend="onnx", device="cuda", precision=precision))
+    assert choice.precision == ("fp32" if precision == "auto" else precision)
+    assert (choice.name, choice.checked) == ("onnx", False)
+    with pytest.raises(DeviceError, match="bf16"):
+        choose_backend(choose_settings(backend="onnx", device="cuda", precision="bf16"))
 
 
 def test_a_cost_that_is_not_finite_is_an_error() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nstx.export.graphs.feature_graph import FeatureGraph
+from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import Provider, check_provider, has_driver, import_onnxruntime
 from nstx.export.runtime.session import SessionChoices
 from nstx.models.errors import DeviceError, NumericalError, UsageError
@@ -105,6 +106,8 @@ def open_extractor(
         raise UsageError("expected a model file or weights, got both; try Extraction(weights=…)")
     try:
         provider = find_provider(choices)
+        if provider is not None and choices.model is None:
+            check_fp32(provider)
     except DeviceError as error:
         if choices.extractor != "auto" or choices.model is not None:
             raise

@@ -1,8 +1,8 @@
 """Which gradient backend a run uses, on which device and at which precision.
 
 ``auto`` is ONNX Runtime on the CPU, where it is faster than PyTorch's autograd and starts sooner, and
-PyTorch on accelerators and for precisions that ONNX Runtime lacks. On a CPU with bf16 units the precision
-``auto`` is bf16, checked against fp32 as the run goes (`nstx.engine.gradients.checked`), unless the run is so
+PyTorch on accelerators and for precisions that ONNX Runtime lacks (on the CPU it has fp32, on CUDA tf32 and
+fp16 as well). On a CPU with bf16 units the precision ``auto`` is bf16, checked against fp32 as the run goes (`nstx.engine.gradients.checked`), unless the run is so
 short that PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published. On
 CUDA it goes by the device's compute capability (`nstx.engine.devices.precisions.fast_precision`), checked too.
 """
@@ -121,7 +121,7 @@ def _choose_torch(
 
 def _choose_onnx(settings: Settings, device: Device) -> BackendChoice:
     choose_provider_on(device)
-    supported = ("fp32",) if device.is_cpu else ("fp32", "fp16")
+    supported = ("fp32",) if device.is_cpu else ("fp32", "tf32", "fp16")
     if settings.precision not in ("auto", *supported):
         raise DeviceError(
             f"expected {', '.join(supported)} for --backend onnx on {device}, "

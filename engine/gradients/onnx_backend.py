@@ -14,8 +14,9 @@ from nstx.export.graphs.gradient_graph import (
     content_input,
     style_input,
 )
+from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import import_onnxruntime
-from nstx.export.runtime.session import SessionChoices, run_session
+from nstx.export.runtime.session import RuntimePrecision, SessionChoices, run_session
 from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.objective import Objective
 from nstx.models.weights.load import load_weights
@@ -27,6 +28,12 @@ from ..sessions.session import Session, open_graph
 from ..settings import Settings
 from .backend import GradientBackend, Problems, check_batch, gradient_error
 from .choice import BackendChoice
+
+
+def runtime_precision(choice: BackendChoice) -> RuntimePrecision:
+    """Return a choice's precision as ONNX Runtime's; `choose_backend` gives it no other."""
+    assert choice.precision != "bf16"
+    return choice.precision
 
 
 def open_gradient_session(
@@ -47,8 +54,13 @@ def open_gradient_session(
         return model
 
     choices = SessionChoices(
-        provider=choose_provider_on(choice.device), threads=settings.threads, in_order=True
+        provider=choose_provider_on(choice.device),
+        threads=settings.threads,
+        precision=runtime_precision(choice),
+        in_order=True,
     )
+    if choices.precision == "fp32":
+        check_fp32(choices.provider)
     return open_graph(
         graph, build, choices, weights_sha256=weights_sha256, use_cache=settings.use_cache
     )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nstx.models.errors import DeviceError, ModelError, NstxError
 
@@ -18,6 +18,9 @@ from .providers import (
     preload_libraries,
     quiet_runtime,
 )
+
+RuntimePrecision = Literal["fp32", "tf32", "fp16"]
+"""What CUDA's convolutions and matrix products compute in; ``tf32`` is a float32 graph with TF32 on."""
 
 _SILENT = 4  # of ONNX Runtime's log: the error alone reports what goes wrong
 
@@ -38,6 +41,10 @@ class SessionChoices:
         fixed_shape: (batch, height, width) if the graph will see no other. All sizes are then
             folded into constants, and on CUDA its kernels are captured in a CUDA graph: inputs and
             outputs must be bound to addresses that do not change.
+        precision: of convolutions on CUDA, as `provider_options` has it.
+        interleaved: whether the graph's convolutions are (batch, height, width, channels)
+            themselves, so that CUDA may add their biases while it convolves.
+        stream: address of a CUDA stream to compute on, in place of ONNX Runtime's own.
         planar: whether the graph takes (batch, 3, height, width); TensorRT's profiles differ.
         optimised: whether the graph was optimised for this machine before.
         in_order: whether nodes run in the order of `nstx.export.graphs.node_order`, in which an
@@ -50,6 +57,9 @@ class SessionChoices:
     provider: Provider = CPU
     threads: int | None = None
     fixed_shape: tuple[int, int, int] | None = None
+    precision: RuntimePrecision = "fp32"
+    interleaved: bool = False
+    stream: int | None = None
     planar: bool = False
     optimised: bool = False
     in_order: bool = False
@@ -170,22 +180,39 @@ def _session_options(runtime: Any, choices: SessionChoices) -> Any:
 
 def provider_options(choices: SessionChoices) -> dict[str, dict[str, str]]:
     """Return each provider's options by its name, the first choice first."""
-    provider, fixed = choices.provider, choices.fixed_shape is not None
+    provider = choices.provider
     options: dict[str, dict[str, str]] = {}
     if provider.kind == "tensorrt":
         options[provider.name] = _tensorrt_options(choices)
     if provider != CPU:
-        options[PROVIDER_NAMES["cuda"]] = {
-            "device_id": str(provider.index),
-            # Parity with float32: TF32 has 10 bits of mantissa.
-            "use_tf32": "0",
-            # A search for the fastest kernel pays where a shape comes again and again.
-            "cudnn_conv_algo_search": "EXHAUSTIVE" if fixed else "HEURISTIC",
-            "arena_extend_strategy": "kSameAsRequested",
-            "enable_cuda_graph": "1" if fixed and provider.kind == "cuda" else "0",
-        }
+        options[PROVIDER_NAMES["cuda"]] = _cuda_options(choices)
     # The CPU takes the few nodes that compute sizes.
     return options | {CPU.name: {}}
+
+
+def _cuda_options(choices: SessionChoices) -> dict[str, str]:
+    """Return the CUDA provider's options, all of which ONNX Runtime 1.30 has.
+
+    ``use_tf32=0`` takes tensor cores from every convolution, those of float16 too, so it stands for
+    fp32 alone. Where fp16 values were widened to float32, a product in TF32 loses nothing of them:
+    both have 11 significant bits. A bias is fused (``fuse_conv_bias``) in interleaved graphs only:
+    planar ones clear the output on another stream first, and in fp32 a fusion that cuDNN lacks falls
+    back to TF32 without a word.
+    """
+    provider, fixed = choices.provider, choices.fixed_shape is not None
+    exact = choices.precision == "fp32"
+    options = {
+        "device_id": str(provider.index),
+        "use_tf32": "0" if exact else "1",
+        # The better of cuDNN's heuristics takes longer, which pays where a shape comes again.
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if fixed else "HEURISTIC",
+        "fuse_conv_bias": "1" if choices.interleaved and not exact else "0",
+        "arena_extend_strategy": "kSameAsRequested",
+        "enable_cuda_graph": "1" if fixed and provider.kind == "cuda" else "0",
+    }
+    if choices.stream is not None:
+        options["user_compute_stream"] = str(choices.stream)
+    return options
 
 
 def _tensorrt_options(choices: SessionChoices) -> dict[str, str]:
