@@ -12,10 +12,13 @@ from networks import needs_bf16
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_batch, run_job
+from nstx.engine.devices import precisions
+from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import Processor
 from nstx.engine.gradients import choice as backends
-from nstx.engine.gradients.choice import PrecisionPolicy, choose_backend
-from nstx.engine.settings import BackendName, Choices
+from nstx.engine.gradients.choice import BackendChoice, PrecisionPolicy, choose_backend
+from nstx.engine.gradients.opening import plan_precisions
+from nstx.engine.settings import BackendName, Choices, Precision
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import DeviceError, UsageError
 
@@ -72,6 +75,25 @@ def test_bf16_is_refused_where_pytorch_has_none() -> None:
         choose_backend(settings, (300, 400), NO_BF16)
     with pytest.raises(DeviceError, match="expected fp32 on cpu, got bf16"):
         prepare_job(CONTENT, [(STYLE, 1.0)], settings, policy=NO_BF16)
+
+
+@pytest.mark.parametrize(
+    ("precision", "supported", "expected"),
+    [
+        ("bf16", ("fp32", "tf32", "bf16", "fp16"), (("bf16", "tf32", "fp32"), "tf32x3")),
+        ("tf32", ("fp32", "tf32", "bf16", "fp16"), (("tf32", "fp32"), "tf32x3")),
+        ("fp16", ("fp32", "fp16"), (("fp16", "fp32"), "fp32")),
+    ],
+)
+def test_tf32_comes_before_fp32_on_cuda_where_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Precision,
+    supported: tuple[Precision, ...],
+    expected: tuple[tuple[Precision, ...], str],
+) -> None:
+    monkeypatch.setattr(precisions, "supported_precisions", lambda _: supported)
+    plan = plan_precisions(BackendChoice("torch", Device("cuda"), precision, largest_error=0.25))
+    assert (plan.stages, plan.exact_by) == expected
 
 
 def test_auto_without_pytorch_is_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +182,10 @@ def test_the_json_lists_the_checks(
     assert (schedule["begins_in"], schedule["falls_back_to"]) == ("bf16", "fp32")
     assert schedule["checks"][0]["evaluation"] == 1
     assert 0 < schedule["checks"][0]["error"] < schedule["checks"][0]["bound"]
+    assert {check["continues_in"] for check in schedule["checks"]} == {"bf16"}
+    assert (schedule["stages"], schedule["exact_by"]) == (["bf16", "fp32"], "fp32")
+    assert schedule["check_seconds"] == sum(check["seconds"] for check in schedule["checks"])
+    assert 0 < schedule["check_share"] < 1
     code, out, _ = nstx(*arguments, "--device", "cpu")
     assert f"in bf16, {len(schedule['checks'])} checks against fp32" in out
     code, out, _ = nstx(*arguments, "--json", "--device", "cpu", "--precision", "fp32")

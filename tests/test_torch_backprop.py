@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import (
     CASES,
     by_hand,
@@ -18,15 +20,22 @@ from networks import (
 from pictures import random_pixels
 
 from nstx.engine.devices.arrays import NUMPY, ArrayT
+from nstx.engine.devices.convolution import make_convolution, split_to_tf32
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchNetwork
+from nstx.engine.gradients.backend import PrecisionPlan
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
-from nstx.engine.gradients.checked import CheckedBackend, largest_relative_error
+from nstx.engine.gradients.checked import (
+    CheckedBackend,
+    MakeBackend,
+    Schedule,
+    largest_relative_error,
+)
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.gradients.torch_problem import Part
 from nstx.engine.pictures.picture import Pixels
-from nstx.engine.settings import choose_settings
+from nstx.engine.settings import Precision, choose_settings
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.solver import run_solver
 from nstx.engine.targets.targets import Targets
@@ -131,6 +140,24 @@ def test_what_is_left_of_a_gram_matrix_is_not_lost_to_bf16(
     assert float((noted[part] - gram).norm() / gram.norm()) < 5e-3 * distance + 1e-6
 
 
+def check(
+    fast: BackpropBackend,
+    exact: BackpropBackend,
+    middle: BackpropBackend | None = None,
+    schedule: Schedule | None = None,
+) -> CheckedBackend:
+    """Return a backend that is checked, of backends that are there already."""
+    there: dict[TorchPrecision, BackpropBackend] = {"bf16": fast, "fp32": exact}
+    stages: tuple[Precision, ...] = ("bf16", "fp32")
+    if middle is not None:
+        stages, there["tf32"] = ("bf16", "tf32", "fp32"), middle
+
+    def backends(precision: TorchPrecision) -> MakeBackend:
+        return lambda *_, **_options: there[precision]
+
+    return CheckedBackend(PrecisionPlan(stages), backends, [], schedule=schedule)
+
+
 def near_the_optimum(backend: BackpropBackend, start: Pixels) -> Pixels:
     pictures = [start]
     solver = adam_steps(
@@ -152,7 +179,7 @@ def test_a_check_corrects_the_gradient_near_the_optimum() -> None:
     exact = by_hand(weights, objective, targets, "fp32")
     picture = near_the_optimum(exact, content)
     fast = by_hand(weights, objective, targets, "bf16")
-    checked = CheckedBackend(fast, exact, "bf16")
+    checked = check(fast, exact)
     uncorrected = fast.cost_and_gradient(picture)[1]
     at_check = checked.cost_and_gradient(picture)
     expected = exact.cost_and_gradient(picture)
@@ -190,15 +217,20 @@ class Faulty(BackpropBackend):
 Pair = tuple[Faulty, BackpropBackend]
 
 
-@pytest.fixture
-def pair() -> Pair:
+def shallow() -> tuple[BackwardPass, list[tuple[Objective, Targets]]]:
+    """Return a network with a problem of content alone."""
     weights, objective = (
         make_tiny_weights(),
         mixed_objective("avg", "ceil", style_weight=0.0, tv_weight=0.0),
     )
-    targets = [targets_of(weights, objective, random_pixels(33, 40, seed=3))]
+    targets = targets_of(weights, objective, random_pixels(33, 40, seed=3))
     network = BackwardPass(weights, objective, TorchDevice(Device("cpu"), "fp32"))
-    problems = [(objective, of_picture) for of_picture in targets]
+    return network, [(objective, targets)]
+
+
+@pytest.fixture
+def pair() -> Pair:
+    network, problems = shallow()
     return Faulty(network, problems), BackpropBackend(network, problems)
 
 
@@ -209,7 +241,7 @@ def falling(count: int) -> list[Pixels]:
 
 
 def test_checks_become_rarer_while_they_pass(pair: Pair) -> None:
-    checked = CheckedBackend(*pair, "bf16")
+    checked = check(*pair)
     for picture in falling(100):
         checked.cost_and_gradient(picture)
     assert [check.evaluation for check in checked.checks] == [1, 9, 25, 57, 89]
@@ -219,7 +251,7 @@ def test_checks_become_rarer_while_they_pass(pair: Pair) -> None:
 
 def test_two_failed_checks_in_a_row_end_the_low_precision(pair: Pair) -> None:
     fast, exact = pair
-    checked = CheckedBackend(fast, exact, "bf16")
+    checked = check(fast, exact)
     pictures = falling(60)
     for index, picture in enumerate(pictures):
         fast.wrong = 0.5 if index >= 5 else 0.0
@@ -232,9 +264,75 @@ def test_two_failed_checks_in_a_row_end_the_low_precision(pair: Pair) -> None:
     assert fast.calls == calls
 
 
+def test_the_next_precision_is_checked_as_the_first_one_was(pair: Pair) -> None:
+    fast, exact = pair
+    middle = Faulty(*shallow())
+    checked = check(fast, exact, middle)
+    pictures = falling(60)
+    fast.wrong = 0.5
+    for index, picture in enumerate(pictures):
+        middle.wrong = 0.5 if index >= 20 else 0.0
+        gradient = checked.cost_and_gradient(picture)[1]
+    assert [(c.precision, c.evaluation, c.kept, c.continues_in) for c in checked.checks] == [
+        ("bf16", 1, True, "bf16"),
+        ("bf16", 5, False, "tf32"),
+        ("tf32", 6, True, "tf32"),
+        ("tf32", 14, True, "tf32"),
+        ("tf32", 30, True, "tf32"),
+        ("tf32", 34, False, "fp32"),
+    ]
+    assert (fast.calls, middle.calls) == (5, 29)
+    assert all(check.seconds > 0 for check in checked.checks)
+    assert relative_error(gradient, exact.cost_and_gradient(pictures[-1])[1]) < 1e-6
+
+
+def test_checks_are_rarer_where_errors_are_small_and_steps_fast(pair: Pair) -> None:
+    schedule = Schedule.on(Device("cuda"))
+    assert Schedule.on(Device("cpu")) == Schedule(first=8, growth=2, most=32, patience=1)
+    for wrong, expected in ((0.1, [1, 17, 81, 145]), (0.01, [1, 129])):
+        checked = check(*pair, schedule=schedule)
+        pair[0].wrong = wrong
+        for picture in falling(150):
+            checked.cost_and_gradient(picture)
+        assert [check.evaluation for check in checked.checks] == expected
+
+
+def test_what_a_precision_needs_is_made_when_it_is_needed() -> None:
+    network, problems = shallow()
+    made: list[tuple[TorchPrecision, BackpropBackend]] = []
+
+    def backends(precision: TorchPrecision) -> MakeBackend:
+        def make(like: Any, capture: bool | None = None) -> BackpropBackend:
+            assert capture is (False if precision == "tf32x3" else None)
+            made.append((precision, Faulty(network, like)))
+            return made[-1][1]
+
+        return make
+
+    plan = PrecisionPlan(("bf16", "tf32", "fp32"), "tf32x3")
+    checked = CheckedBackend(plan, backends, problems)
+    assert [precision for precision, _ in made] == ["bf16"]
+    checked.cost_and_gradient(random_pixels(33, 40, seed=1))
+    assert [precision for precision, _ in made] == ["bf16", "tf32x3"]
+    Faulty.wrong = float("nan")
+    try:
+        made[1][1].wrong = 0.0  # type: ignore[attr-defined]
+        checked.cost_and_gradient(random_pixels(33, 40, seed=1))
+    finally:
+        Faulty.wrong = 0.0
+    assert checked.checks[-1].continues_in == "tf32"
+    checked.cost_and_gradient(random_pixels(33, 40, seed=1))
+    assert [precision for precision, _ in made] == ["bf16", "tf32x3", "tf32"]
+    first, *others = (backend.problem for _, backend in made)
+    for problem in others:
+        for part, target in problem.targets.items():
+            assert target is first.targets[part]
+            assert problem.aims[part] is not first.aims[part]
+
+
 def test_a_check_that_fails_once_is_followed_soon_by_another(pair: Pair) -> None:
     fast, exact = pair
-    checked = CheckedBackend(fast, exact, "bf16")
+    checked = check(fast, exact)
     for index, picture in enumerate(falling(40)):
         fast.wrong = 0.5 if index == 8 else 0.0
         checked.cost_and_gradient(picture)
@@ -245,7 +343,7 @@ def test_a_check_that_fails_once_is_followed_soon_by_another(pair: Pair) -> None
 @pytest.mark.parametrize("at", [0, 4])
 def test_a_gradient_that_is_not_finite_is_computed_in_fp32(pair: Pair, at: int) -> None:
     fast, exact = pair
-    checked = CheckedBackend(fast, exact, "bf16")
+    checked = check(fast, exact)
     pictures = falling(8)
     for index, picture in enumerate(pictures):
         fast.wrong = float("nan") if index == at else 0.0
@@ -257,7 +355,7 @@ def test_a_gradient_that_is_not_finite_is_computed_in_fp32(pair: Pair, at: int) 
 
 
 def test_a_stall_is_checked_at_once(pair: Pair) -> None:
-    checked = CheckedBackend(*pair, "bf16")
+    checked = check(*pair)
     pictures = falling(30)
     for picture in [*pictures[:10], *[pictures[3]] * 8]:
         checked.cost_and_gradient(picture)
@@ -294,7 +392,7 @@ def test_layers_that_are_content_and_style_at_once() -> None:
 def test_a_second_correction_takes_the_place_of_the_first(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked = CheckedBackend(*pair, "bf16")
+    checked = check(*pair)
     fast, pictures = pair[0], falling(12)
     shift = {part: 0.01 * target.abs().mean() for part, target in fast.problem.targets.items()}
     real = fast.problem.difference
@@ -313,9 +411,72 @@ def test_a_second_correction_takes_the_place_of_the_first(
         torch.testing.assert_close(offset, shift[part].expand_as(offset), rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
+def test_what_is_split_adds_up_to_what_it_was(factor: float) -> None:
+    x = torch.from_numpy(random_pixels(40, 30, seed=1) - 100) * factor
+    high, low = split_to_tf32(x)
+    assert torch.equal(high + low, x)
+    assert torch.equal(cut_to_tf32(high), high)
+    assert float((low.abs() / x.abs()).max()) <= 2.0**-11
+    assert split_to_tf32(x.new_tensor([float("inf"), float("nan")]))[1].isnan().all()
+
+
+def cut_to_tf32(x: torch.Tensor) -> torch.Tensor:
+    """Return values cut to TF32's ten bits behind the point, as matrix units read them."""
+    return (x.view(torch.int32) & -0x2000).view(torch.float32)
+
+
+@pytest.fixture
+def emulated_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let convolutions of the backends see TF32 alone."""
+    real = F.conv2d
+
+    def conv2d(x: torch.Tensor, kernel: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        if x.dtype == torch.float32:
+            x, kernel = cut_to_tf32(x), cut_to_tf32(kernel)
+        return real(x, kernel, *rest, **options)
+
+    monkeypatch.setattr(F, "conv2d", conv2d)
+
+
+@pytest.mark.usefixtures("emulated_tf32")
+@pytest.mark.parametrize("size", [(9, 7), (16, 20)])
+def test_compensated_tf32_convolves_as_fp32_does(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    kernel, bias, x = (
+        torch.randn(shape, generator=generator) for shape in ((24, 64, 3, 3), (24,), (2, 64, *size))
+    )
+    errors: dict[TorchPrecision, float] = {}
+    exact = F.conv2d(x.double(), kernel.double(), bias.double(), padding=1).relu()
+    names: tuple[TorchPrecision, ...] = ("tf32", "tf32x3")
+    for name in names:
+        device = TorchDevice(Device("cpu"), name)
+        convolution = make_convolution(device, kernel, bias, "channels_last", relu=True)
+        errors[name] = float((convolution(x).double() - exact).norm() / exact.norm())
+    assert errors["tf32"] > 1e-4
+    assert errors["tf32x3"] < 1e-6
+
+
+@pytest.mark.usefixtures("emulated_tf32")
+@pytest.mark.parametrize(("pooling", "rounding"), CASES)
+def test_a_gradient_in_compensated_tf32_is_right(pooling: Pooling, rounding: PoolRounding) -> None:
+    weights, objective = make_tiny_weights(), mixed_objective(pooling, rounding)
+    picture = random_pixels(53, 71, seed=1)
+    targets = [targets_of(weights, objective, random_pixels(53, 71, seed=3))]
+    expected, reference = by_autograd(weights, objective, targets).cost_and_gradient(picture)
+    errors = {}
+    names: tuple[TorchPrecision, ...] = ("tf32", "tf32x3")
+    for name in names:
+        cost, gradient = by_hand(weights, objective, targets, name).cost_and_gradient(picture)
+        errors[name] = relative_error(gradient, reference)
+    assert errors["tf32"] > 1e-4
+    assert errors["tf32x3"] < 1e-5
+    assert cost.total == pytest.approx(expected.total, rel=1e-6)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.2)])
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("tf32x3", 1e-3), ("bf16", 0.2)])
 def test_the_gradient_on_cuda(precision: TorchPrecision, bound: float) -> None:
     weights, objective = load_weights(), PRESETS["default"].objective
     picture = random_pixels(211, 317, seed=1)
@@ -324,3 +485,24 @@ def test_the_gradient_on_cuda(precision: TorchPrecision, bound: float) -> None:
     _, gradient = BackpropBackend(network, [(objective, targets)]).cost_and_gradient(picture)
     _, reference = by_autograd(weights, objective, [targets]).cost_and_gradient(picture)
     assert relative_error(gradient, reference) < bound
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("size", [(61, 83), (128, 96)])
+def test_compensated_tf32_is_nearer_than_tf32_on_cuda(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.randn(256, 256, 3, 3, generator=generator)
+    x = torch.randn(1, 256, *size, generator=generator).relu()
+    exact = F.conv2d(x.double(), kernel.double(), padding=1)
+    errors: dict[TorchPrecision, float] = {}
+    names: tuple[TorchPrecision, ...] = ("tf32", "tf32x3", "fp32")
+    for name in names:
+        device = TorchDevice(Device("cuda"), name)
+        convolution = make_convolution(device, kernel.cuda(), None, "channels_last", relu=False)
+        with device.numerics(), torch.no_grad():
+            ours = convolution(x.cuda().contiguous(memory_format=torch.channels_last))
+        errors[name] = float((ours.double().cpu() - exact).norm() / exact.norm())
+    assert errors["tf32"] > 1e-4
+    assert errors["tf32x3"] < 1e-5
+    assert errors["fp32"] < 1e-5

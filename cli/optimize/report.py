@@ -67,7 +67,8 @@ def _describe_precision(data: dict[str, Any]) -> str:
     checks = schedule["checks"]
     failed = [c for c in checks if not c["kept"]]
     text = f"{schedule['begins_in']}, {format_count(len(checks), 'check')} against fp32"
-    return f"{text}; in fp32 from a check on that failed" if failed else text
+    later = failed and failed[-1]["continues_in"]
+    return f"{text}; in {later} from a check on that failed" if failed else text
 
 
 def describe_result(data: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ def measure_transfer(task: Task) -> dict[str, Any]:
         saved = read_image(path, trusted=True).pixels.astype(np.float32)
     cost = costs.measure(saved).total
     run, choice = describe_run(job, result), job.opened.choice
-    schedule = describe_schedule(choice, result.checks)
+    schedule = describe_schedule(job.opened.plan, result.checks, result.seconds)
     return {
         "width": run["width"],
         "height": run["height"],

@@ -50,6 +50,56 @@ class Convolution:
         return result.relu_() if self._relu else result
 
 
+class CompensatedConvolution(Convolution):
+    """A float32 convolution by three of TF32, for devices whose matrix units round to that.
+
+    TF32 keeps 11 significant bits. So x = h + l, with h rounded to these and l what is left, and of
+    (h + l) * (k + m) only l * m is dropped, which is 2⁻²² of the whole at most. (Ootomo and Yokota 2022,
+    "Recovering single precision accuracy from Tensor Cores while surpassing the FP32 theoretical peak
+    performance".)
+    """
+
+    def __init__(
+        self, kernel: torch.Tensor, bias: torch.Tensor | None, layout: Layout, *, relu: bool
+    ) -> None:
+        assert layout != "packed"
+        super().__init__(kernel, bias, layout, relu=relu)
+        self._kernel, self._rest = split_to_tf32(self._kernel)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Implement `Convolution`."""
+        high, low = split_to_tf32(x)
+        # The small terms first, which rounds least.
+        result = F.conv2d(low, self._kernel, padding=1)
+        del low
+        result += F.conv2d(high, self._rest, padding=1)
+        result += F.conv2d(high, self._kernel, self._bias, padding=1)
+        return result.relu_() if self._relu else result
+
+
+def split_to_tf32(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return float32 values rounded to TF32's 11 significant bits, and what is left, as float32.
+
+    Their sum is x, exactly. What is infinite or NaN leaves NaN.
+    """
+    # Half of the last bit that is kept is added, and the 13 bits below it are cut.
+    high = (x.view(torch.int32) + 0x1000).bitwise_and_(-0x2000).view(torch.float32)
+    return high, x - high
+
+
+def make_convolution(
+    device: TorchDevice,
+    kernel: torch.Tensor,
+    bias: torch.Tensor | None,
+    layout: Layout,
+    *,
+    relu: bool,
+) -> Convolution:
+    """Return a convolution in a device's precision; kernel and bias are on it."""
+    kind = CompensatedConvolution if device.precision == "tf32x3" else Convolution
+    return kind(kernel, bias, layout, relu=relu)
+
+
 def fastest_layout(device: TorchDevice) -> Layout:
     """Return packed on the CPU where that works, but not in fp64; else channels_last."""
     can_pack = device.place.is_cpu and device.precision in _PACKED

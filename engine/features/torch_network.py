@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from nstx.models.vgg19 import Layer, Pooling, PoolRounding, find_layer, truncate
 from nstx.models.weights.load import Weights
 
-from ..devices.convolution import Convolution, Layout
+from ..devices.convolution import Convolution, Layout, make_convolution
 from ..devices.torch_device import TorchDevice
 from ..pictures.picture import Batch, Pixels
 from .activations import Features
@@ -51,7 +51,7 @@ class TorchNetwork:
         for name in (layer.name for layer in self.layers if layer.kind == "conv"):
             kernel = device.upload(weights.kernels[name], device.dtype)
             bias = device.upload(weights.biases[name], device.dtype)
-            self._convolutions[name] = Convolution(kernel, bias, layout, relu=True)
+            self._convolutions[name] = make_convolution(device, kernel, bias, layout, relu=True)
 
     def upload(self, pixels: Batch) -> torch.Tensor:
         """Move pixels (batch, height, width, 3) to the device as (batch, 3, height, width)."""

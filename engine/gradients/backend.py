@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError, UsageError
 from nstx.models.objective import Objective
 
 from ..devices.arrays import Array, ArrayT
+from ..settings import Precision
 from ..targets.targets import Targets
 
 Problems = Sequence[tuple[Objective, Targets]]
@@ -22,6 +24,20 @@ def gradient_error() -> NumericalError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PrecisionPlan:
+    """The precisions of a run that is checked.
+
+    Attributes:
+        stages: from the one in which each scale begins; the last is fp32, with which the others are
+            compared.
+        exact_by: how fp32 is computed: as it is, or by three products in TF32, which is as right.
+    """
+
+    stages: tuple[Precision, ...]
+    exact_by: Literal["fp32", "tf32x3"] = "fp32"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionCheck:
     """A gradient of low precision that was compared with one of fp32.
@@ -32,6 +48,8 @@ class PrecisionCheck:
         error: ‖g − g₃₂‖ / ‖g₃₂‖, of a batch the largest; infinite if the gradient was not finite.
         bound: largest error with which the precision is kept.
         kept: whether the run goes on in this precision.
+        continues_in: the precision in which it goes on.
+        seconds: that the evaluation took with its check.
     """
 
     height: int
@@ -41,6 +59,8 @@ class PrecisionCheck:
     error: float
     bound: float
     kept: bool
+    continues_in: str
+    seconds: float
 
 
 class GradientBackend(ABC):

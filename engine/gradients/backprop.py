@@ -11,13 +11,13 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
-from ..devices.convolution import Convolution, Layout, fastest_layout
+from ..devices.convolution import Convolution, Layout, fastest_layout, make_convolution
 from ..devices.cuda_graph import Capture
 from ..devices.torch_device import TorchDevice
 from ..features.torch_network import Activation, TorchNetwork
 from .backend import Problems
 from .torch_gradient import TorchGradient
-from .torch_problem import Part, total_variation, variation_gradient
+from .torch_problem import Part, TorchProblem, total_variation, variation_gradient
 
 
 class BackwardPass:
@@ -44,7 +44,7 @@ class BackwardPass:
         for name in (layer.name for layer in self.network.layers if layer.kind == "conv"):
             kernel = device.upload(weights.kernels[name], device.dtype)
             flipped = kernel.flip(2, 3).transpose(0, 1)
-            self._convolutions[name] = Convolution(flipped, None, layout, relu=False)
+            self._convolutions[name] = make_convolution(device, flipped, None, layout, relu=False)
 
     def __call__(
         self, activation: Activation, gradient: torch.Tensor, before: torch.Tensor
@@ -78,7 +78,11 @@ class BackpropBackend(TorchGradient):
     """Costs and gradients by `BackwardPass`."""
 
     def __init__(
-        self, backward: BackwardPass, problems: Problems, *, capture: Capture | bool | None = None
+        self,
+        backward: BackwardPass,
+        problems: Problems | TorchProblem,
+        *,
+        capture: Capture | bool | None = None,
     ) -> None:
         device = backward.network.device
         super().__init__(device, problems, capture=capture)

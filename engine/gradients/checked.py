@@ -11,57 +11,102 @@ When these checks come was chosen by experiments: see docs/precision.md.
 """
 
 import contextlib
+import functools
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
 
 from ..devices.arrays import Array, ArrayT
-from .backend import GradientBackend, PrecisionCheck
+from ..devices.device import Device
+from ..devices.torch_device import TorchPrecision
+from .backend import GradientBackend, PrecisionCheck, PrecisionPlan, Problems
 from .choice import LARGEST_ERROR
 from .torch_gradient import TorchGradient
 
-_SOON, _FIRST, _MOST = 4, 8, 32
-"""Evaluations until the next check: after one that failed, after the first one, and at most."""
+_SOON = 4
+"""Evaluations from a check that failed to the next."""
 
 _STALL = 6
 """Evaluations without a lower cost, after which a check comes at once."""
 
+_SMALL = 1 / 16
+"""Share of the largest error that counts as small, as fp16's and TF32's errors are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When checks come.
+
+    Attributes:
+        first: evaluations from the first check to the next.
+        growth: factor of this number, from check to check.
+        most: evaluations between checks, at most.
+        patience: factor of the number after a check whose error was small.
+    """
+
+    first: int = 8
+    growth: int = 2
+    most: int = 32
+    patience: int = 1
+
+    @classmethod
+    def on(cls, device: Device) -> "Schedule":
+        """Return the usual, or a device's where a check takes as long as several steps."""
+        return cls(first=16, growth=4, most=64, patience=8) if device.is_cuda else cls()
+
+
+MakeBackend = Callable[..., TorchGradient]
+"""Makes a backend of problems, or of those of another backend, whose targets it shares; ``capture`` says
+whether evaluations are captured."""
+
 
 class CheckedBackend(GradientBackend):
-    """Costs and gradients of low precision where that is good enough, else of fp32.
+    """Costs and gradients of low precision where that is good enough, else of a higher one.
+
+    What a precision needs is made when it is first needed; the first one's at once.
 
     Args:
-        fast: backend of low precision.
-        exact: backend of the same problems in fp32.
-        precision: of ``fast``, as reports call it.
+        plan: the precisions, from the lowest to fp32.
+        backends: for a precision, what makes its backends. fp32 is not captured, as there are a handful
+            of checks.
+        problems: of the batch.
         largest_error: of a gradient, ‖g − g₃₂‖ / ‖g₃₂‖; beyond it the next check comes early, and if
-            that one fails too, fp32 takes over.
+            that one fails too, the next precision takes over, which is checked as the first one was.
     """
 
     approximate = True
 
     def __init__(
         self,
-        fast: TorchGradient,
-        exact: TorchGradient,
-        precision: str,
+        plan: PrecisionPlan,
+        backends: Callable[[TorchPrecision], MakeBackend],
+        problems: Problems,
+        *,
         largest_error: float = LARGEST_ERROR,
+        schedule: Schedule | None = None,
     ) -> None:
-        self._fast: TorchGradient | None = fast
-        self._exact = exact
-        self._precision, self._largest_error = precision, largest_error
+        self._plan, self._backends = plan, backends
+        self._largest_error, self._schedule = largest_error, schedule or Schedule()
+        self._stage = 0
+        self._fast: TorchGradient | None = backends(plan.stages[0])(problems)
+        # Its targets are shared by those that come later; it is not kept, so that it can be freed.
+        self._problem = self._fast.problem
         self.checks: list[PrecisionCheck] = []
         self._evaluation = 0
-        self._next_check, self._interval = 1, _FIRST
+        self._next_check, self._interval = 1, self._schedule.first
         self._best, self._best_at = math.inf, 0
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""
         self._evaluation += 1
-        if self._fast is None:
+        if self._stage == len(self._plan.stages) - 1:
             return self._exact.costs_and_gradients(pixels)
+        if self._fast is None:
+            self._fast = self._backends(self._plan.stages[self._stage])(self._problem)
         stalls = self._evaluation - self._best_at > _STALL
         if stalls or self._evaluation >= self._next_check:
             return self._check(self._fast, pixels)
@@ -76,6 +121,10 @@ class CheckedBackend(GradientBackend):
         """Implement `GradientBackend`, in fp32."""
         return self._exact.costs(pixels)
 
+    @functools.cached_property
+    def _exact(self) -> TorchGradient:
+        return self._backends(self._plan.exact_by)(self._problem, capture=False)
+
     def _watch(self, costs: Sequence[Cost]) -> None:
         total = sum(cost.total for cost in costs)
         if total < self._best:
@@ -86,6 +135,7 @@ class CheckedBackend(GradientBackend):
 
         ``fast`` is None where it has just failed.
         """
+        began = time.perf_counter()
         with self._exact.problem.noting() as exact_features:
             costs, gradients = self._exact.costs_and_gradients(pixels)
         error = math.inf
@@ -95,24 +145,38 @@ class CheckedBackend(GradientBackend):
                 fast.problem.offset(
                     {part: features[part] - exact for part, exact in exact_features.items()}
                 )
-        failed_before = bool(self.checks) and self.checks[-1].error > self._largest_error
-        is_good = error <= self._largest_error
-        kept = is_good or (math.isfinite(error) and not failed_before)
-        if not kept:
-            self._fast = None
         height, width = pixels.shape[1:3]
-        self.checks.append(
-            PrecisionCheck(
-                height=height, width=width, evaluation=self._evaluation,
-                precision=self._precision, error=error, bound=self._largest_error, kept=kept,
-            )
-        )  # fmt: skip
-        self._next_check = self._evaluation + (self._interval if is_good else _SOON)
-        self._interval = min(2 * self._interval, _MOST) if is_good else _FIRST
+        self._note(height, width, error, began)
         # Costs before and after a correction do not compare.
         self._best, self._best_at = math.inf, self._evaluation
         self._watch(costs)
         return costs, gradients
+
+    def _note(self, height: int, width: int, error: float, began: float) -> None:
+        """Add a check to those that were made, and settle what comes of it."""
+        precision, bound = self._plan.stages[self._stage], self._largest_error
+        last = self.checks[-1] if self.checks else None
+        failed_before = last is not None and last.precision == precision and last.error > bound
+        is_good = error <= bound
+        kept = is_good or (math.isfinite(error) and not failed_before)
+        if not kept:
+            self._stage, self._fast = self._stage + 1, None
+        self.checks.append(
+            PrecisionCheck(
+                height=height, width=width, evaluation=self._evaluation, precision=precision,
+                error=error, bound=bound, kept=kept, continues_in=self._plan.stages[self._stage],
+                seconds=time.perf_counter() - began,
+            )
+        )  # fmt: skip
+        schedule = self._schedule
+        if not is_good:
+            # Another precision is checked at once.
+            self._next_check = self._evaluation + (_SOON if kept else 1)
+            self._interval = schedule.first
+            return
+        patience = schedule.patience if error <= _SMALL * bound else 1
+        self._next_check = self._evaluation + self._interval * patience
+        self._interval = min(schedule.growth * self._interval, schedule.most)
 
 
 def largest_relative_error(gradients: Array, exact: Array) -> float:

@@ -1,5 +1,6 @@
 """Opening a gradient backend: its weights, network or graph, for the batches of problems of a run."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,12 +11,12 @@ from nstx.models.weights.load import Weights, load_weights, weights_digest
 
 from ..devices.arrays import NUMPY, Arrays
 from ..devices.memory import keep_freed_memory
-from ..settings import Settings
-from .backend import GradientBackend, Problems
+from ..settings import Precision, Settings
+from .backend import GradientBackend, PrecisionPlan, Problems
 from .choice import BackendChoice, runs_ahead
 
 if TYPE_CHECKING:
-    from ..devices.torch_device import TorchDevice
+    from ..devices.torch_device import TorchDevice, TorchPrecision
     from .torch_gradient import TorchGradient
 
 
@@ -28,6 +29,7 @@ class BackendFactory:
         make: returns the backend of a batch.
         arrays: that pictures are best kept as, so that they stay where the gradient is computed.
         runs_ahead: whether steps may be begun before the costs of earlier ones are there.
+        plan: the precisions of a run whose gradients are checked; None where they are not.
     """
 
     choice: BackendChoice
@@ -36,6 +38,7 @@ class BackendFactory:
     make: Callable[[Problems], GradientBackend]
     arrays: Arrays = NUMPY
     runs_ahead: bool = False
+    plan: PrecisionPlan | None = None
 
 
 def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
@@ -64,28 +67,38 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     by_hand = place.is_cuda or (place.is_cpu and choice.precision == "bf16")
     if by_hand and place.is_cpu:
         keep_freed_memory()
-    make = _torch_backends(settings.objective, weights, device, by_hand=by_hand)
+
+    @functools.cache  # what a precision needs is made once, when it is needed
+    def backends(precision: "TorchPrecision") -> "Callable[..., TorchGradient]":
+        at = replace(device, precision=precision)
+        return _torch_backends(settings.objective, weights, at, by_hand=by_hand)
+
     # MPS, whose Fourier transforms came late, computes gradients only.
     arrays = NUMPY if place.is_mps else TorchArrays(device.torch_device)
+    make = backends(choice.precision)
     factory = BackendFactory(choice, weights.sha256, weights.mean, make, arrays, runs_ahead(choice))
-    largest_error = choice.largest_error
-    if largest_error is None:
+    if choice.largest_error is None:
         return factory
-    from .checked import CheckedBackend
+    from .checked import CheckedBackend, Schedule
 
-    exact_device = replace(device, precision="fp32")
-    make_exact = _torch_backends(settings.objective, weights, exact_device, by_hand=by_hand)
-    return replace(
-        factory,
-        make=lambda problems: CheckedBackend(
-            make(problems), make_exact(problems), choice.precision, largest_error
-        ),
-    )
+    plan, schedule, error = plan_precisions(choice), Schedule.on(place), choice.largest_error
+    checked = partial(CheckedBackend, plan, backends, schedule=schedule, largest_error=error)
+    return replace(factory, make=checked, plan=plan)
+
+
+def plan_precisions(choice: BackendChoice) -> PrecisionPlan:
+    """Return what a checked run goes through: TF32 comes before fp32 where the device has it."""
+    from ..devices.precisions import supported_precisions
+
+    if choice.device.is_cuda and "tf32" in supported_precisions(choice.device):
+        stages: tuple[Precision, ...] = (choice.precision, "tf32", "fp32")
+        return PrecisionPlan(tuple(dict.fromkeys(stages)), "tf32x3")
+    return PrecisionPlan((choice.precision, "fp32"))
 
 
 def _torch_backends(
     objective: Objective, weights: Weights, device: "TorchDevice", *, by_hand: bool
-) -> "Callable[[Problems], TorchGradient]":
+) -> "Callable[..., TorchGradient]":
     if by_hand:
         from .backprop import BackpropBackend, BackwardPass
 

@@ -36,7 +36,8 @@ class TorchGradient(GradientBackend):
 
     Args:
         device: where, and at what precision.
-        problems: of the batch; `UsageError` if they are no batch (`check_batch`).
+        problems: of the batch; `UsageError` if they are no batch (`check_batch`). Those of another
+            backend share its targets on the device.
         capture: what captures evaluations, or whether a CUDA graph does; None lets it on CUDA, unless
             the environment variable ``NSTX_CUDA_GRAPHS`` is 0.
 
@@ -46,9 +47,16 @@ class TorchGradient(GradientBackend):
     """
 
     def __init__(
-        self, device: TorchDevice, problems: Problems, *, capture: Capture | bool | None = None
+        self,
+        device: TorchDevice,
+        problems: Problems | TorchProblem,
+        *,
+        capture: Capture | bool | None = None,
     ) -> None:
-        self.problem = TorchProblem(device, problems)
+        if isinstance(problems, TorchProblem):
+            self.problem = problems.share()
+        else:
+            self.problem = TorchProblem(device, problems)
         self._device = device
         self.seed = _FIRST_SEED if device.precision == "fp16" else 1.0
         self._order: tuple[Part, ...] = ()
@@ -146,7 +154,11 @@ class AutogradBackend(TorchGradient):
     """Costs and gradients by autograd; the network's kernels are contiguous."""
 
     def __init__(
-        self, network: TorchNetwork, problems: Problems, *, capture: Capture | bool | None = None
+        self,
+        network: TorchNetwork,
+        problems: Problems | TorchProblem,
+        *,
+        capture: Capture | bool | None = None,
     ) -> None:
         super().__init__(network.device, problems, capture=capture)
         self._network = network

@@ -1,5 +1,6 @@
 """What a batch of pictures is compared with, in PyTorch's tensors; the costs that come of it."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -48,6 +49,13 @@ class TorchProblem:
         # Changed in place, as CUDA graphs know its place.
         self.aims = {part: target.clone() for part, target in self.targets.items()}
         self.noted: dict[Part, torch.Tensor] | None = None
+
+    def share(self) -> "TorchProblem":
+        """Return the same problem for another backend: targets are shared, offsets are not."""
+        problem = copy.copy(self)
+        problem.aims = {part: target.clone() for part, target in self.targets.items()}
+        problem.noted = None
+        return problem
 
     def offset(self, offsets: Mapping[Part, torch.Tensor]) -> None:
         """Add offsets to targets, in place of earlier ones, to make up for what rounding adds."""

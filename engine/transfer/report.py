@@ -1,12 +1,11 @@
-"""Reports of a run: as plain data, and in words where fp32 took over from a low precision."""
+"""Reports of a run: as plain data, and in words where a low precision did not suffice."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ..gradients.backend import PrecisionCheck
-from ..gradients.choice import BackendChoice
+from ..gradients.backend import PrecisionCheck, PrecisionPlan
 
 if TYPE_CHECKING:
     from .job import Job
@@ -27,32 +26,44 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "initial_cost": result.initial_cost.total,
         "device": str(choice.device),
         # That the run ended in.
-        "precision": "fp32" if checks and not checks[-1].kept else choice.precision,
-        "precision_schedule": describe_schedule(choice, checks),
+        "precision": checks[-1].continues_in if checks else choice.precision,
+        "precision_schedule": describe_schedule(job.opened.plan, checks, result.seconds),
         "backend": choice.name,
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
     }
 
 
 def describe_schedule(
-    choice: BackendChoice, checks: Sequence[PrecisionCheck]
+    plan: PrecisionPlan | None, checks: Sequence[PrecisionCheck], seconds: float
 ) -> dict[str, object] | None:
-    """Return the precision that scales begin in, and its checks; None where it is not checked."""
-    if not choice.checked:
+    """Return the precisions of a run, and its checks; None where there are none.
+
+    ``seconds`` are the run's: the share that checks took counts the evaluations that they were made at.
+    """
+    if plan is None:
         return None
+    took = sum(check.seconds for check in checks)
     # JSON has no infinity.
     entries = [
         {**asdict(check), "error": check.error if math.isfinite(check.error) else None}
         for check in checks
     ]
-    return {"begins_in": choice.precision, "falls_back_to": "fp32", "checks": entries}
+    return {
+        "begins_in": plan.stages[0],
+        "falls_back_to": plan.stages[1],
+        "stages": list(plan.stages),
+        "exact_by": plan.exact_by,
+        "check_seconds": took,
+        "check_share": took / seconds if seconds else None,
+        "checks": entries,
+    }
 
 
 def describe_fallbacks(checks: Sequence[PrecisionCheck]) -> list[str]:
-    """Return a sentence for each scale at which fp32 took over."""
+    """Return a sentence for each time that another precision took over."""
     return [
         f"{check.precision} did not suffice at {check.width}×{check.height} (error of the "
-        f"gradient {check.error:.2g}, expected at most {check.bound}), so fp32 took over at "
+        f"gradient {check.error:.2g}, expected at most {check.bound}), so {check.continues_in} took over at "
         f"evaluation {check.evaluation} there"
         for check in checks
         if not check.kept
