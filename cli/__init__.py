@@ -7,6 +7,7 @@ command is to be as quiet as any other.
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    import gc
     import sys
 
     try:
@@ -15,4 +16,6 @@ def main() -> None:
         code = run()
     except KeyboardInterrupt:
         code = 130
+    # The process ends, and its memory with it: nothing is gained by a search for garbage (`.garbage`).
+    gc.freeze()
     sys.exit(code)

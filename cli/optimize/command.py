@@ -11,6 +11,7 @@ from nstx.models.errors import UsageError
 from nstx.models.presets import Preset, find_preset
 
 from .. import options
+from ..garbage import uncollected
 from ..grouped import COMMAND_LINE, Help, argument, grouped
 from .request import OptimizeRequest, Recording
 
@@ -46,18 +47,23 @@ def optimize(
 ) -> None:
     """Stylise the picture CONTENT with the style of one or more paintings."""
     began = time.perf_counter()
-    from .run import run_optimize
+    from nstx.engine.gradients.ahead import begin_loading
 
     output = _check_arguments(content, styles, output, recording.targets)
-    saved = None if recording.targets is None else _read_targets(recording.targets, size)
-    preset = _saved_preset(objective, saved)
+    with uncollected():
+        saved = None if recording.targets is None else _read_targets(recording.targets, size)
+        preset = _saved_preset(objective, saved)
+        settings = options.settings_of(objective, size, solver, machine, preset=preset)
+        begin_loading(settings)
+        # Only now, as it takes a while, in which other things can be loaded.
+        from .run import run_optimize
     request = OptimizeRequest(
         content=content,
         styles=tuple(styles or ()),
         output=output,
         recording=recording,
         saved=saved,
-        settings=options.settings_of(objective, size, solver, machine, preset=preset),
+        settings=settings,
         began=began,
     )
     run_optimize(request, shown.console())

@@ -19,6 +19,7 @@ from nstx.models.errors import NstxError
 
 from ..choices import split_style
 from ..console import Console
+from ..garbage import uncollected
 from ..interrupts import interruptible
 from ..progress import show_steps
 from .recorder import Recorder
@@ -31,7 +32,7 @@ def run_optimize(request: OptimizeRequest, console: Console) -> None:
     output = request.output
     seconds: dict[str, float | None] = dict.fromkeys(SECONDS)
     with interruptible() as interrupt:
-        with console.working("loading weights, computing targets"):
+        with console.working("loading weights, computing targets"), uncollected():
             job = _load(request)
         seconds["load"] = time.perf_counter() - request.began - job.target_seconds
         seconds["targets"] = job.target_seconds

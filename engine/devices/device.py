@@ -94,7 +94,10 @@ def _check_torch_has(device: Device) -> None:
 
     if device.is_mps and not torch.backends.mps.is_available():
         raise DeviceError("expected an MPS device, got none on this machine; try --device auto")
-    count = torch.cuda.device_count() if device.is_cuda and torch.cuda.is_available() else 0
+    count = 0
+    if device.is_cuda and torch.cuda.is_available():
+        # There is a first one; the others are counted by another library, which has to be loaded.
+        count = torch.cuda.device_count() if device.index else 1
     if device.is_cuda and device.index >= count:
         build = "" if torch.version.cuda else f" (PyTorch {torch.__version__} is built without it)"
         raise DeviceError(

@@ -87,10 +87,10 @@ def check_memory(
     `DeviceError` if the estimate for (height, width) exceeds all of the machine's memory, or the
     container's. Only the CPU is looked at: an accelerator reports exhausted memory by itself.
     """
-    import psutil
-
     if not device.is_cpu:
         return
+    import psutil
+
     needed = _BASE_BYTES + bytes_per_pixel * size[0] * size[1]
     present = min(psutil.virtual_memory().total, _container_limit())
     if needed > present:
@@ -98,6 +98,24 @@ def check_memory(
             f"expected a size that fits into {present / 2**30:.0f} GiB of memory, got "
             f"{size[1]}×{size[0]}, which needs about {needed / 2**30:.0f} GiB; try a smaller --size"
         )
+
+
+def has_room(
+    size: Sequence[int], device: Device, free_bytes: int | None = None, *, batch: int = 1
+) -> bool:
+    """Whether an accelerator has several times the memory free that a run at (height, width) takes.
+
+    Beside a gradient that is a second one in fp32, which checks it, both of them kept: at most four times
+    `GRADIENT_BYTES`. ``free_bytes`` is what is free; None asks PyTorch, which knows it of CUDA alone.
+    """
+    if free_bytes is None:
+        if not device.is_cuda:
+            return False
+        import torch
+
+        free_bytes = torch.cuda.mem_get_info(torch.device(str(device)))[0]
+    needed = _BASE_BYTES + GRADIENT_BYTES * batch * size[0] * size[1]
+    return free_bytes > 4 * needed
 
 
 def _container_limit() -> int:

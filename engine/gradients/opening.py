@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nstx.models.objective import Objective
-from nstx.models.weights.load import Weights, load_weights, weights_digest
+from nstx.models.weights.load import Weights, weights_digest
 
 from ..devices.arrays import NUMPY, Arrays
 from ..devices.memory import keep_freed_memory
 from ..settings import Precision, Settings
+from .ahead import take_weights
 from .backend import GradientBackend, PrecisionPlan, Problems
 from .choice import BackendChoice, runs_ahead
 
@@ -61,7 +62,7 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     device = TorchDevice(choice.device, choice.precision)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    weights = load_weights(settings.weights, use_cache=settings.use_cache)
+    weights = take_weights(settings)
     # Autograd is the plain path; the written-out pass is for what autograd is slow at.
     place = choice.device
     by_hand = place.is_cuda or (place.is_cpu and choice.precision == "bf16")

@@ -12,6 +12,7 @@ from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
 
 from ..devices.memory import check_memory, memory_errors
+from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
@@ -130,6 +131,7 @@ def prepare_job(
         loaded = loader.load(content, styles, sizes, contents)
         seconds = time.perf_counter() - began
         init = _read_init(settings, contents[-1], styles)
+    finish_loading()
     return Job(
         settings=settings,
         contents=contents,
@@ -159,6 +161,7 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         )
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
+    finish_loading()
     return Job(
         settings=settings,
         contents=saved.contents,

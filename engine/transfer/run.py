@@ -8,7 +8,7 @@ import numpy as np
 
 from nstx.models.cost import Cost
 
-from ..devices.memory import memory_errors
+from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..settings import Settings
@@ -143,14 +143,15 @@ def make_result(
 
 
 def _try_memory(job: Job) -> Cost | None:
-    """Evaluate the start at the result's size where a device reports that its memory is exhausted.
+    """Evaluate the start at the result's size where a device may report that its memory is exhausted.
 
     So that it does so now and not after hours. The backend is bound for this alone, and what it needs is
-    free afterwards; it evaluates twice, as a checked one computes otherwise the second time. A CPU's
-    memory is compared with the size before (`check_memory`), and the evaluation would keep the first step
-    waiting: None.
+    free afterwards; it evaluates twice, as a checked one computes otherwise the second time. None where
+    there is memory enough, as the evaluation would keep the first step waiting; a CPU's is compared with
+    the size before (`check_memory`).
     """
-    if job.opened.choice.device.is_cpu or len(job.sizes) == 1:
+    device = job.opened.choice.device
+    if device.is_cpu or len(job.sizes) == 1 or has_room(job.sizes[-1], device):
         return None
     trial, start = job.backend(-1), job.start(-1)
     cost, _ = trial.cost_and_gradient(start)

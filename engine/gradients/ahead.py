@@ -1,0 +1,137 @@
+"""What a run on CUDA needs of libraries and weights, loaded on threads while the host reads its pictures.
+
+In an unhurried process PyTorch's import, CUDA's context, cuDNN and the weights' checksums follow one another,
+and take longer than a run at 512 pixels. None of them needs another but for the order in each thread below. An
+error there is no error of the run: what failed is done again where it is needed, and reported from there.
+"""
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nstx.export.runtime.providers import has_driver
+
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from nstx.models.weights.load import Weights
+
+_begun: list["Future[bool]"] = []
+_weights: dict[tuple[str, bool], "Future[Weights]"] = {}
+
+
+def begin_loading(settings: Settings) -> None:
+    """Begin to load what a run may need if it comes to be one of PyTorch's on CUDA; else do nothing.
+
+    Whether it does is only known once PyTorch is there, so the driver alone decides. A process that ends
+    early waits for the import that is under way, as nothing that loads libraries can be broken off.
+    """
+    kind, _, index = settings.device.partition(":")
+    if settings.backend == "onnx" or kind not in ("auto", "cuda"):
+        return
+    if not has_driver() or importlib.util.find_spec("torch") is None:
+        return
+    # As PyTorch would set it; the driver reads it when it is opened.
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+    threads = ThreadPoolExecutor(3, "nstx-ahead")
+    for load in (open_context, load_torch):
+        _begun.append(threads.submit(load, int(index) if index.isdecimal() else 0))
+    _weights[_weights_key(settings)] = threads.submit(_load_weights, settings)
+    # They end with their work, and what libraries keep for each thread goes to the next that asks.
+    threads.shutdown(wait=False)
+
+
+def take_weights(settings: Settings) -> "Weights":
+    """Return the weights that were begun to be loaded, once; else load them. Errors as `load_weights`."""
+    begun = _weights.pop(_weights_key(settings), None)
+    return _load_weights(settings) if begun is None else begun.result()
+
+
+def finish_loading() -> None:
+    """Wait until all that was begun is there, so that nothing else uses the device any more."""
+    wait(_begun)
+    _begun.clear()
+
+
+def open_context(index: int) -> bool:
+    """Make the context of a CUDA device that all libraries share, by the driver; return whether it is there.
+
+    It takes as long as PyTorch's import, which so far has had it wait.
+    """
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        # All return 0 for success. The context is retained for as long as the process lives.
+        return not (
+            driver.cuInit(0)
+            or driver.cuDeviceGet(ctypes.byref(device), index)
+            or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+        )
+    except (OSError, AttributeError):
+        return False
+
+
+def load_torch(index: int) -> bool:
+    """Import PyTorch, and use CUDA's libraries on a device; return whether it has it."""
+    # Whatever goes wrong here goes wrong again where the run needs it.
+    with contextlib.suppress(Exception):
+        preload_torch()
+        import torch
+
+        if threading.main_thread().is_alive() and torch.cuda.is_available():
+            _warm_up(torch.device("cuda", index))
+            return True
+    return False
+
+
+def preload_torch() -> bool:
+    """Load PyTorch's shared libraries, on Linux, without Python's lock; return whether they are there.
+
+    An import holds that lock all the while, and other threads wait.
+    """
+    spec = importlib.util.find_spec("torch")
+    if not sys.platform.startswith("linux") or spec is None or not spec.submodule_search_locations:
+        return False
+    folder = Path(spec.submodule_search_locations[0], "lib")
+    # Python's own way to load a library keeps its lock; a foreign function is called without it.
+    load = ctypes.CDLL(None).dlopen
+    load.argtypes, load.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+    # In the order and with the flags of PyTorch's import, which goes its own ways if one fails.
+    libraries = ("libtorch_global_deps.so", os.RTLD_GLOBAL), ("libtorch.so", os.RTLD_LOCAL)
+    return all(load(os.fsencode(folder / name), flag | os.RTLD_NOW) for name, flag in libraries)
+
+
+def _warm_up(device: "torch.device") -> None:
+    """Use cuDNN, cuBLAS and cuFFT once, in fp32 and in 16 bits; results and memory are dropped."""
+    import torch
+
+    half = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    kernel, x = torch.ones((64, 64, 3, 3)), torch.ones((1, 64, 32, 32))
+    for dtype in (torch.float32, half):
+        x, kernel = (
+            tensor.to(device, dtype).contiguous(memory_format=torch.channels_last)
+            for tensor in (x, kernel)
+        )
+        rows = torch.conv2d(x, kernel, padding=1).flatten(2)
+        torch.bmm(rows, rows.transpose(1, 2))
+    torch.fft.irfft2(torch.fft.rfft2(x[0].float()))
+    torch.cuda.synchronize(device)
+
+
+def _load_weights(settings: Settings) -> "Weights":
+    from nstx.models.weights.load import load_weights
+
+    return load_weights(settings.weights, use_cache=settings.use_cache)
+
+
+def _weights_key(settings: Settings) -> tuple[str, bool]:
+    return settings.weights, settings.use_cache

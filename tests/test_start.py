@@ -1,0 +1,224 @@
+"""How a run starts: what is loaded ahead on threads, and when Python looks for garbage."""
+
+import ctypes
+import gc
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pictures import random_pixels
+
+from nstx import Picture, choose_settings, prepare_job
+from nstx.cli.garbage import uncollected
+from nstx.engine.devices.device import Device
+from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
+from nstx.engine.gradients import ahead
+from nstx.engine.transfer import run
+from nstx.engine.transfer.job import Job
+from nstx.models.errors import WeightsError
+from nstx.models.weights.load import load_weights
+
+
+@pytest.fixture
+def clean_ahead() -> Iterator[None]:
+    """Nothing that an earlier run began is left, and nothing is left of this one."""
+    ahead.finish_loading()
+    ahead._weights.clear()
+    yield
+    ahead.finish_loading()
+    ahead._weights.clear()
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch, clean_ahead: None) -> list[tuple[str, int]]:
+    """What was begun on which device, on a machine that has NVIDIA's driver."""
+    calls: list[tuple[str, int]] = []
+
+    def note(name: str) -> Callable[[int], bool]:
+        def begin(index: int) -> bool:
+            calls.append((name, index))
+            return False
+
+        return begin
+
+    monkeypatch.setattr(ahead, "has_driver", lambda: True)
+    for name in ("open_context", "load_torch"):
+        monkeypatch.setattr(ahead, name, note(name))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "index"),
+    [
+        ("auto", "auto", 0),
+        ("cuda", "torch", 0),
+        ("cuda:3", "auto", 3),
+        ("cpu", "auto", None),
+        ("mps", "torch", None),
+        ("cuda", "onnx", None),
+        ("nonsense", "auto", None),
+        ("cuda:x", "auto", 0),
+    ],
+)
+def test_libraries_are_loaded_ahead_where_a_run_may_need_them(
+    begun: list[tuple[str, int]], device: str, backend: str, index: int | None
+) -> None:
+    settings = replace(choose_settings(), device=device, backend=backend)  # type: ignore[arg-type]
+    ahead.begin_loading(settings)
+    ahead.finish_loading()
+    expected = [] if index is None else [("load_torch", index), ("open_context", index)]
+    assert sorted(begun) == expected
+    assert bool(ahead._weights) is (index is not None)
+
+
+def test_without_a_driver_nothing_is_begun(
+    monkeypatch: pytest.MonkeyPatch, clean_ahead: None
+) -> None:
+    monkeypatch.setattr(ahead, "has_driver", lambda: False)
+    ahead.begin_loading(choose_settings(device="cuda"))
+    assert not ahead._begun
+    assert not ahead._weights
+
+
+def test_weights_that_were_begun_are_taken_once(begun: list[tuple[str, int]]) -> None:
+    settings = choose_settings()
+    ahead.begin_loading(settings)
+    future = ahead._weights["embedded", True]
+    taken = ahead.take_weights(settings)
+    assert taken is future.result()
+    assert taken.sha256 == load_weights().sha256
+    assert ahead.take_weights(settings) is not taken
+
+
+def test_errors_of_weights_come_where_they_are_taken(
+    begun: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    settings = choose_settings(weights=str(tmp_path / "none.pth"))
+    ahead.begin_loading(settings)
+    with pytest.raises(WeightsError, match="none"):
+        ahead.take_weights(settings)
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [
+        (None, ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain"]),
+        ("cuInit", ["cuInit"]),
+        ("cuDeviceGet", ["cuInit", "cuDeviceGet"]),
+    ],
+)
+def test_the_driver_is_asked_until_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, failing: str | None, expected: list[str]
+) -> None:
+    calls: list[str] = []
+
+    def answer(name: str) -> Callable[..., int]:
+        def call(*_: object) -> int:
+            calls.append(name)
+            return 100 if name == failing else 0
+
+        return call
+
+    names = ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain")
+    driver = SimpleNamespace(**{name: answer(name) for name in names})
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: driver)
+    assert ahead.open_context(0) is (failing is None)
+    assert calls == expected
+
+
+def test_a_driver_that_is_missing_or_of_another_kind_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(_: str) -> object:
+        raise OSError("no such file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert not ahead.open_context(0)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert not ahead.open_context(0)
+
+
+LOADED_ON_A_THREAD = """\
+import sys, threading
+from nstx.engine.gradients.ahead import load_torch, preload_torch
+assert preload_torch() == sys.platform.startswith("linux")
+assert "torch" not in sys.modules
+thread = threading.Thread(target=load_torch, args=(0,))
+thread.start()
+import torch
+value = float((torch.ones(2, 2) @ torch.ones(2, 2)).sum())
+thread.join()
+print(value)
+"""
+
+
+def test_torch_is_the_same_when_a_thread_has_imported_it() -> None:
+    command = [sys.executable, "-c", LOADED_ON_A_THREAD]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "8.0\n"), result.stderr
+
+
+def test_garbage_is_looked_for_again_after_a_block() -> None:
+    assert gc.isenabled()
+    with uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="within"), uncollected():
+        raise ValueError("within")
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
+
+
+def test_the_process_ends_without_a_search_for_garbage() -> None:
+    code = (
+        "import atexit, gc, sys\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "sys.argv = ['nstx', '--version']\n"
+        "from nstx.cli import main\n"
+        "main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.split()[-1]) == (0, "True"), result.stderr
+
+
+def test_room_is_several_times_what_a_run_takes() -> None:
+    cuda, size = Device("cuda"), (1000, 2000)
+    needed = 4 * (GRADIENT_BYTES * 2_000_000 + (400 << 20))
+    assert has_room(size, cuda, needed + 1)
+    assert not has_room(size, cuda, needed)
+    assert not has_room(size, cuda, needed + 1, batch=2)
+    assert not has_room(size, Device("mps"))
+
+
+@pytest.fixture
+def accelerated_job() -> Job:
+    """A job of two scales, as if its device were an accelerator."""
+    content, style = (Picture(random_pixels(64, 80, seed=seed), None) for seed in (1, 2))
+    settings = choose_settings(size=80, scales=2, steps=4, backend="torch", precision="fp32")
+    job = prepare_job(content, [(style, 1.0)], settings)
+    choice = replace(job.opened.choice, device=Device("mps"))
+    return replace(job, opened=replace(job.opened, choice=choice))
+
+
+@pytest.mark.parametrize("has_memory", [True, False])
+def test_memory_is_tried_where_there_may_be_too_little(
+    monkeypatch: pytest.MonkeyPatch, accelerated_job: Job, has_memory: bool
+) -> None:
+    monkeypatch.setattr(run, "has_room", lambda *_: has_memory)
+    cost = run._try_memory(accelerated_job)
+    if has_memory:
+        assert cost is None
+    else:
+        assert cost is not None
+        start = accelerated_job.measure_cost(accelerated_job.start(-1))
+        assert cost.total == pytest.approx(start.total, rel=1e-5)
