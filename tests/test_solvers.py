@@ -8,36 +8,18 @@ import onnx
 import pytest
 import torch
 from networks import relative_error
-from numpy.typing import NDArray
 from onnxruntime import InferenceSession
+from solving import Quadratic
 
 from nstx.engine.devices.arrays import NUMPY, Array
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.solvers.adam import AdamState, adam_rate, adam_steps, adam_update
-from nstx.engine.solvers.lbfgs import History, lbfgs_steps, make_preconditioner
+from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.solver import Steps, StopSolving, run_solver
+from nstx.engine.solvers.two_loops import History, make_preconditioner
 from nstx.export.graphs.build_gradient import add_adam
 from nstx.export.graphs.builder import FLOAT, GraphBuilder, tensor_info
 from nstx.models.cost import Cost
-
-
-class Quadratic:
-    """½ Σ s (x − c)², badly scaled, with an optimum partly outside 0–255."""
-
-    def __init__(self, factor: float = 1.0) -> None:
-        generator = np.random.default_rng(3)
-        self.scale: NDArray[np.float64] = factor * generator.uniform(0.1, 10, (9, 7, 3))
-        self.centre: NDArray[np.float64] = generator.uniform(-60, 320, (9, 7, 3))
-        self.evaluations = 0
-
-    def cost(self, pixels: Array) -> Cost:
-        total = float(0.5 * np.sum(self.scale * (NUMPY.fetch(pixels) - self.centre) ** 2))
-        return Cost(total=total, content=total, style=0.0, total_variation=0.0)
-
-    def cost_and_gradient(self, pixels: Array) -> tuple[Cost, Pixels]:
-        self.evaluations += 1
-        gradient = self.scale * (NUMPY.fetch(pixels) - self.centre)
-        return self.cost(pixels), gradient.astype(np.float32)
 
 
 def start() -> Pixels:

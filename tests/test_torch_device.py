@@ -23,6 +23,7 @@ from networks import (
     targets_of,
 )
 from pictures import random_pixels
+from solving import DeviceLike
 
 from nstx import Picture, Step, choose_settings, prepare_job, run_job
 from nstx.engine.devices.arrays import NUMPY, Array, Arrays
@@ -39,10 +40,12 @@ from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.choice import BackendChoice, PrecisionPolicy, choose_backend, runs_ahead
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.settings import Precision
+from nstx.engine.solvers import torch_adam
 from nstx.engine.solvers.adam import adam_steps
-from nstx.engine.solvers.lbfgs import lbfgs_steps, make_preconditioner
+from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
+from nstx.engine.solvers.two_loops import make_preconditioner
 from nstx.models.cost import Cost
 from nstx.models.errors import DeviceError, NumericalError
 from nstx.models.objective import Objective
@@ -103,9 +106,10 @@ def test_lbfgs_takes_the_same_road_on_tensors(clip: bool) -> None:
         run_solver(solver, evaluate)
         return costs
 
-    expected, costs = costs_on(NUMPY), costs_on(CPU)
-    assert len(expected) == len(costs) == 12
-    np.testing.assert_allclose(costs, expected, rtol=1e-3)
+    expected = costs_on(NUMPY)
+    for costs in (costs_on(CPU), costs_on(DeviceLike())):
+        assert len(expected) == len(costs) == 12
+        np.testing.assert_allclose(costs, expected, rtol=1e-3)
 
 
 class Recorder:
@@ -153,6 +157,47 @@ def test_adam_ahead_of_its_host_makes_the_same_steps(steps: int, clip: bool) -> 
     for (pixels, cost), (plain, plain_cost) in zip(made, expected.steps, strict=True):
         np.testing.assert_allclose(pixels, plain, atol=0.05)
         assert cost.total == pytest.approx(plain_cost.total, rel=1e-3)
+
+
+class WarmedUp:
+    """A graph as a capture leaves it: the function ran some times before the first call."""
+
+    def prepare(self, function: Function, *inputs: torch.Tensor) -> None:
+        for _ in range(3):
+            function(*inputs)
+
+    def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(output.clone() for output in function(*inputs))
+
+
+def test_adam_begins_at_its_start_after_it_was_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = random_pixels(33, 40, seed=1)
+    expected, _ = ahead(make_backend(), start, steps=7, clip=True)
+    monkeypatch.setattr(torch_adam, "CudaGraph", WarmedUp)
+    made, _ = ahead(make_backend(capture=WarmedUp()), start, steps=7, clip=True)
+    assert len(made) == len(expected)
+    for (pixels, cost), (plain, plain_cost) in zip(made, expected, strict=True):
+        assert np.array_equal(pixels, plain)
+        assert cost == plain_cost
+
+
+def test_costs_come_back_while_later_steps_are_under_way() -> None:
+    begun: list[int] = []
+
+    class Counting(Recorder):
+        def after_step(self, pixels: Array, cost: Cost) -> None:
+            super().after_step(pixels, cost)
+            begun.append(self.evaluations)
+
+    recorder = Counting()
+    run_adam(
+        make_backend(), CPU.place(random_pixels(33, 40, seed=1)), steps=23, learning_rate=2.0,
+        clip=True, watcher=recorder,
+    )  # fmt: skip
+    # The first step is reported as soon as it is evaluated, later ones at most `STEPS_AHEAD` later.
+    assert begun[0] == 2
+    late = [evaluations - 1 - step for step, evaluations in enumerate(begun, 1)]
+    assert 5 <= max(late) < STEPS_AHEAD
 
 
 def test_steps_that_were_begun_are_reported_when_a_run_is_stopped() -> None:

@@ -57,6 +57,10 @@ ArrayT = TypeVar("ArrayT", bound=Array)
 class Arrays(Protocol):
     """Arrays of one kind, in one place."""
 
+    @property
+    def must_be_awaited(self) -> bool:
+        """Whether each number that the host asks for is waited for, so that several are best asked at once."""
+
     def place(self, pixels: Pixels) -> Array:
         """Return an array of any shape as one of this kind; it may share the memory."""
 
@@ -78,6 +82,8 @@ class Arrays(Protocol):
 
 class NumpyArrays:
     """`Arrays` of NumPy."""
+
+    must_be_awaited = False
 
     def place(self, pixels: Pixels) -> Pixels:
         """Implement `Arrays`."""

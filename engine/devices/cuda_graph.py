@@ -22,7 +22,12 @@ Function = Callable[..., tuple[torch.Tensor, ...]]
 
 def captures_graphs(device: TorchDevice) -> bool:
     """Whether graphs are used on a device: on CUDA, unless ``NSTX_CUDA_GRAPHS`` is 0."""
-    return device.place.is_cuda and os.environ.get("NSTX_CUDA_GRAPHS") != "0"
+    return device.place.is_cuda and graphs_are_allowed()
+
+
+def graphs_are_allowed() -> bool:
+    """Whether graphs are used on CUDA: unless ``NSTX_CUDA_GRAPHS`` is 0."""
+    return os.environ.get("NSTX_CUDA_GRAPHS") != "0"
 
 
 class Capture(Protocol):
@@ -48,14 +53,20 @@ class CudaGraph:
 
     def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Implement `Capture`; `DeviceError` if the function cannot be captured."""
+        self.prepare(function, *inputs)
+        assert self._graph is not None
         with torch.cuda.device(inputs[0].device):
-            if self._graph is None:
-                self._graph = self._capture(function, inputs)
             for place, tensor in zip(self._inputs, inputs, strict=True):
                 assert place.shape == tensor.shape
                 place.copy_(tensor)
             self._graph.replay()
             return tuple(output.clone() for output in self._outputs)
+
+    def prepare(self, function: Function, *inputs: torch.Tensor) -> None:
+        """Capture a function before its first call; what it changes in place may be changed by this."""
+        if self._graph is None:
+            with torch.cuda.device(inputs[0].device):
+                self._graph = self._capture(function, inputs)
 
     def _capture(
         self, function: Function, inputs: tuple[torch.Tensor, ...]

@@ -14,6 +14,7 @@ class TorchArrays:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self.must_be_awaited = device.type == "cuda"
 
     def place(self, pixels: Pixels) -> torch.Tensor:
         """Implement `Arrays`."""
@@ -43,3 +44,22 @@ def as_tensor(array: Array) -> torch.Tensor:
     """Return an array that is a tensor, typed as one."""
     assert isinstance(array, torch.Tensor)
     return array
+
+
+class Arrival:
+    """A tensor on its way to the host, which need not wait for it yet."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        self._host.copy_(tensor, non_blocking=True)
+        if tensor.is_cuda:
+            with torch.cuda.device(tensor.device):
+                self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._event.record()
+
+    def wait(self) -> torch.Tensor:
+        """Return the tensor on the host, when it is there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host

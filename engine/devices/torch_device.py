@@ -99,6 +99,16 @@ class TorchDevice:
 
 
 @contextmanager
+def exact_products() -> Iterator[None]:
+    """Let float32 matrix products on CUDA be exact for the time of a block, whatever the host has set."""
+    matmul = torch.backends.cuda.matmul
+    newer = hasattr(torch.backends.cudnn, "conv")
+    name, value = ("fp32_precision", "ieee") if newer else ("allow_tf32", False)
+    with _assigned(matmul, name, value):
+        yield
+
+
+@contextmanager
 def _assigned(holder: Any, name: str, value: object) -> Iterator[None]:
     """Assign one of PyTorch's global switches for the time of a block."""
     before = getattr(holder, name)

@@ -1,6 +1,7 @@
 """Adam on a device, ahead of its host: steps follow one another, and costs come back every few."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -9,17 +10,20 @@ from nstx.models.cost import Cost
 
 from ..devices.arrays import Array
 from ..devices.cuda_graph import CudaGraph
-from ..devices.torch_arrays import as_tensor
+from ..devices.torch_arrays import Arrival, as_tensor
 from ..gradients.backend import GradientBackend
 from ..gradients.torch_gradient import TorchGradient
-from .adam import AdamState, adam_rate, adam_update
+from .adam import BETA1, BETA2, EPSILON, adam_rate
 from .solver import Watcher
 
 STEPS_AHEAD = 10
-"""Steps after which the host waits for costs; as many pictures lie on the device meanwhile."""
+"""Steps whose costs the host does not know yet, at most; as many pictures lie on the device meanwhile."""
 
-_Waiting = tuple[torch.Tensor, Callable[[Cost], None]]
-"""An evaluation that is still on the device, and what takes its cost."""
+# Costs come back this many at once, while the next steps are under way.
+_AT_ONCE = STEPS_AHEAD // 2
+
+_Take = Callable[[Cost], None]
+"""Takes the cost of an evaluation."""
 
 
 def run_adam(
@@ -45,49 +49,113 @@ def run_adam(
         watcher: follows the run.
     """
     assert isinstance(backend, TorchGradient)
-    advance = _make_advance(backend, clip)
-    pixels = as_tensor(start)
-    zeros = torch.zeros_like(pixels)
-    # The scale of the gradient, the first of these, is computed in the first step.
-    state = [pixels.new_zeros(()), pixels, zeros, zeros]
-    waiting: list[_Waiting] = []
-    take: Callable[[Cost], None] = lambda cost: watcher.after_evaluation(cost, ())
     with backend.computing():
+        adam, reports = TorchAdam(backend, as_tensor(start), clip=clip), _Reports(backend)
+        take: _Take = lambda cost: watcher.after_evaluation(cost, ())
         for step in range(1, steps + 2):
             try:
                 watcher.before_evaluation()
             except BaseException:
-                _report(backend, waiting)
+                reports.finish()
                 raise
-            rate = torch.full_like(state[0], adam_rate(learning_rate, step))
-            rows, *state = advance(rate, *state)
-            waiting.append((rows, take))
-            take = partial(watcher.after_step, state[1])
+            rows, pixels = adam.advance(adam_rate(learning_rate, step))
+            reports.add(rows, take)
+            take = partial(watcher.after_step, pixels)
             # The first step is reported at once: people look whether a run has begun.
-            if step % STEPS_AHEAD == 2:
-                _report(backend, waiting)
-        _report(backend, waiting)
+            if step == 2:
+                reports.finish()
+            elif step % _AT_ONCE == 2:
+                reports.exchange()
+        reports.finish()
 
 
-def _report(backend: TorchGradient, waiting: list[_Waiting]) -> None:
-    """Wait for the costs of all that are waiting, and hand them over."""
-    if waiting:
-        costs = backend.read_costs(torch.stack([rows for rows, _ in waiting]))
-        for (_, take), (cost,) in zip(waiting, costs, strict=True):
-            take(cost)
-        waiting.clear()
+class TorchAdam:
+    """The state of `nstx.engine.solvers.adam.adam_update`, which each step changes in place.
 
+    In a CUDA graph with the evaluation, if the backend captures those.
 
-def _make_advance(backend: TorchGradient, clip: bool) -> Callable[..., tuple[torch.Tensor, ...]]:
-    """Return what evaluates a picture and makes a step; captured in a CUDA graph, if the backend is."""
+    Args:
+        backend: of one picture.
+        start: the first picture, (height, width, 3).
+        clip: whether pixels are brought back into 0–255.
+    """
 
-    def advance(
-        rate: torch.Tensor, scale: torch.Tensor, *arrays: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        state = AdamState(*arrays)
-        rows, gradients = backend.evaluate(state.pixels[None], torch.ones_like(rate))
+    def __init__(self, backend: TorchGradient, start: torch.Tensor, *, clip: bool) -> None:
+        self._backend, self._clip = backend, clip
+        self._pixels = start.clone()
+        self._mean, self._square = torch.zeros_like(start), torch.zeros_like(start)
+        # Of the gradient; 0 until the first step has computed it.
+        self._scale, self._rate = start.new_zeros(()), start.new_zeros(())
+        self._graph = CudaGraph() if backend.captures else None
+        if self._graph is not None:
+            self._graph.prepare(self._step, self._rate)
+            self._pixels.copy_(start)
+            for tensor in (self._mean, self._square, self._scale):
+                tensor.zero_()
+
+    def advance(self, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Evaluate the picture and make a step; return `TorchGradient.evaluate`'s rows, and the next picture.
+
+        Neither is changed by later steps, nor waited for.
+
+        Args:
+            rate: `adam_rate`.
+        """
+        self._rate.fill_(rate)
+        if self._graph is None:
+            (rows,) = self._step(self._rate)
+        else:
+            (rows,) = self._graph(self._step, self._rate)
+        return rows, self._pixels.clone()
+
+    def _step(self, rate: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows, gradients = self._backend.evaluate(self._pixels[None], torch.ones_like(rate))
         # The largest value stands in the last row.
-        scale = torch.where(scale == 0, 1 / rows[-1, 0].clamp(min=1e-34), scale)
-        return rows, scale, *adam_update(state, gradients[0] * scale, rate, clip=clip)
+        inverse = 1 / rows[-1, 0].clamp(min=1e-34)
+        torch.where(self._scale == 0, inverse, self._scale, out=self._scale)
+        gradient = gradients[0] * self._scale
+        self._mean.lerp_(gradient, 1 - BETA1)
+        self._square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        root = self._square.sqrt().add_(EPSILON)
+        self._pixels.addcdiv_(self._mean * rate, root, value=-1)
+        if self._clip:
+            self._pixels.clamp_(0.0, 255.0)
+        return (rows,)
 
-    return partial(CudaGraph(), advance) if backend.captures else advance
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Report:
+    """Costs that are on their way to the host, and what takes them."""
+
+    rows: Arrival
+    takers: Sequence[_Take]
+
+
+class _Reports:
+    """Hands the costs of evaluations on, in their order: some are waiting on the device, others under way."""
+
+    def __init__(self, backend: TorchGradient) -> None:
+        self._backend = backend
+        self._waiting: list[tuple[torch.Tensor, _Take]] = []
+        self._under_way: _Report | None = None
+
+    def add(self, rows: torch.Tensor, take: _Take) -> None:
+        """Add an evaluation's rows."""
+        self._waiting.append((rows, take))
+
+    def exchange(self) -> None:
+        """Send those that are waiting on their way, and hand those on that were; waits for these."""
+        arrived, self._under_way = self._under_way, None
+        if self._waiting:
+            rows = torch.stack([rows for rows, _ in self._waiting])
+            self._under_way = _Report(Arrival(rows), [take for _, take in self._waiting])
+            self._waiting.clear()
+        if arrived is not None:
+            costs = self._backend.read_costs(arrived.rows.wait())
+            for take, (cost,) in zip(arrived.takers, costs, strict=True):
+                take(cost)
+
+    def finish(self) -> None:
+        """Hand all on."""
+        self.exchange()
+        self.exchange()
