@@ -10,7 +10,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -157,7 +157,7 @@ def open_model_file(
 
 def _graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> str:
     parts = {
-        "graph": asdict(graph),
+        "graph": graph.key(),
         "description": graph.kind,
         "weights": weights_sha256,
         "reader": OWN_FORMAT,

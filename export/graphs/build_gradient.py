@@ -9,23 +9,17 @@ free, and operators are standard, with kernels for the CPU and WebAssembly, and 
 import itertools
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto
 
-from nstx.models.objective import LayerWeight
-from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
-from .builder import FLOAT, GraphBuilder, activation_info, tensor_info
+from .build_interleaved import build_interleaved_model
+from .builder import FLOAT, GraphBuilder
 from .costs import CostBuilder
 from .feature_graph import INPUT_NAME
-from .gradient_graph import ADAM_INPUTS, ADAM_MOMENTS, ADAM_OUTPUTS, GradientGraph
+from .gradient_graph import GradientGraph
+from .gradient_parts import DESCRIPTION, add_part, describe_end
 from .network import NetworkBuilder
-
-_DESCRIPTION = (
-    "The cost of neural style transfer (Gatys et al. 2015) on VGG-19 (Simonyan and Zisserman 2014), "
-    "and its gradient with respect to the pixels."
-)
 
 # Kingma and Ba 2015, with ε as in their section 2, on gradients that `gradient_factor` scales to 1.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -33,6 +27,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     """Return the ONNX model of a description, with the weights inside."""
+    if graph.layout == "interleaved":
+        return build_interleaved_model(graph, weights)
     objective, builder = graph.objective, GraphBuilder()
     network = NetworkBuilder(
         builder, weights, *objective.poolings, graph.precision, backward=graph.gradient
@@ -58,7 +54,7 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
             layer_costs.append(cost)
             if seed is not None:
                 seeds.setdefault(item.layer, []).append(seed)
-        weighted.append(_add_part(builder, kind, items, layer_costs))
+        weighted.append(add_part(builder, kind, items, layer_costs))
     builder.add("Sum", weighted, "total")
     if variation_gradient is not None:
         gradient = _add_backward(network, graph, activations, seeds)
@@ -66,25 +62,12 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
         if graph.adam:
             add_adam(builder, gradient)
     return builder.finish(
-        [_describe(graph, weights, name) for name in graph.inputs],
-        [_describe(graph, weights, name) for name in graph.outputs],
+        [describe_end(graph, weights, name) for name in graph.inputs],
+        [describe_end(graph, weights, name) for name in graph.outputs],
         name="style_transfer",
-        description=_DESCRIPTION,
+        description=DESCRIPTION,
         metadata=graph.metadata(weights),
     )
-
-
-def _add_part(
-    builder: GraphBuilder, kind: str, items: Sequence[LayerWeight], costs: Sequence[str]
-) -> str:
-    """Add the content or style cost from those of its layers; return its weighted share."""
-    last = builder.integers("last_axis", [1])
-    columns = [builder.add("Unsqueeze", [cost, last], f"{cost}_column") for cost in costs]
-    layers = builder.add("Concat", columns, f"{kind}_layers", axis=1)
-    weights = np.array([item.weight for item in items], np.float32)
-    name = builder.constant(f"{kind}_layer_weights", weights)
-    part = builder.add("MatMul", [layers, name], kind)
-    return builder.add("Mul", [part, f"{kind}_weight"], f"{kind}_weighted")
 
 
 def _add_backward(
@@ -139,23 +122,6 @@ def _narrow_seed(network: NetworkBuilder, seed: str, scale: str | None) -> str:
     if scale is None:
         return seed
     return network.narrow(network.builder.add("Div", [seed, scale], f"{seed}_unit"), f"{seed}_fp16")
-
-
-def _describe(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoProto:
-    objective = graph.objective
-    if name in (INPUT_NAME, "gradient", *ADAM_MOMENTS, *ADAM_OUTPUTS):
-        return tensor_info(name, FLOAT, ["batch", "height", "width", 3])
-    if name in ADAM_INPUTS:
-        return tensor_info(name, FLOAT, [])
-    if name in ("content_layers", "style_layers"):
-        return tensor_info(name, FLOAT, ["batch", len(getattr(objective, name))])
-    if name not in graph.targets:
-        return tensor_info(name, FLOAT, ["batch"])
-    kind, _, layer = name.partition("_")
-    channels = len(weights.kernels[layer])
-    if kind == "content":
-        return activation_info(name, channels, find_layer(layer).stride)
-    return tensor_info(name, FLOAT, ["batch", channels, channels])
 
 
 def add_adam(builder: GraphBuilder, gradient: str) -> None:

@@ -18,6 +18,9 @@ OPSET = 20
 IR_VERSION = 10
 """Of 2023: ONNX Runtime 1.17, TensorRT 10 and the WebGPU runtimes load them."""
 
+CONTRIBUTED = "com.microsoft"
+"""The domain of operators that only ONNX Runtime has: its ContribOperators.md."""
+
 FLOAT, FLOAT16, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
 
 
@@ -69,14 +72,21 @@ class GraphBuilder:
         name: str,
         description: str,
         metadata: Mapping[str, str],
+        contributed: bool = False,
     ) -> ModelProto:
-        """Return the model; `check_model` is still to be run."""
+        """Return the model; `check_model` is still to be run.
+
+        ``contributed`` lets it have ONNX Runtime's own operators (`CONTRIBUTED`).
+        """
         graph = helper.make_graph(
             self._nodes, name, inputs, outputs, list(self._constants.values())
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[
+                helper.make_opsetid("", OPSET),
+                *([helper.make_opsetid(CONTRIBUTED, 1)] if contributed else []),
+            ],
             ir_version=IR_VERSION,
             producer_name="nstx",
             producer_version=metadata.get("nstx_version", ""),

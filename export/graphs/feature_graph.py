@@ -121,6 +121,10 @@ class FeatureGraph:
             floats = (floats - np.asarray(mean, np.float32)).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(floats)
 
+    def key(self) -> dict[str, Any]:
+        """Return what a graph of this description is looked up by, as plain data."""
+        return asdict(self)
+
     def metadata(self, weights: Weights, objective: Objective | None) -> dict[str, str]:
         """Return a model file's metadata, with the objective that the outputs serve, if any."""
         metadata = {

@@ -6,7 +6,7 @@ The onnx package is not needed here, so that a graph that was built earlier can 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_from_json
@@ -15,6 +15,12 @@ from nstx.models.version import __version__
 from nstx.models.weights.load import Weights
 
 from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision, check_choice
+
+GraphLayout = Literal["planar", "interleaved"]
+"""Of activations: (batch, channels, h, w), which every runtime has; or (batch, h, w, channels) by operators
+that ONNX Runtime has on CUDA alone, where tensor cores want it so."""
+
+_LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
 WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
 """α, β and the weight of the total variation: float32 (batch)."""
@@ -46,12 +52,18 @@ class GradientGraph:
             gradient are float32 in both.
         gradient: whether the gradient is an output; without it the graph is a third of the work.
         adam: whether the graph makes Adam's step instead (`ADAM_INPUTS`, `ADAM_OUTPUTS`).
+        layout: of activations, and of the content's targets. ``interleaved`` is for gradients with average
+            pooling, in fp16 and tf32: float32 convolutions of such a graph are meant to be in TF32, and
+            Gram matrices are made up for it.
+        even: whether all sides that are pooled are even, so that nothing need be cut or padded.
     """
 
     objective: Objective
     precision: GraphPrecision = "fp32"
     gradient: bool = True
     adam: bool = False
+    layout: GraphLayout = "planar"
+    even: bool = False
 
     # The version of this description: it changes when graphs of one come out differently.
     kind: ClassVar[str] = "gradient-2"
@@ -60,6 +72,13 @@ class GradientGraph:
         check_choice("precision", self.precision, GRAPH_PRECISIONS)
         if self.adam and not self.gradient:
             raise UsageError("expected a graph with its gradient for Adam, got costs alone")
+        check_choice("layout", self.layout, _LAYOUTS)
+        plain = self.gradient and not self.adam and self.objective.pooling == "avg"
+        if self.layout == "interleaved" and not plain:
+            raise UsageError(
+                "expected a gradient with average pooling, without Adam, for an interleaved graph, got "
+                "another; try layout='planar'"
+            )
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -85,7 +104,7 @@ class GradientGraph:
 
     def metadata(self, weights: Weights) -> dict[str, str]:
         """Return the metadata of a model file, with the mean and the checksum of its weights."""
-        return {
+        metadata = {
             "nstx_version": __version__,
             "kind": self.kind,
             "objective": json.dumps(asdict(self.objective)),
@@ -100,6 +119,17 @@ class GradientGraph:
             "weights_sha256": weights.sha256,
             "file_sha256": NO_SEAL,
         }
+        if self.layout != "planar":
+            metadata |= {"layout": self.layout, "even": json.dumps(self.even)}
+        return metadata
+
+    def key(self) -> dict[str, Any]:
+        """Return what a graph of this description is looked up by, as plain data."""
+        parts = asdict(self)
+        if self.layout == "planar":
+            # Of before there were others, so that what was kept then is found.
+            del parts["layout"], parts["even"]
+        return parts
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "GradientGraph":
@@ -108,11 +138,14 @@ class GradientGraph:
             if metadata["kind"] != cls.kind:
                 raise ValueError(f"kind {metadata['kind']!r}")
             precision: Any = metadata["precision"]
+            layout: Any = metadata.get("layout", "planar")
             return cls(
                 objective=objective_from_json(json.loads(metadata["objective"])),
                 precision=precision,
                 gradient=bool(json.loads(metadata["gradient"])),
                 adam=bool(json.loads(metadata["adam"])),
+                layout=layout,
+                even=bool(json.loads(metadata.get("even", "false"))),
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise ModelError(

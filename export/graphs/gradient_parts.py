@@ -1,0 +1,54 @@
+"""What graphs of the gradient have in common, however they are laid out: their ends, and sums of costs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import ValueInfoProto
+
+from nstx.models.objective import LayerWeight
+from nstx.models.vgg19 import find_layer
+from nstx.models.weights.load import Weights
+
+from .builder import FLOAT, GraphBuilder, activation_info, tensor_info
+from .feature_graph import INPUT_NAME
+from .gradient_graph import ADAM_INPUTS, ADAM_MOMENTS, ADAM_OUTPUTS, GradientGraph
+
+DESCRIPTION = (
+    "The cost of neural style transfer (Gatys et al. 2015) on VGG-19 (Simonyan and Zisserman 2014), "
+    "and its gradient with respect to the pixels."
+)
+
+
+def add_part(
+    builder: GraphBuilder, kind: str, items: Sequence[LayerWeight], costs: Sequence[str]
+) -> str:
+    """Add the content or style cost from those of its layers; return its weighted share."""
+    last = builder.integers("last_axis", [1])
+    columns = [builder.add("Unsqueeze", [cost, last], f"{cost}_column") for cost in costs]
+    layers = builder.add("Concat", columns, f"{kind}_layers", axis=1)
+    weights = np.array([item.weight for item in items], np.float32)
+    name = builder.constant(f"{kind}_layer_weights", weights)
+    part = builder.add("MatMul", [layers, name], kind)
+    return builder.add("Mul", [part, f"{kind}_weight"], f"{kind}_weighted")
+
+
+def describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoProto:
+    """Declare an input or output of a graph."""
+    objective = graph.objective
+    if name in (INPUT_NAME, "gradient", *ADAM_MOMENTS, *ADAM_OUTPUTS):
+        return tensor_info(name, FLOAT, ["batch", "height", "width", 3])
+    if name in ADAM_INPUTS:
+        return tensor_info(name, FLOAT, [])
+    if name in ("content_layers", "style_layers"):
+        return tensor_info(name, FLOAT, ["batch", len(getattr(objective, name))])
+    if name not in graph.targets:
+        return tensor_info(name, FLOAT, ["batch"])
+    kind, _, layer = name.partition("_")
+    channels = len(weights.kernels[layer])
+    if kind == "style":
+        return tensor_info(name, FLOAT, ["batch", channels, channels])
+    info = activation_info(name, channels, find_layer(layer).stride)
+    if graph.layout == "planar":
+        return info
+    batch, _, *sides = (d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim)
+    return tensor_info(name, FLOAT, [batch, *sides, channels])

@@ -1,0 +1,126 @@
+"""The gradient's graph for CUDA's tensor cores, on the CPU: against float64, in every rounding and precision."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from interleaved import with_planar_convolutions
+from networks import mixed_objective, relative_error
+from pictures import random_pixels
+from test_gradient_graph import feeds_of, objective_of, references
+
+from nstx.export.graphs.build_gradient import build_gradient_model
+from nstx.export.graphs.feature_graph import GraphPrecision
+from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.models.errors import UsageError
+from nstx.models.objective import Objective
+from nstx.models.vgg19 import PoolRounding
+from nstx.models.weights.load import Weights
+
+SIZES = [((37, 49), False), ((48, 64), False), ((48, 64), True)]
+"""Height and width, and whether the graph is told that sides are even."""
+
+
+def session_of(
+    graph: GradientGraph,
+    weights: Weights,
+    shape: tuple[int, int, int] | None = None,
+    optimised: Path | None = None,
+) -> onnxruntime.InferenceSession:
+    model = with_planar_convolutions(build_gradient_model(graph, weights))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    for name, size in zip(("batch", "height", "width"), shape or (), strict=False):
+        options.add_free_dimension_override_by_name(name, size)
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def largest_error(
+    objective: Objective,
+    weights: Weights,
+    precision: GraphPrecision,
+    size: tuple[int, int],
+    *,
+    even: bool,
+) -> float:
+    """Return the largest relative error of a batch's gradients; costs are compared here."""
+    pictures = [random_pixels(*size, seed) for seed in range(2)]
+    targets, exact = references(objective, weights, pictures)
+    feeds = feeds_of(objective, pictures, targets)
+    for name in objective.content_names:
+        feeds[f"content_{name}"] = np.ascontiguousarray(
+            feeds[f"content_{name}"].transpose(0, 2, 3, 1)
+        )
+    graph = GradientGraph(objective=objective, precision=precision, layout="interleaved", even=even)
+    values = session_of(graph, weights).run(list(graph.outputs), feeds)
+    outputs = dict(zip(graph.outputs, values, strict=True))
+    bound = 3e-5 if precision == "fp32" else 2e-2
+    errors = []
+    for index, (pixels, backend) in enumerate(zip(pictures, exact, strict=True)):
+        cost, gradient = backend.cost_and_gradient(pixels)
+        errors.append(relative_error(outputs["gradient"][index], gradient))
+        for name in ("total", "content", "style", "total_variation"):
+            assert outputs[name][index] == pytest.approx(getattr(cost, name), rel=bound), name
+        for kind in ("content_layers", "style_layers"):
+            layers = list(getattr(cost, kind).values())
+            np.testing.assert_allclose(outputs[kind][index], layers, rtol=bound)
+    return max(errors)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 5e-6), ("fp16", 4e-2)])
+@pytest.mark.parametrize("rounding", ["ceil", "floor"])
+@pytest.mark.parametrize(("size", "even"), SIZES)
+@pytest.mark.parametrize("name", ["default", "gatys", "mixed"])
+def test_costs_and_gradient_are_those_of_float64(
+    tiny_weights: Weights,
+    precision: GraphPrecision,
+    bound: float,
+    rounding: PoolRounding,
+    size: tuple[int, int],
+    even: bool,
+    name: str,
+) -> None:
+    # The mixed one has a seed at conv2_2, which is pooled: its gradient is spread before it is cut.
+    mixed = name == "mixed"
+    objective = mixed_objective("avg", rounding) if mixed else objective_of(name, "avg", rounding)
+    assert largest_error(objective, tiny_weights, precision, size, even=even) < bound
+
+
+@pytest.mark.parametrize("size", [(37, 49), (48, 64)])
+def test_sizes_are_constants_where_the_shape_is_known(
+    tiny_weights: Weights, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """So that no node is left that CUDA leaves to the CPU, and a CUDA graph can hold them all."""
+    graph = GradientGraph(objective=objective_of("default", "avg", "ceil"), layout="interleaved")
+    session_of(graph, tiny_weights, (1, *size), tmp_path / "optimised.onnx")
+    nodes = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert nodes["Conv"] == 30
+    sizes = {"Shape", "Range", "Mod", "Gather", "Squeeze", "ReduceProd", "Min", "Reciprocal"}
+    assert not sizes & set(nodes)
+
+
+def test_a_planar_graph_is_found_by_its_old_key(tiny_weights: Weights) -> None:
+    objective = objective_of("default", "avg", "ceil")
+    planar = GradientGraph(objective=objective)
+    assert list(planar.key()) == ["objective", "precision", "gradient", "adam"]
+    assert "layout" not in planar.metadata(tiny_weights)
+    graph = replace(planar, layout="interleaved", even=True)
+    assert graph.key() == planar.key() | {"layout": "interleaved", "even": True}
+    assert GradientGraph.from_metadata(graph.metadata(tiny_weights), "here") == graph
+
+
+def test_what_has_no_interleaved_graph_is_refused() -> None:
+    objective = objective_of("default", "max", "ceil")
+    with pytest.raises(UsageError, match="average pooling"):
+        GradientGraph(objective=objective, layout="interleaved")
+    with pytest.raises(UsageError, match="average pooling"):
+        GradientGraph(objective=replace(objective, pooling="avg"), layout="interleaved", adam=True)
