@@ -38,6 +38,11 @@ class Convolution:
         self._kernel, self._bias = kernel, bias
         self._is_packed, self._relu = layout == "packed", relu
 
+    def linear(self) -> "Convolution":
+        """Return the convolution without bias and ReLU; it shares the kernel's memory."""
+        assert not self._is_packed
+        return Convolution(self._kernel, None, "contiguous", relu=False)
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return a new tensor (batch, outputs, h, w) for one of (batch, inputs, h, w)."""
         if self._is_packed:

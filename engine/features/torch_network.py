@@ -53,6 +53,10 @@ class TorchNetwork:
             bias = device.upload(weights.biases[name], device.dtype)
             self._convolutions[name] = make_convolution(device, kernel, bias, layout, relu=True)
 
+    def convolution(self, name: str) -> Convolution:
+        """Return a layer's convolution, with its ReLU."""
+        return self._convolutions[name]
+
     def upload(self, pixels: Batch) -> torch.Tensor:
         """Move pixels (batch, height, width, 3) to the device as (batch, 3, height, width)."""
         return self.device.upload(pixels.transpose(0, 3, 1, 2), self.device.accumulate_dtype)

@@ -100,6 +100,10 @@ def plan_precisions(choice: BackendChoice) -> PrecisionPlan:
 def _torch_backends(
     objective: Objective, weights: Weights, device: "TorchDevice", *, by_hand: bool
 ) -> "Callable[..., TorchGradient]":
+    if by_hand and uses_kernels(device):
+        from .fused import FusedBackend, FusedPass
+
+        return partial(FusedBackend, FusedPass(weights, objective, device))
     if by_hand:
         from .backprop import BackpropBackend, BackwardPass
 
@@ -109,3 +113,14 @@ def _torch_backends(
 
     network = TorchNetwork(weights, objective.layers, *objective.poolings, device)
     return partial(AutogradBackend, network)
+
+
+def uses_kernels(device: "TorchDevice") -> bool:
+    """Whether what lies between convolutions is computed by kernels of our own: not in fp32.
+
+    There convolutions take so much longer that nothing would be gained.
+    """
+    from ..kernels.availability import kernel_support
+
+    is_fast = device.precision in ("bf16", "fp16", "tf32")
+    return is_fast and kernel_support(device.torch_device).works

@@ -1,0 +1,61 @@
+"""Whether the kernels run on a device, found out by running one."""
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+_LEAST_CAPABILITY = (8, 0)
+"""Of Ampere, from which matrix units multiply bf16 and TF32."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSupport:
+    """What computes the pointwise part of a step: ``triton`` with its version, or ``torch``.
+
+    Attributes:
+        reason: why it is not Triton; empty where it is.
+    """
+
+    name: str
+    reason: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Whether Triton's kernels run."""
+        return not self.reason
+
+
+@functools.cache
+def kernel_support(device: torch.device) -> KernelSupport:
+    """Return whether Triton's kernels run on a device, by running one, once in a process.
+
+    Triton comes with PyTorch on Linux. It needs a C compiler when a kernel runs for the first time on a
+    machine, and keeps what it compiles in a folder of its own.
+    """
+    if device.type != "cuda":
+        return KernelSupport("torch", "the kernels are for CUDA")
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _LEAST_CAPABILITY:
+        return KernelSupport("torch", f"compute capability {capability[0]}.{capability[1]}")
+    try:
+        import triton
+
+        from .activation import bias_relu
+    except (ImportError, OSError, AttributeError) as error:
+        return KernelSupport("torch", f"Triton does not load: {_first_line(error)}")
+    x = torch.tensor([-3.0, 0.5, 2.0, -0.5], device=device).reshape(1, 1, 1, 4)
+    try:
+        with torch.cuda.device(device):
+            bias_relu(x, torch.ones(4, device=device))
+        answer = x.flatten().tolist()
+    except Exception as error:  # noqa: BLE001
+        # Compilers, drivers and full disks fail in many ways, which have no common base.
+        return KernelSupport("torch", f"Triton does not work: {_first_line(error)}")
+    if answer != [0.0, 1.5, 3.0, 0.5]:
+        return KernelSupport("torch", f"Triton computes wrongly: {answer}")
+    return KernelSupport(f"triton {triton.__version__}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
