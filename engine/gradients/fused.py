@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nstx.models.objective import Objective
-from nstx.models.vgg19 import Layer
+from nstx.models.vgg19 import Layer, PoolRounding, find_layer
 from nstx.models.weights.load import Weights
 
 from ..devices.convolution import Convolution
@@ -172,8 +172,9 @@ class FusedBackend(BackpropBackend):
         factor = self._slopes[part] * (2 / positions)
         aim = self.problem.aims[part]
         place = sums[:, self._begin(part) :]
-        difference, slope = compare_gram(features, aim, factor, seed, place)
-        if self.problem.noted is not None:
+        keeps = self.problem.noted is not None
+        slope, difference = compare_gram(features, aim, factor, seed, place, keeps=keeps)
+        if difference is not None:
             self.problem.note(part, aim + difference)
         return slope
 
@@ -231,12 +232,7 @@ class FusedBackend(BackpropBackend):
     def _arrange_sums(self, height: int, width: int) -> tuple[torch.Tensor, int]:
         """Return where each part's sums begin and the last end, and their number per picture."""
         if self._layout is None or self._layout[0] != (height, width):
-            programs: dict[Part, int] = {}
-            for part, aim in self.problem.aims.items():
-                is_style = part[0] == "style"
-                programs[part] = (
-                    compare_programs(aim.shape[1]) if is_style else cut_programs(aim[0].numel())
-                )
+            programs = {part: self._programs(part, height, width) for part in self.problem.aims}
             pixels = gather_programs(height * width)
             counts = [*programs.values(), *[pixels] * (1 if self._variation is None else 2)]
             ends = np.cumsum([0, *counts])
@@ -246,6 +242,15 @@ class FusedBackend(BackpropBackend):
             on_device = torch.tensor(ends, dtype=torch.int32, device=device)
             self._layout = ((height, width), on_device, begins, int(ends[-1]))
         return self._layout[1], self._layout[3]
+
+    def _programs(self, part: Part, height: int, width: int) -> int:
+        """Return how many sums of squares a part of the cost has per picture."""
+        aim = self.problem.aims[part]
+        if part[0] == "content":
+            return cut_programs(aim[0].numel())
+        rounding: PoolRounding = "ceil" if self._fused.pooling.rounds_up else "floor"
+        h, w = find_layer(part[1]).output_size(height, width, rounding)
+        return compare_programs(len(aim), h * w, aim.shape[1])
 
 
 def _rows(planes: torch.Tensor) -> torch.Tensor:

@@ -27,21 +27,23 @@ class PoolKind:
         return (height + more) // 2, (width + more) // 2
 
 
-@triton.jit(do_not_specialize=["count"])
-def _bias_relu(x, bias, count, channels: tl.constexpr, block: tl.constexpr):
-    offsets = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
-    inside = offsets < count
-    value = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
-    value += tl.load(bias + offsets % channels)
+@triton.jit(do_not_specialize=["rows"])
+def _bias_relu(x, bias, rows, channels: tl.constexpr, block: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    channel = tl.arange(0, channels)
+    places = row[:, None] * channels + channel[None, :]
+    inside = (row < rows)[:, None]
+    value = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
+    value += tl.load(bias + channel)[None, :]
     value = tl.where(value < 0, 0.0, value)
-    tl.store(x + offsets, value.to(x.dtype.element_ty), mask=inside)
+    tl.store(x + places, value.to(x.dtype.element_ty), mask=inside)
 
 
 def bias_relu(x: torch.Tensor, bias: torch.Tensor) -> None:
     """Add a bias, float32 (channels), to x (batch, h, w, channels), and apply the ReLU, in place."""
-    count = x.numel()
-    grid = (triton.cdiv(count, _ELEMENTS),)
-    _bias_relu[grid](x, bias, count, x.shape[-1], _ELEMENTS, num_warps=_WARPS)
+    channels = x.shape[-1]
+    rows, block = x.numel() // channels, max(1, _ELEMENTS // channels)
+    _bias_relu[(triton.cdiv(rows, block),)](x, bias, rows, channels, block, num_warps=_WARPS)
 
 
 @triton.jit

@@ -39,7 +39,7 @@ def _forward(
     values = tl.where(exists, values - tl.load(mean + colour)[None, :], 0.0)
     channel = tl.arange(0, channels)
     matrix = tl.load(kernel + tap[:, None] * channels + channel[None, :])
-    total = tl.dot(values, matrix, input_precision="tf32") + tl.load(bias + channel)[None, :]
+    total = tl.dot(values, matrix, input_precision="tf32x3") + tl.load(bias + channel)[None, :]
     total = tl.where(total < 0, 0.0, total)
     targets = places[:, None] * channels + channel[None, :]
     tl.store(result + targets, total.to(result.dtype.element_ty), mask=inside[:, None])

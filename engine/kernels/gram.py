@@ -2,8 +2,10 @@
 
 A Gram matrix is summed over positions in shares, whose number depends on shapes alone, so that equal inputs give
 equal results. Products of 16-bit activations are exact and summed in float32; those of float32 are put
-together of three products in TF32, which comes to nearly the same.
+together of three products of halves, with 16 bits or more.
 """
+
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -12,8 +14,11 @@ import triton.language as tl
 _TILE = 128  # of a Gram matrix, at most
 _DEPTH = 64  # positions that are multiplied at once
 _PROGRAMS = 528  # that Gram products are shared among: four for each multiprocessor of an H100
-_SHARES, _ELEMENTS = 32, 128  # that a program sums
-_ROWS, _COLUMNS = 128, 128  # of a gradient's tile
+_SHARES, _SUMMED = 32, 4096  # shares at once, at most, and values of all shares that a program sums
+_ROWS, _COLUMNS = 64, 128  # of a gradient's tile
+
+_WIDE = "bf16x3" if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6) else "tf32x3"
+"""How float32 is multiplied: as sums of two halves of 16 bits, or of TF32's where Triton has no other."""
 
 
 @triton.jit(do_not_specialize=["positions", "length", "shares"])
@@ -45,7 +50,7 @@ def _products(
 @triton.jit(do_not_specialize=["shares", "columns"])
 def _compare(
     products, target, factor, seed, difference, slope, sums, shares, columns, scale,
-    size: tl.constexpr, step: tl.constexpr, block: tl.constexpr,
+    size: tl.constexpr, step: tl.constexpr, block: tl.constexpr, keeps: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1).to(tl.int64)
     element = tl.program_id(0) * block + tl.arange(0, block)
@@ -58,15 +63,46 @@ def _compare(
         total += tl.sum(values, 0)
     places = image * size + element
     changed = total * scale - tl.load(target + places)
-    tl.store(difference + places, changed)
+    if keeps:
+        tl.store(difference + places, changed)
     factors = tl.load(factor + image) * tl.load(seed)
     tl.store(slope + places, (changed * factors).to(slope.dtype.element_ty))
     tl.store(sums + image * columns + tl.program_id(0), tl.sum(changed * changed, 0))
 
 
-def compare_programs(channels: int) -> int:
-    """Return how many sums of squares `compare_gram` has per picture."""
-    return channels * channels // _ELEMENTS
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """How a Gram product is shared among programs; by shapes alone.
+
+    Attributes:
+        tile: side of the part of a Gram matrix that a program computes.
+        count: of shares of the positions.
+        length: positions of a share.
+        step: shares that are summed at once.
+        block: values of a Gram matrix that a program sums.
+    """
+
+    tile: int
+    count: int
+    length: int
+    step: int
+    block: int
+
+
+def _share(images: int, positions: int, channels: int) -> _Shares:
+    tile = min(channels, _TILE)
+    tiles = (channels // tile) ** 2
+    most = max(1, min(_PROGRAMS // (tiles * images), triton.cdiv(positions, 4 * _DEPTH)))
+    length = triton.cdiv(triton.cdiv(positions, most), _DEPTH) * _DEPTH
+    count = triton.cdiv(positions, length)
+    step = min(_SHARES, triton.next_power_of_2(count))
+    block = min(_SUMMED // step, channels * channels)
+    return _Shares(tile, count, length, step, block)
+
+
+def compare_programs(images: int, positions: int, channels: int) -> int:
+    """Return how many sums of squares `compare_gram` has per picture of a batch."""
+    return channels * channels // _share(images, positions, channels).block
 
 
 def compare_gram(
@@ -75,8 +111,12 @@ def compare_gram(
     factor: torch.Tensor,
     seed: torch.Tensor,
     sums: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return G − A, float32 (batch, channels, channels), and its product with a factor and the seed.
+    *,
+    keeps: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return G − A times a factor and the seed, and with ``keeps`` G − A, float32.
+
+    Both are (batch, channels, channels).
 
     Args:
         features: F, (batch, h, w, channels); G = FᵀF / (h·w).
@@ -84,27 +124,25 @@ def compare_gram(
         factor: float32 (batch).
         seed: float32 ().
         sums: float32 (batch, columns), whose first `compare_programs` values become sums of (G − A)².
+        keeps: whether the difference is wanted.
     """
     images, height, width, channels = features.shape
     positions, size = height * width, channels * channels
-    tile = min(channels, _TILE)
-    tiles = (channels // tile) ** 2
-    shares = max(1, min(_PROGRAMS // (tiles * images), triton.cdiv(positions, 4 * _DEPTH)))
-    length = triton.cdiv(triton.cdiv(positions, shares), _DEPTH) * _DEPTH
-    shares = triton.cdiv(positions, length)
-    products = target.new_empty(images, shares, size)
+    share = _share(images, positions, channels)
+    products = target.new_empty(images, share.count, size)
     wide = features.dtype == torch.float32
-    _products[(tiles, shares, images)](
-        features, products, positions, length, shares, channels, tile,
-        _DEPTH // 2 if wide else _DEPTH, "tf32x3" if wide else "tf32", num_warps=8, num_stages=3,
+    _products[((channels // share.tile) ** 2, share.count, images)](
+        features, products, positions, share.length, share.count, channels, share.tile,
+        _DEPTH // 2 if wide else _DEPTH, _WIDE if wide else "tf32", num_warps=8, num_stages=3,
     )  # fmt: skip
-    difference = torch.empty_like(target)
     slope = torch.empty_like(target, dtype=features.dtype)
-    _compare[(compare_programs(channels), images)](
-        products, target, factor, seed, difference, slope, sums, shares, sums.stride(0),
-        1 / positions, size, _SHARES, _ELEMENTS, num_warps=4,
+    difference = torch.empty_like(target) if keeps else None
+    _compare[(compare_programs(images, positions, channels), images)](
+        products, target, factor, seed, slope if difference is None else difference, slope, sums,
+        share.count, sums.stride(0), 1 / positions, size, share.step, share.block, keeps,
+        num_warps=4,
     )  # fmt: skip
-    return difference, slope
+    return slope, difference
 
 
 @triton.jit(do_not_specialize=["positions"])
@@ -119,15 +157,17 @@ def _add_slope(
     column = tl.program_id(1) * tile + tl.arange(0, tile)
     places = (image * positions + position)[:, None] * channels
     matrix = slope + image * channels * channels
-    total = tl.zeros((rows, tile), tl.float32)
+    if has_gradient:
+        # Before the products, which then have something to wait for it with.
+        behind = tl.load(gradient + places + column[None, :], mask=inside, other=0.0)
+        total = behind.to(tl.float32)
+    else:
+        total = tl.zeros((rows, tile), tl.float32)
     for start in range(0, channels, depth):
         inner = start + tl.arange(0, depth)
         left = tl.load(features + places + inner[None, :], mask=inside, other=0.0)
         right = tl.load(matrix + inner[:, None] * channels + column[None, :])
         total = tl.dot(left, right, acc=total, input_precision="tf32")
-    if has_gradient:
-        behind = tl.load(gradient + places + column[None, :], mask=inside, other=0.0)
-        total += behind.to(tl.float32)
     if cuts:
         here = tl.load(features + places + column[None, :], mask=inside, other=0.0)
         total = tl.where(here.to(tl.float32) <= 0, 0.0, total)
@@ -151,7 +191,7 @@ def add_gram_gradient(
     grid = (triton.cdiv(height * width, _ROWS), channels // tile, images)
     _add_slope[grid](
         features, slope, result, result, height * width, channels, _ROWS, tile,
-        32 if features.dtype == torch.float32 else 64, gradient is not None, cuts, num_warps=8,
+        32 if features.dtype == torch.float32 else 64, gradient is not None, cuts, num_warps=4,
         num_stages=3,
     )  # fmt: skip
     return result
