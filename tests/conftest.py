@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import affinity  # noqa: F401  (first: libraries count processors when they are imported)
+import kernels  # noqa: F401  (before Triton is imported)
 import numpy as np
 import pytest
 from networks import make_tiny_weights

@@ -48,6 +48,10 @@ def _describe(report: dict[str, Any]) -> str:
         more = f"  {device['model']}" if "model" in device else ""
         if "bf16" in device:
             more += f"  ({_describe_bf16(device)})"
+        if "kernels" in device:
+            kernels = device["kernels"]
+            reason = f": {kernels['reason']}" if kernels["reason"] else ""
+            more += f"  (kernels by {kernels['name']}{reason})"
         lines.append(f"device     {device['name']:<8} {', '.join(device['precisions'])}{more}")
     for provider in report["providers"]:
         state = "loads" if provider["loads"] else "listed, but does not load"

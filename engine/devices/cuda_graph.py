@@ -15,8 +15,6 @@ from nstx.models.errors import DeviceError
 
 from .torch_device import TorchDevice
 
-_WARM_UPS = 3
-
 Function = Callable[..., tuple[torch.Tensor, ...]]
 
 
@@ -53,14 +51,16 @@ class CudaGraph:
 
     def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Implement `Capture`; `DeviceError` if the function cannot be captured."""
+        if inputs[0].device.index != torch.cuda.current_device():
+            with torch.cuda.device(inputs[0].device):
+                return self(function, *inputs)
         self.prepare(function, *inputs)
         assert self._graph is not None
-        with torch.cuda.device(inputs[0].device):
-            for place, tensor in zip(self._inputs, inputs, strict=True):
-                assert place.shape == tensor.shape
-                place.copy_(tensor)
-            self._graph.replay()
-            return tuple(output.clone() for output in self._outputs)
+        for place, tensor in zip(self._inputs, inputs, strict=True):
+            assert place.shape == tensor.shape
+            place.copy_(tensor)
+        self._graph.replay()
+        return tuple(output.clone() for output in self._outputs)
 
     def prepare(self, function: Function, *inputs: torch.Tensor) -> None:
         """Capture a function before its first call; what it changes in place may be changed by this."""
@@ -72,13 +72,12 @@ class CudaGraph:
         self, function: Function, inputs: tuple[torch.Tensor, ...]
     ) -> torch.cuda.CUDAGraph:
         self._inputs = tuple(tensor.clone() for tensor in inputs)
-        # Libraries choose their kernels and allocate memory in the first calls, which cannot be
-        # captured; as PyTorch's manual has it, these are made on another stream.
+        # Libraries choose their kernels and allocate memory in the first call, which cannot be
+        # captured; as PyTorch's manual has it, this one is made on another stream.
         stream = _capture_stream(inputs[0].device.index)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS):
-                function(*self._inputs)
+            function(*self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         try:

@@ -11,6 +11,7 @@ from nstx.models.weights.load import Weights, weights_digest
 
 from ..devices.arrays import NUMPY, Arrays
 from ..devices.memory import keep_freed_memory
+from ..kernels.support import KernelSupport
 from ..settings import Precision, Settings
 from .ahead import take_weights
 from .backend import GradientBackend, PrecisionPlan, Problems
@@ -19,6 +20,8 @@ from .choice import BackendChoice, runs_ahead
 if TYPE_CHECKING:
     from ..devices.torch_device import TorchDevice, TorchPrecision
     from .torch_gradient import TorchGradient
+
+_KERNEL_PRECISIONS = ("bf16", "fp16", "tf32")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +34,7 @@ class BackendFactory:
         arrays: that pictures are best kept as, so that they stay where the gradient is computed.
         runs_ahead: whether steps may be begun before the costs of earlier ones are there.
         plan: the precisions of a run whose gradients are checked; None where they are not.
+        kernels: what computes the pointwise part of a step on CUDA by PyTorch; None elsewhere.
     """
 
     choice: BackendChoice
@@ -40,6 +44,7 @@ class BackendFactory:
     arrays: Arrays = NUMPY
     runs_ahead: bool = False
     plan: PrecisionPlan | None = None
+    kernels: KernelSupport | None = None
 
 
 def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
@@ -69,15 +74,19 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     if by_hand and place.is_cpu:
         keep_freed_memory()
 
+    kernels = choose_kernels(choice)
+
     @functools.cache  # what a precision needs is made once, when it is needed
     def backends(precision: "TorchPrecision") -> "Callable[..., TorchGradient]":
         at = replace(device, precision=precision)
-        return _torch_backends(settings.objective, weights, at, by_hand=by_hand)
+        return _torch_backends(settings.objective, weights, at, by_hand=by_hand, kernels=kernels)
 
     # MPS, whose Fourier transforms came late, computes gradients only.
     arrays = NUMPY if place.is_mps else TorchArrays(device.torch_device)
     make = backends(choice.precision)
-    factory = BackendFactory(choice, weights.sha256, weights.mean, make, arrays, runs_ahead(choice))
+    factory = BackendFactory(
+        choice, weights.sha256, weights.mean, make, arrays, runs_ahead(choice), kernels=kernels
+    )
     if choice.largest_error is None:
         return factory
     from .checked import CheckedBackend, Schedule
@@ -98,9 +107,14 @@ def plan_precisions(choice: BackendChoice) -> PrecisionPlan:
 
 
 def _torch_backends(
-    objective: Objective, weights: Weights, device: "TorchDevice", *, by_hand: bool
+    objective: Objective,
+    weights: Weights,
+    device: "TorchDevice",
+    *,
+    by_hand: bool,
+    kernels: KernelSupport | None,
 ) -> "Callable[..., TorchGradient]":
-    if by_hand and uses_kernels(device):
+    if kernels is not None and kernels.works and device.precision in _KERNEL_PRECISIONS:
         from .fused import FusedBackend, FusedPass
 
         return partial(FusedBackend, FusedPass(weights, objective, device))
@@ -115,12 +129,15 @@ def _torch_backends(
     return partial(AutogradBackend, network)
 
 
-def uses_kernels(device: "TorchDevice") -> bool:
-    """Whether what lies between convolutions is computed by kernels of our own: not in fp32.
+def choose_kernels(choice: BackendChoice) -> KernelSupport | None:
+    """Return what computes what lies between the convolutions of a backend; None where it has no choice.
 
-    There convolutions take so much longer that nothing would be gained.
+    In fp32 that is PyTorch: convolutions take so much longer there that nothing would be gained.
     """
+    if choice.name != "torch" or not choice.device.is_cuda:
+        return None
+    if choice.precision not in _KERNEL_PRECISIONS:
+        return KernelSupport("torch", f"{choice.precision} would gain nothing by kernels")
     from ..kernels.availability import kernel_support
 
-    is_fast = device.precision in ("bf16", "fp16", "tf32")
-    return is_fast and kernel_support(device.torch_device).works
+    return kernel_support(choice.device.index)

@@ -59,6 +59,7 @@ class TorchGradient(GradientBackend):
             self.problem = TorchProblem(device, problems)
         self._device = device
         self.seed = _FIRST_SEED if device.precision == "fp16" else 1.0
+        self._seed_on_device: tuple[float, torch.Tensor] | None = None
         self._order: tuple[Part, ...] = ()
         if capture is None:
             capture = captures_graphs(device)
@@ -91,7 +92,7 @@ class TorchGradient(GradientBackend):
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""
         has_seeds = self._device.precision == "fp16"
-        with self.computing():
+        with torch.no_grad():
             x = self._place(pixels)
             while True:
                 rows, gradient = self._run(x)
@@ -130,12 +131,24 @@ class TorchGradient(GradientBackend):
         return self._device.upload(np.asarray(pixels), dtype)
 
     def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # Filled on the device: a number from the host would have to be sent.
-        seed = torch.full((), self.seed, dtype=x.dtype, device=x.device)
+        """Return what `evaluate` does, with the backend's seed."""
+        # One tensor, changed in place: a number from the host would have to be sent in each step.
+        if self._seed_on_device is None:
+            seed = torch.full((), self.seed, dtype=x.dtype, device=x.device)
+            self._seed_on_device = (self.seed, seed)
+        value, seed = self._seed_on_device
+        if value != self.seed:
+            self._seed_on_device = (self.seed, seed.fill_(self.seed))
         if self._capture is None or self.problem.noted is not None:
-            return self.evaluate(x, seed)
-        rows, gradient = self._capture(self.evaluate, x, seed)
+            return self._evaluate_here(x)
+        rows, gradient = self._capture(self._evaluate_here, x)
         return rows, gradient
+
+    def _evaluate_here(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self._seed_on_device is not None
+        # A graph that was captured before needs none of these settings.
+        with self.computing():
+            return self.evaluate(x, self._seed_on_device[1])
 
     def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the parts with the gradient's largest values, (parts + 1, batch), and the gradient.

@@ -1,40 +1,23 @@
 """Whether the kernels run on a device, found out by running one."""
 
 import functools
-from dataclasses import dataclass
 
 import torch
+
+from .support import KernelSupport
 
 _LEAST_CAPABILITY = (8, 0)
 """Of Ampere, from which matrix units multiply bf16 and TF32."""
 
 
-@dataclass(frozen=True, slots=True)
-class KernelSupport:
-    """What computes the pointwise part of a step: ``triton`` with its version, or ``torch``.
-
-    Attributes:
-        reason: why it is not Triton; empty where it is.
-    """
-
-    name: str
-    reason: str = ""
-
-    @property
-    def works(self) -> bool:
-        """Whether Triton's kernels run."""
-        return not self.reason
-
-
 @functools.cache
-def kernel_support(device: torch.device) -> KernelSupport:
-    """Return whether Triton's kernels run on a device, by running one, once in a process.
+def kernel_support(index: int) -> KernelSupport:
+    """Return whether Triton's kernels run on a CUDA device, by running one, once in a process.
 
     Triton comes with PyTorch on Linux. It needs a C compiler when a kernel runs for the first time on a
     machine, and keeps what it compiles in a folder of its own.
     """
-    if device.type != "cuda":
-        return KernelSupport("torch", "the kernels are for CUDA")
+    device = torch.device("cuda", index)
     capability = torch.cuda.get_device_capability(device)
     if capability < _LEAST_CAPABILITY:
         return KernelSupport("torch", f"compute capability {capability[0]}.{capability[1]}")

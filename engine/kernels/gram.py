@@ -17,8 +17,7 @@ _PROGRAMS = 528  # that Gram products are shared among: four for each multiproce
 _SHARES, _SUMMED = 32, 4096  # shares at once, at most, and values of all shares that a program sums
 _ROWS, _COLUMNS = 64, 128  # of a gradient's tile
 
-_WIDE = "bf16x3" if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6) else "tf32x3"
-"""How float32 is multiplied: as sums of two halves of 16 bits, or of TF32's where Triton has no other."""
+_HAS_HALVES = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6)
 
 
 @triton.jit(do_not_specialize=["positions", "length", "shares"])
@@ -68,6 +67,13 @@ def _compare(
     factors = tl.load(factor + image) * tl.load(seed)
     tl.store(slope + places, (changed * factors).to(slope.dtype.element_ty))
     tl.store(sums + image * columns + tl.program_id(0), tl.sum(changed * changed, 0))
+
+
+def _precision(features: torch.Tensor) -> str:
+    """Return how features are multiplied: float32 as two halves of bf16, where Triton has that."""
+    if features.dtype != torch.float32:
+        return "tf32"
+    return "bf16x3" if features.is_cuda and _HAS_HALVES else "tf32x3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ def compare_gram(
     wide = features.dtype == torch.float32
     _products[((channels // share.tile) ** 2, share.count, images)](
         features, products, positions, share.length, share.count, channels, share.tile,
-        _DEPTH // 2 if wide else _DEPTH, _WIDE if wide else "tf32", num_warps=8, num_stages=3,
+        _DEPTH // 2 if wide else _DEPTH, _precision(features), num_warps=8, num_stages=3,
     )  # fmt: skip
     slope = torch.empty_like(target, dtype=features.dtype)
     difference = torch.empty_like(target) if keeps else None

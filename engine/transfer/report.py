@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..gradients.backend import PrecisionCheck, PrecisionPlan
+from ..kernels.support import KernelSupport
 
 if TYPE_CHECKING:
     from .job import Job
@@ -29,8 +30,14 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "precision": checks[-1].continues_in if checks else choice.precision,
         "precision_schedule": describe_schedule(job.opened.plan, checks, result.seconds),
         "backend": choice.name,
+        "kernels": describe_kernels(job.opened.kernels),
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
     }
+
+
+def describe_kernels(kernels: KernelSupport | None) -> dict[str, object] | None:
+    """Return what computes the pointwise part of a step on CUDA, and why that is not Triton."""
+    return None if kernels is None else {"name": kernels.name, "reason": kernels.reason or None}
 
 
 def describe_schedule(
