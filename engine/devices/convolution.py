@@ -9,12 +9,13 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from ..settings import Precision
 from .device import Device
 from .machine import Bf16
-from .torch_device import TorchDevice
+from .torch_device import TorchDevice, TorchPrecision
 
 Layout = Literal["contiguous", "channels_last", "packed"]
 """A kernel's: rows innermost, channels innermost, or as oneDNN uses it on the CPU."""
 
 _ONES = [1, 1]
+_FUSED: tuple[TorchPrecision, ...] = ("bf16", "fp16", "tf32")
 _PACKED: tuple[Precision, ...] = ("bf16", "fp32")
 
 
@@ -38,11 +39,6 @@ class Convolution:
         self._kernel, self._bias = kernel, bias
         self._is_packed, self._relu = layout == "packed", relu
 
-    def linear(self) -> "Convolution":
-        """Return the convolution without bias and ReLU; it shares the kernel's memory."""
-        assert not self._is_packed
-        return Convolution(self._kernel, None, "contiguous", relu=False)
-
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return a new tensor (batch, outputs, h, w) for one of (batch, inputs, h, w)."""
         if self._is_packed:
@@ -53,6 +49,20 @@ class Convolution:
             return packed
         result = F.conv2d(x, self._kernel, self._bias, padding=1)
         return result.relu_() if self._relu else result
+
+
+class CudnnConvolution(Convolution):
+    """A convolution with bias and ReLU in one kernel of cuDNN, on CUDA.
+
+    By PyTorch's other operators a bias and a ReLU are a pass over memory each.
+    """
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Implement `Convolution`."""
+        result: torch.Tensor = torch.cudnn_convolution_relu(
+            x, self._kernel, self._bias, _ONES, _ONES, _ONES, 1
+        )
+        return result
 
 
 class CompensatedConvolution(Convolution):
@@ -101,7 +111,11 @@ def make_convolution(
     relu: bool,
 ) -> Convolution:
     """Return a convolution in a device's precision; kernel and bias are on it."""
-    kind = CompensatedConvolution if device.precision == "tf32x3" else Convolution
+    kind = Convolution
+    if device.precision == "tf32x3":
+        kind = CompensatedConvolution
+    elif device.place.is_cuda and device.precision in _FUSED and relu and kernel.shape[1] % 8 == 0:
+        kind = CudnnConvolution
     return kind(kernel, bias, layout, relu=relu)
 
 

@@ -1,12 +1,9 @@
 """The gradient by PyTorch's convolutions, and by kernels of our own for all that is between them.
 
-On a fast GPU a step's convolutions take less time than bias, ReLU, pooling, masks and costs would by PyTorch's
-operators, each of which goes through memory once more. Here each activation is written once and each gradient
-twice: bias, ReLU and pooling are one pass, as are a pooling's gradient and the mask before it, and the costs'
-gradients with theirs.
+On a fast GPU a step's convolutions take less time than bias, ReLU, pooling, masks and costs do by PyTorch's
+operators, each of which goes through memory once more. Here bias and ReLU are part of the convolution; a pooling's
+gradient and the mask before it are one pass, as are the costs' gradients with theirs.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,10 +12,9 @@ from nstx.models.objective import Objective
 from nstx.models.vgg19 import Layer, PoolRounding, find_layer
 from nstx.models.weights.load import Weights
 
-from ..devices.convolution import Convolution
 from ..devices.cuda_graph import Capture
 from ..devices.torch_device import TorchDevice
-from ..kernels.activation import PoolKind, bias_relu, bias_relu_pool, unpool
+from ..kernels.activation import PoolKind, pool, unpool
 from ..kernels.content import add_content_gradient, add_sums, cut_programs, cut_where_zero
 from ..kernels.first_layer import (
     arrange_first_kernel,
@@ -31,39 +27,38 @@ from .backend import Problems
 from .backprop import BackpropBackend, BackwardPass
 from .torch_problem import Part
 
+_Output = tuple[Layer, torch.Tensor]
+"""A layer with its output, (batch, h, w, channels)."""
+
 
 class FusedPass(BackwardPass):
-    """The network for `FusedBackend`: convolutions without bias and ReLU, in both directions."""
+    """The network for `FusedBackend`, on activations (batch, h, w, channels)."""
 
     def __init__(self, weights: Weights, objective: Objective, device: TorchDevice) -> None:
         super().__init__(weights, objective, device, "channels_last")
-        single = torch.float32
-        self.mean = device.upload(np.asarray(weights.mean), single)
-        self.biases: dict[str, torch.Tensor] = {}
-        self._linear: dict[str, Convolution] = {}
-        for name in (layer.name for layer in self.network.layers if layer.kind == "conv"):
-            self.biases[name] = device.upload(weights.biases[name], single)
-            self._linear[name] = self.network.convolution(name).linear()
-        first = self.network.layers[0].name
+        first, single = self.network.layers[0].name, torch.float32
         self.first_kernel = arrange_first_kernel(device.upload(weights.kernels[first], single))
+        self.first_bias = device.upload(weights.biases[first], single)
+        self.mean = device.upload(np.asarray(weights.mean), single)
         self.pooling = PoolKind(averages=self.network.averages, rounds_up=self.network.rounds_up)
 
-    def forward(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
-        """Return a convolution of x (batch, h, w, channels), without bias and ReLU."""
-        return _rows(self._linear[layer.name](_planes(x)))
+    def forward(self, pixels: torch.Tensor) -> list[_Output]:
+        """Return the outputs of all layers, of pixels float32 (batch, h, w, 3)."""
+        first, *others = self.network.layers
+        dtype = self.network.device.dtype
+        x = first_forward(pixels, self.first_kernel, self.first_bias, self.mean, dtype)
+        outputs = [(first, x)]
+        for layer in others:
+            if layer.kind == "pool":
+                x = pool(x, self.pooling)
+            else:
+                x = _rows(self.network.convolution(layer.name)(_planes(x)))
+            outputs.append((layer, x))
+        return outputs
 
     def backward(self, layer: Layer, gradient: torch.Tensor) -> torch.Tensor:
         """Return the gradient (batch, h, w, channels) before a convolution, of that behind it."""
         return _rows(self._convolutions[layer.name](_planes(gradient)))
-
-
-@dataclass(slots=True)
-class _Output:
-    """A layer's output, (batch, h, w, channels); ``raw`` if it lacks bias and ReLU."""
-
-    layer: Layer
-    values: torch.Tensor
-    raw: bool = False
 
 
 class FusedBackend(BackpropBackend):
@@ -82,7 +77,7 @@ class FusedBackend(BackpropBackend):
         self._variation = problem.weights.get(("tv", ""))
         scales = [problem.factors[part] / problem.aims[part][0].numel() for part in problem.aims]
         ones = torch.ones(batch, dtype=torch.float32, device=device)
-        #: Of each part's sum of squares, and of the gradient's largest values.
+        # Of each part's sum of squares; the last, of the gradient's largest values, is not used.
         extra = [ones] * (2 if self._variation is not None else 1)
         self._scales = torch.stack([*scales, *extra], 1)
         self._slopes = {
@@ -96,62 +91,36 @@ class FusedBackend(BackpropBackend):
         begins, columns = self._arrange_sums(x.shape[1], x.shape[2])
         sums = torch.empty(len(x), columns, dtype=torch.float32, device=x.device)
         x = x.contiguous()
-        outputs = self._outputs(x)
+        outputs = self._fused.forward(x)
         gradient: torch.Tensor | None = None
         is_cut = False
         while len(outputs) > 1:
-            output = outputs.pop()
-            if output.layer.kind == "pool":
-                before = outputs[-1]
-                is_cut = not self._has_parts(before.layer)
+            layer, features = outputs.pop()
+            if layer.kind == "pool":
                 assert gradient is not None
-                bias = self._fused.biases[before.layer.name]
-                gradient = unpool(
-                    gradient, before.values, bias, self._fused.pooling, raw=before.raw, cuts=is_cut
-                )
+                before, features = outputs[-1]
+                is_cut = not self._has_parts(before)
+                gradient = unpool(gradient, features, self._fused.pooling, cuts=is_cut)
                 continue
             if not is_cut:
-                gradient = self._add_parts_and_cut(output, gradient, seed, sums)
+                gradient = self._add_parts_and_cut(layer, features, gradient, seed, sums)
             assert gradient is not None
-            gradient, is_cut = self._fused.backward(output.layer, gradient), False
+            gradient, is_cut = self._fused.backward(layer, gradient), False
         return self._finish(x, outputs[0], gradient, seed, sums, begins)
-
-    def _outputs(self, x: torch.Tensor) -> list[_Output]:
-        """Return the outputs of all layers, of pixels (batch, h, w, 3)."""
-        fused, layers = self._fused, self._fused.network.layers
-        first = layers[0]
-        values = first_forward(
-            x, fused.first_kernel, fused.biases[first.name], fused.mean, self._dtype
-        )
-        outputs = [_Output(first, values)]
-        pooled: torch.Tensor | None = None
-        for index, layer in enumerate(layers[1:], start=1):
-            if layer.kind == "pool":
-                assert pooled is not None
-                outputs.append(_Output(layer, pooled))
-                continue
-            values, bias = fused.forward(layer, outputs[-1].values), fused.biases[layer.name]
-            is_last = index + 1 < len(layers) and layers[index + 1].kind == "pool"
-            keeps = self._has_parts(layer)
-            if is_last:
-                pooled = bias_relu_pool(values, bias, fused.pooling, keeps=keeps)
-            else:
-                bias_relu(values, bias)
-            outputs.append(_Output(layer, values, raw=is_last and not keeps))
-        return outputs
 
     def _has_parts(self, layer: Layer) -> bool:
         return any((kind, layer.name) in self.problem.aims for kind in ("style", "content"))
 
     def _add_parts_and_cut(
         self,
-        output: _Output,
+        layer: Layer,
+        features: torch.Tensor,
         gradient: torch.Tensor | None,
         seed: torch.Tensor,
         sums: torch.Tensor,
     ) -> torch.Tensor:
         """Return a gradient plus that of a layer's own costs, cut where its ReLU was."""
-        name, features = output.layer.name, output.values
+        name = layer.name
         if ("style", name) in self.problem.aims:
             slope = self._gram_slope(name, features, seed, sums)
             cuts = ("content", name) not in self.problem.aims
@@ -207,7 +176,7 @@ class FusedBackend(BackpropBackend):
         begins: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `evaluate` does, of the gradient at the output of conv1_1."""
-        name, features = first.layer.name, first.values
+        name, features = first[0].name, first[1]
         if ("content", name) in self.problem.aims:
             gradient = self._add_content(name, features, gradient, seed, sums, cuts=False)
         slope = None
