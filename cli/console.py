@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -120,14 +121,28 @@ class Console:
             yield partial(progress.update, progress.add_task(text, total=total, detail=""))
 
     @contextlib.contextmanager
-    def counting(self, text: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Show a bar of ``total`` things; the function that is yielded takes the name of each."""
+    def counting(
+        self, text: str, total: int, log_seconds: float | None = None
+    ) -> Iterator[Callable[[str], None]]:
+        """Show a bar of ``total`` things; the function that is yielded takes the name of each.
+
+        Where there is no terminal, a line on stderr says how far it is after each ``log_seconds``.
+        """
+        last = time.monotonic()
+        done = count(1)
+
+        def advance(name: str) -> None:
+            nonlocal last
+            state = f"{next(done)}/{total}  {printable(name)[:40]}"
+            update(advance=1, detail=state)
+            waited = time.monotonic() - last
+            if log_seconds is not None and not self._animated and waited >= log_seconds:
+                last += waited
+                self.log(f"{text} {state}")
+
         with self.bar(text, total) as update:
             update(detail=f"0/{total}")
-            done = count(1)
-            yield lambda name: update(
-                advance=1, detail=f"{next(done)}/{total}  {printable(name)[:40]}"
-            )
+            yield advance
 
     def report(self, text: str) -> None:
         """Print lines while the work goes on: on stdout, or with ``--json`` on stderr.

@@ -257,7 +257,12 @@ def test_bench_measures_every_cell(nstx: Nstx) -> None:
         "bench", "features", "--sizes", 32, "--batches", "1,2", "--variants", "onnx,torch",
         "--rounds", 1, "--seconds", 0, "--repeats", 4, "--device", "cpu", "--json",
     )  # fmt: skip
-    assert (code, err) == (0, "")
+    assert code == 0
+    # The rows as they came; eager PyTorch's first, with which the others are compared.
+    lines = [line.split() for line in err.splitlines()]
+    assert [line[1:3] for line in lines if line[0] == "32"] == [
+        ["1", "torch"], ["1", "onnx"], ["2", "torch"], ["2", "onnx"],
+    ]  # fmt: skip
     data = json.loads(out)
     assert data["matrix_peak_gflops"]["fp32"] > 1
     assert data["machine"]["cores"] >= 1
@@ -274,6 +279,7 @@ def test_bench_measures_every_cell(nstx: Nstx) -> None:
         assert row["gflops"] == pytest.approx(work / row["seconds"] / 1e9)
         assert row["peak_memory_bytes"] > 50 << 20
         assert row["norm_difference"] < 1e-5
+        assert row["step_seconds"] is row["floor_seconds"] is row["of_floor"] is None
     assert data["rows"][1]["of_torch"] == 1.0
     # Without PyTorch in the process; this holds however busy the machine is.
     assert data["rows"][0]["cold_of_torch"] < 0.8
@@ -293,7 +299,7 @@ def test_bench_measures_gradients(nstx: Nstx) -> None:
         "bench", "gradient", "--sizes", 33, "--batches", "1,2", "--variants", "onnx,torch",
         "--rounds", 1, "--seconds", 0, "--repeats", 1, "--device", "cpu", "--pooling", "max", "--json",
     )  # fmt: skip
-    assert (code, err) == (0, "")
+    assert (code, err.count("\n   33")) == (0, 4)
     data = json.loads(out)
     assert [(row["batch"], row["variant"]) for row in data["rows"]] == [
         (1, "onnx"), (1, "torch"), (2, "onnx"), (2, "torch"),
@@ -347,7 +353,9 @@ def test_bench_tells_what_it_has_when_it_is_interrupted() -> None:
 
     bench = FeatureBench(sizes=(32, 48), batches=(1,), variants=("onnx", "torch"))
     measured: list[str] = []
-    report = run_bench(bench, measured.append, run_task=run_until_48)
+    rows: list[dict[str, Any]] = []
+    report = run_bench(bench, measured.append, rows.append, run_task=run_until_48)
+    assert rows == report["rows"][::-1]
     assert report["interrupted"] is True
     assert [(row["size"], row["variant"]) for row in report["rows"]] == [
         (32, "onnx"),
@@ -356,8 +364,8 @@ def test_bench_tells_what_it_has_when_it_is_interrupted() -> None:
     assert report["rows"][0]["seconds"] == pytest.approx(0.15)
     assert report["matrix_peak_gflops"] == {"fp32": 100.0}
     assert measured == [
-        "onnx 64 px × 1", "torch 64 px × 1", "matrix products in fp32",
-        "onnx 32 px × 1", "torch 32 px × 1",
+        "onnx 64 px × 1", "torch 64 px × 1", *["matrix products in fp32"] * 2,
+        "onnx 32 px × 1", "torch 32 px × 1", "torch 32 px × 1", "onnx 32 px × 1",
     ]  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def features(
     """
     from nstx.engine.bench.throughput import FeatureBench, run_bench
 
-    from .tables import describe_cells, measure
+    from .tables import lay_out_cells, measure
 
     console = shown.console()
     usual = ("onnx", "torch", "torch-compile")
@@ -92,7 +92,7 @@ def features(
         grams=tuple(filter(None, cells.grams.split(","))),
     )
     outputs = ", ".join([*bench.activations, *(f"{layer}_gram" for layer in bench.grams)])
-    measure(run_bench, bench, describe_cells, f"outputs: {outputs}", console)
+    measure(run_bench, bench, lay_out_cells(bench), f"outputs: {outputs}", console)
 
 
 @app.command()
@@ -113,7 +113,7 @@ def gradient(
     """
     from nstx.engine.bench.throughput import GradientBench, run_bench
 
-    from .tables import describe_cells, measure
+    from .tables import lay_out_cells, measure
 
     console = shown.console()
     bench = GradientBench(
@@ -123,7 +123,7 @@ def gradient(
         pooling=objective.pooling,  # type: ignore[arg-type]  # checked by the bench
     )
     what = f"preset {objective.preset}, pooling {objective.pooling or 'as the preset has it'}"
-    measure(run_bench, bench, describe_cells, what, console)
+    measure(run_bench, bench, lay_out_cells(bench), what, console)
 
 
 @app.command()
@@ -151,7 +151,7 @@ def optimize(
     """Measure whole runs, from a process's start to the saved picture."""
     from nstx.engine.bench.optimize import OptimizeBench, run_optimize_bench
 
-    from .tables import describe_runs, measure
+    from .tables import LAYOUT_OF_RUNS, measure
 
     usual = ("auto", "onnx", "torch") if is_there("torch") else ("onnx",)
     bench = OptimizeBench(
@@ -165,7 +165,7 @@ def optimize(
         **_settle(machine),
     )
     what = f"preset {bench.preset}, {steps} steps"
-    measure(run_optimize_bench, bench, describe_runs, what, shown.console())
+    measure(run_optimize_bench, bench, LAYOUT_OF_RUNS, what, shown.console())
 
 
 def _cells(

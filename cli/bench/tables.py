@@ -1,8 +1,9 @@
-"""The reports of the benchmarks, as lines for a person."""
+"""The reports of the benchmarks, as lines for a person: each row when it is measured."""
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -10,81 +11,136 @@ from ..console import Console
 from ..formats import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
+    from nstx.engine.bench.throughput import ThroughputBench
     from nstx.engine.bench.turns import Bench
 
 _Report = dict[str, Any]
+_Row = dict[str, Any]
 _Bench = TypeVar("_Bench", bound="Bench")
+
+_LOG_SECONDS = 10.0
+"""Where no bar shows how far a benchmark is, a line says so, no more often than this."""
+
+
+class Layout(NamedTuple):
+    """How a benchmark's rows are laid out: a heading, and a line for each row."""
+
+    heading: str
+    describe: Callable[[_Row], str]
+
+
+class _Table:
+    """A table whose rows are printed when they come; its first lines with the first of them."""
+
+    def __init__(self, layout: Layout, console: Console) -> None:
+        self._layout, self._console = layout, console
+        self._printed: list[tuple[object, ...]] = []
+
+    def add(self, row: _Row) -> None:
+        """Print a row, unless it was printed already."""
+        key = row["size"], row.get("batch"), row["variant"]
+        if key not in self._printed:
+            self.begin()
+            self._printed.append(key)
+            self._console.report(self._layout.describe(row))
+
+    def begin(self) -> None:
+        """Print what stands above the rows, if there are none yet."""
+        if not self._printed:
+            self._console.report(f"{_describe_machine()}\n{self._layout.heading}")
 
 
 def measure(
-    run: Callable[[_Bench, Callable[[str], None]], _Report],
+    run: Callable[[_Bench, Callable[[str], None], Callable[[_Row], None]], _Report],
     bench: _Bench,
-    describe: Callable[[_Report, str], str],
+    layout: Layout,
     what: str,
     console: Console,
 ) -> None:
-    """Run a benchmark with a bar, and print its report; exit with 130 if Ctrl-C ended it early."""
+    """Run a benchmark with a bar, printing each row when it is measured, and what there is to say at its end.
+
+    Exits with 130 if Ctrl-C ended it early.
+    """
     began = time.perf_counter()
-    with console.counting("measuring", bench.measurements) as advance:
-        report = run(bench, advance)
+    table = _Table(layout, console)
+    with console.counting("measured", bench.measurements, _LOG_SECONDS) as advance:
+        report = run(bench, advance, table.add)
     report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
-    console.result(describe(report, f"{what}; {format_count(bench.rounds, 'round')}"), report)
+    for row in report["rows"]:
+        # Ctrl-C may have come before the last round of some.
+        table.add(row)
+    what = f"{what}; {format_count(bench.rounds, 'round')}"
+    console.result(_describe_end(report, what), report)
     if report["interrupted"]:
         raise typer.Exit(130)
 
 
-def describe_cells(report: _Report, what: str) -> str:
-    """Return the lines of a benchmark of sizes, batches and variants."""
-    peaks = ", ".join(f"{n} {v:.0f} GFLOP/s" for n, v in report["matrix_peak_gflops"].items())
+def lay_out_cells(bench: "ThroughputBench") -> Layout:
+    """Return the layout of a benchmark of sizes, batches and variants; on CUDA with floors."""
+    on_cuda = bench.device != "cpu"
+    floors = f" {'step':>9} {'floor':>9} {'ratio':>5}" if on_cuda else ""
     heading = (
-        f"{'size':>5} {'batch':>5}  {'variant':<14} {'cold':>8} {'warm/picture':>13} "
+        f"{'size':>5} {'batch':>5}  {'variant':<14} {'cold':>8} {'warm/picture':>13}{floors} "
         f"{'GFLOP/s':>8} {'of peak':>8} {'memory':>9}  share of torch's time: warm, cold"
     )
-    return _lay_out(report, f"; matrix products {peaks}", heading, _describe_cell, what)
+    return Layout(heading, partial(_describe_cell, on_cuda=on_cuda))
 
 
-def _describe_cell(row: dict[str, Any]) -> str:
+def _describe_cell(row: _Row, *, on_cuda: bool) -> str:
     start = f"{row['size']:>5} {row['batch']:>5}  {row['variant']:<14}"
     if "error" in row:
         return f"{start} {row['error']}"
     ratios = f"{row['of_torch']:.2f}, {row['cold_of_torch']:.2f}" if "of_torch" in row else ""
     share = f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else ""
+    floors = ""
+    if on_cuda:
+        ratio = row["of_floor"]
+        times = (_milliseconds(row[name]) for name in ("step_seconds", "floor_seconds"))
+        floors = " {:>9} {:>9} {:>5}".format(*times, f"{ratio:.2f}" if ratio else "")
     return (
-        f"{start} {row['cold_seconds']:>6.2f} s {row['per_picture']:>11.3f} s "
+        f"{start} {row['cold_seconds']:>6.2f} s {_milliseconds(row['per_picture']):>13}{floors} "
         f"{row['gflops']:>8.0f} {share:>8} {format_bytes(row['peak_memory_bytes']):>9}  {ratios}"
     )
 
 
-def describe_runs(report: _Report, what: str) -> str:
-    """Return the lines of a benchmark of whole runs."""
-    heading = (
-        f"{'size':>9}  {'variant':<10} {'runs on':<14} {'whole run':>10} {'first step':>10} "
-        f"{'evaluation':>10} {'cost':>9} {'memory':>9}  shares of torch's: time, cost"
-    )
-    return _lay_out(report, "", heading, _describe_run, what)
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:.2f} ms"
 
 
-def _describe_run(row: dict[str, Any]) -> str:
+def _describe_run(row: _Row) -> str:
     if "error" in row:
         return f"{row['size']:>9}  {row['variant']:<10} {row['error']}"
     size = f"{row['width']}×{row['height']}"
     ratios = f"{row['of_torch']:.2f}, {row['cost_of_torch']:.3f}" if "of_torch" in row else ""
     return (
         f"{size:>9}  {row['variant']:<10} {row['runs_on']:<14} {row['seconds']:>8.1f} s "
-        f"{row['first_step']:>8.2f} s {row['per_evaluation']:>8.3f} s {row['cost']:>9.3g} "
+        f"{row['first_step']:>8.2f} s {_milliseconds(row['per_evaluation']):>11} {row['cost']:>9.3g} "
         f"{format_bytes(row['peak_memory_bytes']):>9}  {ratios}"
     )
 
 
-def _lay_out(
-    report: _Report, peaks: str, heading: str, describe: Callable[[dict[str, Any]], str], what: str
-) -> str:
-    machine, packages = report["machine"], report["packages"]
+LAYOUT_OF_RUNS = Layout(
+    f"{'size':>9}  {'variant':<10} {'runs on':<14} {'whole run':>10} {'first step':>10} "
+    f"{'evaluation':>11} {'cost':>9} {'memory':>9}  shares of torch's: time, cost",
+    _describe_run,
+)
+"""The layout of a benchmark of whole runs."""
+
+
+def _describe_machine() -> str:
+    from nstx.engine.devices.machine import describe_machine, package_versions
+
+    machine, packages = describe_machine(), package_versions()
     runtime = packages["onnxruntime-gpu"] or packages["onnxruntime"]
     versions = f"ONNX Runtime {runtime}, PyTorch {packages['torch'] or 'none'}"
-    lines = [f"{machine['processor']}, {machine['cores']} cores; {versions}{peaks}", heading]
-    lines += map(describe, report["rows"])
-    if report["interrupted"]:
-        lines.append("interrupted: the rest was not measured")
+    return f"{machine['processor']}, {machine['cores']} cores; {versions}"
+
+
+def _describe_end(report: _Report, what: str) -> str:
+    lines = ["interrupted: the rest was not measured"] if report["interrupted"] else []
+    peaks = report.get("matrix_peak_gflops", {})
+    if peaks:
+        rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in peaks.items())
+        lines.append(f"matrix products {rates}")
     lines.append(f"{what} in {format_seconds(report['elapsed_seconds'])}")
     return "\n".join(lines)

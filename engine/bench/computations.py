@@ -6,27 +6,29 @@ A process imports only the library whose speed it measures.
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .tasks import OPTIMIZE_VARIANTS, Task
+from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, OPTIMIZE_VARIANTS, Task
 
 if TYPE_CHECKING:
     from nstx.export.graphs.feature_graph import GraphPrecision
     from nstx.models.objective import Objective
+    from nstx.models.vgg19 import PoolRounding
 
     from ..devices.convolution import Layout
     from ..devices.torch_device import TorchDevice, TorchPrecision
     from ..features.activations import Features
     from ..targets.targets import Targets
-    from .tasks import Compute, Outputs
+    from .tasks import Compute, Outputs, Place
 
 _PEAK_SIZE, _PEAK_REPEATS, _PEAK_SECONDS = 2048, 8, 5.0
+_PEAK_SIZE_ON_CUDA = 8192
 
 
 def open_features(task: Task) -> "tuple[Compute, str]":
@@ -108,8 +110,11 @@ def _torch_device(task: Task, precision: "TorchPrecision") -> "TorchDevice":
     return TorchDevice(settle(task.device, by_torch=True), precision)
 
 
-def open_gradient(task: Task) -> "tuple[Compute, str]":
-    """Open a backend; return what computes the gradients of a batch, and what it runs on."""
+def open_gradient(task: Task) -> "tuple[Compute, str, Place]":
+    """Open a backend; return what computes the gradients of a batch, and what it runs on.
+
+    Also what puts pictures where a run keeps them, and returns a step of those.
+    """
     from ..gradients.choice import choose_backend
     from ..gradients.opening import open_backend
     from ..settings import choose_settings
@@ -121,8 +126,35 @@ def open_gradient(task: Task) -> "tuple[Compute, str]":
     )  # fmt: skip
     choice = choose_backend(settings)
     problem = (settings.objective, make_zero_targets(settings.objective, task.size, task.size))
-    evaluate = open_backend(settings, choice).make([problem] * task.batch).costs_and_gradients
-    return (lambda pixels: list(evaluate(pixels)[1])), f"{choice.name} {choice.device}"
+    opened = open_backend(settings, choice)
+    evaluate = opened.make([problem] * task.batch).costs_and_gradients
+
+    def place(pixels: NDArray[np.float32]) -> Callable[[], object]:
+        placed = opened.arrays.place(pixels)
+        return lambda: evaluate(placed)
+
+    return (lambda pixels: list(evaluate(pixels)[1])), f"{choice.name} {choice.device}", place
+
+
+def floor_seconds(task: Task) -> float:
+    """Return what the convolutions of a task take alone, in its variant's precision."""
+    from nstx.models.vgg19 import truncate
+
+    from ..settings import choose_settings
+    from .floor import measure_floor
+
+    has_gradient = task.work == "gradient"
+    variants = GRADIENT_VARIANTS if has_gradient else FEATURE_VARIANTS
+    layers: Sequence[str] = [*task.activations, *task.grams]
+    rounding: PoolRounding = "ceil"
+    if has_gradient:
+        objective = choose_settings(task.preset, pooling=task.pooling).objective
+        layers, rounding = objective.layers, objective.pool_rounding
+    precision = cast("TorchPrecision", variants[task.variant])
+    return measure_floor(
+        truncate(layers), (task.size, task.size), task.batch, _torch_device(task, precision),
+        rounding=rounding, backward=has_gradient,
+    )  # fmt: skip
 
 
 def make_zero_targets(objective: "Objective", height: int, width: int) -> "Targets":
@@ -146,14 +178,16 @@ def measure_peak(task: Task) -> float:
 
     The variant is the precision; 0 if neither library has it on the device.
     """
-    matrix = np.random.default_rng(0).standard_normal((_PEAK_SIZE,) * 2).astype(np.float32)
+    size = _PEAK_SIZE if task.device == "cpu" else _PEAK_SIZE_ON_CUDA
+    block = np.random.default_rng(0).standard_normal((_PEAK_SIZE,) * 2).astype(np.float32)
+    matrix = np.tile(block, (size // _PEAK_SIZE,) * 2)
     products: list[Callable[[], object]] = []
     if task.device == "cpu" and task.variant == "fp32":
         products.append(lambda: matrix @ matrix)
     with contextlib.suppress(ImportError):
         products.append(_torch_product(task, matrix))
     medians = [_time_median(product) for product in products]
-    return float(2 * _PEAK_SIZE**3 / min(medians) / 1e9) if medians else 0.0
+    return float(2 * size**3 / min(medians) / 1e9) if medians else 0.0
 
 
 def _time_median(product: Callable[[], object]) -> float:

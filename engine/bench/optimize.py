@@ -1,5 +1,6 @@
 """How fast whole runs are, by each backend and precision, in turns."""
 
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -13,7 +14,7 @@ from PIL import Image
 from nstx.models.presets import find_preset
 
 from .tasks import OPTIMIZE_VARIANTS, Task
-from .turns import Bench, make_report, make_rows, run_process, take_turns
+from .turns import Answers, Bench, Row, RowMaker, make_report, run_process, take_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +41,21 @@ class OptimizeBench(Bench):
     @property
     def warm_up(self) -> tuple[Task, ...]:
         """A run of one step for each size and variant, which fills the cache."""
-        return tuple(replace(task, steps=1) for task in self.round(self.variants))
+        return tuple(replace(task, steps=1) for cell in self.cells for task in cell)
 
-    def round(self, order: Sequence[str]) -> tuple[Task, ...]:
-        """Return every size by every variant in an order."""
+    @property
+    def cells(self) -> tuple[tuple[Task, ...], ...]:
+        """Each size by every variant."""
         files = {"content": self.content or "", "style": self.style or ""}
-        return tuple(self.task(name, size, **files) for size in self.sizes for name in order)
+        return tuple(
+            tuple(self.task(name, size, **files) for name in self.variants) for size in self.sizes
+        )
 
 
 def run_optimize_bench(
     bench: OptimizeBench,
     on_measurement: Callable[[str], None] | None = None,
+    on_row: Callable[[Row], None] | None = None,
     *,
     run_task: Callable[[Task], dict[str, Any]] = run_process,
 ) -> dict[str, Any]:
@@ -59,14 +64,20 @@ def run_optimize_bench(
     A row is a size and variant, with ``seconds`` (median of whole processes), ``fastest``,
     ``slowest``, and the other fields of `nstx.engine.bench.transfer.measure_transfer`. Beside
     ``torch`` it has the shares ``of_torch`` of the time and ``cost_of_torch``. A row that failed
-    has ``error`` instead. ``on_measurement`` is called after each process with its label, and
-    ``run_task`` returns what was measured, or ``error``.
+    has ``error`` instead. ``on_measurement`` is called after each process with its label, ``on_row``
+    with each row when all of it is measured, and ``run_task`` returns what was measured, or ``error``.
     """
+    make_row = RowMaker(("size",), _describe, _compare)
+
+    def complete(task: Task, answers: Answers) -> None:
+        if on_row is not None:
+            on_row(make_row(task, answers))
+
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         content, style = _pictures(bench, Path(folder))
         drawn = replace(bench, content=content, style=style)
-        answers, interrupted = take_turns(drawn, run_task, on_measurement)
-    rows = make_rows(drawn.round(bench.variants), answers, ("size",), _describe, _compare)
+        answers, interrupted = take_turns(drawn, run_task, on_measurement, complete)
+    rows = make_row.rows(itertools.chain(*drawn.cells), answers)
     warm_up = "one run of one step for each size and variant"
     return make_report(bench, rows, interrupted=interrupted, warm_up=warm_up)
 

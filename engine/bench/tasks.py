@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Compute = Callable[[NDArray[np.float32]], Outputs]
     """From pictures, float32 (batch, height, width, 3), to arrays in the host's memory."""
 
+    Place = Callable[[NDArray[np.float32]], Callable[[], object]]
+    """From pictures to a step of them, where a run keeps them."""
+
 FEATURE_VARIANTS: Mapping[str, str] = {
     "onnx": "fp32",
     "onnx-fixed": "fp32",

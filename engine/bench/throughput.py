@@ -1,5 +1,6 @@
 """How fast features or gradients are: this package beside PyTorch, in one run on one machine."""
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -18,7 +19,7 @@ from nstx.models.weights.load import weights_digest
 from ..devices.memory import GRADIENT_BYTES
 from ..settings import choose_settings
 from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
-from .turns import Bench, make_report, make_rows, run_process, take_turns
+from .turns import Answers, Bench, Row, RowMaker, make_report, run_process, take_turns
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PRIMING_SIZE = 64
@@ -53,20 +54,21 @@ class ThroughputBench(Bench):
         """Return the measurement of matrix products in a precision."""
         return replace(self.task(precision, _PRIMING_SIZE), work="peak")
 
-    def cell_tasks(self, order: Sequence[str]) -> tuple[Task, ...]:
-        """Return every size with every batch, by every variant in an order."""
-        cells = [(size, batch) for size in self.sizes for batch in self.batches]
-        return tuple(self.task(name, size, batch=batch) for size, batch in cells for name in order)
-
     @property
     def warm_up(self) -> tuple[Task, ...]:
         """Each variant on a small picture; eager PyTorch for one whose compilation is not kept."""
         names = dict.fromkeys(name.partition("-compile")[0] for name in self.variants)
         return tuple(self.task(name, _PRIMING_SIZE) for name in names)
 
-    def round(self, order: Sequence[str]) -> tuple[Task, ...]:
-        """Return the peak of each precision, then every cell by every variant in an order."""
-        return *map(self.peak_task, self.precisions), *self.cell_tasks(order)
+    @property
+    def cells(self) -> tuple[tuple[Task, ...], ...]:
+        """The peak of each precision, then every size with every batch, by every variant."""
+        peaks = tuple(map(self.peak_task, self.precisions))
+        cells = [(size, batch) for size in self.sizes for batch in self.batches]
+        return peaks, *(
+            tuple(self.task(name, size, batch=batch) for name in self.variants)
+            for size, batch in cells
+        )
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -157,6 +159,7 @@ def run_timed(task: Task) -> dict[str, Any]:
 def run_bench(
     bench: ThroughputBench,
     on_measurement: Callable[[str], None] | None = None,
+    on_row: Callable[[Row], None] | None = None,
     *,
     run_task: Callable[[Task], dict[str, Any]] = run_timed,
 ) -> dict[str, Any]:
@@ -165,35 +168,51 @@ def run_bench(
     To the fields of `make_report` come ``flops_per_pixel`` and, by precision,
     ``matrix_peak_gflops``. A row is a size, batch and variant, with ``cold_seconds`` (process start
     to first result), ``seconds`` (median of the later runs), ``fastest`` and ``slowest`` of them,
-    and ``norms`` of the outputs. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``,
+    and ``norms`` of the outputs. On CUDA, ``step_seconds`` are those of gradients whose pictures stay on
+    the device, ``floor_seconds`` those of the convolutions alone (`nstx.engine.bench.floor`), and
+    ``of_floor`` is how many times as long the step, or the extraction, takes; None elsewhere. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``,
     the shares of its times, and ``norm_difference``, the largest relative difference of an output's
     norm. A row that could not be measured has ``error`` instead.
 
-    ``on_measurement`` is called after each process with its label, and ``run_task`` returns what
-    was measured, or ``error``. `DeviceError` if nothing could be measured.
+    ``on_measurement`` is called after each process with its label, ``on_row`` with each row when all
+    of it is measured, and ``run_task`` returns what was measured, or ``error``. `DeviceError` if
+    nothing could be measured.
     """
     weights_digest(bench.weights)
+
+    def complete(task: Task, answers: Answers) -> None:
+        if on_row is not None and task.work != "peak":
+            on_row(_row_maker(bench, answers)(task, answers))
+
     answers, interrupted = take_turns(
-        bench, lambda task: check_memory(bench, task) or run_task(task), on_measurement
+        bench, lambda task: check_memory(bench, task) or run_task(task), on_measurement, complete
     )
+    tasks = itertools.chain(*bench.cells[1:])
+    return make_report(
+        bench,
+        _row_maker(bench, answers).rows(tasks, answers),
+        interrupted=interrupted,
+        flops_per_pixel=bench.flops_per_pixel,
+        matrix_peak_gflops=_peaks(bench, answers),
+    )
+
+
+def _row_maker(bench: ThroughputBench, answers: Answers) -> RowMaker:
+    peaks = _peaks(bench, answers)
+
+    def describe(task: Task, answers: Sequence[dict[str, Any]]) -> Row:
+        flops = bench.flops_per_pixel * task.size**2 * task.batch
+        return _describe(task, answers, flops, peaks[bench.precision(task.variant)])
+
+    return RowMaker(("size", "batch"), describe, _compare)
+
+
+def _peaks(bench: ThroughputBench, answers: Answers) -> dict[str, float]:
     peaks = {}
     for name in bench.precisions:
         measured = [answer.get("gflops", 0.0) for answer in answers.get(bench.peak_task(name), ())]
         peaks[name] = float(statistics.median(measured or [0.0]))
-
-    def describe(task: Task, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        flops = bench.flops_per_pixel * task.size**2 * task.batch
-        return _describe(task, answers, flops, peaks[bench.precision(task.variant)])
-
-    tasks = bench.cell_tasks(bench.variants)
-    rows = make_rows(tasks, answers, ("size", "batch"), describe, _compare)
-    return make_report(
-        bench,
-        rows,
-        interrupted=interrupted,
-        flops_per_pixel=bench.flops_per_pixel,
-        matrix_peak_gflops=peaks,
-    )
+    return peaks
 
 
 def check_memory(bench: ThroughputBench, task: Task) -> dict[str, Any] | None:
@@ -209,7 +228,11 @@ def _describe(
 ) -> dict[str, Any]:
     warm = sorted(second for answer in answers for second in answer["warm"])
     seconds = statistics.median(warm)
-    gflops = flops / seconds / 1e9
+    steps = [second for answer in answers for second in answer.get("step", ())]
+    step = statistics.median(steps) if steps else None
+    floors = [answer["floor"] for answer in answers if "floor" in answer]
+    floor = statistics.median(floors) if floors else None
+    gflops = flops / (step or seconds) / 1e9
     return {
         "runs_on": answers[0]["runs_on"],
         "cold_seconds": statistics.median(answer["cold"] for answer in answers),
@@ -218,6 +241,9 @@ def _describe(
         "fastest": warm[0],
         "slowest": warm[-1],
         "runs": len(warm),
+        "step_seconds": step,
+        "floor_seconds": floor,
+        "of_floor": (step or seconds) / floor if floor else None,
         "gflops": gflops,
         "share_of_peak": gflops / peak if peak else None,
         "peak_memory_bytes": max(answer["peak_memory_bytes"] for answer in answers),

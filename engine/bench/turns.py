@@ -1,6 +1,7 @@
 """What all benchmarks have in common: variants that take turns, each in a process of its own.
 
-Machines are noisy: variants that take turns meet the same noise, so that their ratio holds.
+Machines are noisy: variants that take turns meet the same noise, so that their ratio holds. Cell by cell, so
+that a row is there as soon as its last process has ended, and can be compared with eager PyTorch's.
 """
 
 import json
@@ -8,7 +9,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from nstx.models.errors import DeviceError, UsageError
@@ -20,6 +21,8 @@ from .tasks import Task
 
 Answers = Mapping[Task, Sequence[dict[str, Any]]]
 """What was measured of each task, in the order of the rounds; ``error`` where it failed."""
+
+Row = dict[str, Any]
 
 _LONGEST_ERROR = 300  # characters
 
@@ -87,39 +90,51 @@ class Bench(ABC):
     def warm_up(self) -> tuple[Task, ...]:
         """Tasks that are run once and not counted, so that later ones find files in caches."""
 
+    @property
     @abstractmethod
-    def round(self, order: Sequence[str]) -> tuple[Task, ...]:
-        """Return the tasks of a round, whose variants take turns in an order."""
+    def cells(self) -> tuple[tuple[Task, ...], ...]:
+        """Groups of tasks that take turns, one group after the other."""
 
     @property
     def measurements(self) -> int:
         """How many processes will be started, warm-up included."""
-        return len(self.warm_up) + self.rounds * len(self.round(self.variants))
+        return len(self.warm_up) + self.rounds * sum(map(len, self.cells))
+
+    def in_turns(self) -> list[Task]:
+        """Return the tasks as they are measured, without the warm-up."""
+        tasks: list[Task] = []
+        for cell in self.cells:
+            # Eager PyTorch comes first in the last round, so that the rows after it can be compared.
+            order = sorted(cell, key=lambda task: task.variant != "torch")
+            for left in reversed(range(self.rounds)):
+                # Each way round in turn, as a processor that gets hot or a neighbour favours a place.
+                tasks += order if left % 2 == 0 else order[::-1]
+        return tasks
 
 
 def take_turns(
     bench: Bench,
     run_task: Callable[[Task], dict[str, Any]],
     on_measurement: Callable[[str], None] | None = None,
+    on_complete: Callable[[Task, Answers], None] | None = None,
 ) -> tuple[Answers, bool]:
     """Measure every task in each round, after the warm-up.
 
     ``run_task`` returns what was measured, or ``error``; ``on_measurement`` is called with the label
-    of each task that is done. Also returns whether Ctrl-C ended it early: what was measured until
-    then is worth keeping.
+    of each task that is done, and ``on_complete`` with a task whose rounds are all done and with the
+    answers so far. Also returns whether Ctrl-C ended it early: what was measured until then is worth
+    keeping.
     """
-    tasks = list(bench.warm_up)
-    for number in range(bench.rounds):
-        # Each way round in turn, as a processor that gets hot or a neighbour favours a place.
-        tasks += bench.round(bench.variants if number % 2 == 0 else bench.variants[::-1])
     answers: dict[Task, list[dict[str, Any]]] = {}
     try:
-        for number, task in enumerate(tasks):
+        for number, task in enumerate([*bench.warm_up, *bench.in_turns()]):
             answer = run_task(task)
             if number >= len(bench.warm_up):
                 answers.setdefault(task, []).append(answer)
             if on_measurement is not None:
                 on_measurement(task.label)
+            if on_complete is not None and len(answers.get(task, ())) == bench.rounds:
+                on_complete(task, answers)
     except KeyboardInterrupt:
         return answers, True
     return answers, False
@@ -140,33 +155,37 @@ def run_process(task: Task, environment: Mapping[str, str] | None = None) -> dic
     return answer
 
 
-def make_rows(
-    tasks: Iterable[Task],
-    answers: Answers,
-    cell: Sequence[str],
-    describe: Callable[[Task, Sequence[dict[str, Any]]], dict[str, Any]],
-    compare: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Return a row for each task that was measured: its cell, its variant, and its description.
+@dataclass(frozen=True, slots=True)
+class RowMaker:
+    """Makes a report's rows of what was measured.
 
-    ``cell`` are names of the task's attributes that variants share. A row is compared with that of
-    eager PyTorch in its cell. A task that failed has its first ``error`` instead of all this.
+    Attributes:
+        cell: names of the task's attributes that variants share.
+        describe: returns what a row says of a task.
+        compare: returns what it says beside eager PyTorch's row in its cell.
     """
-    rows: list[dict[str, Any]] = []
-    eager: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for task in tasks:
-        task_answers = answers.get(task, ())
-        errors = [{"error": answer["error"]} for answer in task_answers if "error" in answer]
-        if task_answers:
-            row = {name: getattr(task, name) for name in (*cell, "variant")}
-            rows.append(row | (errors[0] if errors else describe(task, task_answers)))
-            if task.variant == "torch":
-                eager[tuple(row[name] for name in cell)] = rows[-1]
-    for row in rows:
-        base = eager.get(tuple(row[name] for name in cell), {"error": "not measured"})
-        if "error" not in row and "error" not in base:
-            row |= compare(row, base)
-    return rows
+
+    cell: tuple[str, ...]
+    describe: Callable[[Task, Sequence[dict[str, Any]]], Row]
+    compare: Callable[[Row, Row], Row]
+
+    def __call__(self, task: Task, answers: Answers) -> Row:
+        """Return the row of a task: its cell, its variant and its description, or its first ``error``."""
+        row, eager = (
+            self._alone(task, answers),
+            self._alone(replace(task, variant="torch"), answers),
+        )
+        return row if "error" in row or "error" in eager else row | self.compare(row, eager)
+
+    def rows(self, tasks: Iterable[Task], answers: Answers) -> list[Row]:
+        """Return the rows of those tasks that were measured."""
+        return [self(task, answers) for task in tasks if answers.get(task)]
+
+    def _alone(self, task: Task, answers: Answers) -> Row:
+        of_task = answers.get(task) or [{"error": "not measured"}]
+        row = {name: getattr(task, name) for name in (*self.cell, "variant")}
+        errors = [{"error": answer["error"]} for answer in of_task if "error" in answer]
+        return row | (errors[0] if errors else self.describe(task, of_task))
 
 
 def make_report(

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from .tasks import Task
 
 if TYPE_CHECKING:
-    from .tasks import Compute
+    from collections.abc import Callable
+
+    from .tasks import Compute, Place
 
 
 def measure(task: Task) -> dict[str, Any]:
@@ -26,15 +28,21 @@ def measure(task: Task) -> dict[str, Any]:
 
     if task.work == "peak":
         return {"gflops": measure_peak(task)}
-    opened = open_gradient(task) if task.work == "gradient" else open_features(task)
-    return _measure_throughput(task, *opened)
+    opened = open_gradient(task) if task.work == "gradient" else (*open_features(task), None)
+    answer = _measure_throughput(task, *opened)
+    # What the computation holds on the device is freed before its floor is measured.
+    del opened
+    return answer | _measure_floor(task)
 
 
-def _measure_throughput(task: Task, compute: "Compute", runs_on: str) -> dict[str, Any]:
+def _measure_throughput(
+    task: Task, compute: "Compute", runs_on: str, place: "Place | None"
+) -> dict[str, Any]:
     """Measure a computation that is repeated.
 
     ``first_result_at`` is in seconds since the epoch, ``warm`` has the seconds of each later
-    computation, and ``norms`` those of each output.
+    computation, ``norms`` those of each output, and ``step`` the seconds of steps whose pictures and
+    gradients stay on a CUDA device.
     """
     import numpy as np
 
@@ -43,34 +51,65 @@ def _measure_throughput(task: Task, compute: "Compute", runs_on: str) -> dict[st
     pixels = np.resize(np.arange(251, dtype=np.float32), shape)
     outputs = compute(pixels)
     first_result_at = time.time()
-    warm: list[float] = []
-    while len(warm) < task.repeats or sum(warm) < task.seconds:
-        began = time.perf_counter()
-        compute(pixels)
-        warm.append(time.perf_counter() - began)
-    return {
+    warm = _repeat(task, lambda: compute(pixels))
+    answer = {
         "first_result_at": first_result_at,
         "warm": warm,
-        "peak_memory_bytes": _memory_in_use(task.device),
+        "peak_memory_bytes": _memory_in_use(task),
         "runs_on": runs_on,
         "norms": [float(np.linalg.norm(output.astype(np.float64))) for output in outputs],
     }
+    if place is not None and _is_on_cuda(task):
+        answer["step"] = _repeat(task, place(pixels))
+    return answer
 
 
-def _memory_in_use(device: str) -> int:
+def _repeat(task: Task, call: "Callable[[], object]") -> list[float]:
+    seconds: list[float] = []
+    while len(seconds) < task.repeats or sum(seconds) < task.seconds:
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _measure_floor(task: Task) -> dict[str, Any]:
+    """Return ``floor``, the seconds of the convolutions alone; on CUDA with PyTorch, else nothing.
+
+    It must not cost what was measured before it: what went wrong is ``floor_error``.
+    """
+    from ..devices.machine import is_there
+
+    if not _is_on_cuda(task) or not is_there("torch"):
+        return {}
+    from .computations import floor_seconds
+
+    try:
+        return {"floor": floor_seconds(task)}
+    except RuntimeError as error:
+        return {"floor_error": f"{error}"[:300]}
+
+
+def _memory_in_use(task: Task) -> int:
     """Return the process's peak, or on CUDA what is in use on the device, contexts included.
 
     PyTorch's own count would miss what ONNX Runtime allocates.
     """
-    from ..devices.device import Device, settle
+    from ..devices.device import Device
     from ..devices.memory import peak_memory_bytes
 
-    if not settle(device).is_cuda:
+    if not _is_on_cuda(task):
         return peak_memory_bytes(Device("cpu"))
     import torch
 
-    free, total = torch.cuda.mem_get_info(device)
+    free, total = torch.cuda.mem_get_info(task.device)
     return total - free
+
+
+def _is_on_cuda(task: Task) -> bool:
+    from ..devices.device import settle
+
+    return settle(task.device).is_cuda
 
 
 def _main() -> None:

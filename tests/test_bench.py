@@ -1,0 +1,261 @@
+"""What benchmarks have in common: rows that come when they are measured, and floors."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import typer
+from networks import needs_bf16
+
+from nstx.cli.bench.tables import lay_out_cells, measure
+from nstx.cli.console import Console
+from nstx.engine.bench import worker
+from nstx.engine.bench.floor import measure_floor, time_calls
+from nstx.engine.bench.tasks import Task
+from nstx.engine.bench.throughput import FeatureBench, GradientBench, run_bench
+from nstx.engine.devices.device import Device
+from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
+from nstx.models.presets import PRESETS
+from nstx.models.vgg19 import truncate
+
+CPU = TorchDevice(Device("cpu"), "fp32")
+
+
+def answer_of(task: Task) -> dict[str, Any]:
+    """Return what a process would have measured: a second for torch, less for others."""
+    if task.work == "peak":
+        return {"gflops": 100.0}
+    warm = [1.0 if task.variant == "torch" else 0.25]
+    return {
+        "warm": warm, "cold": 2.0, "peak_memory_bytes": 1 << 28, "runs_on": "here", "norms": [1.0],
+        **({"step": [0.125, 0.25, 0.5], "floor": 0.1} if task.device == "cuda" else {}),
+    }  # fmt: skip
+
+
+def bench_of(*variants: str, **more: Any) -> GradientBench:
+    return GradientBench(variants=variants, sizes=(32, 48), **more)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_row_comes_as_soon_as_it_is_measured(rounds: int) -> None:
+    events: list[str] = []
+
+    def run(task: Task) -> dict[str, Any]:
+        events.append(f"{task.variant} {task.size}")
+        return answer_of(task)
+
+    bench = bench_of("onnx", "torch", "torch-bf16", rounds=rounds)
+    rows: list[dict[str, Any]] = []
+
+    def take(row: dict[str, Any]) -> None:
+        rows.append(row)
+        events.append(f"row {row['variant']} {row['size']}")
+
+    report = run_bench(bench, on_row=take, run_task=run)
+    measured = events[len(bench.warm_up) + rounds * len(bench.precisions) :]
+    for size in (32, 48):
+        of_size = [event for event in measured if event.endswith(f" {size}")]
+        before, last = of_size[:-6], of_size[-6:]
+        assert last == [
+            f"{name} {size}"
+            for variant in ("torch", "onnx", "torch-bf16")
+            for name in (variant, f"row {variant}")
+        ]
+        # The rounds before go each way in turn.
+        forward = [f"{variant} {size}" for variant in ("torch", "onnx", "torch-bf16")]
+        assert before == [*forward, *forward[::-1]][-3 * (rounds - 1) or 6 :]
+    assert measured.index("row torch-bf16 32") < measured.index("torch 48")
+    assert sorted(map(str, rows)) == sorted(map(str, report["rows"]))
+    assert [row["variant"] for row in report["rows"]] == ["onnx", "torch", "torch-bf16"] * 2
+    assert [row["of_torch"] for row in rows] == [1.0, 0.25, 0.25] * 2
+    assert {row["share_of_peak"] is not None for row in rows} == {True}
+
+
+def test_a_row_beside_a_torch_that_failed_is_not_compared() -> None:
+    def run(task: Task) -> dict[str, Any]:
+        return {"error": "no memory"} if task.variant == "torch" else answer_of(task)
+
+    rows: list[dict[str, Any]] = []
+    run_bench(bench_of("onnx", "torch"), on_row=rows.append, run_task=run)
+    assert [row.get("error") for row in rows] == ["no memory", None] * 2
+    assert "of_torch" not in rows[1]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_is_printed_are_a_heading_and_the_rows(
+    capsys: pytest.CaptureFixture[str], device: str, as_json: bool
+) -> None:
+    bench = replace(bench_of("onnx", "torch"), device=device)
+    lines: list[int] = []
+
+    def run(
+        bench: GradientBench,
+        on_measurement: Callable[[str], None],
+        on_row: Callable[[dict[str, Any]], None],
+    ) -> dict[str, Any]:
+        def take(row: dict[str, Any]) -> None:
+            on_row(row)
+            captured = capsys.readouterr()
+            lines.append((captured.err if as_json else captured.out).count("\n"))
+
+        return run_bench(bench, on_measurement, take, run_task=answer_of)
+
+    console = Console(as_json=as_json, quiet=False)
+    measure(run, bench, lay_out_cells(bench), "what", console)
+    assert lines == [3, 1, 1, 1]
+    out, err = capsys.readouterr()
+    assert err == ""
+    if as_json:
+        rows = json.loads(out)["rows"]
+        assert {row["of_floor"] for row in rows} == ({2.5} if device == "cuda" else {None})
+    else:
+        assert out.splitlines()[0].startswith("matrix products fp32 100 GFLOP/s")
+        assert out.splitlines()[1].startswith("what; 2 rounds in ")
+
+
+def test_floors_are_columns_on_cuda_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for device in ("cpu", "cuda"):
+        bench = replace(bench_of("torch"), device=device, sizes=(32,))
+        layout = lay_out_cells(bench)
+        (row,) = run_bench(bench, run_task=answer_of)["rows"]
+        line = layout.describe(row)
+        assert ("floor" in layout.heading) == ("100.00 ms" in line) == (device == "cuda")
+        # The share of torch's time stands at the end, under no heading of a fixed width.
+        assert line.index("256 MiB") + len("256 MiB") == layout.heading.index("memory") + 6
+    assert row["of_floor"] == 2.5
+    assert row["gflops"] == pytest.approx(bench.flops_per_pixel * 32**2 / 0.25 / 1e9)
+
+
+def test_rows_that_lack_a_round_are_printed_when_it_is_interrupted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done: list[Task] = []
+
+    def run_some(task: Task) -> dict[str, Any]:
+        done.append(task)
+        if len(done) == len(bench.warm_up) + 2 + 3 + 1:
+            raise KeyboardInterrupt
+        return answer_of(task)
+
+    bench = bench_of("torch", "onnx", rounds=2)
+    console = Console(as_json=False, quiet=False)
+    with pytest.raises(typer.Exit) as exit_:
+        measure(
+            lambda bench, *watch: run_bench(bench, *watch, run_task=run_some),
+            bench, lay_out_cells(bench), "what", console,
+        )  # fmt: skip
+    assert exit_.value.exit_code == 130
+    out = capsys.readouterr().out
+    names = [line.split()[2] for line in out.splitlines()[2:] if line.startswith("   32")]
+    assert names == ["torch", "onnx"]
+    assert "interrupted: the rest was not measured" in out
+
+
+def test_a_bench_without_a_terminal_says_now_and_then_how_far_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console = Console(as_json=False, quiet=False)
+    with console.counting("measured", 3, 0.0) as advance:
+        advance("one")
+        advance("two")
+    assert capsys.readouterr().err == "measured 1/3  one\nmeasured 2/3  two\n"
+    for seconds in (None, 60.0):
+        with console.counting("measured", 3, seconds) as advance:
+            advance("one")
+        assert capsys.readouterr().err == ""
+
+
+def test_a_piped_bench_prints_its_rows_before_it_ends() -> None:
+    command = ["bench", "features", "--sizes", "32,48", "--batches", "1", "--variants", "onnx"]
+    command += ["--rounds", "1", "--seconds", "0", "--device", "cpu"]
+    lines = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "nstx", *command], stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout or []:
+            lines.append(line.split()[:3])
+            if lines[-1] == ["32", "1", "onnx"]:
+                assert process.poll() is None
+    assert process.returncode == 0
+    assert lines[2:4] == [["32", "1", "onnx"], ["48", "1", "onnx"]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
+@pytest.mark.parametrize("backward", [True, False])
+def test_a_floor_is_of_every_convolution_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, precision: TorchPrecision, backward: bool
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr("nstx.engine.bench.floor.fastest_layout", lambda _: "channels_last")
+    real = F.conv2d
+
+    def conv2d(x: torch.Tensor, kernel: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        shapes.append((*x.shape[1:], len(kernel)))
+        return real(x, kernel, *rest, **more)
+
+    monkeypatch.setattr(F, "conv2d", conv2d)
+    layers = truncate(["conv3_2"])
+    device = replace(CPU, precision=precision)
+    assert measure_floor(layers, (19, 33), 2, device, rounding="ceil", backward=backward) > 0
+    expected = [
+        (3, 19, 33, 64), (64, 19, 33, 64), (64, 10, 17, 128), (128, 10, 17, 128),
+        (128, 5, 9, 256), (256, 5, 9, 256),
+    ]  # fmt: skip
+    flipped = [(after, h, w, before) for before, h, w, after in expected]
+    both = [shape for pair in zip(expected, flipped, strict=True) for shape in pair]
+    assert shapes[: len(both)] == both if backward else shapes[: len(expected)] == expected
+    assert len(shapes) % len(both if backward else expected) == 0
+
+
+def test_calls_are_fewer_where_they_take_long() -> None:
+    calls: list[int] = []
+    times = time_calls(lambda: calls.append(0), CPU, repeats=3)
+    assert (len(times), len(calls)) == (3, 2 + 3 * 10)
+
+
+@pytest.mark.parametrize("bench", [GradientBench, FeatureBench])
+def test_a_process_measures_its_floor_on_cuda_alone(
+    monkeypatch: pytest.MonkeyPatch, bench: type[GradientBench] | type[FeatureBench]
+) -> None:
+    task = replace(bench().task("torch", 24), seconds=0.0, repeats=2)
+    assert not {"floor", "step"} & set(worker.measure(task))
+    # The processor in the place of a CUDA device.
+    monkeypatch.setattr(worker, "_is_on_cuda", lambda _: True)
+    monkeypatch.setattr(worker, "_memory_in_use", lambda _: 1 << 28)
+    answer = worker.measure(task)
+    assert answer["floor"] > 0
+    assert len(answer["step"]) >= 2 if task.work == "gradient" else "step" not in answer
+
+    def fail(*_: Any, **_more: Any) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("nstx.engine.bench.floor.measure_floor", fail)
+    answer = worker.measure(task)
+    assert answer["floor_error"] == "CUDA out of memory"
+    assert answer["warm"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "tf32", "fp32"])
+def test_a_floor_on_cuda_is_below_its_step(precision: TorchPrecision) -> None:
+    objective = PRESETS["default"].objective
+    device = TorchDevice(Device("cuda"), precision)
+    once, twice = (
+        measure_floor(truncate(objective.layers), (512, 512), batch, device) for batch in (1, 4)
+    )
+    assert 1.5 < twice / once < 8
+    bench = GradientBench(
+        variants=(f"torch-{precision}" if precision != "fp32" else "torch",),
+        sizes=(512,), rounds=1, seconds=0.2, device="cuda",
+    )  # fmt: skip
+    (row,) = run_bench(bench)["rows"]
+    assert 1 < row["of_floor"] < 8
+    assert row["floor_seconds"] < row["step_seconds"] <= row["seconds"]
