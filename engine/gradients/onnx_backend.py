@@ -76,16 +76,7 @@ class OnnxBackend(GradientBackend):
         self._session = session
         provider = session.provider
         self._objectives = [objective for objective, _ in problems]
-        targets = [of_picture for _, of_picture in problems]
-        first = check_batch(self._objectives, [(t.height, t.width) for t in targets])
-        fixed: dict[str, NDArray[np.float32]] = {
-            name: np.array([getattr(objective, name) for objective in self._objectives], np.float32)
-            for name in WEIGHT_INPUTS
-        }
-        for name in first.content_names:
-            fixed[content_input(name)] = np.stack([picture.content[name] for picture in targets])
-        for name in first.style_names:
-            fixed[style_input(name)] = np.stack([picture.style[name] for picture in targets])
+        fixed = describe_problems(problems)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
         self._place = (provider.device, provider.index)
         # The arrays are kept, as ONNX Runtime uses those of the CPU where they are.
@@ -98,7 +89,7 @@ class OnnxBackend(GradientBackend):
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""
         outputs = self._run(NUMPY.fetch(pixels))
-        costs = self._report(outputs)
+        costs = report_costs(self._objectives, outputs)
         if not np.isfinite(outputs["gradient"]).all():
             raise gradient_error()
         return costs, cast(ArrayT, outputs["gradient"])
@@ -108,7 +99,7 @@ class OnnxBackend(GradientBackend):
         # With the gradient, which ONNX Runtime computes whether or not it is fetched. A session of
         # the cost alone would take a third of the time, but a third more memory for the whole run,
         # and a run needs a cost alone two or three times.
-        return self._report(self._run(NUMPY.fetch(pixels)))
+        return report_costs(self._objectives, self._run(NUMPY.fetch(pixels)))
 
     def _run(self, pixels: Batch) -> dict[str, NDArray[np.float32]]:
         values = run_session(self._call, self._session.provider, pixels)
@@ -128,11 +119,38 @@ class OnnxBackend(GradientBackend):
         values: list[NDArray[np.float32]] = binding.copy_outputs_to_cpu()
         return values
 
-    def _report(self, outputs: Mapping[str, NDArray[np.float32]]) -> list[Cost]:
-        return [
-            _cost(objective, {name: values[index] for name, values in outputs.items()})
-            for index, objective in enumerate(self._objectives)
-        ]
+
+def describe_problems(problems: Problems) -> dict[str, NDArray[np.float32]]:
+    """Return a batch's weights and targets as inputs of a planar graph.
+
+    `UsageError` if the problems are no batch (`check_batch`).
+    """
+    objectives = [objective for objective, _ in problems]
+    targets = [of_picture for _, of_picture in problems]
+    first = check_batch(objectives, [(t.height, t.width) for t in targets])
+    inputs: dict[str, NDArray[np.float32]] = {
+        name: np.array([getattr(objective, name) for objective in objectives], np.float32)
+        for name in WEIGHT_INPUTS
+    }
+    for name in first.content_names:
+        inputs[content_input(name)] = _stack([picture.content[name] for picture in targets])
+    for name in first.style_names:
+        inputs[style_input(name)] = _stack([picture.style[name] for picture in targets])
+    return inputs
+
+
+def _stack(arrays: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
+    return np.stack(arrays).astype(np.float32, copy=False)
+
+
+def report_costs(
+    objectives: Sequence[Objective], outputs: Mapping[str, NDArray[np.float32]]
+) -> list[Cost]:
+    """Return each picture's cost, of a graph's outputs; `NumericalError` if one is not finite."""
+    return [
+        _cost(objective, {name: values[index] for name, values in outputs.items()})
+        for index, objective in enumerate(objectives)
+    ]
 
 
 def _cost(objective: Objective, outputs: Mapping[str, NDArray[np.float32]]) -> Cost:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from nstx.models.errors import DeviceError
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights, weights_digest
 
 from ..devices.arrays import NUMPY, Arrays
+from ..devices.device import Device, choose_provider_on, settle
+from ..devices.machine import is_there
 from ..devices.memory import keep_freed_memory
 from ..kernels.support import KernelSupport
 from ..settings import Precision, Settings
@@ -51,11 +54,49 @@ def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs: its weights, and its network or graph."""
     if choice.name == "torch":
         return _open_torch(settings, choice)
+    if choice.device.is_cuda and _torch_has(choice.device):
+        return _open_onnx_on_device(settings, choice)
     from .onnx_backend import OnnxBackend, open_gradient_session
 
     weights_sha256 = weights_digest(settings.weights)
     session = open_gradient_session(settings, choice, weights_sha256)
     return BackendFactory(choice, weights_sha256, session.mean, partial(OnnxBackend, session))
+
+
+def _torch_has(device: Device) -> bool:
+    """Whether PyTorch, if it is installed, can use a device."""
+    if not is_there("torch"):
+        return False
+    try:
+        settle(str(device), by_torch=True)
+    except (DeviceError, ImportError):
+        return False
+    return True
+
+
+def _open_onnx_on_device(settings: Settings, choice: BackendChoice) -> BackendFactory:
+    """Open ONNX Runtime's backend of PyTorch's tensors, which PyTorch's solvers work on."""
+    import torch
+
+    from ..devices.cuda_graph import graphs_are_allowed
+    from ..devices.torch_arrays import TorchArrays
+    from .onnx_backend import runtime_precision
+    from .onnx_on_device import OnDevice, open_on_device
+
+    weights = take_weights(settings)
+    device = torch.device(str(choice.device))
+    opening = OnDevice(
+        objective=settings.objective,
+        weights=weights,
+        precision=runtime_precision(choice),
+        provider=choose_provider_on(choice.device),
+        stream=torch.cuda.Stream(device),  # type: ignore[no-untyped-call]
+        threads=settings.threads,
+        use_cache=settings.use_cache,
+        capture=graphs_are_allowed(),
+    )
+    make, arrays = open_on_device(opening), TorchArrays(device)
+    return BackendFactory(choice, weights.sha256, weights.mean, make, arrays)
 
 
 def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:

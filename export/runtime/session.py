@@ -41,6 +41,7 @@ class SessionChoices:
         fixed_shape: (batch, height, width) if the graph will see no other. All sizes are then
             folded into constants, and on CUDA its kernels are captured in a CUDA graph: inputs and
             outputs must be bound to addresses that do not change.
+        capture: whether they are, on CUDA.
         precision: of convolutions on CUDA, as `provider_options` has it.
         interleaved: whether the graph's convolutions are (batch, height, width, channels)
             themselves, so that CUDA may add their biases while it convolves.
@@ -57,6 +58,7 @@ class SessionChoices:
     provider: Provider = CPU
     threads: int | None = None
     fixed_shape: tuple[int, int, int] | None = None
+    capture: bool = True
     precision: RuntimePrecision = "fp32"
     interleaved: bool = False
     stream: int | None = None
@@ -208,7 +210,7 @@ def _cuda_options(choices: SessionChoices) -> dict[str, str]:
         "cudnn_conv_algo_search": "EXHAUSTIVE" if fixed else "HEURISTIC",
         "fuse_conv_bias": "1" if choices.interleaved and not exact else "0",
         "arena_extend_strategy": "kSameAsRequested",
-        "enable_cuda_graph": "1" if fixed and provider.kind == "cuda" else "0",
+        "enable_cuda_graph": str(int(fixed and choices.capture and provider.kind == "cuda")),
     }
     if choices.stream is not None:
         options["user_compute_stream"] = str(choices.stream)

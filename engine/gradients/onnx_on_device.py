@@ -1,0 +1,241 @@
+"""The gradient by ONNX Runtime on CUDA, on PyTorch's tensors: pictures and gradients stay on the device.
+
+Sessions are of one shape each, so that all sizes are constants and a CUDA graph can hold a whole step; the
+latest are kept. ONNX Runtime computes on a stream of PyTorch's, which waits for the pictures' stream before
+a step and is waited for after it, both on the device: the host waits once, for the costs.
+"""
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nstx.export.graphs.feature_graph import INPUT_NAME
+from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.runtime.exactness import check_fp32
+from nstx.export.runtime.providers import Provider, import_onnxruntime
+from nstx.export.runtime.session import RuntimePrecision, SessionChoices, run_session
+from nstx.models.cost import Cost
+from nstx.models.errors import DeviceError
+from nstx.models.objective import Objective
+
+from ..devices.arrays import Array, ArrayT
+from ..sessions.session import Session, open_graph
+from .backend import GradientBackend, Problems, check_batch, gradient_error
+from .onnx_backend import describe_problems, report_costs
+
+if TYPE_CHECKING:
+    from nstx.models.weights.load import Weights
+
+_log = logging.getLogger("nstx")
+
+Shape = tuple[int, int, int]
+"""Pictures, height and width."""
+
+_KEPT_SESSIONS = 4
+"""One for each scale, with which the costs of a run's start and end are measured too."""
+
+# In float32 values: outputs begin at multiples of 256 bytes, as if each were allocated by itself.
+_ALIGNMENT = 64
+
+_ids = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class OnDevice:
+    """Opens sessions on a device.
+
+    Attributes:
+        stream: that ONNX Runtime computes on; None on the CPU.
+        capture: whether CUDA graphs are used.
+    """
+
+    objective: Objective
+    weights: "Weights"
+    precision: RuntimePrecision
+    provider: Provider
+    stream: torch.cuda.Stream | None
+    threads: int | None = None
+    use_cache: bool = True
+    capture: bool = True
+
+    @property
+    def device(self) -> torch.device:
+        """As PyTorch names it."""
+        return torch.device(self.provider.device, self.provider.index)
+
+    def describe_graph(self, height: int, width: int) -> GradientGraph:
+        """Return the graph for pictures of a size: interleaved where tensor cores compute.
+
+        One graph serves all weights of the cost: only whether a part counts at all is built in.
+        """
+        objective = replace(self.objective.with_unit_weights(), tv_weight=0.0)
+        planar = GradientGraph(
+            objective=objective, precision="fp16" if self.precision == "fp16" else "fp32"
+        )
+        if self.precision == "fp32" or objective.pooling == "max":
+            return planar
+        least = 2 ** sum(layer.kind == "pool" for layer in objective.network)
+        even = height % least == 0 and width % least == 0
+        return replace(planar, layout="interleaved", even=even)
+
+    def open(self, shape: Shape) -> tuple[Session[GradientGraph], bool]:
+        """Return the session of a shape, and whether its steps will be captured in a CUDA graph."""
+        graph = self.describe_graph(*shape[1:])
+        choices = SessionChoices(
+            provider=self.provider,
+            threads=self.threads,
+            fixed_shape=shape,
+            precision=self.precision,
+            interleaved=graph.layout == "interleaved",
+            stream=None if self.stream is None else self.stream.cuda_stream,
+            capture=self.capture,
+            in_order=True,
+        )
+
+        def build() -> bytes:
+            from nstx.export.graphs.build_gradient import build_gradient_model
+
+            model: bytes = build_gradient_model(graph, self.weights).SerializeToString()
+            return model
+
+        load = partial(
+            open_graph, graph, build, weights_sha256=self.weights.sha256, use_cache=self.use_cache
+        )
+        try:
+            return load(choices), self.capture
+        except DeviceError as error:
+            if not self.capture:
+                raise
+            # Where ONNX Runtime leaves a node to the CPU it refuses to capture, when the graph is loaded.
+            session = load(replace(choices, capture=False))
+            _log.warning("the gradient is not captured in a CUDA graph: %s", error)
+            return session, False
+
+
+def open_on_device(opening: OnDevice) -> Callable[[Problems], "OnnxDeviceBackend"]:
+    """Return what makes backends, which share sessions; `DeviceError` if fp32 would not be fp32."""
+    if opening.precision == "fp32":
+        check_fp32(opening.provider)
+    return partial(OnnxDeviceBackend, opening, functools.lru_cache(_KEPT_SESSIONS)(opening.open))
+
+
+class OnnxDeviceBackend(GradientBackend):
+    """Costs and gradients by ONNX Runtime, of tensors that stay on their device.
+
+    Attributes:
+        captures: whether steps are captured in a CUDA graph.
+    """
+
+    def __init__(
+        self,
+        opening: OnDevice,
+        open_session: Callable[[Shape], tuple[Session[GradientGraph], bool]],
+        problems: Problems,
+    ) -> None:
+        self._objectives = [objective for objective, _ in problems]
+        targets = [of_picture for _, of_picture in problems]
+        check_batch(self._objectives, [(t.height, t.width) for t in targets])
+        shape = (len(targets), targets[0].height, targets[0].width)
+        self._session, self.captures = open_session(shape)
+        self._device, self._stream = opening.device, opening.stream
+        self._pixels = torch.zeros((*shape, 3), device=self._device)
+        self._gradient = torch.zeros_like(self._pixels)
+        inputs = {INPUT_NAME: self._pixels}
+        for name, values in describe_problems(problems).items():
+            if values.ndim == 4 and self._session.graph.layout == "interleaved":
+                values = values.transpose(0, 2, 3, 1)
+            inputs[name] = torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+        # Costs lie behind one another, so that they are fetched at once, with the largest values last.
+        objective = self._objectives[0]
+        columns = {"content_layers": len(objective.content_names)}
+        columns["style_layers"] = len(objective.style_names)
+        names = [name for name in self._session.graph.outputs if name != "gradient"]
+        self._shapes = {name: (shape[0], *([columns[name]] if name in columns else []))
+                        for name in (*names, "largest")}  # fmt: skip
+        self._places = _place(self._shapes)
+        end = max(place.stop for place in self._places.values())
+        self._costs = torch.zeros(end, device=self._device)
+        outputs = {name: self._costs[self._places[name]] for name in names}
+        self._bind(inputs, {**outputs, "gradient": self._gradient})
+        self._kept = inputs  # ONNX Runtime knows their addresses only
+
+    def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
+        """Implement `GradientBackend`; waits for the device once."""
+        values = self._evaluate(pixels)
+        # Before it waits, so that a device has the copy to do meanwhile.
+        gradient = self._gradient.clone()
+        fetched = self._fetch(values)
+        costs = report_costs(self._objectives, fetched)
+        if not np.isfinite(fetched["largest"]).all():
+            raise gradient_error()
+        same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
+        return costs, cast(ArrayT, same_kind)
+
+    def costs(self, pixels: Array) -> Sequence[Cost]:
+        """Implement `GradientBackend`; with the gradient, which is computed in any case."""
+        return report_costs(self._objectives, self._fetch(self._evaluate(pixels)))
+
+    def _bind(
+        self, inputs: Mapping[str, torch.Tensor], outputs: Mapping[str, torch.Tensor]
+    ) -> None:
+        self._binding = binding = self._session.runner.io_binding()
+        kind, index = self._device.type, self._device.index or 0
+        for name, tensor in inputs.items():
+            shape, address = list(tensor.shape), tensor.data_ptr()
+            binding.bind_input(name, kind, index, np.float32, shape, address)
+        for name, tensor in outputs.items():
+            shape = list(self._shapes.get(name, tensor.shape))
+            binding.bind_output(name, kind, index, np.float32, shape, tensor.data_ptr())
+        self._options = import_onnxruntime().RunOptions()
+        if self._stream is not None:
+            # A captured graph has the addresses of one backend; sessions are shared.
+            self._options.add_run_config_entry("gpu_graph_id", str(next(_ids)))
+            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def _evaluate(self, pixels: Array) -> torch.Tensor:
+        """Evaluate pictures; return the costs with the gradients' largest values, on the device."""
+        on_device: Any = nullcontext() if self._stream is None else torch.cuda.device(self._device)
+        with on_device, torch.no_grad():
+            if isinstance(pixels, torch.Tensor):
+                self._pixels.copy_(pixels)
+            else:
+                self._pixels.copy_(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
+            self._run()
+            largest = self._costs[self._places["largest"]]
+            torch.amax(self._gradient.abs().flatten(1), 1, out=largest)
+        return self._costs
+
+    def _run(self) -> None:
+        run, provider = self._session.runner.run_with_iobinding, self._session.provider
+        if self._stream is None:
+            run_session(run, provider, self._binding, self._options)
+            return
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        run_session(run, provider, self._binding, self._options)
+        current.wait_stream(self._stream)
+
+    def _fetch(self, costs: torch.Tensor) -> dict[str, NDArray[np.float32]]:
+        values = costs.cpu().numpy()
+        return {
+            name: values[self._places[name]].reshape(shape) for name, shape in self._shapes.items()
+        }
+
+
+def _place(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, slice]:
+    """Return where arrays of these shapes lie behind one another."""
+    places, start = {}, 0
+    for name, shape in shapes.items():
+        count = int(np.prod(shape))
+        places[name] = slice(start, start + count)
+        start += -(-count // _ALIGNMENT) * _ALIGNMENT
+    return places
