@@ -4,6 +4,7 @@ Pictures are tensors that stay on the device, or NumPy arrays. An evaluation wai
 costs and the gradient's largest value come back in one transfer.
 """
 
+import contextlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,10 @@ class TorchGradient(GradientBackend):
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Set what the device's precision needs, and no autograd, for the time of a block."""
-        with self._device.numerics(), torch.no_grad():
+        place = self._device.torch_device
+        # Kernels of our own are launched on the current device.
+        here = torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext()
+        with here, self._device.numerics(), torch.no_grad():
             yield
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
