@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from nstx.models.weights.load import Weights
 
+_QUICK_TURNS, _USUAL_TURNS = 0.0005, sys.getswitchinterval()
+"""Seconds that a thread keeps Python's lock while others wait for it."""
+
 _begun: list["Future[bool]"] = []
 _weights: dict[tuple[str, bool], "Future[Weights]"] = {}
 
@@ -41,8 +44,11 @@ def begin_loading(settings: Settings) -> None:
         return
     # As PyTorch would set it; the driver reads it when it is opened.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
-    threads = ThreadPoolExecutor(3, "nstx-ahead")
-    for load in (open_context, load_torch):
+    # Two, so that weights come after the context, which does not need Python's lock: until then the host has
+    # it for its own imports. Whoever reads a file gives it up, and would wait for 5 ms to have it back.
+    sys.setswitchinterval(_QUICK_TURNS)
+    threads = ThreadPoolExecutor(2, "nstx-ahead")
+    for load in (load_torch, open_context):
         _begun.append(threads.submit(load, int(index) if index.isdecimal() else 0))
     _weights[_weights_key(settings)] = threads.submit(_load_weights, settings)
     # They end with their work, and what libraries keep for each thread goes to the next that asks.
@@ -57,8 +63,10 @@ def take_weights(settings: Settings) -> "Weights":
 
 def finish_loading() -> None:
     """Wait until all that was begun is there, so that nothing else uses the device any more."""
-    wait(_begun)
-    _begun.clear()
+    if _begun:
+        wait(_begun)
+        _begun.clear()
+        sys.setswitchinterval(_USUAL_TURNS)
 
 
 def open_context(index: int) -> bool:
