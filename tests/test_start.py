@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job
@@ -17,10 +20,13 @@ from nstx.cli.garbage import uncollected
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
 from nstx.engine.gradients import ahead
-from nstx.engine.transfer import run
+from nstx.engine.gradients.choice import BackendChoice
+from nstx.engine.transfer import repeatability, run
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
 from nstx.models.weights.load import load_weights
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 @pytest.fixture
@@ -73,6 +79,7 @@ def test_libraries_are_loaded_ahead_where_a_run_may_need_them(
     expected = [] if index is None else [("load_torch", index), ("open_context", index)]
     assert sorted(begun) == expected
     assert bool(ahead._weights) is (index is not None)
+    assert sys.getswitchinterval() == pytest.approx(0.005)
 
 
 def test_without_a_driver_nothing_is_begun(
@@ -198,6 +205,63 @@ def test_room_is_several_times_what_a_run_takes() -> None:
     assert not has_room(size, cuda, needed)
     assert not has_room(size, cuda, needed + 1, batch=2)
     assert not has_room(size, Device("mps"))
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])]
+)
+def test_equal_runs_in_two_processes_give_equal_bytes(
+    tmp_path: Path, save_picture: Callable[..., Path], device: str
+) -> None:
+    content, style = save_picture("content.png"), save_picture("style.png", 70, 90, seed=1)
+    environment = {**os.environ, "NSTX_CACHE_DIR": str(tmp_path / "cache")}
+    results, pictures = [], []
+    # Of the first, targets are computed; the others have them from the cache.
+    for name in ("first.npy", "second.npy", "third.npy"):
+        output = tmp_path / name
+        command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
+        command += ["-o", str(output), "--size", "80", "--scales", "2", "--steps", "24", "--json"]
+        command += ["--device", device, "--backend", "torch"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(done.stdout))
+        pictures.append(output.read_bytes())
+    assert pictures[1] == pictures[2]
+    for result in results[1:]:
+        assert result["deterministic"] is True
+        assert result["not_deterministic_because"] is None
+        assert result["extractor"] is None
+    assert results[1]["cost_before_rounding"] == results[2]["cost_before_rounding"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "extractor", "tunes", "reason"),
+    [
+        (BackendChoice("torch", Device("cuda"), "bf16", 0.25), None, False, None),
+        (BackendChoice("torch", Device("cuda"), "bf16", 0.25), None, True, "TunableOp"),
+        (
+            BackendChoice("torch", Device("cuda"), "tf32"),
+            ("onnx", "CUDAExecutionProvider"),
+            False,
+            "from the cache",
+        ),
+        (BackendChoice("torch", Device("cuda"), "tf32"), ("torch", "cuda:0 fp32"), False, None),
+        (BackendChoice("onnx", Device("cuda"), "fp32"), None, False, "ONNX Runtime"),
+        (BackendChoice("torch", Device("mps"), "fp32"), None, False, "MPS"),
+        (BackendChoice("onnx", Device("cpu"), "fp32"), ("onnx", "CPU"), True, None),
+    ],
+)
+def test_a_run_that_may_differ_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    choice: BackendChoice,
+    extractor: tuple[str, str] | None,
+    tunes: bool,
+    reason: str | None,
+) -> None:
+    monkeypatch.setattr(repeatability, "_tunes", lambda: tunes)
+    actual = repeatability.why_not_repeatable(choice, extractor)
+    assert (actual is None) is (reason is None)
+    assert reason is None or reason in str(actual)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..gradients.backend import PrecisionCheck, PrecisionPlan
 from ..kernels.support import KernelSupport
+from .repeatability import why_not_repeatable
 
 if TYPE_CHECKING:
     from .job import Job
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def describe_run(job: "Job", result: "Result") -> dict[str, object]:
     """Return what every report of a run has in common, as plain data; sizes are in pixels."""
     choice, checks = job.opened.choice, result.checks
+    reason = why_not_repeatable(choice, job.extractor)
     height, width = job.sizes[-1]
     return {
         "width": width,
@@ -31,6 +33,8 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "precision_schedule": describe_schedule(job.opened.plan, checks, result.seconds),
         "backend": choice.name,
         "kernels": describe_kernels(job.opened.kernels),
+        "deterministic": reason is None,
+        "not_deterministic_because": reason,
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
     }
 
