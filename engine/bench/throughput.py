@@ -170,7 +170,8 @@ def run_bench(
     to first result), ``seconds`` (median of the later runs), ``fastest`` and ``slowest`` of them,
     and ``norms`` of the outputs. On CUDA, ``step_seconds`` are those of gradients whose pictures stay on
     the device, ``floor_seconds`` those of the convolutions alone (`nstx.engine.bench.floor`), and
-    ``of_floor`` is how many times as long the step, or the extraction, takes; None elsewhere. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``,
+    ``of_floor`` is how many times as long the step, or the extraction, takes; None elsewhere, and where
+    ``floor_error`` says why. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``,
     the shares of its times, and ``norm_difference``, the largest relative difference of an output's
     norm. A row that could not be measured has ``error`` instead.
 
@@ -248,6 +249,7 @@ def _describe(
         "share_of_peak": gflops / peak if peak else None,
         "peak_memory_bytes": max(answer["peak_memory_bytes"] for answer in answers),
         "norms": answers[0]["norms"],
+        **{name: answers[0][name] for name in ("floor_error",) if name in answers[0]},
     }
 
 

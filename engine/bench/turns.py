@@ -140,13 +140,21 @@ def take_turns(
     return answers, False
 
 
-def run_process(task: Task, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def run_process(
+    task: Task, environment: Mapping[str, str] | None = None, *, timeout: float | None = None
+) -> dict[str, Any]:
     """Return the answer of `nstx.engine.bench.worker` in a process of its own.
 
-    If the process failed, ``error`` is the last line of its stderr, or its exit code.
+    If the process failed, ``error`` is the last line of its stderr, or its exit code, or that it did not
+    end within the seconds of a timeout.
     """
     command = [sys.executable, "-m", "nstx.engine.bench.worker", json.dumps(asdict(task))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {timeout:.0f} s"}
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
