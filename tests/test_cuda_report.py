@@ -70,7 +70,7 @@ def test_the_report_has_what_a_gpu_must_show(
 
 def test_what_fails_or_does_not_fit_is_said_and_the_rest_is_measured(tmp_path: Path) -> None:
     """Without pictures, and in hardly any time."""
-    report = run_report(tmp_path, "--sections", "costs,steps", "--budget", 8)
+    report = run_report(tmp_path, "--sections", "costs,steps", "--budget", 60)
     (row,) = report["sections"]["costs"]["rows"]
     assert "NSTX_TEST_DATA" in row["error"]
     report = run_report(tmp_path, "--sections", "solvers,steps", "--budget", 1)
