@@ -112,7 +112,9 @@ def measure_parity(
 ) -> ParityReport:
     """Compare a model's outputs with float64, on uint8 pictures (batch, height, width, 3)."""
     pictures = check_pictures() if pictures is None else pictures
-    choices = SessionChoices(provider=provider, planar=graph.input == "network")
+    choices = SessionChoices(
+        provider=provider, planar=graph.input == "network", precision=graph.precision
+    )
     inputs = {INPUT_NAME: graph.to_input(pictures, weights.mean)}
     ours = run_model(model, graph.outputs, inputs, choices)
     is_fp16 = graph.precision == "fp16"

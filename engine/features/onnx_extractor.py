@@ -59,7 +59,7 @@ class BuiltGraphs:
         return open_graph(
             graph,
             build,
-            replace(self.choices, planar=graph.input == "network"),
+            replace(self.choices, planar=graph.input == "network", precision=graph.precision),
             weights_sha256=self.weights_sha256,
             use_cache=self.use_cache,
         )
