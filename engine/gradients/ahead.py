@@ -96,7 +96,13 @@ def load_torch(index: int) -> bool:
         import torch
 
         if threading.main_thread().is_alive() and torch.cuda.is_available():
+            from ..kernels.availability import kernel_support
+
+            # Triton goes through its own files before it compiles anything.
+            kernels = threading.Thread(target=kernel_support, args=(index,), name="nstx-kernels")
+            kernels.start()
             _warm_up(torch.device("cuda", index))
+            kernels.join()
             return True
     return False
 

@@ -1,6 +1,7 @@
 """Whether the kernels run on a device, found out by running one."""
 
 import functools
+import threading
 
 import torch
 
@@ -10,13 +11,21 @@ _LEAST_CAPABILITY = (8, 0)
 """Of Ampere, from which matrix units multiply bf16 and TF32."""
 
 
-@functools.cache
+_lock = threading.Lock()
+
+
 def kernel_support(index: int) -> KernelSupport:
     """Return whether Triton's kernels run on a CUDA device, by running one, once in a process.
 
     Triton comes with PyTorch on Linux. It needs a C compiler when a kernel runs for the first time on a
     machine, and keeps what it compiles in a folder of its own.
     """
+    with _lock:
+        return _try_kernels(index)
+
+
+@functools.cache
+def _try_kernels(index: int) -> KernelSupport:
     device = torch.device("cuda", index)
     capability = torch.cuda.get_device_capability(device)
     if capability < _LEAST_CAPABILITY:
