@@ -64,8 +64,8 @@ class GradientCells(Cells):
     variants: Annotated[
         str | None,
         Help(
-            "Among onnx, onnx-fp16, torch (fp32), torch-tf32, torch-bf16, torch-fp16. Without it, "
-            "all on CUDA; onnx, torch and where it is fast torch-bf16 on the CPU."
+            "Among onnx, onnx-tf32, onnx-fp16, torch (fp32), torch-tf32, torch-bf16, torch-fp16. "
+            "Without it, all on CUDA; onnx, torch and where it is fast torch-bf16 on the CPU."
         ),
     ] = None
 
@@ -137,7 +137,7 @@ def optimize(
     variants: Annotated[
         str | None,
         Help(
-            "Among auto (what 'nstx optimize' chooses), onnx, onnx-fp16, torch (autograd, fp32), "
+            "Among auto (what 'nstx optimize' chooses), onnx, onnx-tf32, onnx-fp16, torch (fp32), "
             "torch-tf32, torch-bf16, torch-fp16. Without it, auto, onnx and torch."
         ),
     ] = None,

@@ -38,6 +38,7 @@ is channels_last and compiled, on CUDA with the search for fast kernels and CUDA
 OPTIMIZE_VARIANTS: Mapping[str, tuple["BackendName | Auto", "Precision | Auto"]] = {
     "auto": ("auto", "auto"),
     "onnx": ("onnx", "fp32"),
+    "onnx-tf32": ("onnx", "tf32"),
     "onnx-fp16": ("onnx", "fp16"),
     "torch": ("torch", "fp32"),
     "torch-tf32": ("torch", "tf32"),
