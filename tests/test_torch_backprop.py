@@ -476,7 +476,8 @@ def test_a_gradient_in_compensated_tf32_is_right(pooling: Pooling, rounding: Poo
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("tf32x3", 1e-3), ("bf16", 0.2)])
+# What matrix units sum up is cut, not rounded, so that three products of TF32 stay behind fp32 on whole networks.
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("tf32x3", 5e-3), ("bf16", 0.2)])
 def test_the_gradient_on_cuda(precision: TorchPrecision, bound: float) -> None:
     weights, objective = load_weights(), PRESETS["default"].objective
     picture = random_pixels(211, 317, seed=1)

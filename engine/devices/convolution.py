@@ -54,11 +54,13 @@ class Convolution:
 class CudnnConvolution(Convolution):
     """A convolution with bias and ReLU in one kernel of cuDNN, on CUDA.
 
-    By PyTorch's other operators a bias and a ReLU are a pass over memory each.
+    By PyTorch's other operators a bias and a ReLU are a pass over memory each. Autograd does not know it.
     """
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Implement `Convolution`."""
+        if x.requires_grad:
+            return super().__call__(x)
         result: torch.Tensor = torch.cudnn_convolution_relu(
             x, self._kernel, self._bias, _ONES, _ONES, _ONES, 1
         )

@@ -15,7 +15,7 @@ _TILE = 128  # of a Gram matrix, at most
 _DEPTH = 64  # positions that are multiplied at once
 _PROGRAMS = 528  # that Gram products are shared among: four for each multiprocessor of an H100
 _SHARES, _SUMMED = 32, 4096  # shares at once, at most, and values of all shares that a program sums
-_ROWS, _COLUMNS = 64, 128  # of a gradient's tile
+_COLUMNS = 128  # of a gradient's tile
 
 _HAS_HALVES = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6)
 
@@ -194,10 +194,11 @@ def add_gram_gradient(
     images, height, width, channels = features.shape
     result = torch.empty_like(features) if gradient is None else gradient
     tile = min(channels, _COLUMNS)
-    grid = (triton.cdiv(height * width, _ROWS), channels // tile, images)
+    # Smaller tiles leave room for more of them at once, but float32's would be read too often.
+    rows, depth, warps = (128, 32, 8) if features.dtype == torch.float32 else (64, 64, 4)
+    grid = (triton.cdiv(height * width, rows), channels // tile, images)
     _add_slope[grid](
-        features, slope, result, result, height * width, channels, _ROWS, tile,
-        32 if features.dtype == torch.float32 else 64, gradient is not None, cuts, num_warps=4,
-        num_stages=3,
+        features, slope, result, result, height * width, channels, rows, tile, depth,
+        gradient is not None, cuts, num_warps=warps, num_stages=3,
     )  # fmt: skip
     return result
