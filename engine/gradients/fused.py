@@ -25,7 +25,7 @@ from ..kernels.first_layer import (
 from ..kernels.gram import add_gram_gradient, compare_gram, compare_programs
 from .backend import Problems
 from .backprop import BackpropBackend, BackwardPass
-from .torch_problem import Part
+from .torch_problem import Part, TorchProblem
 
 _Output = tuple[Layer, torch.Tensor]
 """A layer with its output, (batch, h, w, channels)."""
@@ -65,7 +65,11 @@ class FusedBackend(BackpropBackend):
     """Costs and gradients by `FusedPass`; costs alone by PyTorch's operators."""
 
     def __init__(
-        self, fused: FusedPass, problems: Problems, *, capture: Capture | bool | None = None
+        self,
+        fused: FusedPass,
+        problems: Problems | TorchProblem,
+        *,
+        capture: Capture | bool | None = None,
     ) -> None:
         super().__init__(fused, problems, capture=capture)
         self._fused = fused
