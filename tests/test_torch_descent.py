@@ -25,6 +25,18 @@ Exact = NDArray[np.float64]
 SIZES = [(17, 12), (16, 9), (1, 7), (8, 8)]
 
 
+KINDS = [
+    "host",
+    "device",
+    pytest.param(
+        "kernels",
+        marks=pytest.mark.skipif(
+            torch.cuda.is_available(), reason="kernels are for CUDA's tensors"
+        ),
+    ),
+]
+
+
 class Reference:
     """Nocedal's two loops with all pairs in float64, and the values that are blocked left out."""
 
@@ -63,14 +75,17 @@ class Reference:
 def make_descent(kind: str, pixels: Any, gradient: Any, limits: Limits) -> Descent[Any]:
     if kind == "host":
         return HostDescent(pixels, gradient, limits, NUMPY)
-    return TorchDescent(torch.from_numpy(pixels), torch.from_numpy(gradient), limits)
+    if kind == "kernels":
+        pytest.importorskip("triton", reason="Triton is not installed")
+    start, slope = torch.from_numpy(pixels), torch.from_numpy(gradient)
+    return TorchDescent(start, slope, limits, kernels=kind == "kernels")
 
 
 def as_kind(kind: str, picture: NDArray[np.float32]) -> Any:
     return picture if kind == "host" else torch.from_numpy(picture)
 
 
-@pytest.mark.parametrize("kind", ["host", "device"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("bounded", [True, False])
 def test_directions_are_those_of_two_loops_in_float64(
@@ -117,14 +132,17 @@ def test_directions_are_those_of_two_loops_in_float64(
         assert ((pixels == low) | (pixels == high)).any()
 
 
+@pytest.mark.parametrize("other", KINDS[1:])
 @pytest.mark.parametrize("length", [1.0, 40.0])
 @pytest.mark.parametrize("bounded", [True, False])
-def test_steepness_leaves_out_what_has_come_to_a_bound(length: float, bounded: bool) -> None:
+def test_steepness_leaves_out_what_has_come_to_a_bound(
+    length: float, bounded: bool, other: str
+) -> None:
     low, high = (0.0, 255.0) if bounded else (-math.inf, math.inf)
     limits = Limits(low=low, high=high, scale=1.0)
     pixels, first, second = (random_pixels(9, 7, seed=seed) for seed in (1, 2, 3))
     values = []
-    for kind in ("host", "device"):
+    for kind in ("host", other):
         descent = make_descent(kind, pixels, first - 128, limits)
         descent.aim()
         trial = NUMPY.fetch(np.asarray(descent.trial(length)))
@@ -227,9 +245,12 @@ def test_pairs_without_curvature_are_left_out_and_a_restart_forgets_all() -> Non
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("capture", [True, False])
 @pytest.mark.parametrize("size", [(53, 71), (64, 96), (211, 317)])
-def test_a_descent_on_cuda_is_that_of_the_host(size: tuple[int, int], capture: bool) -> None:
+def test_a_descent_on_cuda_is_that_of_the_host(
+    size: tuple[int, int], capture: bool, kernels: bool
+) -> None:
     arrays, limits = TorchArrays(torch.device("cuda:0")), Limits(low=0.0, high=255.0, scale=0.01)
     curvatures = 0.1 + random_pixels(*size, seed=8) / 255
 
@@ -241,7 +262,9 @@ def test_a_descent_on_cuda_is_that_of_the_host(size: tuple[int, int], capture: b
     picture = (1.4 * random_pixels(*size, seed=1) - 51).clip(0, 255)
     gradient = gradient_at(picture, 2)
     host = HostDescent(picture, gradient, limits, NUMPY)
-    device = TorchDescent(arrays.place(picture), arrays.place(gradient), limits, capture=capture)
+    device = TorchDescent(
+        arrays.place(picture), arrays.place(gradient), limits, capture=capture, kernels=kernels
+    )
     for step in range(15):
         assert device.aim() == pytest.approx(host.aim(), rel=1e-4)
         now, picture = NUMPY.fetch(host.pixels), NUMPY.fetch(host.trial(0.3))

@@ -42,9 +42,14 @@ class CudaGraph:
     The function must do the same for all tensors of the same shapes, and not wait for the device. It is
     an argument of each call rather than an attribute: its owner holds this object, so both would hold
     one another, and with them a graph's memory.
+
+    Args:
+        copies: whether inputs are copied to where the function was captured with them, and results to
+            keep from there. Without, inputs are the same tensors in each call, and results are too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, copies: bool = True) -> None:
+        self._copies = copies
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[torch.Tensor, ...] = ()
         self._outputs: tuple[torch.Tensor, ...] = ()
@@ -58,8 +63,13 @@ class CudaGraph:
         assert self._graph is not None
         for place, tensor in zip(self._inputs, inputs, strict=True):
             assert place.shape == tensor.shape
-            place.copy_(tensor)
+            if self._copies:
+                place.copy_(tensor)
+            else:
+                assert place is tensor
         self._graph.replay()
+        if not self._copies:
+            return self._outputs
         return tuple(output.clone() for output in self._outputs)
 
     def prepare(self, function: Function, *inputs: torch.Tensor) -> None:
@@ -71,7 +81,7 @@ class CudaGraph:
     def _capture(
         self, function: Function, inputs: tuple[torch.Tensor, ...]
     ) -> torch.cuda.CUDAGraph:
-        self._inputs = tuple(tensor.clone() for tensor in inputs)
+        self._inputs = tuple(tensor.clone() for tensor in inputs) if self._copies else inputs
         # Libraries choose their kernels and allocate memory in the first call, which cannot be
         # captured; as PyTorch's manual has it, this one is made on another stream.
         stream = _capture_stream(inputs[0].device.index)
