@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 
 from nstx import choose_settings
-from nstx.engine.bench.computations import make_zero_targets
 from nstx.engine.bench.floor import time_calls
 from nstx.engine.devices.device import Device, settle
 from nstx.engine.devices.precisions import supported_precisions
@@ -20,6 +19,7 @@ from nstx.engine.gradients.choice import choose_backend
 from nstx.engine.gradients.opening import open_backend
 from nstx.engine.gradients.torch_gradient import TorchGradient
 from nstx.engine.settings import Precision
+from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.vgg19 import Pooling
 
 Row = dict[str, Any]

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from nstx import choose_settings
-from nstx.engine.bench.computations import make_zero_targets
 from nstx.engine.devices.cuda_graph import Function
 from nstx.engine.devices.device import settle
 from nstx.engine.devices.machine import describe_machine, package_versions
@@ -31,6 +30,7 @@ from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.torch_gradient import AutogradBackend, TorchGradient
 from nstx.engine.solvers.torch_adam import run_adam
+from nstx.engine.targets.targets import make_zero_targets
 from nstx.engine.transfer.progress import Progress
 from nstx.models.errors import NstxError
 from nstx.models.presets import PRESETS

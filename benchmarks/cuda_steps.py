@@ -13,7 +13,6 @@ import torch
 from cuda_plan import Plan, Row, Section, median_ms, open_step, random_pictures, tried
 from numpy.typing import NDArray
 
-from nstx.engine.bench.computations import make_zero_targets
 from nstx.engine.bench.floor import measure_floor
 from nstx.engine.bench.tasks import GRADIENT_VARIANTS
 from nstx.engine.bench.throughput import GradientBench
@@ -25,6 +24,7 @@ from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.torch_gradient import AutogradBackend, TorchGradient
 from nstx.engine.settings import Precision
+from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import Pooling, flops_per_pixel, truncate
 from nstx.models.weights.load import load_weights

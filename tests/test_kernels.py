@@ -1,13 +1,14 @@
 """Kernels in Triton, by its interpreter where there is no GPU, against PyTorch in float64."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import relative_error, targets_of
+from networks import mixed_objective, relative_error, targets_of
 from pictures import random_pixels
 
 from nstx.engine.devices.device import Device
@@ -19,14 +20,16 @@ from nstx.engine.gradients.opening import choose_kernels
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.kernels.availability import kernel_support
 from nstx.engine.kernels.support import KernelSupport
+from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.errors import NumericalError
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
+from nstx.models.vgg19 import Pooling, PoolRounding
 from nstx.models.weights.load import load_weights
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from nstx.engine.gradients.fused import FusedBackend, FusedPass
+from nstx.engine.gradients.fused import FusedBackend, FusedPass, rehearse
 from nstx.engine.kernels.activation import (
     PoolKind,
     pool,
@@ -324,3 +327,28 @@ def test_a_whole_gradient_on_cuda_is_near_float64_and_the_same_twice(
     assert np.array_equal(first, second)
     for ours, expected in zip(first, exact.costs_and_gradients(pixels)[1], strict=True):
         assert relative_error(ours, expected) < bound
+
+
+@pytest.mark.parametrize("tv_weight", [0.0, 0.7])
+@pytest.mark.parametrize(("pooling", "rounding"), [("avg", "ceil"), ("max", "floor")])
+def test_a_rehearsal_goes_through_all_kernels(
+    pooling: Pooling, rounding: PoolRounding, tv_weight: float
+) -> None:
+    objective = mixed_objective(pooling, rounding, tv_weight=tv_weight)
+    place: Device = Device("cuda") if PLACE == "cuda" else Device("cpu")
+    fused = FusedPass(load_weights(), objective, TorchDevice(place, "bf16"))
+    rows, gradient, *noted = rehearse(partial(FusedBackend, fused), objective)
+    parts = len(objective.content_names) + len(objective.style_names) + (tv_weight > 0)
+    assert rows.shape == (parts + 1, 1)
+    # conv1_1's features alone are not 0; the first row is that of the deepest layer.
+    assert rows.isfinite().all()
+    assert rows.abs().sum() > 0
+    assert gradient.shape == (1, 32, 32, 3)
+    assert gradient.abs().sum() > 0
+    for plain, other in zip((rows, gradient), noted, strict=True):
+        assert torch.equal(plain, other)
+    # The pass itself has kept its convolutions.
+    pixels = random_pixels(32, 32, seed=1)
+    problem = (objective, make_zero_targets(objective, 32, 32))
+    cost = FusedBackend(fused, [problem], capture=False).cost_and_gradient(pixels)[0]
+    assert min(cost.content_layers.values()) > 0

@@ -21,6 +21,7 @@ from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
 from nstx.engine.gradients import ahead
 from nstx.engine.gradients.choice import BackendChoice
+from nstx.engine.kernels.support import load_triton, triton_lock
 from nstx.engine.transfer import repeatability, run
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
@@ -167,6 +168,37 @@ def test_torch_is_the_same_when_a_thread_has_imported_it() -> None:
     command = [sys.executable, "-c", LOADED_ON_A_THREAD]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "8.0\n"), result.stderr
+
+
+def test_triton_is_made_ready_without_pytorch() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    code = (
+        "import sys\n"
+        "from nstx.engine.kernels.support import load_triton, triton_lock\n"
+        "print(load_triton(), 'triton' in sys.modules, 'torch' in sys.modules, triton_lock.locked())\n"
+        "from triton.runtime import cache\n"
+        "print(cache.triton_key.cache_info().currsize)\n"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout == "True True False False\n1\n", result.stderr
+
+
+def test_without_triton_nothing_is_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton.runtime.cache", None)
+    assert not load_triton()
+    assert not triton_lock.locked()
+
+
+def test_a_run_prepares_more_where_it_waits_for_it(begun: list[tuple[str, int]]) -> None:
+    calls: list[int] = []
+    ahead.begin(lambda: calls.append(1))
+    assert not ahead._begun
+    ahead.begin_loading(choose_settings())
+    ahead.begin(lambda: calls.append(2))
+    ahead.begin(lambda: 1 // 0)
+    ahead.finish_loading()
+    assert calls == [2]
 
 
 def test_garbage_is_looked_for_again_after_a_block() -> None:

@@ -297,6 +297,27 @@ def test_checks_are_rarer_where_errors_are_small_and_steps_fast(pair: Pair) -> N
         assert [check.evaluation for check in checked.checks] == expected
 
 
+@pytest.mark.parametrize(
+    ("pictures", "wrong", "expected"),
+    [
+        (falling(70), 0.1, [65]),
+        # A cost that stalls, and a gradient that is not finite, are looked into at once.
+        (falling(10)[:3] * 10, 0.1, [10, 19, 28]),
+        (falling(5), float("nan"), [1]),
+    ],
+)
+def test_a_coarse_scale_on_cuda_is_checked_late_or_where_something_is_wrong(
+    pair: Pair, pictures: list[Pixels], wrong: float, expected: list[int]
+) -> None:
+    coarse = Schedule.on(Device("cuda"), is_coarse=True)
+    assert Schedule.on(Device("cpu"), is_coarse=True) == Schedule()
+    checked = check(*pair, schedule=coarse)
+    pair[0].wrong = wrong
+    for picture in pictures:
+        checked.cost_and_gradient(picture)
+    assert [check.evaluation for check in checked.checks] == expected
+
+
 def test_what_a_precision_needs_is_made_when_it_is_needed() -> None:
     network, problems = shallow()
     made: list[tuple[TorchPrecision, BackpropBackend]] = []

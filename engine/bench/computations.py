@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..targets.targets import make_zero_targets
 from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, OPTIMIZE_VARIANTS, Task
 
 if TYPE_CHECKING:
     from nstx.export.graphs.feature_graph import GraphPrecision
-    from nstx.models.objective import Objective
     from nstx.models.vgg19 import PoolRounding
 
     from ..devices.convolution import Layout
     from ..devices.torch_device import TorchDevice, TorchPrecision
     from ..features.activations import Features
-    from ..targets.targets import Targets
     from .tasks import Compute, Outputs, Place
 
 _PEAK_SIZE, _PEAK_REPEATS, _PEAK_SECONDS = 2048, 8, 5.0
@@ -155,22 +154,6 @@ def floor_seconds(task: Task) -> float:
         truncate(layers), (task.size, task.size), task.batch, _torch_device(task, precision),
         rounding=rounding, backward=has_gradient,
     )  # fmt: skip
-
-
-def make_zero_targets(objective: "Objective", height: int, width: int) -> "Targets":
-    """Return targets of zeros, which take as long to compare with as any others."""
-    from nstx.models.vgg19 import find_layer
-
-    from ..targets.targets import Targets
-
-    content, style = {}, {}
-    for name in objective.content_names:
-        layer = find_layer(name)
-        size = layer.output_size(height, width, objective.pool_rounding)
-        content[name] = np.zeros((layer.channels, *size), np.float32)
-    for name in objective.style_names:
-        style[name] = np.zeros((find_layer(name).channels,) * 2, np.float32)
-    return Targets(height=height, width=width, content=content, style=style)
 
 
 def measure_peak(task: Task) -> float:

@@ -11,12 +11,14 @@ import importlib.util
 import os
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nstx.export.runtime.providers import has_driver
 
+from ..kernels.support import load_triton
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +63,18 @@ def take_weights(settings: Settings) -> "Weights":
     return _load_weights(settings) if begun is None else begun.result()
 
 
+def begin(prepare: Callable[[], object]) -> None:
+    """Let a thread prepare something else that a run will need; where nothing was begun, leave it to the run.
+
+    Errors are those of the run, too.
+    """
+    if not _begun:
+        return
+    threads = ThreadPoolExecutor(1, "nstx-ahead")
+    _begun.append(threads.submit(_quietly, prepare))
+    threads.shutdown(wait=False)
+
+
 def finish_loading() -> None:
     """Wait until all that was begun is there, so that nothing else uses the device any more."""
     if _begun:
@@ -92,18 +106,37 @@ def load_torch(index: int) -> bool:
     """Import PyTorch, and use CUDA's libraries on a device; return whether it has it."""
     # Whatever goes wrong here goes wrong again where the run needs it.
     with contextlib.suppress(Exception):
+        # Libraries are opened one at a time, and an import that waits for its turn keeps Python's lock. So those
+        # that the host needs come before PyTorch's, which take long.
+        import numpy  # noqa: F401
+        import PIL.Image  # noqa: F401
+
         preload_torch()
+        triton = threading.Thread(target=load_triton, name="nstx-triton")
+        triton.start()
         import torch
 
         if threading.main_thread().is_alive() and torch.cuda.is_available():
             from ..kernels.availability import kernel_support
 
-            # Triton goes through its own files before it compiles anything.
-            kernels = threading.Thread(target=kernel_support, args=(index,), name="nstx-kernels")
-            kernels.start()
-            _warm_up(torch.device("cuda", index))
-            kernels.join()
+            device = torch.device("cuda", index)
+            loads: tuple[tuple[Callable[..., object], object], ...] = (
+                (_warm_convolutions, device), (_warm_products, device), (kernel_support, index),
+            )  # fmt: skip
+            threads = [threading.Thread(target=_quietly, args=load) for load in loads]
+            for thread in threads:
+                thread.start()
+            for thread in (triton, *threads):
+                thread.join()
             return True
+    return False
+
+
+def _quietly(load: Callable[..., object], *arguments: object) -> bool:
+    """Return whether something was loaded, without an error."""
+    with contextlib.suppress(Exception):
+        load(*arguments)
+        return True
     return False
 
 
@@ -124,20 +157,29 @@ def preload_torch() -> bool:
     return all(load(os.fsencode(folder / name), flag | os.RTLD_NOW) for name, flag in libraries)
 
 
-def _warm_up(device: "torch.device") -> None:
-    """Use cuDNN, cuBLAS and cuFFT once, in fp32 and in 16 bits; results and memory are dropped."""
+def _warm_convolutions(device: "torch.device") -> None:
+    """Use cuDNN once, in 16 bits and in fp32; results and memory are dropped."""
     import torch
 
     half = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     kernel, x = torch.ones((64, 64, 3, 3)), torch.ones((1, 64, 32, 32))
-    for dtype in (torch.float32, half):
+    for dtype in (half, torch.float32):
         x, kernel = (
             tensor.to(device, dtype).contiguous(memory_format=torch.channels_last)
             for tensor in (x, kernel)
         )
-        rows = torch.conv2d(x, kernel, padding=1).flatten(2)
-        torch.bmm(rows, rows.transpose(1, 2))
-    torch.fft.irfft2(torch.fft.rfft2(x[0].float()))
+        torch.conv2d(x, kernel, padding=1)
+        torch.cudnn_convolution_relu(x, kernel, None, [1, 1], [1, 1], [1, 1], 1)
+    torch.cuda.synchronize(device)
+
+
+def _warm_products(device: "torch.device") -> None:
+    """Use cuBLAS and cuFFT once, in fp32, as kernels of our own have the products of 16 bits."""
+    import torch
+
+    rows = torch.ones((1, 64, 1024), device=device)
+    torch.fft.irfft2(torch.fft.rfft2(rows.reshape(64, 32, 32)))
+    torch.bmm(rows, rows.transpose(1, 2))
     torch.cuda.synchronize(device)
 
 

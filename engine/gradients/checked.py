@@ -42,21 +42,29 @@ class Schedule:
     """When checks come.
 
     Attributes:
+        begins: evaluation of the first check, unless a gradient fails or costs stall before.
         first: evaluations from the first check to the next.
         growth: factor of this number, from check to check.
         most: evaluations between checks, at most.
         patience: factor of the number after a check whose error was small.
     """
 
+    begins: int = 1
     first: int = 8
     growth: int = 2
     most: int = 32
     patience: int = 1
 
     @classmethod
-    def on(cls, device: Device) -> "Schedule":
-        """Return the usual, or a device's where a check takes as long as several steps."""
-        return cls(first=16, growth=4, most=64, patience=8) if device.is_cuda else cls()
+    def on(cls, device: Device, *, is_coarse: bool = False) -> "Schedule":
+        """Return the usual, or a device's where a check takes as long as several steps.
+
+        The first of a scale takes as long as all its steps do there, as libraries choose kernels for each new
+        size. The result of a coarse scale is a start for the next, which is checked: so only long ones are.
+        """
+        if not device.is_cuda:
+            return cls()
+        return cls(begins=65 if is_coarse else 1, first=16, growth=4, most=64, patience=8)
 
 
 MakeBackend = Callable[..., TorchGradient]
@@ -97,7 +105,7 @@ class CheckedBackend(GradientBackend):
         self._problem = self._fast.problem
         self.checks: list[PrecisionCheck] = []
         self._evaluation = 0
-        self._next_check, self._interval = 1, self._schedule.first
+        self._next_check, self._interval = self._schedule.begins, self._schedule.first
         self._best, self._best_at = math.inf, 0
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:

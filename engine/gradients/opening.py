@@ -16,7 +16,7 @@ from ..devices.machine import is_there
 from ..devices.memory import keep_freed_memory
 from ..kernels.support import KernelSupport
 from ..settings import Precision, Settings
-from .ahead import take_weights
+from .ahead import begin, take_weights
 from .backend import GradientBackend, PrecisionPlan, Problems
 from .choice import BackendChoice, runs_ahead
 
@@ -34,6 +34,7 @@ class BackendFactory:
     Attributes:
         mean: the network's mean colour, RGB.
         make: returns the backend of a batch.
+        make_coarse: the same for a coarse scale, whose result is but a start; None where it is the same.
         arrays: that pictures are best kept as, so that they stay where the gradient is computed.
         runs_ahead: whether steps may be begun before the costs of earlier ones are there.
         plan: the precisions of a run whose gradients are checked; None where they are not.
@@ -48,6 +49,12 @@ class BackendFactory:
     runs_ahead: bool = False
     plan: PrecisionPlan | None = None
     kernels: KernelSupport | None = None
+    make_coarse: Callable[[Problems], GradientBackend] | None = None
+
+    def bind(self, problems: Problems, scale: int, scales: int) -> GradientBackend:
+        """Return the backend of a batch at one of several scales, counted from 0; -1 is the last."""
+        is_coarse = scale % scales < scales - 1
+        return ((is_coarse and self.make_coarse) or self.make)(problems)
 
 
 def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
@@ -128,13 +135,25 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     factory = BackendFactory(
         choice, weights.sha256, weights.mean, make, arrays, runs_ahead(choice), kernels=kernels
     )
+    if kernels is not None and kernels.works:
+        from .fused import rehearse
+
+        begin(partial(rehearse, make, settings.objective))
     if choice.largest_error is None:
         return factory
     from .checked import CheckedBackend, Schedule
 
-    plan, schedule, error = plan_precisions(choice), Schedule.on(place), choice.largest_error
-    checked = partial(CheckedBackend, plan, backends, schedule=schedule, largest_error=error)
-    return replace(factory, make=checked, plan=plan)
+    plan = plan_precisions(choice)
+    if place.is_cuda:
+        begin(partial(backends, plan.exact_by))
+    checked, coarse = (
+        partial(
+            CheckedBackend, plan, backends, largest_error=choice.largest_error,
+            schedule=Schedule.on(place, is_coarse=is_coarse),
+        )
+        for is_coarse in (False, True)
+    )  # fmt: skip
+    return replace(factory, make=checked, make_coarse=coarse, plan=plan)
 
 
 def plan_precisions(choice: BackendChoice) -> PrecisionPlan:

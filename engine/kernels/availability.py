@@ -1,17 +1,13 @@
 """Whether the kernels run on a device, found out by running one."""
 
 import functools
-import threading
 
 import torch
 
-from .support import KernelSupport
+from .support import KernelSupport, triton_lock
 
 _LEAST_CAPABILITY = (8, 0)
 """Of Ampere, from which matrix units multiply bf16 and TF32."""
-
-
-_lock = threading.Lock()
 
 
 def kernel_support(index: int) -> KernelSupport:
@@ -20,7 +16,7 @@ def kernel_support(index: int) -> KernelSupport:
     Triton comes with PyTorch on Linux. It needs a C compiler when a kernel runs for the first time on a
     machine, and keeps what it compiles in a folder of its own.
     """
-    with _lock:
+    with triton_lock:
         return _try_kernels(index)
 
 

@@ -1,6 +1,11 @@
-"""What computes the pointwise part of a step on CUDA, as data; without Triton or PyTorch."""
+"""What computes the pointwise part of a step on CUDA, as data; and Triton, made ready without PyTorch."""
 
+import contextlib
+import threading
 from dataclasses import dataclass
+
+triton_lock = threading.Lock()
+"""Held by whoever uses Triton for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +23,18 @@ class KernelSupport:
     def works(self) -> bool:
         """Whether Triton's kernels run."""
         return not self.reason
+
+
+def load_triton() -> bool:
+    """Import Triton and let it go through its own files; return whether it did.
+
+    Before it finds what it compiled earlier, it computes a checksum of itself, half a gigabyte. That takes as long
+    as PyTorch's import, does not need it, and leaves Python's lock to others. Where a release does it
+    elsewhere it is left to the first kernel, as are errors.
+    """
+    with triton_lock, contextlib.suppress(Exception):
+        from triton.runtime.cache import triton_key
+
+        triton_key()  # it remembers the result
+        return True
+    return False

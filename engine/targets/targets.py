@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.objective import Objective
+from nstx.models.vgg19 import find_layer
+
 Array = NDArray[np.float32]
 
 
@@ -43,3 +46,15 @@ def make_targets(
             blended[layer] = blended[layer] + share if layer in blended else share
     height, width = size
     return Targets(height=height, width=width, content=content, style=blended)
+
+
+def make_zero_targets(objective: Objective, height: int, width: int) -> Targets:
+    """Return targets of zeros, which take as long to compare with as any others."""
+    content, style = dict[str, Array](), dict[str, Array]()
+    for name in objective.content_names:
+        layer = find_layer(name)
+        size = layer.output_size(height, width, objective.pool_rounding)
+        content[name] = np.zeros((layer.channels, *size), np.float32)
+    for name in objective.style_names:
+        style[name] = np.zeros((find_layer(name).channels,) * 2, np.float32)
+    return Targets(height=height, width=width, content=content, style=style)

@@ -116,7 +116,8 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
     members = _begin_scale(jobs, runs, scale)
     while members := [member for member in members if member.may_go_on()]:
         if members != bound:
-            backend, bound = opened.make([member.problem for member in members]), members
+            problems = [member.problem for member in members]
+            backend, bound = opened.bind(problems, scale, len(jobs[0].sizes)), members
         earlier = len(backend.checks)
         pixels = opened.arrays.stack([member.pixels for member in members])
         costs, gradients = backend.costs_and_gradients(pixels)

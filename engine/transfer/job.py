@@ -65,7 +65,8 @@ class Job:
 
     def backend(self, scale: int) -> GradientBackend:
         """Return the cost with its gradient at a scale, bound to its targets."""
-        return self.opened.make([(self.settings.objective, self.targets[scale])])
+        problems = [(self.settings.objective, self.targets[scale])]
+        return self.opened.bind(problems, scale, len(self.sizes))
 
     def start(self, scale: int, reached: Pixels | None = None) -> Pixels:
         """Return what a scale's solver starts from: clipped, if the settings clip.
