@@ -1,6 +1,7 @@
 """L-BFGS as it is on CUDA, on the CPU's tensors: its directions, and whole runs."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,7 @@ def test_steepness_leaves_out_what_has_come_to_a_bound(
     for kind in ("host", other):
         descent = make_descent(kind, pixels, first - 128, limits)
         descent.aim()
-        trial = NUMPY.fetch(np.asarray(descent.trial(length)))
+        trial = np.asarray(descent.trial(length)).copy()
         point = descent.examine(as_kind(kind, trial), as_kind(kind, second - 128))
         values.append(float(descent.steepness(point)))
         values.append(descent.expected(point))
@@ -215,8 +216,55 @@ def test_a_better_point_before_the_last_trial_is_followed_as_it_was_found() -> N
         descent.follow(point)
         assert descent
         descent.aim()
-        trials.append(np.asarray(descent.trial(1.0)))
+        trials.append(np.asarray(descent.trial(1.0)).copy())
     assert np.array_equal(trials[0], trials[1])
+
+
+class FakeGraph:
+    """As `CudaGraph`: what is captured is done twice in the first call, and on the same inputs later."""
+
+    def __init__(self, *, copies: bool = True) -> None:
+        self.copies = copies
+        self.inputs: torch.Tensor | None = None
+
+    def __call__(
+        self, function: Callable[..., tuple[torch.Tensor, ...]], tensor: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        if self.inputs is None:
+            self.inputs = tensor.clone() if self.copies else tensor
+            function(self.inputs)
+        assert (self.inputs is tensor) != self.copies
+        self.inputs.copy_(tensor)
+        return function(self.inputs)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_work_that_is_captured_gives_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("nstx.engine.solvers.torch_descent.CudaGraph", FakeGraph)
+    curvatures, aim = torch.from_numpy(0.1 + random_pixels(9, 8, seed=2) / 255), 100.0
+    start, limits = torch.from_numpy(random_pixels(9, 8, seed=1)), Limits(low=0, high=255, scale=1)
+    runs = []
+    for capture in (True, False):
+        descent = TorchDescent(
+            start, curvatures * (start - aim), limits, capture=capture, kernels=kind == "kernels"
+        )
+        pictures = []
+        for step in range(PAIRS + 3):
+            descent.aim()
+            # As a search that grows once, and now and then goes too far.
+            points = []
+            for length in (1.0, 2.5):
+                pixels = descent.trial(length)
+                assert (pixels.data_ptr() == descent.trial(length).data_ptr()) == (length == 1)
+                points.append(descent.examine(pixels, curvatures * (pixels - aim)))
+            descent.follow(points[step % 3 == 0])
+            pictures.append(descent.pixels)
+        assert descent
+        assert len({picture.data_ptr() for picture in pictures}) == len(pictures)
+        runs.append(torch.stack(pictures))
+    assert torch.equal(*runs)
 
 
 def test_pairs_without_curvature_are_left_out_and_a_restart_forgets_all() -> None:
@@ -225,7 +273,7 @@ def test_pairs_without_curvature_are_left_out_and_a_restart_forgets_all() -> Non
     gradient = np.ones_like(start)
     descent = make_descent("device", start, gradient, limits)
     descent.aim()
-    first = np.asarray(descent.trial(1.0))
+    first = np.asarray(descent.trial(1.0)).copy()
     # Upwards in curvature, none, and rounding.
     for change in (-1.0, 0.0, 1e-20):
         later = descent.examine(torch.from_numpy(start + 1), torch.from_numpy(gradient + change))

@@ -182,18 +182,28 @@ _COMBINED = "rows factors free downhill now direction earlier before trial posit
 @triton.jit(do_not_specialize=_COMBINED.split())
 def _combine(
     rows, factors, free, downhill, now, direction, earlier, before, trial, positions, low, high,
-    count: tl.constexpr, block: tl.constexpr,
+    pairs: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     position = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = position < positions
     values = positions.to(tl.int64) * 3
+    slot = tl.load(factors + 2 * pairs + 1).to(tl.int32)
+    is_kept = inside & (slot >= 0)
     for colour in tl.static_range(3):
         source = position * 3 + colour
         place = positions.to(tl.int64) * colour + position
         total = tl.zeros((block,), tl.float32)
-        for row in tl.static_range(count):
-            values_of_row = tl.load(rows + values * row + place, mask=inside, other=0.0)
-            total += tl.load(factors + row) * values_of_row
+        new_change = tl.load(rows + values * (2 * pairs + 1) + place, mask=inside, other=0.0)
+        new_step = tl.load(rows + values * (2 * pairs + 2) + place, mask=inside, other=0.0)
+        for row in tl.static_range(2 * pairs + 1):
+            term = tl.load(rows + values * row + place, mask=inside, other=0.0)
+            if row < pairs:
+                term = tl.where(slot == row, new_change, term)
+            elif row < 2 * pairs:
+                term = tl.where(slot == row - pairs, new_step, term)
+            total += tl.load(factors + row) * term
+        tl.store(rows + values * slot + place, new_change, mask=is_kept)
+        tl.store(rows + values * (slot + pairs) + place, new_step, mask=is_kept)
         slope = tl.load(downhill + place, mask=inside, other=0.0)
         is_free = tl.load(free + place, mask=inside, other=0.0) == slope
         total = tl.where(is_free, total, 0.0)
@@ -214,21 +224,27 @@ def combine_rows(
     downhill: torch.Tensor,
     now: torch.Tensor,
     *,
+    pairs: int,
     limits: tuple[float, float],
     direction: torch.Tensor,
     earlier: torch.Tensor,
     before: torch.Tensor,
     trial: torch.Tensor,
 ) -> None:
-    """Fill ``direction`` to ``trial`` for a step from a picture; all are float32 and contiguous.
+    """Keep a new pair, and fill ``direction`` to ``trial`` for a step from a picture.
+
+    All are float32 and contiguous. ``direction`` is the sum of rows times factors, but 0 where ``free``
+    is not ``downhill``.
 
     Args:
-        rows: (count, 3, h, w).
-        factors: (count); ``direction`` is the sum of rows times these, but 0 where ``free`` is not
-            ``downhill``.
+        rows: (2·pairs + 3, 3, h, w): the pairs' first vectors, their second ones, another row of the
+            sum, and both of the new pair.
+        factors: (2·pairs + 2) of the rows up to those of the new pair, then the pair that the new one
+            takes the place of before the sum, -1 for none.
         free: a row.
         downhill: a row.
         now: the picture, (h, w, 3).
+        pairs: how many there are.
         limits: of pixels, the lower first; may be infinite.
         direction: a row.
         earlier: a row, which becomes ``downhill``.
@@ -238,5 +254,5 @@ def combine_rows(
     positions = now.shape[0] * now.shape[1]
     _combine[(triton.cdiv(positions, _BLOCK),)](
         rows, factors, free, downhill, now, direction, earlier, before, trial, positions, *limits,
-        len(rows), _BLOCK, num_warps=4,
+        pairs, _BLOCK, num_warps=4,
     )  # fmt: skip

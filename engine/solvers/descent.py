@@ -70,7 +70,10 @@ class Descent(Protocol[PointT]):
         """Set the direction from the current point; return its slope, which is negative downhill."""
 
     def trial(self, length: float) -> Array:
-        """Return the picture at a length along the direction, brought back into the bounds."""
+        """Return the picture at a length along the direction, brought back into the bounds.
+
+        It holds until a point is examined; that point's own picture is to keep.
+        """
 
     def expected(self, point: PointT) -> float:
         """Return the decrease that the gradient promised for the step to a point, 0 or more."""
