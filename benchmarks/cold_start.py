@@ -27,7 +27,11 @@ PHASES = {
     "pictures resized": "engine.pictures.resizing:resize_picture",
     "CUDA's context": "engine.gradients.ahead:open_context",
     "PyTorch's libraries": "engine.gradients.ahead:preload_torch",
-    "CUDA's libraries": "engine.gradients.ahead:_warm_up",
+    "Triton": "engine.kernels.support:load_triton",
+    "cuDNN": "engine.gradients.ahead:_warm_convolutions",
+    "cuBLAS and cuFFT": "engine.gradients.ahead:_warm_products",
+    "first kernel": "engine.kernels.availability:kernel_support",
+    "rehearsal": "engine.gradients.fused:rehearse",
     "device settled": "engine.devices.device:settle",
     "backend chosen": "engine.gradients.choice:choose_backend",
     "provider tried": "export.runtime.providers:named_provider_loads",
@@ -49,7 +53,7 @@ PHASES = {
 """Functions of nstx that are timed; one that is not there any more is left out."""
 
 TRACED = """
-import atexit, functools, importlib.abc, json, sys, threading, time
+import functools, importlib.abc, json, sys, threading, time
 
 STARTED, FILE, PHASES = float(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 sys.argv = ["nstx", *sys.argv[4:]]
@@ -102,10 +106,12 @@ def write():
     with open(FILE, "w") as file:
         json.dump({"calls": calls, "marks": marks}, file)
 
-atexit.register(write)
 sys.meta_path.insert(0, Finder())
-from nstx.cli import main
-main()
+from nstx.cli import run_process
+try:
+    run_process()
+finally:
+    write()
 """
 
 FEATURES = """

@@ -1,6 +1,6 @@
 """The command line: one module per command; parse, configure, one library call, render.
 
-Nothing is imported here: `main` is what the shell calls, and an interrupt during the imports of a
+Nothing is imported here: `run_process` is what the shell calls, and an interrupt during the imports of a
 command is to be as quiet as any other.
 """
 
@@ -19,3 +19,37 @@ def main() -> None:
     # The process ends, and its memory with it: nothing is gained by a search for garbage (`.garbage`).
     gc.freeze()
     sys.exit(code)
+
+
+def run_process() -> None:
+    """Run the command line as all that a process does, and end the process quickly."""
+    import atexit
+
+    codes: list[int] = []
+    # What is registered first comes last: when threads have ended, and all others have cleaned up.
+    atexit.register(_leave, codes)
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            codes.append(end.code)
+        raise
+
+
+def _leave(codes: list[int]) -> None:
+    """End the process with a code, if it has one, rather than let Python take PyTorch to pieces.
+
+    That takes longer than to write a picture, and the system frees memory and devices all the same.
+    """
+    import os
+    import sys
+
+    if not codes or "torch" not in sys.modules:
+        return
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return  # Python says so, by another code
+    os._exit(codes[0])

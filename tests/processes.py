@@ -20,8 +20,8 @@ def send(name, values):
         os.kill(os.getpid(), int(number))
 sys.addaudithook(send)
 sys.argv = ["nstx", *arguments]
-from nstx.cli import main
-main()
+from nstx.cli import run_process
+run_process()
 """
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from pictures import random_pixels
 
-from nstx import Picture, choose_settings, prepare_job
+from nstx import Picture, choose_settings, cli, prepare_job
 from nstx.cli.garbage import uncollected
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
@@ -228,6 +228,64 @@ def test_the_process_ends_without_a_search_for_garbage() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout.split()[-1]) == (0, "True"), result.stderr
+
+
+ENDING = """\
+import atexit, os, sys, threading, time
+import nstx.cli
+
+class Late:
+    def __del__(self, write=os.write):
+        write(1, b"taken to pieces\\n")
+
+late = Late()
+
+def main():
+    atexit.register(print, "cleaned up")
+    threading.Thread(target=lambda: (time.sleep(0.3), print("thread done"))).start()
+    if "torch" in sys.argv:
+        sys.modules["torch"] = sys
+    print("result")
+    if "raise" in sys.argv:
+        raise ValueError("within")
+    sys.exit(3)
+
+nstx.cli.main = main
+nstx.cli.run_process()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "lines"),
+    [
+        (["torch"], 3, ["result", "thread done", "cleaned up"]),
+        ([], 3, ["result", "thread done", "cleaned up", "taken to pieces"]),
+        (["torch", "raise"], 1, ["result", "thread done", "cleaned up", "taken to pieces"]),
+    ],
+)
+def test_a_process_ends_at_once_when_all_is_done(
+    arguments: list[str], code: int, lines: list[str]
+) -> None:
+    command = [sys.executable, "-c", ENDING, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.splitlines()) == (code, lines), result.stderr
+
+
+@pytest.mark.parametrize(("codes", "expected"), [([], []), ([7], [7])])
+def test_output_that_cannot_be_written_is_left_to_python(
+    monkeypatch: pytest.MonkeyPatch, codes: list[int], expected: list[int]
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    cli._leave(codes)
+    assert left == expected
+
+    def fail() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(flush=fail))
+    cli._leave(codes)
+    assert left == expected
 
 
 def test_room_is_several_times_what_a_run_takes() -> None:

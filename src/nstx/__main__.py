@@ -1,5 +1,5 @@
 """``python -m nstx`` is the command ``nstx``."""
 
-from nstx.cli import main
+from nstx.cli import run_process
 
-main()
+run_process()
