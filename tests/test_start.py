@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,23 @@ def test_torch_is_the_same_when_a_thread_has_imported_it() -> None:
     command = [sys.executable, "-c", LOADED_ON_A_THREAD]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "8.0\n"), result.stderr
+
+
+def test_a_process_that_ends_begins_nothing_more(
+    monkeypatch: pytest.MonkeyPatch, clean_ahead: None
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(ahead, "preload_torch", lambda: calls.append("preloaded"))
+    monkeypatch.setattr(ahead, "load_triton", lambda: calls.append("triton"))
+    monkeypatch.setattr(ahead, "is_wanted", lambda: False)
+    assert not ahead.load_torch(0)
+    assert calls == ["preloaded"]
+    (future,) = ahead._start(lambda: calls.append("started"))
+    for thread in threading.enumerate():
+        if thread.name == "nstx-ahead":
+            thread.join()
+    assert calls == ["preloaded"]
+    assert not future.done()
 
 
 def test_triton_is_made_ready_without_pytorch() -> None:

@@ -12,9 +12,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nstx.export.runtime.providers import has_driver
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _QUICK_TURNS, _USUAL_TURNS = 0.0005, sys.getswitchinterval()
 """Seconds that a thread keeps Python's lock while others wait for it."""
 
-_begun: list["Future[bool]"] = []
+_begun: list["Future[Any]"] = []
 _weights: dict[tuple[str, bool], "Future[Weights]"] = {}
 
 
@@ -49,12 +50,11 @@ def begin_loading(settings: Settings) -> None:
     # Two, so that weights come after the context, which does not need Python's lock: until then the host has
     # it for its own imports. Whoever reads a file gives it up, and would wait for 5 ms to have it back.
     sys.setswitchinterval(_QUICK_TURNS)
-    threads = ThreadPoolExecutor(2, "nstx-ahead")
-    for load in (load_torch, open_context):
-        _begun.append(threads.submit(load, int(index) if index.isdecimal() else 0))
-    _weights[_weights_key(settings)] = threads.submit(_load_weights, settings)
-    # They end with their work, and what libraries keep for each thread goes to the next that asks.
-    threads.shutdown(wait=False)
+    number = int(index) if index.isdecimal() else 0
+    imported = _start(partial(load_torch, number))
+    opened, weights = _start(partial(open_context, number), partial(_load_weights, settings))
+    _begun.extend((*imported, opened))
+    _weights[_weights_key(settings)] = weights
 
 
 def take_weights(settings: Settings) -> "Weights":
@@ -70,9 +70,12 @@ def begin(prepare: Callable[[], object]) -> None:
     """
     if not _begun:
         return
-    threads = ThreadPoolExecutor(1, "nstx-ahead")
-    _begun.append(threads.submit(_quietly, prepare))
-    threads.shutdown(wait=False)
+    _begun.extend(_start(partial(_quietly, prepare)))
+
+
+def is_wanted() -> bool:
+    """Whether the process still goes on, and does not but wait for its threads."""
+    return threading.main_thread().is_alive()
 
 
 def finish_loading() -> None:
@@ -112,11 +115,13 @@ def load_torch(index: int) -> bool:
         import PIL.Image  # noqa: F401
 
         preload_torch()
+        if not is_wanted():
+            return False
         triton = threading.Thread(target=load_triton, name="nstx-triton")
         triton.start()
         import torch
 
-        if threading.main_thread().is_alive() and torch.cuda.is_available():
+        if is_wanted() and torch.cuda.is_available():
             from ..kernels.availability import kernel_support
 
             device = torch.device("cuda", index)
@@ -130,6 +135,27 @@ def load_torch(index: int) -> bool:
                 thread.join()
             return True
     return False
+
+
+def _start(*loads: Callable[[], Any]) -> "list[Future[Any]]":
+    """Let a thread do several things, one after another; return what will come of each.
+
+    It is no executor's, as the main thread does not count as ended before those are. It ends with its work, and
+    what libraries keep for each thread goes to the next that asks.
+    """
+    futures: list[Future[Any]] = [Future() for _ in loads]
+
+    def work() -> None:
+        for future, load in zip(futures, loads, strict=True):
+            if not is_wanted():
+                return
+            try:
+                future.set_result(load())
+            except Exception as error:  # noqa: BLE001  (whoever asks for the result has it)
+                future.set_exception(error)
+
+    threading.Thread(target=work, name="nstx-ahead").start()
+    return futures
 
 
 def _quietly(load: Callable[..., object], *arguments: object) -> bool:

@@ -27,6 +27,7 @@ from ..kernels.first_layer import (
 )
 from ..kernels.gram import add_gram_gradient, compare_gram, compare_programs
 from ..targets.targets import make_zero_targets
+from .ahead import is_wanted
 from .backend import Problems
 from .backprop import BackpropBackend, BackwardPass
 from .torch_gradient import TorchGradient
@@ -255,11 +256,19 @@ class _NoConvolutions(FusedPass):
 
     def convolve(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
         """Implement `FusedPass`."""
+        _check_wanted()
         return x.new_zeros(*x.shape[:3], layer.channels)
 
     def backward(self, layer: Layer, gradient: torch.Tensor) -> torch.Tensor:
         """Implement `FusedPass`."""
+        _check_wanted()
         return gradient.new_zeros(*gradient.shape[:3], layer.in_channels)
+
+
+def _check_wanted() -> None:
+    # Where kernels have to be compiled, a rehearsal takes longer than anybody waits for Ctrl-C.
+    if not is_wanted():
+        raise RuntimeError("expected a process that goes on, got one that ends")
 
 
 def rehearse(make: Callable[..., TorchGradient], objective: Objective) -> tuple[torch.Tensor, ...]:
