@@ -346,7 +346,7 @@ def test_a_rehearsal_goes_through_all_kernels(
     assert gradient.shape == (1, 32, 32, 3)
     assert gradient.abs().sum() > 0
     for plain, other in zip((rows, gradient), noted, strict=True):
-        assert torch.equal(plain, other)
+        assert error(other, plain) < 1e-5
     # The pass itself has kept its convolutions.
     pixels = random_pixels(32, 32, seed=1)
     problem = (objective, make_zero_targets(objective, 32, 32))
