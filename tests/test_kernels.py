@@ -104,8 +104,7 @@ def test_nan_goes_through_a_pooling(averages: bool) -> None:
     assert torch.isnan(pooled).sum() == 1
 
 
-@pytest.mark.parametrize("channels", [64, 256])
-@pytest.mark.parametrize("positions", [(3, 5), (23, 31)])
+@pytest.mark.parametrize(("positions", "channels"), [((3, 5), 256), ((23, 31), 64), ((9, 31), 128)])
 def test_gram_matrices_and_their_gradient_are_those_of_float64(
     positions: tuple[int, int], channels: int
 ) -> None:
@@ -273,13 +272,14 @@ def test_a_fused_gradient_is_that_of_autograd_in_float64(
     assert fused.costs(pixels)[0].total == pytest.approx(costs[0].total, rel=bound)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in which overflow is imitated
 def test_a_fused_gradient_in_fp16_is_near_and_its_seed_falls_until_it_is_finite() -> None:
     fused, exact = backends(shallow_objective(), (16, 17), 1, "fp16")
     pixels = random_pixels(16, 17, seed=3)
-    first = fused.seed
+    fused.seed = 2.0**40
     _, gradient = fused.cost_and_gradient(pixels)
     assert relative_error(gradient, exact.cost_and_gradient(pixels)[1]) < 3e-2
-    assert fused.seed <= first
+    assert fused.seed < 2.0**39
 
 
 def test_a_correction_moves_what_fused_features_are_compared_with() -> None:
@@ -291,8 +291,15 @@ def test_a_correction_moves_what_fused_features_are_compared_with() -> None:
     assert ours.keys() == features.keys()
     for part, values in ours.items():
         assert error(values, features[part]) < 1e-4
-    fused.problem.offset({part: values * 0.2 for part, values in ours.items()})
-    assert fused.cost_and_gradient(pixels)[0].total != before.total
+    for backend in (fused, exact):
+        backend.problem.offset(
+            {part: (values * 0.2).to(backend.problem.aims[part]) for part, values in ours.items()}
+        )
+    cost, gradient = fused.cost_and_gradient(pixels)
+    expected_cost, expected = exact.cost_and_gradient(pixels)
+    assert relative_error(gradient, expected) < 1e-3
+    assert cost.total == pytest.approx(expected_cost.total, rel=1e-4)
+    assert cost.total != pytest.approx(before.total, rel=1e-2)
 
 
 def test_a_fused_gradient_that_is_not_finite_is_an_error() -> None:
@@ -321,10 +328,27 @@ def test_a_whole_gradient_on_cuda_is_near_float64_and_the_same_twice(
 ) -> None:
     assert kernel_support(0).works
     fused, exact = backends(PRESETS["default"].objective, size, 2, precision)
+    again, _ = backends(PRESETS["default"].objective, size, 2, precision)
+    # Seeds of fp16 depend on the evaluations before.
+    tolerance = 1e-3 if precision == "fp16" else 0.0
+    other = np.stack([random_pixels(*size, seed=index) for index in (7, 8)])
     pixels = np.stack([random_pixels(*size, seed=index) for index in range(2)])
+    # The graph is captured with another picture.
+    fused.costs_and_gradients(other)
     _, first = fused.costs_and_gradients(pixels)
-    _, second = fused.costs_and_gradients(pixels)
-    assert np.array_equal(first, second)
+    _, second = again.costs_and_gradients(pixels)
+    assert relative_error(second, first) <= tolerance
+    with again.problem.noting() as noted:
+        _, plain = again.costs_and_gradients(pixels)
+    assert relative_error(plain, first) <= tolerance
+    # And it sees targets that are corrected afterwards.
+    for backend in (fused, again):
+        backend.problem.offset({part: values * 0.1 for part, values in noted.items()})
+    with again.problem.noting():
+        _, plain = again.costs_and_gradients(pixels)
+    _, corrected = fused.costs_and_gradients(pixels)
+    assert relative_error(corrected, plain) <= tolerance
+    assert relative_error(corrected, first) > 1e-2
     for ours, expected in zip(first, exact.costs_and_gradients(pixels)[1], strict=True):
         assert relative_error(ours, expected) < bound
 

@@ -62,11 +62,13 @@ class CudaGraph:
         self.prepare(function, *inputs)
         assert self._graph is not None
         for place, tensor in zip(self._inputs, inputs, strict=True):
-            assert place.shape == tensor.shape
+            if place.shape != tensor.shape or not (self._copies or place is tensor):
+                raise ValueError(
+                    f"expected the inputs that were captured, {tuple(place.shape)}, "
+                    f"got {tuple(tensor.shape)}; try another CudaGraph"
+                )
             if self._copies:
                 place.copy_(tensor)
-            else:
-                assert place is tensor
         self._graph.replay()
         if not self._copies:
             return self._outputs
@@ -98,7 +100,7 @@ class CudaGraph:
             raise
         except RuntimeError as error:
             raise DeviceError(
-                f"expected to capture the gradient in a CUDA graph, got: {error}; "
+                f"expected to capture a step in a CUDA graph, got: {error}; "
                 "try the environment variable NSTX_CUDA_GRAPHS=0"
             ) from error
         return graph

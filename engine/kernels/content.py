@@ -9,7 +9,7 @@ _STEP = 1024  # sums that are added at once
 _WARPS = 8
 
 
-@triton.jit(do_not_specialize=["positions", "columns"])
+@triton.jit(do_not_specialize=["sums", "positions", "columns"])
 def _cut(
     features, gradient, target, factor, seed, result, sums, positions, columns,
     channels: tl.constexpr, block: tl.constexpr, has_gradient: tl.constexpr, has_target: tl.constexpr, cuts: tl.constexpr,

@@ -1,7 +1,7 @@
 """conv1_1, which has three channels on one side: too few for the convolutions of libraries.
 
-Forward, pixels come in as they are, and mean, bias and ReLU are applied in passing; its products are in TF32,
-whatever the precision of the others. Backward, the gradient of each pixel is first multiplied by the kernel,
+Forward, pixels come in as they are, and mean, bias and ReLU are applied in passing; its products are put together of
+three in TF32, which comes near float32's, whatever the precision of the others. Backward, the gradient of each pixel is first multiplied by the kernel,
 (27) values per pixel, which are then summed where they belong.
 """
 
@@ -97,7 +97,7 @@ def _backward(
     )
 
 
-@triton.jit(do_not_specialize=["positions", "height", "width", "count", "columns"])
+@triton.jit(do_not_specialize=["sums", "positions", "height", "width", "count", "columns"])
 def _gather(
     values, pixels, seed, weight, gradient, sums, positions, height, width, count, columns,
     block: tl.constexpr, has_variation: tl.constexpr,

@@ -14,7 +14,7 @@ import triton.language as tl
 _TILE = 128  # of a Gram matrix, at most
 _DEPTH = 64  # positions that are multiplied at once
 _PROGRAMS = 528  # that Gram products are shared among: four for each multiprocessor of an H100
-_SHARES, _SUMMED = 32, 4096  # shares at once, at most, and values of all shares that a program sums
+_SUMMED = 4096  # values of several shares that a program sums at once
 _COLUMNS = 128  # of a gradient's tile
 
 _HAS_HALVES = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6)
@@ -46,7 +46,7 @@ def _products(
     tl.store(result + place + square, total)
 
 
-@triton.jit(do_not_specialize=["shares", "columns"])
+@triton.jit(do_not_specialize=["sums", "shares", "columns"])
 def _compare(
     products, target, factor, seed, difference, slope, sums, shares, columns, scale,
     size: tl.constexpr, step: tl.constexpr, block: tl.constexpr, keeps: tl.constexpr,
@@ -101,9 +101,9 @@ def _share(images: int, positions: int, channels: int) -> _Shares:
     most = max(1, min(_PROGRAMS // (tiles * images), triton.cdiv(positions, 4 * _DEPTH)))
     length = triton.cdiv(triton.cdiv(positions, most), _DEPTH) * _DEPTH
     count = triton.cdiv(positions, length)
-    step = min(_SHARES, triton.next_power_of_2(count))
-    block = min(_SUMMED // step, channels * channels)
-    return _Shares(tile, count, length, step, block)
+    # By channels alone, as a kernel is compiled and loaded anew for others.
+    step = 32 if channels < 512 else 4
+    return _Shares(tile, count, length, step, _SUMMED // step)
 
 
 def compare_programs(images: int, positions: int, channels: int) -> int:
