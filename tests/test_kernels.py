@@ -360,7 +360,9 @@ def test_a_rehearsal_goes_through_all_kernels(
 ) -> None:
     objective = mixed_objective(pooling, rounding, tv_weight=tv_weight)
     place: Device = Device("cuda") if PLACE == "cuda" else Device("cpu")
-    fused = FusedPass(load_weights(), objective, TorchDevice(place, "bf16"))
+    fused = FusedPass(
+        load_weights(), objective, TorchDevice(place, "bf16" if PLACE == "cuda" else "tf32")
+    )
     rows, gradient, *noted = rehearse(partial(FusedBackend, fused), objective)
     parts = len(objective.content_names) + len(objective.style_names) + (tv_weight > 0)
     assert rows.shape == (parts + 1, 1)

@@ -47,25 +47,28 @@ def _try_kernels(index: int) -> KernelSupport:
 
 
 def _error_of_kernels(device: torch.device) -> float:
-    """Return the largest relative error of a pooling and of a Gram matrix with its gradient, in bf16."""
+    """Return the largest relative error of a pooling and of a Gram matrix with its gradient, in bf16.
+
+    The host computes what they are compared with, as the device would have to load products of float64.
+    """
     from .activation import PoolKind, pool
     from .gram import add_gram_gradient, compare_gram
 
-    values = torch.arange(8 * 8 * 64, dtype=torch.float32, device=device) % 23 - 7
-    x = values.relu().reshape(1, 8, 8, 64).bfloat16()
-    rows = x.double().flatten(1, 2)
+    values = torch.arange(8 * 8 * 64, dtype=torch.float32) % 23 - 7
+    on_host = values.relu().reshape(1, 8, 8, 64).bfloat16()
+    x, rows = on_host.to(device), on_host.double().flatten(1, 2)
     one, none = torch.ones((), device=device), torch.zeros(1, 64, 64, device=device)
     sums = torch.empty(1, 4096, device=device)
     slope, _ = compare_gram(x, none, one.reshape(1), one, sums, keeps=False)
     answers = [
         (slope, rows.transpose(1, 2) @ rows / rows.shape[1]),
-        (add_gram_gradient(x, slope, None, cuts=False).flatten(1, 2), rows @ slope.double()),
+        (add_gram_gradient(x, slope, None, cuts=False).flatten(1, 2), rows @ slope.cpu().double()),
         (
             pool(x, PoolKind(averages=True, rounds_up=True)),
-            x.double().reshape(1, 4, 2, 4, 2, 64).mean((2, 4)),
+            on_host.double().reshape(1, 4, 2, 4, 2, 64).mean((2, 4)),
         ),
     ]
-    errors = [(ours - exact).norm() / exact.norm() for ours, exact in answers]
+    errors = [(ours.cpu() - exact).norm() / exact.norm() for ours, exact in answers]
     return float(torch.stack(errors).max())
 
 
