@@ -15,14 +15,17 @@ from networks import needs_bf16
 
 from nstx.cli.bench.tables import lay_out_cells, measure
 from nstx.cli.console import Console
-from nstx.engine.bench import worker
+from nstx.engine.bench import computations, worker
 from nstx.engine.bench.floor import measure_floor, time_calls
 from nstx.engine.bench.tasks import Task
 from nstx.engine.bench.throughput import FeatureBench, GradientBench, run_bench
+from nstx.engine.devices.convolution import Convolution, CudnnConvolution, make_convolution
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
+from nstx.engine.features.torch_network import TorchNetwork
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import truncate
+from nstx.models.weights.load import load_weights
 
 CPU = TorchDevice(Device("cpu"), "fp32")
 
@@ -248,10 +251,10 @@ def test_a_process_measures_its_floor_on_cuda_alone(
 def test_a_floor_on_cuda_is_below_its_step(precision: TorchPrecision) -> None:
     objective = PRESETS["default"].objective
     device = TorchDevice(Device("cuda"), precision)
-    once, twice = (
+    of_one, of_four = (
         measure_floor(truncate(objective.layers), (512, 512), batch, device) for batch in (1, 4)
     )
-    assert 1.5 < twice / once < 8
+    assert 1.5 < of_four / of_one < 8
     bench = GradientBench(
         variants=(f"torch-{precision}" if precision != "fp32" else "torch",),
         sizes=(512,), rounds=1, seconds=0.2, device="cuda",
@@ -259,3 +262,52 @@ def test_a_floor_on_cuda_is_below_its_step(precision: TorchPrecision) -> None:
     (row,) = run_bench(bench)["rows"]
     assert 1 < row["of_floor"] < 8
     assert row["floor_seconds"] < row["step_seconds"] <= row["seconds"]
+
+
+class CudaOnHost(TorchDevice):
+    """A CUDA device, as far as choices go, whose tensors are in the host's memory."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The host."""
+        return torch.device("cpu")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "tf32"])
+def test_bias_and_relu_are_fused_on_cuda_unless_pytorchs_own_are_asked_for(
+    precision: TorchPrecision,
+) -> None:
+    device, kernel = TorchDevice(Device("cuda"), precision), torch.zeros((16, 8, 3, 3))
+    kinds = [
+        type(make_convolution(device, kernel, None, "channels_last", relu=relu, fused=fused))
+        for relu, fused in ((True, True), (True, False), (False, True))
+    ]
+    assert kinds == [CudnnConvolution, Convolution, Convolution]
+    assert type(make_convolution(device, kernel, None, "contiguous", relu=True)) is CudnnConvolution
+
+
+@pytest.mark.parametrize("variant", ["torch", "torch-compile", "torch-bf16"])
+def test_features_are_compared_with_pytorchs_own_operators(
+    monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    networks: list[TorchNetwork] = []
+
+    class Noted(TorchNetwork):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            networks.append(self)
+
+    def on_host(_: Task, precision: TorchPrecision) -> TorchDevice:
+        return CudaOnHost(Device("cuda"), precision)
+
+    monkeypatch.setattr(computations, "_torch_device", on_host)
+    monkeypatch.setattr("nstx.engine.features.torch_network.TorchNetwork", Noted)
+    monkeypatch.setattr(torch, "compile", lambda function, mode: function)
+    computations.open_features(FeatureBench().task(variant, 24))
+    (network,) = networks
+    assert network.device.precision == ("bf16" if variant == "torch-bf16" else "fp32")
+    names = [layer.name for layer in network.layers if layer.kind == "conv"]
+    assert {type(network.convolution(name)) for name in names} == {Convolution}
+    usual = TorchNetwork(load_weights(), names, "avg", "ceil", network.device)
+    fuses = variant == "torch-bf16"
+    assert (type(usual.convolution(names[-1])) is CudnnConvolution) == fuses

@@ -73,7 +73,8 @@ def _open_torch(task: Task) -> "tuple[Compute, str]":
     tuned = task.variant != "torch"
     layout: Layout = "channels_last" if tuned else "contiguous"
     weights = load_weights(task.weights)
-    network = TorchNetwork(weights, layers, "avg", "ceil", device, layout=layout)
+    # PyTorch's own operators alone, as they are what is compared with.
+    network = TorchNetwork(weights, layers, "avg", "ceil", device, layout=layout, fused=False)
 
     def evaluate(x: torch.Tensor) -> list[torch.Tensor]:
         features = network(x, layers)

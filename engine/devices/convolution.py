@@ -111,12 +111,17 @@ def make_convolution(
     layout: Layout,
     *,
     relu: bool,
+    fused: bool = True,
 ) -> Convolution:
-    """Return a convolution in a device's precision; kernel and bias are on it."""
+    """Return a convolution in a device's precision; kernel and bias are on it.
+
+    On CUDA it applies the ReLU in passing if ``fused``, where cuDNN can; else the two are PyTorch's own.
+    """
     kind = Convolution
+    is_fusible = relu and device.precision in _FUSED and kernel.shape[1] % 8 == 0
     if device.precision == "tf32x3":
         kind = CompensatedConvolution
-    elif device.place.is_cuda and device.precision in _FUSED and relu and kernel.shape[1] % 8 == 0:
+    elif fused and is_fusible and device.place.is_cuda:
         kind = CudnnConvolution
     return kind(kernel, bias, layout, relu=relu)
 

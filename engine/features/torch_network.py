@@ -29,7 +29,10 @@ class Activation:
 
 
 class TorchNetwork:
-    """VGG-19 up to the deepest layer of interest, on one device, at one precision."""
+    """VGG-19 up to the deepest layer of interest, on one device, at one precision.
+
+    ``fused`` is that of `make_convolution`; without it everything is PyTorch's own.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class TorchNetwork:
         device: TorchDevice,
         *,
         layout: Layout = "contiguous",
+        fused: bool = True,
     ) -> None:
         self.device = device
         self.layers = truncate(layers)
@@ -51,7 +55,9 @@ class TorchNetwork:
         for name in (layer.name for layer in self.layers if layer.kind == "conv"):
             kernel = device.upload(weights.kernels[name], device.dtype)
             bias = device.upload(weights.biases[name], device.dtype)
-            self._convolutions[name] = make_convolution(device, kernel, bias, layout, relu=True)
+            self._convolutions[name] = make_convolution(
+                device, kernel, bias, layout, relu=True, fused=fused
+            )
 
     def convolution(self, name: str) -> Convolution:
         """Return a layer's convolution, with its ReLU."""

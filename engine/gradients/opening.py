@@ -185,7 +185,8 @@ def _torch_backends(
     from ..features.torch_network import TorchNetwork
     from .torch_gradient import AutogradBackend
 
-    network = TorchNetwork(weights, objective.layers, *objective.poolings, device)
+    # Autograd knows PyTorch's own convolutions alone.
+    network = TorchNetwork(weights, objective.layers, *objective.poolings, device, fused=False)
     return partial(AutogradBackend, network)
 
 
