@@ -31,7 +31,7 @@ class PrecisionPlan:
     Attributes:
         stages: from the one in which each scale begins; the last is fp32, with which the others are
             compared.
-        exact_by: how fp32 is computed: as it is, or by three products in TF32, which is as right.
+        exact_by: how fp32 is computed: as it is, or by three products in TF32, nearly as right.
     """
 
     stages: tuple[Precision, ...]
