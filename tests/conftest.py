@@ -17,7 +17,7 @@ from PIL import Image
 
 from nstx.cli.app import app
 from nstx.cli.errors import run_app
-from nstx.models.weights.load import Weights
+from nstx.models.weights.load import Weights, load_weights
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,6 +45,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny_weights() -> Weights:
     """A network with VGG-19's layers and few channels."""
     return make_tiny_weights()
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Weights:
+    """VGG-19's weights, as they come with the package."""
+    return load_weights()
 
 
 @pytest.fixture

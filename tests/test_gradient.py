@@ -21,7 +21,7 @@ from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.reference.cost import reference_cost
 from nstx.models.vgg19 import Pooling, PoolRounding
-from nstx.models.weights.load import Weights, load_weights
+from nstx.models.weights.load import Weights
 
 SIZES = [(48, 64), (53, 71), (37, 33)]
 
@@ -75,11 +75,6 @@ def test_float64_gradient_agrees_with_central_differences(
         slope = (cost_at(step) - cost_at(-step)) / (2 * step)
         along = float(np.sum(gradient.astype(np.float64) * direction))
         assert along == pytest.approx(slope, rel=1e-6)
-
-
-@pytest.fixture(scope="module")
-def real_weights() -> Weights:
-    return load_weights()
 
 
 @pytest.mark.parametrize("preset", ["coursera", "gatys"])

@@ -24,6 +24,7 @@ from nstx.engine.gradients.onnx_on_device import OnDevice, OnnxDeviceBackend, op
 from nstx.engine.gradients.opening import open_backend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.settings import choose_settings
+from nstx.engine.transfer.report import describe_kernels
 from nstx.export.graphs import build_gradient
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.runtime import session as sessions
@@ -119,12 +120,32 @@ def test_layouts_and_even_sides_follow_precision_and_size(tiny_weights: Weights)
     ]
     for precision, size, layout, even in cases:
         opening = opening_on_cpu(objective, tiny_weights, precision)
-        graph = opening.describe_graph(*size)
+        graph = opening.describe_graph(*size, variation=False)
         assert (graph.layout, graph.even) == (layout, even)
         assert graph.precision == ("fp16" if precision == "fp16" else "fp32")
     by_maximum = opening_on_cpu(PRESETS["gatys"].objective, tiny_weights, "fp16")
     assert by_maximum.objective.pooling == "max"
-    assert by_maximum.describe_graph(512, 512).layout == "planar"
+    assert by_maximum.describe_graph(512, 512, variation=False).layout == "planar"
+
+
+def test_backends_say_what_computes_a_step(tiny_weights: Weights) -> None:
+    objective = mixed_objective("avg", "ceil")
+    backends = open_on_device(opening_on_cpu(objective, tiny_weights))
+    assert backends.describe() is None
+    backends(batch_of(objective, tiny_weights, (20, 24), 1)[0])
+    kernels = backends.describe()
+    assert kernels is not None
+    assert kernels.name == f"onnxruntime {onnxruntime.__version__}, planar, not captured"
+    assert describe_kernels(kernels) == {
+        "name": kernels.name,
+        "reason": "CUDA graphs are switched off",
+    }
+
+
+def test_cuda_has_a_stream_of_pytorchs(tiny_weights: Weights) -> None:
+    opening = opening_on_cpu(mixed_objective("avg", "ceil"), tiny_weights)
+    with pytest.raises(AssertionError):
+        replace(opening, provider=Provider("cuda"))
 
 
 def test_a_gradient_is_the_callers_to_keep(tiny_weights: Weights) -> None:
@@ -182,10 +203,14 @@ def test_what_cannot_be_captured_runs_without(
     objective = mixed_objective("avg", "ceil")
     problems, pixels = batch_of(objective, tiny_weights, (20, 24), 1)
     opening = replace(opening_on_cpu(objective, tiny_weights), capture=True)
-    backend = open_on_device(opening)(problems)
+    backends = open_on_device(opening)
+    backend = backends(problems)
     assert asked == [True, False]
     assert not backend.captures
     assert "not captured" in caplog.text
+    kernels = backends.describe()
+    assert kernels is not None
+    assert "got some on the CPU" in kernels.reason
     assert backend.costs(pixels)[0].total > 0
 
 

@@ -4,9 +4,11 @@ A step at 512 pixels launches a hundred kernels, each of which takes the process
 long as the device takes to run it.
 """
 
+import contextlib
 import functools
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -93,8 +95,12 @@ class CudaGraph:
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads of the host's may use CUDA meanwhile.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            # Other threads of the host's may use CUDA meanwhile. What this one's collector finds may
+            # not be freed: ONNX Runtime's sessions end the process if CUDA refuses to.
+            with (
+                without_collection(),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 self._outputs = function(*self._inputs)
         except torch.OutOfMemoryError:
             raise
@@ -104,6 +110,18 @@ class CudaGraph:
                 "try the environment variable NSTX_CUDA_GRAPHS=0"
             ) from error
         return graph
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @functools.cache

@@ -161,3 +161,28 @@ def _cost(objective: Objective, outputs: Mapping[str, NDArray[np.float32]]) -> C
     content = layers("content", objective.content_names)
     style = layers("style", objective.style_names)
     return check_cost(combine_costs(objective, content, style, variation))
+
+
+def describe_factors(problems: Problems) -> dict[str, NDArray[np.float32]]:
+    """Return `FACTOR_INPUTS` of a batch: k of each layer, over its target's strength if costs are relative.
+
+    As `nstx.models.objective` has it, the strength is the mean square, or 1 where that is less.
+    """
+    first = problems[0][0]
+    factors = {}
+    for kind in ("content", "style"):
+        names = getattr(first, f"{kind}_names")
+        rows = [
+            [_factor(objective, kind, getattr(targets, kind)[name]) for name in names]
+            for objective, targets in problems
+        ]
+        if names:
+            factors[f"{kind}_factors"] = np.array(rows, np.float32)
+    return factors
+
+
+def _factor(objective: Objective, kind: str, target: NDArray[np.floating]) -> float:
+    factor = float(getattr(objective, f"{kind}_factor"))
+    if not objective.relative:
+        return factor
+    return factor / max(1.0, float(np.mean(np.square(target, dtype=np.float64))))

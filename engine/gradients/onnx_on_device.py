@@ -8,7 +8,7 @@ a step and is waited for after it, both on the device: the host waits once, for 
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,18 +19,24 @@ import torch
 from numpy.typing import NDArray
 
 from nstx.export.graphs.feature_graph import INPUT_NAME
-from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.graphs.gradient_graph import GradientGraph, content_input
 from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import Provider, import_onnxruntime
-from nstx.export.runtime.session import RuntimePrecision, SessionChoices, run_session
+from nstx.export.runtime.session import (
+    RuntimePrecision,
+    SessionChoices,
+    run_session,
+    runtime_version,
+)
 from nstx.models.cost import Cost
 from nstx.models.errors import DeviceError
 from nstx.models.objective import Objective
 
 from ..devices.arrays import Array, ArrayT
+from ..kernels.support import KernelSupport
 from ..sessions.session import Session, open_graph
 from .backend import GradientBackend, Problems, check_batch, gradient_error
-from .onnx_backend import describe_problems, report_costs
+from .onnx_backend import describe_factors, describe_problems, report_costs
 
 if TYPE_CHECKING:
     from nstx.models.weights.load import Weights
@@ -54,7 +60,8 @@ class OnDevice:
     """Opens sessions on a device.
 
     Attributes:
-        stream: that ONNX Runtime computes on; None on the CPU.
+        stream: that ONNX Runtime computes on; None on the CPU. On a stream of its own it frees memory in
+            a callback of CUDA's, which CUDA forbids and which ends the process.
         capture: whether CUDA graphs are used.
     """
 
@@ -67,15 +74,19 @@ class OnDevice:
     use_cache: bool = True
     capture: bool = True
 
+    def __post_init__(self) -> None:
+        assert self.stream is not None or self.provider.device == "cpu"
+
     @property
     def device(self) -> torch.device:
         """As PyTorch names it."""
         return torch.device(self.provider.device, self.provider.index)
 
-    def describe_graph(self, height: int, width: int) -> GradientGraph:
+    def describe_graph(self, height: int, width: int, *, variation: bool) -> GradientGraph:
         """Return the graph for pictures of a size: interleaved where tensor cores compute.
 
-        One graph serves all weights of the cost: only whether a part counts at all is built in.
+        One graph serves all weights of the cost: only whether a part counts at all is built in, of the
+        total ``variation`` in interleaved graphs alone.
         """
         objective = replace(self.objective.with_unit_weights(), tv_weight=0.0)
         planar = GradientGraph(
@@ -85,11 +96,12 @@ class OnDevice:
             return planar
         least = 2 ** sum(layer.kind == "pool" for layer in objective.network)
         even = height % least == 0 and width % least == 0
-        return replace(planar, layout="interleaved", even=even)
+        objective = replace(objective, tv_weight=float(variation))
+        return replace(planar, objective=objective, layout="interleaved", even=even)
 
-    def open(self, shape: Shape) -> tuple[Session[GradientGraph], bool]:
-        """Return the session of a shape, and whether its steps will be captured in a CUDA graph."""
-        graph = self.describe_graph(*shape[1:])
+    def open(self, shape: Shape, variation: bool) -> "Opened":
+        """Return the session of a shape; `describe_graph` has ``variation``."""
+        graph = self.describe_graph(*shape[1:], variation=variation)
         choices = SessionChoices(
             provider=self.provider,
             threads=self.threads,
@@ -111,21 +123,55 @@ class OnDevice:
             open_graph, graph, build, weights_sha256=self.weights.sha256, use_cache=self.use_cache
         )
         try:
-            return load(choices), self.capture
+            return Opened(load(choices), "" if self.capture else "CUDA graphs are switched off")
         except DeviceError as error:
             if not self.capture:
                 raise
             # Where ONNX Runtime leaves a node to the CPU it refuses to capture, when the graph is loaded.
             session = load(replace(choices, capture=False))
             _log.warning("the gradient is not captured in a CUDA graph: %s", error)
-            return session, False
+            return Opened(session, str(error))
 
 
-def open_on_device(opening: OnDevice) -> Callable[[Problems], "OnnxDeviceBackend"]:
-    """Return what makes backends, which share sessions; `DeviceError` if fp32 would not be fp32."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session, and why its steps are not captured in a CUDA graph; empty where they are."""
+
+    session: Session[GradientGraph]
+    reason: str
+
+
+class DeviceBackends:
+    """Makes backends, which share a device's latest sessions."""
+
+    def __init__(self, opening: OnDevice) -> None:
+        self.opening = opening
+        self._open = functools.lru_cache(_KEPT_SESSIONS)(opening.open)
+        self._latest: Opened | None = None
+
+    def __call__(self, problems: Problems) -> "OnnxDeviceBackend":
+        """Return the backend of a batch."""
+        return OnnxDeviceBackend(self, problems)
+
+    def open(self, shape: Shape, variation: bool) -> Opened:
+        """Return the session of a shape, which may be there already."""
+        self._latest = self._open(shape, variation)
+        return self._latest
+
+    def describe(self) -> KernelSupport | None:
+        """Return what computes a step, and why it is not captured; None before there is a session."""
+        if self._latest is None:
+            return None
+        layout, reason = self._latest.session.graph.layout, self._latest.reason
+        how = "not captured" if reason else "captured"
+        return KernelSupport(f"onnxruntime {runtime_version()}, {layout}, {how}", reason)
+
+
+def open_on_device(opening: OnDevice) -> DeviceBackends:
+    """Return what makes backends; `DeviceError` if fp32 would not be fp32."""
     if opening.precision == "fp32":
         check_fp32(opening.provider)
-    return partial(OnnxDeviceBackend, opening, functools.lru_cache(_KEPT_SESSIONS)(opening.open))
+    return DeviceBackends(opening)
 
 
 class OnnxDeviceBackend(GradientBackend):
@@ -135,27 +181,26 @@ class OnnxDeviceBackend(GradientBackend):
         captures: whether steps are captured in a CUDA graph.
     """
 
-    def __init__(
-        self,
-        opening: OnDevice,
-        open_session: Callable[[Shape], tuple[Session[GradientGraph], bool]],
-        problems: Problems,
-    ) -> None:
+    def __init__(self, sessions: DeviceBackends, problems: Problems) -> None:
         self._objectives = [objective for objective, _ in problems]
         targets = [of_picture for _, of_picture in problems]
         check_batch(self._objectives, [(t.height, t.width) for t in targets])
         shape = (len(targets), targets[0].height, targets[0].width)
-        self._session, self.captures = open_session(shape)
-        self._device, self._stream = opening.device, opening.stream
+        objective = self._objectives[0]
+        opened = sessions.open(shape, objective.tv_weight > 0)
+        self._session, self.captures = opened.session, not opened.reason
+        self._device, self._stream = sessions.opening.device, sessions.opening.stream
         self._pixels = torch.zeros((*shape, 3), device=self._device)
         self._gradient = torch.zeros_like(self._pixels)
         inputs = {INPUT_NAME: self._pixels}
-        for name, values in describe_problems(problems).items():
-            if values.ndim == 4 and self._session.graph.layout == "interleaved":
-                values = values.transpose(0, 2, 3, 1)
-            inputs[name] = torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+        graph, arrays = self._session.graph, describe_problems(problems)
+        if graph.layout == "interleaved":
+            arrays |= describe_factors(problems)
+            for name in objective.content_names:
+                arrays[content_input(name)] = arrays[content_input(name)].transpose(0, 2, 3, 1)
+        for name in graph.inputs[1:]:
+            inputs[name] = torch.from_numpy(np.ascontiguousarray(arrays[name])).to(self._device)
         # Costs lie behind one another, so that they are fetched at once, with the largest values last.
-        objective = self._objectives[0]
         columns = {"content_layers": len(objective.content_names)}
         columns["style_layers"] = len(objective.style_names)
         names = [name for name in self._session.graph.outputs if name != "gradient"]

@@ -38,7 +38,7 @@ class BackendFactory:
         arrays: that pictures are best kept as, so that they stay where the gradient is computed.
         runs_ahead: whether steps may be begun before the costs of earlier ones are there.
         plan: the precisions of a run whose gradients are checked; None where they are not.
-        kernels: what computes the pointwise part of a step on CUDA by PyTorch; None elsewhere.
+        kernels: returns what computes a step on CUDA; None elsewhere, and before it is known.
     """
 
     choice: BackendChoice
@@ -48,7 +48,7 @@ class BackendFactory:
     arrays: Arrays = NUMPY
     runs_ahead: bool = False
     plan: PrecisionPlan | None = None
-    kernels: KernelSupport | None = None
+    kernels: Callable[[], KernelSupport | None] = lambda: None
     make_coarse: Callable[[Problems], GradientBackend] | None = None
 
     def bind(self, problems: Problems, scale: int, scales: int) -> GradientBackend:
@@ -103,7 +103,7 @@ def _open_onnx_on_device(settings: Settings, choice: BackendChoice) -> BackendFa
         capture=graphs_are_allowed(),
     )
     make, arrays = open_on_device(opening), TorchArrays(device)
-    return BackendFactory(choice, weights.sha256, weights.mean, make, arrays)
+    return BackendFactory(choice, weights.sha256, weights.mean, make, arrays, kernels=make.describe)
 
 
 def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
@@ -133,7 +133,13 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     arrays = NUMPY if place.is_mps else TorchArrays(device.torch_device)
     make = backends(choice.precision)
     factory = BackendFactory(
-        choice, weights.sha256, weights.mean, make, arrays, runs_ahead(choice), kernels=kernels
+        choice,
+        weights.sha256,
+        weights.mean,
+        make,
+        arrays,
+        runs_ahead(choice),
+        kernels=lambda: kernels,
     )
     if kernels is not None and kernels.works:
         from .fused import rehearse

@@ -1,4 +1,4 @@
-"""What computes the pointwise part of a step on CUDA, as data; and Triton, made ready without PyTorch."""
+"""What computes a step on CUDA, as data; and Triton, made ready without PyTorch."""
 
 import contextlib
 import threading
@@ -10,10 +10,12 @@ triton_lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class KernelSupport:
-    """What computes the pointwise part of a step: ``triton`` with its version, or ``torch``.
+    """What computes a step: ``triton`` with its version or ``torch``, or ``onnxruntime`` with its own and how.
+
+    Of PyTorch's backend it computes what lies between the convolutions.
 
     Attributes:
-        reason: why it is not Triton; empty where it is.
+        reason: why it is not Triton, or not captured in a CUDA graph; empty where it is.
     """
 
     name: str
@@ -21,7 +23,7 @@ class KernelSupport:
 
     @property
     def works(self) -> bool:
-        """Whether Triton's kernels run."""
+        """Whether it is as fast as it could be."""
         return not self.reason
 
 

@@ -32,7 +32,7 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "precision": checks[-1].continues_in if checks else choice.precision,
         "precision_schedule": describe_schedule(job.opened.plan, checks, result.seconds),
         "backend": choice.name,
-        "kernels": describe_kernels(job.opened.kernels),
+        "kernels": describe_kernels(job.opened.kernels()),
         "deterministic": reason is None,
         "not_deterministic_because": reason,
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
@@ -40,7 +40,7 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
 
 
 def describe_kernels(kernels: KernelSupport | None) -> dict[str, object] | None:
-    """Return what computes the pointwise part of a step on CUDA, and why that is not Triton."""
+    """Return what computes a step on CUDA, and why by no faster kernels or not in a CUDA graph."""
     return None if kernels is None else {"name": kernels.name, "reason": kernels.reason or None}
 
 

@@ -11,11 +11,11 @@ from onnx import ModelProto
 from nstx.models.vgg19 import Layer
 from nstx.models.weights.load import Weights
 
-from .builder import FLOAT, GraphBuilder
+from .builder import GraphBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
-from .gradient_parts import DESCRIPTION, add_part, describe_end
-from .interleaved_costs import InterleavedCosts, Seed
+from .gradient_parts import DESCRIPTION, describe_end
+from .interleaved_costs import Difference, InterleavedCosts, Part
 from .interleaved_network import InterleavedNetwork
 
 
@@ -23,28 +23,37 @@ def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProt
     """Return the ONNX model of a description, with the weights inside."""
     objective, builder = graph.objective, GraphBuilder()
     rounding = objective.pool_rounding
-    network = InterleavedNetwork(builder, weights, rounding, graph.precision, graph.even)
+    poolings = sum(layer.kind == "pool" for layer in objective.network)
+    network = InterleavedNetwork(builder, weights, rounding, graph.precision, graph.even, poolings)
     activations = {INPUT_NAME: network.add_pixels(INPUT_NAME)}
     x = activations[INPUT_NAME]
     for layer in objective.network:
         x = activations[layer.name] = network.add_layer(layer, x)
     costs = InterleavedCosts(
-        builder, objective, gradient=True, precision=graph.precision, even=graph.even,
-        poolings=sum(layer.kind == "pool" for layer in objective.network),
-    )  # fmt: skip
-    variation, variation_gradient = costs.add_total_variation()
-    weighted = [builder.add("Mul", [variation, "tv_weight"], "variation_weighted")]
-    seeds = _add_seeds(graph, costs, weights, activations, weighted)
+        builder,
+        objective,
+        gradient=True,
+        precision=graph.precision,
+        even=graph.even,
+        poolings=poolings,
+    )
+    parts = _add_parts(graph, costs, weights, activations)
+    weighted = [part.weighted for part in parts]
+    variation_gradient = None
+    if graph.has_variation:
+        variation, variation_gradient = costs.add_total_variation()
+        weighted.append(builder.add("Mul", [variation, "tv_weight"], "variation_weighted"))
     builder.add("Sum", weighted, "total")
-    scale = costs.add_gradient_scale(seeds)
-    finished: dict[str, list[str]] = {}
-    for seed in seeds:
-        name = costs.finish_seed(seed, activations[seed.layer], scale)
-        finished.setdefault(seed.layer, []).append(name)
-    gradient = _add_backward(network, objective.network, activations, finished)
-    gradient = _add_pixel_gradient(builder, gradient, scale)
-    assert variation_gradient is not None
-    builder.add("Add", [gradient, variation_gradient], "gradient")
+    scales, scale = costs.add_scales(parts)
+    seeds: dict[str, list[str]] = {}
+    for difference, factor in zip(_differences(parts), scales, strict=True):
+        seed = costs.add_seed(difference, activations[difference.layer], factor)
+        seeds.setdefault(difference.layer, []).append(seed)
+    gradient = _add_backward(network, objective.network, activations, seeds)
+    name = "gradient" if variation_gradient is None else "network_gradient"
+    gradient = network.add_pixel_gradient(gradient, scale, name)
+    if variation_gradient is not None:
+        builder.add("Add", [gradient, variation_gradient], "gradient")
     return builder.finish(
         [describe_end(graph, weights, name) for name in graph.inputs],
         [describe_end(graph, weights, name) for name in graph.outputs],
@@ -55,28 +64,29 @@ def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProt
     )
 
 
-def _add_seeds(
+def _add_parts(
     graph: GradientGraph,
     costs: InterleavedCosts,
     weights: Weights,
     activations: Mapping[str, str],
-    weighted: list[str],
-) -> list[Seed]:
-    """Add all layers' costs, and to ``weighted`` the names of their shares of the total."""
-    objective, seeds = graph.objective, []
+) -> list[Part]:
+    """Add the costs of content and style, as far as they count."""
+    objective, parts = graph.objective, []
     for kind, items, add in (
-        ("content", objective.content_layers, costs.add_content_seed),
-        ("style", objective.style_layers, costs.add_style_seed),
+        ("content", objective.content_layers, costs.add_content_difference),
+        ("style", objective.style_layers, costs.add_style_difference),
     ):
         if not getattr(objective, f"{kind}_names"):
             continue
-        layer_costs = []
-        for item in items:
-            cost, seed = add(item, activations[item.layer], len(weights.kernels[item.layer]))
-            layer_costs.append(cost)
-            seeds.append(seed)
-        weighted.append(add_part(costs.builder, kind, items, layer_costs))
-    return seeds
+        differences = [
+            add(item, activations[item.layer], len(weights.kernels[item.layer])) for item in items
+        ]
+        parts.append(costs.add_part(kind, items, differences))
+    return parts
+
+
+def _differences(parts: Sequence[Part]) -> list[Difference]:
+    return [difference for part in parts for difference in part.differences]
 
 
 def _add_backward(
@@ -85,33 +95,25 @@ def _add_backward(
     activations: Mapping[str, str],
     seeds: Mapping[str, Sequence[str]],
 ) -> str:
-    """Carry the seeds back to the padded pixels."""
+    """Carry the seeds back to what the first convolution takes."""
     sources = [INPUT_NAME, *(layer.name for layer in layers)]
-    gradient, is_cut = "", False
-    for layer, source in reversed(list(zip(layers, sources, strict=False))):
+    kinds = ["input", *(layer.kind for layer in layers)]
+    gradient, is_cut, is_shared = "", False, False
+    for index, layer in reversed(list(enumerate(layers))):
+        source = sources[index]
         parts = [*seeds.get(layer.name, ()), *([gradient] if gradient else [])]
         gradient = parts[0]
         if len(parts) > 1:
             gradient = network.builder.add("Sum", parts, f"{layer.name}_gradient")
         if layer.kind == "pool":
             gradient, is_cut = network.add_pooling_backward(
-                layer, activations[source], gradient, cut=source not in seeds
+                layer, activations[source], gradient, cut=source not in seeds, shared=is_shared
             )
             continue
         if not is_cut:
             gradient = network.cut_where_zero(activations[layer.name], gradient, layer.name)
-        gradient, is_cut = network.add_convolution_backward(layer, gradient), False
+        # The next pooling's share of a quarter costs nothing in the kernel of a convolution.
+        is_shared = kinds[index] == "pool" and source not in seeds and network.shares_equally
+        gradient = network.add_convolution_backward(layer, gradient, 0.25 if is_shared else 1.0)
+        is_cut = False
     return gradient
-
-
-def _add_pixel_gradient(builder: GraphBuilder, gradient: str, scale: str | None) -> str:
-    """Bring a gradient at the padded pixels to float32 (batch, height, width, 3)."""
-    bounds = [builder.integers(name, [value]) for name, value in
-              (("first_channel", 0), ("three_channels", 3), ("channel_axis", 3))]  # fmt: skip
-    gradient = builder.add("Slice", [gradient, *bounds], "pixel_gradient")
-    if scale is None:
-        return gradient
-    gradient = builder.add("Cast", [gradient], "pixel_gradient_float", to=FLOAT)
-    shape = builder.integers("shape_-1_1_1_1", [-1, 1, 1, 1])
-    spread = builder.add("Reshape", [scale, shape], "pixel_gradient_scale")
-    return builder.add("Mul", [gradient, spread], "pixel_gradient_scaled")

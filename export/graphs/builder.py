@@ -22,6 +22,7 @@ CONTRIBUTED = "com.microsoft"
 """The domain of operators that only ONNX Runtime has: its ContribOperators.md."""
 
 FLOAT, FLOAT16, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
+BOOL = TensorProto.BOOL
 
 
 class GraphBuilder:

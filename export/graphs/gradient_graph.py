@@ -22,8 +22,14 @@ that ONNX Runtime has on CUDA alone, where tensor cores want it so."""
 
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
+# It changes when interleaved graphs of one description come out differently; planar ones have their kind.
+_INTERLEAVED_VERSION = 2
+
 WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
 """α, β and the weight of the total variation: float32 (batch)."""
+
+FACTOR_INPUTS = ("content_factors", "style_factors")
+"""What the mean squared error of each layer is multiplied with, of interleaved graphs: float32 (batch, layers)."""
 
 ADAM_MOMENTS = ("first_moment", "second_moment")
 ADAM_INPUTS = (*ADAM_MOMENTS, "step", "learning_rate", "gradient_factor", "low", "high")
@@ -42,7 +48,8 @@ class GradientGraph:
     (batch, channels, channels). Outputs are ``total``, ``content``, ``style`` and
     ``total_variation``, float32 (batch); ``content_layers`` and ``style_layers``, float32
     (batch, layers), before their weights; and ``gradient``, float32 (batch, height, width, 3).
-    Each picture of a batch has its own targets, weights and costs.
+    Each picture of a batch has its own targets, weights and costs. An ``interleaved`` graph has
+    `FACTOR_INPUTS` too, and neither ``tv_weight`` nor ``total_variation`` where that weight is 0.
 
     Attributes:
         objective: whose layers, layer weights and formulas are built in. Its α, β and weight of the
@@ -81,6 +88,11 @@ class GradientGraph:
             )
 
     @property
+    def has_variation(self) -> bool:
+        """Whether the total variation is computed."""
+        return self.layout == "planar" or self.objective.tv_weight > 0
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Names of the inputs that hold targets."""
         content = [content_input(name) for name in self.objective.content_names]
@@ -89,12 +101,17 @@ class GradientGraph:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of all inputs, in their order."""
+        if self.layout == "interleaved":
+            weights = WEIGHT_INPUTS if self.has_variation else WEIGHT_INPUTS[:2]
+            parts = (self.objective.content_names, self.objective.style_names)
+            factors = [name for name, part in zip(FACTOR_INPUTS, parts, strict=True) if part]
+            return (INPUT_NAME, *weights, *self.targets, *factors)
         return (INPUT_NAME, *WEIGHT_INPUTS, *self.targets, *(ADAM_INPUTS if self.adam else ()))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of all outputs, in their order."""
-        names = ["total", "total_variation"]
+        names = ["total", "total_variation"] if self.has_variation else ["total"]
         for kind in ("content", "style"):
             if getattr(self.objective, f"{kind}_names"):
                 names += [kind, f"{kind}_layers"]
@@ -129,7 +146,8 @@ class GradientGraph:
         if self.layout == "planar":
             # Of before there were others, so that what was kept then is found.
             del parts["layout"], parts["even"]
-        return parts
+            return parts
+        return parts | {"version": _INTERLEAVED_VERSION}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> "GradientGraph":

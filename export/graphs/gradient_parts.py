@@ -11,7 +11,13 @@ from nstx.models.weights.load import Weights
 
 from .builder import FLOAT, GraphBuilder, activation_info, tensor_info
 from .feature_graph import INPUT_NAME
-from .gradient_graph import ADAM_INPUTS, ADAM_MOMENTS, ADAM_OUTPUTS, GradientGraph
+from .gradient_graph import (
+    ADAM_INPUTS,
+    ADAM_MOMENTS,
+    ADAM_OUTPUTS,
+    FACTOR_INPUTS,
+    GradientGraph,
+)
 
 DESCRIPTION = (
     "The cost of neural style transfer (Gatys et al. 2015) on VGG-19 (Simonyan and Zisserman 2014), "
@@ -39,8 +45,9 @@ def describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInfo
         return tensor_info(name, FLOAT, ["batch", "height", "width", 3])
     if name in ADAM_INPUTS:
         return tensor_info(name, FLOAT, [])
-    if name in ("content_layers", "style_layers"):
-        return tensor_info(name, FLOAT, ["batch", len(getattr(objective, name))])
+    if name in ("content_layers", "style_layers", *FACTOR_INPUTS):
+        layers = getattr(objective, f"{name.partition('_')[0]}_layers")
+        return tensor_info(name, FLOAT, ["batch", len(layers)])
     if name not in graph.targets:
         return tensor_info(name, FLOAT, ["batch"])
     kind, _, layer = name.partition("_")

@@ -9,39 +9,64 @@ products are added up, as a matrix of 64×64 from a million positions would keep
 
 In fp16 a style's seed D F, with D = (G − T) weighted, is one product of fp16 numbers. Its size must be known
 before: the mean square of D F over N positions and C channels is the sum of (D G) ∘ D over C.
+
+What there is one of for each layer, costs and sizes, is one tensor of all layers: a launch takes as long as
+the arithmetic of some thousand of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from nstx.models.objective import LayerWeight
 from nstx.models.vgg19 import find_layer
 
 from .builder import CONTRIBUTED, FLOAT, FLOAT16
 from .costs import CostBuilder
-from .feature_graph import FP16_SCALE, GraphPrecision
+from .feature_graph import FP16_SCALE, INPUT_NAME, GraphPrecision
 from .gradient_graph import content_input, style_input
 
 SEED_SIZE = 0.25
 """The root mean square of the largest seed in fp16, which reaches from 6e-8 to 65 504."""
 
-_MOST_GROUPS = 64
+_MOST_GROUPS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Seed:
-    """The gradient of a cost at a layer, whose product is not yet made.
+class Difference:
+    """What a cost is the mean square of: an activation or a Gram matrix, less its target.
 
     Attributes:
-        factor: float32 (batch, channels, channels) of a style, or (batch, h, w, channels): all of it.
-        flat: activations (batch, positions, channels) that the factor of a style is multiplied with.
-        size: root mean square over a picture, float32 (batch); in fp16 only.
+        values: float32 (batch, h, w, channels), or of a style (batch, channels, channels).
+        number: its weight in the gradient, before `FACTOR_INPUTS` and α or β.
+        mean: of its squares, float32 (batch, 1).
+        flat: activations (batch, positions, channels), of a style only.
+        power: mean square of its seed but for the scale, float32 (batch, 1); in fp16 only.
     """
 
     layer: str
     name: str
-    factor: str
+    values: str
+    number: float
+    mean: str
     flat: str | None
-    size: str | None
+    power: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The cost of content or style.
+
+    Attributes:
+        weighted: its share of the total, float32 (batch).
+        scales: of its differences in the gradient, float32 (batch, layers).
+    """
+
+    kind: str
+    differences: Sequence[Difference]
+    weighted: str
+    scales: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,79 +81,128 @@ class InterleavedCosts(CostBuilder):
     even: bool = False
     poolings: int = 0
 
-    def add_content_seed(self, item: LayerWeight, x: str, channels: int) -> tuple[str, Seed]:
-        """Add the content cost of a layer, (batch)."""
-        target, name = content_input(item.layer), f"{item.layer}_content"
-        wide = x
+    def add_content_difference(self, item: LayerWeight, x: str, channels: int) -> Difference:
+        """Add an activation's difference to its target, with its mean square."""
+        name, wide = f"{item.layer}_content", x
         if self.precision == "fp16":
             wide = self.builder.add("Cast", [x], f"{name}_float", to=FLOAT)
             unscale = self.builder.number("fp16_unscale", 1 / FP16_SCALE)
             wide = self.builder.add("Mul", [wide, unscale], f"{name}_wide")
-        difference = self.builder.add("Sub", [wide, target], f"{name}_difference")
-        mean = self._mean_square(name, difference, (1, 2, 3), None)
-        factor = self._factor(name, self.objective.content_factor, target, (1, 2, 3))
-        cost = self.builder.add("Mul", [mean, factor], f"{name}_cost")
-        scale = self._scale(name, 2 * item.weight / channels, x, factor, "content_weight")
-        spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1, 1))
-        weighted = self.builder.add("Mul", [difference, spread], f"{name}_weighted_difference")
-        size = None
-        if self.precision == "fp16":
-            root = self.builder.add("Sqrt", [mean], f"{name}_root")
-            size = self.builder.add("Mul", [root, scale], f"{name}_size")
-        return cost, Seed(item.layer, name, weighted, None, size)
+        target = content_input(item.layer)
+        values = self.builder.add("Sub", [wide, target], f"{name}_difference")
+        mean = self._row_mean(name, values)
+        power = mean if self.precision == "fp16" else None
+        return Difference(item.layer, name, values, 2 * item.weight / channels, mean, None, power)
 
-    def add_style_seed(self, item: LayerWeight, x: str, channels: int) -> tuple[str, Seed]:
-        """Add the style cost of a layer, (batch)."""
-        target, name = style_input(item.layer), f"{item.layer}_style"
-        gram = self._add_gram(item.layer, x, channels)
-        difference = self.builder.add("Sub", [gram, target], f"{name}_difference")
-        factor = self._factor(name, self.objective.style_factor, target, (1, 2))
-        cost = self._mean_square(name, difference, (1, 2), factor)
-        scale = self._scale(name, 4 * item.weight / channels**2, x, factor, "style_weight")
-        spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1))
-        weighted = self.builder.add("Mul", [difference, spread], f"{name}_weighted_difference")
+    def add_style_difference(self, item: LayerWeight, x: str, channels: int) -> Difference:
+        """Add a Gram matrix's difference to its target, with its mean square."""
+        name, gram = f"{item.layer}_style", self._add_gram(item.layer, x, channels)
+        values = self.builder.add("Sub", [gram, style_input(item.layer)], f"{name}_difference")
+        mean, power = self._row_mean(name, values), None
         flat = self._reshape(f"{name}_flat", x, (0, -1, channels))
-        size = None
         if self.precision == "fp16":
-            product = self.builder.add("MatMul", [weighted, gram], f"{name}_size_product")
-            product = self.builder.add("Mul", [product, weighted], f"{name}_size_terms")
-            axes = self.builder.integers("both_channels", [1, 2])
-            total = self.builder.add("ReduceSum", [product, axes], f"{name}_size_sum", keepdims=0)
-            # Rounding may leave a sum below zero.
-            total = self.builder.add("Relu", [total], f"{name}_size_total")
-            count = self.builder.number(f"channels_{channels}", channels)
-            square = self.builder.add("Div", [total, count], f"{name}_size_square")
-            size = self.builder.add("Sqrt", [square], f"{name}_size")
-        return cost, Seed(item.layer, name, weighted, flat, size)
+            product = self.builder.add(
+                "FusedMatMul", [values, gram], f"{name}_size_product",
+                domain=CONTRIBUTED, alpha=1 / channels,
+            )  # fmt: skip
+            terms = self.builder.add("Mul", [product, values], f"{name}_size_terms")
+            power = self._reduce("ReduceSum", terms, f"{name}_size")
+        number = 4 * item.weight / channels**2
+        return Difference(item.layer, name, values, number, mean, flat, power)
 
-    def add_gradient_scale(self, seeds: list[Seed]) -> str | None:
-        """Add what fp16 gradients are divided by, (batch); None in fp32."""
-        if self.precision == "fp32":
-            return None
-        sizes = [seed.size for seed in seeds if seed.size is not None]
-        largest = self.builder.add(
-            "Max", [*sizes, self.builder.number("smallest_scale", 1e-30)], "largest_seed"
+    def add_part(
+        self, kind: str, items: Sequence[LayerWeight], differences: Sequence[Difference]
+    ) -> Part:
+        """Add the content or style cost from the differences of its layers."""
+        factors, name = f"{kind}_factors", f"{kind}_layer_weights"
+        means = self._columns([item.mean for item in differences], f"{kind}_means")
+        layers = self.builder.add("Mul", [means, factors], f"{kind}_layers")
+        weights = self.builder.constant(name, np.array([item.weight for item in items], np.float32))
+        cost = self.builder.add("MatMul", [layers, weights], kind)
+        weighted = self.builder.add("Mul", [cost, f"{kind}_weight"], f"{kind}_weighted")
+        numbers = self.builder.constant(
+            f"{kind}_numbers", np.array([item.number for item in differences], np.float32)
         )
+        counts = [
+            self._reshape(f"{item.name}_positions", self._positions(item.layer), (1,))
+            for item in differences
+        ]
+        positions = self.builder.add("Concat", counts, f"{kind}_positions", axis=0)
+        shares = self.builder.add("Div", [numbers, positions], f"{kind}_shares")
+        scales = self.builder.add("Mul", [factors, shares], f"{kind}_unweighted_scales")
+        spread = self._reshape(f"{kind}_weight_column", f"{kind}_weight", (-1, 1))
+        scales = self.builder.add("Mul", [scales, spread], f"{kind}_scales")
+        return Part(kind, differences, weighted, scales)
+
+    def add_scales(self, parts: Sequence[Part]) -> tuple[list[str], str | None]:
+        """Add what each difference is multiplied with in its seed, (batch, 1).
+
+        In fp16 seeds are divided by a number for each picture, (batch, 1), which is returned with them.
+        """
+        differences = [item for part in parts for item in part.differences]
+        scales, unit = self._columns([part.scales for part in parts], "scales"), None
+        if self.precision == "fp16":
+            unit = self._add_unit(differences, scales)
+            # The activations that a style's difference is multiplied with are scaled.
+            inverse = [1 / FP16_SCALE if item.flat else 1.0 for item in differences]
+            inverses = self.builder.constant("scales_inverses", np.array(inverse, np.float32))
+            scales = self.builder.add("Div", [scales, unit], "unit_scales")
+            scales = self.builder.add("Mul", [scales, inverses], "fp16_scales")
+        if len(differences) == 1:
+            return [scales], unit
+        names = [f"{item.name}_scale" for item in differences]
+        count = len(names)
+        self.builder.add("Split", [scales], names[0], more=names[1:], axis=1, num_outputs=count)
+        return names, unit
+
+    def add_seed(self, difference: Difference, x: str, scale: str) -> str:
+        """Add the gradient of a difference's cost at its layer, of an activation's kind and shape."""
+        name = difference.name
+        axes = (-1, 1, 1) if difference.flat else (-1, 1, 1, 1)
+        spread = self._reshape(f"{name}_spread_scale", scale, axes)
+        factor = self.builder.add("Mul", [difference.values, spread], f"{name}_factor")
+        if self.precision == "fp16":
+            factor = self.builder.add("Cast", [factor], f"{name}_narrow", to=FLOAT16)
+        if difference.flat is None:
+            return factor
+        product = self.builder.add("MatMul", [difference.flat, factor], f"{name}_flat_gradient")
+        shape = self.builder.add("Shape", [x], f"{name}_shape")
+        return self.builder.add("Reshape", [product, shape], f"{name}_gradient")
+
+    def _add_unit(self, differences: Sequence[Difference], scales: str) -> str:
+        """Add what fp16 gradients are divided by, (batch, 1), so that the largest seed is `SEED_SIZE`."""
+        powers = [item.power for item in differences if item.power is not None]
+        power = self._columns(powers, "seed_powers")
+        # Rounding may leave a sum below zero.
+        power = self.builder.add("Relu", [power], "seed_powers_positive")
+        root = self.builder.add("Sqrt", [power], "seed_roots")
+        sizes = self.builder.add("Mul", [root, scales], "seed_sizes")
+        axis = self.builder.integers("last_axis", [1])
+        largest = self.builder.add("ReduceMax", [sizes, axis], "largest_seed", keepdims=1)
+        smallest = self.builder.number("smallest_seed", 1e-30)
+        largest = self.builder.add("Max", [largest, smallest], "largest_seed_positive")
         unit = self.builder.number("seed_unit", 1 / SEED_SIZE)
         return self.builder.add("Mul", [largest, unit], "gradient_scale")
 
-    def finish_seed(self, seed: Seed, x: str, scale: str | None) -> str:
-        """Add the gradient of a seed's cost at its layer, of an activation's kind and shape."""
-        factor, name = seed.factor, seed.name
-        if scale is not None:
-            sizes = (-1, 1, 1) if seed.flat else (-1, 1, 1, 1)
-            spread = self._reshape(f"{name}_gradient_scale", scale, sizes)
-            factor = self.builder.add("Div", [factor, spread], f"{name}_unit")
-            if seed.flat:
-                # The activations of fp16 are scaled.
-                unscale = self.builder.number("fp16_unscale", 1 / FP16_SCALE)
-                factor = self.builder.add("Mul", [factor, unscale], f"{name}_unscaled")
-            factor = self.builder.add("Cast", [factor], f"{name}_narrow", to=FLOAT16)
-        if seed.flat is None:
-            return factor
-        product = self.builder.add("MatMul", [seed.flat, factor], f"{name}_flat_gradient")
-        shape = self.builder.add("Shape", [x], f"{name}_shape")
-        return self.builder.add("Reshape", [product, shape], f"{name}_gradient")
+    def _variation_gradient(self, name: str, difference: str, axis: int) -> str:
+        if axis == 2:
+            return CostBuilder._variation_gradient(self, name, difference, axis)
+        # CUDA pads the last two axes of three or four in a tenth of the time of any others.
+        count = self._count(f"{name}_count", difference, 1)
+        scale = self.builder.add("Div", [self.builder.number("two", 2), count], f"{name}_scale")
+        scaled = self.builder.add("Mul", [difference, scale], f"{name}_scaled")
+        flat = self._reshape(f"{name}_rows", scaled, (0, 0, -1))
+        nothing, sides = self.builder.number("nothing", 0), []
+        for side, place in (("before", 1), ("after", 4)):
+            pads = self.builder.integers(f"pad_rows_{side}", [int(i == place) for i in range(6)])
+            sides.append(self.builder.add("Pad", [flat, pads, nothing], f"{name}_{side}"))
+        gradient = self.builder.add("Sub", sides, f"{name}_gradient_rows")
+        size = self.builder.add("Shape", [INPUT_NAME], f"{name}_size")
+        return self.builder.add("Reshape", [gradient, size], f"{name}_gradient")
+
+    def _columns(self, names: Sequence[str], output: str) -> str:
+        """Put tensors (batch, any) side by side."""
+        return names[0] if len(names) == 1 else self.builder.add("Concat", names, output, axis=1)
 
     def _add_gram(self, layer: str, x: str, channels: int) -> str:
         """Add the Gram matrix of an activation, (batch, channels, channels)."""
@@ -140,30 +214,38 @@ class InterleavedCosts(CostBuilder):
             half = self.builder.add("Cast", [scaled], f"{name}_half", to=FLOAT16)
         wide = self.builder.add("Cast", [half], f"{name}_wide", to=FLOAT)
         flat = self._group(layer, f"{name}_groups", wide, channels)
-        product = self._multiply(name, flat, flat)
+        product = self._multiply(layer, name, flat, flat)
         if self.precision == "fp32":
             rest = self.builder.add("Sub", [scaled, wide], f"{name}_rest")
             rest = self._group(layer, f"{name}_rest_groups", rest, channels)
-            mixed = self._multiply(f"{name}_mixed", flat, rest)
+            mixed = self._multiply(layer, f"{name}_mixed", flat, rest)
             turned = self.builder.add("Transpose", [mixed], f"{name}_turned", perm=[0, 2, 1])
             product = self.builder.add("Sum", [product, mixed, turned], f"{name}_product")
         unscale = self.builder.number("fp16_unscale_square", FP16_SCALE**-2)
-        product = self.builder.add("Mul", [product, unscale], f"{name}_unscaled")
-        return self.builder.add("Div", [product, self._positions(x)], name)
+        share = self.builder.add("Div", [unscale, self._positions(layer)], f"{name}_share")
+        return self.builder.add("Mul", [product, share], name)
 
     def _group(self, layer: str, name: str, x: str, channels: int) -> str:
-        """Add an activation as (batch, groups, positions, channels)."""
-        stride = find_layer(layer).stride
-        groups = min(_MOST_GROUPS, (2**self.poolings // stride) ** 2) if self.even else 1
-        return self._reshape(name, x, (0, groups, -1, channels))
+        """Add an activation as (batch, groups, positions, channels), without the groups if it is one."""
+        groups = self._groups(layer)
+        shape = (0, groups, -1, channels) if groups > 1 else (0, -1, channels)
+        return self._reshape(name, x, shape)
 
-    def _multiply(self, name: str, a: str, b: str) -> str:
+    def _groups(self, layer: str) -> int:
+        if not self.even:
+            return 1
+        side: int = 2**self.poolings // find_layer(layer).stride
+        return min(_MOST_GROUPS, side**2)
+
+    def _multiply(self, layer: str, name: str, a: str, b: str) -> str:
         """Add the sum of the groups' products aᵀ b, (batch, channels, channels)."""
-        groups = self.builder.add(
+        product = self.builder.add(
             "FusedMatMul", [a, b], f"{name}_products", domain=CONTRIBUTED, transA=1
         )
+        if self._groups(layer) == 1:
+            return product
         axis = self.builder.integers("groups_axis", [1])
-        return self.builder.add("ReduceSum", [groups, axis], f"{name}_sum", keepdims=0)
+        return self.builder.add("ReduceSum", [product, axis], f"{name}_sum", keepdims=0)
 
     def _positions(self, activation: str) -> str:
         name = f"{activation}_positions"
@@ -173,8 +255,18 @@ class InterleavedCosts(CostBuilder):
         count = self.builder.add("ReduceProd", [sizes], f"{name}_integer", keepdims=0)
         return self.builder.add("Cast", [count], name, to=FLOAT)
 
+    def _row_mean(self, name: str, x: str) -> str:
+        square = self.builder.add("Mul", [x, x], f"{name}_square")
+        return self._reduce("ReduceMean", square, f"{name}_mean")
+
+    def _reduce(self, operator: str, x: str, name: str) -> str:
+        """Reduce all but the batch, to (batch, 1); CUDA's sums are trees, which lose nothing by it."""
+        rows = self._reshape(f"{name}_rows", x, (0, -1))
+        axis = self.builder.integers("last_axis", [1])
+        return self.builder.add(operator, [rows, axis], name, keepdims=1)
+
     def _mean_square(self, name: str, x: str, axes: tuple[int, ...], factor: str | None) -> str:
-        # All axes at once: CUDA's sums are trees, which lose nothing by it.
+        # Of the total variation, all axes at once.
         square = self.builder.add("Mul", [x, x], f"{name}_square")
         over = self.builder.integers("over_" + "_".join(map(str, axes)), axes)
         mean = self.builder.add("ReduceMean", [square, over], f"{name}_mean", keepdims=0)
