@@ -28,7 +28,12 @@ from solving import DeviceLike
 from nstx import Picture, Step, choose_settings, prepare_job, run_job
 from nstx.engine.devices.arrays import NUMPY, Array, Arrays
 from nstx.engine.devices.convolution import Convolution, Layout, fastest_layout, try_bf16
-from nstx.engine.devices.cuda_graph import Capture, Function, captures_graphs
+from nstx.engine.devices.cuda_graph import (
+    Capture,
+    Function,
+    captures_graphs,
+    without_collection,
+)
 from nstx.engine.devices.device import Device, DeviceKind
 from nstx.engine.devices.machine import Bf16, Capability, Processor
 from nstx.engine.devices.precisions import fast_precision, settle_bf16, supported_precisions
@@ -475,6 +480,17 @@ def test_what_runs_ahead() -> None:
     assert not runs_ahead(BackendChoice("torch", Device("cuda"), "bf16", largest_error=0.25))
     assert not runs_ahead(BackendChoice("torch", Device("cpu"), "fp32"))
     assert not runs_ahead(BackendChoice("onnx", Device("cuda"), "fp32"))
+
+
+def test_nothing_is_collected_in_a_capture() -> None:
+    """A session of ONNX Runtime's, freed by one, would end the process."""
+    assert gc.isenabled()
+    with without_collection():
+        assert not gc.isenabled()
+        with without_collection():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 @pytest.mark.gpu
