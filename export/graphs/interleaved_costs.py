@@ -2,10 +2,12 @@
 
 As `nstx.export.graphs.costs` has them, but for how they are computed on CUDA in fp16 and TF32:
 
-The product of a Gram matrix is fp32's although TF32 is on. TF32 and fp16 both have 11 significant bits, so
-activations of fp16 lose nothing in it; those of float32 are the sum of a value of fp16 and a rest, and
+Sums of a Gram matrix are fp32's although TF32 is on. TF32 and fp16 both have 11 significant bits, so
+activations of fp16 lose nothing in its products; those of float32 are the sum of a value of fp16 and a rest, and
 F Fᵀ = H Hᵀ + H Rᵀ + (H Rᵀ)ᵀ but for R Rᵀ, which is below 2⁻²² of it. Positions are split into groups whose
-products are added up, as a matrix of 64×64 from a million positions would keep one processor busy.
+products are added up, as a matrix of 64×64 from a million positions would keep one processor busy. In fp16 the
+products of 16 groups or more are rounded to fp16 before they are added up, which averages out: near an optimum
+it moves a gradient by 1e-5 of itself, where the rest of fp16 moves it by some percent.
 
 In fp16 a style's seed D F, with D = (G − T) weighted, is one product of fp16 numbers. Its size must be known
 before: the mean square of D F over N positions and C channels is the sum of (D G) ∘ D over C.
@@ -31,6 +33,10 @@ SEED_SIZE = 0.25
 """The root mean square of the largest seed in fp16, which reaches from 6e-8 to 65 504."""
 
 _MOST_GROUPS = 256
+
+# Of groups, from which products are rounded to fp16. A product is shrunk, so that groups of 65 536 positions
+# do not overflow while the mean square of their activations is below 4e6.
+_FEWEST_ROUNDED, _SHRINK = 16, 2.0**-14
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +213,8 @@ class InterleavedCosts(CostBuilder):
     def _add_gram(self, layer: str, x: str, channels: int) -> str:
         """Add the Gram matrix of an activation, (batch, channels, channels)."""
         name, half = f"{layer}_gram", x
+        if self.precision == "fp16" and self._groups(layer) >= _FEWEST_ROUNDED:
+            return self._add_rounded_gram(layer, x, channels)
         if self.precision == "fp32":
             scaled = self.builder.add(
                 "Mul", [x, self.builder.number("fp16_scale", FP16_SCALE)], f"{name}_scaled"
@@ -224,6 +232,20 @@ class InterleavedCosts(CostBuilder):
         unscale = self.builder.number("fp16_unscale_square", FP16_SCALE**-2)
         share = self.builder.add("Div", [unscale, self._positions(layer)], f"{name}_share")
         return self.builder.add("Mul", [product, share], name)
+
+    def _add_rounded_gram(self, layer: str, x: str, channels: int) -> str:
+        """Add a Gram matrix of products in fp16, which saves an activation in float32."""
+        name, axis = f"{layer}_gram", self.builder.integers("groups_axis", [1])
+        flat = self._group(layer, f"{name}_groups", x, channels)
+        products = self.builder.add(
+            "FusedMatMul", [flat, flat], f"{name}_products",
+            domain=CONTRIBUTED, transA=1, alpha=_SHRINK,
+        )  # fmt: skip
+        products = self.builder.add("Cast", [products], f"{name}_products_float", to=FLOAT)
+        total = self.builder.add("ReduceSum", [products, axis], f"{name}_sum", keepdims=0)
+        unscale = self.builder.number("shrunk_unscale_square", FP16_SCALE**-2 / _SHRINK)
+        share = self.builder.add("Div", [unscale, self._positions(layer)], f"{name}_share")
+        return self.builder.add("Mul", [total, share], name)
 
     def _group(self, layer: str, name: str, x: str, channels: int) -> str:
         """Add an activation as (batch, groups, positions, channels), without the groups if it is one."""
