@@ -132,14 +132,9 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     # MPS, whose Fourier transforms came late, computes gradients only.
     arrays = NUMPY if place.is_mps else TorchArrays(device.torch_device)
     make = backends(choice.precision)
+    ahead = runs_ahead(choice)
     factory = BackendFactory(
-        choice,
-        weights.sha256,
-        weights.mean,
-        make,
-        arrays,
-        runs_ahead(choice),
-        kernels=lambda: kernels,
+        choice, weights.sha256, weights.mean, make, arrays, ahead, kernels=lambda: kernels
     )
     if kernels is not None and kernels.works:
         from .fused import rehearse
