@@ -18,6 +18,7 @@ the arithmetic of some thousand of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -123,8 +124,10 @@ class InterleavedCosts(CostBuilder):
         factors, name = f"{kind}_factors", f"{kind}_layer_weights"
         means = self._columns([item.mean for item in differences], f"{kind}_means")
         layers = self.builder.add("Mul", [means, factors], f"{kind}_layers")
-        weights = self.builder.constant(name, np.array([item.weight for item in items], np.float32))
-        cost = self.builder.add("MatMul", [layers, weights], kind)
+        column = np.array([[item.weight] for item in items], np.float32)
+        weights = self.builder.constant(name, column)
+        cost = self.builder.add("MatMul", [layers, weights], f"{kind}_column")
+        cost = self._reshape(kind, cost, (-1,))
         weighted = self.builder.add("Mul", [cost, f"{kind}_weight"], f"{kind}_weighted")
         numbers = self.builder.constant(
             f"{kind}_numbers", np.array([item.number for item in differences], np.float32)
@@ -145,20 +148,21 @@ class InterleavedCosts(CostBuilder):
 
         In fp16 seeds are divided by a number for each picture, (batch, 1), which is returned with them.
         """
-        differences = [item for part in parts for item in part.differences]
-        scales, unit = self._columns([part.scales for part in parts], "scales"), None
-        if self.precision == "fp16":
-            unit = self._add_unit(differences, scales)
-            # The activations that a style's difference is multiplied with are scaled.
-            inverse = [1 / FP16_SCALE if item.flat else 1.0 for item in differences]
-            inverses = self.builder.constant("scales_inverses", np.array(inverse, np.float32))
-            scales = self.builder.add("Div", [scales, unit], "unit_scales")
-            scales = self.builder.add("Mul", [scales, inverses], "fp16_scales")
-        if len(differences) == 1:
-            return [scales], unit
-        names = [f"{item.name}_scale" for item in differences]
-        count = len(names)
-        self.builder.add("Split", [scales], names[0], more=names[1:], axis=1, num_outputs=count)
+        unit = self._add_unit(parts) if self.precision == "fp16" else None
+        names: list[str] = []
+        for part in parts:
+            scales = part.scales
+            if unit is not None:
+                scales = self.builder.add("Div", [scales, unit], f"{part.kind}_unit_scales")
+            if unit is not None and part.kind == "style":
+                # The activations that a style's difference is multiplied with are scaled.
+                unscale = self.builder.number("fp16_unscale", 1 / FP16_SCALE)
+                scales = self.builder.add("Mul", [scales, unscale], "style_fp16_scales")
+            first, *more = [f"{item.name}_scale" for item in part.differences]
+            if more:
+                count = len(part.differences)
+                self.builder.add("Split", [scales], first, more=more, axis=1, num_outputs=count)
+            names += [first, *more] if more else [scales]
         return names, unit
 
     def add_seed(self, difference: Difference, x: str, scale: str) -> str:
@@ -175,20 +179,33 @@ class InterleavedCosts(CostBuilder):
         shape = self.builder.add("Shape", [x], f"{name}_shape")
         return self.builder.add("Reshape", [product, shape], f"{name}_gradient")
 
-    def _add_unit(self, differences: Sequence[Difference], scales: str) -> str:
+    def _add_unit(self, parts: Sequence[Part]) -> str:
         """Add what fp16 gradients are divided by, (batch, 1), so that the largest seed is `SEED_SIZE`."""
-        powers = [item.power for item in differences if item.power is not None]
-        power = self._columns(powers, "seed_powers")
-        # Rounding may leave a sum below zero.
-        power = self.builder.add("Relu", [power], "seed_powers_positive")
-        root = self.builder.add("Sqrt", [power], "seed_roots")
-        sizes = self.builder.add("Mul", [root, scales], "seed_sizes")
         axis = self.builder.integers("last_axis", [1])
-        largest = self.builder.add("ReduceMax", [sizes, axis], "largest_seed", keepdims=1)
+        largest = []
+        for kind, differences, scales in ((x.kind, x.differences, x.scales) for x in parts):
+            powers = [item.power for item in differences if item.power is not None]
+            power = self._columns(powers, f"{kind}_powers")
+            # Rounding may leave a sum below zero.
+            power = self.builder.add("Relu", [power], f"{kind}_powers_positive")
+            root = self.builder.add("Sqrt", [power], f"{kind}_roots")
+            size = self.builder.add("Mul", [root, scales], f"{kind}_seed_sizes")
+            if len(powers) > 1:
+                size = self.builder.add("ReduceMax", [size, axis], f"{kind}_largest", keepdims=1)
+            largest.append(size)
+        most = largest[0] if len(largest) == 1 else self.builder.add("Max", largest, "largest_seed")
         smallest = self.builder.number("smallest_seed", 1e-30)
-        largest = self.builder.add("Max", [largest, smallest], "largest_seed_positive")
+        most = self.builder.add("Max", [most, smallest], "largest_seed_positive")
         unit = self.builder.number("seed_unit", 1 / SEED_SIZE)
-        return self.builder.add("Mul", [largest, unit], "gradient_scale")
+        return self.builder.add("Mul", [most, unit], "gradient_scale")
+
+    def _columns(self, names: Sequence[str], output: str) -> str:
+        """Put tensors (batch, 1) side by side.
+
+        For those of one width CUDA needs no table from the host. A captured graph would copy it again in every
+        step, from memory that has been another's since.
+        """
+        return names[0] if len(names) == 1 else self.builder.add("Concat", names, output, axis=1)
 
     def _variation_gradient(self, name: str, difference: str, axis: int) -> str:
         if axis == 2:
@@ -206,46 +223,29 @@ class InterleavedCosts(CostBuilder):
         size = self.builder.add("Shape", [INPUT_NAME], f"{name}_size")
         return self.builder.add("Reshape", [gradient, size], f"{name}_gradient")
 
-    def _columns(self, names: Sequence[str], output: str) -> str:
-        """Put tensors (batch, any) side by side."""
-        return names[0] if len(names) == 1 else self.builder.add("Concat", names, output, axis=1)
-
     def _add_gram(self, layer: str, x: str, channels: int) -> str:
         """Add the Gram matrix of an activation, (batch, channels, channels)."""
         name, half = f"{layer}_gram", x
-        if self.precision == "fp16" and self._groups(layer) >= _FEWEST_ROUNDED:
-            return self._add_rounded_gram(layer, x, channels)
+        rounds = self.precision == "fp16" and self._groups(layer) >= _FEWEST_ROUNDED
+        alpha = _SHRINK if rounds else 1.0
         if self.precision == "fp32":
             scaled = self.builder.add(
                 "Mul", [x, self.builder.number("fp16_scale", FP16_SCALE)], f"{name}_scaled"
             )
             half = self.builder.add("Cast", [scaled], f"{name}_half", to=FLOAT16)
-        wide = self.builder.add("Cast", [half], f"{name}_wide", to=FLOAT)
+        # Rounded products save an activation in float32.
+        wide = x if rounds else self.builder.add("Cast", [half], f"{name}_wide", to=FLOAT)
         flat = self._group(layer, f"{name}_groups", wide, channels)
-        product = self._multiply(layer, name, flat, flat)
+        product = self._multiply(layer, name, flat, flat, alpha)
         if self.precision == "fp32":
             rest = self.builder.add("Sub", [scaled, wide], f"{name}_rest")
             rest = self._group(layer, f"{name}_rest_groups", rest, channels)
             mixed = self._multiply(layer, f"{name}_mixed", flat, rest)
             turned = self.builder.add("Transpose", [mixed], f"{name}_turned", perm=[0, 2, 1])
             product = self.builder.add("Sum", [product, mixed, turned], f"{name}_product")
-        unscale = self.builder.number("fp16_unscale_square", FP16_SCALE**-2)
+        unscale = self.builder.number(f"gram_unscale_{alpha}", FP16_SCALE**-2 / alpha)
         share = self.builder.add("Div", [unscale, self._positions(layer)], f"{name}_share")
         return self.builder.add("Mul", [product, share], name)
-
-    def _add_rounded_gram(self, layer: str, x: str, channels: int) -> str:
-        """Add a Gram matrix of products in fp16, which saves an activation in float32."""
-        name, axis = f"{layer}_gram", self.builder.integers("groups_axis", [1])
-        flat = self._group(layer, f"{name}_groups", x, channels)
-        products = self.builder.add(
-            "FusedMatMul", [flat, flat], f"{name}_products",
-            domain=CONTRIBUTED, transA=1, alpha=_SHRINK,
-        )  # fmt: skip
-        products = self.builder.add("Cast", [products], f"{name}_products_float", to=FLOAT)
-        total = self.builder.add("ReduceSum", [products, axis], f"{name}_sum", keepdims=0)
-        unscale = self.builder.number("shrunk_unscale_square", FP16_SCALE**-2 / _SHRINK)
-        share = self.builder.add("Div", [unscale, self._positions(layer)], f"{name}_share")
-        return self.builder.add("Mul", [total, share], name)
 
     def _group(self, layer: str, name: str, x: str, channels: int) -> str:
         """Add an activation as (batch, groups, positions, channels), without the groups if it is one."""
@@ -259,11 +259,12 @@ class InterleavedCosts(CostBuilder):
         side: int = 2**self.poolings // find_layer(layer).stride
         return min(_MOST_GROUPS, side**2)
 
-    def _multiply(self, layer: str, name: str, a: str, b: str) -> str:
-        """Add the sum of the groups' products aᵀ b, (batch, channels, channels)."""
-        product = self.builder.add(
-            "FusedMatMul", [a, b], f"{name}_products", domain=CONTRIBUTED, transA=1
-        )
+    def _multiply(self, layer: str, name: str, a: str, b: str, alpha: float = 1.0) -> str:
+        """Add the sum of the groups' products alpha aᵀ b, float32 (batch, channels, channels)."""
+        how: dict[str, Any] = {"domain": CONTRIBUTED, "transA": 1, "alpha": alpha}
+        product = self.builder.add("FusedMatMul", [a, b], f"{name}_products", **how)
+        if alpha != 1.0:
+            product = self.builder.add("Cast", [product], f"{name}_products_float", to=FLOAT)
         if self._groups(layer) == 1:
             return product
         axis = self.builder.integers("groups_axis", [1])
