@@ -6,7 +6,6 @@ lack a device that the machine has. So they are tried, one by one.
 
 import contextlib
 import os
-from dataclasses import asdict
 from typing import Any
 
 from nstx.export.runtime.providers import import_onnxruntime, named_provider_loads
@@ -56,6 +55,7 @@ def _devices() -> list[dict[str, Any]]:
 
     from .devices.precisions import settle_bf16, supported_precisions
     from .kernels.availability import kernel_support
+    from .kernels.support import describe_kernels
 
     processor = Processor()
     devices: list[dict[str, Any]] = [
@@ -75,7 +75,7 @@ def _devices() -> list[dict[str, Any]]:
                 "model": properties.name,
                 "memory_bytes": properties.total_memory,
                 "precisions": supported_precisions(Device("cuda", index)),
-                "kernels": asdict(kernel_support(index)),
+                "kernels": describe_kernels(kernel_support(index)),
             }
         )
     if torch.backends.mps.is_available():

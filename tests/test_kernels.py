@@ -1,7 +1,9 @@
 """Kernels in Triton, by its interpreter where there is no GPU, against PyTorch in float64."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +13,8 @@ import torch.nn.functional as F
 from networks import mixed_objective, relative_error, targets_of
 from pictures import random_pixels
 
+from nstx.engine import diagnosis
+from nstx.engine.devices import precisions
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchNetwork
@@ -18,8 +22,9 @@ from nstx.engine.gradients.backend import Problems
 from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.gradients.opening import choose_kernels
 from nstx.engine.gradients.torch_gradient import AutogradBackend
+from nstx.engine.kernels import availability
 from nstx.engine.kernels.availability import kernel_support
-from nstx.engine.kernels.support import KernelSupport
+from nstx.engine.kernels.support import KernelSupport, describe_kernels
 from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.errors import NumericalError
 from nstx.models.objective import LayerWeight, Objective
@@ -317,6 +322,51 @@ def test_kernels_are_for_cuda_and_for_precisions_that_gain_by_them() -> None:
     support = choose_kernels(BackendChoice("torch", cuda, "fp32"))
     assert support == KernelSupport("torch", "fp32 would gain nothing by kernels")
     assert not support.works
+
+
+@pytest.mark.parametrize(
+    ("capability", "error", "reason", "is_fault"),
+    [
+        ((7, 5), None, "compute capability 7.5", False),
+        ((9, 0), ImportError("no triton"), "Triton does not load: no triton", True),
+        ((9, 0), OSError("no compiler\nhere"), "Triton does not work: no compiler", True),
+        ((9, 0), None, "Triton computes wrongly, by 0.5 of the whole", True),
+    ],
+)
+def test_kernels_that_fail_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, logged_warnings: list[str],
+    capability: tuple[int, int], error: Exception | None, reason: str, is_fault: bool,
+) -> None:  # fmt: skip
+    def distance(_: torch.device) -> float:
+        if error is not None:
+            raise error
+        return 0.5
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(availability, "_error_of_kernels", distance)
+    availability._try_kernels.cache_clear()
+    try:
+        support = choose_kernels(BackendChoice("torch", Device("cuda"), "bf16"))
+    finally:
+        availability._try_kernels.cache_clear()
+    assert support == KernelSupport("torch", reason, is_fault)
+    warning = f"kernels are PyTorch's operators, which are slower: {reason}"
+    assert logged_warnings == ([warning] if is_fault else [])
+
+
+def test_reports_say_the_same_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    support = KernelSupport("triton 3.6.0")
+    assert describe_kernels(support) == {"name": "triton 3.6.0", "reason": None}
+    assert describe_kernels(None) is None
+    properties = SimpleNamespace(name="a GPU", total_memory=1 << 30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(precisions, "supported_precisions", lambda *_: ("fp32",))
+    monkeypatch.setattr(availability, "kernel_support", lambda _: support)
+    _, device = diagnosis._devices()[:2]
+    assert device["kernels"] == describe_kernels(support)
 
 
 @pytest.mark.gpu

@@ -23,8 +23,8 @@ from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.gradients.onnx_on_device import OnDevice, OnnxDeviceBackend, open_on_device
 from nstx.engine.gradients.opening import open_backend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
+from nstx.engine.kernels.support import describe_kernels
 from nstx.engine.settings import choose_settings
-from nstx.engine.transfer.report import describe_kernels
 from nstx.export.graphs import build_gradient
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.runtime import session as sessions

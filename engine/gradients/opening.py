@@ -1,6 +1,7 @@
 """Opening a gradient backend: its weights, network or graph, for the batches of problems of a run."""
 
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,8 @@ from .choice import BackendChoice, runs_ahead
 if TYPE_CHECKING:
     from ..devices.torch_device import TorchDevice, TorchPrecision
     from .torch_gradient import TorchGradient
+
+_log = logging.getLogger("nstx")
 
 _KERNEL_PRECISIONS = ("bf16", "fp16", "tf32")
 
@@ -194,7 +197,8 @@ def _torch_backends(
 def choose_kernels(choice: BackendChoice) -> KernelSupport | None:
     """Return what computes what lies between the convolutions of a backend; None where it has no choice.
 
-    In fp32 that is PyTorch: convolutions take so much longer there that nothing would be gained.
+    In fp32 that is PyTorch: convolutions take so much longer there that nothing would be gained. Where
+    Triton fails it is PyTorch, too, with a warning.
     """
     if choice.name != "torch" or not choice.device.is_cuda:
         return None
@@ -202,4 +206,7 @@ def choose_kernels(choice: BackendChoice) -> KernelSupport | None:
         return KernelSupport("torch", f"{choice.precision} would gain nothing by kernels")
     from ..kernels.availability import kernel_support
 
-    return kernel_support(choice.device.index)
+    support = kernel_support(choice.device.index)
+    if support.is_fault:
+        _log.warning("kernels are PyTorch's operators, which are slower: %s", support.reason)
+    return support

@@ -37,12 +37,12 @@ def _try_kernels(index: int) -> KernelSupport:
     except torch.OutOfMemoryError:
         raise  # which says nothing of Triton
     except (ImportError, AttributeError) as error:
-        return KernelSupport("torch", f"Triton does not load: {_first_line(error)}")
+        return _fault(f"does not load: {_first_line(error)}")
     except Exception as error:  # noqa: BLE001
         # Compilers, drivers and full disks fail in many ways, which have no common base.
-        return KernelSupport("torch", f"Triton does not work: {_first_line(error)}")
+        return _fault(f"does not work: {_first_line(error)}")
     if not distance < _LARGEST_ERROR:
-        return KernelSupport("torch", f"Triton computes wrongly, by {distance:.2g} of the whole")
+        return _fault(f"computes wrongly, by {distance:.2g} of the whole")
     return KernelSupport(f"triton {triton.__version__}")
 
 
@@ -70,6 +70,10 @@ def _error_of_kernels(device: torch.device) -> float:
     ]
     errors = [(ours.cpu() - exact).norm() / exact.norm() for ours, exact in answers]
     return float(torch.stack(errors).max())
+
+
+def _fault(reason: str) -> KernelSupport:
+    return KernelSupport("torch", f"Triton {reason}", is_fault=True)
 
 
 def _first_line(error: Exception) -> str:

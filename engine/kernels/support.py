@@ -16,15 +16,22 @@ class KernelSupport:
 
     Attributes:
         reason: why it is not Triton, or not captured in a CUDA graph; empty where it is.
+        is_fault: whether it should be Triton, but that fails on this machine.
     """
 
     name: str
     reason: str = ""
+    is_fault: bool = False
 
     @property
     def works(self) -> bool:
         """Whether it is as fast as it could be."""
         return not self.reason
+
+
+def describe_kernels(kernels: KernelSupport | None) -> dict[str, object] | None:
+    """Return what every report says of a step on CUDA, as plain data; ``reason`` is None where it is empty."""
+    return None if kernels is None else {"name": kernels.name, "reason": kernels.reason or None}
 
 
 def load_triton() -> bool:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..gradients.backend import PrecisionCheck, PrecisionPlan
-from ..kernels.support import KernelSupport
+from ..kernels.support import describe_kernels
 from .repeatability import why_not_repeatable
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "not_deterministic_because": reason,
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
     }
-
-
-def describe_kernels(kernels: KernelSupport | None) -> dict[str, object] | None:
-    """Return what computes a step on CUDA, and why by no faster kernels or not in a CUDA graph."""
-    return None if kernels is None else {"name": kernels.name, "reason": kernels.reason or None}
 
 
 def describe_schedule(
