@@ -1,6 +1,7 @@
 """What benchmarks have in common: rows that come when they are measured, and floors."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,16 +14,18 @@ import torch.nn.functional as F
 import typer
 from networks import needs_bf16
 
+from nstx.cli.app import app
 from nstx.cli.bench.tables import lay_out_cells, measure
 from nstx.cli.console import Console
 from nstx.engine.bench import computations, worker
 from nstx.engine.bench.floor import measure_floor, time_calls
 from nstx.engine.bench.tasks import Task
-from nstx.engine.bench.throughput import FeatureBench, GradientBench, run_bench
+from nstx.engine.bench.throughput import FeatureBench, GradientBench, check_memory, run_bench
 from nstx.engine.devices.convolution import Convolution, CudnnConvolution, make_convolution
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchNetwork
+from nstx.models.errors import DeviceError
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import truncate
 from nstx.models.weights.load import load_weights
@@ -243,6 +246,82 @@ def test_a_process_measures_its_floor_on_cuda_alone(
     answer = worker.measure(task)
     assert answer["floor_error"] == "CUDA out of memory"
     assert answer["warm"]
+
+    def refuse(*_: Any, **_more: Any) -> float:
+        raise DeviceError("expected CUDA device 0, got no CUDA devices")
+
+    monkeypatch.setattr(computations, "floor_seconds", refuse)
+    answer = worker.measure(task)
+    assert answer["floor_error"].startswith("expected CUDA device 0")
+    assert answer["warm"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch has CUDA here")
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_memory_on_cuda_is_unknown_without_a_pytorch_that_has_the_device(
+    monkeypatch: pytest.MonkeyPatch, is_installed: bool
+) -> None:
+    bench = replace(bench_of("torch", "onnx"), device="cuda")
+    if not is_installed:
+        monkeypatch.setitem(sys.modules, "torch", None)
+    assert worker._memory_in_use(bench.task("onnx", 24)) is None
+    layout = lay_out_cells(bench)
+    for memory, shown in ((None, ""), (1 << 28, "256 MiB")):
+
+        def answer(task: Task, memory: int | None = memory) -> dict[str, Any]:
+            return {**answer_of(task), "peak_memory_bytes": memory}
+
+        row = run_bench(bench, run_task=answer)["rows"][-1]
+        assert row["peak_memory_bytes"] == memory
+        place = layout.heading.index("memory") + 6
+        assert layout.describe(row)[place - 8 : place].strip() == shown
+
+
+def test_a_norm_that_is_not_finite_or_zero_costs_no_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    norms = {
+        32: {"torch": [1.0, 0.0], "onnx": [1.5, 0.0], "onnx-fp16": [math.inf, math.nan]},
+        48: {"torch": [2.0, 0.0], "onnx": [2.0, 1.0], "onnx-fp16": [2.0, 0.0]},
+    }
+
+    def run(bench: GradientBench, *watch: Callable[..., None]) -> dict[str, Any]:
+        def answer(task: Task) -> dict[str, Any]:
+            return {**answer_of(task), "norms": norms.get(task.size, norms[32]).get(task.variant)}
+
+        return run_bench(bench, *watch, run_task=answer)
+
+    bench = bench_of("torch", "onnx", "onnx-fp16")
+    measure(run, bench, lay_out_cells(bench), "what", Console(as_json=True, quiet=False))
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["norm_difference"] for row in rows] == [0.0, 0.5, None, 0.0, None, 0.0]
+    assert rows[2]["norms"] == [None, None]
+
+
+def test_the_hosts_memory_is_no_bound_for_a_cuda_device() -> None:
+    for device, is_bound in (("cpu", True), ("cuda:1", False)):
+        bench = replace(bench_of("torch"), device=device)
+        error = check_memory(bench, bench.task("torch", 1_000_000, batch=64))
+        assert (error is not None) == is_bound
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch has CUDA here")
+@pytest.mark.parametrize("loads", [True, False])
+def test_cuda_is_measured_where_onnx_runtime_alone_has_it(
+    monkeypatch: pytest.MonkeyPatch, loads: bool
+) -> None:
+    devices: list[str] = []
+
+    def run(bench: FeatureBench, *_: Callable[..., None]) -> dict[str, Any]:
+        devices.append(bench.device)
+        raise DeviceError("nothing is measured here")
+
+    monkeypatch.setattr("nstx.engine.bench.throughput.run_bench", run)
+    monkeypatch.setattr("nstx.cli.bench.command.provider_loads", lambda _: loads)
+    arguments = ["bench", "features", "--variants", "onnx", "--device", "cuda:1"]
+    with pytest.raises(DeviceError, match="nothing is measured" if loads else "CUDA device 1"):
+        app(arguments, standalone_mode=False)
+    assert devices == (["cuda:1"] if loads else [])
 
 
 @pytest.mark.gpu

@@ -9,6 +9,7 @@ import typer
 
 from nstx.engine.devices.device import settle
 from nstx.engine.devices.machine import has_bf16_units, is_there
+from nstx.export.runtime.providers import Provider, provider_loads
 from nstx.models.errors import DeviceError
 
 from .. import options
@@ -189,7 +190,13 @@ def _cells(
 
 def _settle(machine: options.Machine) -> dict[str, Any]:
     """Return the machine with its device settled: by PyTorch if it is there, which tries devices."""
-    device = settle(machine.device, by_torch=is_there("torch"))
+    try:
+        device = settle(machine.device, by_torch=is_there("torch"))
+    except DeviceError:
+        # ONNX Runtime may have a device that PyTorch is built without.
+        device = settle(machine.device)
+        if not device.is_cuda or not provider_loads(Provider("cuda", device.index)):
+            raise
     return {"device": str(device), "threads": machine.threads, "weights": machine.weights}
 
 

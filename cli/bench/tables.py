@@ -92,6 +92,7 @@ def _describe_cell(row: _Row, *, on_cuda: bool) -> str:
         return f"{start} {row['error']}"
     ratios = f"{row['of_torch']:.2f}, {row['cold_of_torch']:.2f}" if "of_torch" in row else ""
     share = f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else ""
+    memory = "" if row["peak_memory_bytes"] is None else format_bytes(row["peak_memory_bytes"])
     floors = ""
     if on_cuda:
         ratio = row["of_floor"]
@@ -99,7 +100,7 @@ def _describe_cell(row: _Row, *, on_cuda: bool) -> str:
         floors = " {:>9} {:>9} {:>5}".format(*times, f"{ratio:.2f}" if ratio else "")
     return (
         f"{start} {row['cold_seconds']:>6.2f} s {_milliseconds(row['per_picture']):>13}{floors} "
-        f"{row['gflops']:>8.0f} {share:>8} {format_bytes(row['peak_memory_bytes']):>9}  {ratios}"
+        f"{row['gflops']:>8.0f} {share:>8} {memory:>9}  {ratios}"
     )
 
 

@@ -1,6 +1,7 @@
 """How fast features or gradients are: this package beside PyTorch, in one run on one machine."""
 
 import itertools
+import math
 import os
 import statistics
 import tempfile
@@ -173,7 +174,8 @@ def run_bench(
     ``of_floor`` is how many times as long the step, or the extraction, takes; None elsewhere, and where
     ``floor_error`` says why. Beside eager PyTorch it has ``of_torch`` and ``cold_of_torch``,
     the shares of its times, and ``norm_difference``, the largest relative difference of an output's
-    norm. A row that could not be measured has ``error`` instead.
+    norm. A norm that is not finite is None, and so are differences from it; ``peak_memory_bytes`` is None
+    on CUDA without PyTorch. A row that could not be measured has ``error`` instead.
 
     ``on_measurement`` is called after each process with its label, ``on_row`` with each row when all
     of it is measured, and ``run_task`` returns what was measured, or ``error``. `DeviceError` if
@@ -217,7 +219,12 @@ def _peaks(bench: ThroughputBench, answers: Answers) -> dict[str, float]:
 
 
 def check_memory(bench: ThroughputBench, task: Task) -> dict[str, Any] | None:
-    """Return an ``error`` for a task that would drive the machine into swapping."""
+    """Return an ``error`` for a task that would drive the machine into swapping.
+
+    A CUDA device has memory of its own, and reports by itself that it does not suffice.
+    """
+    if bench.device != "cpu":
+        return None
     needed = bench.bytes_per_pixel * task.size**2 * task.batch
     if needed < psutil.virtual_memory().available:
         return None
@@ -233,6 +240,7 @@ def _describe(
     step = statistics.median(steps) if steps else None
     floors = [answer["floor"] for answer in answers if "floor" in answer]
     floor = statistics.median(floors) if floors else None
+    memory = [answer["peak_memory_bytes"] for answer in answers if answer["peak_memory_bytes"]]
     gflops = flops / (step or seconds) / 1e9
     return {
         "runs_on": answers[0]["runs_on"],
@@ -247,16 +255,34 @@ def _describe(
         "of_floor": (step or seconds) / floor if floor else None,
         "gflops": gflops,
         "share_of_peak": gflops / peak if peak else None,
-        "peak_memory_bytes": max(answer["peak_memory_bytes"] for answer in answers),
-        "norms": answers[0]["norms"],
+        "peak_memory_bytes": max(memory) if memory else None,
+        "norms": [_finite(norm) for norm in answers[0]["norms"]],
         **{name: answers[0][name] for name in ("floor_error",) if name in answers[0]},
     }
 
 
 def _compare(row: dict[str, Any], eager: dict[str, Any]) -> dict[str, Any]:
-    norms = zip(row["norms"], eager["norms"], strict=True)
     return {
         "of_torch": row["seconds"] / eager["seconds"],
         "cold_of_torch": row["cold_seconds"] / eager["cold_seconds"],
-        "norm_difference": max(abs(ours / theirs - 1) for ours, theirs in norms),
+        "norm_difference": _norm_difference(row["norms"], eager["norms"]),
     }
+
+
+def _norm_difference(norms: Sequence[float | None], others: Sequence[float | None]) -> float | None:
+    """Return the largest relative difference of norms.
+
+    None where a norm is not finite, or where only the other one is 0.
+    """
+    largest = 0.0
+    for norm, other in zip(norms, others, strict=True):
+        if norm is None or other is None or (norm and not other):
+            return None
+        if other:
+            largest = max(largest, abs(norm / other - 1))
+    return _finite(largest)
+
+
+def _finite(value: float) -> float | None:
+    # JSON has neither infinity nor NaN.
+    return value if math.isfinite(value) else None

@@ -78,6 +78,8 @@ def _measure_floor(task: Task) -> dict[str, Any]:
 
     It must not cost what was measured before it: what went wrong is ``floor_error``.
     """
+    from nstx.models.errors import NstxError
+
     from ..devices.machine import is_there
 
     if not _is_on_cuda(task) or not is_there("torch"):
@@ -86,23 +88,27 @@ def _measure_floor(task: Task) -> dict[str, Any]:
 
     try:
         return {"floor": floor_seconds(task)}
-    except RuntimeError as error:
+    except (RuntimeError, NstxError) as error:
         return {"floor_error": f"{error}"[:300]}
 
 
-def _memory_in_use(task: Task) -> int:
+def _memory_in_use(task: Task) -> int | None:
     """Return the process's peak, or on CUDA what is in use on the device, contexts included.
 
-    PyTorch's own count would miss what ONNX Runtime allocates.
+    PyTorch's own count would miss what ONNX Runtime allocates. Where PyTorch does not have the device it
+    is None, as only PyTorch is asked.
     """
-    from ..devices.device import Device
+    from ..devices.device import Device, settle, torch_has
     from ..devices.memory import peak_memory_bytes
 
     if not _is_on_cuda(task):
         return peak_memory_bytes(Device("cpu"))
+    device = settle(task.device)
+    if not torch_has(device):
+        return None
     import torch
 
-    free, total = torch.cuda.mem_get_info(task.device)
+    free, total = torch.cuda.mem_get_info(torch.device(str(device)))
     return total - free
 
 

@@ -79,6 +79,19 @@ def settle(text: str, *, by_torch: bool = False) -> Device:
     return Device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def torch_has(device: Device) -> bool:
+    """Whether PyTorch, if it is installed, can use a device."""
+    from .machine import is_there
+
+    if not is_there("torch"):
+        return False
+    try:
+        _check_torch_has(device)
+    except (DeviceError, ImportError):
+        return False
+    return True
+
+
 def choose_provider_on(device: Device | None) -> Provider:
     """Return ONNX Runtime's provider on a device; None takes CUDA where it loads, else the CPU.
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nstx.models.errors import DeviceError
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights, weights_digest
 
 from ..devices.arrays import NUMPY, Arrays
-from ..devices.device import Device, choose_provider_on, settle
-from ..devices.machine import is_there
+from ..devices.device import choose_provider_on, torch_has
 from ..devices.memory import keep_freed_memory
 from ..kernels.support import KernelSupport
 from ..settings import Precision, Settings
@@ -64,24 +62,13 @@ def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs: its weights, and its network or graph."""
     if choice.name == "torch":
         return _open_torch(settings, choice)
-    if choice.device.is_cuda and _torch_has(choice.device):
+    if choice.device.is_cuda and torch_has(choice.device):
         return _open_onnx_on_device(settings, choice)
     from .onnx_backend import OnnxBackend, open_gradient_session
 
     weights_sha256 = weights_digest(settings.weights)
     session = open_gradient_session(settings, choice, weights_sha256)
     return BackendFactory(choice, weights_sha256, session.mean, partial(OnnxBackend, session))
-
-
-def _torch_has(device: Device) -> bool:
-    """Whether PyTorch, if it is installed, can use a device."""
-    if not is_there("torch"):
-        return False
-    try:
-        settle(str(device), by_torch=True)
-    except (DeviceError, ImportError):
-        return False
-    return True
 
 
 def _open_onnx_on_device(settings: Settings, choice: BackendChoice) -> BackendFactory:
