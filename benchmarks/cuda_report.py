@@ -1,14 +1,15 @@
-"""Everything that a CUDA device must show, in one run of a few minutes: steps, solvers, processes, pictures.
+"""Everything that a CUDA device must show, in a few minutes: steps, solvers, processes, pictures.
 
-NSTX_TEST_DATA=FOLDER python benchmarks/cuda_report.py [--device cuda:0] [--sections steps,…] [--budget 340]
-    [--json FILE]
+NSTX_TEST_DATA=FOLDER python benchmarks/cuda_report.py [--device cuda:0] [--sections steps,…]
+    [--budget 340] [--json FILE]
 
-Sections: `steps` beside their floors, `solvers` beside the gradient, gradients beside float64 and what `checks` take, whole
-`processes` and whether two of them give equal bytes, final `costs` of precision `auto` beside fp32's,
-`onnx` beside PyTorch, and `tests`, those marked `gpu`. The budget, in seconds, is shared among the
-sections; what one does not use goes to those after it, and what does not fit is left out and said so. A row
-that fails has `error`, and a section that fails keeps the rows before; the JSON is written after each row.
-With `--device cpu` everything is tiny: it shows that the script runs.
+Sections: `steps` beside their floors, `solvers` beside the gradient, gradients beside float64 and
+what `checks` take, whole `processes` and whether two of them give equal bytes, final `costs` of
+precision `auto` beside fp32's, `onnx` beside PyTorch, and `tests`, those marked `gpu`. The budget,
+in seconds, is shared among the sections; what one does not use goes to those after it, and what
+does not fit is left out and said so. A row that fails has `error`, and a section that fails keeps
+the rows before; the JSON is written after each row. With `--device cpu` everything is tiny: it
+shows that the script runs.
 """
 
 import argparse

@@ -18,10 +18,10 @@ SECONDS = ("total", "load", "targets", "optimize", "save", "start", "until_first
 
 ``total``: from the process's start on; ``load``: reading pictures and weights, importing libraries,
 building the network; ``targets``: looking them up, and computing what was not there; ``optimize``:
-the run, from the evaluation of the start on; ``save``: the picture, and measuring it; ``start``: from the process's start to the
-command's, the interpreter and the command line; ``until_first_step``: from the process's start to
-that of the first step, the sum of start, load, targets and the preparation of the solver. The last
-two are None if there was no step.
+the run, from the evaluation of the start on; ``save``: the picture, and measuring it; ``start``:
+from the process's start to the command's, the interpreter and the command line;
+``until_first_step``: from the process's start to that of the first step, the sum of start, load,
+targets and the preparation of the solver. The last two are None if there was no step.
 """
 
 _STOPPED = {

@@ -1,10 +1,12 @@
 """Which gradient backend a run uses, on which device and at which precision.
 
-``auto`` is ONNX Runtime on the CPU, where it is faster than PyTorch's autograd and starts sooner, and
-PyTorch on accelerators and for precisions that ONNX Runtime lacks (on the CPU it has fp32, on CUDA tf32 and
-fp16 as well). On a CPU with bf16 units the precision ``auto`` is bf16, checked against fp32 as the run goes (`nstx.engine.gradients.checked`), unless the run is so
-short that PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published. On
-CUDA it goes by the device's compute capability (`nstx.engine.devices.precisions.fast_precision`), checked too.
+``auto`` is ONNX Runtime on the CPU, where it is faster than PyTorch's autograd and starts sooner,
+and PyTorch on accelerators and for precisions that ONNX Runtime lacks (on the CPU it has fp32, on
+CUDA tf32 and fp16 as well). On a CPU with bf16 units the precision ``auto`` is bf16, checked
+against fp32 as the run goes (`nstx.engine.gradients.checked`), unless the run is so short that
+PyTorch's start takes longer than is saved, or is the assignment's, whose costs are published. On
+CUDA it goes by the device's compute capability (`nstx.engine.devices.precisions.fast_precision`),
+checked too.
 """
 
 from collections.abc import Sequence

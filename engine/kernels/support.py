@@ -30,7 +30,7 @@ class KernelSupport:
 
 
 def describe_kernels(kernels: KernelSupport | None) -> dict[str, object] | None:
-    """Return what every report says of a step on CUDA, as plain data; ``reason`` is None where it is empty."""
+    """Return what every report says of a step on CUDA, as plain data; an empty reason is None."""
     return None if kernels is None else {"name": kernels.name, "reason": kernels.reason or None}
 
 

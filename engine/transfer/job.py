@@ -117,13 +117,8 @@ def prepare_job(
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)
-    elif differing := backend_differences(like, settings, sizes[-1], policy):
-        raise UsageError(
-            f"expected settings that share a backend, got another {', '.join(differing)}; "
-            "try without like"
-        )
     else:
-        opened = like.opened
+        opened = _share_backend(like, settings, sizes[-1], policy)
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size) for size in sizes)
         began = time.perf_counter()
@@ -181,6 +176,17 @@ def _open_backend(
     check_memory(size, choice.device)
     with memory_errors(size):
         return open_backend(settings, choice)
+
+
+def _share_backend(
+    like: Job, settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None
+) -> BackendFactory:
+    if differing := backend_differences(like, settings, size, policy):
+        raise UsageError(
+            f"expected settings that share a backend, got another {', '.join(differing)}; "
+            "try without like"
+        )
+    return like.opened
 
 
 def backend_differences(
