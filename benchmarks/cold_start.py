@@ -31,7 +31,6 @@ PHASES = {
     "cuDNN": "engine.gradients.ahead:_warm_convolutions",
     "cuBLAS and cuFFT": "engine.gradients.ahead:_warm_products",
     "first kernel": "engine.kernels.availability:kernel_support",
-    "rehearsal": "engine.gradients.fused:rehearse",
     "device settled": "engine.devices.device:settle",
     "backend chosen": "engine.gradients.choice:choose_backend",
     "provider tried": "export.runtime.providers:named_provider_loads",

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import mixed_objective, relative_error, targets_of
+from networks import relative_error, targets_of
 from pictures import random_pixels
 
 from nstx.engine import diagnosis
@@ -25,16 +24,14 @@ from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.kernels import availability
 from nstx.engine.kernels.availability import kernel_support
 from nstx.engine.kernels.support import KernelSupport, describe_kernels
-from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.errors import NumericalError
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS
-from nstx.models.vgg19 import Pooling, PoolRounding
 from nstx.models.weights.load import load_weights
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from nstx.engine.gradients.fused import FusedBackend, FusedPass, rehearse
+from nstx.engine.gradients.fused import FusedBackend, FusedPass
 from nstx.engine.kernels.activation import (
     PoolKind,
     pool,
@@ -379,52 +376,26 @@ def test_a_whole_gradient_on_cuda_is_near_float64_and_the_same_twice(
     assert kernel_support(0).works
     fused, exact = backends(PRESETS["default"].objective, size, 2, precision)
     again, _ = backends(PRESETS["default"].objective, size, 2, precision)
-    # Seeds of fp16 depend on the evaluations before.
-    tolerance = 1e-3 if precision == "fp16" else 0.0
+
+    def differentiate(backend: FusedBackend) -> np.ndarray:
+        # fp16's depends on the evaluations before.
+        backend.seed = 2.0**20 if precision == "fp16" else 1.0
+        return backend.costs_and_gradients(pixels)[1]
+
     other = np.stack([random_pixels(*size, seed=index) for index in (7, 8)])
     pixels = np.stack([random_pixels(*size, seed=index) for index in range(2)])
     # The graph is captured with another picture.
     fused.costs_and_gradients(other)
-    _, first = fused.costs_and_gradients(pixels)
-    _, second = again.costs_and_gradients(pixels)
-    assert relative_error(second, first) <= tolerance
+    first = differentiate(fused)
+    assert np.array_equal(differentiate(again), first)
     with again.problem.noting() as noted:
-        _, plain = again.costs_and_gradients(pixels)
-    assert relative_error(plain, first) <= tolerance
+        assert np.array_equal(differentiate(again), first)
     # And it sees targets that are corrected afterwards.
     for backend in (fused, again):
         backend.problem.offset({part: values * 0.1 for part, values in noted.items()})
+    corrected = differentiate(fused)
     with again.problem.noting():
-        _, plain = again.costs_and_gradients(pixels)
-    _, corrected = fused.costs_and_gradients(pixels)
-    assert relative_error(corrected, plain) <= tolerance
+        assert np.array_equal(differentiate(again), corrected)
     assert relative_error(corrected, first) > 1e-2
     for ours, expected in zip(first, exact.costs_and_gradients(pixels)[1], strict=True):
         assert relative_error(ours, expected) < bound
-
-
-@pytest.mark.parametrize("tv_weight", [0.0, 0.7])
-@pytest.mark.parametrize(("pooling", "rounding"), [("avg", "ceil"), ("max", "floor")])
-def test_a_rehearsal_goes_through_all_kernels(
-    pooling: Pooling, rounding: PoolRounding, tv_weight: float
-) -> None:
-    objective = mixed_objective(pooling, rounding, tv_weight=tv_weight)
-    place: Device = Device("cuda") if PLACE == "cuda" else Device("cpu")
-    fused = FusedPass(
-        load_weights(), objective, TorchDevice(place, "bf16" if PLACE == "cuda" else "tf32")
-    )
-    rows, gradient, *noted = rehearse(partial(FusedBackend, fused), objective)
-    parts = len(objective.content_names) + len(objective.style_names) + (tv_weight > 0)
-    assert rows.shape == (parts + 1, 1)
-    # conv1_1's features alone are not 0; the first row is that of the deepest layer.
-    assert rows.isfinite().all()
-    assert rows.abs().sum() > 0
-    assert gradient.shape == (1, 32, 32, 3)
-    assert gradient.abs().sum() > 0
-    for plain, other in zip((rows, gradient), noted, strict=True):
-        assert error(other, plain) < 1e-5
-    # The pass itself has kept its convolutions.
-    pixels = random_pixels(32, 32, seed=1)
-    problem = (objective, make_zero_targets(objective, 32, 32))
-    cost = FusedBackend(fused, [problem], capture=False).cost_and_gradient(pixels)[0]
-    assert min(cost.content_layers.values()) > 0

@@ -208,17 +208,6 @@ def test_without_triton_nothing_is_made_ready(monkeypatch: pytest.MonkeyPatch) -
     assert not triton_lock.locked()
 
 
-def test_a_run_prepares_more_where_it_waits_for_it(begun: list[tuple[str, int]]) -> None:
-    calls: list[int] = []
-    ahead.begin(lambda: calls.append(1))
-    assert not ahead._begun
-    ahead.begin_loading(choose_settings())
-    ahead.begin(lambda: calls.append(2))
-    ahead.begin(lambda: 1 // 0)
-    ahead.finish_loading()
-    assert calls == [2]
-
-
 def test_garbage_is_looked_for_again_after_a_block() -> None:
     assert gc.isenabled()
     with uncollected():

@@ -63,26 +63,20 @@ def take_weights(settings: Settings) -> "Weights":
     return _load_weights(settings) if begun is None else begun.result()
 
 
-def begin(prepare: Callable[[], object]) -> None:
-    """Let a thread prepare something else that a run will need; where nothing was begun, leave it to the run.
-
-    Errors are those of the run, too.
-    """
-    if not _begun:
-        return
-    _begun.extend(_start(partial(_quietly, prepare)))
-
-
 def is_wanted() -> bool:
     """Whether the process still goes on, and does not but wait for its threads."""
     return threading.main_thread().is_alive()
 
 
 def finish_loading() -> None:
-    """Wait until all that was begun is there, so that nothing else uses the device any more."""
+    """Wait until all that was begun is there, so that nothing else uses the device any more.
+
+    Weights that nobody has taken are dropped: the run was none of PyTorch's.
+    """
     if _begun:
         wait(_begun)
         _begun.clear()
+        _weights.clear()
         sys.setswitchinterval(_USUAL_TURNS)
 
 
@@ -117,24 +111,38 @@ def load_torch(index: int) -> bool:
         preload_torch()
         if not is_wanted():
             return False
-        triton = threading.Thread(target=load_triton, name="nstx-triton")
-        triton.start()
-        import torch
-
-        if is_wanted() and torch.cuda.is_available():
-            from ..kernels.availability import kernel_support
-
-            device = torch.device("cuda", index)
-            loads: tuple[tuple[Callable[..., object], object], ...] = (
-                (_warm_convolutions, device), (_warm_products, device), (kernel_support, index),
-            )  # fmt: skip
-            threads = [threading.Thread(target=_quietly, args=load) for load in loads]
-            for thread in threads:
-                thread.start()
-            for thread in (triton, *threads):
-                thread.join()
-            return True
+        beside = threading.Thread(target=load_triton, name="nstx-triton")
+        beside.start()
+        try:
+            return _use_cuda(index)
+        finally:
+            beside.join()
     return False
+
+
+def _use_cuda(index: int) -> bool:
+    """Import PyTorch, and use each of CUDA's libraries once; return whether PyTorch has the device."""
+    import torch
+
+    # Others than the first are counted by another library, which has to be loaded.
+    if (
+        not is_wanted()
+        or not torch.cuda.is_available()
+        or (index and index >= torch.cuda.device_count())
+    ):
+        return False
+    from ..kernels.availability import kernel_support
+
+    device = torch.device("cuda", index)
+    loads: tuple[tuple[Callable[..., object], object], ...] = (
+        (_warm_convolutions, device), (_warm_products, device), (kernel_support, index),
+    )  # fmt: skip
+    threads = [threading.Thread(target=_quietly, args=load) for load in loads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return True
 
 
 def _start(*loads: Callable[[], Any]) -> "list[Future[Any]]":

@@ -5,9 +5,6 @@ operators, each of which goes through memory once more. Here bias and ReLU are p
 gradient and the mask before it are one pass, as are the costs' gradients with theirs.
 """
 
-import contextlib
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -26,11 +23,8 @@ from ..kernels.first_layer import (
     gather_programs,
 )
 from ..kernels.gram import add_gram_gradient, compare_gram, compare_programs
-from ..targets.targets import make_zero_targets
-from .ahead import is_wanted
 from .backend import Problems
 from .backprop import BackpropBackend, BackwardPass
-from .torch_gradient import TorchGradient
 from .torch_problem import Part, TorchProblem
 
 _Output = tuple[Layer, torch.Tensor]
@@ -55,13 +49,12 @@ class FusedPass(BackwardPass):
         x = first_forward(pixels, self.first_kernel, self.first_bias, self.mean, dtype)
         outputs = [(first, x)]
         for layer in others:
-            x = pool(x, self.pooling) if layer.kind == "pool" else self.convolve(layer, x)
+            if layer.kind == "pool":
+                x = pool(x, self.pooling)
+            else:
+                x = _rows(self.network.convolution(layer.name)(_planes(x)))
             outputs.append((layer, x))
         return outputs
-
-    def convolve(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
-        """Return a convolution of activations (batch, h, w, channels), with its ReLU."""
-        return _rows(self.network.convolution(layer.name)(_planes(x)))
 
     def backward(self, layer: Layer, gradient: torch.Tensor) -> torch.Tensor:
         """Return the gradient (batch, h, w, channels) before a convolution, of that behind it."""
@@ -96,11 +89,6 @@ class FusedBackend(BackpropBackend):
             for part, scale in zip(problem.aims, scales, strict=True)
         }
         self._layout: tuple[tuple[int, int], torch.Tensor, dict[Part, int], int] | None = None
-
-    def leave_out_convolutions(self) -> torch.device:
-        """From now on, take zeros in their place; return where they were."""
-        self._fused = _NoConvolutions(self._fused)
-        return self._device.torch_device
 
     def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Implement `TorchGradient`."""
@@ -246,52 +234,3 @@ def _rows(planes: torch.Tensor) -> torch.Tensor:
 def _planes(rows: torch.Tensor) -> torch.Tensor:
     """Return activations (batch, h, w, channels) as (batch, channels, h, w), without a copy."""
     return rows.permute(0, 3, 1, 2)
-
-
-class _NoConvolutions(FusedPass):
-    """A pass with zeros in place of convolutions, except the first one's."""
-
-    def __init__(self, fused: FusedPass) -> None:
-        vars(self).update(vars(fused))
-
-    def convolve(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
-        """Implement `FusedPass`."""
-        _check_wanted()
-        return x.new_zeros(*x.shape[:3], layer.channels)
-
-    def backward(self, layer: Layer, gradient: torch.Tensor) -> torch.Tensor:
-        """Implement `FusedPass`."""
-        _check_wanted()
-        return gradient.new_zeros(*gradient.shape[:3], layer.in_channels)
-
-
-def _check_wanted() -> None:
-    # Where kernels have to be compiled, a rehearsal takes longer than anybody waits for Ctrl-C.
-    if not is_wanted():
-        raise RuntimeError("expected a process that goes on, got one that ends")
-
-
-def rehearse(make: Callable[..., TorchGradient], objective: Objective) -> tuple[torch.Tensor, ...]:
-    """Evaluate a picture of 32×32 without convolutions, so that no kernel has to be loaded later.
-
-    Loading takes milliseconds for each of thirty kernels. Other threads may compute meanwhile: no switch of
-    PyTorch's is set. Libraries choose convolutions anew for each size, so that those would be in vain.
-
-    Args:
-        make: of a `FusedBackend`.
-        objective: that it is for.
-
-    Returns:
-        What `TorchGradient.evaluate` does, plain and with features noted.
-    """
-    backend = make([(objective, make_zero_targets(objective, 32, 32))], capture=False)
-    assert isinstance(backend, FusedBackend)
-    place = backend.leave_out_convolutions()
-    here = torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext()
-    with here, torch.no_grad():
-        x, seed = torch.zeros(1, 32, 32, 3, device=place), torch.ones((), device=place)
-        plain = backend.evaluate(x, seed)
-        with backend.problem.noting():
-            noted = backend.evaluate(x, seed)
-        plain[0].tolist()
-    return (*plain, *noted)

@@ -15,7 +15,7 @@ from ..devices.device import choose_provider_on, torch_has
 from ..devices.memory import keep_freed_memory
 from ..kernels.support import KernelSupport
 from ..settings import Precision, Settings
-from .ahead import begin, take_weights
+from .ahead import take_weights
 from .backend import GradientBackend, PrecisionPlan, Problems
 from .choice import BackendChoice, runs_ahead
 
@@ -126,17 +126,11 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     factory = BackendFactory(
         choice, weights.sha256, weights.mean, make, arrays, ahead, kernels=lambda: kernels
     )
-    if kernels is not None and kernels.works:
-        from .fused import rehearse
-
-        begin(partial(rehearse, make, settings.objective))
     if choice.largest_error is None:
         return factory
     from .checked import CheckedBackend, Schedule
 
     plan = plan_precisions(choice)
-    if place.is_cuda:
-        begin(partial(backends, plan.exact_by))
     checked, coarse = (
         partial(
             CheckedBackend, plan, backends, largest_error=choice.largest_error,
