@@ -6,7 +6,7 @@ lack a device that the machine has. So they are tried, one by one.
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nstx.export.runtime.providers import import_onnxruntime, named_provider_loads
 from nstx.export.runtime.session import physical_cores
@@ -17,6 +17,9 @@ from nstx.models.weights.load import EMBEDDED, load_weights
 
 from .devices.device import Device
 from .devices.machine import Processor, describe_machine, package_versions
+
+if TYPE_CHECKING:
+    from .kernels.support import KernelSupport
 
 
 def diagnose() -> dict[str, Any]:
@@ -54,7 +57,6 @@ def _devices() -> list[dict[str, Any]]:
         return [{"name": "cpu", "precisions": ("fp32",), "threads": physical_cores()}]
 
     from .devices.precisions import settle_bf16, supported_precisions
-    from .kernels.availability import kernel_support
     from .kernels.support import describe_kernels
 
     processor = Processor()
@@ -75,12 +77,25 @@ def _devices() -> list[dict[str, Any]]:
                 "model": properties.name,
                 "memory_bytes": properties.total_memory,
                 "precisions": supported_precisions(Device("cuda", index)),
-                "kernels": describe_kernels(kernel_support(index)),
+                "kernels": describe_kernels(_kernels(index)),
             }
         )
     if torch.backends.mps.is_available():
         devices.append({"name": "mps", "precisions": supported_precisions(Device("mps"))})
     return devices
+
+
+def _kernels(index: int) -> "KernelSupport":
+    import torch
+
+    from .kernels.availability import kernel_support
+    from .kernels.support import KernelSupport
+
+    try:
+        return kernel_support(index)
+    except torch.OutOfMemoryError:
+        # Another process has it all; the kernels are not at fault.
+        return KernelSupport("unknown", "the device's memory is taken")
 
 
 def _providers() -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Kernels in Triton, by its interpreter where there is no GPU, against PyTorch in float64."""
 
 import contextlib
+import importlib.util
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Literal
@@ -399,3 +401,25 @@ def test_a_whole_gradient_on_cuda_is_near_float64_and_the_same_twice(
     assert relative_error(corrected, first) > 1e-2
     for ours, expected in zip(first, exact.costs_and_gradients(pixels)[1], strict=True):
         assert relative_error(ours, expected) < bound
+
+
+def test_where_pytorch_brings_no_triton_nothing_is_at_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    availability._try_kernels.cache_clear()
+    try:
+        support = kernel_support(0)
+    finally:
+        availability._try_kernels.cache_clear()
+    assert support == KernelSupport("torch", "Triton is not installed")
+
+
+def test_a_device_without_memory_is_no_fault_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> KernelSupport:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(availability, "kernel_support", fail)
+    assert diagnosis._kernels(0) == KernelSupport("unknown", "the device's memory is taken")

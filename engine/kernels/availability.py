@@ -1,6 +1,8 @@
 """Whether the kernels run on a device, found out by running some."""
 
 import functools
+import importlib.util
+import sys
 
 import torch
 
@@ -29,6 +31,9 @@ def _try_kernels(index: int) -> KernelSupport:
     capability = torch.cuda.get_device_capability(device)
     if capability < _LEAST_CAPABILITY:
         return KernelSupport("torch", f"compute capability {capability[0]}.{capability[1]}")
+    if not sys.platform.startswith("linux") and importlib.util.find_spec("triton") is None:
+        # PyTorch brings it on Linux alone.
+        return KernelSupport("torch", "Triton is not installed")
     try:
         import triton
 
