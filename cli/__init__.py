@@ -26,8 +26,10 @@ def run_process() -> None:
     import atexit
 
     codes: list[int] = []
-    # What is registered first comes last: when threads have ended, and all others have cleaned up.
-    atexit.register(_leave, codes)
+    # What is registered first comes last: when threads have ended, and all that comes with a command has cleaned
+    # up. What was there before, such as a profiler, would not come any more.
+    if atexit._ncallbacks() == 0:
+        atexit.register(_leave, codes)
     try:
         main()
     except SystemExit as end:
@@ -39,12 +41,14 @@ def run_process() -> None:
 def _leave(codes: list[int]) -> None:
     """End the process with a code, if it has one, rather than let Python take PyTorch to pieces.
 
-    That takes longer than to write a picture, and the system frees memory and devices all the same.
+    That takes longer than to write a picture, and the system frees memory and devices all the same. Nor is it
+    safe while threads still load libraries.
     """
     import os
     import sys
+    import threading
 
-    if not codes or "torch" not in sys.modules:
+    if not codes or ("torch" not in sys.modules and threading.active_count() == 1):
         return
     try:
         for stream in (sys.stdout, sys.stderr):

@@ -151,6 +151,8 @@ class Console:
         """
         if self.quiet:
             return
+        if sys.stdout is None and not self.as_json:
+            return  # it was closed by whoever began the process
         if self._live is not None and (self.as_json or sys.stdout.isatty()):
             # On the terminal where something moves, only rich can write without breaking it.
             self._live.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 _STOPPING = b"\nnstx: stopping after this evaluation; once more to leave without saving\n"
 _NOTHING_SAVED = b"\nnstx: interrupted; nothing was saved\n"
+_SHOW_CURSOR = b"\x1b[?25h"
 # A closed terminal (SIGHUP, not on Windows) is a request to end like the others.
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -79,6 +81,13 @@ class Interrupt:
             return
         self.signal = number
         _write(_NOTHING_SAVED)
+        ahead = sys.modules.get("nstx.engine.gradients.ahead")
+        if ahead is not None and ahead.is_loading():
+            # An exception may be raised within Python's imports, which would swallow it and keep their lock;
+            # then this thread and those that load libraries would wait for one another for ever.
+            if os.isatty(2):
+                _write(_SHOW_CURSOR)
+            os._exit(128 + number)
         raise SystemExit(128 + number)
 
 

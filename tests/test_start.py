@@ -4,6 +4,7 @@ import ctypes
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,8 +16,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pictures import random_pixels
+from processes import PATIENCE
 
 from nstx import Picture, choose_settings, cli, prepare_job
+from nstx.cli.console import Console
 from nstx.cli.garbage import uncollected
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
@@ -385,3 +388,43 @@ def test_memory_is_tried_where_there_may_be_too_little(
         assert cost is not None
         start = accelerated_job.measure_cost(accelerated_job.start(-1))
         assert cost.total == pytest.approx(start.total, rel=1e-5)
+
+
+INTERRUPTED = """\
+import os, signal, sys
+from nstx.engine.gradients import ahead
+ahead.has_driver = lambda: True
+phase, number = sys.argv.pop(1), int(sys.argv.pop(1))
+def send(event, values):
+    global phase
+    if event == "import" and values[0] == phase:
+        phase = None
+        os.kill(os.getpid(), number)
+sys.addaudithook(send)
+from nstx.cli import run_process
+run_process()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("phase", ["numpy.linalg", "torch.nn.modules", "torch.utils.data"])
+def test_a_run_that_is_interrupted_while_threads_load_libraries_ends(
+    save_picture: Callable[..., Path], phase: str, number: signal.Signals
+) -> None:
+    content, style = save_picture("content.png"), save_picture("style.png", seed=1)
+    command = [sys.executable, "-c", INTERRUPTED, phase, str(int(number)), "optimize"]
+    command += [str(content), str(style), "--size", "64", "--steps", "500", "--backend", "torch"]
+    done = subprocess.run(
+        [*command, "-o", str(content.with_name("out.png"))],
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == (130 if number == signal.SIGINT else 143), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_lines_are_left_out_where_stdout_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(as_json=False, quiet=False)
+    monkeypatch.setattr(sys, "stdout", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "_live", SimpleNamespace(print=pytest.fail))
+        console.report("a row")

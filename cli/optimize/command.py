@@ -13,6 +13,7 @@ from nstx.models.presets import Preset, find_preset
 from .. import options
 from ..garbage import uncollected
 from ..grouped import COMMAND_LINE, Help, argument, grouped
+from ..interrupts import interruptible
 from .request import OptimizeRequest, Recording
 
 if TYPE_CHECKING:
@@ -50,23 +51,24 @@ def optimize(
     from nstx.engine.gradients.ahead import begin_loading
 
     output = _check_arguments(content, styles, output, recording.targets)
-    with uncollected():
-        saved = None if recording.targets is None else _read_targets(recording.targets, size)
-        preset = _saved_preset(objective, saved)
-        settings = options.settings_of(objective, size, solver, machine, preset=preset)
-        begin_loading(settings)
-        # Only now, as it takes a while, in which other things can be loaded.
-        from .run import run_optimize
-    request = OptimizeRequest(
-        content=content,
-        styles=tuple(styles or ()),
-        output=output,
-        recording=recording,
-        saved=saved,
-        settings=settings,
-        began=began,
-    )
-    run_optimize(request, shown.console())
+    with interruptible() as interrupt:
+        with uncollected():
+            saved = None if recording.targets is None else _read_targets(recording.targets, size)
+            preset = _saved_preset(objective, saved)
+            settings = options.settings_of(objective, size, solver, machine, preset=preset)
+            begin_loading(settings)
+            # Only now, as it takes a while, in which other things can be loaded.
+            from .run import run_optimize
+        request = OptimizeRequest(
+            content=content,
+            styles=tuple(styles or ()),
+            output=output,
+            recording=recording,
+            saved=saved,
+            settings=settings,
+            began=began,
+        )
+        run_optimize(request, shown.console(), interrupt)
 
 
 def _check_arguments(

@@ -20,51 +20,50 @@ from nstx.models.errors import NstxError
 from ..choices import split_style
 from ..console import Console
 from ..garbage import uncollected
-from ..interrupts import interruptible
+from ..interrupts import Interrupt
 from ..progress import show_steps
 from .recorder import Recorder
 from .report import SECONDS, describe_result, result_json
 from .request import OptimizeRequest
 
 
-def run_optimize(request: OptimizeRequest, console: Console) -> None:
-    """Do the whole job, and exit with 130 or 143 if a signal ended it early."""
+def run_optimize(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> None:
+    """Do the whole job, and exit with 130 or 143 if a signal ended it early, which ``interrupt`` takes."""
     output = request.output
     seconds: dict[str, float | None] = dict.fromkeys(SECONDS)
-    with interruptible() as interrupt:
-        with console.working("loading weights, computing targets"), uncollected():
-            job = _load(request)
-        seconds["load"] = time.perf_counter() - request.began - job.target_seconds
-        seconds["targets"] = job.target_seconds
-        for path in (output, request.recording.save_init):
-            if path is not None:
-                check_output_size(path, *job.sizes[-1])
-        bar = show_steps(console, job.sizes, job.settings.steps)
-        with Recorder(request, console) as recorder, bar as show:
-            recorder.save_init(job)
+    with console.working("loading weights, computing targets"), uncollected():
+        job = _load(request)
+    seconds["load"] = time.perf_counter() - request.began - job.target_seconds
+    seconds["targets"] = job.target_seconds
+    for path in (output, request.recording.save_init):
+        if path is not None:
+            check_output_size(path, *job.sizes[-1])
+    bar = show_steps(console, job.sizes, job.settings.steps)
+    with Recorder(request, console) as recorder, bar as show:
+        recorder.save_init(job)
 
-            def on_step(step: Step) -> None:
-                # Only now is there something to save.
-                interrupt.defer()
-                if step.step == 1:
-                    started = process_seconds()
-                    seconds["start"] = started - (time.perf_counter() - request.began)
-                    seconds["until_first_step"] = started - step.seconds
-                show(step)
-                recorder.take(step)
+        def on_step(step: Step) -> None:
+            # Only now is there something to save.
+            interrupt.defer()
+            if step.step == 1:
+                started = process_seconds()
+                seconds["start"] = started - (time.perf_counter() - request.began)
+                seconds["until_first_step"] = started - step.seconds
+            show(step)
+            recorder.take(step)
 
-            costs = BoundCosts(job)
-            result = run_job(job, costs=costs, on_step=on_step, should_stop=interrupt.requested)
-        for text in describe_fallbacks(result.checks):
-            console.warn(text)
-        saving = time.perf_counter()
-        write_or_rescue(output, result.picture)
-        recorder.save_animation(result)
-        saved_cost = _measure_saved(costs, output, result, console)
-        seconds |= {"optimize": result.seconds, "save": time.perf_counter() - saving}
-        seconds["total"] = process_seconds()
-        data = result_json(request, job, result, saved_cost, seconds, recorder.files)
-        console.result(describe_result(data), data)
+        costs = BoundCosts(job)
+        result = run_job(job, costs=costs, on_step=on_step, should_stop=interrupt.requested)
+    for text in describe_fallbacks(result.checks):
+        console.warn(text)
+    saving = time.perf_counter()
+    write_or_rescue(output, result.picture)
+    recorder.save_animation(result)
+    saved_cost = _measure_saved(costs, output, result, console)
+    seconds |= {"optimize": result.seconds, "save": time.perf_counter() - saving}
+    seconds["total"] = process_seconds()
+    data = result_json(request, job, result, saved_cost, seconds, recorder.files)
+    console.result(describe_result(data), data)
     if interrupt.requested():
         raise typer.Exit(interrupt.exit_code)
 

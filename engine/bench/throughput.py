@@ -205,16 +205,18 @@ def _row_maker(bench: ThroughputBench, answers: Answers) -> RowMaker:
 
     def describe(task: Task, answers: Sequence[dict[str, Any]]) -> Row:
         flops = bench.flops_per_pixel * task.size**2 * task.batch
-        return _describe(task, answers, flops, peaks[bench.precision(task.variant)])
+        return _describe(task, answers, flops, peaks.get(bench.precision(task.variant), 0.0))
 
     return RowMaker(("size", "batch"), describe, _compare)
 
 
 def _peaks(bench: ThroughputBench, answers: Answers) -> dict[str, float]:
+    """Return the rates of matrix products, by precision, of those that were measured."""
     peaks = {}
     for name in bench.precisions:
         measured = [answer.get("gflops", 0.0) for answer in answers.get(bench.peak_task(name), ())]
-        peaks[name] = float(statistics.median(measured or [0.0]))
+        if measured:
+            peaks[name] = float(statistics.median(measured))
     return peaks
 
 

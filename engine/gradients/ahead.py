@@ -37,8 +37,8 @@ _weights: dict[tuple[str, bool], "Future[Weights]"] = {}
 def begin_loading(settings: Settings) -> None:
     """Begin to load what a run may need if it comes to be one of PyTorch's on CUDA; else do nothing.
 
-    Whether it does is only known once PyTorch is there, so the driver alone decides. A process that ends
-    early waits for the import that is under way, as nothing that loads libraries can be broken off.
+    Whether it does is only known once PyTorch is there, so the driver alone decides. Threads do not keep the
+    process alive: one that is interrupted ends at once, whatever is being loaded (`nstx.cli.interrupts`).
     """
     kind, _, index = settings.device.partition(":")
     if settings.backend == "onnx" or kind not in ("auto", "cuda"):
@@ -66,6 +66,11 @@ def take_weights(settings: Settings) -> "Weights":
 def is_wanted() -> bool:
     """Whether the process still goes on, and does not but wait for its threads."""
     return threading.main_thread().is_alive()
+
+
+def is_loading() -> bool:
+    """Whether something was begun that nobody has waited for yet."""
+    return bool(_begun)
 
 
 def finish_loading() -> None:
@@ -111,7 +116,7 @@ def load_torch(index: int) -> bool:
         preload_torch()
         if not is_wanted():
             return False
-        beside = threading.Thread(target=load_triton, name="nstx-triton")
+        beside = threading.Thread(target=load_triton, name="nstx-triton", daemon=True)
         beside.start()
         try:
             return _use_cuda(index)
@@ -137,7 +142,7 @@ def _use_cuda(index: int) -> bool:
     loads: tuple[tuple[Callable[..., object], object], ...] = (
         (_warm_convolutions, device), (_warm_products, device), (kernel_support, index),
     )  # fmt: skip
-    threads = [threading.Thread(target=_quietly, args=load) for load in loads]
+    threads = [threading.Thread(target=_quietly, args=load, daemon=True) for load in loads]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -162,7 +167,7 @@ def _start(*loads: Callable[[], Any]) -> "list[Future[Any]]":
             except Exception as error:  # noqa: BLE001  (whoever asks for the result has it)
                 future.set_exception(error)
 
-    threading.Thread(target=work, name="nstx-ahead").start()
+    threading.Thread(target=work, name="nstx-ahead", daemon=True).start()
     return futures
 
 
