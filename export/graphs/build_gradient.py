@@ -18,7 +18,7 @@ from .builder import FLOAT, GraphBuilder
 from .costs import CostBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
-from .gradient_parts import DESCRIPTION, add_part, describe_end
+from .gradient_parts import add_part, finish_gradient
 from .network import NetworkBuilder
 
 # Kingma and Ba 2015, with ε as in their section 2, on gradients that `gradient_factor` scales to 1.
@@ -61,13 +61,7 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
         gradient = builder.add("Add", [gradient, variation_gradient], "gradient")
         if graph.adam:
             add_adam(builder, gradient)
-    return builder.finish(
-        [describe_end(graph, weights, name) for name in graph.inputs],
-        [describe_end(graph, weights, name) for name in graph.outputs],
-        name="style_transfer",
-        description=DESCRIPTION,
-        metadata=graph.metadata(weights),
-    )
+    return finish_gradient(builder, graph, weights)
 
 
 def _add_backward(

@@ -14,7 +14,7 @@ from nstx.models.weights.load import Weights
 from .builder import GraphBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
-from .gradient_parts import DESCRIPTION, describe_end
+from .gradient_parts import finish_gradient
 from .interleaved_costs import Difference, InterleavedCosts, Part
 from .interleaved_network import InterleavedNetwork
 
@@ -54,14 +54,7 @@ def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProt
     gradient = network.add_pixel_gradient(gradient, scale, name)
     if variation_gradient is not None:
         builder.add("Add", [gradient, variation_gradient], "gradient")
-    return builder.finish(
-        [describe_end(graph, weights, name) for name in graph.inputs],
-        [describe_end(graph, weights, name) for name in graph.outputs],
-        name="style_transfer",
-        description=DESCRIPTION,
-        metadata=graph.metadata(weights),
-        contributed=True,
-    )
+    return finish_gradient(builder, graph, weights)
 
 
 def _add_parts(

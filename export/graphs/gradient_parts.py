@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import ValueInfoProto
+from onnx import ModelProto, ValueInfoProto
 
 from nstx.models.objective import LayerWeight
 from nstx.models.vgg19 import find_layer
@@ -19,7 +19,7 @@ from .gradient_graph import (
     GradientGraph,
 )
 
-DESCRIPTION = (
+_DESCRIPTION = (
     "The cost of neural style transfer (Gatys et al. 2015) on VGG-19 (Simonyan and Zisserman 2014), "
     "and its gradient with respect to the pixels."
 )
@@ -38,7 +38,19 @@ def add_part(
     return builder.add("Mul", [part, f"{kind}_weight"], f"{kind}_weighted")
 
 
-def describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoProto:
+def finish_gradient(builder: GraphBuilder, graph: GradientGraph, weights: Weights) -> ModelProto:
+    """Return the model of a description whose nodes were added."""
+    return builder.finish(
+        [_describe_end(graph, weights, name) for name in graph.inputs],
+        [_describe_end(graph, weights, name) for name in graph.outputs],
+        name="style_transfer",
+        description=_DESCRIPTION,
+        metadata=graph.metadata(weights),
+        contributed=graph.layout == "interleaved",
+    )
+
+
+def _describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInfoProto:
     """Declare an input or output of a graph."""
     objective = graph.objective
     if name in (INPUT_NAME, "gradient", *ADAM_MOMENTS, *ADAM_OUTPUTS):

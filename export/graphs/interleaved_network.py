@@ -22,6 +22,7 @@ from nstx.models.weights.load import Weights
 
 from .builder import BOOL, CONTRIBUTED, FLOAT, FLOAT16, GraphBuilder
 from .feature_graph import FP16_SCALE, GraphPrecision
+from .network import add_window_share
 
 _CONVOLUTION: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 _FOLDED_BACKWARD: dict[str, Any] = {
@@ -218,20 +219,7 @@ class InterleavedNetwork:
     def _add_share(self, layer: Layer, source: str) -> str:
         """Add 1 / (pixels in each window), (1, h, w, 1)."""
         name = f"{layer.name}_share"
-        none, two = (self.builder.constant(f"number_{n}", np.array(n, np.int64)) for n in (0, 2))
-        sides = []
-        for axis, shape in ((1, [1, -1, 1, 1]), (2, [1, 1, -1, 1])):
-            part = f"{name}_{axis}"
-            side = self.builder.add("Shape", [source], f"{part}_side", start=axis, end=axis + 1)
-            side = self.builder.add("Squeeze", [side], f"{part}_number")
-            starts = self.builder.add("Range", [none, side, two], f"{part}_starts")
-            rest = self.builder.add("Sub", [side, starts], f"{part}_rest")
-            count = self.builder.add("Min", [rest, two], f"{part}_count")
-            count = self.builder.add("Cast", [count], f"{part}_float", to=FLOAT)
-            along = self.builder.integers(f"along_{axis}", shape)
-            sides.append(self.builder.add("Reshape", [count, along], f"{part}_along"))
-        pixels = self.builder.add("Mul", sides, f"{name}_pixels")
-        share = self.builder.add("Reciprocal", [pixels], f"{name}_float")
+        share = add_window_share(self.builder, name, source, axes=(1, 2))
         half = self.precision == "fp16"
         return self.builder.add("Cast", [share], name, to=FLOAT16) if half else share
 

@@ -117,7 +117,9 @@ class NetworkBuilder:
         """Spread each value over its window; a window at an odd edge has two pixels, or one."""
         name = f"{layer.name}_backward"
         if self.pool_rounding == "ceil":
-            share = self._add_share(layer, source)
+            share_name = f"{layer.name}_share"
+            share = add_window_share(self.builder, share_name, source, axes=(2, 3))
+            share = self.narrow(share, share_name)
         else:
             share = self.builder.constant("quarter", np.array(0.25, self.dtype))
         scaled = self.builder.add("Mul", [gradient, share], f"{name}_scaled")
@@ -131,26 +133,6 @@ class NetworkBuilder:
             nearest_mode="floor",
         )
         return self._fit_to_source(name, spread, source)
-
-    def _add_share(self, layer: Layer, source: str) -> str:
-        """Add 1 / (pixels in each window), (1, 1, h, w)."""
-        name = f"{layer.name}_share"
-        none, two = (self.builder.constant(f"number_{n}", np.array(n, np.int64)) for n in (0, 2))
-        sides = []
-        for axis, shape in ((2, [1, 1, -1, 1]), (3, [1, 1, 1, -1])):
-            part = f"{name}_{axis}"
-            side = self.builder.add("Shape", [source], f"{part}_side", start=axis, end=axis + 1)
-            side = self.builder.add("Squeeze", [side], f"{part}_number")
-            # Pixels from a window's first on, of which it holds two at most.
-            starts = self.builder.add("Range", [none, side, two], f"{part}_starts")
-            rest = self.builder.add("Sub", [side, starts], f"{part}_rest")
-            count = self.builder.add("Min", [rest, two], f"{part}_count")
-            count = self.builder.add("Cast", [count], f"{part}_float", to=FLOAT)
-            along = self.builder.integers(f"along_{axis}", shape)
-            sides.append(self.builder.add("Reshape", [count, along], f"{part}_along"))
-        pixels = self.builder.add("Mul", sides, f"{name}_pixels")
-        share = self.builder.add("Reciprocal", [pixels], f"{name}_float")
-        return self.narrow(share, name)
 
     def _add_maximum_backward(self, layer: Layer, source: str, output: str, gradient: str) -> str:
         """Put each value where the pooling found its window's largest: at the first, row by row.
@@ -184,3 +166,28 @@ class NetworkBuilder:
         nothing = self.builder.integers("six_zeros", [0] * 6)
         pads = self.builder.add("Concat", [nothing, missing], f"{name}_pads", axis=0)
         return self.builder.add("Pad", [x, pads], name)
+
+
+def add_window_share(
+    builder: GraphBuilder, name: str, source: str, *, axes: tuple[int, int]
+) -> str:
+    """Add 1 / (pixels in each window) of a pooling of what may have odd sides, float32.
+
+    ``axes`` are those of height and width among the source's four; along the others the share has 1.
+    """
+    none, two = (builder.constant(f"number_{n}", np.array(n, np.int64)) for n in (0, 2))
+    sides = []
+    for axis in axes:
+        part, shape = f"{name}_{axis}", [1, 1, 1, 1]
+        shape[axis] = -1
+        side = builder.add("Shape", [source], f"{part}_side", start=axis, end=axis + 1)
+        side = builder.add("Squeeze", [side], f"{part}_number")
+        # Pixels from a window's first on, of which it holds two at most.
+        starts = builder.add("Range", [none, side, two], f"{part}_starts")
+        rest = builder.add("Sub", [side, starts], f"{part}_rest")
+        count = builder.add("Min", [rest, two], f"{part}_count")
+        count = builder.add("Cast", [count], f"{part}_float", to=FLOAT)
+        along = builder.integers(f"along_{axis}", shape)
+        sides.append(builder.add("Reshape", [count, along], f"{part}_along"))
+    pixels = builder.add("Mul", sides, f"{name}_pixels")
+    return builder.add("Reciprocal", [pixels], f"{name}_float")
