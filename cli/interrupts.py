@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -50,9 +49,13 @@ class Interrupt:
     """Remembers that the run is to end, and by which signal.
 
     Until `defer` is called a signal ends the process at once, as there is nothing to save yet.
+
+    Args:
+        is_loading: whether threads load libraries at the moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_loading: Callable[[], bool]) -> None:
+        self._is_loading = is_loading
         self.signal: int | None = None
         self._deferred = False
 
@@ -81,8 +84,7 @@ class Interrupt:
             return
         self.signal = number
         _write(_NOTHING_SAVED)
-        ahead = sys.modules.get("nstx.engine.gradients.ahead")
-        if ahead is not None and ahead.is_loading():
+        if self._is_loading():
             # An exception may be raised within Python's imports, which would swallow it and keep their lock;
             # then this thread and those that load libraries would wait for one another for ever.
             if os.isatty(2):
@@ -92,9 +94,9 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """Handle SIGINT, SIGTERM and SIGHUP for the time of a block."""
-    interrupt = Interrupt()
+def interruptible(is_loading: Callable[[], bool]) -> Iterator[Interrupt]:
+    """Handle SIGINT, SIGTERM and SIGHUP for the time of a block, as an `Interrupt` does."""
+    interrupt = Interrupt(is_loading)
     present = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     # nohup, or a shell that starts something in the background, has a signal ignored: so do we.
     numbers = [number for number in present if signal.getsignal(number) is not signal.SIG_IGN]

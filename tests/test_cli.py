@@ -428,7 +428,7 @@ def test_an_interrupted_import_is_an_interrupt_not_a_missing_library(
 
 
 def test_a_signal_whose_exit_was_swallowed_ends_the_run_before_its_first_step() -> None:
-    interrupt = Interrupt()
+    interrupt = Interrupt(is_loading=lambda: False)
     with contextlib.suppress(SystemExit):
         interrupt.handle(signal.SIGTERM, None)
     with pytest.raises(SystemExit) as left:

@@ -32,10 +32,10 @@ from nstx.engine.devices.cuda_graph import (
     Capture,
     Function,
     captures_graphs,
-    without_collection,
 )
 from nstx.engine.devices.device import Device, DeviceKind
 from nstx.engine.devices.machine import Bf16, Capability, Processor
+from nstx.engine.devices.memory import without_collection
 from nstx.engine.devices.precisions import fast_precision, settle_bf16, supported_precisions
 from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision

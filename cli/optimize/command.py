@@ -48,10 +48,10 @@ def optimize(
 ) -> None:
     """Stylise the picture CONTENT with the style of one or more paintings."""
     began = time.perf_counter()
-    from nstx.engine.gradients.ahead import begin_loading
+    from nstx.engine.gradients.ahead import begin_loading, is_loading
 
     output = _check_arguments(content, styles, output, recording.targets)
-    with interruptible() as interrupt:
+    with interruptible(is_loading) as interrupt:
         with uncollected():
             saved = None if recording.targets is None else _read_targets(recording.targets, size)
             preset = _saved_preset(objective, saved)

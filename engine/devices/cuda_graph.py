@@ -4,17 +4,16 @@ A step at 512 pixels launches a hundred kernels, each of which takes the process
 long as the device takes to run it.
 """
 
-import contextlib
 import functools
-import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 
 from nstx.models.errors import DeviceError
 
+from .memory import without_collection
 from .torch_device import TorchDevice
 
 Function = Callable[..., tuple[torch.Tensor, ...]]
@@ -110,18 +109,6 @@ class CudaGraph:
                 "try the environment variable NSTX_CUDA_GRAPHS=0"
             ) from error
         return graph
-
-
-@contextlib.contextmanager
-def without_collection() -> Iterator[None]:
-    """Keep Python from looking for garbage."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @functools.cache

@@ -1,7 +1,8 @@
-"""Memory: the process's peak, whether a size fits, and the error when it does not."""
+"""Memory: the process's peak, whether a size fits, the error when it does not, and Python's garbage."""
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
 import time
@@ -54,6 +55,18 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage for the time of a block."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def process_seconds() -> float:

@@ -64,7 +64,7 @@ def take_weights(settings: Settings) -> "Weights":
 
 
 def is_wanted() -> bool:
-    """Whether the process still goes on, and does not but wait for its threads."""
+    """Whether the process still goes on, and is not ending: nothing more is begun then."""
     return threading.main_thread().is_alive()
 
 
@@ -153,8 +153,8 @@ def _use_cuda(index: int) -> bool:
 def _start(*loads: Callable[[], Any]) -> "list[Future[Any]]":
     """Let a thread do several things, one after another; return what will come of each.
 
-    It is no executor's, as the main thread does not count as ended before those are. It ends with its work, and
-    what libraries keep for each thread goes to the next that asks.
+    It is no executor's, as a process waits for those at its end. It ends with its work, and what libraries keep
+    for each thread goes to the next that asks.
     """
     futures: list[Future[Any]] = [Future() for _ in loads]
 
@@ -171,12 +171,10 @@ def _start(*loads: Callable[[], Any]) -> "list[Future[Any]]":
     return futures
 
 
-def _quietly(load: Callable[..., object], *arguments: object) -> bool:
-    """Return whether something was loaded, without an error."""
+def _quietly(load: Callable[..., object], argument: object) -> None:
+    """Load something, without an error."""
     with contextlib.suppress(Exception):
-        load(*arguments)
-        return True
-    return False
+        load(argument)
 
 
 def preload_torch() -> bool:
