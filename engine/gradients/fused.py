@@ -5,6 +5,9 @@ operators, each of which goes through memory once more. Here bias and ReLU are p
 gradient and the mask before it are one pass, as are the costs' gradients with theirs.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -61,6 +64,23 @@ class FusedPass(BackwardPass):
         return _rows(self._convolutions[layer.name](_planes(gradient)))
 
 
+class _Layout(NamedTuple):
+    """Where the sums of an evaluation stand, of pictures of one size.
+
+    Attributes:
+        size: height and width.
+        begins: of each part's sums. The total variation's are last, or else would be; those of the largest
+            values follow them.
+        ends: where all parts' sums begin, in their order, and where the last end, int32 on the device.
+        columns: sums per picture.
+    """
+
+    size: tuple[int, int]
+    begins: Mapping[Part, int]
+    ends: torch.Tensor
+    columns: int
+
+
 class FusedBackend(BackpropBackend):
     """Costs and gradients by `FusedPass`; costs alone by PyTorch's operators."""
 
@@ -88,12 +108,16 @@ class FusedBackend(BackpropBackend):
             part: 2 * problem.weights[part] * scale
             for part, scale in zip(problem.aims, scales, strict=True)
         }
-        self._layout: tuple[tuple[int, int], torch.Tensor, dict[Part, int], int] | None = None
+        self._order = (*problem.aims, *[("tv", "")] * (self._variation is not None))
+        self._layout: _Layout | None = None
 
     def evaluate(self, x: torch.Tensor, seed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Implement `TorchGradient`."""
-        begins, columns = self._arrange_sums(x.shape[1], x.shape[2])
-        sums = torch.empty(len(x), columns, dtype=torch.float32, device=x.device)
+        size = x.shape[1], x.shape[2]
+        if self._layout is None or self._layout.size != size:
+            # Once, as a graph that is captured may not wait for what the host has.
+            self._layout = self._arrange_sums(size)
+        sums = torch.empty(len(x), self._layout.columns, dtype=torch.float32, device=x.device)
         x = x.contiguous()
         outputs = self._fused.forward(x)
         gradient: torch.Tensor | None = None
@@ -110,7 +134,8 @@ class FusedBackend(BackpropBackend):
                 gradient = self._add_parts_and_cut(layer, features, gradient, seed, sums)
             assert gradient is not None
             gradient, is_cut = self._fused.backward(layer, gradient), False
-        return self._finish(x, outputs[0], gradient, seed, sums, begins)
+        pixels = self._finish(x, outputs[0], gradient, seed, sums)
+        return add_sums(sums, self._layout.ends, self._scales), pixels
 
     def _has_parts(self, layer: Layer) -> bool:
         return any((kind, layer.name) in self.problem.aims for kind in ("style", "content"))
@@ -144,7 +169,7 @@ class FusedBackend(BackpropBackend):
         # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
         factor = self._slopes[part] * (2 / positions)
         aim = self.problem.aims[part]
-        place = sums[:, self._begin(part) :]
+        place = self._sums_of(part, sums)
         keeps = self.problem.noted is not None
         slope, difference = compare_gram(features, aim, factor, seed, place, keeps=keeps)
         if difference is not None:
@@ -165,7 +190,7 @@ class FusedBackend(BackpropBackend):
         if self.problem.noted is not None:
             self.problem.note(part, _planes(features).to(self._sums))
         aim = _rows(self.problem.aims[part])
-        place = sums[:, self._begin(part) :]
+        place = self._sums_of(part, sums)
         return add_content_gradient(
             features, gradient, aim, self._slopes[part], seed, place, cuts=cuts
         )
@@ -177,9 +202,8 @@ class FusedBackend(BackpropBackend):
         gradient: torch.Tensor | None,
         seed: torch.Tensor,
         sums: torch.Tensor,
-        begins: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what `evaluate` does, of the gradient at the output of conv1_1."""
+    ) -> torch.Tensor:
+        """Return the gradient at the pixels, of that at the output of conv1_1."""
         name, features = first[0].name, first[1]
         if ("content", name) in self.problem.aims:
             gradient = self._add_content(name, features, gradient, seed, sums, cuts=False)
@@ -188,33 +212,25 @@ class FusedBackend(BackpropBackend):
             slope = self._gram_slope(name, features, seed, sums)
         if gradient is None:
             gradient = torch.zeros_like(features)
-        pixels = first_backward(
+        return first_backward(
             gradient, features, slope, self._fused.first_kernel, pixels=x, seed=seed,
-            variation=self._variation, sums=sums[:, self._begin(("tv", "")) :],
+            variation=self._variation, sums=self._sums_of(("tv", ""), sums),
         )  # fmt: skip
-        self._order = tuple(self.problem.aims)
-        if self._variation is not None:
-            self._order += (("tv", ""),)
-        return add_sums(sums, begins, self._scales), pixels
 
-    def _begin(self, part: Part) -> int:
-        """Return where a part's sums begin; those of the largest values follow the variation's."""
+    def _sums_of(self, part: Part, sums: torch.Tensor) -> torch.Tensor:
+        """Return the sums from those of a part on."""
         assert self._layout is not None
-        return self._layout[2][part]
+        return sums[:, self._layout.begins[part] :]
 
-    def _arrange_sums(self, height: int, width: int) -> tuple[torch.Tensor, int]:
-        """Return where each part's sums begin and the last end, and their number per picture."""
-        if self._layout is None or self._layout[0] != (height, width):
-            programs = {part: self._programs(part, height, width) for part in self.problem.aims}
-            pixels = gather_programs(height * width)
-            counts = [*programs.values(), *[pixels] * (1 if self._variation is None else 2)]
-            ends = np.cumsum([0, *counts])
-            begins = {part: int(end) for part, end in zip(programs, ends, strict=False)}
-            begins["tv", ""] = int(ends[len(programs)])
-            device = self._device.torch_device
-            on_device = torch.tensor(ends, dtype=torch.int32, device=device)
-            self._layout = ((height, width), on_device, begins, int(ends[-1]))
-        return self._layout[1], self._layout[3]
+    def _arrange_sums(self, size: tuple[int, int]) -> _Layout:
+        aims = list(self.problem.aims)
+        pixels = gather_programs(size[0] * size[1])
+        counts = [self._programs(part, *size) for part in aims]
+        counts += [pixels] * (1 if self._variation is None else 2)
+        *places, columns = np.cumsum([0, *counts]).tolist()
+        begins = dict(zip([*aims, ("tv", "")], places, strict=False))
+        ends = torch.tensor([*places, columns], dtype=torch.int32)
+        return _Layout(size, begins, ends.to(self._device.torch_device), columns)
 
     def _programs(self, part: Part, height: int, width: int) -> int:
         """Return how many sums of squares a part of the cost has per picture."""

@@ -36,15 +36,19 @@ def runtime_precision(choice: BackendChoice) -> RuntimePrecision:
     return choice.precision
 
 
+def describe_planar(objective: Objective, precision: RuntimePrecision) -> GradientGraph:
+    """Return the graph that serves all weights of a cost: only whether a part counts is built in."""
+    return GradientGraph(
+        objective=replace(objective.with_unit_weights(), tv_weight=0.0),
+        precision="fp16" if precision == "fp16" else "fp32",
+    )
+
+
 def open_gradient_session(
     settings: Settings, choice: BackendChoice, weights_sha256: str
 ) -> Session[GradientGraph]:
     """Return a session of the cost with its gradient; weights are loaded only to build its graph."""
-    # One graph serves all weights: only whether a part counts at all is built in.
-    graph = GradientGraph(
-        objective=replace(settings.objective.with_unit_weights(), tv_weight=0.0),
-        precision="fp16" if choice.precision == "fp16" else "fp32",
-    )
+    graph = describe_planar(settings.objective, runtime_precision(choice))
 
     def build() -> bytes:
         from nstx.export.graphs.build_gradient import build_gradient_model

@@ -36,7 +36,7 @@ from ..devices.arrays import Array, ArrayT
 from ..kernels.support import KernelSupport
 from ..sessions.session import Session, open_graph
 from .backend import GradientBackend, Problems, check_batch, gradient_error
-from .onnx_backend import describe_factors, describe_problems, report_costs
+from .onnx_backend import describe_factors, describe_planar, describe_problems, report_costs
 
 if TYPE_CHECKING:
     from nstx.models.weights.load import Weights
@@ -85,13 +85,10 @@ class OnDevice:
     def describe_graph(self, height: int, width: int, *, variation: bool) -> GradientGraph:
         """Return the graph for pictures of a size: interleaved where tensor cores compute.
 
-        One graph serves all weights of the cost: only whether a part counts at all is built in, of the
-        total ``variation`` in interleaved graphs alone.
+        Whether the total ``variation`` counts is built into interleaved graphs alone.
         """
-        objective = replace(self.objective.with_unit_weights(), tv_weight=0.0)
-        planar = GradientGraph(
-            objective=objective, precision="fp16" if self.precision == "fp16" else "fp32"
-        )
+        planar = describe_planar(self.objective, self.precision)
+        objective = planar.objective
         if self.precision == "fp32" or objective.pooling == "max":
             return planar
         least = 2 ** sum(layer.kind == "pool" for layer in objective.network)
