@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from nstx.models.errors import OutputError
-
-from .formats import printable
+from nstx.models.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

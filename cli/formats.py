@@ -3,11 +3,6 @@
 import math
 
 
-def printable(text: str) -> str:
-    """Return a text on one line, without the characters that a terminal takes for orders."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
 def format_count(count: int, noun: str) -> str:
     """Write a number of things: ``1 picture``, ``2 pictures``, ``3 entries``."""
     if count != 1:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nstx.engine.sizes import split_steps
+from nstx.models.printable import printable
 
 from .console import Console
-from .formats import format_cost, printable
+from .formats import format_cost
 
 if TYPE_CHECKING:
     from nstx.engine.transfer.progress import Step

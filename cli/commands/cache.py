@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nstx.models.errors import OutputError, UsageError
+from nstx.models.printable import printable
 from nstx.models.storage.cache import cache_folder, cache_limit, check_cache_folder, parse_bytes
 
 from .. import options
 from ..console import Console
-from ..formats import format_bytes, format_count, printable
+from ..formats import format_bytes, format_count
 from ..grouped import Help, grouped
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ import typer
 from typer.core import TyperCommand
 
 from nstx.models.errors import ImageError, OutputError, UsageError
+from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_output
 
 from .. import options
 from ..choices import split_style
 from ..console import Console
-from ..formats import format_bytes, format_count, format_seconds, printable
+from ..formats import format_bytes, format_count, format_seconds
 from ..grouped import Group, Help, grouped, without
 
 if TYPE_CHECKING:

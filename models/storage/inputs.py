@@ -1,0 +1,94 @@
+"""Files that are read: regular, of a sensible size, and never waited for.
+
+Whatever a stranger can name passes here before a reader sees a byte of it: a device has no end, a
+FIFO no beginning, and a file of a terabyte no place in memory.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import NstxError
+from ..printable import printable
+
+_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
+
+def open_input(
+    path: Path, *, kind: str, most_bytes: int, error: type[NstxError], advice: str = "another file"
+) -> BinaryIO:
+    """Open a regular file of at most ``most_bytes`` for reading, without waiting for a writer.
+
+    Args:
+        path: links are followed.
+        kind: what is expected there, with its article: ``a picture``.
+        most_bytes: more than any sensible file of this kind has.
+        error: what is raised.
+        advice: what stands behind "try" in its message.
+
+    Raises:
+        NstxError: of the class ``error``: there is no such file, it cannot be read, it is a folder,
+            a device, a FIFO or a socket, or it is larger.
+    """
+    expected = f"expected {kind} at {printable(path)}"
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits for a process that writes into it.
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except (OSError, ValueError) as failure:  # ValueError: a name with a NUL
+        reason = getattr(failure, "strerror", None) or failure
+        raise error(f"{expected}, got: {printable(reason)}; try {advice}") from failure
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise error(f"{expected}, got {_kind(status.st_mode)}; try {advice}")
+        if status.st_size > most_bytes:
+            raise error(
+                f"{expected} of at most {_size(most_bytes)}, got {_size(status.st_size)}; try {advice}"
+            )
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_input(
+    path: Path, *, kind: str, most_bytes: int, error: type[NstxError], advice: str = "another file"
+) -> bytes:
+    """Return the bytes of a file that `open_input` opens; never more than ``most_bytes``."""
+    with open_input(path, kind=kind, most_bytes=most_bytes, error=error, advice=advice) as file:
+        try:
+            data = file.read(most_bytes + 1)
+        except OSError as failure:
+            raise error(
+                f"expected {kind} at {printable(path)}, got: {failure.strerror or failure}; "
+                f"try {advice}"
+            ) from failure
+    if len(data) > most_bytes:  # it grew, or lies in /proc, where sizes are not told
+        raise error(
+            f"expected {kind} at {printable(path)} of at most {_size(most_bytes)}, got more; "
+            f"try {advice}"
+        )
+    return data
+
+
+def check_input(
+    path: Path, *, kind: str, most_bytes: int, error: type[NstxError], advice: str = "another file"
+) -> int:
+    """Check a file that another library opens by its name, as `open_input` does; return its size."""
+    with open_input(path, kind=kind, most_bytes=most_bytes, error=error, advice=advice) as file:
+        return os.fstat(file.fileno()).st_size
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_kind, name in kinds if is_kind(mode)), "a device")
+
+
+def _size(count: int) -> str:
+    for unit, name in _UNITS:
+        if count >= unit:
+            return f"{count / unit:.4g} {name}"
+    return f"{count} bytes"

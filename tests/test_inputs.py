@@ -1,0 +1,49 @@
+"""Files that are read: regular and bounded; and names made printable."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from nstx.models.errors import ImageError
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import check_input, read_input
+
+
+def _read(path: Path, most_bytes: int = 10) -> bytes:
+    return read_input(path, kind="a picture", most_bytes=most_bytes, error=ImageError)
+
+
+def test_a_regular_file_is_read_to_its_last_byte(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"0123456789")
+    (tmp_path / "link").symlink_to(file)
+    assert _read(tmp_path / "link") == b"0123456789"
+    assert check_input(file, kind="a", most_bytes=10, error=ImageError) == 10
+    with pytest.raises(ImageError, match="at most 9 bytes, got 10 bytes; try another file"):
+        _read(file, 9)
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        kinds = {"fifo": "a FIFO", "s": "No such device", ".": "a folder", "no": "No such file"}
+        for name, kind in kinds.items():
+            with pytest.raises(ImageError, match=kind):
+                _read(tmp_path / name)
+    with pytest.raises(ImageError, match="a device"):
+        _read(Path("/dev/zero"))
+    with pytest.raises(ImageError, match="null"):
+        _read(Path("a\0b"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
+def test_a_file_that_hides_its_size_is_bounded_too() -> None:
+    with pytest.raises(ImageError, match="got more"):
+        _read(Path("/proc/self/maps"))
+
+
+def test_names_lose_what_a_terminal_takes_for_orders() -> None:
+    assert printable("a\x1b[2J\nb\udc80ü.png") == "a�[2J�b�ü.png"
