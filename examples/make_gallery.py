@@ -51,7 +51,7 @@ def main() -> None:
     contents, styles = (Path(sys.argv[1]) / name for name in ("contents", "styles"))
     for folder in (contents, styles):
         folder.mkdir(parents=True, exist_ok=True)
-    with Image.open(Path(__file__).parent / "harbour.jpg") as harbour:
+    with Image.open(Path(__file__).parent / "harbour.jpg", formats=["JPEG"]) as harbour:
         harbour.save(contents / "harbour.png")
         harbour.crop(NEARER).save(contents / "town.png")
     usual = {name: getattr(swirls, name) for name in ("NIGHT", "VORTICES", "HILLS", "BRUSHES")}

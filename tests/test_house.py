@@ -117,6 +117,14 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
             assert not body or (body[-1].end_lineno or 0) - body[0].lineno < 50, node.name
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pillow_opens_no_format_that_is_not_named(path: Path) -> None:
+    """Without a list, PostScript under any name starts Ghostscript."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Image.open"):
+            assert "formats" in {keyword.arg for keyword in node.keywords}, node.lineno
+
+
 def test_the_readme_is_short_and_every_folder_is_on_the_map() -> None:
     assert (ROOT / "README.md").read_text().count("\n") <= 120
     architecture = (ROOT / "docs" / "architecture.md").read_text()

@@ -162,7 +162,13 @@ def npy(array: np.ndarray) -> bytes:
         ("bomb.png", bomb(), "at most"),
         ("flat.npy", npy(np.zeros((12, 20))), "height, width, 3"),
         ("nan.npy", npy(np.full((12, 20, 3), np.nan)), "finite"),
-        ("text.npy", b"text", "cannot be read"),
+        ("text.npy", b"text", "something else"),
+        ("script.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
+        ("archive.npy", b"PK\x03\x04" + bytes(99), "zip archive"),
+        ("page.jpg", b"<!DOCTYPE html><html>", "a web page"),
+        ("drawing.png", b"<?xml version='1.0'?><svg/>", "SVG"),
+        ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        ("photo.cr2", b"II*\0\x10\0\0\0CR\2\0", "raw file"),
         ("objects.npy", npy(np.array(["a"] * 12)), "height, width, 3"),
     ],
 )
@@ -185,7 +191,7 @@ def test_pictures_with_nothing_to_see_are_refused(tmp_path: Path, size: tuple[in
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="No such file"):
         read_image(tmp_path / "nothing.png")
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match="a folder"):
         read_image(tmp_path)
 
 

@@ -61,7 +61,7 @@ def pack_film(film: Film) -> bytes:
 
 def unpack_film(data: bytes, steps: Sequence[int]) -> Film:
     """Return the film in a JPEG of `pack_film`, which does not hold the frames' steps."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
         strip: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
     columns, rows = min(_COLUMNS, len(steps)), -(-len(steps) // _COLUMNS)
     height, width = strip.shape[0] // rows, strip.shape[1] // columns

@@ -7,7 +7,6 @@ as numbers, which may lie outside 0–255.
 
 import io
 import logging
-import stat
 import warnings
 from pathlib import Path
 
@@ -16,7 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from nstx.models.errors import ImageError
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import read_input
 
+from .formats import HEIC, NPY, identify_format
 from .picture import Picture
 
 _log = logging.getLogger("nstx")
@@ -28,10 +30,11 @@ _SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2"
 _OPAQUE_MODES = {"1": "RGB", "P": "RGB", "RGBA": "RGB", "LA": "L"}
 
 _SHORTEST_SIDE = 8  # in pixels; a smaller picture shows nothing
+_MOST_BYTES = 2**31
 
 
 def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
-    """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, or whatever else Pillow reads, or ``.npy``.
+    """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM, JPEG 2000 or NumPy's ``.npy``.
 
     Greyscale, palette, CMYK and 16-bit greyscale pictures become 8-bit RGB. Of an animation, the
     first frame is read. ``trusted`` allows twice as many pixels, for a file of nstx's own.
@@ -42,46 +45,47 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
             bombs (89 million).
     """
     path = Path(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise ImageError(f"expected a picture at {path}, got a device or pipe; try a file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"expected a picture at {path}, got: {error.strerror or error}; try another path"
-        ) from error
-    if not data:
-        raise ImageError(f"expected a picture at {path}, got an empty file; try another file")
-    picture = (
-        _read_npy(data, path) if path.suffix.lower() == ".npy" else _read_file(data, path, trusted)
+    data = read_input(
+        path, kind="a picture", most_bytes=_MOST_BYTES, error=ImageError, advice="another path"
     )
+    if not data:
+        raise ImageError(
+            f"expected a picture at {printable(path)}, got an empty file; try another file"
+        )
+    kind = identify_format(data, path)
+    picture = _read_npy(data, path) if kind == NPY else _read_file(data, kind, path, trusted)
     if min(picture.height, picture.width) < _SHORTEST_SIDE:
         raise ImageError(
             f"expected a picture of at least {_SHORTEST_SIDE}×{_SHORTEST_SIDE} pixels, "
-            f"got {picture.width}×{picture.height} in {path}; try a larger one"
+            f"got {picture.width}×{picture.height} in {printable(path)}; try a larger one"
         )
     return picture
 
 
-def _read_file(data: bytes, path: Path, trusted: bool) -> Picture:
+def _read_file(data: bytes, kind: str, path: Path, trusted: bool) -> Picture:
+    if kind == HEIC:
+        raise ImageError(
+            f"expected a picture in {printable(path)}, got HEIC, which is not read; "
+            "try to save it as JPEG"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if trusted:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 image.load()
                 return _to_srgb(image, path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
-            f"expected a picture of at most {Image.MAX_IMAGE_PIXELS} pixels, got more in {path}; "
+            f"expected a picture of at most {Image.MAX_IMAGE_PIXELS} pixels, got more in {printable(path)}; "
             "try a smaller copy of it"
         ) from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"expected a picture (JPEG, PNG, WebP, AVIF, TIFF), got something else in {path}; "
-            "try to open it in an image viewer"
+            f"expected a whole picture in {printable(path)}, got {kind} of an unknown or damaged "
+            "kind; try to save it again as PNG"
         ) from error
     except ImageError:
         raise
@@ -89,7 +93,7 @@ def _read_file(data: bytes, path: Path, trusted: bool) -> Picture:
         # Decoders have no common error for a damaged file: OSError, SyntaxError, ValueError, …
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ImageError(
-            f"expected a whole picture in {path}, got a damaged one ({reason[0]}); "
+            f"expected a whole picture in {printable(path)}, got a damaged one ({reason[0]}); "
             "try to fetch or save it again"
         ) from error
 
@@ -98,7 +102,7 @@ def _to_srgb(image: Image.Image, path: Path) -> Picture:
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ImageError(
-            f"expected 8 or 16 bits a channel in {path}, got floating point; "
+            f"expected 8 or 16 bits a channel in {printable(path)}, got floating point; "
             "try .npy, or save it as 8-bit"
         )
     if image.mode.startswith("I"):
@@ -153,7 +157,7 @@ def _read_npy(data: bytes, path: Path) -> Picture:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ImageError(
-            f"expected a .npy array in {path}, got a file that cannot be read; "
+            f"expected a .npy array in {printable(path)}, got a file that cannot be read; "
             "try numpy.save(path, pixels)"
         ) from error
     # The assignment's pictures carry a batch axis of one.
@@ -161,12 +165,12 @@ def _read_npy(data: bytes, path: Path) -> Picture:
         array = array[0]
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.shape[2] != 3:
         raise ImageError(
-            f"expected an array (height, width, 3) in {path}, got {getattr(array, 'shape', '?')}; "
+            f"expected an array (height, width, 3) in {printable(path)}, got {getattr(array, 'shape', '?')}; "
             "try RGB pixels on the 0–255 scale"
         )
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise ImageError(
-            f"expected finite numbers in {path}, got {array.dtype} with others; "
+            f"expected finite numbers in {printable(path)}, got {array.dtype} with others; "
             "try float32 pixels on the 0–255 scale"
         )
     return Picture(array.astype(np.float32), None, str(path))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from nstx.models.errors import ImageError, NumericalError, UsageError
 
+from ..pictures.formats import READ_SUFFIXES
 from ..pictures.picture import Picture
 from ..pictures.reading import read_image
 from ..pictures.resizing import resize_alpha, resize_picture
@@ -16,11 +17,6 @@ from .files import write_targets
 from .loader import LoadedTargets, TargetLoader, TargetSource
 
 Role = Literal["content", "style"]
-
-# Files in a folder that are taken for pictures; a file that is an argument may have any name.
-_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp")
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +62,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
 
 
 def _looks_like_picture(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in READ_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def precompute_targets(
