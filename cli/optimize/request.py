@@ -1,12 +1,14 @@
 """What ``nstx optimize`` is asked to do, checked before anything is read."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from nstx.engine.settings import Settings
 from nstx.models.errors import UsageError
-from nstx.models.storage.files import check_distinct, check_output
+from nstx.models.printable import printable
+from nstx.models.storage.files import check_distinct, check_file, check_output
 
 from ..choices import split_style
 from ..grouped import Group, Help
@@ -83,10 +85,12 @@ class OptimizeRequest:
 
         recording = self.recording
         if recording.save_every is not None and recording.save_every < 1:
-            raise UsageError(f"expected --save-every 1 or more, got {recording.save_every}")
+            raise UsageError(
+                f"expected --save-every 1 or more, got {recording.save_every}; try --save-every 10"
+            )
         if recording.report not in REPORTS:
             raise UsageError(
-                f"expected a report of {', '.join(REPORTS)}, got {recording.report!r}; "
+                f"expected a report of {', '.join(REPORTS)}, got '{printable(recording.report)}'; "
                 "try assignment"
             )
         check_output(self.output, SUFFIXES)
@@ -97,17 +101,27 @@ class OptimizeRequest:
         if recording.save_init is not None:
             check_output(recording.save_init, SUFFIXES)
         self._check_distinct()
+        for path in self._snapshots():
+            check_file(path)
 
     def snapshot(self, step: int) -> Path:
         """Return where the picture after a step goes."""
         return self.output.with_name(f"{self.output.stem}_{step:04d}{self.output.suffix}")
 
+    @property
+    def outputs(self) -> list[Path]:
+        """All that is written, but for the snapshots."""
+        recording = self.recording
+        paths = (self.output, recording.animate, recording.trace, recording.save_init)
+        return [path for path in paths if path is not None]
+
+    def _snapshots(self) -> Iterator[Path]:
+        every = self.recording.save_every or self.settings.steps + 1
+        return map(self.snapshot, range(every, self.settings.steps + 1, every))
+
     def _check_distinct(self) -> None:
         recording, settings = self.recording, self.settings
-        every = recording.save_every or settings.steps + 1
-        snapshots = map(self.snapshot, range(every, settings.steps + 1, every))
-        outputs = (self.output, recording.animate, recording.trace, recording.save_init, *snapshots)
         styles = [split_style(style)[0] for style in self.styles]
         files = [Path(settings.init), Path(settings.weights)]
         inputs = (self.content, recording.targets, *styles, *files)
-        check_distinct(list(filter(None, outputs)), list(filter(None, inputs)))
+        check_distinct([*self.outputs, *self._snapshots()], list(filter(None, inputs)))

@@ -16,6 +16,7 @@ from nstx.engine.transfer.report import describe_fallbacks
 from nstx.engine.transfer.run import Result, run_job
 from nstx.models.cost import Cost
 from nstx.models.errors import NstxError
+from nstx.models.storage.locks import locked
 
 from ..choices import split_style
 from ..console import Console
@@ -29,6 +30,11 @@ from .request import OptimizeRequest
 
 def run_optimize(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> None:
     """Do the whole job, and exit with 130 or 143 if a signal ended it early, which ``interrupt`` takes."""
+    with locked(request.outputs):
+        _run(request, console, interrupt)
+
+
+def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> None:
     output = request.output
     seconds: dict[str, float | None] = dict.fromkeys(SECONDS)
     with console.working("loading weights, computing targets"), uncollected():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstx.models.errors import OutputError
+from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 
 from ..devices.machine import is_there
@@ -34,7 +35,7 @@ def check_animation(path: Path) -> None:
     check_output(path, SUFFIXES)
     if path.suffix.lower() == ".mp4" and not can_write_video():
         raise OutputError(
-            f"expected PyAV for {path.name}, got no such package; "
+            f"expected PyAV for {printable(path.name)}, got no such package; "
             "try 'pip install nstx[video]', or a .gif or .webp"
         )
 

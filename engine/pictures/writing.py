@@ -1,8 +1,9 @@
 """Writing a picture: which suffixes there are, and with which settings."""
 
+import contextlib
 import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nstx.models.errors import OutputError
+from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 
 from .picture import Picture, Pixels
@@ -40,7 +42,7 @@ def check_output_size(path: Path, height: int, width: int) -> None:
     if limit is not None and max(height, width) > limit:
         raise OutputError(
             f"expected at most {limit} pixels a side for {name}, got {width}×{height}; "
-            f"try {path.stem}.png"
+            f"try {printable(path.stem)}.png"
         )
 
 
@@ -95,11 +97,32 @@ def write_image(path: str | Path, picture: Picture | Pixels) -> None:
 def write_or_rescue(path: Path, picture: Picture) -> None:
     """Write a picture that took long to make; if that fails, write it where temporary files go.
 
-    `OutputError` if it could not be written where it was asked for; the message says where it is.
+    Or else to the home folder, or the working folder; its name stays. `OutputError` if it could not be
+    written where it was asked for; the message says where it is.
     """
     try:
         write_image(path, picture)
     except OutputError as error:
-        rescued = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / "picture.png"
-        write_image(rescued, picture)
-        raise OutputError(f"{error}; the picture was saved as {rescued} instead") from error
+        rescued = _rescue(path.name, picture)
+        if rescued is None:
+            raise OutputError(f"{error}; nor could it be saved elsewhere, so it is lost") from error
+        raise OutputError(
+            f"{error}; the picture was saved as {printable(rescued)} instead"
+        ) from error
+
+
+def _rescue(name: str, picture: Picture) -> Path | None:
+    """Return where a picture was written after all, in a folder of its own; None if nowhere."""
+    places: tuple[Callable[[], str | Path], ...] = (tempfile.gettempdir, Path.home, Path.cwd)
+    for find in places:
+        folder: Path | None = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="nstx-rescued-", dir=find()))
+            write_image(folder / name, picture)
+        except (OSError, RuntimeError, OutputError):  # RuntimeError: a user without a home
+            if folder is not None:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            continue
+        return folder / name
+    return None

@@ -43,7 +43,7 @@ def open_input(
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise error(f"{expected}, got {_kind(status.st_mode)}; try {advice}")
+            raise error(f"{expected}, got {kind_of_file(status.st_mode)}; try {advice}")
         if status.st_size > most_bytes:
             raise error(
                 f"{expected} of at most {_size(most_bytes)}, got {_size(status.st_size)}; try {advice}"
@@ -82,7 +82,8 @@ def check_input(
         return os.fstat(file.fileno()).st_size
 
 
-def _kind(mode: int) -> str:
+def kind_of_file(mode: int) -> str:
+    """Return what a file is that is not a regular one, with its article; ``mode`` is that of its status."""
     kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
     return next((name for is_kind, name in kinds if is_kind(mode)), "a device")
 
