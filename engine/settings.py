@@ -1,12 +1,25 @@
 """The settings of a run: a preset with what was chosen differently, validated once."""
 
-import math
+import os
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, parse_layers
 from nstx.models.presets import Preset, SolverName, find_preset
+from nstx.models.printable import printable
+from nstx.models.values import (
+    check_flag,
+    check_number,
+    check_text,
+    check_whole,
+    describe,
+    refuse,
+    suggest,
+)
 from nstx.models.vgg19 import Pooling
 
 PresetName = Literal["default", "coursera", "gatys"]
@@ -32,6 +45,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _OBJECTIVE_CHOICES = (
     "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight", "pooling",
 )  # fmt: skip
+MIN_SIDE = 16
+"""Shorter side, in pixels, at which every layer up to conv5_4 still has a value."""
+
+MAX_SIDE = 65_535
+"""Longest side, in pixels, that is accepted: more is a slip of the keyboard."""
+
 _MOST = {"threads": 1024, "steps": 1_000_000, "scales": 16}
 
 
@@ -85,44 +104,111 @@ class Settings:
     use_cache: bool = True
 
     def __post_init__(self) -> None:
-        for name in CHOICES:
-            check_choice(name, getattr(self, name))
-        _check_positive("learning rate", self.learning_rate, 2)
-        _check_positive("style scale", self.style_scale, 1)
-        for name in _MOST:
-            check_count(name, getattr(self, name))
-        if not 0 <= self.seed < 2**63:
-            raise UsageError(f"expected a seed of 0 … 2⁶³−1, got {self.seed}; try --seed 0")
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            if value is not None or name not in _MAY_BE_NONE:
+                object.__setattr__(self, name, check(name, value))
 
 
-def check_choice(what: str, name: str) -> None:
-    """Raise `UsageError` if there is no ``solver``, ``backend``, … (`CHOICES`) of this name."""
+def check_choice(what: str, name: str) -> str:
+    """Return a name; `UsageError` if there is no ``solver``, ``backend``, … (`CHOICES`) of it."""
     names = CHOICES[what]
-    if name not in names:
+    # A list cannot be looked up, and is no name.
+    if not isinstance(name, str) or name not in names:
         article = "an" if what[0] in "aeiou" else "a"
-        suggestion = "auto" if "auto" in names else names[-1]
+        suggestion = suggest(name, names, "auto" if "auto" in names else names[-1])
         raise UsageError(
-            f"expected {article} {what} of {', '.join(names)}, got {name!r}; try {suggestion}"
+            f"expected {article} {what} of {', '.join(names)}, got {describe(name)}; "
+            f"try {suggestion}"
         )
+    return name
 
 
-def check_count(name: str, value: int | None) -> None:
-    """Raise `UsageError` if ``threads``, ``steps`` or ``scales`` are out of range; None never is."""
-    if value is not None and not 1 <= value <= _MOST[name]:
-        raise UsageError(f"expected 1 … {_MOST[name]} {name}, got {value}; try --{name} 1")
+def check_count(name: str, value: int | None) -> int | None:
+    """Return ``threads``, ``steps`` or ``scales``; `UsageError` if out of range. None never is."""
+    if value is None:
+        return None
+    count = check_whole(name, value)
+    if not 1 <= count <= _MOST[name]:
+        raise UsageError(
+            f"expected 1 … {_MOST[name]} {name}, got {describe(count)}; try --{name} 1"
+        )
+    return count
 
 
-def _check_positive(what: str, value: float, suggestion: int) -> None:
-    if not math.isfinite(value) or value <= 0:
-        option = what.replace(" ", "-")
-        raise UsageError(f"expected a {what} above 0, got {value}; try --{option} {suggestion}")
+def check_side(name: str, value: int) -> int:
+    """Return a ``size``, ``width`` or ``height`` in pixels; `UsageError` if out of range."""
+    side = check_whole(name, value, 512)
+    if not MIN_SIDE <= side <= MAX_SIDE:
+        raise UsageError(
+            f"expected a {name} of {MIN_SIDE} … {MAX_SIDE} pixels, got {describe(side)}; "
+            f"try --{name} 512"
+        )
+    return side
+
+
+def split_device(name: str) -> tuple[str, int]:
+    """Return the kind of device that ``auto``, ``cpu``, ``mps`` or ``cuda[:N]`` names, and N or 0."""
+    text = name if isinstance(name, str) else ""
+    if match := re.fullmatch(r"(auto|cpu|cuda|mps)|cuda:(\d{1,4})", text):
+        return match[1] or "cuda", int(match[2] or 0)
+    if text.startswith("cuda:"):
+        raise UsageError(f"expected a number after 'cuda:', got {describe(name)}; try cuda:0")
+    nearest = "cuda" if text == "gpu" else suggest(text, ("cpu", "cuda", "mps"), "auto")
+    raise UsageError(
+        f"expected a device of auto, cpu, cuda[:N], mps, got {describe(name)}; try {nearest}"
+    )
+
+
+def _check_device(_: str, value: Any) -> str:
+    split_device(value)
+    return str(value)
+
+
+def _check_positive(suggestion: int, name: str, value: Any) -> float:
+    what, option = name.replace("_", " "), name.replace("_", "-")
+    number = check_number(name, value)
+    if number <= 0:
+        raise UsageError(f"expected a {what} above 0, got {number}; try --{option} {suggestion}")
+    return number
+
+
+def _check_seed(name: str, value: Any) -> int:
+    seed = check_whole(name, value, 0)
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"expected a seed of 0 … 2⁶³−1, got {describe(seed)}; try --seed 0")
+    return seed
+
+
+def _check_objective(name: str, value: Any) -> Objective:
+    if not isinstance(value, Objective):
+        raise refuse("an Objective", name, value, "PRESETS['default'].objective")
+    return value
+
+
+# What each attribute of `Settings` passes; it returns the value in Python's own type.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "preset": partial(check_text, suggestion="default"),
+    "objective": _check_objective,
+    **dict.fromkeys(CHOICES, check_choice),
+    "learning_rate": partial(_check_positive, 2),
+    "style_scale": partial(_check_positive, 1),
+    **dict.fromkeys(_MOST, check_count),
+    **dict.fromkeys(("size", "width", "height"), check_side),
+    **dict.fromkeys(("clip", "early_stop", "use_cache"), check_flag),
+    "init": partial(check_text, suggestion="content"),
+    "weights": partial(check_text, suggestion="embedded"),
+    "seed": _check_seed,
+    "device": _check_device,
+}
+_MAY_BE_NONE = ("scales", "size", "width", "height", "threads")
 
 
 class Choices(TypedDict, total=False):
     """What may be chosen differently from a preset; None stands for the preset's value."""
 
-    content_layers: str | None
-    style_layers: str | None
+    content_layers: str | Sequence[str] | None
+    style_layers: str | Sequence[str] | None
     content_weight: float | None
     style_weight: float | None
     tv_weight: float | None
@@ -130,7 +216,7 @@ class Choices(TypedDict, total=False):
     solver: SolverName | None
     learning_rate: float | None
     steps: int | None
-    init: Init | str | None
+    init: Init | str | os.PathLike[str] | None
     scales: int | None
     clip: bool | None
     early_stop: bool | None
@@ -144,7 +230,7 @@ class Choices(TypedDict, total=False):
     backend: BackendName | Auto | None
     extractor: ExtractorName | Auto | None
     threads: int | None
-    weights: str | None
+    weights: str | os.PathLike[str] | None
     use_cache: bool | None
 
 
@@ -167,7 +253,17 @@ def choose_settings(
     Raises:
         UsageError: the preset or a choice is not known, or out of its range.
     """
-    chosen: dict[str, Any] = {k: value for k, value in choices.items() if value is not None}
+    if unknown := sorted(choices.keys() - Choices.__annotations__):
+        names = sorted(Choices.__annotations__)
+        raise UsageError(
+            f"expected settings among {', '.join(names)}, got {printable(', '.join(unknown))}; "
+            f"try {suggest(unknown[0], names, 'size')}"
+        )
+    chosen: dict[str, Any] = {
+        name: _CHECKS[name](name, value) if name in _CHECKS else value
+        for name, value in choices.items()
+        if value is not None
+    }
     base = preset if isinstance(preset, Preset) else find_preset(preset)
     if "content_layers" in chosen:
         chosen["content_layers"] = parse_layers(chosen["content_layers"], "equal")
@@ -188,7 +284,4 @@ def choose_settings(
     names = [field.name for field in fields(Settings)]
     defaults = {name: getattr(base, name) for name in names if hasattr(base, name)}
     objective = replace(defaults.pop("objective"), **of_objective)
-    try:
-        return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})
-    except TypeError as error:
-        raise UsageError(f"expected settings among {', '.join(names)}, got: {error}") from error
+    return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})

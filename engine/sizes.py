@@ -4,13 +4,7 @@ from collections.abc import Sequence
 
 from nstx.models.errors import UsageError
 
-from .settings import Settings
-
-MAX_SIDE = 65_535
-"""Longest side, in pixels, that is accepted: more is a slip of the keyboard."""
-
-MIN_SIDE = 16
-"""Shorter side, in pixels, at which every layer up to conv5_4 still has a value."""
+from .settings import MAX_SIDE, MIN_SIDE, Settings, check_side
 
 _MAX_SCALES, _SMALLEST_SCALE = 16, 120
 
@@ -31,11 +25,8 @@ def fit_size(
     if size is not None and (height is not None or width is not None):
         raise UsageError("expected --size or --width/--height, got both; try --size alone")
     for name, value in (("size", size), ("height", height), ("width", width)):
-        if value is not None and not MIN_SIDE <= value <= MAX_SIDE:
-            raise UsageError(
-                f"expected a {name} of {MIN_SIDE} … {MAX_SIDE} pixels, got {value}; "
-                f"try --{name} 512"
-            )
+        if value is not None:
+            check_side(name, value)
     source_height, source_width = source
     if height is not None and width is not None:
         return height, width

@@ -17,12 +17,13 @@ Dividing G by N, rather than the cost by N², gives the same number where both p
 and a meaningful one where the style picture has another.
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .errors import UsageError
+from .printable import printable
+from .values import check_flag, check_number, describe, refuse
 from .vgg19 import Layer, Pooling, PoolRounding, check_pooling, find_layer, truncate
 
 
@@ -61,8 +62,9 @@ class Objective:
     relative: bool = False
 
     def __post_init__(self) -> None:
-        for option in ("content_weight", "style_weight", "tv_weight"):
-            _check_weight(option.replace("_", " "), getattr(self, option))
+        for option in _NUMBERS:
+            object.__setattr__(self, option, _check_weight(option, getattr(self, option)))
+        object.__setattr__(self, "relative", check_flag("relative", self.relative))
         check_pooling(self.pooling, self.pool_rounding)
         for kind in ("content", "style"):
             object.__setattr__(self, f"{kind}_layers", _check_layers(self, kind))
@@ -132,36 +134,57 @@ def objective_from_json(data: Mapping[str, Any]) -> Objective:
 _LARGEST_WEIGHT = 1e30
 
 
-def _check_weight(what: str, value: float) -> None:
+_NUMBERS = ("content_weight", "style_weight", "tv_weight", "content_factor", "style_factor")
+
+
+def _check_weight(name: str, value: object) -> float:
+    weight = check_number(name, value)
     # Costs are float32, and so are their weights.
-    if not math.isfinite(value) or not 0 <= value <= _LARGEST_WEIGHT:
+    if not 0 <= weight <= _LARGEST_WEIGHT:
         raise UsageError(
-            f"expected a {what} of 0 … {_LARGEST_WEIGHT:g}, got {value}; try the preset's"
+            f"expected a {name.replace('_', ' ')} of 0 … {_LARGEST_WEIGHT:g}, got {weight}; "
+            "try the preset's"
         )
+    return weight
 
 
 def _check_layers(objective: Objective, kind: str) -> tuple[LayerWeight, ...]:
-    items: tuple[LayerWeight, ...] = getattr(objective, f"{kind}_layers")
+    items = getattr(objective, f"{kind}_layers")
+    if not isinstance(items, Sequence) or not all(isinstance(i, LayerWeight) for i in items):
+        raise refuse("LayerWeights", f"{kind}_layers", items, (LayerWeight("conv4_2", 1.0),))
     checked = []
     for item in items:
-        _check_weight(f"weight for {kind} layer {item.layer}", item.weight)
         layer = find_layer(item.layer)
+        weight = _check_weight(f"weight for {kind} layer {layer.name}", item.weight)
         if layer.kind != "conv":
             raise UsageError(
                 f"expected a convolution as {kind} layer, got {item.layer!r}; try conv4_2"
             )
-        checked.append(LayerWeight(layer.name, float(item.weight)))
+        checked.append(LayerWeight(layer.name, weight))
     names = [item.layer for item in checked]
     if len(set(names)) != len(names):
         raise UsageError(f"expected each {kind} layer once, got {', '.join(names)}; try --help")
     return tuple(item for item in checked if item.weight > 0)
 
 
-def parse_layers(text: str, weigh: "LayerWeighting") -> tuple[LayerWeight, ...]:
-    """Read ``conv1_1:0.5,conv2_1`` as layers with weights; ``weigh`` weights those without."""
-    items = [item.strip().partition(":") for item in text.split(",") if item.strip()]
+def parse_layers(text: str | Sequence[str], weigh: "LayerWeighting") -> tuple[LayerWeight, ...]:
+    """Read ``conv1_1:0.5,conv2_1``, or a list of such, as layers with weights.
+
+    ``weigh`` weights those without.
+    """
+    parts = [text] if isinstance(text, str) else text
+    if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
+        raise UsageError(
+            f"expected layers as a text or a list of names, got {describe(text)}; "
+            "try 'conv1_1,conv4_2:0.5'"
+        )
+    items = [
+        item.strip().partition(":") for part in parts for item in part.split(",") if item.strip()
+    ]
     if not items:
-        raise UsageError(f"expected layers such as conv1_1,conv4_2:0.5, got {text!r}")
+        raise UsageError(
+            f"expected layers such as conv1_1,conv4_2:0.5, got {describe(text)}; try conv4_2"
+        )
     defaults = weigh_layers([name for name, _, _ in items], weigh)
     return tuple(
         LayerWeight(default.layer, _parse_weight(name, weight) if colon else default.weight)
@@ -174,7 +197,8 @@ def _parse_weight(layer: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(
-            f"expected a number after the colon, got {layer}:{text}; try {layer}:0.5"
+            f"expected a number after the colon, got {printable(f'{layer}:{text}')}; "
+            f"try {printable(layer)}:0.5"
         ) from None
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from .errors import UsageError
 from .objective import LayerWeight, LayerWeighting, Objective, weigh_layers
+from .values import describe, suggest
 
 SolverName = Literal["adam", "lbfgs"]
 
@@ -122,6 +123,9 @@ PRESETS: dict[str, Preset] = {
 
 def find_preset(name: str) -> Preset:
     """Return a preset by its name; `UsageError` if there is none."""
-    if name not in PRESETS:
-        raise UsageError(f"expected a preset of {', '.join(PRESETS)}, got {name!r}; try default")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise UsageError(
+            f"expected a preset of {', '.join(PRESETS)}, got {describe(name)}; "
+            f"try {suggest(name, PRESETS, 'default')}"
+        )
     return PRESETS[name]

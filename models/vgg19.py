@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from .errors import UsageError
+from .values import describe
 
 Kind = Literal["conv", "pool"]
 Pooling = Literal["max", "avg"]
@@ -83,13 +84,13 @@ _BY_NAME = {layer.name: layer for layer in LAYERS}
 
 def find_layer(name: str) -> Layer:
     """Return the row of a layer, of which ``relu4_2``, ``Conv4_2`` and ``conv4_2`` are names."""
-    candidate = name.strip().lower()
+    candidate = name.strip().lower() if isinstance(name, str) else ""
     if candidate.startswith("relu"):
         candidate = "conv" + candidate.removeprefix("relu")
     if candidate not in _BY_NAME:
         raise UsageError(
-            f"expected a layer of VGG-19 (conv1_1 … conv5_4, pool1 … pool5), got {name!r}; "
-            "try 'nstx model' for the list"
+            f"expected a layer of VGG-19 (conv1_1 … conv5_4, pool1 … pool5), got "
+            f"{describe(name)}; try 'nstx model' for the list"
         )
     return _BY_NAME[candidate]
 
@@ -112,10 +113,10 @@ def truncate(names: Sequence[str]) -> tuple[Layer, ...]:
 
 def check_pooling(pooling: str, rounding: str) -> tuple[Pooling, PoolRounding]:
     """Return a pooling and its rounding; `UsageError` if one is unknown."""
-    if pooling not in ("max", "avg"):
-        raise UsageError(f"expected pooling max or avg, got {pooling!r}; try avg")
-    if rounding not in ("ceil", "floor"):
-        raise UsageError(f"expected rounding ceil or floor, got {rounding!r}; try ceil")
+    if not isinstance(pooling, str) or pooling not in ("max", "avg"):
+        raise UsageError(f"expected pooling max or avg, got {describe(pooling)}; try avg")
+    if not isinstance(rounding, str) or rounding not in ("ceil", "floor"):
+        raise UsageError(f"expected rounding ceil or floor, got {describe(rounding)}; try ceil")
     return cast(Pooling, pooling), cast(PoolRounding, rounding)
 
 

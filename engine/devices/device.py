@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from nstx.export.runtime.providers import Provider, choose_provider, has_driver, provider_loads
-from nstx.models.errors import DeviceError, UsageError
+from nstx.models.errors import DeviceError
+
+from ..settings import split_device
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 
@@ -23,14 +25,8 @@ class Device:
     @classmethod
     def parse(cls, text: str) -> "Device | None":
         """Return the device of ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None for ``auto``."""
-        kind, colon, index = text.partition(":")
-        if kind not in ("auto", "cpu", "cuda", "mps") or (colon and kind != "cuda"):
-            raise UsageError(
-                f"expected a device of auto, cpu, cuda[:N], mps, got {text!r}; try auto"
-            )
-        if colon and not index.isdecimal():
-            raise UsageError(f"expected a number after 'cuda:', got {text!r}; try cuda:0")
-        return None if kind == "auto" else cls(cast(DeviceKind, kind), int(index or 0))
+        kind, index = split_device(text)
+        return None if kind == "auto" else cls(cast(DeviceKind, kind), index)
 
     def __str__(self) -> str:
         return f"cuda:{self.index}" if self.is_cuda else self.kind

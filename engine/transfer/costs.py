@@ -15,8 +15,8 @@ from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_picture
-from ..settings import Settings
-from ..sizes import MIN_SIDE, style_size
+from ..settings import MIN_SIDE, Settings
+from ..sizes import style_size
 
 if TYPE_CHECKING:
     from .job import Job

@@ -1,0 +1,84 @@
+"""Checks of single values that a caller names: whole numbers, numbers, switches and names.
+
+Each returns the value as Python's own type, NumPy's numbers included, or raises `UsageError`.
+"""
+
+import math
+import numbers
+import operator
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from .errors import UsageError
+from .printable import printable
+
+_LONGEST = 60  # characters of a wrong value that a message shows
+
+
+def refuse(what: str, name: str, value: object, suggestion: object) -> UsageError:
+    """Return the error of a value that is not ``what`` it should be, as ``a whole number``."""
+    example = f"{name}={suggestion!r}" if name.isidentifier() else f"{suggestion!r}"
+    return UsageError(
+        f"expected {what} as {name.replace('_', ' ')}, got {describe(value)}; try {example}"
+    )
+
+
+def describe(value: object) -> str:
+    """Return a wrong value as a message shows it: short, on one line; of an object its type."""
+    if value is None or isinstance(value, str | int | float):
+        try:
+            text = printable(repr(value))
+        except ValueError:  # a whole number of more digits than Python writes
+            return "a very large number"
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return f"a value of type {type(value).__name__}"
+
+
+def suggest(name: object, names: Iterable[str], otherwise: str) -> str:
+    """Return the name that a mistyped one is nearest to, or else another."""
+    from difflib import get_close_matches
+
+    text = name[:_LONGEST].lower() if isinstance(name, str) else ""
+    return next(iter(get_close_matches(text, list(names), 1)), otherwise)
+
+
+def check_whole(name: str, value: Any, suggestion: int = 1) -> int:
+    """Return a whole number."""
+    try:
+        # True is 1 to Python, and hardly what was meant.
+        if not _is_flag(value):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise refuse("a whole number", name, value, suggestion)
+
+
+def check_number(name: str, value: Any) -> float:
+    """Return a finite number."""
+    if isinstance(value, numbers.Real) and not _is_flag(value):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise refuse("a finite number", name, value, 1.0)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if _is_flag(value):
+        return bool(value)
+    raise refuse("True or False", name, value, True)
+
+
+def check_text(name: str, value: Any, suggestion: str) -> str:
+    """Return a text, such as that of a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise refuse("a text or path", name, value, suggestion)
+    return os.fsdecode(value)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool) or (getattr(value, "dtype", None) == bool and value.ndim == 0)
