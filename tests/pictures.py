@@ -17,3 +17,8 @@ def random_pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
     )
     noise = generator.normal(0, 8, (height, width, 3))
     return (np.asarray(image, np.float32) + noise).clip(0, 255).astype(np.float32)
+
+
+def frame_count(image: Image.Image) -> int:
+    """Return how many frames an image has."""
+    return int(getattr(image, "n_frames", 1))

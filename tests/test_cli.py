@@ -481,11 +481,14 @@ def test_a_snapshot_never_replaces_an_input(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_under_the_trace_does_not_lose_the_picture(
-    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trace = tmp_path / "t.jsonl"
-    trace.symlink_to("/dev/full")
-    output = tmp_path / "out.png"
+    trace, output, really = tmp_path / "t.jsonl", tmp_path / "out.png", Path.open
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        return really(Path("/dev/full") if path == trace else path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
     code, out, err = nstx("optimize", *pictures, "-o", output, *FAST, "--trace", trace, "--json")
     assert code == 0
     assert output.is_file()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import random_pixels
+from pictures import frame_count, random_pixels
 from PIL import Image
 
 from nstx.engine.drawing.animation import check_animation, write_animation
@@ -16,10 +16,6 @@ from nstx.engine.transfer.progress import FrameCollector, Step
 from nstx.models.cost import Cost
 from nstx.models.errors import OutputError
 from nstx.models.storage.files import check_output
-
-
-def frame_count(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1))
 
 
 def step_of(number: int, pixels: Pixels) -> Step:

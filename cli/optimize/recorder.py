@@ -5,7 +5,12 @@ import json
 from pathlib import Path
 from typing import IO, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nstx.engine.drawing.animation import write_animation
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.resizing import resize_channel
 from nstx.engine.pictures.writing import write_image
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import FrameCollector, Step, trace_line
@@ -30,8 +35,8 @@ class Recorder:
         self._console = console
         self._trace: IO[str] | None = None
         self._trace_failed = False
-        steps = request.settings.steps
-        self._frames = FrameCollector(steps) if request.recording.animate else None
+        self._frames: FrameCollector | None = None
+        self._alpha: NDArray[np.uint8] | None = None
         self.files: dict[str, list[str]] = {}
 
     def __enter__(self) -> Self:
@@ -44,8 +49,14 @@ class Recorder:
             with contextlib.suppress(OSError):
                 self._trace.close()
 
-    def save_init(self, job: Job) -> None:
-        """Write the start at the result's size, if that is asked for."""
+    def begin(self, job: Job) -> None:
+        """Write the start at the result's size, if that is asked for, and prepare for the steps.
+
+        The start is opaque, as a run that begins with it reads it.
+        """
+        self._alpha = job.alpha
+        if self._request.recording.animate is not None:
+            self._frames = FrameCollector(self._request.settings.steps, alpha=job.alpha)
         path = self._request.recording.save_init
         if path is not None:
             write_image(path, job.start(-1))
@@ -95,9 +106,10 @@ class Recorder:
             self._console.warn(f"the report ends at iteration {step.step - 1}: {error}")
 
     def _write_snapshot(self, step: Step) -> None:
-        path = self._request.snapshot(step.step)
+        path, pixels = self._request.snapshot(step.step), step.pixels
+        alpha = None if self._alpha is None else resize_channel(self._alpha, *pixels.shape[:2])
         try:
-            write_image(path, step.pixels)
+            write_image(path, Picture(pixels, alpha))
             self.files.setdefault("snapshots", []).append(str(path))
         except OutputError as error:
             self._console.warn(str(error))

@@ -43,7 +43,8 @@ def result_json(
     """Return the fields of ``--json``.
 
     ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
-    does. ``cost_before_rounding`` is that of the picture as the solver left it.
+    does; where the picture is not opaque, its pixels count as they were optimised, rounded.
+    ``cost_before_rounding`` is that of the picture as the solver left it.
     """
     settings, extractor, choice = request.settings, job.extractor, job.opened.choice
     return {

@@ -3,13 +3,11 @@
 import time
 from pathlib import Path
 
-import numpy as np
 import typer
 
 from nstx.engine.devices.memory import process_seconds
-from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import check_output_size, write_or_rescue
-from nstx.engine.transfer.costs import BoundCosts
+from nstx.engine.transfer.costs import BoundCosts, read_back
 from nstx.engine.transfer.job import Job, load_job, prepare_job_from_targets
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
@@ -46,7 +44,7 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
             check_output_size(path, *job.sizes[-1])
     bar = show_steps(console, job.sizes, job.settings.steps)
     with Recorder(request, console) as recorder, bar as show:
-        recorder.save_init(job)
+        recorder.begin(job)
 
         def on_step(step: Step) -> None:
             # Only now is there something to save.
@@ -86,7 +84,7 @@ def _load(request: OptimizeRequest) -> Job:
 def _measure_saved(costs: BoundCosts, output: Path, result: Result, console: Console) -> Cost:
     """Return the cost of the saved file, read back."""
     try:
-        return costs.measure(read_image(output, trusted=True).pixels.astype(np.float32))
+        return costs.measure(read_back(output, result.picture))
     except NstxError as error:
         # The picture is safe; only the number is not to be had.
         console.warn(f"the cost is that before rounding, as the file cannot be measured: {error}")

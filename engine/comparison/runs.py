@@ -14,13 +14,12 @@ from ..drawing.film_strip import Film, pack_film
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
-from ..pictures.reading import read_image
 from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
-from ..transfer.costs import BoundCosts
+from ..transfer.costs import BoundCosts, read_back
 from ..transfer.job import Job, backend_differences, prepare_job
 from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
@@ -136,8 +135,7 @@ def make_run(
         names.trace: folder.write(names.trace, "".join(lines).encode()),
         names.film: folder.write(names.film, pack_film(film)),
     }
-    saved = read_image(path, trusted=True).pixels.astype("float32")
-    data = _describe(job, result, film, costs.measure(saved))
+    data = _describe(job, result, film, costs.measure(read_back(path, result.picture)))
     record = RunRecord(run.name, digest, files, data)
     folder.keep(record)
     return record

@@ -13,11 +13,13 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 
 from ..devices.machine import is_there
+from ..pictures.writing import lay_on_white
 
 SUFFIXES = (".gif", ".webp", ".mp4")
 
 _FRAMES_PER_SECOND = 12
 _LAST_FRAME_SECONDS = 2.0
+_SEEN = 128  # alpha from which a GIF shows a pixel
 
 Frame = NDArray[np.uint8]
 
@@ -48,15 +50,20 @@ def write_animation(path: Path, frames: Sequence[Frame]) -> None:
 def encode_animation(frames: Sequence[Frame], suffix: str) -> bytes:
     """Return the bytes of a .gif, .webp or .mp4, whose last frame stays for two seconds.
 
-    Frames are uint8 (height, width, 3), all of one size, one or more.
+    Frames are uint8 (height, width, 3), all of one size, one or more; or (height, width, 4), of which a
+    WebP keeps the transparency, and a GIF whether a pixel is seen. A video shows them on white.
     """
     suffix = suffix.lower()
     if suffix == ".mp4":
         return _encode_video(frames)
     images = [Image.fromarray(frame) for frame in frames]
+    if suffix == ".gif" and images[0].mode == "RGBA":
+        images = [_seen_or_not(image) for image in images]
     durations = [round(1000 / _FRAMES_PER_SECOND)] * len(images)
     durations[-1] = round(1000 * _LAST_FRAME_SECONDS)
     options = {"quality": 85} if suffix == ".webp" else {}
+    if images[0].mode == "RGBA" and suffix == ".gif":
+        options["disposal"] = 2  # or earlier frames would show through
     buffer = io.BytesIO()
     images[0].save(
         buffer,
@@ -70,6 +77,19 @@ def encode_animation(frames: Sequence[Frame], suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def _seen_or_not(image: Image.Image) -> Image.Image:
+    """Return an RGBA image whose pixels are opaque, or transparent and all of one colour."""
+    seen = image.getchannel("A").point(lambda alpha: 255 if alpha >= _SEEN else 0)
+    clear = Image.new("RGBA", image.size)
+    opaque = image.convert("RGB")
+    opaque.putalpha(255)
+    return Image.composite(opaque, clear, seen)
+
+
+def _on_white(frame: Frame) -> Frame:
+    return np.asarray(lay_on_white(Image.fromarray(frame))) if frame.shape[2] == 4 else frame
+
+
 def _encode_video(frames: Sequence[Frame]) -> bytes:
     import av
 
@@ -81,7 +101,7 @@ def _encode_video(frames: Sequence[Frame]) -> bytes:
         stream = container.add_stream("libx264", rate=_FRAMES_PER_SECOND)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "18"}
-        for frame in [*frames, *held]:
+        for frame in map(_on_white, [*frames, *held]):
             cropped = np.ascontiguousarray(frame[:height, :width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(cropped, format="rgb24")))
         container.mux(stream.encode())

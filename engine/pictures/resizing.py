@@ -43,7 +43,12 @@ def resize_pixels(pixels: Pixels, height: int, width: int) -> Pixels:
 
 def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8] | None:
     """Return a picture's alpha channel at a size, or None if it has none."""
-    return None if picture.alpha is None else _resize(picture.alpha, height, width)
+    return None if picture.alpha is None else resize_channel(picture.alpha, height, width)
+
+
+def resize_channel(values: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return a channel, uint8 (height, width), at a size, by a Lanczos filter."""
+    return values if values.shape == (height, width) else _resize(values, height, width)
 
 
 def _resize(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -51,6 +51,22 @@ def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
 
 
+def with_alpha(pixels: Pixels, alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return uint8 (height, width, 4) that show float pixels on white, where they can.
+
+    The colours of what is not quite opaque are those that give the pixels once they lie on white.
+    """
+    cover = np.maximum(alpha, 1).astype(np.float32)[..., None] / 255
+    colours = ((pixels - 255 * (1 - cover)) / cover).astype(np.float32)
+    return np.concatenate([to_8_bit(colours), alpha[..., None]], axis=2)
+
+
+def lay_on_white(image: Image.Image) -> Image.Image:
+    """Return an RGB image of an RGBA one on white."""
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    return Image.composite(image.convert("RGB"), white, image.getchannel("A"))
+
+
 def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = None) -> bytes:
     """Return the bytes of a picture file of one of `SUFFIXES`; equal pixels give equal bytes.
 
@@ -62,17 +78,9 @@ def encode_image(pixels: Pixels, suffix: str, alpha: NDArray[np.uint8] | None = 
         np.save(buffer, pixels.astype(np.float32), allow_pickle=False)
         return buffer.getvalue()
     name, options = _FORMATS[suffix]
-    if alpha is not None:
-        # The pixels lie on white already; what the alpha will be applied to must not.
-        cover = np.maximum(alpha, 1).astype(np.float32)[..., None] / 255
-        pixels = ((pixels - 255 * (1 - cover)) / cover).astype(np.float32)
-    image = Image.fromarray(to_8_bit(pixels))
-    if alpha is not None:
-        if name == "JPEG":
-            white = Image.new("RGB", image.size, (255, 255, 255))
-            image = Image.composite(image, white, Image.fromarray(alpha))
-        else:
-            image.putalpha(Image.fromarray(alpha))
+    image = Image.fromarray(to_8_bit(pixels) if alpha is None else with_alpha(pixels, alpha))
+    if image.mode == "RGBA" and name == "JPEG":
+        image = lay_on_white(image)
     image.save(buffer, format=name, **options)
     return buffer.getvalue()
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,9 @@ from nstx.models.weights.load import load_weights
 from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Picture, Pixels, WeightedPicture
+from ..pictures.reading import read_image
 from ..pictures.resizing import resize_picture
+from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE, Settings
 from ..sizes import style_size
 
@@ -44,6 +47,22 @@ class BoundCosts:
         """Return the cost of any picture of the result's size."""
         with memory_errors(self._job.sizes[-1]):
             return self.at(-1).cost(pixels)
+
+
+def read_back(path: Path, picture: Picture) -> Pixels:
+    """Return the pixels of the file that a picture was written to, float32, to be measured.
+
+    What is not opaque counts as it was optimised, but rounded: what is seen of a file there depends on the
+    ground that it is laid on, and no ground was part of the run.
+
+    Raises:
+        ImageError: the file cannot be read any more.
+    """
+    pixels = read_image(path, trusted=True).pixels.astype(np.float32)
+    if picture.alpha is None:
+        return pixels
+    optimised = to_8_bit(picture.pixels.astype(np.float32)).astype(np.float32)
+    return np.where((picture.alpha == 255)[..., None], pixels, optimised)
 
 
 def evaluate_picture(

@@ -15,8 +15,8 @@ from nstx.models.cost import Cost
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Pixels
-from ..pictures.resizing import fit_box, resize_pixels
-from ..pictures.writing import to_8_bit
+from ..pictures.resizing import fit_box, resize_channel, resize_pixels
+from ..pictures.writing import to_8_bit, with_alpha
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
@@ -173,14 +173,17 @@ class FrameCollector:
     Args:
         steps: the largest number of steps that there can be.
         longest_side: of a frame, in pixels; larger pictures are made smaller.
+        alpha: of the result, uint8 (height, width); None if it is opaque.
 
     Attributes:
         steps: the numbers of the steps whose pictures are kept.
     """
 
-    def __init__(self, steps: int, longest_side: int = 640) -> None:
+    def __init__(
+        self, steps: int, longest_side: int = 640, alpha: NDArray[np.uint8] | None = None
+    ) -> None:
         self._every = max(1, -(-steps // _MOST_FRAMES))
-        self._box = longest_side, longest_side
+        self._box, self._alpha = (longest_side, longest_side), alpha
         self._pictures: list[NDArray[np.uint8]] = []
         self.steps: list[int] = []
 
@@ -192,7 +195,10 @@ class FrameCollector:
             self.steps.append(step.step)
 
     def finish(self, pixels: Pixels) -> list[NDArray[np.uint8]]:
-        """Return all frames, (height, width, 3), at the size of the last, which is the result."""
+        """Return all frames, (height, width, 3), at the size of the last, which is the result.
+
+        (height, width, 4) if it is not opaque.
+        """
         last = self._frame(pixels)
         size = (last.shape[1], last.shape[0])
         earlier = [
@@ -204,4 +210,7 @@ class FrameCollector:
     def _frame(self, pixels: Pixels) -> NDArray[np.uint8]:
         size = (pixels.shape[0], pixels.shape[1])
         fitted = fit_box(size, self._box, enlarge=False)
-        return to_8_bit(pixels if fitted == size else resize_pixels(pixels, *fitted))
+        pixels = pixels if fitted == size else resize_pixels(pixels, *fitted)
+        if self._alpha is None:
+            return to_8_bit(pixels)
+        return with_alpha(pixels, resize_channel(self._alpha, *fitted))
