@@ -1,6 +1,7 @@
 """The application: its commands and what comes before each of them."""
 
 import io
+import os
 import sys
 
 import typer
@@ -72,9 +73,13 @@ def _root(
     """
     # A wrong configuration must not stand before the help that it points to.
     if not {"-h", "--help"} & set(sys.argv):
-        from .config import apply_config
+        from .configuration.defaults import apply_config
 
         apply_config(context)
+        if any(name.startswith("NSTX_") for name in os.environ):
+            from .configuration.variables import check_variables
+
+            check_variables(context)
 
 
 def run() -> int:

@@ -16,6 +16,8 @@ import typer
 from nstx.models.errors import OutputError
 from nstx.models.printable import printable
 
+from .session import session
+
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
@@ -57,6 +59,8 @@ class Console:
         logger = logging.getLogger("nstx")
         logger.handlers = [_WarningHandler(self)]
         logger.propagate = False
+        while session.warnings:
+            self.warn(session.warnings.pop(0))
 
     def warn(self, text: str) -> None:
         """Print on stderr, once, what was done differently than asked, and keep it for the JSON."""

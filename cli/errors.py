@@ -18,6 +18,7 @@ code  meaning
 ====  =======================================================
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,8 @@ from nstx.models.errors import (
     WeightsError,
 )
 
+from .session import session
+
 _CODES: dict[type[NstxError], int] = {
     UsageError: 2,
     ImageError: 3,
@@ -47,6 +50,7 @@ _CODES: dict[type[NstxError], int] = {
 
 def run_app(app: Callable[..., Any]) -> int:
     """Run the command line and return its exit code; print a user's mistake as one line."""
+    session.begin(as_json="--json" in sys.argv)
     try:
         code = app(standalone_mode=False)
     except Exception as error:

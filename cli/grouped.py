@@ -17,6 +17,8 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -24,6 +26,9 @@ import typer
 COMMAND_LINE, ENVIRONMENT, CONFIGURATION = "COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP"
 DEFAULT = "DEFAULT"
 """Where a value can come from, as typer's contexts name it."""
+
+CONFIG_PATH = "nstx.configuration"
+"""Key of the configuration file's path in the ``meta`` of typer's contexts."""
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -35,11 +40,36 @@ class Help:
     Attributes:
         flags: by default, the name with hyphens.
         metavar: placeholder of the value; None shows its type.
+        is_list: the text has several values, separated by commas; a configuration may have a list.
     """
 
     text: str
     flags: tuple[str, ...] = ()
     metavar: str | None = None
+    is_list: bool = False
+
+
+KINDS: dict[type, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"
+}  # fmt: skip
+"""The types that options have, as messages call them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of a command's option, however it was declared.
+
+    Attributes:
+        parameter: the command's.
+        kind: one of `KINDS`: the type of its value, or of each of its values.
+        repeated: it can be repeated, so that it has several values.
+        is_list: as `Help` has it.
+    """
+
+    parameter: str
+    kind: type
+    repeated: bool
+    is_list: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +194,28 @@ def _read_help(name: str, hint: Any, panel: str | None = None) -> Any:
         envvar=f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}" if panel else None,
         show_envvar=False,
     )
-    return Annotated[kind, option]
+    return Annotated[kind, option, help_]
+
+
+def command_options(command: Any) -> dict[str, Option]:
+    """Return the options of a command by their long names, with underscores."""
+    hints = inspect.signature(command.callback).parameters
+    return {
+        flag.lstrip("-").replace("-", "_"): _describe_option(item.name, hints[item.name].annotation)
+        for item in command.params
+        for flag in item.opts
+        if flag.startswith("--")
+    }
+
+
+def _describe_option(name: str, hint: Any) -> Option:
+    kind, *extras = get_args(hint)
+    help_ = next((extra for extra in extras if isinstance(extra, Help)), None)
+    if get_origin(kind) is UnionType:  # `list[str] | None`
+        kind = next(part for part in get_args(kind) if part is not NoneType)
+    repeated = get_origin(kind) is list
+    kind = get_args(kind)[0] if repeated else kind
+    return Option(name, kind, repeated, help_ is not None and help_.is_list)
 
 
 def _source(context: typer.Context, name: str) -> str:

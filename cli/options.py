@@ -40,10 +40,16 @@ class Objective(Group):
         "default"
     )
     content_layers: Annotated[
-        str | None, Help("Layers of the content cost, as name or name:weight, separated by commas.")
+        str | None,
+        Help(
+            "Layers of the content cost, as name or name:weight, separated by commas.", is_list=True
+        ),
     ] = None
     style_layers: Annotated[
-        str | None, Help("Layers of the style cost, as name or name:weight, separated by commas.")
+        str | None,
+        Help(
+            "Layers of the style cost, as name or name:weight, separated by commas.", is_list=True
+        ),
     ] = None
     content_weight: Annotated[float | None, Help("Weight of the content cost (α).")] = None
     style_weight: Annotated[

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx import NstxError, UsageError, read_image
-from nstx.cli.config import find_config
+from nstx.cli.configuration.file import find_config
 from nstx.engine.comparison.drawing import describe_cost
 from nstx.engine.drawing.contact_sheet import Tile, draw_gallery
 from nstx.engine.pictures.writing import to_8_bit

@@ -283,21 +283,6 @@ def test_configuration_is_below_environment_is_below_flags(
     assert run("--size", 48)["width"] == 48
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("size = ", "TOML"), ("colour = 1", "colour"), ("[paint]\nsize = 1", "paint.size")],
-)
-def test_a_wrong_configuration_is_one_line(
-    nstx: Nstx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("nstx.toml").write_text(text)
-    code, _, err = nstx("model")
-    assert code == 2
-    assert message in err
-    assert err.count("\n") == 1
-
-
 def test_style_weights_are_split_off_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

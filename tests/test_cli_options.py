@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from nstx.cli.app import Commands
-from nstx.cli.config import apply_config
+from nstx.cli.configuration.defaults import apply_config
 from nstx.cli.grouped import COMMAND_LINE, CONFIGURATION, ENVIRONMENT, only, without
 from nstx.cli.lazy import Entry, LazyGroup
 from nstx.cli.options import Machine, Objective, Size, Solver, choices_of, settings_of

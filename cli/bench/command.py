@@ -36,8 +36,10 @@ class Repetition(Group):
 class Cells(Group):
     """The pictures that are measured; variants come with the kind of benchmark."""
 
-    sizes: Annotated[str, Help("Sides of the square pictures in pixels.")] = "256,512,1024"
-    batches: Annotated[str, Help("Pictures at once.")] = "1,4,8"
+    sizes: Annotated[str, Help("Sides of the square pictures in pixels.", is_list=True)] = (
+        "256,512,1024"
+    )
+    batches: Annotated[str, Help("Pictures at once.", is_list=True)] = "1,4,8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +51,16 @@ class FeatureCells(Cells):
         Help(
             "Among onnx, onnx-fixed (one size, bound buffers), onnx-fp16, torch (eager), "
             "torch-compile (channels_last, compiled), torch-bf16 (these, in bf16). Without it, all "
-            "on CUDA; onnx, torch, torch-compile and where it is fast torch-bf16 on the CPU."
+            "on CUDA; onnx, torch, torch-compile and where it is fast torch-bf16 on the CPU.",
+            is_list=True,
         ),
     ] = None
-    layers: Annotated[str, Help("Layers whose activations come out; may be empty.")] = "conv4_2"
-    grams: Annotated[str, Help("Layers whose Gram matrices come out; may be empty.")] = (
-        "conv1_1,conv2_1,conv3_1,conv4_1,conv5_1"
-    )
+    layers: Annotated[
+        str, Help("Layers whose activations come out; may be empty.", is_list=True)
+    ] = "conv4_2"
+    grams: Annotated[
+        str, Help("Layers whose Gram matrices come out; may be empty.", is_list=True)
+    ] = "conv1_1,conv2_1,conv3_1,conv4_1,conv5_1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,8 @@ class GradientCells(Cells):
         str | None,
         Help(
             "Among onnx, onnx-tf32, onnx-fp16, torch (fp32), torch-tf32, torch-bf16, torch-fp16. "
-            "Without it, all on CUDA; onnx, torch and where it is fast torch-bf16 on the CPU."
+            "Without it, all on CUDA; onnx, torch and where it is fast torch-bf16 on the CPU.",
+            is_list=True,
         ),
     ] = None
 
@@ -134,12 +140,13 @@ def optimize(
         Path | None, argument("A content picture; without it, one is drawn.")
     ] = None,
     style: Annotated[Path | None, argument("A style picture; without it, one is drawn.")] = None,
-    sizes: Annotated[str, Help("Long sides of the results in pixels.")] = "400",
+    sizes: Annotated[str, Help("Long sides of the results in pixels.", is_list=True)] = "400",
     variants: Annotated[
         str | None,
         Help(
             "Among auto (what 'nstx optimize' chooses), onnx, onnx-tf32, onnx-fp16, torch (fp32), "
-            "torch-tf32, torch-bf16, torch-fp16. Without it, auto, onnx and torch."
+            "torch-tf32, torch-bf16, torch-fp16. Without it, auto, onnx and torch.",
+            is_list=True,
         ),
     ] = None,
     steps: Annotated[int, Help("Of each run.")] = 50,

@@ -26,16 +26,22 @@ class Compared(Group):
         str | None,
         Help(
             "Layers to compare, separated by commas; those that one run uses together are joined "
-            f"by +. [default, if nothing else is compared: {','.join(DEFAULT_LAYERS)}]"
+            f"by +. [default, if nothing else is compared: {','.join(DEFAULT_LAYERS)}]",
+            is_list=True,
         ),
     ] = None
-    init: Annotated[str | None, Help(f"Starts: {', '.join(INITS)}, or pictures' paths.")] = None
-    content_weight: Annotated[str | None, Help("Weights of the content cost (α).")] = None
-    style_weight: Annotated[str | None, Help("Weights of the style cost (β).")] = None
-    style_scale: Annotated[
-        str | None, Help("Long sides of the style pictures as multiples of the result's.")
+    init: Annotated[
+        str | None, Help(f"Starts: {', '.join(INITS)}, or pictures' paths.", is_list=True)
     ] = None
-    steps: Annotated[str | None, Help("Solver iterations.")] = None
+    content_weight: Annotated[
+        str | None, Help("Weights of the content cost (α).", is_list=True)
+    ] = None
+    style_weight: Annotated[str | None, Help("Weights of the style cost (β).", is_list=True)] = None
+    style_scale: Annotated[
+        str | None,
+        Help("Long sides of the style pictures as multiples of the result's.", is_list=True),
+    ] = None
+    steps: Annotated[str | None, Help("Solver iterations.", is_list=True)] = None
 
 
 @app.command()

@@ -98,14 +98,16 @@ class Outputs(Group):
         str | None,
         Help(
             "Layers whose activations are outputs, separated by commas; without --layers and "
-            "--grams, the preset's content layers."
+            "--grams, the preset's content layers.",
+            is_list=True,
         ),
     ] = None
     grams: Annotated[
         str | None,
         Help(
             "Layers whose Gram matrices are outputs; without --layers and --grams, the preset's "
-            "style layers."
+            "style layers.",
+            is_list=True,
         ),
     ] = None
     precision: Annotated[str, Help("fp32, or fp16 (convolutions; Gram matrices stay fp32).")] = (

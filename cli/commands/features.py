@@ -39,7 +39,8 @@ class Sheets(Group):
         str | None,
         Help(
             "Layers, separated by commas, such as conv4_2, relu4_2, pool4. Without it, those of "
-            "the presets, or all of a model file."
+            "the presets, or all of a model file.",
+            is_list=True,
         ),
     ] = None
     strongest: Annotated[int, Help("Channels on each sheet, those with the largest mean.")] = 16

@@ -1,0 +1,26 @@
+"""What one command line has promised and done, from before its console is there until its end."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Session:
+    """One command line's state, which `nstx.cli.errors.run_app` begins anew.
+
+    Attributes:
+        as_json: stdout gets one JSON object, whether the command ends well or not.
+        answered: that object is out.
+        warnings: what is to be said as soon as there is a console.
+    """
+
+    as_json: bool = False
+    answered: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    def begin(self, *, as_json: bool) -> None:
+        """Forget the last command line, if there was one in this process."""
+        self.as_json, self.answered = as_json, False
+        self.warnings.clear()
+
+
+session = Session()
