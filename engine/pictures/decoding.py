@@ -1,0 +1,211 @@
+"""Decoding a picture file by Pillow: bounded, upright, and whole where its pixels are."""
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+from nstx.models.errors import ImageError
+from nstx.models.printable import printable
+
+from .formats import HEIC
+from .repairs import ended_jpegs, has_damaged_pixels, repair
+
+_log = logging.getLogger("nstx")
+
+DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError,
+    AssertionError, EOFError, MemoryError, RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+"""What decoders raise for a damaged file: they have no common error."""
+
+# A small file may say that it is huge: a flat drawing has at most some hundred pixels a byte.
+_MOST_PIXELS_A_BYTE = 2000
+_FEW_PIXELS = 2**24  # that any file may have
+# JPEGs of more pixels than the bound are reduced while they are decoded, up to this many times it.
+_MOST_REDUCED = 4
+
+_ORIENTATION = 0x0112  # EXIF's tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
+    """Return a picture of a format that `identify_format` names, upright, in its own mode.
+
+    Damaged metadata is left out with a warning, as is a JPEG's missing end marker. A JPEG of more
+    than ``most_pixels`` is reduced to a half, a quarter or an eighth while it is decoded, with a
+    warning.
+
+    Raises:
+        ImageError: its pixels are damaged, missing, or too many; HEIC without pillow-heif.
+    """
+    return turn_upright(load_image(data, kind, path, most_pixels), path)
+
+
+def load_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
+    """Return a picture as `decode_image` does, but as it lies in the file."""
+    if kind == "PNG" and has_damaged_pixels(data):
+        refuse_damaged(path, kind, "a bad checksum of its pixels")
+    try:
+        return _load(data, kind, path, most_pixels)
+    except DECODER_ERRORS as error:
+        repaired = (
+            None
+            if isinstance(error, MemoryError)
+            else _load_repaired(data, kind, path, most_pixels)
+        )
+        if repaired is None:
+            refuse_damaged(path, kind, error, error)
+        return repaired
+
+
+def refuse_damaged(
+    path: Path, kind: str, reason: object, error: BaseException | None = None
+) -> NoReturn:
+    """Raise the `ImageError` of a picture whose pixels cannot all be read."""
+    words = str(reason).strip().splitlines() or [type(error).__name__]
+    raise ImageError(
+        f"expected a whole picture in {printable(path)}, got damaged {kind} "
+        f"({printable(words[0])[:200]}); "
+        "try to fetch or save it again"
+    ) from error
+
+
+def check_pixels(width: int, height: int, data: bytes, path: Path, most_pixels: int) -> None:
+    """Raise `ImageError` if a picture has more pixels than is sensible, or than its bytes can hold."""
+    most = min(most_pixels, max(_FEW_PIXELS, len(data) * _MOST_PIXELS_A_BYTE))
+    if width * height > most:
+        raise ImageError(
+            f"expected a picture of at most {most} pixels, got {width}×{height} in "
+            f"{printable(path)}, a file of {len(data)} bytes; try a smaller copy of it"
+        )
+
+
+@contextmanager
+def quiet_decoder() -> Iterator[None]:
+    """Keep decoders' warnings off the terminal; the one about too many pixels is our own to give."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def turn_upright(image: Image.Image, path: Path) -> Image.Image:
+    """Return a picture turned as its EXIF or XMP says; as it is if that cannot be read."""
+    try:
+        with quiet_decoder():
+            orientation = image.getexif().get(_ORIENTATION)
+    except DECODER_ERRORS:
+        _log.warning("%s: its EXIF data cannot be read; taken as upright", printable(path))
+        return image
+    if isinstance(orientation, bytes) and len(orientation) == 1:
+        orientation = orientation[0]
+    return turn_image(image, orientation)
+
+
+def turn_image(image: Image.Image, orientation: object) -> Image.Image:
+    """Return an image turned as EXIF's number says; as it is for 1 and for what is no such number."""
+    turn = next((turn for number, turn in _TURNS.items() if number == orientation), None)
+    return image if turn is None else image.transpose(turn)
+
+
+def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
+    with quiet_decoder(), _open(data, kind, path, most_pixels) as image:
+        width, height = image.size
+        if kind == "JPEG" and width * height > most_pixels:
+            check_pixels(width, height, data, path, _MOST_REDUCED * most_pixels)
+            scale = next(s for s in (2, 4, 8) if width * height <= most_pixels * s * s)
+            image.draft(image.mode, (width // scale, height // scale))
+            _log.warning(
+                "%s: %d×%d is more than %d million pixels; read at %d×%d",
+                printable(path), width, height, most_pixels // 10**6, *image.size,
+            )  # fmt: skip
+        else:
+            check_pixels(width, height, data, path, most_pixels)
+        image.load()
+        if kind == "PNG" and "transparency" in image.info and image.mode in ("L", "RGB"):
+            _set_clear_colour(image, data)
+        return image
+
+
+def _open(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
+    file = io.BytesIO(data)
+    if kind == "JPEG":
+        # Image.open refuses pictures that can be reduced while they are decoded.
+        return JpegImagePlugin.JpegImageFile(file)
+    if kind == HEIC:
+        try:
+            from pillow_heif import HeifImageFile
+        except ImportError as error:
+            raise ImageError(
+                f"expected a picture in {printable(path)}, got HEIC, which needs an extra; "
+                "try pip install 'nstx[heic]', or save it as JPEG"
+            ) from error
+        return HeifImageFile(file)  # type: ignore[no-untyped-call]
+    try:
+        return Image.open(file, formats=[kind])
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"expected a picture of at most {most_pixels} pixels in {printable(path)}, got more; "
+            "try a smaller copy of it"
+        ) from error
+
+
+def _load_repaired(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image | None:
+    """Return a picture of which only metadata or the end marker is damaged; None of any other."""
+    repaired = repair(data, kind)
+    if repaired is None:
+        return None
+    image, damage = None, "its metadata is damaged"
+    try:
+        image = _load(repaired.data, kind, path, most_pixels)
+    except DECODER_ERRORS:
+        ends = ended_jpegs(repaired.data) if kind == "JPEG" else None
+        if ends is None:
+            return None
+        damage = "its end marker is missing"
+        try:
+            image, other = (_load(end, kind, path, most_pixels) for end in ends)
+        except DECODER_ERRORS:
+            return None
+        if image.tobytes() != other.tobytes():
+            return None
+    image.info.update(repaired.info)
+    _log.warning("%s: %s; its pixels are whole, and read", printable(path), damage)
+    return image
+
+
+def _set_clear_colour(image: Image.Image, data: bytes) -> None:
+    """Let the transparent colour of a PNG be the one that Pillow's pixels have, or an alpha channel.
+
+    Pillow keeps it as it stands in the file, and widens or cuts the pixels to 8 bits.
+    """
+    depth, key = data[24], image.info["transparency"]
+    if depth < 16:
+        most = 2**depth - 1
+        scaled = tuple((value & most) * 255 // most for value in np.atleast_1d(key).tolist())
+        image.info["transparency"] = scaled if image.mode == "RGB" else scaled[0]
+        return
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as again:
+        # Little-endian samples: what Pillow cuts off is the other byte.
+        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+        lows = np.asarray(again)
+    high, low = ([value >> 8 for value in key], [value & 255 for value in key])
+    clear = (np.asarray(image) == high).all(2) & (lows == low).all(2)
+    del image.info["transparency"]
+    image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))

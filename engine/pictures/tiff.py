@@ -1,0 +1,141 @@
+"""Reading TIFF: which of a file's pictures is the picture, and which decoder reads it rightly.
+
+Pillow reads samples of up to 8 bits. It mistakes some of those with more, and those that lie in
+planes; `read_samples` reads these.
+"""
+
+import io
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from tifffile import TiffFile, TiffFileError, TiffPage, TiffPages
+
+from nstx.models.errors import ImageError
+from nstx.models.printable import printable
+
+from .decoding import (
+    DECODER_ERRORS,
+    check_pixels,
+    load_image,
+    refuse_damaged,
+    turn_image,
+    turn_upright,
+)
+from .formats import TIFF
+from .tiff_samples import LAYOUT_TAGS, Layout, read_layout, read_samples
+
+_MOST_PAGES = 64  # that are looked at
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_RAW = {32803: "the raw mosaic", 34892: "the raw values"}
+_NOT_READ = {4: "a mask", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
+_JPEG = (6, 7)
+_ORIENTATION, _PROFILE = 274, 34675
+
+
+def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
+    """Return the picture of a TIFF, upright: 8 bits a channel, with its profile in ``info``.
+
+    It is the first page that does not say of itself that it is a reduced copy of another, such as
+    a thumbnail; of a DNG, the largest that is no raw data. Samples of more than 8 bits are rounded,
+    see `read_samples`.
+
+    Raises:
+        ImageError: its pixels are damaged or too many, raw, or of a kind that is not read.
+    """
+    try:
+        # Of some makers' variants, tifffile would look for further pages.
+        with (
+            _quiet_tifffile(),
+            TiffFile(io.BytesIO(data), is_lsm=False, is_scanimage=False, is_ndpi=False) as file,
+        ):
+            page = _choose_page(file, path)
+            tags = {
+                code: page.tags.valueof(code)
+                for code in (*LAYOUT_TAGS, _ORIENTATION, _PROFILE)
+                if code in page.tags
+            }
+            first = page.offset == file.pages.first.offset
+            layout = read_layout(tags, file.byteorder, path)
+            big = file.is_bigtiff
+    except (TiffFileError, *DECODER_ERRORS) as error:
+        refuse_damaged(path, TIFF, error, error)
+    check_pixels(layout.width, layout.height, data, path, most_pixels)
+    if layout.photometric in _NOT_READ:
+        raise ImageError(
+            f"expected RGB, grey, palette or CMYK in {printable(path)}, got a TIFF of "
+            f"{_NOT_READ[layout.photometric]}; try to save it as PNG"
+        )
+    if _is_for_pillow(layout):
+        whole = data if first else _with_first_page(data, page.offset, big)
+        return turn_upright(load_image(whole, TIFF, path, most_pixels), path)
+    try:
+        image = read_samples(data, layout, path, most_pixels)
+    except DECODER_ERRORS as error:
+        refuse_damaged(path, TIFF, error, error)
+    profile = tags.get(_PROFILE)
+    if isinstance(profile, bytes):
+        image.info["icc_profile"] = profile
+    return turn_image(image, tags.get(_ORIENTATION))
+
+
+@contextmanager
+def _quiet_tifffile() -> Iterator[None]:
+    """Keep what tifffile logs of odd tags off the terminal: what matters becomes an error here."""
+    log = logging.getLogger("tifffile")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _choose_page(file: TiffFile, path: Path) -> TiffPage:
+    pages = list(_pages(file))
+    whole = [page for page in pages if not page.subfiletype & (_REDUCED | _MASK)]
+    raw = [page for page in whole if page.photometric in _RAW]
+    if raw:
+        whole = [page for page in whole if page not in raw]
+        if not whole:
+            raise ImageError(
+                f"expected a developed picture in {printable(path)}, got "
+                f"{_RAW[raw[0].photometric]} of a camera; try to export it as JPEG or 16-bit TIFF"
+            )
+    elif whole and whole[0] in pages[: len(file.pages)]:
+        return whole[0]  # pages of a document or of a stack are equals
+    return max(whole or pages, key=lambda page: page.imagewidth * page.imagelength)
+
+
+def _pages(file: TiffFile) -> Iterator[TiffPage]:
+    """Yield the pages in their order, and then those below them."""
+    chain = [page for page in _take(file.pages) if isinstance(page, TiffPage)]
+    yield from chain
+    for page in chain:
+        if page.pages is not None:
+            yield from (below for below in _take(page.pages) if isinstance(below, TiffPage))
+
+
+def _take(pages: TiffPages) -> Iterator[object]:
+    for index in range(_MOST_PAGES):
+        try:
+            yield pages[index]
+        except IndexError:
+            return
+
+
+def _is_for_pillow(layout: Layout) -> bool:
+    if layout.compression in _JPEG or layout.photometric not in (0, 1, 2, 5):
+        return True
+    simple = layout.planes == 1 and layout.sample_format == 1 and len(layout.extra) <= 1
+    return layout.bits <= 8 and simple
+
+
+def _with_first_page(data: bytes, offset: int, big: bool) -> bytes:
+    """Return a TIFF whose first page is the one at an offset, for readers that begin there."""
+    order = "<" if data[:2] == b"II" else ">"
+    if big:
+        return data[:8] + struct.pack(order + "Q", offset) + data[16:]
+    return data[:4] + struct.pack(order + "I", offset) + data[8:]
