@@ -1,5 +1,7 @@
 """The application: its commands and what comes before each of them."""
 
+import codecs
+import contextlib
 import io
 import os
 import sys
@@ -82,12 +84,40 @@ def _root(
             check_variables(context)
 
 
+_PLAIN = {"×": "x", "…": "...", "–": "-", "−": "-", "α": "alpha", "β": "beta", "²": "^2"}
+"""What stands for signs of ours in an encoding that lacks them; a question mark for all others."""
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    signs = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign, "?") for sign in signs), error.end
+
+
+def _leave_removed_folder() -> None:
+    """Go where nothing can be written, if the working folder is gone.
+
+    Python cannot make a path absolute there, and Intel's MKL ends the process.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        typer.echo(
+            "nstx: warning: the working folder is gone; only paths from the root on are there",
+            err=True,
+        )
+        with contextlib.suppress(OSError):
+            os.chdir("/proc")
+
+
 def run() -> int:
     """Run the command line and return its exit code."""
+    codecs.register_error("nstx", _spell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that has no × in its encoding must not cost anybody a result.
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="nstx")
+    _leave_removed_folder()
     # SIGTERM ends every command as an exit, so that half-written files are removed.
     with exit_on_terminate():
         return run_app(app)

@@ -118,7 +118,10 @@ def _weights() -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except NstxError as error:
+        return {"folder": None, "bytes": 0, "error": str(error)}
     probe = folder / f"doctor-{os.getpid()}"
     try:
         write_atomically(probe, b"nstx")

@@ -59,7 +59,7 @@ def _describe(report: dict[str, Any]) -> str:
     weights, cache = report["weights"], report["cache"]
     digest = weights["sha256"][:12] if weights["sha256"] else "missing"
     lines.append(f"weights    {weights['source']}, sha256 {digest}…")
-    lines.append(f"cache      {cache['folder']}, {format_bytes(cache['bytes'])}")
+    lines.append(f"cache      {cache['folder'] or 'nowhere'}, {format_bytes(cache['bytes'])}")
     packages = [f"{name} {version}" for name, version in report["packages"].items() if version]
     lines.append(f"packages   {', '.join(packages)}")
     lines += [f"PROBLEM    {problem}" for problem in report["problems"]]

@@ -8,6 +8,7 @@ from typing import Any
 
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
+from nstx.models.storage.cache import in_home
 from nstx.models.storage.inputs import read_input
 
 _MOST_BYTES = 2**20
@@ -35,8 +36,9 @@ def find_config() -> Path | None:
         return local
     from platformdirs import user_config_path
 
-    personal = user_config_path("nstx", appauthor=False) / "config.toml"
-    return personal if os.path.lexists(personal) else None
+    folder = in_home(lambda: user_config_path("nstx", appauthor=False))
+    personal = folder and folder / "config.toml"
+    return personal if personal and os.path.lexists(personal) else None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

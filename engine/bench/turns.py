@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
+from nstx.export.runtime.session import usable_threads
 from nstx.models.errors import DeviceError, UsageError
 
 from ..devices.device import Device
@@ -83,6 +84,8 @@ class Bench(ABC):
         """Return one measurement, with whatever attributes tasks and this benchmark both have."""
         names = {field.name for field in fields(self)} & {field.name for field in fields(Task)}
         shared = {name: getattr(self, name) for name in names}
+        if shared["threads"] is not None:
+            shared["threads"] = usable_threads(shared["threads"])
         return Task(work=self.work, variant=variant, size=size, **{**shared, **details})
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 from nstx.models.cost import Cost
 from nstx.models.objective import LayerWeight
+from nstx.models.storage.cache import keeps_cache
 
 from ..devices.device import settle
 from ..devices.memory import check_memory
@@ -53,9 +54,9 @@ class ComparisonJobs:
     ) -> None:
         self._content, self._styles = content, styles
         self._settings = [run.settings for run in runs]
-        folder = TargetFolder()
-        use_cache = folder.keeps and all(settings.use_cache for settings in self._settings)
-        self._store: TargetStore = store or (folder if use_cache else TargetMemory())
+        use_cache = keeps_cache(all(settings.use_cache for settings in self._settings))
+        folder = TargetFolder() if use_cache and store is None else None
+        self._store: TargetStore = store or (folder if folder and folder.keeps else TargetMemory())
         self._opener = opener
         self._last: Job | None = None
         for settings in self._settings:

@@ -1,6 +1,7 @@
 """Cost curves of several runs in one picture, drawn with Matplotlib where it is installed."""
 
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ def draw_cost_curves(traces: Mapping[str, Sequence[Mapping[str, Any]]], title: s
     Steps, by the run's label, are those of `nstx.engine.transfer.progress.trace_line`; costs of 0
     are left out. `ImportError` if Matplotlib is missing.
     """
+    # Unless somebody listens, what it says of its own cache and fonts goes nowhere.
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())
     # Without pyplot there is neither global state nor a choice of windowing system.
     from matplotlib import colormaps
     from matplotlib.figure import Figure

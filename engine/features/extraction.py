@@ -14,7 +14,7 @@ import numpy as np
 from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import Provider, check_provider, has_driver, import_onnxruntime
-from nstx.export.runtime.session import SessionChoices
+from nstx.export.runtime.session import SessionChoices, usable_threads
 from nstx.models.errors import DeviceError, NumericalError, UsageError
 from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling, find_layer, split_layers
 from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
@@ -191,7 +191,7 @@ def _open_torch(
         ) from error
     device = TorchDevice(settle(choices.device, by_torch=True), "fp32")
     if choices.threads is not None:
-        torch.set_num_threads(choices.threads)
+        torch.set_num_threads(usable_threads(choices.threads))
     network = TorchNetwork(weights or _load_weights(choices), layers, *choices.poolings, device)
     return OpenedExtractor(TorchExtractor(network), "torch", str(device))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from nstx.export.runtime.session import usable_threads
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights, weights_digest
 
@@ -104,7 +105,7 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
 
     device = TorchDevice(choice.device, choice.precision)
     if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+        torch.set_num_threads(usable_threads(settings.threads))
     weights = take_weights(settings)
     # Autograd is the plain path; the written-out pass is for what autograd is slow at.
     place = choice.device

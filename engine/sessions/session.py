@@ -19,7 +19,7 @@ from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.runtime.providers import Provider
 from nstx.export.runtime.session import SessionChoices, open_session, runtime_version
 from nstx.models.errors import ModelError
-from nstx.models.storage.cache import cache_folder, mark_used, remove
+from nstx.models.storage.cache import cache_folder, keeps_cache, mark_used, remove
 from nstx.models.storage.seals import digest_bytes, digest_json, seal_is_right
 from nstx.models.weights.readers import OWN_FORMAT
 
@@ -98,7 +98,7 @@ def open_graph(
             raise ModelError(f"expected the graph {graph}, got {session.graph}")
         return session
 
-    if not use_cache:
+    if not keeps_cache(use_cache):
         return load(build(), choices)
     key = _graph_key(graph, weights_sha256, choices)
     choices = replace(choices, engine_folder=_engine_folder(key, choices))
@@ -140,7 +140,7 @@ def open_model_file(
     if choices.provider.kind == "tensorrt":
         # Its engines are built for a layout, so another session is asked for it first.
         on_cpu = load_session(path, FeatureGraph, SessionChoices(optimised=True), place=str(path))
-        folder = _engine_folder(digest_bytes(model), choices) if use_cache else None
+        folder = _engine_folder(digest_bytes(model), choices) if keeps_cache(use_cache) else None
         planar = on_cpu.graph.input == "network"
         choices = replace(choices, planar=planar, engine_folder=folder)
     session = load_session(

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from nstx.models.errors import NumericalError
-from nstx.models.storage.cache import CACHE_KINDS, cache_folder, sweep_litter
+from nstx.models.storage.cache import CACHE_KINDS, cache_folder, keeps_cache, sweep_litter
 from nstx.models.weights.load import weights_digest
 
 from ..devices.device import Device, settle
@@ -73,8 +73,9 @@ class TargetLoader:
         self._settings = settings
         self._device = settle(settings.device) if device is None else device
         self.weights_sha256 = weights_sha256 or weights_digest(settings.weights)
-        self._store = TargetFolder() if store is None and settings.use_cache else store
-        for kind in CACHE_KINDS if settings.use_cache else ():
+        use_cache = keeps_cache(settings.use_cache)
+        self._store = TargetFolder() if store is None and use_cache else store
+        for kind in CACHE_KINDS if use_cache else ():
             sweep_litter(cache_folder() / kind)
         self._opener = opener
         self._opened: OpenedExtractor | None = None

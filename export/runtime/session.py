@@ -1,6 +1,7 @@
 """Loading a graph into ONNX Runtime, with options that suit the machine, and running it."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .providers import (
     preload_libraries,
     quiet_runtime,
 )
+
+_log = logging.getLogger("nstx")
 
 RuntimePrecision = Literal["fp32", "tf32", "fp16"]
 """What CUDA's convolutions and matrix products compute in; ``tf32`` is a float32 graph with TF32 on."""
@@ -37,7 +40,8 @@ class SessionChoices:
     """How a graph is loaded.
 
     Attributes:
-        threads: of the CPU; None takes one for each physical core that the process may use.
+        threads: of the CPU, at most `usable_threads`; None takes one for each physical core that the
+            process may use.
         fixed_shape: (batch, height, width) if the graph will see no other. All sizes are then
             folded into constants, and on CUDA its kernels are captured in a CUDA graph: inputs and
             outputs must be bound to addresses that do not change.
@@ -132,7 +136,10 @@ def runtime_version() -> str:
     return str(import_onnxruntime().__version__)
 
 
-def physical_cores(system: Path = Path("/sys")) -> int:
+_SYSTEM = Path("/sys")
+
+
+def physical_cores(system: Path = _SYSTEM) -> int:
     """Return how many cores this process may use, on Linux by affinity and a container's quota."""
     if hasattr(os, "sched_getaffinity"):
         siblings = "devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -142,6 +149,27 @@ def physical_cores(system: Path = Path("/sys")) -> int:
         import psutil
 
         cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return _within_quota(cores, system)
+
+
+def usable_threads(threads: int, system: Path = _SYSTEM) -> int:
+    """Return a number of threads, or that of the processors that this process may use, if less.
+
+    That is logged. More threads would wait for one another's turn, and a step take many times longer.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        present = len(os.sched_getaffinity(0))
+    else:
+        present = os.cpu_count() or 1
+    most = _within_quota(present, system)
+    if threads > most:
+        _log.warning(
+            "%d threads are more than this process has processors; %d are taken", threads, most
+        )
+    return min(threads, most)
+
+
+def _within_quota(cores: int, system: Path) -> int:
     quota, _, period = _read(system / "fs/cgroup/cpu.max").partition(" ")
     most = round(int(quota) / int(period)) if quota.isdigit() else cores
     return max(1, min(cores, most))
@@ -165,7 +193,8 @@ def _session_options(runtime: Any, choices: SessionChoices) -> Any:
     options.log_severity_level = _SILENT
     # Set explicitly, because ONNX Runtime's own default also pins threads to cores, which some
     # containers forbid. More threads than cores make convolutions slower.
-    options.intra_op_num_threads = choices.threads or physical_cores()
+    threads = choices.threads
+    options.intra_op_num_threads = usable_threads(threads) if threads else physical_cores()
     levels = runtime.GraphOptimizationLevel
     options.graph_optimization_level = (
         levels.ORT_DISABLE_ALL if choices.optimised else levels.ORT_ENABLE_ALL

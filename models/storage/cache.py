@@ -1,17 +1,21 @@
 """Where nstx keeps what it computes once: ``NSTX_CACHE_DIR``, or the platform's place for caches."""
 
 import contextlib
+import logging
 import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from ..errors import OutputError, UsageError
+from ..printable import printable
 from .files import PART_PREFIX, PART_SUFFIX
+
+_log = logging.getLogger("nstx")
 
 CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]
 """Folders of the cache: targets of pictures, weights as float32, graphs ready to run, TensorRT's
@@ -28,13 +32,55 @@ _LITTER_SECONDS = 60.0
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache; it need not exist yet."""
+    """Return the folder of the cache; it need not exist yet.
+
+    `UsageError` if ``NSTX_CACHE_DIR`` begins with the ``~`` of a user that there is not;
+    `OutputError` if it is not set, and this user has no home.
+    """
     chosen = os.environ.get("NSTX_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError as error:
+            raise UsageError(
+                f"expected a folder in NSTX_CACHE_DIR, got {printable(chosen)!r} of a user without "
+                "a home; try a path from the root on"
+            ) from error
     from platformdirs import user_cache_path
 
-    return user_cache_path("nstx", appauthor=False)
+    folder = in_home(lambda: user_cache_path("nstx", appauthor=False))
+    if folder is None:
+        raise OutputError(
+            "expected a home for the cache, got a user without one; try NSTX_CACHE_DIR or HOME"
+        )
+    return folder
+
+
+def in_home(place: Callable[[], Path]) -> Path | None:
+    """Return a place of platformdirs', or None where the user has no home to hold it."""
+    # Containers and CGI run as users whom no list has, without HOME; some versions of platformdirs
+    # then raise, others return "~/.cache", which would be a folder of that name here.
+    with contextlib.suppress(RuntimeError):
+        folder = place()
+        if folder.is_absolute():
+            return folder
+    return None
+
+
+def keeps_cache(use_cache: bool) -> bool:
+    """Whether the cache is read and written: if it is asked for, and the user has a place for it.
+
+    Where there is no place, that is logged. A predictable one under /tmp is none, as another user
+    could have put something there.
+    """
+    if not use_cache:
+        return False
+    try:
+        cache_folder()
+    except OutputError:
+        _log.warning("this user has no home, so nothing is kept; try NSTX_CACHE_DIR or HOME")
+        return False
+    return True
 
 
 def cache_limit() -> int:

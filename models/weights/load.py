@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
-from ..storage.cache import cache_folder, mark_used
+from ..storage.cache import cache_folder, keeps_cache, mark_used
 from ..storage.files import write_atomically
 from ..storage.seals import digest_file
 from ..vgg19 import CONVOLUTIONS
@@ -73,14 +73,15 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     """
     path = _weights_path(source)
     sha256 = _checked_digest(path)
-    copy = cache_folder() / "weights" / f"{sha256}.safetensors"
-    kept = _read_copy(copy) if use_cache else None
+    folder = cache_folder() / "weights" if keeps_cache(use_cache) else None
+    copy = folder and folder / f"{sha256}.safetensors"
+    kept = copy and _read_copy(copy)
     tensors, mean = kept or read_tensors(path)
-    if kept is not None:
+    if copy and kept:
         mark_used(copy)
     else:
         _check_tensors(tensors, path)
-        if use_cache:
+        if copy:
             _keep_copy(copy, pack_copy(tensors, mean))
     names = [layer.name for layer in CONVOLUTIONS]
     return Weights(
