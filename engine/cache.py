@@ -1,8 +1,9 @@
 """The entries of the cache folder: listed, checked and removed.
 
-Only files with names of nstx's are entries, so that whatever else lies in the folder stays there.
+Only what has one of nstx's names is an entry, so that whatever else lies in the folder stays there.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nstx.models.errors import UsageError
+from nstx.models.printable import printable
 from nstx.models.storage.cache import (
     CACHE_KINDS,
     CacheKind,
@@ -17,6 +19,7 @@ from nstx.models.storage.cache import (
     cache_folder,
     cache_limit,
     find_entries,
+    open_entry,
     remove,
     remove_oldest,
     sweep_litter,
@@ -57,7 +60,9 @@ class CacheEntry:
 def check_kind(kind: str | None) -> CacheKind | None:
     """Return the kind of entry that a text names, None for None; `UsageError` for any other."""
     if kind is not None and kind not in CACHE_KINDS:
-        raise UsageError(f"expected a kind of {', '.join(CACHE_KINDS)}, got {kind!r}; try targets")
+        raise UsageError(
+            f"expected a kind of {', '.join(CACHE_KINDS)}, got {printable(kind)!r}; try targets"
+        )
     return kind
 
 
@@ -106,15 +111,23 @@ def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
     return [entry.path for entry in entries if remove(entry.path)]
 
 
-def clear_cache(kind: CacheKind | None = None) -> list[FolderEntry]:
-    """Remove and return every entry of one kind, or of all, and every half-written file.
+def clear_cache(kind: CacheKind | None = None) -> tuple[list[FolderEntry], list[FolderEntry]]:
+    """Remove every entry of one kind, or of all, and what killed processes left half written.
 
-    A process that is writing an entry at that moment loses it, and goes on without.
+    What another process is writing at that moment stays, so that its run loses nothing.
+
+    Returns:
+        What was removed, and what could not be.
     """
     kinds = _kinds(kind)
-    entries = _find(*kinds)
-    litter = [entry for name in kinds for entry in sweep_litter(cache_folder() / name, 0.0)]
-    return litter + [entry for entry in entries if remove(entry.path)]
+    removed = [entry for name in kinds for entry in sweep_litter(cache_folder() / name)]
+    stuck = []
+    for entry in _find(*kinds):
+        if remove(entry.path):
+            removed.append(entry)
+        elif os.path.lexists(entry.path):
+            stuck.append(entry)
+    return removed, stuck
 
 
 def cache_bytes() -> int:
@@ -134,8 +147,11 @@ def _find(*kinds: CacheKind) -> list[FolderEntry]:
 def _is_sound(entry: CacheEntry) -> bool:
     check = _KINDS[entry.kind][2]
     try:
-        return check is None or check(entry.path)
+        if check is None:
+            return True
+        open_entry(entry.path).close()  # nobody is to wait for a FIFO
+        return check(entry.path)
     except FileNotFoundError:
         return True  # removed by another process meanwhile
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -17,14 +17,15 @@ Dividing G by N, rather than the cost by N², gives the same number where both p
 and a meaningful one where the style picture has another.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .errors import UsageError
 from .printable import printable
+from .storage.plain_data import take_list, take_number, take_text
 from .values import check_flag, check_number, describe, refuse
-from .vgg19 import Layer, Pooling, PoolRounding, check_pooling, find_layer, truncate
+from .vgg19 import LAYERS, Layer, Pooling, PoolRounding, check_pooling, find_layer, truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +123,19 @@ class Objective:
         )
 
 
-def objective_from_json(data: Mapping[str, Any]) -> Objective:
-    """Return an objective from its ``asdict``; TypeError, KeyError or UsageError if it is none."""
+def objective_from_json(data: Any) -> Objective:
+    """Return an objective from the plain data of its ``asdict``; `ValueError` if it is none."""
     layers = {
-        name: tuple(LayerWeight(**item) for item in data[name])
-        for name in ("content_layers", "style_layers")
+        kind: tuple(
+            LayerWeight(take_text(item, "layer"), take_number(item, "weight"))
+            for item in take_list(data, kind, len(LAYERS))
+        )
+        for kind in ("content_layers", "style_layers")
     }
-    return Objective(**{**data, **layers})
+    try:
+        return Objective(**{**data, **layers})
+    except (TypeError, UsageError) as error:  # TypeError: fields are missing, or are unknown
+        raise ValueError(f"the objective cannot be: {error}") from error
 
 
 _LARGEST_WEIGHT = 1e30

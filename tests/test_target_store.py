@@ -1,5 +1,6 @@
 """Targets on disk: what they are keyed by, that damage is found, that many processes may write."""
 
+import io
 import os
 import random
 import signal
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from processes import PATIENCE
 
-from nstx.engine.targets.sealed_arrays import pack_arrays, read_description, unpack_arrays
+from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays, read_description
 from nstx.engine.targets.store import (
     TargetFolder,
     TargetKey,
@@ -31,20 +32,24 @@ from nstx.models.storage.files import write_atomically
 
 KEY = TargetKey(
     picture="a" * 64,
-    height=48,
-    width=64,
-    layer="conv4_2",
+    height=2,
+    width=1,
+    layer="conv1_1",
     statistic="activation",
     pooling="avg",
     pool_rounding="ceil",
     weights="b" * 64,
     computed_by="onnx fp32",
 )
-GRAM = replace(KEY, statistic="gram", layer="conv1_1")
+GRAM = replace(KEY, statistic="gram")
+
+
+def numbered(number: int) -> TargetKey:
+    return replace(KEY, picture=f"{number:064x}")
 
 
 def activation(seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=(5, 3, 4)).astype(np.float32)
+    return np.random.default_rng(seed).normal(size=KEY.stored_shape).astype(np.float32)
 
 
 def gram(channels: int, seed: int = 0) -> Array:
@@ -72,18 +77,22 @@ def test_an_activation_comes_back_as_it_was(store: TargetFolder) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 5, 31, 32, 33, 64, 100])
-def test_a_gram_matrix_comes_back_symmetric_from_half_of_it(
-    store: TargetFolder, channels: int
-) -> None:
+def test_a_stored_gram_matrix_is_symmetric(channels: int) -> None:
     whole = gram(channels)
-    store.write(GRAM, whole, "painting.png")
-    value = read(store, GRAM)
-    np.testing.assert_array_equal(value, as_stored(whole))
+    value = as_stored(whole)
     np.testing.assert_allclose(value, whole, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(value, value.T, rtol=1e-5, atol=1e-6)
-    if channels == 100:
-        stored = (store.folder / target_name(GRAM)).stat().st_size
-        assert stored < 0.7 * whole.nbytes + 1000
+
+
+@pytest.mark.parametrize(("layer", "channels"), [("conv1_1", 64), ("conv2_1", 128)])
+def test_a_gram_matrix_comes_back_from_half_of_it(
+    store: TargetFolder, layer: str, channels: int
+) -> None:
+    whole, key = gram(channels), replace(GRAM, layer=layer)
+    store.write(key, whole, "painting.png")
+    np.testing.assert_array_equal(read(store, key), as_stored(whole))
+    stored = (store.folder / target_name(key)).stat().st_size
+    assert stored < 0.76 * whole.nbytes + 1000
 
 
 def test_everything_that_a_value_depends_on_changes_the_key() -> None:
@@ -161,26 +170,23 @@ def test_equal_contents_give_equal_bytes() -> None:
     arrays = {"b": activation(1), "a": activation(2)}
     first = pack_arrays(arrays, {"x": 1, "y": [2]})
     assert all(pack_arrays(arrays, {"x": 1, "y": [2]}) == first for _ in range(20))
-    unpacked, description = unpack_arrays(first)
+    unpacked, description = read_arrays(io.BytesIO(first))
     assert (description["x"], description["y"]) == (1, [2])
     np.testing.assert_array_equal(unpacked["a"], arrays["a"])
 
 
-def test_a_description_is_read_without_the_arrays(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(pack_arrays({"a": activation()}, {"x": 1})[:-20])
-    assert read_description(path)["x"] == 1
+def test_a_description_is_read_without_the_arrays() -> None:
+    cut = pack_arrays({"a": activation()}, {"x": 1})[:-20]
+    assert read_description(io.BytesIO(cut))["x"] == 1
     for text in (b"", b"\xff" * 50, b"\x02" + b"\0" * 7 + b"{}", b"\x02" + b"\0" * 7 + b"[]"):
-        path.write_bytes(text)
-        with pytest.raises(ValueError, match="damaged"):
-            read_description(path)
-        with pytest.raises(ValueError, match="damaged"):
-            unpack_arrays(text)
+        for read_part in (read_description, read_arrays):
+            with pytest.raises(ValueError, match="damaged"):
+                read_part(io.BytesIO(text))
 
 
 def test_what_was_not_used_for_the_longest_goes_first(tmp_path: Path) -> None:
     store = TargetFolder(tmp_path, most_bytes=1 << 30)
-    keys = [replace(KEY, height=height) for height in range(20, 30)]
+    keys = [numbered(number) for number in range(10)]
     for age, key in enumerate(keys):
         store.write(key, activation(), "photo.png")
         os.utime(store.folder / target_name(key), (1000 + age, 1000 + age))
@@ -201,8 +207,8 @@ def test_a_store_at_its_limit_is_not_pruned_at_every_write(tmp_path: Path) -> No
     size = len(encode_target(KEY, activation(), "photo.png"))
     store = TargetFolder(tmp_path, most_bytes=40 * size + 500)
     counts = [0]
-    for height in range(20, 120):
-        store.write(replace(KEY, height=height), activation(), "photo.png")
+    for number in range(100):
+        store.write(numbered(number), activation(), "photo.png")
         sizes = [path.stat().st_size for path in tmp_path.iterdir()]
         assert sum(sizes) <= 40 * size + 500
         counts.append(len(sizes))
@@ -219,11 +225,9 @@ def test_marking_an_entry_that_was_removed_does_not_bring_it_back_empty(tmp_path
     [
         ({}, {}),
         ({"value": np.zeros(3, np.float32)}, {}),
-        ({"value": np.zeros(3, np.float32)}, {"channels": "2"}),
-        ({"value": np.zeros(3, np.float32)}, {"channels": -2}),
-        ({"value": np.zeros(3, np.float32)}, {"channels": 2}),
-        ({"value": np.zeros((2, 2), np.float32)}, {"channels": 2}),
-        ({"value": np.zeros(4, np.float64)}, {"channels": 2}),
+        ({"value": np.zeros((64, 64), np.float32)}, {}),
+        ({"value": np.zeros(3072, np.float64)}, {}),
+        ({"value": np.full(3072, np.nan, np.float32)}, {}),
     ],
 )
 def test_a_sealed_entry_of_another_shape_is_not_used(
@@ -249,13 +253,14 @@ def test_a_header_nested_beyond_reason_is_no_entry(
 
 def test_the_limit_goes_by_what_is_stored(tmp_path: Path, logged_warnings: list[str]) -> None:
     whole = gram(512)
-    stored = len(encode_target(GRAM, whole, "p"))
+    key = replace(GRAM, layer="conv4_1")
+    stored = len(encode_target(key, whole, "p"))
     assert stored < 0.6 * whole.nbytes
     store = TargetFolder(tmp_path, most_bytes=stored)
-    store.write(GRAM, whole, "p")
-    assert store.read(GRAM) is not None
+    store.write(key, whole, "p")
+    assert store.read(key) is not None
     assert logged_warnings == []
-    TargetFolder(tmp_path, most_bytes=0).write(replace(GRAM, layer="conv2_1"), whole, "p")
+    TargetFolder(tmp_path, most_bytes=0).write(replace(key, layer="conv4_2"), whole, "p")
     assert (len(list(tmp_path.iterdir())), logged_warnings) == (1, [])
 
 
@@ -272,7 +277,6 @@ def test_litter_is_swept_after_a_minute_and_not_before(tmp_path: Path) -> None:
         os.utime(path, (time.time() - 61, time.time() - 61))
     assert {entry.path for entry in sweep_litter(tmp_path)} == {old, folder}
     assert set(tmp_path.iterdir()) == {fresh, other}
-    assert {entry.path for entry in sweep_litter(tmp_path, 0.0)} == {fresh}
 
 
 @pytest.mark.parametrize(
@@ -302,12 +306,12 @@ import numpy as np
 from nstx.engine.targets.store import TargetFolder
 from nstx.engine.targets.store import TargetKey
 store = TargetFolder(Path(sys.argv[1]), most_bytes=1 << 30)
-key = TargetKey(picture="a" * 64, height=48, width=64, layer="conv4_2", statistic="activation",
+key = TargetKey(picture="a" * 64, height=50, width=62, layer="conv1_1", statistic="activation",
                 pooling="avg", pool_rounding="ceil", weights="b" * 64, computed_by="onnx fp32")
-value = np.arange(200_000, dtype=np.float32).reshape(2, 250, 400)
+value = np.arange(198_400, dtype=np.float32).reshape(64, 50, 62)
 print("ready", flush=True)
 for number in range(int(sys.argv[2])):
-    mine = replace(key, height=number % 10)
+    mine = replace(key, picture=f"{number % 10:064x}")
     store.write(mine, value + number % 10, "photo.png")
     stored = store.read(mine)
     assert stored is not None and (stored == value + number % 10).all()

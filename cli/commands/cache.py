@@ -52,7 +52,7 @@ def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
         "limit_bytes": limit,
         "entries": [_entry_json(entry) for entry in entries],
     }
-    lines = [str(cache_folder()), *_table(entries), _totals(entries, limit)]
+    lines = [printable(cache_folder()), *_table(entries), _totals(entries, limit)]
     console.result("\n".join(lines), data)
 
 
@@ -78,7 +78,7 @@ def verify(
         "damaged": [_entry_json(entry) for entry in damaged],
         "removed": [str(path) for path in removed],
     }
-    text = "".join(f"DAMAGED    {entry.path}\n" for entry in damaged)
+    text = "".join(f"DAMAGED    {printable(entry.path)}\n" for entry in damaged)
     text += f"{format_count(len(entries), 'entry')} checked, {len(damaged)} damaged"
     more = f", {len(removed)} removed" if remove else "; try --remove"
     console.result(f"{text}{more if damaged else ''}", data)
@@ -116,17 +116,17 @@ def prune(
 @grouped
 def clear(kind: Kind = None, *, shown: options.Output) -> None:
     """Remove everything that is kept. It is computed again when it is needed."""
-    from nstx.engine.cache import check_kind, clear_cache, list_cache
+    from nstx.engine.cache import check_kind, clear_cache
 
     console = shown.console()
     chosen = check_kind(kind)
     check_cache_folder()
-    _print_removed(console, clear_cache(chosen))
-    kept = list_cache(chosen)
-    if kept:
+    removed, stuck = clear_cache(chosen)
+    _print_removed(console, removed)
+    if stuck:
         raise OutputError(
-            f"expected to remove all entries, got {format_count(len(kept), 'entry')} that cannot "
-            f"be removed, such as {kept[0].path}; try to change the folder's permissions"
+            f"expected to remove all entries, got {format_count(len(stuck), 'entry')} that cannot "
+            f"be removed, such as {printable(stuck[0].path)}; try to change the folder's permissions"
         )
 
 
@@ -143,7 +143,9 @@ def _print_removed(console: Console, removed: "Sequence[FolderEntry]") -> None:
 def _parse_age(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip().lower())
     if match is None:
-        raise UsageError(f"expected an age for --older-than, got {text!r}; try 12h, 30d or 8w")
+        raise UsageError(
+            f"expected an age for --older-than, got {printable(text)!r}; try 12h, 30d or 8w"
+        )
     return float(match[1]) * _UNITS[match[2]]
 
 

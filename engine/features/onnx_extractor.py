@@ -12,6 +12,7 @@ from nstx.export.graphs.feature_graph import INPUT_NAME, FeatureGraph, gram_name
 from nstx.export.runtime.providers import import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.models.errors import ModelError, UsageError
+from nstx.models.printable import printable
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
@@ -84,7 +85,7 @@ class ModelFile:
         missing = [name for name in names if name not in outputs]
         if missing:
             raise ModelError(
-                f"expected the outputs {', '.join(missing)} in {self.path}, got "
+                f"expected the outputs {', '.join(missing)} in {printable(self.path)}, got "
                 f"{', '.join(outputs)}; try 'nstx export features' with these layers"
             )
         return session
@@ -95,7 +96,7 @@ def model_activations(path: Path) -> tuple[str, ...]:
     graph = ModelFile(path=path, choices=SessionChoices()).open((), ()).graph
     if not graph.activations:
         raise ModelError(
-            f"expected activations in {path}, got {', '.join(graph.outputs)}; "
+            f"expected activations in {printable(path)}, got {', '.join(graph.outputs)}; "
             "try 'nstx export features --layers …', as Gram matrices are not drawn"
         )
     return graph.activations
@@ -131,6 +132,7 @@ class OnnxExtractor:
         inputs = {INPUT_NAME: session.graph.to_input(pixels, session.mean)}
         with memory_errors(pixels.shape[1:3]):
             values = run_session(session.runner.run, session.provider, _outputs(layers), inputs)
+        _check_shapes(session.graph, layers, pixels.shape[:3], values)
         # Copied, because an output that is kept would keep the session's whole arena alive.
         return _as_features(layers, [np.array(value) for value in values])
 
@@ -196,6 +198,30 @@ def _canonical(activations: Sequence[str], grams: Sequence[str]) -> _Layers:
 def _outputs(layers: _Layers) -> list[str]:
     """Return the names of the graph's outputs, activations first."""
     return [*layers[0], *map(gram_name, layers[1])]
+
+
+def _check_shapes(
+    graph: FeatureGraph,
+    layers: _Layers,
+    shape: Sequence[int],
+    values: Sequence[NDArray[np.float32]],
+) -> None:
+    """Check what a graph gave for pictures, (batch, height, width); `ModelError` if it is another.
+
+    Channels may be fewer than VGG-19's.
+    """
+    batch, height, width = shape
+    for index, (name, value) in enumerate(zip(_outputs(layers), values, strict=True)):
+        channels = value.shape[1] if value.ndim > 1 else 0
+        expected: tuple[int, ...] = (batch, channels, channels)
+        if index < len(layers[0]):
+            size = find_layer(name).output_size(height, width, graph.pool_rounding)
+            expected = (batch, channels, *size)
+        if value.shape != expected or value.dtype != np.float32:
+            raise ModelError(
+                f"expected {name} of shape {expected} and float32, got {value.shape} and "
+                f"{value.dtype}; try to export the model again"
+            )
 
 
 def _as_features(layers: _Layers, values: Sequence[NDArray[np.float32]]) -> Features:

@@ -4,16 +4,26 @@ The checksum is in the name, so that ONNX Runtime can read a file that was check
 """
 
 import contextlib
+import hashlib
 import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nstx.models.errors import ModelError
-from nstx.models.storage.cache import FolderEntry, cache_folder, find_entries, mark_used, remove
+from nstx.export.runtime.model_bytes import MOST_BYTES, read_metadata
+from nstx.models.printable import printable
+from nstx.models.storage.cache import (
+    FolderEntry,
+    cache_folder,
+    find_entries,
+    mark_used,
+    open_entry,
+    remove,
+    remove_damaged,
+)
 from nstx.models.storage.files import PART_PREFIX, PART_SUFFIX, write_atomically
-from nstx.models.storage.seals import digest_bytes, digest_file
+from nstx.models.storage.seals import digest_bytes
 
 _log = logging.getLogger("nstx")
 
@@ -40,8 +50,8 @@ def find_graph(key: str) -> Path | None:
                 mark_used(path)
                 _remove_twins(entries, path)
                 return path
-            _log.warning("%s is damaged and is built again", path)
-            path.unlink(missing_ok=True)
+            _log.warning("%s is damaged and is built again", printable(path))
+            remove_damaged(path)
     return None
 
 
@@ -67,18 +77,21 @@ def keep_graph(key: str, model: bytes, most_kept: int = MOST_KEPT) -> Path | Non
 
 def describe_kept(path: Path) -> dict[str, str]:
     """Return what a kept graph computes, as plain data; empty if it cannot be read."""
-    from nstx.export.graphs.builder import read_metadata
-
     try:
-        metadata = read_metadata(path)
-    except ModelError:
+        with open_entry(path, MOST_BYTES) as file:
+            metadata = read_metadata(file.read())
+    except (OSError, ValueError):
         return {}
     return {name: metadata[name] for name in _DESCRIBED if name in metadata}
 
 
 def kept_is_sound(path: Path) -> bool:
     """Whether the bytes of a kept graph have the checksum in its name; `OSError` if unreadable."""
-    return path.stem.endswith(f"-{digest_file(path)}")
+    try:
+        with open_entry(path, MOST_BYTES) as file:
+            return path.stem.endswith(f"-{hashlib.file_digest(file, 'sha256').hexdigest()}")
+    except ValueError:
+        return False
 
 
 @contextlib.contextmanager
@@ -95,7 +108,9 @@ def part_folder() -> Iterator[Path]:
 def warn_unwritable(error: Exception | str) -> None:
     """Log that no graph can be kept, and why."""
     reason = getattr(error, "strerror", None) or error
-    _log.warning("%s cannot be written (%s); graphs are built each time", _folder(), reason)
+    _log.warning(
+        "%s cannot be written (%s); graphs are built each time", printable(_folder()), reason
+    )
 
 
 def _folder() -> Path:

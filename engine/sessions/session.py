@@ -6,8 +6,8 @@ processor with which ONNX Runtime; a later run needs neither the weights nor the
 Graphs for CUDA are kept as they were built, and TensorRT keeps its engines in folders of their own.
 """
 
-import json
 import logging
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,10 +16,14 @@ from typing import Any, Generic, TypeVar
 
 from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.runtime.model_bytes import MOST_BYTES, check_features, read_metadata
 from nstx.export.runtime.providers import Provider
 from nstx.export.runtime.session import SessionChoices, open_session, runtime_version
 from nstx.models.errors import ModelError
+from nstx.models.printable import printable
 from nstx.models.storage.cache import cache_folder, keeps_cache, mark_used, remove
+from nstx.models.storage.inputs import read_input
+from nstx.models.storage.plain_data import parse_json, take_numbers
 from nstx.models.storage.seals import digest_bytes, digest_json, seal_is_right
 from nstx.models.weights.readers import OWN_FORMAT
 
@@ -58,24 +62,44 @@ def load_session(
 ) -> Session[GraphT]:
     """Load a model and check its kind and, unless None, its weights; ``place`` is for messages."""
     runner = open_session(model, choices)
-    metadata: Mapping[str, str] = runner.get_modelmeta().custom_metadata_map
+    try:
+        metadata: Mapping[str, str] = runner.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"expected metadata of UTF-8 in {place}, got others; try to export it again"
+        ) from error
+    graph, mean = _describe(metadata, graph_type, place, weights_sha256)
+    inputs = tuple(value.name for value in runner.get_inputs())
+    outputs = tuple(value.name for value in runner.get_outputs())
+    if sorted(inputs) != sorted(graph.inputs) or sorted(outputs) != sorted(graph.outputs):
+        raise ModelError(
+            f"expected the inputs and outputs that {place} describes, got others; "
+            "try to export it again"
+        )
+    return Session(
+        runner=runner, graph=graph, mean=mean, provider=choices.provider, metadata=metadata
+    )
+
+
+def _describe(
+    metadata: Mapping[str, str], graph_type: type[GraphT], place: str, weights_sha256: str | None
+) -> tuple[GraphT, tuple[float, float, float]]:
+    """Return the graph that metadata describe, and the mean colour; `ModelError` if they do not."""
     graph = graph_type.from_metadata(metadata, place)
     actual = metadata.get("weights_sha256", "")
     if weights_sha256 is not None and actual != weights_sha256:
         raise ModelError(
             f"expected a model of the weights {weights_sha256[:12]}… in {place}, got one of "
-            f"{actual[:12] or 'unknown'}…; try to export it again with the same --weights"
+            f"{printable(actual[:12]) or 'unknown'}…; try to export it again with the same --weights"
         )
     try:
-        red, green, blue = json.loads(metadata["mean"])
-        mean = (float(red), float(green), float(blue))
-    except (KeyError, ValueError, TypeError) as error:
+        colours = {"mean": parse_json(metadata["mean"])}
+        red, green, blue = take_numbers(colours, "mean", 3, 0, 255)
+    except (KeyError, ValueError) as error:
         raise ModelError(
             f"expected a mean colour in {place}, got none; try to export it again"
         ) from error
-    return Session(
-        runner=runner, graph=graph, mean=mean, provider=choices.provider, metadata=metadata
-    )
+    return graph, (red, green, blue)
 
 
 def open_graph(
@@ -107,8 +131,9 @@ def open_graph(
         try:
             return load(kept, as_kept)
         except ModelError as error:
-            _log.warning("%s cannot be used and is built again: %s", kept, error)
-            remove(kept)
+            if os.path.lexists(kept):  # else another process has just emptied the cache
+                _log.warning("%s cannot be used and is built again: %s", printable(kept), error)
+                remove(kept)
     model = build()
     try:
         ready = _optimise(model, choices) if as_kept.optimised else model
@@ -119,7 +144,13 @@ def open_graph(
         unsaved = isinstance(error, ModelError)
         warn_unwritable("ONNX Runtime could not save the graph" if unsaved else error)
         return session
-    return load(keep_graph(key, ready) or ready, as_kept)
+    kept = keep_graph(key, ready)
+    try:
+        return load(kept or ready, as_kept)
+    except ModelError:
+        if kept is None or os.path.lexists(kept):
+            raise
+        return load(ready, as_kept)  # another process has just emptied the cache
 
 
 def open_model_file(
@@ -130,29 +161,44 @@ def open_model_file(
     ``use_cache`` lets TensorRT keep its engines in the cache folder. `ModelError` if the file
     cannot be read, was changed since its export, or is another model.
     """
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"expected an ONNX model at {path}, got: {error.strerror or error}; "
-            f"try 'nstx export features -o {path.stem}.onnx'"
-        ) from error
+    place = printable(path)
+    advice = f"'nstx export features -o {printable(path.stem)}.onnx'"
+    model = read_input(
+        path, kind="an ONNX model", most_bytes=MOST_BYTES, error=ModelError, advice=advice
+    )
+    _check_export(model, place, weights_sha256)
     if choices.provider.kind == "tensorrt":
         # Its engines are built for a layout, so another session is asked for it first.
-        on_cpu = load_session(path, FeatureGraph, SessionChoices(optimised=True), place=str(path))
+        on_cpu = load_session(path, FeatureGraph, SessionChoices(optimised=True), place=place)
         folder = _engine_folder(digest_bytes(model), choices) if keeps_cache(use_cache) else None
         planar = on_cpu.graph.input == "network"
         choices = replace(choices, planar=planar, engine_folder=folder)
-    session = load_session(
-        path, FeatureGraph, choices, weights_sha256=weights_sha256, place=str(path)
-    )
-    # A graph loads with any weights in it: only the checksum that the file carries can tell.
-    if not seal_is_right(model, session.metadata.get("file_sha256", "")):
+    return load_session(path, FeatureGraph, choices, weights_sha256=weights_sha256, place=place)
+
+
+def _check_export(model: bytes, place: str, weights_sha256: str | None) -> None:
+    """Check all that an exported file says of itself, before ONNX Runtime sees it; `ModelError`."""
+    try:
+        metadata = read_metadata(model)
+    except ValueError as error:
         raise ModelError(
-            f"expected {path} as it was exported, got a file that was changed or damaged; "
+            f"expected an ONNX model in {place}, got another file ({printable(error)}); "
+            "try to export or fetch it again"
+        ) from error
+    _describe(metadata, FeatureGraph, place, weights_sha256)
+    # A graph loads with any weights in it: only the checksum that the file carries can tell.
+    if not seal_is_right(model, metadata.get("file_sha256", "")):
+        raise ModelError(
+            f"expected {place} as it was exported, got a file that was changed or damaged; "
             "try to export or fetch it again"
         )
-    return session
+    try:
+        check_features(model)
+    except ValueError as error:
+        raise ModelError(
+            f"expected a model of 'nstx export features' in {place}, got another "
+            f"({printable(error)}); try to export it again"
+        ) from error
 
 
 def _graph_key(graph: GraphT, weights_sha256: str, choices: SessionChoices) -> str:

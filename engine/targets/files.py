@@ -6,7 +6,7 @@ or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/styl
 another machine can start from it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,23 @@ from numpy.typing import NDArray
 
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, objective_from_json
+from nstx.models.presets import PRESETS
+from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
+from nstx.models.storage.inputs import open_input
+from nstx.models.storage.plain_data import take_object, take_text
 from nstx.models.vgg19 import find_layer
 
 from ..pictures.picture import Pixels
 from ..pictures.writing import to_8_bit
-from .sealed_arrays import SUFFIX, pack_arrays, unpack_arrays
+from ..sizes import MIN_SIDE
+from .sealed_arrays import SUFFIX, pack_arrays, read_arrays
 from .targets import Targets
 
 SUFFIXES = (SUFFIX,)
 _FORMAT = "nstx-targets-2"
+_MOST_BYTES = 1 << 34  # of 3000 pixels and conv1_1, 3 GB
+_ADVICE = "'nstx precompute … -o FILE.safetensors'"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -34,7 +41,7 @@ class SavedTargets:
 
     Attributes:
         contents: the content picture at each scale, coarse first, float32 (height, width, 3).
-        basis: what targets depend on besides the pictures, as `describe_basis` returns it.
+        weights_sha256: of the weight file that they were computed with.
         objective: the one that they were computed for, with its weights.
         preset: whose solver and steps go with the objective.
         alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
@@ -43,7 +50,7 @@ class SavedTargets:
 
     contents: tuple[Pixels, ...]
     targets: tuple[Targets, ...]
-    basis: dict[str, Any]
+    weights_sha256: str
     objective: Objective
     preset: str
     alpha: NDArray[np.uint8] | None = None
@@ -108,65 +115,87 @@ def _compact(pixels: Pixels) -> NDArray[Any]:
 
 
 def read_targets(path: Path) -> SavedTargets:
-    """Read a targets file.
+    """Read a targets file; everything that it says of itself is checked here.
 
     Raises:
         UsageError: there is none, or it is damaged or of another kind.
     """
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ValueError("it is a device or pipe")
-        return _unpack(path.read_bytes())
-    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
-        raise UsageError(
-            f"expected a targets file at {path}, got one that cannot be used "
-            f"({getattr(error, 'strerror', None) or error}); "
-            "try 'nstx precompute … -o FILE.safetensors'"
-        ) from error
+    with open_input(
+        path, kind="a targets file", most_bytes=_MOST_BYTES, error=UsageError, advice=_ADVICE
+    ) as file:
+        try:
+            return _unpack(*read_arrays(file))
+        except (OSError, ValueError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
+            raise UsageError(
+                f"expected a targets file at {printable(path)}, got one that cannot be used "
+                f"({printable(reason)}); try {_ADVICE}"
+            ) from error
 
 
-def _unpack(data: bytes) -> SavedTargets:
-    arrays, description = unpack_arrays(data)
+def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> SavedTargets:
+    """Return the content of a targets file; `ValueError` if a part of it cannot be."""
     if description.get("format") != _FORMAT:
         raise ValueError("it is another kind of file, or of another version")
-    count = sum(name.endswith("/pixels") for name in arrays)
-    contents = tuple(arrays[f"{k}/pixels"].astype(np.float32) for k in range(count))
-    targets = tuple(
-        Targets(
-            height=pixels.shape[0],
-            width=pixels.shape[1],
-            content=_below(f"{k}/content/", arrays),
-            style=_below(f"{k}/style/", arrays),
-        )
-        for k, pixels in enumerate(contents)
-    )
-    if not targets or not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError("values that are missing or not finite")
+    objective = objective_from_json(take_object(description, "objective"))
+    basis = take_object(description, "basis")
+    weights_sha256 = take_text(basis, "weights_sha256", "[0-9a-f]{64}")
+    if basis != describe_basis(objective, weights_sha256):
+        raise ValueError("its targets are not those of its objective")
+    preset = take_text(description, "preset", "|".join(PRESETS))
+    for array in arrays.values():
+        if array.dtype not in (np.uint8, np.float32) or not np.isfinite(array).all():
+            raise ValueError("it has values that are not finite, or of another type")
+    remaining = dict(arrays)
+    alpha = remaining.pop("alpha", None)
+    contents: list[Pixels] = []
+    targets: list[Targets] = []
+    while f"{len(contents)}/pixels" in remaining:
+        scale = len(contents)
+        contents.append(_take_pixels(f"{scale}/pixels", remaining))
+        height, width = contents[-1].shape[:2]
+        content = _take_layers(f"{scale}/content/", objective.content_names, remaining)
+        style = _take_layers(f"{scale}/style/", objective.style_names, remaining)
+        targets.append(Targets(height=height, width=width, content=content, style=style))
+        if wrong := list(_wrong_shapes(targets[-1], objective)):
+            raise ValueError("; ".join(wrong))
+    if not contents or remaining:
+        raise ValueError("a picture is missing, or something has no place in it")
+    if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != contents[-1].shape[:2]):
+        raise ValueError("its transparency has another shape than its picture")
     return SavedTargets(
-        contents=contents,
-        targets=targets,
-        basis=dict(description["basis"]),
-        objective=objective_from_json(description["objective"]),
-        preset=str(description["preset"]),
-        alpha=arrays.get("alpha"),
+        contents=tuple(contents),
+        targets=tuple(targets),
+        weights_sha256=weights_sha256,
+        objective=objective,
+        preset=preset,
+        alpha=alpha,
     )
 
 
-def _below(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
+def _take_pixels(name: str, arrays: dict[str, NDArray[Any]]) -> Pixels:
+    pixels = arrays.pop(name)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or min(pixels.shape[:2]) < MIN_SIDE:
+        raise ValueError(f"{name} has the shape {pixels.shape} of no picture")
+    return pixels.astype(np.float32)
+
+
+def _take_layers(
+    prefix: str, layers: Sequence[str], arrays: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[np.float32]]:
+    values = {layer: arrays.pop(prefix + layer) for layer in layers if prefix + layer in arrays}
+    if any(array.dtype != np.float32 for array in values.values()):
+        raise ValueError("it has targets that are not float32")
+    return values
 
 
 def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str) -> None:
     """Raise `UsageError` with the differences if targets are of another objective or weights."""
-    basis = describe_basis(objective, weights_sha256)
+    before = describe_basis(saved.objective, saved.weights_sha256)
     different = [
-        f"{name} {saved.basis.get(name)} instead of {value}"
-        for name, value in basis.items()
-        if saved.basis.get(name) != value
+        f"{name} {before[name]} instead of {value}"
+        for name, value in describe_basis(objective, weights_sha256).items()
+        if before[name] != value
     ]
     for target in saved.targets:
         different += _wrong_shapes(target, objective)

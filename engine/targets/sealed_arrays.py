@@ -4,54 +4,66 @@ The description stands in one key of the metadata, because safetensors writes se
 order, and equal contents are to give equal bytes.
 """
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from json import dumps
+from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nstx.models.storage.plain_data import parse_json, take_object, take_text
 from nstx.models.storage.seals import NO_SEAL, seal, seal_is_right
 
 SUFFIX = ".safetensors"
 
+LONGEST_HEADER = 1 << 20
+"""Bytes of a file besides its arrays, at most."""
+
 _KEY = "nstx"
-_LONGEST_HEADER = 1 << 20
+_LENGTH = 8  # bytes that hold the header's length
 _FOREIGN = "it is damaged, or another kind of file"
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]) -> bytes:
     """Return the bytes of a file of contiguous arrays, with plain data and its ``seal``."""
-    text = json.dumps({"seal": NO_SEAL, **description})
+    text = dumps({"seal": NO_SEAL, **description})
     return seal(save(dict(arrays), metadata={_KEY: text}))
 
 
-def unpack_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays and the description in a file's bytes; `ValueError` if one was changed."""
+def read_arrays(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays and the description in a file; `ValueError` if it was changed.
+
+    A file that does not begin as one of ours is not read to its end.
+    """
+    header = _read_header(file)
+    description = _parse(header[_LENGTH:])
+    data = header + file.read()
+    if not seal_is_right(data, take_text(description, "seal")):
+        raise ValueError("its checksum is wrong")
     try:
-        description = _parse(data[8 : 8 + _header_length(data)])
-        if not seal_is_right(data, str(description["seal"])):
-            raise ValueError("its checksum is wrong")
         return load(data), description
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that NumPy lacks
         raise ValueError(_FOREIGN) from error
 
 
-def read_description(path: Path) -> dict[str, Any]:
+def read_description(file: BinaryIO) -> dict[str, Any]:
     """Return a file's description, from its first bytes alone; only the form of it is checked."""
-    with path.open("rb") as file:
-        text = file.read(_header_length(file.read(8)))
-    return _parse(text)
+    return _parse(_read_header(file)[_LENGTH:])
 
 
-def _header_length(data: bytes) -> int:
-    return min(int.from_bytes(data[:8], "little"), _LONGEST_HEADER)
+def _read_header(file: BinaryIO) -> bytes:
+    """Return the header's length and the header, as they stand; `ValueError` if too long."""
+    length = file.read(_LENGTH)
+    count = int.from_bytes(length, "little")
+    if count > LONGEST_HEADER:
+        raise ValueError(_FOREIGN)
+    return length + file.read(count)
 
 
 def _parse(text: bytes) -> dict[str, Any]:
     try:
-        return dict(json.loads(json.loads(text)["__metadata__"][_KEY]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        metadata = take_object(parse_json(text), "__metadata__")
+        return take_object({_KEY: parse_json(take_text(metadata, _KEY))}, _KEY)
+    except ValueError as error:
         raise ValueError(_FOREIGN) from error

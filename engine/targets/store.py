@@ -7,31 +7,38 @@ renamed, and no lock is held.
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, cast, get_args
 
 import numpy as np
 
+from nstx.models.errors import UsageError
+from nstx.models.printable import printable
 from nstx.models.storage.cache import (
     cache_folder,
     cache_limit,
     find_entries,
     mark_used,
-    remove,
+    open_entry,
+    remove_damaged,
     remove_oldest,
 )
 from nstx.models.storage.files import write_atomically
+from nstx.models.storage.plain_data import take_object, take_text, take_whole
 from nstx.models.storage.seals import digest_json
-from nstx.models.vgg19 import Pooling, PoolRounding
+from nstx.models.vgg19 import Pooling, PoolRounding, find_layer
 
 from ..pictures.resizing import RESAMPLING
-from .sealed_arrays import SUFFIX, pack_arrays, read_description, unpack_arrays
+from .sealed_arrays import LONGEST_HEADER, SUFFIX, pack_arrays, read_arrays, read_description
 from .targets import Array
 
 _log = logging.getLogger("nstx")
 
 Statistic = Literal["activation", "gram"]
+
+_LARGEST_SIDE = 1 << 20  # of a picture
 
 TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
 
@@ -72,6 +79,14 @@ class TargetKey:
         """Return the key as plain data."""
         # Not dataclasses.asdict, which makes deep copies and takes a tenth of a hit's time.
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape in which the value is stored; `UsageError` if there is no such layer."""
+        layer = find_layer(self.layer)
+        if self.statistic == "gram":
+            return (_folded_size(layer.channels),)
+        return (layer.channels, *layer.output_size(self.height, self.width, self.pool_rounding))
 
 
 class TargetStore(Protocol):
@@ -128,15 +143,15 @@ class TargetFolder:
     def read(self, key: TargetKey) -> Array | None:
         """Implement `TargetStore`; a damaged entry is logged and removed."""
         path = self.folder / target_name(key)
+        most_bytes = LONGEST_HEADER + 4 * math.prod(key.stored_shape)
         try:
-            data = path.read_bytes()
+            with open_entry(path, most_bytes) as file:
+                value = _decode(file, key)
         except OSError:
             return None
-        try:
-            value = _decode(data, key)
         except ValueError as error:
-            _log.warning("%s is damaged (%s) and is computed again", path, error)
-            remove(path)
+            _log.warning("%s is damaged (%s) and is computed again", printable(path), error)
+            remove_damaged(path)
             return None
         mark_used(path)
         return value
@@ -186,20 +201,48 @@ def target_name(key: TargetKey) -> str:
 def describe_target(path: Path) -> dict[str, Any]:
     """Return an entry's key and its picture's path, from its first bytes; empty if unreadable."""
     try:
-        description = read_description(path)
-        key = TargetKey(**description["key"])
-        return {"path": str(description["picture"]), **key.to_json()}
-    except (OSError, ValueError, KeyError, TypeError):
+        with open_entry(path) as file:
+            description = read_description(file)
+        return {"path": take_text(description, "picture"), **_read_key(description).to_json()}
+    except (OSError, ValueError):
         return {}
 
 
 def target_is_sound(path: Path) -> bool:
     """Whether an entry is whole, and is the one of its name; `OSError` if it cannot be read."""
     try:
-        _, description = unpack_arrays(path.read_bytes())
-        return target_name(TargetKey(**description["key"])) == path.name
-    except (ValueError, KeyError, TypeError):
+        with open_entry(path) as file:
+            key = _read_key(read_description(file))
+            file.seek(0)
+            _decode(file, key)
+    except ValueError:
         return False
+    return target_name(key) == path.name
+
+
+def _read_key(description: dict[str, Any]) -> TargetKey:
+    """Return the key in an entry's description; `ValueError` if it is none."""
+    fields = take_object(description, "key")
+    if fields.keys() != TargetKey.__dataclass_fields__.keys():
+        raise ValueError("its key has other parts")
+    digest, statistic = r"[0-9a-f]{64}", "|".join(get_args(Statistic))
+    key = TargetKey(
+        picture=take_text(fields, "picture", digest),
+        height=take_whole(fields, "height", 1, _LARGEST_SIDE),
+        width=take_whole(fields, "width", 1, _LARGEST_SIDE),
+        layer=take_text(fields, "layer"),
+        statistic=cast(Statistic, take_text(fields, "statistic", statistic)),
+        pooling=cast(Pooling, take_text(fields, "pooling", "max|avg")),
+        pool_rounding=cast(PoolRounding, take_text(fields, "pool_rounding", "ceil|floor")),
+        weights=take_text(fields, "weights", digest),
+        computed_by=take_text(fields, "computed_by"),
+        resampling=take_text(fields, "resampling"),
+    )
+    try:
+        math.prod(key.stored_shape)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return key
 
 
 def encode_target(key: TargetKey, value: Array, picture: str) -> bytes:
@@ -210,21 +253,20 @@ def encode_target(key: TargetKey, value: Array, picture: str) -> bytes:
     return pack_arrays(arrays, description)
 
 
-def _decode(data: bytes, key: TargetKey) -> Array:
+def _decode(file: BinaryIO, key: TargetKey) -> Array:
     """Return the value in an entry; `ValueError` if it is damaged, or is of another key."""
-    arrays, description = unpack_arrays(data)
-    if description.get("key") != key.to_json() or "value" not in arrays:
+    arrays, description = read_arrays(file)
+    if _read_key(description) != key or arrays.keys() != {"value"}:
         raise ValueError("it is of something else")
     value: Array = arrays["value"]
-    rank = 1 if key.statistic == "gram" else 3
-    if value.dtype != np.float32 or value.ndim != rank:
+    if value.dtype != np.float32 or value.shape != key.stored_shape:
         raise ValueError("it has another shape")
-    if key.statistic == "activation":
-        return value
-    channels = description.get("channels")
-    if not isinstance(channels, int) or value.size != _folded_size(channels):
-        raise ValueError("it has another shape")
-    return _unfold(value, channels)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not math.isfinite(value.sum()):  # in a third of the time that isfinite takes of all
+            raise ValueError("it has values that are not finite")
+    return (
+        value if key.statistic == "activation" else _unfold(value, find_layer(key.layer).channels)
+    )
 
 
 def _fold(matrix: Array) -> Array:

@@ -4,15 +4,12 @@ No exporter is in between, and nothing is traced.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
-
-from nstx.models.errors import ModelError
 
 OPSET = 20
 IR_VERSION = 10
@@ -114,13 +111,3 @@ def check_model(model: ModelProto) -> ModelProto:
     return onnx.shape_inference.infer_shapes(
         model, check_type=True, strict_mode=True, data_prop=True
     )
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a model file; `ModelError` if it cannot be read."""
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-    except Exception as error:
-        # Of a damaged file, an error of protobuf, which is no dependency of ours.
-        raise ModelError(f"expected an ONNX model in {path}, got: {error}") from error
-    return {entry.key: entry.value for entry in model.metadata_props}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective
+from nstx.models.printable import printable
 from nstx.models.storage.seals import NO_SEAL
 from nstx.models.version import __version__
 from nstx.models.vgg19 import (
@@ -106,6 +107,11 @@ class FeatureGraph:
         return truncate(self.layers)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs: one."""
+        return (INPUT_NAME,)
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs, in their order: activations, then Gram matrices."""
         return (*self.activations, *map(gram_name, self.grams))
@@ -148,7 +154,7 @@ class FeatureGraph:
         if metadata.get("kind") != cls.kind:
             raise ModelError(
                 f"expected a model of 'nstx export features' in {path}, got one of kind "
-                f"{metadata.get('kind', 'unknown')!r}; try to export it again"
+                f"{printable(metadata.get('kind', 'unknown'))!r}; try to export it again"
             )
         chosen: dict[str, Any] = {name: metadata.get(name, "") for name in _PROPERTIES}
         for name in ("activations", "grams"):
@@ -158,7 +164,7 @@ class FeatureGraph:
         except UsageError as error:
             raise ModelError(
                 f"expected a model of 'nstx export features' in {path}, got one with a wrong "
-                f"description ({error}); try to export it again"
+                f"description ({printable(error)}); try to export it again"
             ) from error
 
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_from_json
+from nstx.models.printable import printable
+from nstx.models.storage.plain_data import parse_json
 from nstx.models.storage.seals import NO_SEAL
 from nstx.models.version import __version__
 from nstx.models.weights.load import Weights
@@ -19,6 +21,8 @@ from .feature_graph import GRAPH_PRECISIONS, INPUT_NAME, GraphPrecision, check_c
 GraphLayout = Literal["planar", "interleaved"]
 """Of activations: (batch, channels, h, w), which every runtime has; or (batch, h, w, channels) by operators
 that ONNX Runtime has on CUDA alone, where tensor cores want it so."""
+
+_FLAGS = ("gradient", "adam", "even")
 
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
@@ -158,18 +162,22 @@ class GradientGraph:
             precision: Any = metadata["precision"]
             layout: Any = metadata.get("layout", "planar")
             return cls(
-                objective=objective_from_json(json.loads(metadata["objective"])),
+                objective=objective_from_json(parse_json(metadata["objective"])),
                 precision=precision,
-                gradient=bool(json.loads(metadata["gradient"])),
-                adam=bool(json.loads(metadata["adam"])),
                 layout=layout,
-                even=bool(json.loads(metadata.get("even", "false"))),
+                **{name: _parse_flag(metadata.get(name, "false")) for name in _FLAGS},
             )
-        except (KeyError, TypeError, ValueError, UsageError) as error:
+        except (KeyError, ValueError, UsageError) as error:
             raise ModelError(
-                f"expected a model of 'nstx export gradient' in {path}, got another ({error}); "
-                "try to export it again"
+                f"expected a model of 'nstx export gradient' in {path}, got another "
+                f"({printable(error)}); try to export it again"
             ) from error
+
+
+def _parse_flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text[:20]!r} in the place of true or false")
+    return text == "true"
 
 
 def content_input(layer: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nstx.models.errors import DeviceError, ModelError, NstxError
+from nstx.models.printable import printable
 
 from ..graphs.feature_graph import INPUT_NAME
 from .providers import (
@@ -30,7 +31,7 @@ _SILENT = 4  # of ONNX Runtime's log: the error alone reports what goes wrong
 # Sizes that one TensorRT engine serves; another size is an error, not an engine of its own.
 _SMALLEST, _USUAL, _LARGEST = (1, 16, 16), (1, 512, 512), (4, 2048, 2048)
 
-# What ONNX Runtime and the libraries below it say. Its errors have no common base but Exception.
+# What ONNX Runtime and the libraries below it say.
 _MEMORY_SIGNS = ("allocate memory", "out of memory", "alloc_failed", "bad_alloc", "bad allocation")
 _MODEL_ERRORS = ("InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoSuchFile", "NoModel")
 
@@ -86,7 +87,7 @@ def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
             session = runtime.InferenceSession(
                 model, options, providers=list(provider_options(choices).items()), enable_fallback=0
             )
-    except Exception as error:
+    except runtime_errors() as error:
         raise _session_error(error, provider, model, "load a graph") from error
     if provider.name not in session.get_providers():
         raise DeviceError(
@@ -100,10 +101,20 @@ def run_session(run: Callable[..., Any], provider: Provider, *arguments: Any) ->
     """Call a session's method; its errors become ours, MemoryError if memory does not suffice."""
     try:
         return run(*arguments)
-    except Exception as error:
+    except runtime_errors() as error:
         if _exhausted(error):
             raise MemoryError(str(error)) from error
         raise _session_error(error, provider, b"", "run a graph") from error
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises: its own errors, which have no common base, and Python's."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    kinds = [kind for kind in vars(state).values() if isinstance(kind, type)]
+    own = (kind for kind in kinds if issubclass(kind, Exception))
+    # ValueError: text that is not UTF-8, too.
+    return (*own, RuntimeError, ValueError, MemoryError)
 
 
 def _exhausted(error: Exception) -> bool:
@@ -114,7 +125,7 @@ def _exhausted(error: Exception) -> bool:
 def _session_error(
     error: Exception, provider: Provider, model: bytes | Path, doing: str
 ) -> NstxError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    reason = printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
     if _exhausted(error):
         return DeviceError(
             f"expected enough memory to {doing}, got less ({reason}); try --device cpu"
@@ -124,7 +135,7 @@ def _session_error(
             f"expected {provider.name} on device {provider.index} to {doing}, got: {reason}; "
             "try --device cpu, or 'nstx doctor'"
         )
-    place = f" in {model}" if isinstance(model, Path) else ""
+    place = f" in {printable(model)}" if isinstance(model, Path) else ""
     return ModelError(
         f"expected an ONNX model{place}, got one that ONNX Runtime cannot use ({reason}); "
         "try to export it again"

@@ -6,14 +6,17 @@ import math
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable
+from io import BufferedReader
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from ..errors import OutputError, UsageError
 from ..printable import printable
 from .files import PART_PREFIX, PART_SUFFIX
+from .inputs import open_input
 
 _log = logging.getLogger("nstx")
 
@@ -93,7 +96,9 @@ def parse_bytes(name: str, text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
     size = float(match[1]) * _UNITS[match[2]] if match else math.inf
     if size > _LARGEST:
-        raise UsageError(f"expected a size for {name}, got {text[:40]!r}; try 500MB or 2GiB")
+        raise UsageError(
+            f"expected a size for {name}, got {printable(text[:40])!r}; try 500MB or 2GiB"
+        )
     return int(size)
 
 
@@ -106,7 +111,11 @@ class FolderEntry(NamedTuple):
 
 
 def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
-    """Return a folder's entries that a pattern matches; with a final ``/`` it is one of folders."""
+    """Return a folder's entries whose names a pattern matches.
+
+    With a final ``/`` it is one of folders, whose size is that of all files in them; without, of
+    anything else, as a damaged entry may be a FIFO, or a link, which is not followed.
+    """
     is_ours, of_folders = re.compile(pattern.removesuffix("/")).fullmatch, pattern.endswith("/")
     entries: list[FolderEntry] = []
     try:
@@ -116,13 +125,29 @@ def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
     # Names first: a folder holds thousands of entries, and making a Path takes longest.
     for path in [folder / name for name in names if is_ours(name)]:
         with contextlib.suppress(OSError):  # another process may remove it in the meantime
-            if path.is_symlink() or path.is_dir() != of_folders:
+            statuses = [path.lstat()]
+            if stat.S_ISDIR(statuses[0].st_mode) != of_folders:
                 continue
-            files = [path, *path.rglob("*")] if of_folders else [path]
-            statuses = [file.stat() for file in files]
+            if of_folders:
+                statuses += [file.lstat() for file in path.rglob("*")]
             used = max(status.st_mtime for status in statuses)
             entries.append(FolderEntry(used, path, sum(status.st_size for status in statuses)))
     return entries
+
+
+def open_entry(path: Path, most_bytes: int = _LARGEST) -> BufferedReader:
+    """Open an entry that is a file.
+
+    `OSError` if it cannot be opened, `ValueError` if it is no regular file, or larger than it may be.
+    """
+    try:
+        return open_input(
+            path, kind="an entry of the cache", most_bytes=most_bytes, error=OutputError
+        )
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise ValueError(str(error)) from None
 
 
 def check_cache_folder() -> None:
@@ -134,11 +159,12 @@ def check_cache_folder() -> None:
         if not folder.is_symlink():
             return
         raise OutputError(
-            f"expected a folder for the cache, got the dangling link {folder}; try NSTX_CACHE_DIR"
+            f"expected a folder for the cache, got the dangling link {printable(folder)}; "
+            "try NSTX_CACHE_DIR"
         ) from None
     except OSError as error:
         raise OutputError(
-            f"expected a folder for the cache that can be read, got {folder}: "
+            f"expected a folder for the cache that can be read, got {printable(folder)}: "
             f"{error.strerror or error}; try NSTX_CACHE_DIR"
         ) from error
 
@@ -165,17 +191,23 @@ def remove_oldest(entries: Iterable[FolderEntry], most_bytes: int) -> list[Folde
     return removed
 
 
+def remove_damaged(path: Path) -> None:
+    """Remove an entry that is no file of ours, if it can be; what lies in a folder stays."""
+    with contextlib.suppress(OSError):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def remove(path: Path) -> bool:
     """Remove a file or folder; False if another process was first, or it cannot be removed."""
     with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         return True
     return False
 
 
-def sweep_litter(folder: Path, older_than: float = _LITTER_SECONDS) -> list[FolderEntry]:
-    """Remove what killed processes left half written, ``older_than`` seconds ago; return what."""
+def sweep_litter(folder: Path) -> list[FolderEntry]:
+    """Remove what killed processes left half written, a minute ago or more; return what."""
     name = re.escape(PART_PREFIX) + ".*" + re.escape(PART_SUFFIX)
     litter = [*find_entries(folder, name), *find_entries(folder, f"{name}/")]
-    latest = time.time() - older_than
+    latest = time.time() - _LITTER_SECONDS
     return [entry for entry in litter if entry.used <= latest and remove(entry.path)]

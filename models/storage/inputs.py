@@ -6,8 +6,8 @@ FIFO no beginning, and a file of a terabyte no place in memory.
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ..errors import NstxError
 from ..printable import printable
@@ -17,7 +17,7 @@ _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 def open_input(
     path: Path, *, kind: str, most_bytes: int, error: type[NstxError], advice: str = "another file"
-) -> BinaryIO:
+) -> BufferedReader:
     """Open a regular file of at most ``most_bytes`` for reading, without waiting for a writer.
 
     Args:
