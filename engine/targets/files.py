@@ -25,7 +25,7 @@ from nstx.models.vgg19 import find_layer
 
 from ..pictures.picture import Pixels
 from ..pictures.writing import to_8_bit
-from ..sizes import MIN_SIDE
+from ..settings import MIN_SIDE
 from .sealed_arrays import SUFFIX, pack_arrays, read_arrays
 from .targets import Targets
 
