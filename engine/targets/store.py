@@ -31,6 +31,7 @@ from nstx.models.storage.seals import digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding, find_layer
 
 from ..pictures.resizing import RESAMPLING
+from .folding import fold, folded_size, unfold
 from .sealed_arrays import LONGEST_HEADER, SUFFIX, pack_arrays, read_arrays, read_description
 from .targets import Array
 
@@ -44,9 +45,6 @@ TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
 
 # Of the limit, what pruning leaves, so that a full folder is not pruned at every write.
 _SHARE_LEFT = 0.9
-
-# Rows of a band, whose part left of the diagonal is not stored; row by row would take long.
-_BAND = 32
 
 _FORMAT = "nstx-target-1"
 """Changes when the same key leads to other values, or to another file."""
@@ -85,7 +83,7 @@ class TargetKey:
         """The shape in which the value is stored; `UsageError` if there is no such layer."""
         layer = find_layer(self.layer)
         if self.statistic == "gram":
-            return (_folded_size(layer.channels),)
+            return (folded_size(layer.channels),)
         return (layer.channels, *layer.output_size(self.height, self.width, self.pool_rounding))
 
 
@@ -247,7 +245,7 @@ def _read_key(description: dict[str, Any]) -> TargetKey:
 
 def encode_target(key: TargetKey, value: Array, picture: str) -> bytes:
     """Return the bytes of an entry; see `TargetStore.write`."""
-    stored = _fold(value) if key.statistic == "gram" else value
+    stored = fold(value) if key.statistic == "gram" else value
     arrays = {"value": np.ascontiguousarray(stored, np.float32)}
     description = {"key": key.to_json(), "channels": len(value), "picture": picture}
     return pack_arrays(arrays, description)
@@ -264,34 +262,7 @@ def _decode(file: BinaryIO, key: TargetKey) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         if not math.isfinite(value.sum()):  # in a third of the time that isfinite takes of all
             raise ValueError("it has values that are not finite")
-    return (
-        value if key.statistic == "activation" else _unfold(value, find_layer(key.layer).channels)
-    )
-
-
-def _fold(matrix: Array) -> Array:
-    """Return the bands of rows of a symmetric matrix, each from its diagonal square on, as one."""
-    starts = range(0, len(matrix), _BAND)
-    return np.concatenate([matrix[start : start + _BAND, start:].ravel() for start in starts])
-
-
-def _folded_size(count: int) -> int:
-    starts = range(0, max(0, count), _BAND)
-    return sum((min(start + _BAND, count) - start) * (count - start) for start in starts)
-
-
-def _unfold(half: Array, count: int) -> Array:
-    """Return the symmetric matrix, (count, count), of `_fold`."""
-    full = np.empty((count, count), np.float32)
-    offset = 0
-    for start in range(0, count, _BAND):
-        end = min(start + _BAND, count)
-        size = (end - start) * (count - start)
-        band = half[offset : offset + size].reshape(end - start, count - start)
-        full[start:end, start:] = band
-        full[end:, start:end] = band[:, end - start :].T
-        offset += size
-    return full
+    return value if key.statistic == "activation" else unfold(value, find_layer(key.layer).channels)
 
 
 def as_stored(gram: Array) -> Array:
@@ -299,4 +270,4 @@ def as_stored(gram: Array) -> Array:
 
     It is symmetric up to rounding only; of two values that mirror each other the folder keeps one.
     """
-    return _unfold(_fold(gram), len(gram))
+    return unfold(fold(gram), len(gram))
