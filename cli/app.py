@@ -8,7 +8,10 @@ import sys
 
 import typer
 
-from .errors import run_app
+from nstx.models.version import __version__
+
+from .console import print_lines
+from .errors.exits import run_app
 from .interrupts import exit_on_terminate
 from .lazy import Entry, LazyGroup
 
@@ -56,9 +59,7 @@ app = typer.Typer(
 
 def _version(is_asked_for: bool) -> None:
     if is_asked_for:
-        from nstx import __version__
-
-        typer.echo(f"nstx {__version__}")
+        print_lines(f"nstx {__version__}")
         raise typer.Exit
 
 
@@ -102,7 +103,7 @@ def _leave_removed_folder() -> None:
     try:
         os.getcwd()  # noqa: PTH109
     except FileNotFoundError:
-        typer.echo(
+        print_lines(
             "nstx: warning: the working folder is gone; only paths from the root on are there",
             err=True,
         )
@@ -112,6 +113,7 @@ def _leave_removed_folder() -> None:
 
 def run() -> int:
     """Run the command line and return its exit code."""
+    _open_closed_streams()
     codecs.register_error("nstx", _spell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -121,3 +123,16 @@ def run() -> int:
     # SIGTERM ends every command as an exit, so that half-written files are removed.
     with exit_on_terminate():
         return run_app(app)
+
+
+def _open_closed_streams() -> None:
+    """Give stdin, stdout and stderr a place where whoever began the process has closed them.
+
+    Otherwise the next file that is opened gets the number of one, and what libraries and signal
+    handlers write goes there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

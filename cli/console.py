@@ -15,6 +15,7 @@ import typer
 
 from nstx.models.errors import OutputError
 from nstx.models.printable import printable
+from nstx.models.version import __version__
 
 from .session import session
 
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 
-def _print(text: str, *, err: bool = False) -> None:
+def print_lines(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print lines on stdout or stderr, with nothing in them that a terminal takes for orders.
+
+    Raises:
+        OutputError: stdout cannot be written; that its reader went away is no error.
+    """
     try:
-        typer.echo(text, err=err)
+        typer.echo(_clean(text), err=err, nl=nl)
     except BrokenPipeError:
         # A reader that went away (| head) is no reason to lose a result or to report a failure.
         _discard(sys.stderr if err else sys.stdout)
@@ -34,6 +40,34 @@ def _print(text: str, *, err: bool = False) -> None:
             raise OutputError(
                 f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
             ) from error
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print what ``--json`` promises: one object, with the version and the command line."""
+    session.answered = True
+    origin = {"version": __version__, "command": ["nstx", *sys.argv[1:]]}
+    text = json.dumps({**data, **origin}, allow_nan=False)
+    # The one character that JSON leaves as it is and a terminal may not.
+    print_lines(text.replace("\x7f", "\\u007f"))
+
+
+def check_stdout() -> None:
+    """Raise `OutputError` if stdout has not taken all that was printed."""
+    if sys.stdout is not None:
+        print_lines("", nl=False)
+
+
+def _clean(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _printable(value: Any) -> Any:
+    """Return what JSON holds, with its texts made printable, so that a name has one line."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_printable, value))
+    return printable(value) if isinstance(value, str) else value
 
 
 def _discard(stream: TextIO) -> None:
@@ -70,14 +104,14 @@ class Console:
         self.warnings.append(text)
         line = f"nstx: warning: {text}"
         if self._live is not None:
-            self._live.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._print_above(line)
         elif not self.quiet:
-            _print(line, err=True)
+            print_lines(line, err=True)
 
     def log(self, text: str) -> None:
         """Print on stderr how the work goes, unless quiet."""
         if not self.quiet:
-            _print(printable(text), err=True)
+            print_lines(printable(text), err=True)
 
     @contextlib.contextmanager
     def _moving(self) -> "Iterator[RichConsole]":
@@ -90,6 +124,14 @@ class Console:
         finally:
             self._live = None
 
+    def _print_above(self, text: str) -> None:
+        """Print above what moves on the terminal."""
+        from rich.text import Text
+
+        assert self._live is not None
+        # A text is neither markup nor has it names of emoji.
+        self._live.print(Text(_clean(text)), soft_wrap=True)
+
     @property
     def _animated(self) -> bool:
         """Whether stderr is a terminal, on which a bar can move."""
@@ -101,7 +143,9 @@ class Console:
         if not self._animated:
             yield
             return
-        with self._moving() as rich, rich.status(text):
+        from rich.text import Text
+
+        with self._moving() as rich, rich.status(Text(printable(text))):
             yield
 
     @contextlib.contextmanager
@@ -121,7 +165,8 @@ class Console:
         # Redirected, what a report prints into a file would go to the terminal.
         bar = partial(Progress, transient=True, redirect_stdout=False)
         with self._moving() as rich, bar(*columns, console=rich) as progress:
-            yield partial(progress.update, progress.add_task(text, total=total, detail=""))
+            task = progress.add_task(printable(text), total=total, detail="")
+            yield lambda **fields: progress.update(task, **_printable(fields))
 
     @contextlib.contextmanager
     def counting(
@@ -158,16 +203,19 @@ class Console:
             return  # it was closed by whoever began the process
         if self._live is not None and (self.as_json or sys.stdout.isatty()):
             # On the terminal where something moves, only rich can write without breaking it.
-            self._live.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._print_above(text)
         else:
-            _print(text, err=self.as_json)
+            print_lines(text, err=self.as_json)
 
-    def result(self, text: str, data: dict[str, Any]) -> None:
-        """Print the result: the JSON object, or the text for a person."""
+    def result(self, data: dict[str, Any], describe: Callable[[dict[str, Any]], str]) -> None:
+        """Print the result: the JSON object, or the text for a person that ``describe`` makes of it.
+
+        What it describes has no texts but printable ones.
+        """
         if self.as_json:
-            _print(json.dumps({**data, "warnings": self.warnings}, allow_nan=False))
+            print_json({**data, "warnings": self.warnings})
         elif not self.quiet:
-            _print(text)
+            print_lines(describe(_printable(data)))
 
 
 class _WarningHandler(logging.Handler):

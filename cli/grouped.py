@@ -23,12 +23,9 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hint
 
 import typer
 
-COMMAND_LINE, ENVIRONMENT, CONFIGURATION = "COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP"
-DEFAULT = "DEFAULT"
-"""Where a value can come from, as typer's contexts name it."""
+from nstx.models.errors import NstxError
 
-CONFIG_PATH = "nstx.configuration"
-"""Key of the configuration file's path in the ``meta`` of typer's contexts."""
+from .sources import name_source, source_of
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -148,12 +145,17 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(context: typer.Context, **values: Any) -> None:
+        parameters = dict(values)
         for name, (group, selection) in groups.items():
             names = selection.names(group)
-            sources = {option: _source(context, option) for option in names}
+            sources = {option: source_of(context, option) for option in names}
             options = {option: values.pop(option) for option in names}
             values[name] = group(sources=sources, **options)
-        function(**values)
+        try:
+            function(**values)
+        except NstxError as error:
+            name_source(error, context, parameters)
+            raise
 
     command.__annotations__ = {item.name: item.annotation for item in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -216,8 +218,3 @@ def _describe_option(name: str, hint: Any) -> Option:
     repeated = get_origin(kind) is list
     kind = get_args(kind)[0] if repeated else kind
     return Option(name, kind, repeated, help_ is not None and help_.is_list)
-
-
-def _source(context: typer.Context, name: str) -> str:
-    source = context.get_parameter_source(name)
-    return DEFAULT if source is None else source.name

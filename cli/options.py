@@ -15,7 +15,9 @@ from nstx.models.presets import PRESETS, Preset, SolverName
 from nstx.models.vgg19 import Pooling, check_pooling
 
 from .console import Console
-from .grouped import COMMAND_LINE, CONFIGURATION, ENVIRONMENT, Group, Help
+from .grouped import Group, Help
+from .session import session
+from .sources import COMMAND_LINE, CONFIGURATION, ENVIRONMENT
 
 
 def _default(name: str) -> Any:
@@ -192,6 +194,9 @@ class Output(Group):
 
     as_json: Annotated[bool, Help("Print one JSON object on stdout.", ("--json",))] = False
     quiet: Annotated[bool, Help("Print errors only.", ("--quiet", "-q"))] = False
+
+    def __post_init__(self) -> None:
+        session.as_json = session.as_json or self.as_json
 
     def console(self) -> Console:
         """Return a console for these options."""

@@ -9,7 +9,7 @@ class Session:
 
     Attributes:
         as_json: stdout gets one JSON object, whether the command ends well or not.
-        answered: that object is out.
+        answered: that object is out, or what is to be said of a failure is.
         warnings: what is to be said as soon as there is a console.
     """
 

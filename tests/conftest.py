@@ -16,7 +16,7 @@ from pictures import random_pixels
 from PIL import Image
 
 from nstx.cli.app import app
-from nstx.cli.errors import run_app
+from nstx.cli.errors.exits import run_app
 from nstx.models.weights.load import Weights, load_weights
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from processes import PATIENCE, run_signalled, spawn, wait_for
 
 from nstx.cli.choices import split_style
-from nstx.cli.errors import run_app
+from nstx.cli.errors.exits import run_app
 from nstx.cli.interrupts import Interrupt
 from nstx.models.errors import DeviceError
 
@@ -157,7 +157,7 @@ def test_alpha_of_the_content_comes_back(
     ("changes", "code", "message"),
     [
         ({"content": "missing.png"}, 3, "No such file"),
-        ({"content": "."}, 3, "directory"),
+        ({"content": "."}, 3, "a folder"),
         ({"style": "missing.jpg:2"}, 3, "No such file"),
         ({"style": "style.jpg:-1"}, 2, "style weight"),
         ({"-o": "out"}, 7, "ends in"),
@@ -424,7 +424,7 @@ def test_a_signal_whose_exit_was_swallowed_ends_the_run_before_its_first_step() 
 def test_help_answers_without_heavy_libraries() -> None:
     code = (
         "import sys; sys.argv = ['nstx', '--help']\n"
-        "from nstx.cli.app import app\nfrom nstx.cli.errors import run_app\n"
+        "from nstx.cli.app import app\nfrom nstx.cli.errors.exits import run_app\n"
         "code = run_app(app)\n"
         "heavy = {'torch', 'numpy', 'scipy', 'onnx', 'onnxruntime', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else code)\n"

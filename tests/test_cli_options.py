@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from nstx.cli.app import Commands
 from nstx.cli.configuration.defaults import apply_config
-from nstx.cli.grouped import COMMAND_LINE, CONFIGURATION, ENVIRONMENT, only, without
+from nstx.cli.grouped import only, without
 from nstx.cli.lazy import Entry, LazyGroup
 from nstx.cli.options import Machine, Objective, Size, Solver, choices_of, settings_of
+from nstx.cli.sources import COMMAND_LINE, CONFIGURATION, ENVIRONMENT
 from nstx.engine.settings import choose_settings
 from nstx.models.errors import UsageError
 

@@ -137,7 +137,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from nstx.cli.app import app
-from nstx.cli.errors import run_app
+from nstx.cli.errors.exits import run_app
 for name, seed in (("photo", 1), ("painting", 2)):
     pixels = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8)
     Image.fromarray(pixels).save(f"{name}.png")
@@ -200,7 +200,7 @@ def test_the_torch_backend_without_torch_says_what_to_do(
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from nstx.cli.app import app\n"
-        "from nstx.cli.errors import run_app\n"
+        "from nstx.cli.errors.exits import run_app\n"
         "sys.argv[0] = 'nstx'\n"
         "sys.exit(run_app(app))\n"
     )

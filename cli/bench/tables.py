@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import typer
 
+from nstx.models.printable import printable
+
 from ..console import Console
 from ..formats import format_bytes, format_count, format_seconds
 
@@ -70,7 +72,7 @@ def measure(
         # Ctrl-C may have come before the last round of some.
         table.add(row)
     what = f"{what}; {format_count(bench.rounds, 'round')}"
-    console.result(_describe_end(report, what), report)
+    console.result(report, partial(_describe_end, what))
     if report["interrupted"]:
         raise typer.Exit(130)
 
@@ -89,7 +91,7 @@ def lay_out_cells(bench: "ThroughputBench") -> Layout:
 def _describe_cell(row: _Row, *, on_cuda: bool) -> str:
     start = f"{row['size']:>5} {row['batch']:>5}  {row['variant']:<14}"
     if "error" in row:
-        return f"{start} {row['error']}"
+        return f"{start} {printable(row['error'])}"
     ratios = f"{row['of_torch']:.2f}, {row['cold_of_torch']:.2f}" if "of_torch" in row else ""
     share = f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else ""
     memory = "" if row["peak_memory_bytes"] is None else format_bytes(row["peak_memory_bytes"])
@@ -110,7 +112,7 @@ def _milliseconds(seconds: float | None) -> str:
 
 def _describe_run(row: _Row) -> str:
     if "error" in row:
-        return f"{row['size']:>9}  {row['variant']:<10} {row['error']}"
+        return f"{row['size']:>9}  {row['variant']:<10} {printable(row['error'])}"
     size = f"{row['width']}×{row['height']}"
     ratios = f"{row['of_torch']:.2f}, {row['cost_of_torch']:.3f}" if "of_torch" in row else ""
     return (
@@ -137,7 +139,7 @@ def _describe_machine() -> str:
     return f"{machine['processor']}, {machine['cores']} cores; {versions}"
 
 
-def _describe_end(report: _Report, what: str) -> str:
+def _describe_end(what: str, report: _Report) -> str:
     lines = ["interrupted: the rest was not measured"] if report["interrupted"] else []
     peaks = report.get("matrix_peak_gflops", {})
     if peaks:

@@ -15,6 +15,7 @@ from nstx.models.storage.cache import cache_folder, cache_limit, check_cache_fol
 
 from .. import options
 from ..console import Console
+from ..errors.exits import failure_json
 from ..formats import format_bytes, format_count
 from ..grouped import Help, grouped
 
@@ -52,8 +53,8 @@ def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
         "limit_bytes": limit,
         "entries": [_entry_json(entry) for entry in entries],
     }
-    lines = [printable(cache_folder()), *_table(entries), _totals(entries, limit)]
-    console.result("\n".join(lines), data)
+    lines = [*_table(entries), _totals(entries, limit)]
+    console.result(data, lambda shown: "\n".join([shown["folder"], *lines]))
 
 
 @app.command()
@@ -78,12 +79,16 @@ def verify(
         "damaged": [_entry_json(entry) for entry in damaged],
         "removed": [str(path) for path in removed],
     }
-    text = "".join(f"DAMAGED    {printable(entry.path)}\n" for entry in damaged)
-    text += f"{format_count(len(entries), 'entry')} checked, {len(damaged)} damaged"
     more = f", {len(removed)} removed" if remove else "; try --remove"
-    console.result(f"{text}{more if damaged else ''}", data)
+    console.result(data, lambda shown: _describe_check(shown) + (more if damaged else ""))
     if damaged:
         raise typer.Exit(1)
+
+
+def _describe_check(data: dict[str, Any]) -> str:
+    text = "".join(f"DAMAGED    {entry['path']}\n" for entry in data["damaged"])
+    checked = format_count(data["checked"], "entry")
+    return f"{text}{checked} checked, {len(data['damaged'])} damaged"
 
 
 @app.command()
@@ -122,22 +127,28 @@ def clear(kind: Kind = None, *, shown: options.Output) -> None:
     chosen = check_kind(kind)
     check_cache_folder()
     removed, stuck = clear_cache(chosen)
-    _print_removed(console, removed)
-    if stuck:
-        raise OutputError(
-            f"expected to remove all entries, got {format_count(len(stuck), 'entry')} that cannot "
-            f"be removed, such as {printable(stuck[0].path)}; try to change the folder's permissions"
-        )
+    failure = _cannot_remove(stuck) if stuck else None
+    _print_removed(console, removed, **failure_json(failure))
+    if failure is not None:
+        raise failure
 
 
-def _print_removed(console: Console, removed: "Sequence[FolderEntry]") -> None:
+def _cannot_remove(stuck: "Sequence[FolderEntry]") -> OutputError:
+    return OutputError(
+        f"expected to remove all entries, got {format_count(len(stuck), 'entry')} that cannot be "
+        f"removed, such as {printable(stuck[0].path)}; try to change the folder's permissions"
+    )
+
+
+def _print_removed(console: Console, removed: "Sequence[FolderEntry]", **more: Any) -> None:
     from nstx.engine.cache import cache_bytes
 
     freed, left = sum(entry.size_bytes for entry in removed), cache_bytes()
     text = f"{format_count(len(removed), 'entry')} removed"
     text += f", {format_bytes(freed)} freed, {format_bytes(left)} left"
     paths = [str(entry.path) for entry in removed]
-    console.result(text, {"removed": paths, "freed_bytes": freed, "left_bytes": left})
+    data = {"removed": paths, "freed_bytes": freed, "left_bytes": left, **more}
+    console.result(data, lambda _: text)
 
 
 def _parse_age(text: str) -> float:
@@ -164,7 +175,9 @@ def _table(entries: Sequence["CacheEntry"]) -> list[str]:
         size = format_bytes(sum(entry.size_bytes for entry in group))
         used = _format_age(time.time() - max(entry.used for entry in group))
         layers = ", ".join(sorted({entry.of["layer"] for entry in group if "layer" in entry.of}))
-        lines.append(f"  {size:>9}  {used:<12} " + " ".join(filter(None, (what, layers, how))))
+        # What entries say of themselves may come from others, who share the folder.
+        name = printable(" ".join(filter(None, (what, layers, how))))
+        lines.append(f"  {size:>9}  {used:<12} {name}")
     return lines
 
 
@@ -176,7 +189,7 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
     if entry.kind == "targets":
         statistic = " Gram" if of["statistic"] == "gram" else ""
         how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"
-        return f"{printable(of['path'])} {of['width']}×{of['height']}{statistic}", how
+        return f"{of['path']} {of['width']}×{of['height']}{statistic}", how
     if entry.kind == "sessions":
         activations = of.get("activations") or of.get("content_layers")
         grams = of.get("grams") or of.get("style_layers")

@@ -87,4 +87,4 @@ def compare(
     console = shown.console()
     data = run_compare(content, styles, plan, output, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
-    console.result(describe_comparison(data), data)
+    console.result(data, describe_comparison)

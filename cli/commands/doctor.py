@@ -22,7 +22,7 @@ def doctor(shown: options.Output) -> None:
 
     console = shown.console()
     report = diagnose()
-    console.result(_describe(report), report)
+    console.result(report, _describe)
     if report["problems"]:
         raise typer.Exit(1)
 

@@ -1,6 +1,7 @@
 """``nstx evaluate``: the yardstick."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,10 +51,10 @@ def evaluate(
         "preset": settings.preset,
         "precision": "fp64",
     }
-    console.result(_describe(data, settings.objective), data)
+    console.result(data, partial(_describe, settings.objective))
 
 
-def _describe(data: dict[str, Any], objective: "Objective") -> str:
+def _describe(objective: "Objective", data: dict[str, Any]) -> str:
     cost = data["cost"]
     lines = [
         f"{data['image']}  {data['width']}×{data['height']}",

@@ -87,7 +87,7 @@ def gradient(
     export = partial(export_gradient, output, graph)
     data = _export_model(output, description, export, _choose_provider(machine), machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
-    console.result(_describe_gradient(data), data)
+    console.result(data, _describe_gradient)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ def features(
     export = partial(export_features, output, graph, objective=computed, pictures=pictures)
     data = _export_model(output, description, export, provider, machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
-    console.result(_describe_features(data), data)
+    console.result(data, _describe_features)
 
 
 def _choose_graph(

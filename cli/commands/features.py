@@ -13,7 +13,8 @@ from nstx.models.vgg19 import check_pooling
 from .. import options
 from ..console import Console
 from ..formats import format_seconds
-from ..grouped import DEFAULT, Group, Help, argument, grouped, only
+from ..grouped import Group, Help, argument, grouped, only
+from ..sources import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +95,7 @@ def features(
         "layers": [_layer_json(layer) for layer in layers],
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
     }
-    console.result(_describe(data), data)
+    console.result(data, _describe)
 
 
 def _choose_extraction(

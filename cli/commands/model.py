@@ -56,4 +56,4 @@ def model(
     )
     entries = [dict(zip(_FIELDS, row, strict=True)) for row in table]
     data = {"height": rows, "width": columns, "layers": entries, "flops_per_pixel": total}
-    console.result("\n".join(lines), data)
+    console.result(data, lambda _: "\n".join(lines))

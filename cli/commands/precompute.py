@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nstx.models.errors import ImageError, OutputError, UsageError
+from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_output
 
 from .. import options
 from ..choices import split_style
 from ..console import Console
+from ..errors.exits import failure_json
 from ..formats import format_bytes, format_count, format_seconds
 from ..grouped import Group, Help, grouped, without
 
@@ -126,8 +127,10 @@ def precompute(
         "weights": {"source": settings.weights, "sha256": loader.weights_sha256},
         "seconds": round(time.perf_counter() - began, 4),
     }
-    console.result(_describe(data), data)
-    _complain(data)
+    failure = _complaint(data)
+    console.result(data | failure_json(failure), _describe)
+    if failure is not None:
+        raise failure
 
 
 def _write_file(
@@ -209,17 +212,18 @@ def _describe(data: dict[str, Any]) -> str:
     return f"{text}, in {seconds}"
 
 
-def _complain(data: dict[str, Any]) -> None:
-    """Fail if a picture was left out or nothing could be kept, once all others are done."""
+def _complaint(data: dict[str, Any]) -> NstxError | None:
+    """Return what is wrong if a picture was left out or nothing could be kept, or None."""
     if not data.get("kept", True):
-        raise OutputError(
+        return OutputError(
             "expected to keep the targets, got a cache that takes none; see the warnings, or try "
             "another NSTX_CACHE_DIR or NSTX_CACHE_LIMIT"
         )
     left_out = [printable(item["path"]) for item in data["pictures"] if item["error"] is not None]
     if left_out:
-        raise ImageError(
+        return ImageError(
             f"expected pictures that can be used, got {len(left_out)} of {len(data['pictures'])} "
             f"that cannot: {', '.join(left_out[:3])}{' …' if left_out[3:] else ''}; "
-            "see the warnings"
+            "see the warnings, or try others"
         )
+    return None

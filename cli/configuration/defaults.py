@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from nstx.models.errors import UsageError
-from nstx.models.nearest import nearest
 from nstx.models.printable import printable
+from nstx.models.values import describe, suggest
 
-from ..grouped import CONFIG_PATH, KINDS, Option, command_options
+from ..grouped import KINDS, Option, command_options
+from ..sources import CONFIG_PATH
 from .file import find_config, read_toml
 
 Options = Mapping[str, Mapping[str, Option]]
@@ -55,8 +56,9 @@ def _unknown(name: str, path: Path, options: Options) -> UsageError:
     command, _, key = name.rpartition(".")
     every = {key for table in options.values() for key in table}
     known = {*options.get(command, every)}
-    near = nearest(key.replace("-", "_"), known)
-    advice = near.replace("_", "-") if near else f"'nstx {command or 'COMMAND'} --help'"
+    advice = suggest(
+        key, [name.replace("_", "-") for name in known], f"'nstx {command or 'COMMAND'} --help'"
+    )
     return UsageError(
         f"expected the names of options in {printable(path)}, got {printable(name)!r}; "
         f"try {printable(advice)}"
@@ -99,14 +101,12 @@ def _describe(value: object) -> str:
     """Return what a value is, on a line that is not long."""
     if isinstance(value, dict):
         return "a table"
+    if isinstance(value, list):
+        text = f"[{', '.join(map(_describe, value))}]"
+        return text if len(text) <= 60 else f"{text[:59]}…"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return "a number of too many digits"
-    text = printable(
-        f"[{', '.join(map(_describe, value))}]" if isinstance(value, list) else repr(value)
-    )
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return describe(value) if isinstance(value, str | int | float) else "a date or a time"
 
 
 def _tables(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from nstx.models.nearest import nearest
+from nstx.models.values import suggest
 
 from ..session import session
 
@@ -25,7 +25,7 @@ def check_variables(context: Any) -> None:
         if not unknown:
             return
     for name in sorted(unknown):
-        near = nearest(name, known)
+        near = suggest(name, [other.lower() for other in known], "").upper()
         advice = f"; did you mean {near}?" if near else ""
         session.warnings.append(f"nothing of nstx reads the environment variable {name}{advice}")
 

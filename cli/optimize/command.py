@@ -12,8 +12,9 @@ from nstx.models.presets import Preset, find_preset
 
 from .. import options
 from ..garbage import uncollected
-from ..grouped import COMMAND_LINE, Help, argument, grouped
+from ..grouped import Help, argument, grouped
 from ..interrupts import interruptible
+from ..sources import COMMAND_LINE
 from .request import OptimizeRequest, Recording
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.report import describe_run
 from nstx.engine.transfer.run import Result
 from nstx.models.cost import Cost
-from nstx.models.printable import printable
 
 from ..formats import format_bytes, format_cost, format_count, format_seconds
 from .request import OptimizeRequest
@@ -78,7 +77,7 @@ def describe_result(data: dict[str, Any]) -> str:
     seconds, cost = data["seconds"], data["cost"]
     share = cost["total"] / data["initial_cost"] if data["initial_cost"] else 0.0
     lines = [
-        f"saved {printable(data['output'])}  {data['width']}×{data['height']}",
+        f"saved {data['output']}  {data['width']}×{data['height']}",
         (
             f"  cost {format_cost(cost['total'])}, {share:.2%} of the start's"
             f" (content {format_cost(cost['content'])}, style {format_cost(cost['style'])})"
@@ -90,8 +89,8 @@ def describe_result(data: dict[str, Any]) -> str:
         f"  targets {_describe_targets(data)}",
     ]
     for kind, paths in data["files"].items():
-        last = f" … {printable(paths[-1])}" if len(paths) > 1 else ""
-        lines.append(f"  {kind}: {printable(paths[0])}{last}")
+        last = f" … {paths[-1]}" if len(paths) > 1 else ""
+        lines.append(f"  {kind}: {paths[0]}{last}")
     return "\n".join(lines)
 
 

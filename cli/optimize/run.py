@@ -67,7 +67,7 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
     seconds |= {"optimize": result.seconds, "save": time.perf_counter() - saving}
     seconds["total"] = process_seconds()
     data = result_json(request, job, result, saved_cost, seconds, recorder.files)
-    console.result(describe_result(data), data)
+    console.result(data, describe_result)
     if interrupt.requested():
         raise typer.Exit(interrupt.exit_code)
 

@@ -1,0 +1,153 @@
+"""From errors to exit codes: each kind of mistake has one, and is one line on stderr.
+
+With ``--json`` stdout gets one object all the same, ``{"error": {"kind": "UsageError", "message":
+"expected …", "exit_code": 2}, …}``; a command that did a part has ``error`` beside its results.
+
+====  =======================================================
+code  meaning
+====  =======================================================
+0     done
+1     ``nstx doctor`` found a problem, ``nstx cache verify`` something damaged
+2     an option, argument, size or configuration cannot be
+3     a picture cannot be read or used
+4     a device, precision or backend is not there
+6     weights cannot be loaded
+7     a result cannot be written
+8     the cost or gradient stopped being a finite number
+9     an ONNX model cannot be used, or does not pass its checks
+70    nstx itself failed; the message names a file that says where
+130   interrupted (Ctrl-C); the current picture, if any, was saved
+143   terminated (SIGTERM); as above
+129   the terminal was closed (SIGHUP); as above
+====  =======================================================
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nstx.models.errors import (
+    DeviceError,
+    ImageError,
+    ModelError,
+    NstxError,
+    NumericalError,
+    OutputError,
+    UsageError,
+    WeightsError,
+)
+from nstx.models.printable import printable
+
+from ..console import check_stdout, print_json, print_lines
+from ..session import session
+
+_CODES: dict[type[NstxError], int] = {
+    UsageError: 2,
+    ImageError: 3,
+    DeviceError: 4,
+    WeightsError: 6,
+    OutputError: 7,
+    NumericalError: 8,
+    ModelError: 9,
+}
+_TRUE = ("1", "true", "t", "yes", "y", "on")  # as typer reads a switch from the environment
+_OWN_FAILURE = 70  # EX_SOFTWARE of BSD's sysexits
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """How a command ended, if not well. An interrupt, and help that was not asked for, have no line."""
+
+    kind: str
+    message: str
+    exit_code: int
+    has_line: bool = True
+
+
+def run_app(app: Callable[..., Any]) -> int:
+    """Run the command line and return its exit code; print whatever went wrong as one line."""
+    session.begin(as_json=_is_json_asked_for())
+    try:
+        code = app(standalone_mode=False)
+        check_stdout()
+    except BaseException as error:  # noqa: BLE001  (the last line of defence)
+        failure = _describe(error)
+        if session.as_json and not session.answered:
+            with suppress(OutputError):
+                print_json(failure_json(failure))
+        if failure.has_line and failure.message:
+            print_lines(f"nstx: error: {printable(failure.message)}", err=True)
+        return failure.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def failure_json(error: NstxError | _Failure | None) -> dict[str, Any]:
+    """Return the field ``error`` of ``--json``; nothing if there was none."""
+    if error is None:
+        return {}
+    fields = asdict(error if isinstance(error, _Failure) else _describe(error))
+    del fields["has_line"]
+    return {"error": fields}
+
+
+def _is_json_asked_for() -> bool:
+    """Whether a command line asks for JSON, even if it cannot be read otherwise."""
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options or os.environ.get("NSTX_JSON", "").lower() in _TRUE
+
+
+def _describe(error: BaseException) -> _Failure:
+    signal_code = _interruption(error)
+    if signal_code is not None:
+        return _Failure("Interrupted", "interrupted by a signal", signal_code, has_line=False)
+    if isinstance(error, NstxError):
+        kind, code = next((k, code) for k, code in _CODES.items() if isinstance(error, k))
+        return _Failure(kind.__name__, " ".join(str(error).split()), code)
+    if isinstance(error, MemoryError):
+        message = "expected memory for what is asked for, got too little; try a smaller --size"
+        return _Failure("DeviceError", message, _CODES[DeviceError])
+    if isinstance(error, OSError) and not _stdout_works():
+        message = (
+            f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
+        )
+        return _Failure("OutputError", message, _CODES[OutputError])
+    # The argument parser's own errors (missing arguments, unknown options) have no public class in
+    # typer, but a public interface: a message and an exit code.
+    exit_code = getattr(error, "exit_code", None)
+    if exit_code is not None and hasattr(error, "format_message"):
+        from .mistakes import describe_mistake
+
+        return _Failure("UsageError", describe_mistake(error), exit_code)
+    from .crashes import describe_crash
+
+    return _Failure(type(error).__name__, describe_crash(error), _OWN_FAILURE)
+
+
+def _stdout_works() -> bool:
+    try:
+        check_stdout()
+    except OutputError:
+        return False
+    return True
+
+
+def _interruption(error: BaseException) -> int | None:
+    """Return the exit code of the signal behind an error, if one is behind it.
+
+    A compiled library that is interrupted while it is imported says "initialization failed" as an
+    ImportError, which would be reported as a library that is missing.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SystemExit) and isinstance(cause.__context__, BrokenPipeError):
+            return 0  # typer's own exit when the reader of its help has gone away
+        if isinstance(cause, KeyboardInterrupt):
+            return 130
+        if isinstance(cause, SystemExit) and isinstance(cause.code, int):
+            return cause.code
+        cause = cause.__cause__ or cause.__context__
+    return None
