@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
@@ -80,6 +80,8 @@ def refuse_damaged(
 ) -> NoReturn:
     """Raise the `ImageError` of a picture whose pixels cannot all be read."""
     words = str(reason).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, UnidentifiedImageError):
+        words = ["its header does not fit"]
     raise ImageError(
         f"expected a whole picture in {printable(path)}, got damaged {kind} "
         f"({printable(words[0])[:200]}); "

@@ -6,12 +6,14 @@ planes; `read_samples` reads these.
 
 import io
 import logging
+import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tifffile import TiffFile, TiffFileError, TiffPage, TiffPages
 
 from nstx.models.errors import ImageError
@@ -27,6 +29,8 @@ from .decoding import (
 )
 from .formats import TIFF
 from .tiff_samples import LAYOUT_TAGS, Layout, read_layout, read_samples
+
+_log = logging.getLogger("nstx")
 
 _MOST_PAGES = 64  # that are looked at
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
@@ -69,17 +73,39 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
             f"expected RGB, grey, palette or CMYK in {printable(path)}, got a TIFF of "
             f"{_NOT_READ[layout.photometric]}; try to save it as PNG"
         )
-    if _is_for_pillow(layout):
-        whole = data if first else _with_first_page(data, page.offset, big)
-        return turn_upright(load_image(whole, TIFF, path, most_pixels), path)
+    whole = data if first else _with_first_page(data, page.offset, big)
     try:
-        image = read_samples(data, layout, path, most_pixels)
+        with _libtiff_lines() as lines:
+            image = _load_with_pillow(whole, layout, path, most_pixels)
+            if image is None:
+                image = read_samples(data, layout, path, most_pixels)
+                if isinstance(profile := tags.get(_PROFILE), bytes):
+                    image.info["icc_profile"] = profile
+                image = turn_image(image, tags.get(_ORIENTATION))
     except DECODER_ERRORS as error:
         refuse_damaged(path, TIFF, error, error)
-    profile = tags.get(_PROFILE)
-    if isinstance(profile, bytes):
-        image.info["icc_profile"] = profile
-    return turn_image(image, tags.get(_ORIENTATION))
+    if lines:
+        _log.warning(
+            "%s: libtiff complains (%s); parts of the picture may be damaged",
+            printable(path), printable(lines[0])[:200],
+        )  # fmt: skip
+    return turn_upright(image, path)
+
+
+def _load_with_pillow(
+    data: bytes, layout: Layout, path: Path, most_pixels: int
+) -> Image.Image | None:
+    """Return the first page as Pillow reads it; None if it would not, or not rightly."""
+    others = layout.compression not in _JPEG and layout.photometric in (0, 1, 2, 5)
+    simple = layout.planes == 1 and layout.sample_format == 1 and len(layout.extra) <= 1
+    if others and not (layout.bits <= 8 and simple):
+        return None
+    try:
+        return load_image(data, TIFF, path, most_pixels)
+    except ImageError as error:
+        if others and isinstance(error.__cause__, UnidentifiedImageError):
+            return None
+        raise
 
 
 @contextmanager
@@ -91,6 +117,29 @@ def _quiet_tifffile() -> Iterator[None]:
         yield
     finally:
         log.disabled = before
+
+
+@contextmanager
+def _libtiff_lines() -> Iterator[list[str]]:
+    """Keep what libtiff writes on stderr off the terminal; the list holds it at the end.
+
+    There is no other way to it from Python. Other threads' lines of that moment are lost with it.
+    """
+    lines: list[str] = []
+    try:
+        terminal = os.dup(2)
+    except OSError:  # closed
+        yield lines
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            caught.seek(0)
+            lines += caught.read(2**12).decode(errors="replace").splitlines()
 
 
 def _choose_page(file: TiffFile, path: Path) -> TiffPage:
@@ -124,13 +173,6 @@ def _take(pages: TiffPages) -> Iterator[object]:
             yield pages[index]
         except IndexError:
             return
-
-
-def _is_for_pillow(layout: Layout) -> bool:
-    if layout.compression in _JPEG or layout.photometric not in (0, 1, 2, 5):
-        return True
-    simple = layout.planes == 1 and layout.sample_format == 1 and len(layout.extra) <= 1
-    return layout.bits <= 8 and simple
 
 
 def _with_first_page(data: bytes, offset: int, big: bool) -> bytes:

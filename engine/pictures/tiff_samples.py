@@ -30,8 +30,7 @@ LAYOUT_TAGS = (
 """The tags that `read_layout` goes by."""
 
 _DEFLATE = (8, 32946)
-# Compressions of whole bytes, which libtiff undoes: LZW, PackBits, LZMA, Zstandard.
-_BYTES = (5, 32773, 34925, 50000)
+_BYTES = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard, which libtiff undoes
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}  # samples of a pixel without the extra ones
 _ASSOCIATED, _UNASSOCIATED = 1, 2
@@ -93,8 +92,8 @@ def read_layout(tags: PageTags, order: str, path: Path) -> Layout:
     photometric, samples = _whole(tags, 262, 0, least=0), _whole(tags, 277, 1)
     sample_format = _same(tags, 339, _UNSIGNED)
     tiled = 322 in tags
-    rows = min(_whole(tags, 278, height), height)
-    block = (_whole(tags, 322, None), _whole(tags, 323, None)) if tiled else (width, rows)
+    strip = (width, min(_whole(tags, 278, height), height))
+    block = (_whole(tags, 322, None), _whole(tags, 323, None)) if tiled else strip
     return Layout(
         width=width,
         height=height,
@@ -253,12 +252,15 @@ def _to_8_bit(values: NDArray[Any], layout: Layout, path: Path) -> NDArray[np.ui
                 f"expected floating-point samples of 0–1 in {printable(path)}, got others; "
                 "try to save it as 16-bit TIFF or PNG"
             )
-        scaled = values * 255.0
-    elif layout.sample_format == _SIGNED:
-        scaled = (values + 2.0 ** (layout.bits - 1)) * (255 / most)
-    else:
-        scaled = values * (255 / most)
-    return np.rint(scaled).clip(0, 255).astype(np.uint8)
+        return np.rint(values * 255.0).clip(0, 255).astype(np.uint8)
+    if layout.sample_format == _SIGNED:
+        unsigned = values.view(values.dtype.str.replace("i", "u"))
+        values = unsigned ^ unsigned.dtype.type(1 << (layout.bits - 1))
+    if layout.bits <= 16:
+        eight: NDArray[np.uint8] = np.rint(np.arange(most + 1) * (255 / most)).astype(np.uint8)
+        return np.take(eight, values)
+    scaled: NDArray[np.float64] = values * (255 / most)
+    return np.rint(scaled).astype(np.uint8)
 
 
 def _to_image(pixels: NDArray[np.uint8], layout: Layout) -> Image.Image:

@@ -1,0 +1,245 @@
+"""Reading TIFF of every layout: the same picture, whichever way its samples lie in the file."""
+
+import io
+import logging
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from nstx.engine.pictures.reading import read_image
+from nstx.models.errors import ImageError
+
+ROWS, COLUMNS = np.mgrid[:40, :48]
+RGB = np.stack([COLUMNS * 5, ROWS * 6, (COLUMNS + ROWS) * 2], 2).astype(np.uint8)
+GREY = np.repeat(RGB[..., :1], 3, 2)
+ALPHA = np.where(COLUMNS > 9, 255, 51).astype(np.uint8)
+
+
+def tiff(samples: NDArray[Any], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, **options)
+    return buffer.getvalue()
+
+
+def widen(values: NDArray[np.uint8], kind: str) -> NDArray[Any]:
+    """Return 8-bit values on the whole range of another type."""
+    if kind.startswith("f"):
+        return (values / 255).astype(kind)
+    bits = 8 * int(kind[1:])
+    whole = values.astype(np.int64) * ((2**bits - 1) // 255)
+    least = 2 ** (bits - 1) if kind.startswith("i") else 0
+    return np.asarray(whole - least, kind)
+
+
+def read(tmp_path: Path, data: bytes, name: str = "p.tif") -> Any:
+    path = tmp_path / name
+    path.write_bytes(data)
+    return read_image(path)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("options", [
+    {}, {"compression": "zlib", "predictor": True}, {"tile": (16, 32)},
+    {"tile": (32, 16), "compression": "zlib", "predictor": True}, {"bigtiff": True},
+    {"rowsperstrip": 7},
+], ids=str)  # fmt: skip
+def test_samples_are_read_however_they_lie(
+    tmp_path: Path, order: str, planes: str, options: dict[str, Any]
+) -> None:
+    pixels = np.dstack([RGB, ALPHA])
+    expected = (RGB * (ALPHA[..., None] / 255) + 255 - ALPHA[..., None]).astype(np.float32)
+    for kind in ("u1", "u2", "u4", "i2", "f2", "f4", "f8"):
+        if options.get("predictor") and kind.startswith("f"):
+            continue  # tifffile writes none without another library
+        samples = widen(pixels, kind)
+        if planes == "separate":
+            samples = np.moveaxis(samples, 2, 0)
+        data = tiff(
+            samples, photometric="rgb", planarconfig=planes, byteorder=order,
+            extrasamples=["unassalpha"], **options,
+        )  # fmt: skip
+        picture = read(tmp_path, data)
+        np.testing.assert_array_equal(picture.alpha, ALPHA, kind)
+        np.testing.assert_allclose(picture.pixels, expected, atol=1.01, err_msg=kind)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "i1", "i2", "u4", "f4"])
+def test_greys_and_their_negatives(tmp_path: Path, kind: str) -> None:
+    grey = widen(RGB[..., 0], kind)
+    np.testing.assert_allclose(
+        read(tmp_path, tiff(grey, photometric="minisblack")).pixels, GREY, atol=1
+    )
+    negative = widen(255 - RGB[..., 0], kind)
+    np.testing.assert_allclose(
+        read(tmp_path, tiff(negative, photometric="miniswhite")).pixels, GREY, atol=1
+    )
+
+
+def test_grey_with_alpha_and_premultiplied_alpha(tmp_path: Path) -> None:
+    samples = widen(np.dstack([RGB[..., 0], ALPHA]), "u2")
+    data = tiff(samples, photometric="minisblack", extrasamples=["unassalpha"])
+    assert (read(tmp_path, data).alpha == ALPHA).all()
+    whole = np.full((40, 48, 3), 200, np.uint8)
+    for alpha in ("assocalpha", "unassalpha"):
+        colour = whole * (ALPHA[..., None] / 255) if alpha == "assocalpha" else whole
+        samples = widen(np.dstack([np.rint(colour).astype(np.uint8), ALPHA]), "u2")
+        picture = read(tmp_path, tiff(samples, photometric="rgb", extrasamples=[alpha]))
+        assert tuple(picture.pixels[0, 0]) == (244, 244, 244)  # a fifth of 200, the rest white
+        assert tuple(picture.pixels[0, -1]) == (200, 200, 200)
+
+
+def test_16_bit_cmyk_is_that_of_8_bits(tmp_path: Path) -> None:
+    cmyk = np.dstack([255 - RGB, ROWS.astype(np.uint8)])
+    eight = read(tmp_path, tiff(cmyk, photometric="separated"))
+    sixteen = read(tmp_path, tiff(widen(cmyk, "u2"), photometric="separated"))
+    np.testing.assert_array_equal(sixteen.pixels, eight.pixels)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
+def test_what_only_libtiff_unpacks_is_read(tmp_path: Path, compression: str) -> None:
+    values = widen(RGB[..., 0], "u2")
+    Image.fromarray(values).save(tmp_path / "p.tif", compression=compression)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.tif").pixels, GREY)
+
+
+def test_12_bits_are_read_on_their_own_scale(tmp_path: Path) -> None:
+    values = np.rint(RGB[..., 0] / 255 * 4095).astype(np.uint64)
+    bits = (values[..., None] >> np.arange(11, -1, -1, dtype=np.uint64)) & 1
+    packed = np.packbits(bits.reshape(40, -1).astype(np.uint8), axis=1)
+    data = bytearray(tiff(packed, photometric="minisblack"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages.first.tags
+        for code, value in ((256, 48), (258, 12)):
+            at, size = tags[code].valueoffset, {3: 2, 4: 4}[tags[code].dtype]
+            data[at : at + size] = value.to_bytes(size, "little")
+    np.testing.assert_array_equal(read(tmp_path, bytes(data)).pixels, GREY)
+
+
+def pages(*parts: tuple[NDArray[np.uint8], dict[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for samples, options in parts:
+            writer.write(samples, **options)
+    return buffer.getvalue()
+
+
+THUMBNAIL = (RGB[::4, ::4], {"photometric": "rgb", "subfiletype": 1})
+WHOLE = (RGB, {"photometric": "rgb"})
+RAW_MOSAIC = (RGB[..., 0], {"photometric": 32803})
+DNG = {"extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}
+
+
+@pytest.mark.parametrize("parts", [
+    [THUMBNAIL, WHOLE],
+    [WHOLE, THUMBNAIL],
+    [WHOLE, (255 - RGB, {"photometric": "rgb"})],
+    [(THUMBNAIL[0], {**THUMBNAIL[1], "subifds": 1}), WHOLE],
+    [(THUMBNAIL[0], {**THUMBNAIL[1], **DNG, "subifds": 2}), (RGB[::2, ::2], WHOLE[1]), WHOLE],
+    [(RGB, {"photometric": "rgb", "subfiletype": 1})],
+], ids=["first", "last", "document", "below", "dng", "alone"])  # fmt: skip
+def test_the_picture_is_not_a_thumbnail_of_it(tmp_path: Path, parts: list[Any]) -> None:
+    np.testing.assert_array_equal(read(tmp_path, pages(*parts)).pixels, RGB)
+
+
+def test_a_16_bit_page_after_a_thumbnail_is_read(tmp_path: Path) -> None:
+    data = pages(THUMBNAIL, (widen(RGB, "u2"), {"photometric": "rgb"}))
+    np.testing.assert_array_equal(read(tmp_path, data).pixels, RGB)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_orientation_is_applied(tmp_path: Path, kind: str, orientation: int) -> None:
+    tag = (274, 3, 1, orientation, True)
+    picture = read(tmp_path, tiff(widen(RGB, kind), photometric="rgb", extratags=[tag]))
+    turns = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]
+    np.testing.assert_array_equal(picture.pixels, np.rot90(RGB, turns))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (pages((RGB[::4, ::4, 0], {"photometric": 32803})), "raw mosaic of a camera"),
+        (pages((THUMBNAIL[0], {**THUMBNAIL[1], "subifds": 1}), RAW_MOSAIC), "raw mosaic"),
+        (tiff(RGB, photometric="cielab"), "CIELab"),
+        (tiff((RGB * 40.0).astype("f4"), photometric="rgb"), "samples of 0–1"),
+        (tiff(np.full((40, 48), np.nan, "f4")), "samples of 0–1"),
+        (tiff(RGB[..., 0].astype("u4")), "far smaller"),
+        (tiff(widen(RGB, "u2"), photometric="rgb")[:-4000], "damaged TIFF"),
+        (b"II*\0\x08\0\0\0" + bytes(40), "damaged TIFF"),
+        (b"II*\0\xff\xff\xff\x7f", "damaged TIFF"),
+    ],
+)
+def test_what_cannot_be_read_rightly_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        read(tmp_path, data)
+
+
+def test_a_page_that_says_it_is_huge_takes_no_memory(tmp_path: Path) -> None:
+    data = bytearray(tiff(widen(RGB, "u2"), photometric="rgb"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for code in (256, 257):
+            at = file.pages.first.tags[code].valueoffset
+            data[at : at + 2] = struct.pack("<H", 9000)
+    with pytest.raises(ImageError, match="9000×9000"):
+        read(tmp_path, bytes(data))
+
+
+def test_libtiff_complains_in_one_warning_and_not_on_stderr(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = Image.fromarray(RGB).convert("1")
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF", compression="group4")
+    data = bytearray(buffer.getvalue())
+    with Image.open(buffer) as saved:
+        offset = saved.tag_v2[273][0]  # type: ignore[attr-defined]
+    data[offset + 20 : offset + 24] = b"\xff\x00\xff\x00"
+    logging.getLogger("nstx").propagate = True
+    with caplog.at_level("WARNING", logger="nstx"):
+        read(tmp_path, bytes(data))
+    assert [record.message.count("libtiff complains") for record in caplog.records] == [1]
+    assert capfd.readouterr().err == ""
+
+
+def imagemagick() -> str | None:
+    for name in ("magick", "convert"):
+        program = shutil.which(name)
+        if program is not None:
+            done = subprocess.run(
+                [program, "-version"], capture_output=True, text=True, check=False
+            )
+            if done.stdout.startswith("Version: ImageMagick"):
+                return program
+    return None
+
+
+@pytest.mark.parametrize("kind", ["u2", "i2", "f4", "planes", "white", "alpha"])
+def test_imagemagick_sees_the_same_picture(tmp_path: Path, kind: str) -> None:
+    program = imagemagick()
+    if program is None:
+        pytest.skip("ImageMagick is not installed")
+    data = {
+        "planes": lambda: tiff(
+            np.moveaxis(widen(RGB, "u2"), 2, 0), photometric="rgb", planarconfig="separate"
+        ),
+        "white": lambda: tiff(widen(RGB[..., 0], "u2"), photometric="miniswhite"),
+        "alpha": lambda: tiff(
+            widen(np.dstack([RGB, ALPHA]), "u2"), photometric="rgb", extrasamples=["unassalpha"]
+        ),
+    }.get(kind, lambda: tiff(widen(RGB, kind), photometric="rgb"))()
+    picture = read(tmp_path, data)
+    command = [program, f"{tmp_path}/p.tif", "-background", "white", "-alpha", "remove"]
+    command += ["-depth", "8", "rgb:-"]
+    shown = subprocess.run(command, capture_output=True, check=True).stdout
+    np.testing.assert_allclose(
+        picture.pixels, np.frombuffer(shown, np.uint8).reshape(40, 48, 3).astype(float), atol=1
+    )
