@@ -13,7 +13,8 @@ from nstx.export.runtime.session import physical_cores
 from nstx.models.errors import DeviceError, NstxError
 from nstx.models.storage.cache import cache_folder
 from nstx.models.storage.files import write_atomically
-from nstx.models.weights.load import EMBEDDED, load_weights
+from nstx.models.weights.load import load_weights
+from nstx.models.weights.sources import EMBEDDED
 
 from .devices.device import Device
 from .devices.machine import Processor, describe_machine, package_versions

@@ -16,8 +16,8 @@ from nstx.models.errors import WeightsError
 from nstx.models.reference.features import reference_features
 from nstx.models.storage.cache import cache_folder
 from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.weights.entries import SEQUENTIAL_INDICES, TORCHVISION_INDICES
 from nstx.models.weights.load import Weights, load_weights
-from nstx.models.weights.readers import SEQUENTIAL_INDICES, TORCHVISION_INDICES
 
 NAMES = [layer.name for layer in CONVOLUTIONS]
 MEAN = np.array([123.68, 116.779, 103.939])
@@ -252,8 +252,27 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("name", ["missing.pth", ".", "w.onnx"])
-def test_missing_folder_and_unknown_kinds_are_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "w.onnx").write_bytes(b"x")
-    with pytest.raises(WeightsError, match="embedded"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.pth", "No such file"),
+        (".", "got a folder"),
+        ("/dev/zero", "got a device"),
+        ("w.onnx", "ONNX model"),
+        ("w.pth", "web page"),
+        ("w.npy", "NumPy array"),
+        ("w.caffemodel", "model of Caffe"),
+        ("w.t7", "Lua's Torch"),
+        ("w.h5", "is empty"),
+    ],
+)
+def test_what_is_no_weight_file_is_told_as_what_it_is(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    for suffix, data in (
+        (".onnx", b"x"), (".pth", b" <html>403 Forbidden</html>"), (".h5", b""), (".t7", bytes(99)),
+        (".caffemodel", b"\n\x05VGG19" + bytes(100)), (".npy", b"\x93NUMPY\x01\x00"),
+    ):  # fmt: skip
+        (tmp_path / f"w{suffix}").write_bytes(data)
+    with pytest.raises(WeightsError, match=rf"^expected .*{message}.*; try"):
         load_weights(tmp_path / name)

@@ -17,7 +17,8 @@ from nstx.export.runtime.providers import Provider, check_provider, has_driver, 
 from nstx.export.runtime.session import SessionChoices, usable_threads
 from nstx.models.errors import DeviceError, NumericalError, UsageError
 from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling, find_layer, split_layers
-from nstx.models.weights.load import EMBEDDED, Weights, load_weights, weights_digest
+from nstx.models.weights.load import Weights, load_weights, weights_digest
+from nstx.models.weights.sources import EMBEDDED
 
 from ..devices.device import Device, choose_provider_on, settle
 from ..devices.memory import memory_errors

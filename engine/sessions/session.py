@@ -25,7 +25,7 @@ from nstx.models.storage.cache import cache_folder, keeps_cache, mark_used, remo
 from nstx.models.storage.inputs import read_input
 from nstx.models.storage.plain_data import parse_json, take_numbers
 from nstx.models.storage.seals import digest_bytes, digest_json, seal_is_right
-from nstx.models.weights.readers import OWN_FORMAT
+from nstx.models.weights.copies import OWN_FORMAT
 
 from ..devices.machine import instruction_sets
 from .kept_graphs import find_graph, keep_graph, part_folder, warn_unwritable

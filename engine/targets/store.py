@@ -46,7 +46,7 @@ TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
 # Of the limit, what pruning leaves, so that a full folder is not pruned at every write.
 _SHARE_LEFT = 0.9
 
-_FORMAT = "nstx-target-1"
+_FORMAT = "nstx-target-2"
 """Changes when the same key leads to other values, or to another file."""
 
 

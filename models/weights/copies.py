@@ -1,0 +1,67 @@
+"""The float32 copies of weights that nstx keeps, as safetensors with a checksum of their own."""
+
+import json
+from typing import BinaryIO
+
+import numpy as np
+
+from ..storage.seals import digest_arrays
+from .conventions import Mean
+from .entries import Entry, Tensors, check_shapes
+from .safetensors_files import read_safetensors
+
+OWN_FORMAT = "nstx-weights-2"
+"""Says in a safetensors file that its tensors are for RGB on 0–255, and which mean they take."""
+
+_ANY_FORMAT = "nstx-weights-"
+
+
+class CopyError(ValueError):
+    """A copy that is damaged."""
+
+
+class OldCopyError(CopyError):
+    """A copy in the format of another release."""
+
+
+def read_copy(file: BinaryIO) -> tuple[Tensors, Mean]:
+    """Read a copy; `CopyError` if it was changed or is in another format.
+
+    WeightsError if it is of another network, ValueError if it is no safetensors file.
+    """
+    return read_copied(*read_safetensors(file))
+
+
+def is_copy(metadata: dict[str, str]) -> bool:
+    """Whether a safetensors file says that it is a copy, of this format or of another."""
+    return metadata.get("format", "").startswith(_ANY_FORMAT)
+
+
+def read_copied(entries: dict[str, Entry], metadata: dict[str, str]) -> tuple[Tensors, Mean]:
+    """Read the tensors of a copy whose header has been read; errors as `read_copy`."""
+    if metadata.get("format") != OWN_FORMAT:
+        raise OldCopyError("it is of another release of nstx")
+    try:
+        mean = json.loads(metadata.get("mean", ""))
+    except RecursionError as error:
+        raise CopyError("its mean is no colour") from error
+    if type(mean) is not list or len(mean) != 3 or not all(type(v) is float for v in mean):
+        raise CopyError("its mean is no colour")
+    check_shapes({name: entry.shape for name, entry in entries.items()}, "the copy")
+    tensors = {name: entry.read() for name, entry in entries.items()}
+    red, green, blue = mean
+    if metadata.get("digest") != _digest(tensors, (red, green, blue)):
+        raise CopyError("its checksum is wrong")
+    return tensors, (red, green, blue)
+
+
+def pack_copy(tensors: Tensors, mean: Mean) -> bytes:
+    """Return the bytes of a copy."""
+    from safetensors.numpy import save
+
+    digest = _digest(tensors, mean)
+    return save(tensors, {"format": OWN_FORMAT, "mean": json.dumps(mean), "digest": digest})
+
+
+def _digest(tensors: Tensors, mean: Mean) -> str:
+    return digest_arrays({**tensors, "mean": np.array(mean, np.float64)})

@@ -1,0 +1,80 @@
+"""Tensors in safetensors files: a header of JSON says where each one's numbers lie.
+
+Read here and not by the library, which knows neither bfloat16 in NumPy nor a bound on the header;
+written by it (`nstx.models.weights.copies`).
+"""
+
+import io
+import json
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .entries import Entry, widen_bfloat16
+
+_LONGEST_HEADER = 1 << 20  # VGG-19's has 4 KiB
+_MOST_AXES = 8
+_TYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+
+
+def read_safetensors(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return the tensors of floating-point numbers, and the metadata; else ValueError.
+
+    The file must stay open while tensors are read, which may raise ValueError, too.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    prefix = file.read(8)
+    (length,) = struct.unpack("<Q", prefix) if len(prefix) == 8 else (size,)
+    if length > min(size - 8, _LONGEST_HEADER):
+        raise ValueError(f"its header claims {length} bytes")
+    try:
+        header = json.loads(file.read(length))
+    except RecursionError as error:
+        raise ValueError("its header is nested too deeply") from error
+    if type(header) is not dict:
+        raise ValueError("its header is no dictionary")
+    metadata = header.pop("__metadata__", {})
+    if type(metadata) is not dict or not all(type(text) is str for text in metadata.values()):
+        raise ValueError("its metadata are no texts")
+    entries = {}
+    for name, described in header.items():
+        if type(described) is not dict or described.get("dtype") in _TYPES:
+            entries[name] = _entry(file, size, 8 + length, described)
+    return entries, metadata
+
+
+def _entry(file: BinaryIO, size: int, start: int, described: Mapping[str, Any]) -> Entry:
+    shape, (first, last) = _fields(described)
+    dtype = _TYPES[described["dtype"]]
+    if not (
+        0 <= first <= last <= size - start and math.prod(shape) * dtype.itemsize == last - first
+    ):
+        raise ValueError("a tensor reaches beyond the file, or has another shape than its numbers")
+
+    def read() -> NDArray[Any]:
+        file.seek(start + first)
+        numbers = np.frombuffer(file.read(last - first), dtype)
+        wide = widen_bfloat16(numbers) if described["dtype"] == "BF16" else numbers
+        return wide.reshape(shape)
+
+    return Entry(shape, read)
+
+
+def _fields(described: object) -> tuple[tuple[int, ...], tuple[int, int]]:
+    if type(described) is dict:
+        shape, place = described.get("shape"), described.get("data_offsets")
+        if type(shape) is list and type(place) is list and len(shape) <= _MOST_AXES:
+            numbers = [*shape, *place]
+            if len(place) == 2 and all(type(n) is int and n >= 0 for n in numbers):
+                return tuple(shape), (place[0], place[1])
+    raise ValueError("a tensor is described by other things than its shape and its place")
