@@ -63,7 +63,8 @@ def _entry(file: BinaryIO, size: int, start: int, described: Mapping[str, Any]) 
 
     def read() -> NDArray[Any]:
         file.seek(start + first)
-        numbers = np.frombuffer(file.read(last - first), dtype)
+        # A copy of nstx's own is used as it is read, so it must be writable.
+        numbers = np.frombuffer(bytearray(file.read(last - first)), dtype)
         wide = widen_bfloat16(numbers) if described["dtype"] == "BF16" else numbers
         return wide.reshape(shape)
 
