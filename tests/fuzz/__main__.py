@@ -29,7 +29,7 @@ _MOST_RESIDENT = 6 << 30  # a process beyond it is ended, before the machine is
 _KEPT_OF_A_CAUSE = 3
 _FAULTS = (
     "traceback", "accepted", "hang", "crash", "memory", "connection", "child", "wrote outside",
-    "escape", "noise",
+    "escape", "noise", "litter",
 )  # fmt: skip
 
 

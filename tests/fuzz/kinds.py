@@ -1,12 +1,26 @@
 """The kinds of input."""
 
+from .graphs import make_graph, make_model, read_graph, read_model
 from .inputs import Kind
 from .pictures import make_picture, read_picture
+from .targets import (
+    make_copy,
+    make_entry,
+    make_targets_file,
+    read_copy,
+    read_entry,
+    read_targets_file,
+)
 from .weights import PROGRAMS, make_keras, make_matlab, make_weights, read_weights
 
 KINDS = (
     Kind(name="picture", make=make_picture, read=read_picture, share=10),
     Kind(name="weights", make=make_weights, read=read_weights, share=10),
-    Kind(name="keras", make=make_keras, read=read_weights, share=4),
+    Kind(name="keras", make=make_keras, read=read_weights, share=3, starts=PROGRAMS),
     Kind(name="matlab", make=make_matlab, read=read_weights, share=0.2, starts=PROGRAMS),
+    Kind(name="targets", make=make_targets_file, read=read_targets_file, share=5),
+    Kind(name="entry", make=make_entry, read=read_entry, share=5),
+    Kind(name="copy", make=make_copy, read=read_copy, share=3),
+    Kind(name="graph", make=make_graph, read=read_graph, share=3),
+    Kind(name="model", make=make_model, read=read_model, share=5),
 )

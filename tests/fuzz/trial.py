@@ -1,6 +1,7 @@
 """One input read in this process, and what was wrong with that."""
 
 import logging
+import os
 import tempfile
 import traceback
 import warnings
@@ -34,15 +35,12 @@ class Trial:
 
 def try_input(kind: Kind, made: Input, watch: Watch | None = None) -> Trial:
     """Read an input from a folder of its own, in which files may be written."""
-    with (
-        tempfile.TemporaryDirectory(prefix="fuzz", ignore_cleanup_errors=True) as name,
-        _messages() as messages,
-    ):
-        path = made.write(Path(name))
+    with _own_folder() as folder, _messages() as messages:
+        path = made.write(folder / "input")
         faults: list[Fault] = []
         accepted, details = True, ""
         if watch is not None:
-            watch.begin(Path(name), kind.starts)
+            watch.begin(folder, kind.starts)
         try:
             kind.read(path)
         except NstxError as error:
@@ -53,18 +51,36 @@ def try_input(kind: Kind, made: Input, watch: Watch | None = None) -> Trial:
             faults.append(Fault(*_describe(error)))
         if watch is not None:
             faults += [Fault(*event.split(": ", 1)) for event in watch.end()]
+        if left := os.listdir(folder / "tmp"):  # noqa: PTH208
+            faults.append(Fault("litter", left[0][:4]))
     for text in messages:
         if not _is_printable(text):
             faults.append(Fault("escape", text.replace(str(path), "…")[:60]))
     return Trial(accepted, tuple(dict.fromkeys(faults)), details)
 
 
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Make a folder with one for temporary files, which are made there for the time of a block."""
+    before, environment = tempfile.tempdir, dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="fuzz", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "tmp").mkdir()
+        tempfile.tempdir = str(folder / "tmp")
+        try:
+            yield folder
+        finally:
+            tempfile.tempdir = before
+            os.environ.clear()
+            os.environ.update(environment)
+
+
 def _describe(error: BaseException) -> tuple[str, str]:
-    kind = "accepted" if isinstance(error, AssertionError) else "traceback"
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "/fuzz/" not in frame.filename] or list(frames)
-    place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
-    return kind, f"{place} {type(error).__name__}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = Path(last.filename)
+    is_ours = place.parent == Path(__file__).parent  # so that it is a check of what was accepted
+    text = f"{place.name}:{last.lineno} {type(error).__name__}"
+    return "accepted" if is_ours and isinstance(error, AssertionError) else "traceback", text
 
 
 def _is_printable(text: str) -> bool:

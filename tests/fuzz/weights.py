@@ -18,8 +18,8 @@ import numpy as np
 from scipy.io import savemat
 
 from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.weights.entries import SEQUENTIAL_INDICES, TORCHVISION_INDICES
 from nstx.models.weights.load import load_weights
-from nstx.models.weights.readers import SEQUENTIAL_INDICES, TORCHVISION_INDICES
 
 from .damage import LARGE, NUMBERS, STEMS, damage, number, splice
 from .inputs import Input
