@@ -235,6 +235,8 @@ def test_imagemagick_sees_the_same_picture(tmp_path: Path, kind: str) -> None:
         "alpha": lambda: tiff(
             widen(np.dstack([RGB, ALPHA]), "u2"), photometric="rgb", extrasamples=["unassalpha"]
         ),
+        # It takes signed samples in colour for unsigned ones.
+        "i2": lambda: tiff(widen(RGB[..., 0], "i2"), photometric="minisblack"),
     }.get(kind, lambda: tiff(widen(RGB, kind), photometric="rgb"))()
     picture = read(tmp_path, data)
     command = [program, f"{tmp_path}/p.tif", "-background", "white", "-alpha", "remove"]

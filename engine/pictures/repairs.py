@@ -22,8 +22,9 @@ _JPEG_FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0
 _JPEG_APPS_AND_COMMENTS = frozenset((*range(0xE0, 0xF0), 0xFE))
 # The two that libjpeg goes by, with the lengths below which it does not.
 _JPEG_COLOUR = ((0xE0, b"JFIF", 14), (0xEE, b"Adobe", 12))
-# Bytes that are read as pixels where a JPEG's own have ended before its picture has.
-_NO_PIXELS = bytes(range(255)) * 64
+# What is read as pixels where a JPEG's own end before its picture does: noise without a marker,
+# and unlike the zeros that a decoder makes up at the end marker.
+_NO_PIXELS = bytes((index * 151 + 181) % 255 for index in range(2**14))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +191,5 @@ def ended_jpegs(data: bytes) -> tuple[bytes, bytes] | None:
         pass  # it ends here
     if not missing or any(missing.values()):
         return None
-    return data + _JPEG_END, data + _NO_PIXELS + _JPEG_END
+    pixels = data.rstrip(b"\xff")  # half an end marker
+    return pixels + _JPEG_END, pixels + _NO_PIXELS + _JPEG_END
