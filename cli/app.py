@@ -12,7 +12,7 @@ from nstx.models.version import __version__
 
 from .console import print_lines
 from .errors.exits import run_app
-from .interrupts import exit_on_terminate
+from .interrupts import Ending, handling
 from .lazy import Entry, LazyGroup
 
 
@@ -120,8 +120,8 @@ def run() -> int:
             # A terminal that has no × in its encoding must not cost anybody a result.
             stream.reconfigure(errors="nstx")
     _leave_removed_folder()
-    # SIGTERM ends every command as an exit, so that half-written files are removed.
-    with exit_on_terminate():
+    # Signals end every command by an exception, so that half-written files are removed.
+    with handling(Ending()):
         return run_app(app)
 
 

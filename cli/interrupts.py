@@ -1,104 +1,241 @@
-"""Ctrl-C and SIGTERM: while a picture is being optimised they end the run, and it is saved."""
+"""Signals that ask a command to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that is closed.
+
+Python calls their handlers in the main thread, between two instructions; and to evaluate a network is one
+instruction, of many seconds where pictures are large. So a thread sees each signal when it arrives. It says at
+once what comes of it, and ends the process where the main thread does not. All computing stays in the main
+thread, so that no number depends on this.
+"""
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_STOPPING = b"\nnstx: stopping after this evaluation; once more to leave without saving\n"
-_NOTHING_SAVED = b"\nnstx: interrupted; nothing was saved\n"
+from nstx.models.printable import printable
+from nstx.models.storage.leftovers import remove_leftovers
+
+PATIENCE = 0.5
+"""Seconds that the main thread has to end by itself."""
+
+_STOPPING = "stopping after this evaluation; once more to leave without saving"
+_NOTHING_SAVED = "interrupted; nothing was saved"
+_SAVING = "the picture is being saved"
 _SHOW_CURSOR = b"\x1b[?25h"
-# A closed terminal (SIGHUP, not on Windows) is a request to end like the others.
+# Not all of them are there on Windows.
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-def _write(text: bytes) -> None:
+def say(text: str) -> None:
+    """Write a line on stderr, past Python's streams: a signal may come in the middle of a write to them."""
     # Whoever read stderr may be gone already: `nstx … 2>&1 | tee log` gets the signal together.
     with contextlib.suppress(OSError):
-        os.write(2, text)
+        os.write(2, f"\nnstx: {text}\n".encode(errors="replace"))
 
 
-@contextlib.contextmanager
-def _handling(
-    numbers: list[int], handle: Callable[[int, FrameType | None], None]
-) -> Iterator[None]:
-    """Handle signals for the time of a block; outside the main thread, do not."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [(number, signal.signal(number, handle)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+def end_process(code: int) -> None:
+    """End the process at once, without what it was writing and without what it holds."""
+    remove_leftovers()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, _SHOW_CURSOR)
+    os._exit(code)
 
 
-def exit_on_terminate() -> contextlib.AbstractContextManager[None]:
-    """Turn SIGTERM into an exit for the time of a block, so that what it started is ended with it."""
+class Ending:
+    """What a signal asks of a command: to end, which the main thread does by an exception.
 
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    Where it cannot, within `PATIENCE`, the process ends without it.
 
-    return _handling([signal.SIGTERM], leave)
-
-
-class Interrupt:
-    """Remembers that the run is to end, and by which signal.
-
-    Until `defer` is called a signal ends the process at once, as there is nothing to save yet.
-
-    Args:
-        is_loading: whether threads load libraries at the moment.
+    Attributes:
+        signal: the first that has come, or None.
     """
 
-    def __init__(self, is_loading: Callable[[], bool]) -> None:
-        self._is_loading = is_loading
+    def __init__(self) -> None:
         self.signal: int | None = None
-        self._deferred = False
-
-    def defer(self) -> None:
-        """From now on, a signal only asks the run to end."""
-        # One may have come already, and something may have swallowed the exit that it asked for.
-        if self.signal is not None and not self._deferred:
-            raise SystemExit(self.exit_code)
-        self._deferred = True
-
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self.signal is not None
+        # Whether a thread sees signals; else the handler is the first to know.
+        self.is_watched = False
+        self._lock = threading.RLock()
+        self._seen, self._answered, self._over = (threading.Event() for _ in range(3))
 
     @property
     def exit_code(self) -> int:
         """128 plus the signal's number, as shells have it; 0 if there was none."""
         return 0 if self.signal is None else 128 + self.signal
 
+    def arrive(self, number: int) -> None:
+        """Take note of a signal, in whichever thread sees it first."""
+        with self._lock:
+            is_first = self.signal is None
+            if is_first:
+                self.signal = number
+                self._decide()
+        self._seen.set()
+        if is_first and self.is_watched:
+            timer = threading.Timer(PATIENCE, self._run_out)
+            timer.daemon = True
+            timer.start()
+        elif not is_first and number == signal.SIGINT:
+            # Who closes a terminal or ends a service may send several; only Ctrl-C is impatient.
+            self._insist()
+
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Take a signal. A second Ctrl-C does not wait for the picture."""
-        if self._deferred and self.signal is None:
-            self.signal = number
-            # Not through sys.stderr: the signal may have come in the middle of a write to it.
-            _write(_STOPPING)
+        """Answer a signal, in the main thread."""
+        if self.is_watched:
+            self._seen.wait(PATIENCE)
+        else:
+            self.arrive(number)
+        self._answered.set()
+        self._answer(number)
+
+    def finish(self) -> None:
+        """Take note that the main thread has ended what was to be ended."""
+        self._over.set()
+
+    def _decide(self) -> None:
+        """Decide what comes of the first signal, and say so."""
+
+    def _answer(self, number: int) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    def _insist(self) -> None:
+        end_process(self.exit_code)
+
+    def _run_out(self) -> None:
+        if not self._over.is_set() and not self._answered.is_set():
+            end_process(self.exit_code)
+
+
+class Interrupt(Ending):
+    """An `Ending` of a run, which has something to save once `defer` is called.
+
+    Until then a signal ends the process, and from then on it only asks the run to end.
+
+    Args:
+        is_loading: whether threads load libraries at the moment.
+    """
+
+    def __init__(self, is_loading: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_loading = is_loading
+        self._leave: Callable[[], int | None] | None = None
+        self._is_saving = False
+        self._saved: object = None
+
+    def defer(self, leave: Callable[[], int | None]) -> None:
+        """From now on, a signal only asks the run to end.
+
+        Args:
+            leave: saves and reports what there is where the main thread does not come to it, and returns
+                the exit code; None if the main thread is about to end.
+        """
+        with self._lock:
+            # One may have come already, and something may have swallowed the exit that it asked for.
+            if self.signal is not None and self._leave is None:
+                raise SystemExit(self.exit_code)
+            self._leave = leave
+
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
+
+    @property
+    def has_saved(self) -> bool:
+        """Whether a block of `saving` has ended well."""
+        return self._saved is not None
+
+    @contextlib.contextmanager
+    def saving(self, output: object) -> Iterator[None]:
+        """Say so, for the time of a block and after it, to whoever sends one more signal."""
+        self._is_saving = True
+        yield
+        self._saved = output
+
+    def _decide(self) -> None:
+        if self._leave is None:
+            say(_NOTHING_SAVED)
+        elif self._saved is not None:
+            say(f"the picture is saved as {printable(self._saved)}")
+        else:
+            say(_SAVING if self._is_saving else _STOPPING)
+
+    def _answer(self, number: int) -> None:
+        if self._leave is not None:
             return
-        self.signal = number
-        _write(_NOTHING_SAVED)
         if self._is_loading():
             # An exception may be raised within Python's imports, which would swallow it and keep their lock;
             # then this thread and those that load libraries would wait for one another for ever.
-            if os.isatty(2):
-                _write(_SHOW_CURSOR)
-            os._exit(128 + number)
+            end_process(128 + number)
         raise SystemExit(128 + number)
+
+    def _insist(self) -> None:
+        if self._leave is not None and self._saved is not None:
+            say(f"the picture is saved as {printable(self._saved)}")
+        elif self._leave is not None and self._is_saving:
+            say(_SAVING)
+            return
+        elif self._leave is not None:
+            say(_NOTHING_SAVED)
+        end_process(self.exit_code)
+
+    def _run_out(self) -> None:
+        if self._over.is_set():
+            return
+        code = self.exit_code if self._leave is None else self._leave()
+        if code is not None:
+            end_process(code)
 
 
 @contextlib.contextmanager
-def interruptible(is_loading: Callable[[], bool]) -> Iterator[Interrupt]:
-    """Handle SIGINT, SIGTERM and SIGHUP for the time of a block, as an `Interrupt` does."""
-    interrupt = Interrupt(is_loading)
+def handling(ending: Ending) -> Iterator[None]:
+    """Have signals go to an `Ending` for the time of a block; outside the main thread, do not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     present = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     # nohup, or a shell that starts something in the background, has a signal ignored: so do we.
     numbers = [number for number in present if signal.getsignal(number) is not signal.SIG_IGN]
-    with _handling(numbers, interrupt.handle):
-        yield interrupt
+    with _watching(ending, numbers):
+        before = [(number, signal.signal(number, ending.handle)) for number in numbers]
+        try:
+            yield
+        finally:
+            ending.finish()
+            for number, handler in before:
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _watching(ending: Ending, numbers: list[int]) -> Iterator[None]:
+    """Have a thread call `Ending.arrive` when a signal arrives; not on Windows, which knows no such pipes."""
+    if sys.platform == "win32":
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        while number := os.read(reader, 1)[0]:
+            if number in numbers:
+                ending.arrive(number)
+
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, name="nstx-signals", daemon=True)
+    thread.start()
+    ending.is_watched = True
+    try:
+        yield
+    finally:
+        ending.is_watched = False
+        signal.set_wakeup_fd(before)
+        os.write(writer, b"\0")
+        thread.join()
+        os.close(reader)
+        os.close(writer)

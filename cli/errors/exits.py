@@ -13,7 +13,7 @@ code  meaning
 4     a device, precision or backend is not there
 6     weights cannot be loaded
 7     a result cannot be written
-8     the cost or gradient stopped being a finite number
+8     the cost or gradient stopped being a finite number; the last finite picture, if any, was saved
 9     an ONNX model cannot be used, or does not pass its checks
 70    nstx itself failed; the message names a file that says where
 130   interrupted (Ctrl-C); the current picture, if any, was saved
@@ -74,14 +74,19 @@ def run_app(app: Callable[..., Any]) -> int:
         code = app(standalone_mode=False)
         check_stdout()
     except BaseException as error:  # noqa: BLE001  (the last line of defence)
-        failure = _describe(error)
-        if session.as_json and not session.answered:
-            with suppress(OutputError):
-                print_json(failure_json(failure))
-        if failure.has_line and failure.message:
-            print_lines(f"nstx: error: {printable(failure.message)}", err=True)
-        return failure.exit_code
+        return report_failure(error)
     return code if isinstance(code, int) else 0
+
+
+def report_failure(error: BaseException) -> int:
+    """Print how a command failed, and return its exit code."""
+    failure = _describe(error)
+    if session.as_json and not session.answered:
+        with suppress(OutputError):
+            print_json(failure_json(failure))
+    if failure.has_line and failure.message:
+        print_lines(f"nstx: error: {printable(failure.message)}", err=True)
+    return failure.exit_code
 
 
 def failure_json(error: NstxError | _Failure | None) -> dict[str, Any]:

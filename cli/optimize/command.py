@@ -13,7 +13,7 @@ from nstx.models.presets import Preset, find_preset
 from .. import options
 from ..garbage import uncollected
 from ..grouped import Help, argument, grouped
-from ..interrupts import interruptible
+from ..interrupts import Interrupt, handling
 from ..sources import COMMAND_LINE
 from .request import OptimizeRequest, Recording
 
@@ -52,7 +52,8 @@ def optimize(
     from nstx.engine.gradients.ahead import begin_loading, is_loading
 
     output = _check_arguments(content, styles, output, recording.targets)
-    with interruptible(is_loading) as interrupt:
+    interrupt = Interrupt(is_loading)
+    with handling(interrupt):
         with uncollected():
             saved = None if recording.targets is None else _read_targets(recording.targets, size)
             preset = _saved_preset(objective, saved)
@@ -69,7 +70,10 @@ def optimize(
             settings=settings,
             began=began,
         )
-        run_optimize(request, shown.console(), interrupt)
+        console = shown.console()
+        if settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
+            console.warn("--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)")
+        run_optimize(request, console, interrupt)
 
 
 def _check_arguments(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import IO, Self
 
@@ -16,6 +17,7 @@ from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import FrameCollector, Step, trace_line
 from nstx.engine.transfer.run import Result
 from nstx.models.errors import OutputError
+from nstx.models.storage.unfinished import beside
 
 from ..console import Console
 from .request import OptimizeRequest
@@ -26,8 +28,8 @@ _EVERY = 20
 class Recorder:
     """Writes what is asked for of the steps. A failure is a warning and does not end the run.
 
-    Attributes:
-        files: what was written, by kind: ``snapshots``, ``trace``, ``animation``, ``init``.
+    What stood at a name before the run is replaced when the run is complete, unless it is forced: until then,
+    and if it never is, the new file has a name beside it.
     """
 
     def __init__(self, request: OptimizeRequest, console: Console) -> None:
@@ -37,7 +39,9 @@ class Recorder:
         self._trace_failed = False
         self._frames: FrameCollector | None = None
         self._alpha: NDArray[np.uint8] | None = None
-        self.files: dict[str, list[str]] = {}
+        # By kind; and where those are that have not replaced what stood there.
+        self._written: dict[str, list[str]] = {}
+        self._places: dict[str, Path] = {}
 
     def __enter__(self) -> Self:
         # The trace is opened at the first step, so that a failed start leaves no file.
@@ -49,6 +53,14 @@ class Recorder:
             with contextlib.suppress(OSError):
                 self._trace.close()
 
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """What was written, by kind: ``snapshots``, ``trace``, ``animation``, ``init``."""
+        return {
+            kind: [str(self._places.get(name, name)) for name in names]
+            for kind, names in self._written.items()
+        }
+
     def begin(self, job: Job) -> None:
         """Write the start at the result's size, if that is asked for, and prepare for the steps.
 
@@ -59,8 +71,8 @@ class Recorder:
             self._frames = FrameCollector(self._request.settings.steps, alpha=job.alpha)
         path = self._request.recording.save_init
         if path is not None:
-            write_image(path, job.start(-1))
-            self.files["init"] = [str(path)]
+            write_image(self._place(path), job.start(-1))
+            self._note("init", path)
 
     def take(self, step: Step) -> None:
         """Record a step."""
@@ -74,23 +86,45 @@ class Recorder:
         if self._frames is not None:
             self._frames.take(step)
 
+    def complete(self) -> None:
+        """Have what the run wrote replace what stood there before."""
+        for name, place in list(self._places.items()):
+            try:
+                place.replace(os.path.realpath(name))
+                del self._places[name]
+            except OSError as error:
+                self._console.warn(f"{place} could not replace {name}: {error.strerror or error}")
+
     def save_animation(self, result: Result) -> None:
         """Write the animation, ending with the result."""
         path = self._request.recording.animate
         if path is None or self._frames is None:
             return
         try:
-            write_animation(path, self._frames.finish(result.pixels))
-            self.files["animation"] = [str(path)]
+            place = path if result.is_complete else self._place(path)
+            write_animation(place, self._frames.finish(result.pixels))
+            self._note("animation", path)
         except OutputError as error:
             self._console.warn(str(error))
+
+    def _place(self, path: Path) -> Path:
+        """Return where an output goes while the run is not complete."""
+        if self._request.recording.force or not os.path.lexists(path):
+            return path
+        return self._places.setdefault(str(path), beside(path))
+
+    def _note(self, kind: str, path: Path) -> None:
+        self._written.setdefault(kind, []).append(str(path))
 
     def _write_trace(self, path: Path, step: Step) -> None:
         try:
             if self._trace is None:
                 # Written as the run goes, line by line, so that it can be followed while it does.
-                self._trace = path.open("w", encoding="utf-8", buffering=1)
-                self.files["trace"] = [str(path)]
+                place = self._place(path)
+                self._trace = place.open("w", encoding="utf-8", buffering=1)
+                self._note("trace", path)
+                if place != path:
+                    self._console.log(f"the trace is {place} until the run is complete")
             self._trace.write(json.dumps(trace_line(step)) + "\n")
         except OSError as error:
             self._trace_failed = True
@@ -109,8 +143,8 @@ class Recorder:
         path, pixels = self._request.snapshot(step.step), step.pixels
         alpha = None if self._alpha is None else resize_channel(self._alpha, *pixels.shape[:2])
         try:
-            write_image(path, Picture(pixels, alpha))
-            self.files.setdefault("snapshots", []).append(str(path))
+            write_image(self._place(path), Picture(pixels, alpha))
+            self._note("snapshots", path)
         except OutputError as error:
             self._console.warn(str(error))
 

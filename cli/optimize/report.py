@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from nstx.engine.devices.memory import peak_memory_bytes
@@ -28,6 +29,7 @@ _STOPPED = {
     "steps": "",
     "no_progress": " (stopped early: the cost no longer falls)",
     "interrupted": " (interrupted)",
+    "diverged": " (diverged after them)",
 }
 
 
@@ -35,7 +37,10 @@ def result_json(
     request: OptimizeRequest,
     job: Job,
     result: Result,
-    saved_cost: Cost,
+    *,
+    output: Path,
+    saved_cost: Cost | None,
+    is_measured: bool,
     seconds: Mapping[str, float | None],
     files: dict[str, list[str]],
 ) -> dict[str, Any]:
@@ -43,14 +48,25 @@ def result_json(
 
     ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
     does; where the picture is not opaque, its pixels count as they were optimised, rounded.
-    ``cost_before_rounding`` is that of the picture as the solver left it.
+    ``cost_before_rounding`` is that of the picture as the solver left it. Costs that were not measured are None.
+
+    Args:
+        request: what was asked for.
+        job: that was made of it.
+        result: of the run.
+        output: where the picture is.
+        saved_cost: that of its file, or None.
+        is_measured: whether the result's own costs are those at its size.
+        seconds: by the names of `SECONDS`.
+        files: what else was written, by kind.
     """
     settings, extractor, choice = request.settings, job.extractor, job.opened.choice
     return {
-        "output": str(request.output),
+        "output": str(output),
         **describe_run(job, result),
-        "cost": asdict(saved_cost),
-        "cost_before_rounding": asdict(result.cost),
+        **({} if is_measured else {"initial_cost": None}),
+        "cost": saved_cost and asdict(saved_cost),
+        "cost_before_rounding": asdict(result.cost) if is_measured else None,
         "seconds": {k: None if v is None else round(v, 4) for k, v in seconds.items()},
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
         **{name: getattr(settings, name) for name in ("preset", "solver", "init", "seed")},
@@ -75,13 +91,17 @@ def _describe_precision(data: dict[str, Any]) -> str:
 def describe_result(data: dict[str, Any]) -> str:
     """Return the lines that a person reads at the end."""
     seconds, cost = data["seconds"], data["cost"]
-    share = cost["total"] / data["initial_cost"] if data["initial_cost"] else 0.0
+    measured = "  the cost was not measured"
+    if cost is not None:
+        start = data["initial_cost"]
+        share = (
+            "" if start is None else f", {cost['total'] / start if start else 0:.2%} of the start's"
+        )
+        parts = f"content {format_cost(cost['content'])}, style {format_cost(cost['style'])}"
+        measured = f"  cost {format_cost(cost['total'])}{share} ({parts})"
     lines = [
         f"saved {data['output']}  {data['width']}×{data['height']}",
-        (
-            f"  cost {format_cost(cost['total'])}, {share:.2%} of the start's"
-            f" (content {format_cost(cost['content'])}, style {format_cost(cost['style'])})"
-        ),
+        measured,
         f"  {format_count(data['steps'], 'step')}, "
         f"{format_count(data['evaluations'], 'evaluation')} in "
         f"{format_seconds(seconds['total'])} on {data['device']} in {_describe_precision(data)}, "

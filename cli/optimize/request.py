@@ -51,6 +51,13 @@ class Recording(Group):
             metavar="FILE",
         ),
     ] = None
+    force: Annotated[
+        bool,
+        Help(
+            "Let a run replace files of its outputs' names even if it is interrupted or diverges; else they "
+            "stay, and what it leaves is OUT.unfinished.png and so on."
+        ),
+    ] = False
     report: Annotated[
         str,
         Help(

@@ -2,6 +2,8 @@
 
 from typing import Generic, NamedTuple
 
+import numpy as np
+
 from ..devices.arrays import Array, ArrayT
 from .solver import StepCallback, Steps
 
@@ -56,6 +58,8 @@ def adam_steps(
     # costs of 10⁹ and of 0.1 are both usual.
     scale = 1 / max(float(abs(gradient).max()), 1e-34)
     for step in range(1, steps + 1):
-        state = adam_update(state, gradient * scale, adam_rate(learning_rate, step), clip=clip)
+        # Learning rates that leave float32 lead to costs that are not finite, which are errors of their own.
+        with np.errstate(over="ignore", invalid="ignore"):
+            state = adam_update(state, gradient * scale, adam_rate(learning_rate, step), clip=clip)
         cost, gradient = yield state.pixels
         on_step(state.pixels, cost)

@@ -20,7 +20,7 @@ from ..pictures.writing import to_8_bit, with_alpha
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
-StopReason = Literal["steps", "no_progress", "interrupted"]
+StopReason = Literal["steps", "no_progress", "interrupted", "diverged"]
 
 # A scale ends when its best cost has fallen by less than 0.1 % in ten steps.
 _WINDOW = 10

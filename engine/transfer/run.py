@@ -30,7 +30,8 @@ class Result:
         steps: solver iterations that were made, over all scales.
         evaluations: of the cost, with or without gradient, that the solver needed.
         seconds: that the optimisation took.
-        stopped: ``steps`` (all were made), ``no_progress`` or ``interrupted``.
+        stopped: ``steps`` (all were made), ``no_progress`` or ``interrupted``; ``diverged`` of what
+            `unfinished_result` made of such a run.
         checks: of the gradient's precision; empty unless it is chosen as the run goes.
     """
 
@@ -42,6 +43,11 @@ class Result:
     seconds: float
     stopped: StopReason
     checks: tuple[PrecisionCheck, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run ended by itself, after all of its steps or where there was no progress."""
+        return self.stopped in ("steps", "no_progress")
 
     @property
     def pixels(self) -> Pixels:
@@ -139,6 +145,25 @@ def make_result(
         seconds=seconds,
         stopped=progress.stopped,
         checks=tuple(progress.checks),
+    )
+
+
+def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
+    """Return what a run that did not end has led to, without evaluating anything.
+
+    Its costs are those of the last step, at that step's size, in place of those at the result's.
+    """
+    pixels = last.pixels
+    if pixels.shape[:2] != job.sizes[-1]:
+        pixels = job.start(-1, pixels)
+    return Result(
+        picture=Picture(pixels, job.alpha),
+        cost=last.cost,
+        initial_cost=last.cost,
+        steps=last.step,
+        evaluations=last.evaluations,
+        seconds=last.seconds,
+        stopped=stopped,
     )
 
 

@@ -1,0 +1,232 @@
+"""Runs that are interrupted or diverge: what they leave, and what they leave alone."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nstx.cli import interrupts
+from nstx.cli.interrupts import Ending, Interrupt, handling
+from nstx.cli.optimize import ending
+from nstx.cli.optimize.recorder import Recorder
+from nstx.engine.pictures.reading import read_image
+from nstx.engine.transfer.progress import Step
+from nstx.models.storage.unfinished import beside
+
+Nstx = Callable[..., tuple[int, str, str]]
+Optimize = Callable[..., tuple[int, dict[str, Any], str]]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+
+DIVERGES = ("--preset", "coursera", "--learning-rate", 1e37)
+
+
+@pytest.fixture
+def optimize(nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path) -> Optimize:
+    """Return a function that optimises into out.png and returns exit code, JSON and stderr."""
+    content, style = save_picture("content.png"), save_picture("style.png", seed=1)
+
+    def run(*options: object) -> tuple[int, dict[str, Any], str]:
+        output = tmp_path / "out.png"
+        size = ("--size", 32, "--scales", 1, "--steps", 3)
+        code, out, err = nstx("optimize", content, style, "-o", output, *size, *options, "--json")
+        return code, json.loads(out.splitlines()[0]) if out else {}, err
+
+    return run
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have a run that is made in this process get these signals after its second step."""
+    numbers = [int(signal.SIGTERM)]
+    really = Recorder.take
+
+    def take(recorder: Recorder, step: Step) -> None:
+        really(recorder, step)
+        if step.step == 2:
+            for number in numbers:
+                signal.raise_signal(number)
+
+    monkeypatch.setattr(Recorder, "take", take)
+    monkeypatch.setattr(interrupts, "PATIENCE", 60.0)
+    return numbers
+
+
+def test_an_interrupted_run_replaces_nothing(
+    optimize: Optimize, interrupted: list[int], tmp_path: Path
+) -> None:
+    interrupted[:] = [signal.SIGHUP]
+    outputs = {
+        name: tmp_path / name
+        for name in ("out.png", "out_0001.png", "a.gif", "t.jsonl", "init.npy")
+    }
+    for path in outputs.values():
+        path.write_bytes(b"complete")
+    code, data, err = optimize(
+        "--trace", outputs["t.jsonl"], "--save-init", outputs["init.npy"],
+        "--animate", outputs["a.gif"], "--save-every", 1,
+    )  # fmt: skip
+    assert (code, data["stopped"], data["steps"]) == (129, "interrupted", 2)
+    assert {path.read_bytes() for path in outputs.values()} == {b"complete"}
+    assert data["output"] == str(tmp_path / "out.unfinished.png")
+    assert "out.png stands there and stays" in err
+    assert data["files"] == {
+        "init": [str(tmp_path / "init.unfinished.npy")],
+        "trace": [str(tmp_path / "t.unfinished.jsonl")],
+        "snapshots": [
+            str(tmp_path / "out_0001.unfinished.png"), str(tmp_path / "out_0002.png"),
+        ],
+        "animation": [str(tmp_path / "a.unfinished.gif")],
+    }  # fmt: skip
+    assert all(
+        Path(name).stat().st_size > 100 for names in data["files"].values() for name in names
+    )
+    assert read_image(data["output"]).size == (data["height"], data["width"])
+
+
+def test_a_complete_run_replaces_what_stood_there(optimize: Optimize, tmp_path: Path) -> None:
+    names = ("out.png", "out_0002.png", "t.jsonl", "init.npy")
+    for name in names:
+        (tmp_path / name).write_bytes(b"old")
+    recording = ("--trace", tmp_path / "t.jsonl", "--save-init", tmp_path / "init.npy")
+    code, data, _ = optimize(*recording, "--save-every", 2)
+    assert code == 0
+    assert data["output"] == str(tmp_path / "out.png")
+    assert data["files"] == {
+        "init": [str(tmp_path / "init.npy")],
+        "trace": [str(tmp_path / "t.jsonl")],
+        "snapshots": [str(tmp_path / "out_0002.png")],
+    }
+    assert all((tmp_path / name).read_bytes() != b"old" for name in names)
+    assert not list(tmp_path.glob("*unfinished*"))
+    assert len((tmp_path / "t.jsonl").read_text().splitlines()) == data["steps"]
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_interrupted_run_takes_a_free_name_or_any_by_force(
+    optimize: Optimize, tmp_path: Path
+) -> None:
+    (tmp_path / "out.unfinished.png").touch()
+    for number in ("", ".unfinished-2"):
+        _, data, _ = optimize()
+        assert data["output"] == str(tmp_path / f"out{number}.png")
+    (tmp_path / "out.png").write_bytes(b"old")
+    _, data, _ = optimize("--force")
+    assert data["output"] == str(tmp_path / "out.png")
+    assert read_image(data["output"]).size == (data["height"], data["width"])
+
+
+def test_an_unfinished_name_is_cut_where_it_would_be_too_long(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".png")
+    path.touch()
+    name = beside(path).name
+    assert len(os.fsencode(name)) in (254, 255)
+    assert name.startswith("é" * 110)
+    assert name.endswith(".unfinished.png")
+
+
+def test_a_run_that_diverges_saves_its_last_finite_picture(
+    optimize: Optimize, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    code, data, err = optimize(*DIVERGES)
+    assert (code, data["stopped"], data["output"]) == (8, "diverged", str(tmp_path / "out.png"))
+    assert "the last that is finite, was saved as" in err
+    assert np.isfinite(data["cost"]["total"])
+    assert read_image(data["output"]).size == (data["height"], data["width"])
+    before = (tmp_path / "out.png").read_bytes()
+    _, data, _ = optimize(*DIVERGES)
+    assert data["output"] == str(tmp_path / "out.unfinished.png")
+    assert (tmp_path / "out.png").read_bytes() == before
+    assert not [str(warning.message) for warning in recwarn if "overflow" in str(warning.message)]
+
+
+def test_what_does_nothing_is_said(optimize: Optimize) -> None:
+    code, data, _ = optimize("--content-weight", 1e-36, "--style-weight", 1e-36)
+    assert (code, data["steps"]) == (0, 0)
+    assert [text for text in data["warnings"] if text.startswith("no pixel was moved")]
+    code, data, _ = optimize("--learning-rate", 2.0)
+    assert code == 0
+    assert [text for text in data["warnings"] if text.startswith("--learning-rate does nothing")]
+
+
+def test_the_picture_is_saved_where_the_main_thread_is_busy(
+    optimize: Optimize, interrupted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, codes = threading.Event(), list[int]()
+
+    def end(code: int) -> None:
+        codes.append(code)
+        left.set()
+
+    really = Recorder.take
+
+    def take(recorder: Recorder, step: Step) -> None:
+        really(recorder, step)
+        if step.step == 2:
+            assert left.wait(60)  # as an evaluation, which takes long
+
+    monkeypatch.setattr(Recorder, "take", take)
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
+    monkeypatch.setattr(interrupts, "end_process", end)
+    monkeypatch.setattr(ending, "_FOR_EVER", 0.0)  # the process does not end
+    interrupted[:] = [signal.SIGHUP]
+    _, data, err = optimize("--animate", tmp_path / "a.gif")
+    assert codes == [129]
+    assert (data["stopped"], data["steps"], data["cost"]) == ("interrupted", 2, None)
+    assert (data["cost_before_rounding"], data["initial_cost"]) == (None, None)
+    assert read_image(tmp_path / "out.png").size == (data["height"], data["width"])
+    assert "animation was not written" in err
+
+
+def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines, codes = list[str](), list[int]()
+    monkeypatch.setattr(interrupts, "say", lines.append)
+    monkeypatch.setattr(interrupts, "end_process", codes.append)
+    interrupt = Interrupt(is_loading=lambda: False)
+    interrupt.defer(lambda: None)
+    interrupt.handle(signal.SIGTERM, None)
+    interrupt.handle(signal.SIGHUP, None)
+    assert (interrupt.exit_code, codes, len(lines)) == (143, [], 1)
+    with interrupt.saving("out.png"):
+        interrupt.handle(signal.SIGINT, None)
+        assert (codes, lines[-1]) == ([], "the picture is being saved")
+    interrupt.handle(signal.SIGINT, None)
+    assert (codes, lines[-1]) == ([143], "the picture is saved as out.png")
+    interrupt = Interrupt(is_loading=lambda: False)
+    interrupt.defer(lambda: None)
+    interrupt.handle(signal.SIGINT, None)
+    interrupt.handle(signal.SIGINT, None)
+    assert (codes[-1], lines[-1]) == (130, "interrupted; nothing was saved")
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
+def test_every_command_ends_by_an_exception_and_at_once_where_none_can_be_raised(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, error: type[BaseException]
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(interrupts, "end_process", lambda code: ended.set())
+    monkeypatch.setattr(interrupts, "PATIENCE", 60.0)
+    before = signal.getsignal(number)
+    with pytest.raises(error) as raised, handling(Ending()):
+        signal.raise_signal(number)
+    if isinstance(raised.value, SystemExit):
+        assert raised.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    assert not ended.is_set()
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
+    busy = Ending()
+    busy.is_watched = True
+    busy.arrive(number)  # and the handler is not called
+    assert ended.wait(60)
