@@ -31,6 +31,7 @@ from nstx.engine.pictures.reading import read_image
 from nstx.engine.targets.store import TargetKey, TargetMemory
 from nstx.models.errors import UsageError
 from nstx.models.objective import LayerWeight
+from nstx.models.storage.locks import locked
 
 Nstx = Callable[..., tuple[int, str, str]]
 Compare = Callable[..., dict[str, Any]]
@@ -285,12 +286,84 @@ def test_what_has_changed_is_made_again_and_nothing_else(
 ) -> None:
     compare("--style-weight", "1,2")
     assert compare("--style-weight", "1,3")["made"] == ["style-weight-3"]
+    assert compare("--style-weight", "1,3", "--threads", "1")["drawn"] is False
+    # The same settings under other names: a second axis costs the runs that it adds alone.
+    picture = (tmp_path / "d" / "style-weight-3.png").read_bytes()
+    data = compare("--style-weight", "1,3", "--steps", "3,1")
+    assert len(data["made"]) == 2
+    assert (tmp_path / "d" / "style-weight-3_steps-3.png").read_bytes() == picture
+    assert not (tmp_path / "d" / "style-weight-3.png").exists()
     data = compare("--style-weight", "1,2,3")
-    assert (data["made"], data["drawn"]) == ([], True)
-    assert compare("--style-weight", "1,2,3", "--threads", "1")["drawn"] is False
-    assert len(compare("--style-weight", "1,2", "--seed", "1")["made"]) == 2
+    assert (data["made"], len(data["kept"])) == ([], 3)
+    assert (tmp_path / "d" / "style-weight-3.png").read_bytes() == picture
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_folder_of_another_comparison_is_left_alone_until_it_is_forced(
+    nstx: Nstx,
+    compare: Compare,
+    finished: Path,
+    pictures: list[Path],
+    save_picture: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "d"
+    shutil.copytree(finished, folder)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "conv3_2.jpg").write_text("mine")
+    before = snapshot(folder)
+    command = ["compare", *pictures, "-o", folder, *FAST]
+    for more in (["--seed", 1], ["--size", 40], ["--steps", 2], ["--preset", "gatys"]):
+        code, out, err = nstx(*command, *LAYERS, *more)
+        assert (code, out, err.count("\n")) == (7, "", 1), err
+        assert "--force" in err
+        assert snapshot(folder) == before
     save_picture("style.jpg", 70, 50, 9)
-    assert len(compare("--style-weight", "1,2", "--seed", "1")["made"]) == 2
+    assert nstx(*command, *LAYERS)[0] == 7
+    assert snapshot(folder) == before
+    (folder / "compare.json").unlink()
+    assert nstx(*command, *LAYERS)[0] == 7
+    data = compare("--content-layers", "conv1_1", "--size", 40, "--force")
+    assert data["made"] == ["conv1_1"]
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    drawn = {"sheet.png", "animation.gif", "animation.webp", "index.html", "compare.json"}
+    runs = {f"runs/conv1_1.{suffix}" for suffix in ("json", "jsonl", "jpg")}
+    assert present == {"conv1_1.png", *runs, *drawn, "notes.txt", "conv3_2.jpg"}
+    summary = json.loads((folder / "compare.json").read_text())
+    assert set(summary["files"]) >= {"conv1_1.png", *runs, *drawn}
+    assert "conv1_2.png" not in summary["files"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_replacement_that_was_interrupted_goes_on_without_force(
+    compare: Compare, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "d"
+    shutil.copytree(finished, folder)
+    with monkeypatch.context() as patch:
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("nstx.engine.comparison.make.draw_comparison", interrupt)
+        with pytest.raises(AssertionError):
+            compare("--content-layers", "conv1_1", "--size", "40", "--force")
+    assert (folder / "conv1_2.png").exists()
+    data = compare("--content-layers", "conv1_1", "--size", "40")
+    assert (data["made"], data["kept"]) == ([], ["conv1_1"])
+    assert not (folder / "conv1_2.png").exists()
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(
+    nstx: Nstx, pictures: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "new" / "d"
+    folder.parent.mkdir()
+    with locked([folder]):
+        code, _, err = nstx("compare", *pictures, "-o", folder, *FAST, *LAYERS)
+    assert (code, err.count("\n")) == (7, 1)
+    assert "another run" in err
+    assert not list(folder.parent.iterdir())
 
 
 @pytest.mark.usefixtures("quick")
@@ -441,7 +514,8 @@ def test_without_matplotlib_it_says_so_and_does_the_rest(compare: Compare, tmp_p
         ({"style": "missing.jpg:2"}, 3, "No such file"),
         ({"style": "style.jpg:-1"}, 2, "style weight"),
         ({"content": "/dev/zero"}, 3, "device"),
-        ({"style": "."}, 3, "directory"),
+        ({"style": "."}, 3, "a folder"),
+        ({"-o": "new/er/d", "--size": "60000"}, 4, "memory"),
         ({"-o": "style.jpg"}, 7, "folder"),
         ({"--style-weight": "1,x"}, 2, "numbers separated by commas"),
         ({"--style-weight": ","}, 2, "--style-weight"),
@@ -523,7 +597,7 @@ def test_a_mistake_leaves_a_finished_folder_as_it_is(
 ) -> None:
     compare(*LAYERS)
     before = snapshot(tmp_path / "d")
-    more = [*LAYERS, *FAST, "--seed", 7, "--extractor", "tensorrt", "--no-cache"]
+    more = [*LAYERS, *FAST, "--seed", 7, "--extractor", "tensorrt", "--no-cache", "--force"]
     code, _, _ = nstx("compare", *pictures, "-o", tmp_path / "d", *more)
     assert code == 4
     assert snapshot(tmp_path / "d") == before

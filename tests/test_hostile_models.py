@@ -11,7 +11,7 @@ from networks import make_tiny_weights
 from onnx import ModelProto, TensorProto, helper
 
 from nstx.engine.features.onnx_extractor import ModelFile, OnnxExtractor
-from nstx.engine.sessions.session import load_session
+from nstx.engine.sessions.session import load_session, open_graph
 from nstx.export.graphs.build_features import build_feature_model
 from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.graphs.gradient_graph import GradientGraph
@@ -185,6 +185,27 @@ def test_a_gradient_of_an_odd_objective_is_refused(text: str) -> None:
     metadata = {"kind": GradientGraph.kind, "objective": text, "precision": "fp32"}
     with pytest.raises(ModelError, match="got another"):
         GradientGraph.from_metadata(metadata, "m.onnx")
+
+
+def test_a_graph_that_is_removed_as_soon_as_it_is_kept_serves_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged_warnings: list[str]
+) -> None:
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+
+    def keep_and_lose(key: str, model: bytes) -> Path:
+        return tmp_path / "cache" / f"{key}-{'0' * 64}.onnx"
+
+    monkeypatch.setattr("nstx.engine.sessions.session.keep_graph", keep_and_lose)
+    weights = make_tiny_weights()
+    session = open_graph(
+        GRAPH,
+        lambda: build_feature_model(GRAPH, weights).SerializeToString(),
+        SessionChoices(),
+        weights_sha256=weights.sha256,
+        use_cache=True,
+    )
+    assert session.graph == GRAPH
+    assert logged_warnings == []
 
 
 def test_the_command_line_says_so_in_one_line(

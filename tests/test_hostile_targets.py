@@ -275,6 +275,28 @@ def test_an_entry_with_an_odd_key_is_damaged(
     assert not path.exists()
 
 
+def test_a_clear_leaves_what_others_are_writing(nstx: Nstx, store: TargetFolder) -> None:
+    part = store.folder / ".nstx-abc.part"
+    part.touch()
+    code, out, err = nstx("cache", "clear")
+    assert (code, err) == (0, "")
+    assert "1 entry removed" in out
+    assert list(store.folder.iterdir()) == [part]
+
+
+def test_a_clear_beside_a_writer_finds_no_fault(
+    nstx: Nstx, store: TargetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_beside_writer(path: Path) -> bool:
+        path.unlink()
+        store.write(replace(KEY, height=3), np.ones((64, 3, 1), np.float32), "other.png")
+        return True
+
+    monkeypatch.setattr("nstx.engine.cache.remove", remove_beside_writer)
+    assert nstx("cache", "clear")[0] == 0
+    assert len(list_cache()) == 1
+
+
 @pytest.mark.parametrize("picture", [5, None, ["a"]])
 def test_an_entry_of_an_odd_picture_is_listed_as_damaged(
     nstx: Nstx, store: TargetFolder, picture: object

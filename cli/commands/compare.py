@@ -70,10 +70,19 @@ def compare(
     solver: Annotated[options.Solver, without("steps", "init")],
     machine: options.Machine,
     shown: options.Output,
+    force: Annotated[
+        bool,
+        Help(
+            "Replace the comparison in DIR, even if it is of other pictures or settings; its files "
+            "are removed when the new one is complete."
+        ),
+    ] = False,
 ) -> None:
     """Stylise CONTENT in several ways and lay the results side by side.
 
-    Every combination of the values is a run. What is in DIR already is not made again.
+    Every combination of the values is a run. What is in DIR already is not made again, so that the
+    same command goes on after an interruption, and further values and options of those that are
+    compared add runs. The folder of another comparison is left alone; see --force.
     """
     began = time.perf_counter()
     from nstx.engine.comparison.plan import plan_comparison
@@ -85,6 +94,6 @@ def compare(
         **options.choices_of(objective, size, solver, machine),
     )
     console = shown.console()
-    data = run_compare(content, styles, plan, output, console)
+    data = run_compare(content, styles, plan, output, console, force=force)
     data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(data, describe_comparison)

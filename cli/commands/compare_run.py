@@ -10,6 +10,7 @@ from nstx.engine.comparison.make import Watcher, make_comparison
 from nstx.engine.comparison.plan import ComparisonPlan, ComparisonRun
 from nstx.engine.settings import INITS
 from nstx.models.errors import UsageError
+from nstx.models.printable import printable
 
 from ..choices import split_names, split_style
 from ..console import Console
@@ -17,7 +18,7 @@ from ..formats import format_cost, format_count, format_seconds
 from ..progress import show_steps
 
 if TYPE_CHECKING:
-    from nstx.engine.comparison.folder import RunRecord
+    from nstx.engine.comparison.records import RunRecord
     from nstx.engine.transfer.job import Job
     from nstx.engine.transfer.progress import Step
 
@@ -53,7 +54,7 @@ def _split(name: str, text: str) -> list[Any]:
     if not values:
         option = f"--{name.replace('_', '-')}"
         raise UsageError(
-            f"expected {_KINDS[kind]} separated by commas for {option}, got {text!r}; "
+            f"expected {_KINDS[kind]} separated by commas for {option}, got {printable(text)!r}; "
             f"try {option} {example}"
         )
     return values
@@ -93,7 +94,13 @@ class _ConsoleWatcher(Watcher):
 
 
 def run_compare(
-    content: Path, styles: Iterable[str], plan: ComparisonPlan, output: Path, console: Console
+    content: Path,
+    styles: Iterable[str],
+    plan: ComparisonPlan,
+    output: Path,
+    console: Console,
+    *,
+    force: bool,
 ) -> dict[str, Any]:
     """Make what is missing of the comparison in a folder, and return the fields of ``--json``.
 
@@ -102,7 +109,7 @@ def run_compare(
     watcher = _ConsoleWatcher(console)
     try:
         comparison = make_comparison(
-            content, [split_style(style) for style in styles], plan, output, watcher
+            content, [split_style(style) for style in styles], plan, output, watcher, force=force
         )
     except (KeyboardInterrupt, SystemExit):
         done = format_count(watcher.finished_runs, "new run")
@@ -133,11 +140,12 @@ def run_compare(
 def describe_comparison(data: dict[str, Any]) -> str:
     """Return the lines that a person reads at the end."""
     count, seconds = format_count(len(data["runs"]), "run"), format_seconds(data["seconds"])
+    output = printable(data["output"])
     if not data["made"] and not data["drawn"]:
-        first = f"{data['output']} has all of it already: {count}; nothing was done"
+        first = f"{output} has all of it already: {count}; nothing was done"
     else:
         kept = f", {len(data['kept'])} of them already there" if data["kept"] else ""
-        first = f"saved {data['output']}  {count}{kept}, in {seconds}"
+        first = f"saved {output}  {count}{kept}, in {seconds}"
     width = max(len(run["label"]) for run in data["runs"])
     lines = [first]
     for run in data["runs"]:
@@ -147,5 +155,5 @@ def describe_comparison(data: dict[str, Any]) -> str:
     files = data["files"]
     shown = [files["sheet"], *files["animations"], files["costs"]]
     lines.append(f"  side by side: {', '.join(Path(name).name for name in shown if name)}")
-    lines.append(f"  to look at: {files['page']}")
+    lines.append(f"  to look at: {printable(files['page'])}")
     return "\n".join(lines)

@@ -1,16 +1,22 @@
 """What the results of a comparison depend on: its pictures, and digests of them and of settings."""
 
-import stat
+import hashlib
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from nstx.models.errors import ImageError
-from nstx.models.storage.seals import digest_file, digest_json
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import open_input
+from nstx.models.storage.seals import digest_json
 from nstx.models.version import __version__
 from nstx.models.weights.load import weights_digest
 
 from ..settings import INITS, Settings
+from .plan import COMPARABLE
+from .records import RunKey
+
+_MOST_BYTES = 1 << 31  # of a picture's file
 
 # A result does not depend on these settings, but for rounding.
 _WITHOUT_EFFECT = ("threads", "use_cache")
@@ -29,11 +35,11 @@ class Inputs:
         styles = [
             path.stem if weight == 1 else f"{path.stem}:{weight:g}" for path, weight in self.styles
         ]
-        return f"{self.content.stem} in the style of {' and '.join(styles)}"
+        return printable(f"{self.content.stem} in the style of {' and '.join(styles)}")
 
 
 class RunDigests:
-    """Digests of runs; each picture and weight file is read once.
+    """Keys of runs; each picture and weight file is read once.
 
     ``content`` is the sha256 of the content picture's file, and ``styles`` are those of the style
     pictures' files, with their weights. `ImageError` if a picture cannot be read.
@@ -45,29 +51,26 @@ class RunDigests:
         self.content = self._digest_picture(inputs.content)
         self.styles = [(self._digest_picture(path), weight) for path, weight in inputs.styles]
 
-    def digest(self, settings: Settings) -> str:
-        """Return the sha256 of the pictures' bytes, the settings and the package's version."""
+    def key(self, settings: Settings) -> RunKey:
+        """Return what a run with these settings is of."""
         fields = {k: v for k, v in asdict(settings).items() if k not in _WITHOUT_EFFECT}
         # The contents of files count, however their paths are written.
         if settings.init not in INITS:
             fields["init"] = self._digest_picture(Path(settings.init))
         fields["weights"] = self._digest_weights(settings.weights)
-        return digest_json(
-            {
-                "version": __version__,
-                "content": self.content,
-                "styles": self.styles,
-                "settings": fields,
-            }
+        request = {"content": self.content, "styles": self.styles, "settings": fields}
+        objective = {k: v for k, v in fields["objective"].items() if k not in COMPARABLE}
+        common = {k: v for k, v in fields.items() if k not in COMPARABLE} | {"objective": objective}
+        return RunKey(
+            digest=digest_json({"version": __version__, **request}),
+            request=digest_json(request),
+            comparison=digest_json({**request, "settings": common}),
         )
 
 
 def _digest_picture(path: Path) -> str:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise ImageError(f"expected a picture at {path}, got a device or pipe; try a file")
-        return digest_file(path)
-    except OSError as error:
-        raise ImageError(
-            f"expected a picture at {path}, got: {error.strerror or error}; try another path"
-        ) from error
+    file = open_input(
+        path, kind="a picture", most_bytes=_MOST_BYTES, error=ImageError, advice="another path"
+    )
+    with file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,6 @@
 """What is drawn from the runs of a comparison: sheet, animations, cost curves and page."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,9 @@ from typing import Any
 
 from PIL import Image
 
+from nstx.models.errors import OutputError
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import read_input
 from nstx.models.storage.seals import digest_json
 from nstx.models.version import __version__
 
@@ -30,9 +32,10 @@ from ..pictures.reading import read_image
 from ..pictures.resizing import fit_box, resize_picture
 from ..pictures.writing import to_8_bit
 from .digests import Inputs, RunDigests
-from .folder import DRAWN, ComparisonFolder, RunRecord, name_files
+from .folder import DRAWN, ComparisonFolder
 from .page import make_page
 from .plan import ComparisonPlan
+from .records import MOST_BYTES, RunRecord, name_files, read_trace
 
 _LONGEST_SIDE = 1024  # of a picture while it is drawn, so that memory holds many
 
@@ -80,9 +83,8 @@ def draw_comparison(
         result = results[run.name]
         pixels = _shrink(read_image(picture, trusted=True))
         tiles[run.name] = Tile(pixels, run.label, describe_cost(result))
-        films.append(unpack_film(film.read_bytes(), result["film_steps"]))
-        lines = trace.read_text(encoding="utf-8").splitlines()
-        traces[run.label] = [json.loads(line) for line in lines]
+        films.append(unpack_film(film, result["film_steps"]))
+        traces[run.label] = _read_trace(trace)
     originals = _draw_originals(inputs, tiles[plan.runs[0].name].pixels.shape)
     sheet = draw_comparison_sheet(plan, originals, list(tiles.values()), inputs.title)
     buffer = io.BytesIO()
@@ -99,6 +101,16 @@ def draw_comparison(
     yield "index.html", page.encode("utf-8", "replace")
 
 
+def _read_trace(path: Path) -> list[dict[str, Any]]:
+    data = read_input(path, kind="a trace", most_bytes=MOST_BYTES, error=OutputError)
+    try:
+        return read_trace(data)
+    except ValueError as error:  # it has changed since it was checked
+        raise OutputError(
+            f"expected a trace at {printable(path)}, got: {printable(error)}; try again"
+        ) from error
+
+
 def _shrink(picture: Picture) -> Frame:
     size = fit_box(picture.size, (_LONGEST_SIDE, _LONGEST_SIDE), enlarge=False)
     return to_8_bit(resize_picture(picture, *size))
@@ -107,11 +119,11 @@ def _shrink(picture: Picture) -> Frame:
 def _draw_originals(inputs: Inputs, shape: Sequence[int]) -> list[Tile]:
     """Return the tiles of content and styles; the content has the shape of the results."""
     content = to_8_bit(resize_picture(read_image(inputs.content), *shape[:2]))
-    tiles = [Tile(content, inputs.content.name, "content")]
+    tiles = [Tile(content, printable(inputs.content.name), "content")]
     differ = len({weight for _, weight in inputs.styles}) > 1
     for path, weight in inputs.styles:
         detail = f"style, weight {weight:g}" if differ else "style"
-        tiles.append(Tile(_shrink(read_image(path)), path.name, detail))
+        tiles.append(Tile(_shrink(read_image(path)), printable(path.name), detail))
     return tiles
 
 

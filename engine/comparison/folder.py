@@ -12,19 +12,41 @@ A run is done if its record has the digest of everything that the result depends
 have the contents that the record names. The record is written last.
 """
 
+import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nstx.models.errors import OutputError
+from nstx.models.printable import printable
 from nstx.models.storage.files import check_folder, write_output
-from nstx.models.storage.seals import digest_bytes, digest_file, digest_json
+from nstx.models.storage.inputs import open_input, read_input
+from nstx.models.storage.plain_data import parse_json, take_list, take_object, take_text
+from nstx.models.storage.seals import digest_bytes
 
-SUMMARY, RUNS = "compare.json", "runs"
-_FORMAT, _RECORD_FORMAT = "nstx-compare-1", "nstx-run-1"
+from .records import (
+    DIGEST,
+    MOST_BYTES,
+    RUN_NAME,
+    RUNS,
+    RunKey,
+    RunRecord,
+    check_file,
+    name_files,
+    read_record,
+)
+
+SUMMARY = "compare.json"
+_FORMAT = "nstx-compare-1"
+_MOST_JSON = 1 << 24
+_MOST_FILES = 10_000
 
 DRAWN = (
     "sheet.png",
@@ -36,33 +58,10 @@ DRAWN = (
 )
 """Files that are drawn from the runs."""
 
-
-class RunFiles(NamedTuple):
-    """Names of a run's files within the folder."""
-
-    picture: str
-    record: str
-    trace: str
-    film: str
-
-
-def name_files(run: str) -> RunFiles:
-    """Return the names of the files of a run."""
-    stem = f"{RUNS}/{run}"
-    return RunFiles(f"{run}.png", f"{stem}.json", f"{stem}.jsonl", f"{stem}.jpg")
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run that is done: the sha256 of its files by name, its costs, steps and seconds.
-
-    ``digest`` is that of everything that the result depends on.
-    """
-
-    name: str
-    digest: str
-    files: Mapping[str, str]
-    result: Mapping[str, Any]
+_OURS = re.compile(
+    f"{re.escape(SUMMARY)}|{'|'.join(map(re.escape, DRAWN))}"
+    rf"|{RUN_NAME}\.png|{RUNS}/{RUN_NAME}\.(json|jsonl|jpg)"
+)
 
 
 class ComparisonFolder:
@@ -75,69 +74,137 @@ class ComparisonFolder:
     def __init__(self, path: Path) -> None:
         check_folder(path)
         self.path = path
-        self.summary = self._read_json(SUMMARY, _FORMAT)
+        self.summary = self._read_summary()
         self.records: dict[str, RunRecord] = {}
         for file in sorted((path / RUNS).glob("*.json")):
-            record = self._read_record(file.stem)
-            if record is not None:
-                self.records[file.stem] = record
+            with contextlib.suppress(OutputError, ValueError):
+                self.records[file.stem] = self._read_record(file.stem)
 
-    def _read_record(self, run: str) -> RunRecord | None:
-        fields = self._read_json(name_files(run).record, _RECORD_FORMAT) or {}
+    def _read_record(self, run: str) -> RunRecord:
+        return read_record(run, self._read_json(name_files(run).record))
+
+    def _read_summary(self) -> dict[str, Any] | None:
+        """Return the contents of compare.json as far as they are used, or None.
+
+        They are its ``comparison``, ``files`` and ``drawn``, and what is written along.
+        """
         try:
-            record = RunRecord(
-                run, str(fields["digest"]), dict(fields["files"]), dict(fields["result"])
-            )
-            return record if fields["checksum"] == digest_json(asdict(record)) else None
-        except (KeyError, TypeError, ValueError):
+            data = self._read_json(SUMMARY)
+            take_text(data, "format", _FORMAT)
+            if "comparison" in data:
+                take_text(data, "comparison", DIGEST)
+            for name in take_list(data, "files", _MOST_FILES):
+                take_text({"file": name}, "file", _OURS.pattern)
+            drawn = data.get("drawn")
+            if drawn is not None:
+                take_text(drawn, "from", DIGEST)
+                files = take_object(drawn, "files")
+                for name in files:
+                    take_text(files, name, DIGEST)
+                if not files.keys() <= set(DRAWN):
+                    raise ValueError("others were drawn")
+        except (OutputError, ValueError):
             return None
+        summary: dict[str, Any] = data
+        return summary
 
-    def _read_json(self, name: str, kind: str) -> dict[str, Any] | None:
-        """Return one of our files; None if it is missing, damaged, or not ours."""
+    def _read_json(self, name: str) -> Any:
+        """Return the plain data in one of our files; `OutputError` or `ValueError` if it has none."""
+        path = self.path / name
+        return parse_json(
+            read_input(path, kind="plain data", most_bytes=_MOST_JSON, error=OutputError)
+        )
+
+    def _open(self, name: str) -> BufferedReader:
+        path = self.path / name
+        return open_input(path, kind="a file of ours", most_bytes=MOST_BYTES, error=OutputError)
+
+    def find(self, run: str, key: RunKey) -> RunRecord | None:
+        """Return the record of a run if it is done, or done under a name that the plan had before."""
+        if run in self.records:
+            same = [self.records[run]]
+        else:
+            same = [record for record in self.records.values() if record.key == key]
+        return next((r for r in same if r.key == key and self._is_intact(r)), None)
+
+    def _is_intact(self, record: RunRecord) -> bool:
         try:
-            data = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return data if isinstance(data, dict) and data.get("format") == kind else None
-
-    def find(self, run: str, digest: str) -> RunRecord | None:
-        """Return the record of a run if it is done."""
-        record = self.records.get(run)
-        if record is None or record.digest != digest or not self._is_intact(record.files):
-            return None
-        return record
-
-    def _is_intact(self, files: Mapping[str, str]) -> bool:
-        try:
-            return all(self.digest(name) == sha256 for name, sha256 in files.items())
-        except OSError:
+            for name in record.files:
+                with self._open(name) as file:
+                    check_file(file, name, record)
+        except (OSError, OutputError, ValueError):
             return False
+        return True
 
     def digest(self, name: str) -> str:
-        """Return the sha256 of a file; `OSError` if it cannot be read."""
-        return digest_file(self.path / name)
+        """Return the sha256 of a file; `OutputError` if it cannot be read."""
+        with self._open(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _has(self, files: Mapping[str, str]) -> Iterator[str]:
+        """Yield the names of files that have a sha256."""
+        for name, sha256 in files.items():
+            with contextlib.suppress(OutputError):
+                if self.digest(name) == sha256:
+                    yield name
+
+    @property
+    def drawn(self) -> dict[str, str]:
+        """The sha256 of each drawn file as compare.json has it."""
+        files: dict[str, str] = ((self.summary or {}).get("drawn") or {}).get("files", {})
+        return files
 
     def find_drawn(self, digest: str) -> dict[str, str] | None:
         """Return the sha256 of each drawn file, if they are intact and have this digest."""
         drawn = (self.summary or {}).get("drawn")
-        if not isinstance(drawn, dict) or drawn.get("from") != digest:
+        if drawn is None or drawn["from"] != digest:
             return None
-        files = drawn.get("files")
-        return files if isinstance(files, dict) and self._is_intact(files) else None
+        return self.drawn if set(self._has(self.drawn)) == self.drawn.keys() else None
+
+    def check_same(self, keys: Mapping[str, RunKey]) -> None:
+        """Check that no finished work of another comparison would be replaced; `OutputError` if so.
+
+        ``keys`` are those of the runs to come, by their names.
+        """
+        comparison = next(iter(keys.values())).comparison
+        where = f"expected a new folder, or that of this comparison, got {printable(self.path)}"
+        before = [record.comparison for record in self.records.values()]
+        if self.summary is not None:
+            before = [self.summary.get("comparison", "")]
+        if any(other != comparison for other in before):
+            raise OutputError(
+                f"{where} with one of other pictures, sizes or settings; try another folder, or "
+                "--force to replace it"
+            )
+        for name, key in keys.items():
+            record = self.records.get(name)
+            if record and record.comparison == comparison and record.request != key.request:
+                raise OutputError(
+                    f"{where} with a {printable(name)} of other settings; try several values, such "
+                    "as --steps 50,100, another folder, or --force to replace it"
+                )
 
     def check_free(self, names: Iterable[str]) -> None:
-        """Check that only files of ours would be overwritten; `OutputError` if not."""
+        """Check that only files of ours would be overwritten; `OutputError` if not.
+
+        A link is never ours: what it leads to would be replaced.
+        """
         ours = self._ours()
-        for name in names:
-            if name not in ours and os.path.lexists(self.path / name):
+        for name in (RUNS, *names):
+            path = self.path / name
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                continue
+            kind = stat.S_ISDIR if name == RUNS else stat.S_ISREG
+            if not kind(mode) or (name != RUNS and name not in ours):
                 raise OutputError(
-                    f"expected nothing at {self.path / name}, got a file that no comparison "
-                    "wrote; try another folder"
+                    f"expected nothing at {printable(path)}, got a file that no comparison wrote; "
+                    "try another folder"
                 )
 
     def _ours(self) -> set[str]:
-        listed = (self.summary or {}).get("files")
-        ours = set(map(str, listed)) if isinstance(listed, list) else set()
+        ours = set((self.summary or {}).get("files", ()))
         for run, record in self.records.items():
             ours |= {*record.files, name_files(run).record}
         if ours:
@@ -145,12 +212,44 @@ class ComparisonFolder:
             ours |= {SUMMARY, *DRAWN}
         return ours
 
+    def rename(self, record: RunRecord, name: str) -> RunRecord:
+        """Give a run that is done another name, and return its record; it is done at every moment."""
+        files = {}
+        for before, after in zip(name_files(record.name), name_files(name), strict=True):
+            if before in record.files:
+                with self._open(before) as file:
+                    files[after] = self.write(after, file.read())
+        renamed = replace(record, name=name, files=files)
+        self.keep(renamed)
+        self._remove(record)
+        return renamed
+
+    def remove_others(self, comparison: str, drawn: Mapping[str, str]) -> None:
+        """Remove what is left of a comparison that was replaced.
+
+        Args:
+            comparison: the digest of the one that stays.
+            drawn: what was drawn of the one before, by name with the sha256, and is drawn no more.
+        """
+        for record in list(self.records.values()):
+            if record.comparison != comparison:
+                self._remove(record)
+        self._unlink(*self._has(drawn))
+
+    def _remove(self, record: RunRecord) -> None:
+        """Remove a run's files, as far as they are what its record says, and the record."""
+        self._unlink(*self._has(record.files), name_files(record.name).record)
+        del self.records[record.name]
+
+    def _unlink(self, *names: str) -> None:
+        for name in names:
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+
     def keep(self, record: RunRecord) -> None:
         """Write the record of a run whose files are written."""
         self.records[record.name] = record
-        fields = asdict(record)
-        data = {"format": _RECORD_FORMAT, **fields, "checksum": digest_json(fields)}
-        self._write_json(name_files(record.name).record, data)
+        self._write_json(name_files(record.name).record, record.to_json())
 
     def write_summary(self, data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         """Write compare.json, unless it is the same already; return its contents.

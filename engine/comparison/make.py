@@ -2,13 +2,15 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstx.models.errors import UsageError
 from nstx.models.storage.files import check_distinct, make_folder
+from nstx.models.storage.locks import locked
 from nstx.models.version import __version__
 
 from ..drawing.cost_curves import can_draw_curves
@@ -16,8 +18,9 @@ from ..pictures.reading import read_image
 from ..settings import INITS
 from .digests import Inputs, RunDigests
 from .drawing import digest_drawing, draw_comparison, names_to_draw
-from .folder import RUNS, SUMMARY, ComparisonFolder, RunRecord, name_files
+from .folder import SUMMARY, ComparisonFolder
 from .plan import ComparisonPlan, ComparisonRun
+from .records import RUNS, RunKey, RunRecord, name_files
 
 if TYPE_CHECKING:
     from ..transfer.job import Job
@@ -68,21 +71,52 @@ def make_comparison(
     plan: ComparisonPlan,
     folder: Path,
     watcher: Watcher | None = None,
+    *,
+    force: bool = False,
 ) -> Comparison:
     """Make what a comparison's folder lacks; write nothing if it lacks nothing.
 
-    A run is made again if a byte of its pictures, one of its settings or the package's version has
-    changed, or if one of its files is missing or damaged. Files that no comparison wrote stay as
-    they are; `OutputError` if one is in the way. An exception, such as that of Ctrl-C, leaves the
-    finished runs in place.
+    A run is made again if the package's version has changed, or if one of its files is missing or
+    damaged. A folder may be given further values of what is compared, and further axes. With other
+    pictures or other settings it would be another comparison, whose folder is left alone unless
+    ``force`` has it replaced: its files go when all of the new one are there. Files that no
+    comparison wrote stay as they are.
+
+    An exception, such as that of Ctrl-C, leaves the finished runs in place.
+
+    Raises:
+        OutputError: the folder is of another comparison, or another process is writing it; or a
+            file that no comparison wrote is in the way.
     """
     if not styles:
         raise UsageError("expected one or more styles, got none; try a painting")
-    watcher = watcher or Watcher()
-    work = _Work(Inputs(content, tuple(styles)), plan, folder)
+    inputs = Inputs(content, tuple(styles))
+    digests = RunDigests(inputs)
+    keys = {run.name: digests.key(run.settings) for run in plan.runs}
+    with _alone_in(folder):
+        work = _Work(inputs, plan, folder, digests, keys, force=force)
+        return _make(work, plan, watcher or Watcher())
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Have a folder for this process, and those above it made; what stays empty is removed."""
+    missing = [path for path in folder.parents if not os.path.lexists(path)]
+    make_folder(folder.parent)
+    try:
+        with locked([folder]):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            for path in missing:
+                path.rmdir()
+
+
+def _make(work: "_Work", plan: ComparisonPlan, watcher: Watcher) -> Comparison:
     missing = [run for run in plan.runs if run.name not in work.records]
     if missing:
         work.make(missing, watcher)
+    work.rename()
     if not can_draw_curves():
         _log.warning(
             "costs.png is not drawn, as Matplotlib is not installed; try 'pip install nstx[plots]'"
@@ -96,11 +130,20 @@ def make_comparison(
 class _Work:
     """The steps of `make_comparison`, and the records of the runs that are done so far."""
 
-    def __init__(self, inputs: Inputs, plan: ComparisonPlan, folder: Path) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        plan: ComparisonPlan,
+        folder: Path,
+        digests: RunDigests,
+        keys: Mapping[str, RunKey],
+        *,
+        force: bool,
+    ) -> None:
         self._inputs, self._plan = inputs, plan
-        self._digests = RunDigests(inputs)
+        self._digests, self._keys = digests, keys
         self._folder = ComparisonFolder(folder)
-        self._run_digests = {run.name: self._digests.digest(run.settings) for run in plan.runs}
+        self._drawn_before = dict(self._folder.drawn)
         run_files = [name for run in plan.runs for name in name_files(run.name)]
         self._names = [SUMMARY, *names_to_draw(), *run_files]
         # Neither a picture that is read nor a file of somebody else is overwritten.
@@ -108,11 +151,16 @@ class _Work:
         pictures = [inputs.content, *(path for path, _ in inputs.styles), *map(Path, starts)]
         check_distinct([folder / name for name in self._names], pictures)
         self._folder.check_free(self._names)
-        self.records: dict[str, RunRecord] = {}
-        for name, digest in self._run_digests.items():
-            record = self._folder.find(name, digest)
-            if record is not None:
-                self.records[name] = record
+        if not force:
+            self._folder.check_same(keys)
+        present = {name: self._folder.find(name, key) for name, key in keys.items()}
+        self.records = {name: record for name, record in present.items() if record is not None}
+
+    def rename(self) -> None:
+        """Give the runs that are done the names that they have now, as with another axis."""
+        for name, record in self.records.items():
+            if record.name != name:
+                self.records[name] = self._folder.rename(record, name)
 
     def make(self, missing: Sequence[ComparisonRun], watcher: Watcher) -> None:
         with watcher.working("computing targets"):
@@ -125,14 +173,14 @@ class _Work:
             # Mistakes in the settings show by now, before anything is written.
             jobs.compute_targets()
             make_folder(self._folder.path / RUNS)
+            self.rename()
             # Files to come are listed as ours, even if this process ends while it writes one.
             self._write_summary(None)
         for number, run in enumerate(missing, 1):
             with watcher.working(f"preparing {run.name}"):
                 job = jobs.prepare(run)
             with watcher.running(number, len(missing), run, job) as on_step:
-                digest = self._run_digests[run.name]
-                record = make_run(run, job, digest, self._folder, on_step)
+                record = make_run(run, job, self._keys[run.name], self._folder, on_step)
             self.records[run.name] = record
             self._write_summary(None)
             watcher.finished(number, len(missing), run, record)
@@ -147,11 +195,18 @@ class _Work:
             with watcher.working("drawing the sheet, animations and page"):
                 drawing = draw_comparison(self._inputs, self._plan, self._folder, self.records)
                 files = {name: self._folder.write(name, data) for name, data in drawing}
+        undrawn = {k: v for k, v in self._drawn_before.items() if k not in files}
+        self._folder.remove_others(self._comparison, undrawn)
         return self._write_summary({"from": digest, "files": files}), drawn
+
+    @property
+    def _comparison(self) -> str:
+        return next(iter(self._keys.values())).comparison
 
     def _write_summary(self, drawn: dict[str, Any] | None) -> dict[str, Any]:
         data = {
             "version": __version__,
+            "comparison": self._comparison,
             "complete": drawn is not None,
             "content": str(self._inputs.content),
             "styles": [{"path": str(path), "weight": w} for path, w in self._inputs.styles],

@@ -84,10 +84,10 @@ def _row(label: str, result: Mapping[str, Any]) -> str:
         f"{cost['total'] / initial:.2%}" if initial else "",
         f"{cost['content']:.4g}",
         f"{cost['style']:.4g}",
-        str(result["steps"]),
+        f"{result['steps']:d}",
         f"{result['seconds']['optimize']:.1f}",
     ]
-    numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+    numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr><th scope="row">{escape(label)}</th>{numbers}</tr>'
 
 

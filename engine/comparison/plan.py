@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nstx.models.errors import UsageError
+from nstx.models.printable import printable
 
 from ..settings import INITS, Settings, choose_settings
 
@@ -48,7 +49,7 @@ class Axis:
     @property
     def labels(self) -> list[str]:
         """Each value with the setting's title."""
-        return [f"{self.title} {value}" for value in self.values]
+        return [printable(f"{self.title} {value}") for value in self.values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def _name_run(axes: Sequence[Axis], values: tuple[str, ...], settings: Settings)
             labels.append(value)
         else:
             names.append(f"{axis.option}-{Path(value).stem if axis.name == 'init' else value}")
-            labels.append(f"{axis.title} {value}")
+            labels.append(printable(f"{axis.title} {value}"))
     name = "_".join(names) or "+".join(settings.objective.content_names) or "result"
     # Characters that mean something to a file system or shell become hyphens.
     name = re.sub(r"[^\w.+-]+", "-", name)[:_LONGEST_NAME].strip(".-")

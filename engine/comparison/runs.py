@@ -11,7 +11,7 @@ from nstx.models.storage.cache import keeps_cache
 
 from ..devices.device import settle
 from ..devices.memory import check_memory
-from ..drawing.film_strip import Film, pack_film
+from ..drawing.film_strip import FRAME_SIDE, Film, pack_film
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
@@ -25,10 +25,9 @@ from ..transfer.job import Job, backend_differences, prepare_job
 from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
 from ..transfer.run import Result, run_job
-from .folder import ComparisonFolder, RunRecord, name_files
+from .folder import ComparisonFolder
 from .plan import ComparisonRun
-
-_FRAME_SIDE = 320  # of the frames that are kept of a run, in pixels
+from .records import RunKey, RunRecord, name_files
 
 
 class ComparisonJobs:
@@ -107,16 +106,15 @@ class ComparisonJobs:
 def make_run(
     run: ComparisonRun,
     job: Job,
-    digest: str,
+    key: RunKey,
     folder: ComparisonFolder,
     on_step: Callable[[Step], None] | None = None,
 ) -> RunRecord:
     """Optimise the picture of a run, and write its files and last its record.
 
-    ``digest`` is that of everything that the result depends on; ``on_step`` is called after each
-    step.
+    ``key`` says what it depends on; ``on_step`` is called after each step.
     """
-    frames = FrameCollector(run.settings.steps, _FRAME_SIDE)
+    frames = FrameCollector(run.settings.steps, FRAME_SIDE)
     lines: list[str] = []
 
     def take(step: Step) -> None:
@@ -137,7 +135,7 @@ def make_run(
         names.film: folder.write(names.film, pack_film(film)),
     }
     data = _describe(job, result, film, costs.measure(read_back(path, result.picture)))
-    record = RunRecord(run.name, digest, files, data)
+    record = RunRecord(name=run.name, **key._asdict(), files=files, result=data)
     folder.keep(record)
     return record
 

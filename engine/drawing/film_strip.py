@@ -3,11 +3,18 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from nstx.models.errors import ImageError
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import read_input
+
+from ..pictures.decoding import DECODER_ERRORS, load_image, quiet_decoder
 from ..pictures.resizing import fit_box
 from .animation import Frame
 from .contact_sheet import (
@@ -22,7 +29,11 @@ from .contact_sheet import (
     split_rows,
 )
 
+FRAME_SIDE = 320
+"""The long side of a frame, in pixels, at most."""
+
 _COLUMNS = 8
+_MOST_BYTES, _MOST_PIXELS = 1 << 28, 1 << 26
 _MOST_FRAMES = 30
 _NARROWEST = 120  # of a cell
 _LARGEST_CANVAS = 450_000  # pixels; a GIF of more has tens of megabytes
@@ -59,10 +70,27 @@ def pack_film(film: Film) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_film(data: bytes, steps: Sequence[int]) -> Film:
-    """Return the film in a JPEG of `pack_film`, which does not hold the frames' steps."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        strip: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
+def check_film(file: BinaryIO, count: int) -> None:
+    """Check that an open JPEG has the size of a film of so many frames; `ImageError` if not."""
+    columns, rows = min(_COLUMNS, count), -(-count // _COLUMNS)
+    try:
+        with quiet_decoder(), Image.open(file, formats=["JPEG"]) as image:
+            width, height = image.size
+    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
+        raise ImageError(f"expected a film, got none ({printable(error)})") from error
+    if width % columns or height % rows or max(width // columns, height // rows) > FRAME_SIDE:
+        raise ImageError(f"expected a film of {count} frames, got {width}×{height} pixels")
+
+
+def unpack_film(path: Path, steps: Sequence[int]) -> Film:
+    """Return the film in a JPEG of `pack_film`, which does not hold the frames' steps.
+
+    `ImageError` if it is damaged, or has another size.
+    """
+    data = read_input(path, kind="a film", most_bytes=_MOST_BYTES, error=ImageError)
+    check_film(io.BytesIO(data), len(steps))
+    image = load_image(data, "JPEG", path, _MOST_PIXELS)
+    strip: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
     columns, rows = min(_COLUMNS, len(steps)), -(-len(steps) // _COLUMNS)
     height, width = strip.shape[0] // rows, strip.shape[1] // columns
     frames = []

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 _LONGEST_TEXT = 1 << 16
+_DEEPEST = 64
+_TOO_DEEP = "it is nested too deeply"
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -20,14 +22,28 @@ def parse_json(text: str | bytes) -> Any:
     """
     try:
         whole = text if isinstance(text, str) else text.decode("utf-8")
-        return json.loads(
+        data = json.loads(
             whole,
             parse_constant=_refuse_constant,
             parse_float=_parse_float,
             object_pairs_hook=_pair,
         )
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+    if whole.count("[") + whole.count("{") > _DEEPEST:
+        _check_depth(data)
+    return data
+
+
+def _check_depth(data: Any) -> None:
+    """Raise `ValueError` where Python's own functions could not follow to the end."""
+    level = [data]
+    for _ in range(_DEEPEST):
+        parts = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for part in parts for item in part if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
 
 
 def _refuse_constant(name: str) -> None:
