@@ -136,8 +136,8 @@ class Solver(Group):
         str | None,
         Help(
             "Start: content, matched (it, in the style's colours), noise, blend (noise and "
-            "content), or a picture's path; a .npy of (height, width, 3) RGB numbers on the scale "
-            "0–255 is taken as it is."
+            "content), noisy (content plus noise), or a picture's path; a .npy of (height, width, "
+            "3) RGB numbers on the scale 0–255 is taken as it is."
         ),
     ] = None
     seed: Annotated[int, Help("Of the noise in the start.")] = _default("seed")

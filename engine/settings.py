@@ -22,11 +22,14 @@ from nstx.models.values import (
 )
 from nstx.models.vgg19 import Pooling
 
-PresetName = Literal["default", "coursera", "gatys"]
+PresetName = Literal["default", "coursera", "coursera-tf2", "gatys"]
 
-Init = Literal["content", "matched", "noise", "blend"]
+Init = Literal["content", "matched", "noise", "blend", "noisy"]
 INITS: tuple[Init, ...] = get_args(Init)
 """Starts that are made; anything else is the path of a picture."""
+
+Resampling = Literal["lanczos", "bicubic"]
+"""Filters of Pillow's; ``bicubic`` is its usual one."""
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 BackendName = Literal["torch", "onnx"]
@@ -62,11 +65,13 @@ class Settings:
         preset: name of the preset that the rest started from.
         learning_rate: of Adam, in pixel values (0–255).
         steps: solver iterations over all scales.
-        init: ``content``, ``matched`` (the content in the colours of the styles), ``noise``,
-            ``blend``, or the path of a picture.
+        init: ``content``, ``matched`` (it, in the colours of the styles), ``noise``, ``blend`` (noise
+            and content), ``noisy`` (content plus noise), or the path of a picture.
         scales: of the coarse-to-fine pyramid, up to 16; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
         early_stop: whether a scale ends when its cost has fallen by less than 0.1 % in ten steps.
+        stretch: whether pictures are brought to the result's size whatever their proportions, by
+            Pillow's usual filter, as in the assignment; with ``size`` alone it is a square.
         size: long side in pixels; None if ``width`` or ``height`` says it.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.
@@ -90,6 +95,7 @@ class Settings:
     scales: int | None
     clip: bool
     early_stop: bool
+    stretch: bool
     size: int | None
     width: int | None = None
     height: int | None = None
@@ -108,6 +114,17 @@ class Settings:
             value = getattr(self, name)
             if value is not None or name not in _MAY_BE_NONE:
                 object.__setattr__(self, name, check(name, value))
+        if self.objective.preprocessing != "published" and self.init in ("noise", "blend"):
+            # Both are noise around the network's mean colour.
+            raise UsageError(
+                f"expected a start without the mean colour, which preprocessing "
+                f"{self.objective.preprocessing} lacks, got {self.init}; try --init noisy"
+            )
+
+    @property
+    def resampling(self) -> Resampling:
+        """The filter by which pictures are resized."""
+        return "bicubic" if self.stretch else "lanczos"
 
 
 def check_choice(what: str, name: str) -> str:
@@ -154,15 +171,10 @@ def split_device(name: str) -> tuple[str, int]:
         return match[1] or "cuda", int(match[2] or 0)
     if text.startswith("cuda:"):
         raise UsageError(f"expected a number after 'cuda:', got {describe(name)}; try cuda:0")
-    nearest = "cuda" if text == "gpu" else suggest(text, ("cpu", "cuda", "mps"), "auto")
+    likely = "cuda" if text == "gpu" else suggest(text, ("cpu", "cuda", "mps"), "auto")
     raise UsageError(
-        f"expected a device of auto, cpu, cuda[:N], mps, got {describe(name)}; try {nearest}"
+        f"expected a device of auto, cpu, cuda[:N], mps, got {describe(name)}; try {likely}"
     )
-
-
-def _check_device(_: str, value: Any) -> str:
-    split_device(value)
-    return str(value)
 
 
 def _check_positive(suggestion: int, name: str, value: Any) -> float:
@@ -181,9 +193,9 @@ def _check_seed(name: str, value: Any) -> int:
 
 
 def _check_objective(name: str, value: Any) -> Objective:
-    if not isinstance(value, Objective):
-        raise refuse("an Objective", name, value, "PRESETS['default'].objective")
-    return value
+    if isinstance(value, Objective):
+        return value
+    raise refuse("an Objective", name, value, "PRESETS['default'].objective")
 
 
 # What each attribute of `Settings` passes; it returns the value in Python's own type.
@@ -195,11 +207,11 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "style_scale": partial(_check_positive, 1),
     **dict.fromkeys(_MOST, check_count),
     **dict.fromkeys(("size", "width", "height"), check_side),
-    **dict.fromkeys(("clip", "early_stop", "use_cache"), check_flag),
+    **dict.fromkeys(("clip", "early_stop", "stretch", "use_cache"), check_flag),
     "init": partial(check_text, suggestion="content"),
     "weights": partial(check_text, suggestion="embedded"),
     "seed": _check_seed,
-    "device": _check_device,
+    "device": lambda _, text: text if split_device(text) else "",
 }
 _MAY_BE_NONE = ("scales", "size", "width", "height", "threads")
 
@@ -220,6 +232,7 @@ class Choices(TypedDict, total=False):
     scales: int | None
     clip: bool | None
     early_stop: bool | None
+    stretch: bool | None
     size: int | None
     width: int | None
     height: int | None
@@ -243,7 +256,7 @@ def choose_settings(
     """Return the settings of a preset with some of them chosen differently.
 
     Args:
-        preset: ``default``, ``coursera`` or ``gatys``, or one of your own.
+        preset: ``default``, ``coursera``, ``coursera-tf2`` or ``gatys``, or one of your own.
         auto_scales: choose the number of scales by the size, whatever the preset says.
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
@@ -253,11 +266,11 @@ def choose_settings(
     Raises:
         UsageError: the preset or a choice is not known, or out of its range.
     """
-    if unknown := sorted(choices.keys() - Choices.__annotations__):
-        names = sorted(Choices.__annotations__)
+    known = sorted(Choices.__annotations__)
+    if unknown := sorted(choices.keys() - known):
         raise UsageError(
-            f"expected settings among {', '.join(names)}, got {printable(', '.join(unknown))}; "
-            f"try {suggest(unknown[0], names, 'size')}"
+            f"expected settings among {', '.join(known)}, got {printable(', '.join(unknown))}; "
+            f"try {suggest(unknown[0], known, 'size')}"
         )
     chosen: dict[str, Any] = {
         name: _CHECKS[name](name, value) if name in _CHECKS else value

@@ -52,11 +52,14 @@ def fit_size(
     return fitted
 
 
-def style_size(source: tuple[int, int], result: tuple[int, int], scale: float) -> tuple[int, int]:
+def style_size(
+    source: tuple[int, int], result: tuple[int, int], scale: float, *, stretch: bool = False
+) -> tuple[int, int]:
     """Return the (height, width) of a style picture for a result of a given size.
 
     Its long side is ``scale`` times the result's, so the style's strokes grow and shrink with it.
-    `UsageError` if a side would be shorter than 16 pixels, or too long.
+    With ``stretch`` both sides are. `UsageError` if a side would be shorter than 16 pixels, or too
+    long.
     """
     long_side = max(1, round(min(max(result) * scale, 2 * MAX_SIDE)))
     if long_side > MAX_SIDE:
@@ -64,6 +67,8 @@ def style_size(source: tuple[int, int], result: tuple[int, int], scale: float) -
             f"expected a style picture of at most {MAX_SIDE} pixels a side, got more; "
             "try a smaller --style-scale"
         )
+    if stretch:
+        source = result
     factor = long_side / max(source)
     fitted = round(source[0] * factor), round(source[1] * factor)
     if min(fitted) < MIN_SIDE:
@@ -103,7 +108,12 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
 def choose_sizes(
     content: tuple[int, int], styles: Sequence[tuple[int, int]], settings: Settings
 ) -> tuple[tuple[int, int], ...]:
-    """Return the size of each scale; where ``scales`` is None, as many as the styles allow."""
+    """Return the size of each scale; where ``scales`` is None, as many as the styles allow.
+
+    The content picture is brought to it; a ``size`` that it is stretched to is a square.
+    """
+    if settings.stretch and settings.size is not None:
+        content = settings.size, settings.size
     height, width = fit_size(
         content, size=settings.size, height=settings.height, width=settings.width
     )
@@ -111,7 +121,7 @@ def choose_sizes(
     while True:
         try:
             for style in styles:
-                style_size(style, sizes[0], settings.style_scale)
+                style_size(style, sizes[0], settings.style_scale, stretch=settings.stretch)
             return sizes
         except UsageError:
             if settings.scales is not None or len(sizes) == 1:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nstx.models.weights.load import Weights
+from nstx.models.weights.load import Weights, prepare_weights
 
 from .gradient_parity import GradientParity, measure_gradient_parity
 from .graphs.build_gradient import build_gradient_model
@@ -21,6 +21,7 @@ def export_gradient(
     """
     path = Path(path)
     check_model_output(path)
+    weights = prepare_weights(weights, graph.objective.preprocessing)
     model = check_model(build_gradient_model(graph, weights)).SerializeToString()
     report = measure_gradient_parity(model, graph, weights, provider)
     write_model(path, model, graph, weights.sha256, report)

@@ -18,14 +18,24 @@ and a meaningful one where the style picture has another.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .errors import UsageError
 from .printable import printable
 from .storage.plain_data import take_list, take_number, take_text
 from .values import check_flag, check_number, describe, refuse
-from .vgg19 import LAYERS, Layer, Pooling, PoolRounding, check_pooling, find_layer, truncate
+from .vgg19 import (
+    LAYERS,
+    Layer,
+    Pooling,
+    PoolRounding,
+    Preprocessing,
+    check_pooling,
+    check_preprocessing,
+    find_layer,
+    truncate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class Objective:
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
         pool_rounding: of odd sizes; see `nstx.models.vgg19.PoolRounding`.
         content_factor, style_factor: k_c and k_s.
+        preprocessing: of pixels; see `nstx.models.vgg19.Preprocessing`.
         relative: whether each layer's mean is divided by the mean square of its target (or by 1
             where that is less), so that a cost of 1 is as far from the target as 0 is. Strong and
             weak pictures then pull alike. Our own; no published preset does it.
@@ -61,12 +72,14 @@ class Objective:
     content_factor: float = 1.0
     style_factor: float = 1.0
     relative: bool = False
+    preprocessing: Preprocessing = "published"
 
     def __post_init__(self) -> None:
         for option in _NUMBERS:
             object.__setattr__(self, option, _check_weight(option, getattr(self, option)))
         object.__setattr__(self, "relative", check_flag("relative", self.relative))
         check_pooling(self.pooling, self.pool_rounding)
+        check_preprocessing(self.preprocessing)
         for kind in ("content", "style"):
             object.__setattr__(self, f"{kind}_layers", _check_layers(self, kind))
         if not self.layers:
@@ -123,8 +136,19 @@ class Objective:
         )
 
 
+def objective_to_json(objective: Objective) -> dict[str, Any]:
+    """Return an objective as plain data, the preprocessing only where it is not the usual one.
+
+    So what was written before there were others stays what it was.
+    """
+    data = asdict(objective)
+    if objective.preprocessing == "published":
+        del data["preprocessing"]
+    return data
+
+
 def objective_from_json(data: Any) -> Objective:
-    """Return an objective from the plain data of its ``asdict``; `ValueError` if it is none."""
+    """Return an objective from the plain data of `objective_to_json`; `ValueError` if it is none."""
     layers = {
         kind: tuple(
             LayerWeight(take_text(item, "layer"), take_number(item, "weight"))

@@ -1,6 +1,6 @@
 """The presets: published objectives, each with the way of solving it that goes with it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .errors import UsageError
@@ -20,11 +20,12 @@ class Preset:
         style_layer_weights: how style layers that are named without a weight are weighted.
         learning_rate: of Adam, in pixel values (0–255).
         steps: solver iterations in all.
-        init: ``content``, ``matched``, ``noise`` or ``blend``.
+        init: ``content``, ``matched``, ``noise``, ``blend`` or ``noisy``.
         scales: number of scales of the coarse-to-fine pyramid; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
         early_stop: whether a scale ends early where there is no progress; published presets do not.
         size: long side in pixels.
+        stretch: whether pictures are brought to a square of this size whatever their proportions.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Preset:
     clip: bool
     early_stop: bool
     size: int
+    stretch: bool = False
 
 
 _COURSERA = Objective(
@@ -49,6 +51,14 @@ _COURSERA = Objective(
     pool_rounding="ceil",
     content_factor=0.25,
     style_factor=0.25,
+)
+
+_COURSERA_TF2 = replace(
+    _COURSERA,
+    content_layers=(LayerWeight("conv5_4", 1.0),),
+    pooling="max",
+    pool_rounding="floor",
+    preprocessing="unit_rgb",
 )
 
 _GATYS = Objective(
@@ -101,6 +111,21 @@ PRESETS: dict[str, Preset] = {
             clip=False,
             early_stop=False,
             size=400,
+        ),
+        # The assignment since it uses TensorFlow 2: its learning rate is 0.01 on the scale 0–1.
+        Preset(
+            name="coursera-tf2",
+            objective=_COURSERA_TF2,
+            style_layer_weights="equal",
+            solver="adam",
+            learning_rate=2.55,
+            steps=2501,
+            init="noisy",
+            scales=1,
+            clip=True,
+            early_stop=False,
+            size=400,
+            stretch=True,
         ),
         # Gatys, Ecker and Bethge 2016. Departure: pixels stay within 0–255 while they are
         # optimised, which the author's unbounded L-BFGS only did when it saved.

@@ -8,7 +8,7 @@ is 3×3, stride 1, zero padding 1, and is followed by a ReLU; every pooling is 2
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from .errors import UsageError
 from .values import describe
@@ -18,6 +18,15 @@ Pooling = Literal["max", "avg"]
 PoolRounding = Literal["ceil", "floor"]
 """What a pooling makes of an odd size: ``ceil`` is TensorFlow's SAME (75 → 38), ``floor`` is
 Caffe's and PyTorch's default here (75 → 37)."""
+
+Preprocessing = Literal["published", "unit_rgb"]
+"""What becomes of RGB pixels before the first convolution.
+
+``published``: as the weights were trained: the mean colour is subtracted, on their scale, their channels
+in their order.
+``unit_rgb``: RGB on the scale 0–1 as it is, into kernels that were trained on BGR, 0–255, minus the mean:
+so does the deeplearning.ai assignment since it uses TensorFlow 2.
+"""
 
 _CONVOLUTIONS_PER_BLOCK = (2, 2, 4, 4, 4)
 _CHANNELS_PER_BLOCK = (64, 128, 256, 512, 512)
@@ -118,6 +127,15 @@ def check_pooling(pooling: str, rounding: str) -> tuple[Pooling, PoolRounding]:
     if not isinstance(rounding, str) or rounding not in ("ceil", "floor"):
         raise UsageError(f"expected rounding ceil or floor, got {describe(rounding)}; try ceil")
     return cast(Pooling, pooling), cast(PoolRounding, rounding)
+
+
+def check_preprocessing(name: str) -> Preprocessing:
+    """Return a preprocessing; `UsageError` if it is unknown."""
+    if not isinstance(name, str) or name not in get_args(Preprocessing):
+        raise UsageError(
+            f"expected preprocessing published or unit_rgb, got {describe(name)}; try published"
+        )
+    return cast(Preprocessing, name)
 
 
 def flops_per_pixel(layers: tuple[Layer, ...]) -> float:

@@ -71,8 +71,6 @@ def begun(monkeypatch: pytest.MonkeyPatch, clean_ahead: None) -> list[tuple[str,
         ("cpu", "auto", None),
         ("mps", "torch", None),
         ("cuda", "onnx", None),
-        ("nonsense", "auto", None),
-        ("cuda:x", "auto", 0),
     ],
 )
 def test_libraries_are_loaded_ahead_where_a_run_may_need_them(
@@ -101,7 +99,7 @@ def test_without_a_driver_nothing_is_begun(
 def test_weights_that_were_begun_are_taken_once(begun: list[tuple[str, int]]) -> None:
     settings = choose_settings()
     ahead.begin_loading(settings)
-    future = ahead._weights["embedded", True]
+    future = ahead._weights["embedded", True, "published"]
     taken = ahead.take_weights(settings)
     assert taken is future.result()
     assert taken.sha256 == load_weights().sha256

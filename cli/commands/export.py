@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,6 +69,7 @@ def gradient(
     began = time.perf_counter()
     from nstx.export.gradient import export_gradient
     from nstx.export.graphs.gradient_graph import GradientGraph
+    from nstx.models.objective import objective_to_json
 
     console = shown.console()
     _check_paths(output, [Path(machine.weights)])
@@ -80,12 +81,13 @@ def gradient(
     )
     description = {
         "precision": precision,
-        "objective": asdict(graph.objective),
+        "objective": objective_to_json(graph.objective),
         "inputs": list(graph.inputs),
         "outputs": list(graph.outputs),
     }
     export = partial(export_gradient, output, graph)
-    data = _export_model(output, description, export, _choose_provider(machine), machine, console)
+    provider = _choose_provider(machine)
+    data = _export_model(output, description, export, graph.objective, provider, machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(data, _describe_gradient)
 
@@ -145,7 +147,8 @@ def features(
 
     console = shown.console()
     _check_paths(output, [Path(machine.weights), *(outputs.check_with or [])])
-    graph, computed = _choose_graph(outputs, options.objective_of(objective))
+    chosen = options.objective_of(objective)
+    graph, computed = _choose_graph(outputs, chosen)
     provider = _choose_provider(machine)
     pictures = _read_pictures(outputs.check_with) if outputs.check_with else None
     description = {
@@ -157,7 +160,7 @@ def features(
         "outputs": list(graph.outputs),
     }
     export = partial(export_features, output, graph, objective=computed, pictures=pictures)
-    data = _export_model(output, description, export, provider, machine, console)
+    data = _export_model(output, description, export, chosen, provider, machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(data, _describe_features)
 
@@ -268,6 +271,7 @@ def _export_model(
     output: Path,
     description: dict[str, Any],
     export: "Callable[..., ParityReport | GradientParity]",
+    objective: "Objective",
     provider: "Provider",
     machine: options.Machine,
     console: Console,
@@ -275,14 +279,15 @@ def _export_model(
     """Write a model, and return the fields of ``--json`` but for the seconds.
 
     ``description`` is of its graph. ``export`` takes the weights and the ``provider`` that is
-    compared with float64.
+    compared with float64. The objective's preprocessing becomes part of them.
     """
     from nstx.export.graphs.builder import OPSET
     from nstx.export.graphs.feature_graph import parity_path
     from nstx.models.weights.load import load_weights
 
     with console.working("building the graph, comparing it with float64"):
-        weights = load_weights(machine.weights, use_cache=not machine.no_cache)
+        use_cache = not machine.no_cache
+        weights = load_weights(machine.weights, objective.preprocessing, use_cache=use_cache)
         parity = export(weights, provider=provider)
     return {
         "output": str(output),

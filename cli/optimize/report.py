@@ -10,6 +10,7 @@ from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.report import describe_run
 from nstx.engine.transfer.run import Result
 from nstx.models.cost import Cost
+from nstx.models.objective import objective_to_json
 
 from ..formats import format_bytes, format_cost, format_count, format_seconds
 from .request import OptimizeRequest
@@ -70,7 +71,7 @@ def result_json(
         "seconds": {k: None if v is None else round(v, 4) for k, v in seconds.items()},
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
         **{name: getattr(settings, name) for name in ("preset", "solver", "init", "seed")},
-        "objective": asdict(settings.objective),
+        "objective": objective_to_json(settings.objective),
         "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},
         "peak_memory_bytes": peak_memory_bytes(choice.device, by_torch=choice.name == "torch"),
         "files": files,

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from nstx.models.errors import ImageError
+from nstx.models.objective import objective_to_json
 from nstx.models.printable import printable
 from nstx.models.storage.inputs import open_input
 from nstx.models.storage.seals import digest_json
@@ -57,6 +58,9 @@ class RunDigests:
         # The contents of files count, however their paths are written.
         if settings.init not in INITS:
             fields["init"] = self._digest_picture(Path(settings.init))
+        if not settings.stretch:
+            del fields["stretch"]  # of before there was a choice, so that its results are known
+        fields["objective"] = objective_to_json(settings.objective)
         fields["weights"] = self._digest_weights(settings.weights)
         request = {"content": self.content, "styles": self.styles, "settings": fields}
         objective = {k: v for k, v in fields["objective"].items() if k not in COMPARABLE}

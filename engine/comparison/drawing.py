@@ -118,7 +118,7 @@ def _shrink(picture: Picture) -> Frame:
 
 def _draw_originals(inputs: Inputs, shape: Sequence[int]) -> list[Tile]:
     """Return the tiles of content and styles; the content has the shape of the results."""
-    content = to_8_bit(resize_picture(read_image(inputs.content), *shape[:2]))
+    content = to_8_bit(resize_picture(read_image(inputs.content), shape[0], shape[1]))
     tiles = [Tile(content, printable(inputs.content.name), "content")]
     differ = len({weight for _, weight in inputs.styles}) > 1
     for path, weight in inputs.styles:

@@ -16,7 +16,15 @@ from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import Provider, check_provider, has_driver, import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, usable_threads
 from nstx.models.errors import DeviceError, NumericalError, UsageError
-from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling, find_layer, split_layers
+from nstx.models.vgg19 import (
+    Pooling,
+    PoolRounding,
+    Preprocessing,
+    check_pooling,
+    check_preprocessing,
+    find_layer,
+    split_layers,
+)
 from nstx.models.weights.load import Weights, load_weights, weights_digest
 from nstx.models.weights.sources import EMBEDDED
 
@@ -44,6 +52,7 @@ class Extraction:
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps`` (PyTorch only).
         pooling: ``max`` or ``avg``; None takes ``avg``, or the model file's.
         pool_rounding: of odd sizes, ``ceil`` or ``floor``; None takes ``ceil``, or the file's.
+        preprocessing: of pixels, ``published`` or ``unit_rgb``; a model file has its own.
         weights: ``embedded`` or a file; None takes the embedded ones, and with ``model`` any.
         model: an exported ``.onnx`` file to run instead of building a graph from the weights.
         threads: of the CPU; None takes the physical cores.
@@ -54,6 +63,7 @@ class Extraction:
     device: str = "auto"
     pooling: Pooling | None = None
     pool_rounding: PoolRounding | None = None
+    preprocessing: Preprocessing = "published"
     weights: str | None = None
     model: Path | None = None
     threads: int | None = None
@@ -63,11 +73,13 @@ class Extraction:
         check_choice("extractor", self.extractor)
         check_count("threads", self.threads)
         check_pooling(*self.poolings)
+        check_preprocessing(self.preprocessing)
         if self.model is not None and self.extractor == "torch":
             raise UsageError("expected onnx for a model file, got torch; try --extractor onnx")
-        if self.model is not None and (self.pooling or self.pool_rounding):
+        other = self.pooling or self.pool_rounding or self.preprocessing != "published"
+        if self.model is not None and other:
             raise UsageError(
-                "expected a model file without a pooling, as it has its own, got both; "
+                "expected a model file without a pooling or preprocessing, as it has its own, got both; "
                 "try 'nstx export features --pooling …'"
             )
 
@@ -139,8 +151,9 @@ def built_graphs(
     choices: Extraction, provider: Provider, weights: Weights | None = None
 ) -> BuiltGraphs:
     """Return a source of sessions for a provider; weights are loaded if a graph must be built."""
+    source = choices.weights or EMBEDDED
     return BuiltGraphs(
-        weights_sha256=weights.sha256 if weights else weights_digest(choices.weights or EMBEDDED),
+        weights_sha256=weights.sha256 if weights else weights_digest(source, choices.preprocessing),
         load=lambda: weights or _load_weights(choices),
         template=FeatureGraph(
             activations=("conv1_1",),
@@ -198,7 +211,8 @@ def _open_torch(
 
 
 def _load_weights(choices: Extraction) -> Weights:
-    return load_weights(choices.weights or EMBEDDED, use_cache=choices.use_cache)
+    source = choices.weights or EMBEDDED
+    return load_weights(source, choices.preprocessing, use_cache=choices.use_cache)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -31,7 +31,7 @@ _QUICK_TURNS, _USUAL_TURNS = 0.0005, sys.getswitchinterval()
 """Seconds that a thread keeps Python's lock while others wait for it."""
 
 _begun: list["Future[Any]"] = []
-_weights: dict[tuple[str, bool], "Future[Weights]"] = {}
+_weights: dict[tuple[str, bool, str], "Future[Weights]"] = {}
 
 
 def begin_loading(settings: Settings) -> None:
@@ -223,8 +223,10 @@ def _warm_products(device: "torch.device") -> None:
 def _load_weights(settings: Settings) -> "Weights":
     from nstx.models.weights.load import load_weights
 
-    return load_weights(settings.weights, use_cache=settings.use_cache)
+    return load_weights(
+        settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
+    )
 
 
-def _weights_key(settings: Settings) -> tuple[str, bool]:
-    return settings.weights, settings.use_cache
+def _weights_key(settings: Settings) -> tuple[str, bool, str]:
+    return settings.weights, settings.use_cache, settings.objective.preprocessing

@@ -53,7 +53,9 @@ def open_gradient_session(
     def build() -> bytes:
         from nstx.export.graphs.build_gradient import build_gradient_model
 
-        weights = load_weights(settings.weights, use_cache=settings.use_cache)
+        weights = load_weights(
+            settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
+        )
         model: bytes = build_gradient_model(graph, weights).SerializeToString()
         return model
 

@@ -67,7 +67,7 @@ def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
         return _open_onnx_on_device(settings, choice)
     from .onnx_backend import OnnxBackend, open_gradient_session
 
-    weights_sha256 = weights_digest(settings.weights)
+    weights_sha256 = weights_digest(settings.weights, settings.objective.preprocessing)
     session = open_gradient_session(settings, choice, weights_sha256)
     return BackendFactory(choice, weights_sha256, session.mean, partial(OnnxBackend, session))
 

@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..settings import Resampling
 from .picture import Picture, Pixels
-
-RESAMPLING = "lanczos"
-"""The filter of `resize_picture`, `resize_pixels` and `resize_alpha`."""
 
 
 def fit_box(
@@ -26,19 +24,23 @@ def fit_box(
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def resize_picture(picture: Picture, height: int, width: int) -> Pixels:
-    """Return a picture's pixels at a size, by a Lanczos filter; unchanged if it has that size."""
+def resize_picture(
+    picture: Picture, height: int, width: int, resampling: Resampling = "lanczos"
+) -> Pixels:
+    """Return a picture's pixels at a size; unchanged if it has that size."""
     if picture.size == (height, width):
         return picture.pixels.astype(np.float32)
     if picture.pixels.dtype == np.uint8:
-        return _resize(picture.pixels, height, width).astype(np.float32)
-    return resize_pixels(picture.pixels.astype(np.float32), height, width)
+        return _resize(picture.pixels, height, width, resampling).astype(np.float32)
+    return resize_pixels(picture.pixels.astype(np.float32), height, width, resampling)
 
 
-def resize_pixels(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Resize float pixels by a Lanczos filter, without rounding or clipping them."""
+def resize_pixels(
+    pixels: Pixels, height: int, width: int, resampling: Resampling = "lanczos"
+) -> Pixels:
+    """Resize float pixels without rounding or clipping them."""
     channels = [np.ascontiguousarray(pixels[..., index]) for index in range(pixels.shape[2])]
-    return np.stack([_resize(channel, height, width) for channel in channels], axis=2)
+    return np.stack([_resize(channel, height, width, resampling) for channel in channels], axis=2)
 
 
 def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8] | None:
@@ -51,6 +53,8 @@ def resize_channel(values: NDArray[np.uint8], height: int, width: int) -> NDArra
     return values if values.shape == (height, width) else _resize(values, height, width)
 
 
-def _resize(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+def _resize(
+    values: NDArray[Any], height: int, width: int, resampling: Resampling = "lanczos"
+) -> NDArray[Any]:
     image = Image.fromarray(values)
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    return np.asarray(image.resize((width, height), Image.Resampling[resampling.upper()]))

@@ -7,7 +7,7 @@ another machine can start from it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.errors import UsageError
-from nstx.models.objective import Objective, objective_from_json
+from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.presets import PRESETS
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
@@ -103,7 +103,7 @@ def write_targets(
     description = {
         "format": _FORMAT,
         "basis": describe_basis(objective, weights_sha256),
-        "objective": asdict(objective),
+        "objective": objective_to_json(objective),
         "preset": preset,
     }
     write_output(path, pack_arrays(arrays, description))

@@ -72,7 +72,9 @@ class TargetLoader:
     ) -> None:
         self._settings = settings
         self._device = settle(settings.device) if device is None else device
-        self.weights_sha256 = weights_sha256 or weights_digest(settings.weights)
+        self.weights_sha256 = weights_sha256 or weights_digest(
+            settings.weights, settings.objective.preprocessing
+        )
         use_cache = keeps_cache(settings.use_cache)
         self._store = TargetFolder() if store is None and use_cache else store
         for kind in CACHE_KINDS if use_cache else ():
@@ -129,8 +131,9 @@ class TargetLoader:
         """
         layers = self._settings.objective.content_names
         if statistic == "gram":
-            layers, scale = self._settings.objective.style_names, self._settings.style_scale
-            sizes = [style_size(picture.size, size, scale) for size in sizes]
+            settings, layers = self._settings, self._settings.objective.style_names
+            scale, stretch = settings.style_scale, settings.stretch
+            sizes = [style_size(picture.size, size, scale, stretch=stretch) for size in sizes]
         if not layers or not sizes:
             return [{} for _ in sizes], None
         digest = "" if self._store is None else picture.digest
@@ -186,7 +189,8 @@ class TargetLoader:
         with memory_errors(request.size):
             pixels = request.pixels
             if pixels is None:
-                pixels = resize_picture(request.picture, *request.size)
+                resampling = self._settings.resampling
+                pixels = resize_picture(request.picture, *request.size, resampling)
             extract = self._open().extractor.extract
             features = extract(pixels, *([], layers) if of_gram else (layers, []))
         values = features.grams if of_gram else features.activations
@@ -206,6 +210,7 @@ class TargetLoader:
                 device=str(self._device),
                 pooling=objective.pooling,
                 pool_rounding=objective.pool_rounding,
+                preprocessing=objective.preprocessing,
                 weights=settings.weights,
                 threads=settings.threads,
                 use_cache=settings.use_cache,
@@ -224,4 +229,5 @@ class TargetLoader:
             pool_rounding=self._settings.objective.pool_rounding,
             weights=self.weights_sha256,
             computed_by=f"{extractor} {self._device.kind} {_PRECISIONS[extractor]}",
+            resampling=self._settings.resampling,
         )

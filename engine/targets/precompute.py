@@ -81,24 +81,28 @@ def precompute_targets(
     # A size that no picture can have is a mistake of the call and of none of its pictures.
     fit_size((512, 512), size=settings.size, height=settings.height, width=settings.width)
     done: list[PrecomputedPicture] = []
-    # Long sides of results, each with whether a run ends at it: coarser scales can be left out.
-    results: dict[int, bool] = {}
+    # Sizes of results, each with whether a run ends at it: coarser scales can be left out.
+    results: dict[tuple[int, int], bool] = {}
     if not contents:
-        _add_results(results, _sizes_without_content(settings))
+        _add_results(results, _sizes_without_content(settings), settings)
     roles: tuple[tuple[Role, Sequence[Path]], ...] = (("content", contents), ("style", styles))
     for role, paths in roles:
         for path in paths:
             picture = _precompute(path, role, results, settings, loader)
             if role == "content":
-                _add_results(results, picture.sizes)
+                _add_results(results, picture.sizes, settings)
             done.append(picture)
             on_picture(picture)
     return done
 
 
-def _add_results(results: dict[int, bool], sizes: Sequence[tuple[int, int]]) -> None:
+def _add_results(
+    results: dict[tuple[int, int], bool], sizes: Sequence[tuple[int, int]], settings: Settings
+) -> None:
     for size in sizes:
-        results[max(size)] = results.get(max(size), False) or size == sizes[-1]
+        # A style that is not stretched goes by the long side alone.
+        result = size if settings.stretch else (max(size), max(size))
+        results[result] = results.get(result, False) or size == sizes[-1]
 
 
 def _sizes_without_content(settings: Settings) -> tuple[tuple[int, int], ...]:
@@ -113,7 +117,11 @@ def _sizes_without_content(settings: Settings) -> tuple[tuple[int, int], ...]:
 
 
 def _precompute(
-    path: Path, role: Role, results: Mapping[int, bool], settings: Settings, loader: TargetLoader
+    path: Path,
+    role: Role,
+    results: Mapping[tuple[int, int], bool],
+    settings: Settings,
+    loader: TargetLoader,
 ) -> PrecomputedPicture:
     try:
         picture = read_image(path)
@@ -121,33 +129,30 @@ def _precompute(
             sizes = choose_sizes(picture.size, (), settings)
             _, source = loader.load_picture(picture, "activation", sizes)
         else:
-            squares = _usable_results(picture, results, settings)
-            _, source = loader.load_picture(picture, "gram", squares)
-            scale = settings.style_scale
-            sizes = tuple(style_size(picture.size, square, scale) for square in squares)
+            usable = _usable_results(picture, results, settings)
+            _, source = loader.load_picture(picture, "gram", tuple(usable))
+            sizes = tuple(usable.values())
     except (ImageError, UsageError, NumericalError) as error:
         return PrecomputedPicture(path=path, role=role, error=str(error))
     return PrecomputedPicture(path=path, role=role, sizes=sizes, source=source)
 
 
 def _usable_results(
-    picture: Picture, results: Mapping[int, bool], settings: Settings
-) -> list[tuple[int, int]]:
-    """Return the results that a style can serve, as squares of their long sides.
+    picture: Picture, results: Mapping[tuple[int, int], bool], settings: Settings
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return the results that a style can serve, each with the style's size.
 
     `UsageError` if a run that ends at one of these sizes, or has to begin at it, cannot use it.
     """
     if not results:
         raise UsageError("expected a content picture to go by, got none that can be used")
-    usable = []
-    for side in sorted(results):
+    scale, usable = settings.style_scale, dict[tuple[int, int], tuple[int, int]]()
+    for result in sorted(results):
         try:
-            style_size(picture.size, (side, side), settings.style_scale)
+            usable[result] = style_size(picture.size, result, scale, stretch=settings.stretch)
         except UsageError:
-            if settings.scales is not None or results[side]:
+            if settings.scales is not None or results[result]:
                 raise
-        else:
-            usable.append((side, side))
     return usable
 
 
@@ -166,7 +171,7 @@ def precompute_file(
     picture = read_image(content)
     weighted = [(read_image(style), weight) for style, weight in styles]
     sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
-    contents = tuple(resize_picture(picture, *size) for size in sizes)
+    contents = tuple(resize_picture(picture, *size, settings.resampling) for size in sizes)
     loaded = loader.load(picture, weighted, sizes, contents)
     write_targets(
         path,

@@ -30,7 +30,7 @@ from nstx.models.storage.plain_data import take_object, take_text, take_whole
 from nstx.models.storage.seals import digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding, find_layer
 
-from ..pictures.resizing import RESAMPLING
+from ..settings import Resampling
 from .folding import fold, folded_size, unfold
 from .sealed_arrays import LONGEST_HEADER, SUFFIX, pack_arrays, read_arrays, read_description
 from .targets import Array
@@ -71,7 +71,7 @@ class TargetKey:
     pool_rounding: PoolRounding
     weights: str
     computed_by: str
-    resampling: str = RESAMPLING
+    resampling: Resampling = "lanczos"
 
     def to_json(self) -> dict[str, str | int]:
         """Return the key as plain data."""
@@ -234,7 +234,7 @@ def _read_key(description: dict[str, Any]) -> TargetKey:
         pool_rounding=cast(PoolRounding, take_text(fields, "pool_rounding", "ceil|floor")),
         weights=take_text(fields, "weights", digest),
         computed_by=take_text(fields, "computed_by"),
-        resampling=take_text(fields, "resampling"),
+        resampling=cast(Resampling, take_text(fields, "resampling", "lanczos|bicubic")),
     )
     try:
         math.prod(key.stored_shape)

@@ -90,14 +90,18 @@ def evaluate_picture(
             f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
             "try a larger one"
         )
-    weights = load_weights(settings.weights, use_cache=settings.use_cache)
+    weights = load_weights(
+        settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
+    )
+    scale, stretch = settings.style_scale, settings.stretch
+    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in styles]
     resized = [
-        (resize_picture(style, *style_size(style.size, size, settings.style_scale)), weight)
-        for style, weight in styles
+        (resize_picture(style, *fitted, settings.resampling), weight)
+        for fitted, (style, weight) in zip(sizes, styles, strict=True)
     ]
     pixels = picture.pixels.astype(np.float32)
     with memory_errors(size):
-        content_pixels = resize_picture(content, *size)
+        content_pixels = resize_picture(content, *size, settings.resampling)
         cost = reference_cost(settings.objective, weights, pixels, content_pixels, resized)
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")

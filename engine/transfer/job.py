@@ -120,7 +120,7 @@ def prepare_job(
     else:
         opened = _share_backend(like, settings, sizes[-1], policy)
     with memory_errors(sizes[-1]):
-        contents = tuple(resize_picture(content, *size) for size in sizes)
+        contents = tuple(resize_picture(content, *size, settings.resampling) for size in sizes)
         began = time.perf_counter()
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.errors import ModelError, UsageError
-from nstx.models.objective import Objective
+from nstx.models.objective import Objective, objective_to_json
 from nstx.models.printable import printable
 from nstx.models.storage.seals import NO_SEAL
 from nstx.models.version import __version__
@@ -145,7 +145,7 @@ class FeatureGraph:
             "file_sha256": NO_SEAL,
         }
         if objective is not None:
-            metadata["objective"] = json.dumps(asdict(objective))
+            metadata["objective"] = json.dumps(objective_to_json(objective))
         return metadata
 
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from nstx.models.errors import ModelError, UsageError
-from nstx.models.objective import Objective, objective_from_json
+from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.printable import printable
 from nstx.models.storage.plain_data import parse_json
 from nstx.models.storage.seals import NO_SEAL
@@ -128,7 +128,7 @@ class GradientGraph:
         metadata = {
             "nstx_version": __version__,
             "kind": self.kind,
-            "objective": json.dumps(asdict(self.objective)),
+            "objective": json.dumps(objective_to_json(self.objective)),
             "precision": self.precision,
             "gradient": json.dumps(self.gradient),
             "adam": json.dumps(self.adam),
@@ -146,7 +146,7 @@ class GradientGraph:
 
     def key(self) -> dict[str, Any]:
         """Return what a graph of this description is looked up by, as plain data."""
-        parts = asdict(self)
+        parts = {**asdict(self), "objective": objective_to_json(self.objective)}
         if self.layout == "planar":
             # Of before there were others, so that what was kept then is found.
             del parts["layout"], parts["even"]

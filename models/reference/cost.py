@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..cost import Cost
 from ..objective import LayerWeight, Objective
-from ..weights.load import Weights
+from ..weights.load import Weights, prepare_weights
 from .features import Array64, reference_features, reference_gram
 
 Arrays = Mapping[str, NDArray[np.floating]]
@@ -25,6 +25,7 @@ def reference_cost(
     styles: Sequence[tuple[NDArray[np.floating], float]],
 ) -> Cost:
     """Return the cost of a picture, (height, width, 3), RGB, 0–255; ``content`` has its shape."""
+    weights = prepare_weights(weights, objective.preprocessing)
 
     def features(picture: NDArray[np.floating], layers: Sequence[str]) -> dict[str, Array64]:
         return reference_features(weights, picture, layers, *objective.poolings)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..cost import Cost
 from ..objective import Objective
 from ..vgg19 import Pooling
-from ..weights.load import Weights
+from ..weights.load import Weights, prepare_weights
 from .cost import Arrays, cost_of_features, target_scale
 from .features import Array64, reference_convolution, reference_features, reference_gram
 
@@ -24,6 +24,7 @@ def reference_gradient(
     style: Arrays,
 ) -> tuple[Cost, Array64]:
     """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3)."""
+    weights = prepare_weights(weights, objective.preprocessing)
     names = [layer.name for layer in objective.network]
     features = reference_features(weights, pixels, names, *objective.poolings)
     cost = cost_of_features(objective, pixels, features, content, style)

@@ -8,20 +8,21 @@ were read from, and are read from there the next time.
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutputError, WeightsError
+from ..errors import OutputError, UsageError, WeightsError
 from ..printable import printable
 from ..storage.cache import cache_folder, keeps_cache, mark_used
 from ..storage.files import write_atomically
 from ..storage.inputs import open_input
-from ..vgg19 import CONVOLUTIONS
-from .conventions import Mean
+from ..storage.seals import digest_json
+from ..vgg19 import CONVOLUTIONS, Preprocessing
+from .conventions import OXFORD_MEAN, Mean
 from .copies import OldCopyError, pack_copy, read_copy
 from .entries import Tensors
 from .readers import read_tensors
@@ -42,8 +43,10 @@ class Weights:
         kernels, biases: by layer name, (channels, in_channels, 3, 3) and (channels,).
         mean: red, green, blue; subtracted from a pixel before the first convolution.
         source: ``embedded`` or the path that the weights were read from.
-        sha256: of that file, and of a convention declared for it. What is computed from the weights is kept under it, so weights that
-            were changed need another.
+        sha256: of that file, and of a convention declared for it; another one where pixels are not
+            preprocessed as it was published. What is computed from the weights is kept under it, so
+            weights that were changed need another.
+        preprocessing: of pixels, which is part of the first kernel and of the mean.
     """
 
     kernels: Mapping[str, NDArray[np.float32]]
@@ -51,9 +54,15 @@ class Weights:
     mean: Mean
     source: str
     sha256: str
+    preprocessing: Preprocessing = "published"
 
 
-def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool = True) -> Weights:
+def load_weights(
+    source: str | os.PathLike[str] = EMBEDDED,
+    preprocessing: Preprocessing = "published",
+    *,
+    use_cache: bool = True,
+) -> Weights:
     """Load VGG-19's weights; `WeightsError` if they are missing, of another network, or damaged.
 
     Args:
@@ -62,6 +71,7 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
             Which input it expects, its filters tell, if they are Oxford's or torchvision's; for
             others ``caffe:`` (BGR, 0–255, minus the mean) or ``torchvision:`` (RGB, 0–1,
             normalised) stands before the path.
+        preprocessing: of pixels; an objective's is `Objective.preprocessing`.
         use_cache: read and keep the converted float32 copy in the cache folder.
     """
     place = find_source(source)
@@ -77,18 +87,54 @@ def load_weights(source: str | os.PathLike[str] = EMBEDDED, *, use_cache: bool =
     if identity.doubt:
         _warn(f"{identity.doubt}; its filters are right, so it is used")
     names = [layer.name for layer in CONVOLUTIONS]
-    return Weights(
+    weights = Weights(
         kernels={name: tensors[f"{name}.weight"] for name in names},
         biases={name: tensors[f"{name}.bias"] for name in names},
         mean=mean,
         source=str(source),
         sha256=identity.sha256,
     )
+    return prepare_weights(weights, preprocessing)
 
 
-def weights_digest(source: str | os.PathLike[str] = EMBEDDED) -> str:
+def prepare_weights(weights: Weights, preprocessing: Preprocessing) -> Weights:
+    """Return weights for pixels of 0–255 that are preprocessed in a way; as they are if they do it.
+
+    Nothing but the first kernel and the mean changes: whatever takes weights needs to know of none.
+    """
+    if weights.preprocessing == preprocessing:
+        return weights
+    if weights.preprocessing != "published":
+        raise UsageError(
+            f"expected weights for preprocessing {preprocessing}, got them for "
+            f"{weights.preprocessing}; try load_weights()"
+        )
+    if not np.allclose(weights.mean, OXFORD_MEAN, atol=0.05):
+        raise UsageError(
+            f"expected weights of Oxford's training for preprocessing {preprocessing}, got others "
+            f"from {printable(weights.source)}; try --weights embedded"
+        )
+    first = CONVOLUTIONS[0].name
+    # Blue's kernel sees red. On the scale 0–1 a padded zero is black, as it is where the mean is 0.
+    kernel = np.ascontiguousarray(weights.kernels[first][:, ::-1] / np.float32(255))
+    return replace(
+        weights,
+        kernels={**weights.kernels, first: kernel},
+        mean=(0.0, 0.0, 0.0),
+        sha256=_prepared_digest(weights.sha256, preprocessing),
+        preprocessing=preprocessing,
+    )
+
+
+def weights_digest(
+    source: str | os.PathLike[str] = EMBEDDED, preprocessing: Preprocessing = "published"
+) -> str:
     """Return `Weights.sha256` without reading the tensors; `WeightsError` if there is no file."""
-    return identify(find_source(source)).sha256
+    return _prepared_digest(identify(find_source(source)).sha256, preprocessing)
+
+
+def _prepared_digest(sha256: str, preprocessing: Preprocessing) -> str:
+    return sha256 if preprocessing == "published" else digest_json([sha256, preprocessing])
 
 
 def copy_is_sound(path: Path) -> bool:
