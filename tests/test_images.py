@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_picture, resize_pixels
+from nstx.engine.targets.precompute import find_pictures
 from nstx.models.errors import ImageError
 
 
@@ -193,6 +194,37 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="a folder"):
         read_image(tmp_path)
+
+
+def test_a_folders_pictures_are_all_that_can_be_read(tmp_path: Path) -> None:
+    for name in (
+        "a.jfif",
+        "b.JPG",
+        "c.jpe",
+        "d.mpo",
+        "e.HEIC",
+        "f.webp",
+        "g.pgm",
+        ".h.png",
+        "i.txt",
+    ):
+        (tmp_path / name).write_bytes(b"-")
+    names = [path.name for path in find_pictures([tmp_path])]
+    assert names == ["a.jfif", "b.JPG", "c.jpe", "d.mpo", "e.HEIC", "f.webp", "g.pgm"]
+
+
+@pytest.mark.parametrize("start", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6", b"\x04%!PS"])
+def test_postscript_starts_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("subprocess.Popen.__init__", started)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(start + b"%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n")
+    with pytest.raises(ImageError, match="PostScript"):
+        read_image(path)
 
 
 def test_resizing_keeps_the_mean_and_the_same_size_keeps_everything(

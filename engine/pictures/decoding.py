@@ -27,11 +27,14 @@ DECODER_ERRORS = (
 )  # fmt: skip
 """What decoders raise for a damaged file: they have no common error."""
 
-# A small file may say that it is huge: a flat drawing has at most some hundred pixels a byte.
-_MOST_PIXELS_A_BYTE = 2000
 _FEW_PIXELS = 2**24  # that any file may have
-# JPEGs of more pixels than the bound are reduced while they are decoded, up to this many times it.
-_MOST_REDUCED = 4
+# A file may say that it is huge. More pixels a byte than these have only flat pictures; decoders of
+# the formats for photographs take several times the memory of the pixels.
+_MOST_PIXELS_A_BYTE = 2000
+_MOST_PIXELS_A_BYTE_OF = {"WEBP": 200, "AVIF": 200, "JPEG2000": 200, HEIC: 200}
+# JPEGs of more pixels than the bound are reduced while they are decoded, up to this many times it;
+# of progressive ones the decoder holds all coefficients.
+_MOST_REDUCED, _MOST_REDUCED_PROGRESSIVE = 4.0, 1.5
 
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = {
@@ -89,9 +92,13 @@ def refuse_damaged(
     ) from error
 
 
-def check_pixels(width: int, height: int, data: bytes, path: Path, most_pixels: int) -> None:
+def check_pixels(
+    size: tuple[int, int], data: bytes, kind: str, path: Path, most_pixels: int
+) -> None:
     """Raise `ImageError` if a picture has more pixels than is sensible, or than its bytes can hold."""
-    most = min(most_pixels, max(_FEW_PIXELS, len(data) * _MOST_PIXELS_A_BYTE))
+    width, height = size
+    a_byte = _MOST_PIXELS_A_BYTE_OF.get(kind, _MOST_PIXELS_A_BYTE)
+    most = min(most_pixels, max(_FEW_PIXELS, len(data) * a_byte))
     if width * height > most:
         raise ImageError(
             f"expected a picture of at most {most} pixels, got {width}×{height} in "
@@ -130,16 +137,18 @@ def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
     with quiet_decoder(), _open(data, kind, path, most_pixels) as image:
         width, height = image.size
         if kind == "JPEG" and width * height > most_pixels:
-            check_pixels(width, height, data, path, _MOST_REDUCED * most_pixels)
-            scale = next(s for s in (2, 4, 8) if width * height <= most_pixels * s * s)
-            image.draft(image.mode, (width // scale, height // scale))
+            progressive = "progressive" in image.info
+            times = _MOST_REDUCED_PROGRESSIVE if progressive else _MOST_REDUCED
+            check_pixels(image.size, data, kind, path, int(times * most_pixels))
+            image.draft(image.mode, (width // 2, height // 2))
+            image.load()
             _log.warning(
                 "%s: %d×%d is more than %d million pixels; read at %d×%d",
                 printable(path), width, height, most_pixels // 10**6, *image.size,
             )  # fmt: skip
         else:
-            check_pixels(width, height, data, path, most_pixels)
-        image.load()
+            check_pixels(image.size, data, kind, path, most_pixels)
+            image.load()
         if kind == "PNG" and "transparency" in image.info and image.mode in ("L", "RGB"):
             _set_clear_colour(image, data)
         return image

@@ -26,15 +26,20 @@ _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 
 
 def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
-    """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM, JPEG 2000 or NumPy's ``.npy``.
+    """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM, JPEG 2000, HEIC or ``.npy``.
 
-    Greyscale, palette, CMYK and 16-bit greyscale pictures become 8-bit RGB. Of an animation, the
-    first frame is read. ``trusted`` allows twice as many pixels, for a file of nstx's own.
+    What a file holds is told by its content, whatever its name. Greyscale, palette, CMYK and 16-bit
+    pictures become 8-bit RGB. Of an animation, the first frame is read; of a TIFF, the first page
+    that is no thumbnail. Damaged metadata is left out with a warning where the pixels are whole. A
+    JPEG of more than 89 million pixels is read at half its size, with a warning. HEIC needs the
+    extra ``heic``. ``trusted`` is for a file of nstx's own: it allows twice as many pixels, and
+    takes ``.npy`` for 0–255 whatever its values.
 
     Raises:
-        ImageError: there is no such file, it is no picture, it is damaged, it is smaller than
-            8 pixels on a side, or it has more pixels than Pillow's bound against decompression
-            bombs (89 million).
+        ImageError: there is no such file, it is no picture, its pixels are damaged, it is smaller
+            than 8 pixels on a side, it has more than 2 GiB or, but for a JPEG, more pixels than
+            Pillow's bound against decompression bombs (89 million), or far more than its bytes can
+            tell.
     """
     path = Path(path)
     data = read_input(

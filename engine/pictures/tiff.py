@@ -11,6 +11,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -67,7 +68,7 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
             big = file.is_bigtiff
     except (TiffFileError, *DECODER_ERRORS) as error:
         refuse_damaged(path, TIFF, error, error)
-    check_pixels(layout.width, layout.height, data, path, most_pixels)
+    check_pixels((layout.width, layout.height), data, TIFF, path, most_pixels)
     if layout.photometric in _NOT_READ:
         raise ImageError(
             f"expected RGB, grey, palette or CMYK in {printable(path)}, got a TIFF of "
@@ -143,7 +144,7 @@ def _libtiff_lines() -> Iterator[list[str]]:
 
 
 def _choose_page(file: TiffFile, path: Path) -> TiffPage:
-    pages = list(_pages(file))
+    pages = list(islice(_pages(file), _MOST_PAGES))
     whole = [page for page in pages if not page.subfiletype & (_REDUCED | _MASK)]
     raw = [page for page in whole if page.photometric in _RAW]
     if raw:

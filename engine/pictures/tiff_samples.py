@@ -20,6 +20,7 @@ from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
 from .decoding import check_pixels, quiet_decoder
+from .formats import TIFF
 
 PageTags = dict[int, Any]
 """The values of a page's tags, by their numbers."""
@@ -49,8 +50,7 @@ class Layout:
         planes: 1, or the number of samples of a pixel if they lie apart.
         bits: of a sample.
         block: width and height of a strip or tile, in pixels.
-        offsets: of the strips or tiles, plane by plane.
-        counts: their lengths in bytes.
+        offsets, counts: places and lengths of the strips or tiles in bytes, plane by plane.
         order: ``<`` or ``>``.
     """
 
@@ -133,7 +133,7 @@ def read_samples(data: bytes, layout: Layout, path: Path, most_pixels: int) -> I
     down = math.ceil(layout.height / layout.block[1])
     if layout.tiled:
         padded = (across * layout.block[0], down * layout.block[1])
-        check_pixels(*padded, data, path, most_pixels)
+        check_pixels(padded, data, TIFF, path, most_pixels)
     if min(len(layout.offsets), len(layout.counts)) < across * down * layout.planes:
         raise ValueError("strips or tiles are missing")
     pixels = np.empty((layout.height, layout.width, len(kept)), np.uint8)
