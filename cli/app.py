@@ -11,7 +11,7 @@ import typer
 from nstx.models.version import __version__
 
 from .console import print_lines
-from .errors.exits import run_app
+from .errors.exits import report_failure, run_app
 from .interrupts import Ending, handling
 from .lazy import Entry, LazyGroup
 
@@ -121,7 +121,7 @@ def run() -> int:
             stream.reconfigure(errors="nstx")
     _leave_removed_folder()
     # Signals end every command by an exception, so that half-written files are removed.
-    with handling(Ending()):
+    with handling(Ending(report_failure)):
         return run_app(app)
 
 

@@ -52,11 +52,15 @@ class Ending:
 
     Where it cannot, within `PATIENCE`, the process ends without it.
 
+    Args:
+        report: takes the exception that the main thread was not asked to raise any more.
+
     Attributes:
         signal: the first that has come, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[BaseException], object] | None = None) -> None:
+        self._report = report
         self.signal: int | None = None
         # Whether a thread sees signals; else the handler is the first to know.
         self.is_watched = False
@@ -106,11 +110,17 @@ class Ending:
         raise SystemExit(128 + number)
 
     def _insist(self) -> None:
-        end_process(self.exit_code)
+        self._end()
 
     def _run_out(self) -> None:
         if not self._over.is_set() and not self._answered.is_set():
-            end_process(self.exit_code)
+            self._end()
+
+    def _end(self) -> None:
+        """End the process without a result."""
+        if self._report is not None:
+            self._report(SystemExit(self.exit_code))
+        end_process(self.exit_code)
 
 
 class Interrupt(Ending):
@@ -120,10 +130,15 @@ class Interrupt(Ending):
 
     Args:
         is_loading: whether threads load libraries at the moment.
+        report: as of `Ending`.
     """
 
-    def __init__(self, is_loading: Callable[[], bool]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        is_loading: Callable[[], bool],
+        report: Callable[[BaseException], object] | None = None,
+    ) -> None:
+        super().__init__(report)
         self._is_loading = is_loading
         self._leave: Callable[[], int | None] | None = None
         self._is_saving = False
@@ -172,24 +187,27 @@ class Interrupt(Ending):
         if self._is_loading():
             # An exception may be raised within Python's imports, which would swallow it and keep their lock;
             # then this thread and those that load libraries would wait for one another for ever.
-            end_process(128 + number)
+            self._end()
         raise SystemExit(128 + number)
 
     def _insist(self) -> None:
         if self._leave is not None and self._saved is not None:
             say(f"the picture is saved as {printable(self._saved)}")
+            if self.is_watched:
+                return  # the result is printed at the latest when patience runs out
         elif self._leave is not None and self._is_saving:
             say(_SAVING)
             return
         elif self._leave is not None:
             say(_NOTHING_SAVED)
-        end_process(self.exit_code)
+        self._end()
 
     def _run_out(self) -> None:
         if self._over.is_set():
             return
-        code = self.exit_code if self._leave is None else self._leave()
-        if code is not None:
+        if self._leave is None:
+            self._end()
+        elif (code := self._leave()) is not None:
             end_process(code)
 
 

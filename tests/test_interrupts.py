@@ -226,7 +226,9 @@ def test_every_command_ends_by_an_exception_and_at_once_where_none_can_be_raised
     assert signal.getsignal(number) == before
     assert not ended.is_set()
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
-    busy = Ending()
+    reported = list[BaseException]()
+    busy = Ending(reported.append)
     busy.is_watched = True
     busy.arrive(number)  # and the handler is not called
     assert ended.wait(60)
+    assert [str(error) for error in reported] == [str(128 + number)]

@@ -11,6 +11,7 @@ from nstx.models.errors import UsageError
 from nstx.models.presets import Preset, find_preset
 
 from .. import options
+from ..errors.exits import report_failure
 from ..garbage import uncollected
 from ..grouped import Help, argument, grouped
 from ..interrupts import Interrupt, handling
@@ -52,7 +53,7 @@ def optimize(
     from nstx.engine.gradients.ahead import begin_loading, is_loading
 
     output = _check_arguments(content, styles, output, recording.targets)
-    interrupt = Interrupt(is_loading)
+    interrupt = Interrupt(is_loading, report_failure)
     with handling(interrupt):
         with uncollected():
             saved = None if recording.targets is None else _read_targets(recording.targets, size)
