@@ -159,7 +159,7 @@ def objective_from_json(data: Any) -> Objective:
     try:
         return Objective(**{**data, **layers})
     except (TypeError, UsageError) as error:  # TypeError: fields are missing, or are unknown
-        raise ValueError(f"the objective cannot be: {error}") from error
+        raise ValueError(f"the objective cannot be: {str(error)[:200]}") from error
 
 
 _LARGEST_WEIGHT = 1e30

@@ -182,7 +182,7 @@ def _check_export(model: bytes, place: str, weights_sha256: str | None) -> None:
         metadata = read_metadata(model)
     except ValueError as error:
         raise ModelError(
-            f"expected an ONNX model in {place}, got another file ({printable(error)}); "
+            f"expected an ONNX model in {place}, got another file ({printable(error)[:200]}); "
             "try to export or fetch it again"
         ) from error
     _describe(metadata, FeatureGraph, place, weights_sha256)
@@ -197,7 +197,7 @@ def _check_export(model: bytes, place: str, weights_sha256: str | None) -> None:
     except ValueError as error:
         raise ModelError(
             f"expected a model of 'nstx export features' in {place}, got another "
-            f"({printable(error)}); try to export it again"
+            f"({printable(error)[:200]}); try to export it again"
         ) from error
 
 

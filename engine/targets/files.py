@@ -129,7 +129,7 @@ def read_targets(path: Path) -> SavedTargets:
             reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
             raise UsageError(
                 f"expected a targets file at {printable(path)}, got one that cannot be used "
-                f"({printable(reason)}); try {_ADVICE}"
+                f"({printable(reason)[:200]}); try {_ADVICE}"
             ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from nstx.models.errors import NumericalError
+from nstx.models.printable import printable
 from nstx.models.storage.cache import CACHE_KINDS, cache_folder, keeps_cache, sweep_litter
 from nstx.models.weights.load import weights_digest
 
@@ -197,7 +198,7 @@ class TargetLoader:
         for layer in layers:
             if not np.isfinite(values[layer]).all():
                 raise NumericalError(
-                    f"expected finite targets of {request.picture.path}, got NaN or infinity in "
+                    f"expected finite targets of {printable(request.picture.path)}, got NaN or infinity in "
                     f"{layer}; try pixels of 0–255, or other weights"
                 )
         return {layer: as_stored(value) if of_gram else value for layer, value in values.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nstx.models.errors import ImageError, NumericalError, UsageError
+from nstx.models.printable import printable
 
 from ..pictures.formats import READ_SUFFIXES
 from ..pictures.picture import Picture
@@ -52,11 +53,13 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
                 raise FileNotFoundError(2, "No such file or directory")
         except OSError as error:
             raise ImageError(
-                f"expected a picture or a folder at {path}, got: {error.strerror or error}; "
+                f"expected a picture or a folder at {printable(path)}, got: {error.strerror or error}; "
                 "try another path"
             ) from error
         if not usable:
-            raise UsageError(f"expected pictures in {path}, got none; try another folder")
+            raise UsageError(
+                f"expected pictures in {printable(path)}, got none; try another folder"
+            )
         pictures.update(dict.fromkeys(usable))
     return list(pictures)
 

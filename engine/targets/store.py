@@ -174,7 +174,9 @@ class TargetFolder:
             self.keeps = False
             reason = error.strerror or error
             _log.warning(
-                "%s cannot be written (%s); targets are computed each time", self.folder, reason
+                "%s cannot be written (%s); targets are computed each time",
+                printable(self.folder),
+                reason,
             )
             return
         self._make_room(len(data))

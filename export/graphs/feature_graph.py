@@ -154,7 +154,7 @@ class FeatureGraph:
         if metadata.get("kind") != cls.kind:
             raise ModelError(
                 f"expected a model of 'nstx export features' in {path}, got one of kind "
-                f"{printable(metadata.get('kind', 'unknown'))!r}; try to export it again"
+                f"{printable(metadata.get('kind', 'unknown'))[:40]!r}; try to export it again"
             )
         chosen: dict[str, Any] = {name: metadata.get(name, "") for name in _PROPERTIES}
         for name in ("activations", "grams"):
@@ -164,7 +164,7 @@ class FeatureGraph:
         except UsageError as error:
             raise ModelError(
                 f"expected a model of 'nstx export features' in {path}, got one with a wrong "
-                f"description ({printable(error)}); try to export it again"
+                f"description ({printable(error)[:200]}); try to export it again"
             ) from error
 
 

@@ -170,7 +170,7 @@ class GradientGraph:
         except (KeyError, ValueError, UsageError) as error:
             raise ModelError(
                 f"expected a model of 'nstx export gradient' in {path}, got another "
-                f"({printable(error)}); try to export it again"
+                f"({printable(error)[:200]}); try to export it again"
             ) from error
 
 
