@@ -249,6 +249,13 @@ def test_a_palettes_alpha_is_kept(tmp_path: Path, depth: int) -> None:
     assert tuple(picture.pixels[0, 1]) == (40, 50, 60)
 
 
+@pytest.mark.parametrize("clear", [b"", chunk(b"tRNS", b"\0")])
+@pytest.mark.parametrize("palette", [b"", chunk(b"PLTE", bytes(6), damaged=True)])
+def test_a_palette_that_is_missing_is_damage(tmp_path: Path, palette: bytes, clear: bytes) -> None:
+    with pytest.raises(ImageError, match="damaged PNG"):
+        read(tmp_path, raw_png(np.zeros((16, 16, 1), int), 3, 8, palette, clear))
+
+
 def test_16_bit_grey_with_alpha(tmp_path: Path) -> None:
     samples = np.full((16, 16, 2), 0x8080)
     samples[:, 8:] = 0xFFFF

@@ -149,6 +149,8 @@ def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
         else:
             check_pixels(image.size, data, kind, path, most_pixels)
             image.load()
+        if kind == "PNG" and image.mode == "P" and not image.palette:
+            raise ValueError("its palette is missing")  # Pillow would make one up
         if kind == "PNG" and "transparency" in image.info and image.mode in ("L", "RGB"):
             _set_clear_colour(image, data)
         return image

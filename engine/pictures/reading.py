@@ -13,7 +13,7 @@ from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 from nstx.models.storage.inputs import read_input
 
-from .decoding import decode_image
+from .decoding import DECODER_ERRORS, decode_image, refuse_damaged
 from .formats import NPY, TIFF, identify_format
 from .npy import read_npy
 from .picture import Picture
@@ -54,7 +54,11 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     if kind == NPY:
         picture = read_npy(data, path, most_pixels, trusted=trusted)
     else:
-        picture = to_picture(_decode(data, kind, path, most_pixels), path)
+        image = _decode(data, kind, path, most_pixels)
+        try:
+            picture = to_picture(image, path)
+        except DECODER_ERRORS as error:  # such as a palette that is missing
+            refuse_damaged(path, kind, error, error)
     if min(picture.height, picture.width) < _SHORTEST_SIDE:
         raise ImageError(
             f"expected a picture of at least {_SHORTEST_SIDE}×{_SHORTEST_SIDE} pixels, "

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_PNG_COLOURS = frozenset((b"IHDR", b"PLTE"))
 _WEBP_PIXELS = frozenset((b"VP8 ", b"VP8L", b"ALPH"))
 _WEBP_ALPHA = 0x10  # a flag of the extended header
 _MOST_PROFILE = 2**24  # bytes of an ICC profile; the largest in use have some megabytes
@@ -84,12 +85,14 @@ def has_damaged_pixels(data: bytes) -> bool:
     return not stream.eof
 
 
-def _repair_png(data: bytes) -> Repaired:
+def _repair_png(data: bytes) -> Repaired | None:
     parts, info = [_PNG_SIGNATURE], dict[str, bytes]()
     least_key = {0: 2, 2: 6}.get(data[25], 0)  # bytes of a transparent colour, by colour type
     for name, body, sound in png_chunks(data):
         if name == b"tRNS" and len(body) < least_key:
             continue
+        if name in _PNG_COLOURS and not sound:
+            return None
         # Pixels have a check of their own.
         if name in _PNG_PIXELS and (sound or name == b"IDAT"):
             parts.append(struct.pack(">I4s", len(body), name) + body)
