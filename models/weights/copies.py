@@ -1,14 +1,13 @@
 """The float32 copies of weights that nstx keeps, as safetensors with a checksum of their own."""
 
 import json
-from typing import BinaryIO
 
 import numpy as np
 
 from ..storage.seals import digest_arrays
 from .conventions import Mean
 from .entries import Entry, Tensors, check_shapes
-from .safetensors_files import read_safetensors
+from .safetensors_files import File, read_safetensors
 
 OWN_FORMAT = "nstx-weights-2"
 """Says in a safetensors file that its tensors are for RGB on 0–255, and which mean they take."""
@@ -24,7 +23,7 @@ class OldCopyError(CopyError):
     """A copy in the format of another release."""
 
 
-def read_copy(file: BinaryIO) -> tuple[Tensors, Mean]:
+def read_copy(file: File) -> tuple[Tensors, Mean]:
     """Read a copy; `CopyError` if it was changed or is in another format.
 
     WeightsError if it is of another network, ValueError if it is no safetensors file.

@@ -7,7 +7,7 @@ filters tell (`nstx.models.weights.conventions`). No file's code is ever run, an
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from .entries import (
 )  # fmt: skip
 from .keras import keras_name, read_keras
 from .matconvnet import read_matconvnet
-from .safetensors_files import read_safetensors
+from .safetensors_files import File, read_safetensors
 from .sources import Source
 from .torch_files import read_torch_file
 
@@ -101,7 +101,7 @@ def _kind(head: bytes, name: str) -> str:
 
 
 def _read_safetensors(
-    file: BinaryIO, convention: Convention | None, path: object
+    file: File, convention: Convention | None, path: object
 ) -> tuple[Tensors, Mean]:
     entries, metadata = read_safetensors(file)
     if is_copy(metadata):

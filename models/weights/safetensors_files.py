@@ -9,12 +9,15 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .entries import Entry, widen_bfloat16
+
+File = io.BufferedReader | io.BytesIO
+"""A file that is open for reading, of a known length."""
 
 _LONGEST_HEADER = 1 << 20  # VGG-19's has 4 KiB
 _MOST_AXES = 8
@@ -26,7 +29,7 @@ _TYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-def read_safetensors(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
+def read_safetensors(file: File) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return the tensors of floating-point numbers, and the metadata; else ValueError.
 
     The file must stay open while tensors are read, which may raise ValueError, too.
@@ -53,7 +56,7 @@ def read_safetensors(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     return entries, metadata
 
 
-def _entry(file: BinaryIO, size: int, start: int, described: Mapping[str, Any]) -> Entry:
+def _entry(file: File, size: int, start: int, described: Mapping[str, Any]) -> Entry:
     shape, (first, last) = _fields(described)
     dtype = _TYPES[described["dtype"]]
     if not (
@@ -63,8 +66,9 @@ def _entry(file: BinaryIO, size: int, start: int, described: Mapping[str, Any]) 
 
     def read() -> NDArray[Any]:
         file.seek(start + first)
-        # A copy of nstx's own is used as it is read, so it must be writable.
-        numbers = np.frombuffer(bytearray(file.read(last - first)), dtype)
+        numbers = np.empty((last - first) // dtype.itemsize, dtype)
+        if file.readinto(numbers.view(np.uint8).data) != last - first:
+            raise ValueError("it ends too soon")
         wide = widen_bfloat16(numbers) if described["dtype"] == "BF16" else numbers
         return wide.reshape(shape)
 
