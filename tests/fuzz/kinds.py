@@ -2,6 +2,7 @@
 
 from .graphs import make_graph, make_model, read_graph, read_model
 from .inputs import Kind
+from .pickles import make_pickle, read_pickle
 from .pictures import make_picture, read_picture
 from .targets import (
     make_copy,
@@ -23,4 +24,5 @@ KINDS = (
     Kind(name="copy", make=make_copy, read=read_copy, share=3),
     Kind(name="graph", make=make_graph, read=read_graph, share=3),
     Kind(name="model", make=make_model, read=read_model, share=5),
+    Kind(name="pickle", make=make_pickle, read=read_pickle, share=3),
 )
