@@ -1,6 +1,6 @@
 """Programs of pickle opcodes, and files of torch.save around them.
 
-Half of them are any opcodes with any arguments, those that the reader does not know included; the
+A quarter are any opcodes with any arguments, those that the reader does not know included; the
 others put together what pickled tensors consist of, so that calls, states and views are reached.
 """
 
@@ -40,7 +40,9 @@ _MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\r\0\0\0l
 def program(random: Random) -> bytes:
     """Return a pickle; its STOP may be missing, and whatever comes before it make no sense."""
     pieces = [b"\x80\x02"] * random.choice((0, 1))
-    make = random.choice((_any, _any, _sensible, _sensible, _sensible))
+    if random.random() < 0.5:
+        return _state_dict(random)
+    make = random.choice((_any, _sensible))
     pieces += [make(random) for _ in range(random.choice((1, 3, 10, 30, 100)))]
     data = b"".join(pieces)
     if random.random() < 0.2:
@@ -103,6 +105,16 @@ def _sensible(random: Random) -> bytes:
         lambda random: b"}" + _key(random) + _tensor(random) + b"s",
     )  # fmt: skip
     return random.choice(pieces)(random)
+
+
+def _state_dict(random: Random) -> bytes:
+    """Return a dictionary of tensors, with something else among them now and then."""
+    pieces = [b"}"]
+    for _ in range(random.choice((1, 2, 4))):
+        pieces += [_key(random), _tensor(random), b"s"]
+        if random.random() < 0.3:
+            pieces.insert(random.randrange(len(pieces)), random.choice((_any, _sensible))(random))
+    return b"".join(pieces) + b"."
 
 
 def _number(random: Random) -> bytes:
