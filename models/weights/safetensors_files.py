@@ -51,7 +51,11 @@ def read_safetensors(file: File) -> tuple[dict[str, Entry], dict[str, str]]:
         raise ValueError("its metadata are no texts")
     entries = {}
     for name, described in header.items():
-        if type(described) is not dict or described.get("dtype") in _TYPES:
+        if type(described) is not dict or type(described.get("dtype")) is not str:
+            raise ValueError(
+                "a tensor is described by other things than a type, a shape and a place"
+            )
+        if described["dtype"] in _TYPES:
             entries[name] = _entry(file, size, 8 + length, described)
     return entries, metadata
 
@@ -75,11 +79,12 @@ def _entry(file: File, size: int, start: int, described: Mapping[str, Any]) -> E
     return Entry(shape, read)
 
 
-def _fields(described: object) -> tuple[tuple[int, ...], tuple[int, int]]:
-    if type(described) is dict:
-        shape, place = described.get("shape"), described.get("data_offsets")
-        if type(shape) is list and type(place) is list and len(shape) <= _MOST_AXES:
-            numbers = [*shape, *place]
-            if len(place) == 2 and all(type(n) is int and n >= 0 for n in numbers):
-                return tuple(shape), (place[0], place[1])
-    raise ValueError("a tensor is described by other things than its shape and its place")
+def _fields(described: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, int]]:
+    shape: Any = described.get("shape")
+    place: Any = described.get("data_offsets")
+    lists = type(shape) is list and type(place) is list
+    if not lists or len(shape) > _MOST_AXES or len(place) != 2:
+        raise ValueError("a tensor's shape or its place in the file is none")
+    if not all(type(number) is int and number >= 0 for number in shape + place):
+        raise ValueError("a tensor's shape or its place is not of numbers")
+    return tuple(shape), (place[0], place[1])
