@@ -5,11 +5,12 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import typer
 
@@ -76,6 +77,30 @@ def _discard(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+class Pace:
+    """Tells when a line about work that goes on is due: after 10 seconds, and a tenth or five minutes.
+
+    A job of two minutes gets some ten lines, one of two seconds none.
+    """
+
+    seconds: ClassVar[float] = 10.0
+
+    def __init__(self) -> None:
+        self._last, self._share = time.monotonic(), 0.0
+
+    def restart(self) -> None:
+        """Count another line as out now."""
+        self._last = time.monotonic()
+
+    def is_due(self, share: float) -> bool:
+        """Whether a line is due when this share of the work, 0–1, is done; if so, it counts as out."""
+        waited = time.monotonic() - self._last
+        if waited < self.seconds or (share - self._share < 0.1 and waited < 30 * self.seconds):
+            return False
+        self._last, self._share = self._last + waited, share
+        return True
+
+
 class Console:
     """Prints the results, warnings and progress of a command.
 
@@ -110,7 +135,9 @@ class Console:
 
     def log(self, text: str) -> None:
         """Print on stderr how the work goes, unless quiet."""
-        if not self.quiet:
+        if self._live is not None:
+            self._print_above(printable(text))
+        elif not self.quiet:
             print_lines(printable(text), err=True)
 
     @contextlib.contextmanager
@@ -133,15 +160,21 @@ class Console:
         self._live.print(Text(_clean(text)), soft_wrap=True)
 
     @property
-    def _animated(self) -> bool:
+    def animated(self) -> bool:
         """Whether stderr is a terminal, on which a bar can move."""
         return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[None]:
-        """Show on a terminal that something is being done that has no steps."""
-        if not self._animated:
-            yield
+        """Show that something is being done that has no steps: off a terminal, by a line if it takes long."""
+        if not self.animated:
+            line = threading.Timer(Pace.seconds, self.log, (f"{text} …",))
+            line.daemon = True
+            line.start()
+            try:
+                yield
+            finally:
+                line.cancel()
             return
         from rich.text import Text
 
@@ -151,7 +184,7 @@ class Console:
     @contextlib.contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[..., None]]:
         """Show a bar on a terminal; what is yielded updates its `completed`, `description`, `detail`."""
-        if not self._animated:
+        if not self.animated:
             yield lambda **_: None
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -169,23 +202,18 @@ class Console:
             yield lambda **fields: progress.update(task, **_printable(fields))
 
     @contextlib.contextmanager
-    def counting(
-        self, text: str, total: int, log_seconds: float | None = None
-    ) -> Iterator[Callable[[str], None]]:
+    def counting(self, text: str, total: int) -> Iterator[Callable[[str], None]]:
         """Show a bar of ``total`` things; the function that is yielded takes the name of each.
 
-        Where there is no terminal, a line on stderr says how far it is after each ``log_seconds``.
+        Where there is no terminal, a line on stderr says now and then how far it is.
         """
-        last = time.monotonic()
-        done = count(1)
+        pace, done = Pace(), count(1)
 
         def advance(name: str) -> None:
-            nonlocal last
-            state = f"{next(done)}/{total}  {printable(name)[:40]}"
+            number = next(done)
+            state = f"{number}/{total}  {printable(name)[:40]}"
             update(advance=1, detail=state)
-            waited = time.monotonic() - last
-            if log_seconds is not None and not self._animated and waited >= log_seconds:
-                last += waited
+            if not self.animated and number < total and pace.is_due(number / total):
                 self.log(f"{text} {state}")
 
         with self.bar(text, total) as update:

@@ -22,6 +22,13 @@ def format_bytes(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
+def format_minutes(seconds: float) -> str:
+    """Write an estimate of a time, as ``about 40 s``, ``about 3 min`` or ``about 2.5 h``."""
+    if seconds < 90:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
 def format_seconds(seconds: float) -> str:
     """Write a time as ``12.3 s`` or ``2 min 05 s``."""
     if seconds < 60:

@@ -1,50 +1,146 @@
-"""The bar that shows how a run goes."""
+"""How a run goes: a bar on a terminal, elsewhere a line now and then, and a word before a long run."""
 
 import contextlib
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from nstx.engine.devices.memory import memory_needed
 from nstx.engine.sizes import split_steps
 from nstx.models.printable import printable
 
-from .console import Console
-from .formats import format_cost
+from .console import Console, Pace
+from .formats import format_bytes, format_cost, format_count, format_minutes
 
 if TYPE_CHECKING:
+    from nstx.engine.gradients.choice import BackendChoice
     from nstx.engine.transfer.progress import Step
+
+LONG_SECONDS = 20.0
+"""From here on a run is long, and a word is said of it."""
+
+_MEASURED_SECONDS = 1.0  # of steps, from which the rest of a run is estimated
+
+# What a step takes besides its pixels, in pixels: measured on two cores at sizes of 128, 256 and 512.
+_BESIDES = {"onnx": 9_000, "torch": 30_000}
+
+
+class Forecast:
+    """How much of a run is done, and how long the rest takes: a step's time goes by its pixels.
+
+    Args:
+        sizes: height and width of each scale, coarse first.
+        steps: of the run, over all scales.
+        choice: what computes it.
+
+    Attributes:
+        total: pixels of all steps.
+        done: of them, those of the steps that were made.
+    """
+
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]], steps: int, choice: "BackendChoice"
+    ) -> None:
+        besides = _BESIDES[choice.name]
+        self._areas = [height * width + besides for height, width in sizes]
+        shares = zip(self._areas, split_steps(steps, len(sizes)), strict=True)
+        areas = [area * share for area, share in shares]
+        *self._starts, self.total = itertools.accumulate(areas, initial=0)
+        self.done = 0
+        self._scale = self._made = 0
+        self._since = 0.0, 0
+        self._last = 0.0
+        # An accelerator's steps at a coarse scale take about as long as those at a fine one.
+        self._waits = not choice.device.is_cpu and len(sizes) > 1
+
+    def take(self, step: "Step") -> None:
+        """Count a step."""
+        if step.scale != self._scale:
+            self._scale, self._made = step.scale, 0
+            self._since = self._last, 0
+        self._made += 1
+        if step.step == 1:
+            self._since = step.seconds, 1  # the first one also finds memory and threads
+        self._last = step.seconds
+        self.done = self._starts[step.scale - 1] + self._made * self._areas[step.scale - 1]
+
+    @property
+    def share(self) -> float:
+        """Of the work that is done, 0–1."""
+        return self.done / self.total
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last step; None before enough was measured."""
+        began, made_before = self._since
+        seconds, steps = self._last - began, self._made - made_before
+        if self._waits and self._scale == 1:
+            return None
+        if steps < 1 and self._last > LONG_SECONDS / 2:
+            # It is long until there is more to go by than a first step, which is of two evaluations.
+            seconds, steps = self._last, 2 * self._made
+        if steps < 1 or seconds < _MEASURED_SECONDS:
+            return None
+        return (self.total - self.done) * seconds / steps / self._areas[self._scale - 1]
 
 
 @contextlib.contextmanager
 def show_steps(
-    console: Console, sizes: Sequence[tuple[int, int]], steps: int, title: str = ""
+    console: Console,
+    sizes: Sequence[tuple[int, int]],
+    steps: int,
+    choice: "BackendChoice",
+    title: str = "",
 ) -> Iterator[Callable[["Step"], None]]:
-    """Show a bar with the cost and the time left; the function that is yielded takes each step.
+    """Show how a run goes; the function that is yielded takes each step.
 
-    A step's share of the bar is its number of pixels, so that the time left is right although
-    coarse scales are fast.
+    On a terminal that is a bar with the cost and the time left, elsewhere a line now and then. A step's
+    share of both is its number of pixels, so that they are right although coarse scales are fast. As
+    soon as a run is known to take long, a line says how long, at which size and with how much memory.
 
     Args:
-        console: shows the bar, where stderr is a terminal.
+        console: shows it.
         sizes: height and width of each scale, coarse first.
         steps: of the run, over all scales.
+        choice: what computes it.
         title: what is being done; stands before all else.
     """
-    shares = zip(sizes, split_steps(steps, len(sizes)), strict=True)
-    areas = [height * width * share for (height, width), share in shares]
-    *starts, total = itertools.accumulate(areas, initial=0)
     title = f"{printable(title)}  " if title else ""
-    made: Counter[int] = Counter()
-    with console.bar(f"{title}starting", total) as update:
+    forecast, pace = Forecast(sizes, steps, choice), Pace()
+    is_announced = False
+    with console.bar(f"{title}starting", forecast.total) as update:
 
         def show(step: "Step") -> None:
-            made[step.scale] += 1
+            nonlocal is_announced
+            forecast.take(step)
             height, width = sizes[step.scale - 1]
-            update(
-                completed=starts[step.scale - 1] + made[step.scale] * height * width,
-                description=f"{title}{width}×{height}",
-                detail=f"step {step.step}/{step.steps}  cost {format_cost(step.cost.total)}",
-            )
+            detail = f"step {step.step}/{step.steps}  cost {format_cost(step.cost.total)}"
+            place = f"{title}{width}×{height}"
+            update(completed=forecast.done, description=place, detail=detail)
+            left = forecast.seconds_left
+            if left is not None and not is_announced:
+                is_announced = True
+                if left > LONG_SECONDS:
+                    console.log(f"{title}{_describe(sizes, steps, choice, left)}")
+                    pace.restart()
+            if not console.animated and pace.is_due(forecast.share) and step.step < step.steps:
+                ahead = "" if left is None else f", {format_minutes(left)} left"
+                console.log(f"{place}  {detail}, {forecast.share:.0%}{ahead}")
 
         yield show
+
+
+def _describe(
+    sizes: Sequence[tuple[int, int]], steps: int, choice: "BackendChoice", seconds: float
+) -> str:
+    """Say what is known of a run that takes long."""
+    height, width = sizes[-1]
+    text = f"{format_minutes(seconds)} for {width}×{height} pixels"
+    if len(sizes) > 1:
+        text += f" in {format_count(len(sizes), 'scale')}"
+    text += f" and {format_count(steps, 'step')}"
+    if not choice.device.is_cpu:
+        return text
+    # A gradient that is checked needs another one beside it.
+    memory = memory_needed(sizes[-1]) * (1.5 if choice.checked else 1)
+    return f"{text}, with some {format_bytes(round(memory))} of memory"

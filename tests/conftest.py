@@ -15,7 +15,9 @@ from networks import make_tiny_weights
 from pictures import random_pixels
 from PIL import Image
 
+from nstx.cli import progress
 from nstx.cli.app import app
+from nstx.cli.console import Pace
 from nstx.cli.errors.exits import run_app
 from nstx.models.weights.load import Weights, load_weights
 
@@ -70,6 +72,9 @@ def nstx(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs the command line and returns exit code, stdout and stderr."""
+    # A busy machine must not add to stderr how long work takes.
+    monkeypatch.setattr(Pace, "seconds", 1e6)
+    monkeypatch.setattr(progress, "LONG_SECONDS", 1e6)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["nstx", *map(str, arguments)])

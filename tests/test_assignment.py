@@ -14,6 +14,8 @@ from PIL import Image
 from nstx.cli.console import Console
 from nstx.cli.optimize.recorder import describe_iteration
 from nstx.cli.progress import show_steps
+from nstx.engine.devices.device import Device
+from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost
 
@@ -159,7 +161,8 @@ def test_the_report_stands_above_the_bar_or_in_its_file(
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setattr(sys, "stdout", stdout)
     console = Console(as_json=False, quiet=False)
-    with show_steps(console, [(8, 8)], 200) as show:
+    choice = BackendChoice("onnx", Device("cpu"), "fp32")
+    with show_steps(console, [(8, 8)], 200, choice) as show:
         for number in (1, 2):
             show(make_step(number, 2.0, 1.0, 1.0))
             console.report(f"total cost = {number}.0")

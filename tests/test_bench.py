@@ -16,7 +16,7 @@ from networks import needs_bf16
 
 from nstx.cli.app import app
 from nstx.cli.bench.tables import lay_out_cells, measure
-from nstx.cli.console import Console
+from nstx.cli.console import Console, Pace
 from nstx.engine.bench import computations, worker
 from nstx.engine.bench.floor import measure_floor, time_calls
 from nstx.engine.bench.tasks import Task
@@ -165,17 +165,15 @@ def test_rows_that_lack_a_round_are_printed_when_it_is_interrupted(
 
 
 def test_a_bench_without_a_terminal_says_now_and_then_how_far_it_is(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(as_json=False, quiet=False)
-    with console.counting("measured", 3, 0.0) as advance:
-        advance("one")
-        advance("two")
-    assert capsys.readouterr().err == "measured 1/3  one\nmeasured 2/3  two\n"
-    for seconds in (None, 60.0):
-        with console.counting("measured", 3, seconds) as advance:
-            advance("one")
-        assert capsys.readouterr().err == ""
+    for seconds, lines in ((0.0, "measured 1/3  one\nmeasured 2/3  two\n"), (60.0, "")):
+        monkeypatch.setattr(Pace, "seconds", seconds)
+        with console.counting("measured", 3) as advance:
+            for name in ("one", "two", "three"):
+                advance(name)
+        assert capsys.readouterr().err == lines
 
 
 def test_a_piped_bench_prints_its_rows_before_it_ends() -> None:

@@ -20,7 +20,6 @@ _Report = dict[str, Any]
 _Row = dict[str, Any]
 _Bench = TypeVar("_Bench", bound="Bench")
 
-_LOG_SECONDS = 10.0
 """Where no bar shows how far a benchmark is, a line says so, no more often than this."""
 
 
@@ -65,7 +64,7 @@ def measure(
     """
     began = time.perf_counter()
     table = _Table(layout, console)
-    with console.counting("measured", bench.measurements, _LOG_SECONDS) as advance:
+    with console.counting("measured", bench.measurements) as advance:
         report = run(bench, advance, table.add)
     report["elapsed_seconds"] = round(time.perf_counter() - began, 1)
     for row in report["rows"]:

@@ -77,7 +77,8 @@ class _ConsoleWatcher(Watcher):
         self, place: int, count: int, run: ComparisonRun, job: "Job"
     ) -> Iterator["Callable[[Step], None]"]:
         title = f"run {place} of {count}: {run.label}"
-        with show_steps(self._console, job.sizes, job.settings.steps, title) as show:
+        steps, choice = job.settings.steps, job.opened.choice
+        with show_steps(self._console, job.sizes, steps, choice, title) as show:
             yield show
 
     def finished(self, place: int, count: int, run: ComparisonRun, record: "RunRecord") -> None:

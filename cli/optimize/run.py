@@ -46,7 +46,8 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
     ending.seconds["targets"] = job.target_seconds
     costs = BoundCosts(job)
     failure: NumericalError | None = None
-    with recorder, show_steps(console, job.sizes, job.settings.steps) as show:
+    bar = show_steps(console, job.sizes, job.settings.steps, job.opened.choice)
+    with recorder, bar as show:
         recorder.begin(job)
         on_step = _Steps(request, ending, interrupt, (show, recorder.take))
         try:

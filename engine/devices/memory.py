@@ -92,6 +92,11 @@ _BASE_BYTES = 400 << 20
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
+def memory_needed(size: Sequence[int], bytes_per_pixel: int = GRADIENT_BYTES) -> int:
+    """Return the bytes that a process needs on the CPU, about, for a result of (height, width)."""
+    return _BASE_BYTES + bytes_per_pixel * size[0] * size[1]
+
+
 def check_memory(
     size: Sequence[int], device: Device, bytes_per_pixel: int = GRADIENT_BYTES
 ) -> None:
@@ -104,7 +109,7 @@ def check_memory(
         return
     import psutil
 
-    needed = _BASE_BYTES + bytes_per_pixel * size[0] * size[1]
+    needed = memory_needed(size, bytes_per_pixel)
     present = min(psutil.virtual_memory().total, _container_limit())
     if needed > present:
         raise DeviceError(

@@ -1,5 +1,6 @@
 """A job: pictures and settings, made ready to run."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
+
+_log = logging.getLogger("nstx")
+
+_ENLARGED = 1.5
+"""From here on, an enlarged photograph is worth a word."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -115,6 +121,7 @@ def prepare_job(
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
+    _tell_enlargement(content, sizes[-1])
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)
     else:
@@ -166,6 +173,16 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         init=_read_init(settings),
         opened=opened,
     )
+
+
+def _tell_enlargement(content: Picture, size: Sequence[int]) -> None:
+    """Log that a result is much larger than its photograph: the time goes into what is not there."""
+    height, width = content.size
+    if size[0] > _ENLARGED * height or size[1] > _ENLARGED * width:
+        _log.warning(
+            "%s has %d×%d pixels and is enlarged to %d×%d; a smaller --size takes less time",
+            content.path or "the photograph", width, height, size[1], size[0],
+        )  # fmt: skip
 
 
 def _open_backend(
