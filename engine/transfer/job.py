@@ -121,11 +121,11 @@ def prepare_job(
     if not styles or not all(0 < weight < float("inf") for _, weight in styles):
         raise UsageError("expected styles with weights above 0; try STYLE:1")
     sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
-    _tell_enlargement(content, sizes[-1])
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)
     else:
         opened = _share_backend(like, settings, sizes[-1], policy)
+    _tell_enlargement(content, sizes[-1])
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(content, *size, settings.resampling) for size in sizes)
         began = time.perf_counter()
