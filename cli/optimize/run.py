@@ -9,7 +9,7 @@ import typer
 from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.writing import check_output_size
 from nstx.engine.transfer.costs import BoundCosts, read_back
-from nstx.engine.transfer.job import Job, load_job, prepare_job_from_targets
+from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
 from nstx.engine.transfer.run import Result, run_job
@@ -156,7 +156,7 @@ def _load(request: OptimizeRequest) -> Job:
         return prepare_job_from_targets(request.saved, request.settings)
     assert request.content is not None  # checked by the command
     styles = [split_style(style) for style in request.styles]
-    return load_job(request.content, styles, request.settings)
+    return prepare_job(request.content, styles, request.settings)
 
 
 def _measure_saved(

@@ -1,7 +1,7 @@
 """Features of one picture: the interface of their extractors, and activations in numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +16,8 @@ Array = NDArray[np.float32]
 class Features:
     """Activations and Gram matrices of a picture, by layer."""
 
-    activations: Mapping[str, Array]
-    grams: Mapping[str, Array]
+    activations: Mapping[str, Array] = field(repr=False)
+    grams: Mapping[str, Array] = field(repr=False)
 
 
 class FeatureExtractor(Protocol):

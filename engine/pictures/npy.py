@@ -46,7 +46,14 @@ def read_npy(data: bytes, path: Path, most_pixels: int, *, trusted: bool) -> Pic
         ImageError: the header is damaged or says more than the file holds, it is no picture, or
             the scale of its values cannot be told.
     """
-    array = _parse(data, path)
+    return take_pixels(_parse(data, path), path, most_pixels, trusted=trusted)
+
+
+def take_pixels(
+    array: NDArray[Any], path: Path, most_pixels: int, *, trusted: bool = False
+) -> Picture:
+    """Return the pixels of an array, as `read_npy` does those of a file; ``path`` is for messages."""
+    _check_numbers(array.dtype, path)
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]  # the assignment's pictures carry a batch axis of one
     if array.ndim != 3 or array.shape[2] != 3:
@@ -75,8 +82,7 @@ def _parse(data: bytes, path: Path) -> NDArray[Any]:
             f"expected a .npy array in {printable(path)}, got a header that cannot be read; "
             f"try {_ADVICE}"
         ) from error
-    if dtype.kind not in "fiu" or dtype.itemsize > 8:
-        _refuse(path, "numbers of 8 to 64 bits", printable(dtype)[:80])
+    _check_numbers(dtype, path)
     if len(shape) > 4 or min(shape, default=0) < 0:
         _refuse(path, "an array (height, width, 3)", f"{len(shape)} axes")
     count = math.prod(shape)
@@ -84,6 +90,11 @@ def _parse(data: bytes, path: Path) -> NDArray[Any]:
         _refuse(path, "a whole array", f"{shape} in {len(data)} bytes")
     array: NDArray[Any] = np.frombuffer(data, dtype, count, file.tell())
     return array.reshape(shape, order="F" if by_columns else "C")
+
+
+def _check_numbers(dtype: np.dtype[Any], path: Path) -> None:
+    if dtype.kind not in "fiu" or dtype.itemsize > 8:
+        _refuse(path, "numbers of 8 to 64 bits", printable(dtype)[:80])
 
 
 def _scale(array: NDArray[Any], path: Path, trusted: bool) -> Pixels:

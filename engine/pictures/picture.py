@@ -45,6 +45,9 @@ class Picture:
                 f"expected uint8 alpha {shape[:2]}, got {self.alpha.dtype} {self.alpha.shape}"
             )
 
+    def __repr__(self) -> str:
+        return f"<Picture {self.width}×{self.height} of {self.path}>"
+
     @property
     def digest(self) -> str:
         """Sha256 of the pixels with their shape and type: the same however they were encoded."""

@@ -5,19 +5,27 @@ transparent lies on white (the alpha channel is kept beside the pixels). ``.npy`
 as numbers, which may lie outside 0–255.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-from nstx.models.errors import ImageError
+from nstx.models.errors import ImageError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.inputs import read_input
+from nstx.models.values import describe
 
 from .decoding import DECODER_ERRORS, decode_image, refuse_damaged
 from .formats import NPY, TIFF, identify_format
-from .npy import read_npy
+from .npy import read_npy, take_pixels
 from .picture import Picture
 from .srgb import to_picture
+
+Source = str | os.PathLike[str] | Picture | NDArray[Any] | Image.Image
+"""What a picture can be taken from; see `as_picture`."""
 
 _SHORTEST_SIDE = 8  # in pixels; a smaller picture shows nothing
 _MOST_BYTES = 2**31
@@ -59,10 +67,50 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
             picture = to_picture(image, path)
         except DECODER_ERRORS as error:  # such as a palette that is missing
             refuse_damaged(path, kind, error, error)
-    if min(picture.height, picture.width) < _SHORTEST_SIDE:
+    return _check_sides(picture)
+
+
+def as_picture(source: Source) -> Picture:
+    """Return the picture in a file, an array or an image of Pillow's; a `Picture` as it is.
+
+    Arrays are RGB, (height, width, 3). Of uint8 they are taken as they are, and may be grey or RGBA,
+    too; others are scaled as those of ``.npy`` files are (`nstx.engine.pictures.npy.read_npy`).
+
+    Raises:
+        UsageError: it is nothing of the kind.
+        ImageError: as `read_image`.
+    """
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return read_image(Path(source))
+    name = Path("an image" if isinstance(source, Image.Image) else "an array")
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8:
+            return _check_sides(take_pixels(source, name, _MOST_PIXELS))
+        array = source[0] if source.ndim == 4 and len(source) == 1 else source
+        if 0 in array.shape or array.shape[2:] not in ((), (3,), (4,)) or array.ndim < 2:
+            raise ImageError(
+                f"expected an array (height, width, 3) of uint8, got one of shape {source.shape}; "
+                "try RGB pixels"
+            )
+        source = Image.fromarray(array)
+    if not isinstance(source, Image.Image):
+        raise UsageError(
+            "expected a picture as a path, a Picture, an array (height, width, 3) or an image of "
+            f"Pillow's, got {describe(source)}; try 'photo.jpg'"
+        )
+    try:
+        return _check_sides(to_picture(ImageOps.exif_transpose(source), name))
+    except DECODER_ERRORS as error:  # what was opened is only decoded now
+        refuse_damaged(name, source.format or "picture", error, error)
+
+
+def _check_sides(picture: Picture) -> Picture:
+    if min(picture.size) < _SHORTEST_SIDE:
         raise ImageError(
             f"expected a picture of at least {_SHORTEST_SIDE}×{_SHORTEST_SIDE} pixels, "
-            f"got {picture.width}×{picture.height} in {printable(path)}; try a larger one"
+            f"got {picture.width}×{picture.height} in {printable(picture.path)}; try a larger one"
         )
     return picture
 

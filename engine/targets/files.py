@@ -7,7 +7,7 @@ another machine can start from it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,12 @@ class SavedTargets:
             is opaque.
     """
 
-    contents: tuple[Pixels, ...]
+    contents: tuple[Pixels, ...] = field(repr=False)
     targets: tuple[Targets, ...]
     weights_sha256: str
     objective: Objective
     preset: str
-    alpha: NDArray[np.uint8] | None = None
+    alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
 
 
 def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
 
 
 def write_targets(
-    path: Path,
+    path: str | Path,
     contents: tuple[Pixels, ...],
     targets: tuple[Targets, ...],
     objective: Objective,
@@ -91,6 +91,7 @@ def write_targets(
     Raises:
         OutputError: it cannot be written there.
     """
+    path = Path(path)
     check_output(path, SUFFIXES)
     arrays: dict[str, NDArray[Any]] = {}
     for scale, (pixels, target) in enumerate(zip(contents, targets, strict=True)):
@@ -114,12 +115,13 @@ def _compact(pixels: Pixels) -> NDArray[Any]:
     return rounded if np.array_equal(rounded, pixels) else np.ascontiguousarray(pixels, np.float32)
 
 
-def read_targets(path: Path) -> SavedTargets:
+def read_targets(path: str | Path) -> SavedTargets:
     """Read a targets file; everything that it says of itself is checked here.
 
     Raises:
         UsageError: there is none, or it is damaged or of another kind.
     """
+    path = Path(path)
     with open_input(
         path, kind="a targets file", most_bytes=_MOST_BYTES, error=UsageError, advice=_ADVICE
     ) as file:

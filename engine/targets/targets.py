@@ -1,7 +1,7 @@
 """Targets: what an objective compares a picture with, computed once for its pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ class Targets:
 
     height: int
     width: int
-    content: Mapping[str, Array]
-    style: Mapping[str, Array]
+    content: Mapping[str, Array] = field(repr=False)
+    style: Mapping[str, Array] = field(repr=False)
 
 
 def make_targets(

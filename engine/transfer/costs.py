@@ -1,7 +1,6 @@
 """The cost of pictures: at the scales of a job, and of any picture by the yardstick."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,13 @@ from nstx.models.weights.load import load_weights
 
 from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
-from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.reading import read_image
+from ..pictures.picture import Picture, Pixels
+from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_picture
 from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE, Settings
 from ..sizes import style_size
+from .styles import Styles, take_styles
 
 if TYPE_CHECKING:
     from .job import Job
@@ -66,17 +66,19 @@ def read_back(path: Path, picture: Picture) -> Pixels:
 
 
 def evaluate_picture(
-    picture: Picture,
-    content: Picture,
-    styles: Sequence[WeightedPicture],
+    picture: Source,
+    content: Source,
+    styles: Styles,
     settings: Settings,
 ) -> Cost:
     """Return the cost of a picture under the settings' objective, in float64.
 
     Args:
-        picture: of any size; it is not resized.
+        picture: of any size; it is not resized. Like the others, a path, a `Picture`, an array or
+            an image of Pillow's.
         content: the content picture; brought to the size of ``picture``.
-        styles: style pictures, brought to the size that goes with it, each with a weight above 0.
+        styles: one or several, each by itself or with a weight above 0; brought to the size that
+            goes with it.
         settings: whose objective, style scale and weights are used.
 
     Raises:
@@ -84,6 +86,7 @@ def evaluate_picture(
         WeightsError: the weights cannot be loaded.
         NumericalError: the cost is not finite.
     """
+    picture, photograph, paintings = as_picture(picture), as_picture(content), take_styles(styles)
     size = picture.size
     if min(size) < MIN_SIDE:
         raise UsageError(
@@ -94,14 +97,14 @@ def evaluate_picture(
         settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
     )
     scale, stretch = settings.style_scale, settings.stretch
-    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in styles]
+    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
     resized = [
         (resize_picture(style, *fitted, settings.resampling), weight)
-        for fitted, (style, weight) in zip(sizes, styles, strict=True)
+        for fitted, (style, weight) in zip(sizes, paintings, strict=True)
     ]
     pixels = picture.pixels.astype(np.float32)
     with memory_errors(size):
-        content_pixels = resize_picture(content, *size, settings.resampling)
+        content_pixels = resize_picture(photograph, *size, settings.resampling)
         cost = reference_cost(settings.objective, weights, pixels, content_pixels, resized)
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")

@@ -3,14 +3,14 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
+from nstx.models.values import describe
 
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
@@ -18,7 +18,7 @@ from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.reading import read_image
+from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
 from ..pictures.starts import make_start, match_colours
 from ..settings import INITS, Settings
@@ -27,6 +27,7 @@ from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
+from .styles import Styles, take_styles
 
 _log = logging.getLogger("nstx")
 
@@ -51,11 +52,11 @@ class Job:
     """
 
     settings: Settings
-    contents: tuple[Pixels, ...]
-    alpha: NDArray[np.uint8] | None = None
+    contents: tuple[Pixels, ...] = field(repr=False)
+    alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
     loaded: LoadedTargets
     init: Picture | None
-    opened: BackendFactory
+    opened: BackendFactory = field(repr=False)
     extractor: tuple[str, str] | None = None
     target_seconds: float = 0.0
 
@@ -92,16 +93,9 @@ class Job:
             return self.backend(-1).cost(pixels)
 
 
-def load_job(content: Path, styles: Sequence[tuple[Path, float]], settings: Settings) -> Job:
-    """Read a content picture and weighted styles, and prepare their run: see `prepare_job`."""
-    photograph = read_image(content)
-    paintings = [(read_image(path), weight) for path, weight in styles]
-    return prepare_job(photograph, paintings, settings)
-
-
 def prepare_job(
-    content: Picture,
-    styles: Sequence[WeightedPicture],
+    content: Source,
+    styles: Styles,
     settings: Settings,
     *,
     like: Job | None = None,
@@ -111,34 +105,38 @@ def prepare_job(
     """Load the weights and compute the targets of every scale.
 
     Args:
-        content: the content picture.
-        styles: one or more style pictures, each with a weight above 0.
+        content: the content picture, as a path, a `Picture`, an array or an image of Pillow's
+            (`nstx.engine.pictures.reading.as_picture`).
+        styles: a style picture, or several, each by itself or with a weight above 0.
         settings: of the run.
         like: a job whose gradient backend is shared; `UsageError` if these settings need another.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
     """
-    if not styles or not all(0 < weight < float("inf") for _, weight in styles):
-        raise UsageError("expected styles with weights above 0; try STYLE:1")
-    sizes = choose_sizes(content.size, [style.size for style, _ in styles], settings)
+    if not isinstance(settings, Settings):
+        raise UsageError(
+            f"expected Settings, got {describe(settings)}; try choose_settings(size=512)"
+        )
+    photograph, paintings = as_picture(content), take_styles(styles)
+    sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)
     else:
         opened = _share_backend(like, settings, sizes[-1], policy)
     _tell_enlargement(content, sizes[-1])
     with memory_errors(sizes[-1]):
-        contents = tuple(resize_picture(content, *size, settings.resampling) for size in sizes)
+        contents = tuple(resize_picture(photograph, *size, settings.resampling) for size in sizes)
         began = time.perf_counter()
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
-        loaded = loader.load(content, styles, sizes, contents)
+        loaded = loader.load(photograph, paintings, sizes, contents)
         seconds = time.perf_counter() - began
-        init = _read_init(settings, contents[-1], styles)
+        init = _read_init(settings, contents[-1], paintings)
     finish_loading()
     return Job(
         settings=settings,
         contents=contents,
-        alpha=resize_alpha(content, *sizes[-1]),
+        alpha=resize_alpha(photograph, *sizes[-1]),
         loaded=loaded,
         init=init,
         opened=opened,

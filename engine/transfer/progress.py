@@ -53,8 +53,8 @@ class Step:
     cost: Cost
     evaluations: int
     seconds: float
-    picture: Array
-    arrays: Arrays = NUMPY
+    picture: Array = field(repr=False)
+    arrays: Arrays = field(default=NUMPY, repr=False)
 
     @property
     def pixels(self) -> Pixels:

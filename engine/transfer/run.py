@@ -1,22 +1,29 @@
 """The transfer: from pictures and settings to a stylised picture."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from nstx.models.cost import Cost
+from nstx.models.errors import UsageError
+from nstx.models.presets import Preset
 
 from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import PrecisionCheck
-from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..settings import Settings
+from ..pictures.picture import Picture, Pixels
+from ..pictures.reading import Source
+from ..pictures.writing import encode_image, write_image
+from ..settings import Choices, PresetName, Settings, choose_settings
 from ..sizes import split_steps
 from ..solvers.choice import solve
 from .costs import BoundCosts
 from .job import Job, prepare_job
 from .progress import Progress, Step, StopReason
+from .styles import Styles
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -44,6 +51,23 @@ class Result:
     stopped: StopReason
     checks: tuple[PrecisionCheck, ...] = ()
 
+    def __repr__(self) -> str:
+        before, share = self.initial_cost.total, ""
+        if before > 0:
+            share = f", {self.cost.total / before:.2%} of the start's"
+        return (
+            f"<Result {self.picture.width}×{self.picture.height} after {self.steps} steps in "
+            f"{self.seconds:.1f} s ({self.stopped}): cost {self.cost.total:.6g}{share}>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Return what a notebook shows."""
+        return encode_image(self.pixels, ".png", self.picture.alpha)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture, with its transparency, in the format of the suffix: see `write_image`."""
+        write_image(path, self.picture)
+
     @property
     def is_complete(self) -> bool:
         """Whether the run ended by itself, after all of its steps or where there was no progress."""
@@ -56,14 +80,33 @@ class Result:
 
 
 def stylize(
-    content: Picture,
-    styles: Sequence[WeightedPicture],
-    settings: Settings,
+    content: Source,
+    styles: Styles,
+    settings: Settings | None = None,
     *,
+    preset: PresetName | Preset | str = "default",
     on_step: Callable[[Step], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    **choices: Unpack[Choices],
 ) -> Result:
-    """Stylise a picture: `prepare_job`, then `run_job`."""
+    """Stylise a picture: `choose_settings`, `prepare_job`, then `run_job`, whose errors it raises.
+
+    Args:
+        content: the content picture, as a path, a `Picture`, an array or an image of Pillow's.
+        styles: a style picture, or several, each by itself or as ``(picture, weight)``.
+        settings: of the run, in place of the preset and choices.
+        preset: that the settings start from.
+        on_step: called after each step.
+        should_stop: called before each evaluation; True ends the run at its last finished step.
+        choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
+    """
+    if settings is None:
+        settings = choose_settings(preset, **choices)
+    elif choices or preset != "default":
+        raise UsageError(
+            f"expected settings or {', '.join(choices) or 'a preset'}, got both; "
+            "try choose_settings(preset, …) with all of them"
+        )
     job = prepare_job(content, styles, settings)
     return run_job(job, on_step=on_step, should_stop=should_stop)
 

@@ -8,7 +8,7 @@ were read from, and are read from there the next time.
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -49,8 +49,8 @@ class Weights:
         preprocessing: of pixels, which is part of the first kernel and of the mean.
     """
 
-    kernels: Mapping[str, NDArray[np.float32]]
-    biases: Mapping[str, NDArray[np.float32]]
+    kernels: Mapping[str, NDArray[np.float32]] = field(repr=False)
+    biases: Mapping[str, NDArray[np.float32]] = field(repr=False)
     mean: Mean
     source: str
     sha256: str

@@ -1,0 +1,155 @@
+"""The library from Python: what a call takes, what it returns, and every block of docs/python.md."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures import random_pixels
+from PIL import Image
+
+import nstx
+from nstx.engine.pictures.reading import as_picture
+from nstx.engine.transfer.styles import take_styles
+from nstx.models.errors import ImageError, UsageError
+
+GUIDE = Path(__file__).parents[1] / "docs" / "python.md"
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+)
+TINY: dict[str, Any] = {"size": 32, "steps": 1, "device": "cpu"}
+
+
+@pytest.fixture
+def paths(save_picture: Callable[..., Path]) -> tuple[Path, Path]:
+    return save_picture("photo.png"), save_picture("painting.png", 40, 60, seed=1)
+
+
+def test_paths_arrays_and_pillows_images_give_the_same_picture(paths: tuple[Path, Path]) -> None:
+    photo, painting = paths
+    pixels = np.asarray(Image.open(photo))
+    expected = nstx.stylize(str(photo), [str(painting)], **TINY).pixels
+    settings = nstx.choose_settings(**TINY)
+    content: nstx.Picture | Path | Any
+    styles: Any
+    for content, styles in (
+        (photo, painting),
+        (pixels, [(painting, np.float32(2))]),
+        (pixels[None], (painting,)),
+        (Image.open(photo), [nstx.read_image(painting)]),
+        (nstx.read_image(photo), np.asarray(Image.open(painting))),
+    ):
+        result = nstx.stylize(content, styles, settings)
+        np.testing.assert_array_equal(result.pixels, expected)
+
+
+def test_arrays_are_taken_as_files_of_them_are(logged_warnings: list[str]) -> None:
+    pixels = random_pixels(20, 24, 0).astype(np.uint8)
+    grey, cover = pixels[..., 0], np.full((20, 24, 1), 128, np.uint8)
+    np.testing.assert_array_equal(as_picture(grey).pixels, np.repeat(grey[..., None], 3, axis=2))
+    clear = as_picture(np.concatenate([pixels, cover], axis=2))
+    assert clear.alpha is not None
+    assert (clear.alpha == 128).all()
+    assert as_picture(pixels).alpha is None
+    assert as_picture(pixels.astype(np.int64)).pixels.dtype == np.float32
+    assert not logged_warnings
+    unit = as_picture((pixels / 255).astype(np.float64))
+    np.testing.assert_allclose(unit.pixels, pixels, atol=1e-4)
+    assert "0–1" in logged_warnings[0]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        None, 3, b"photo.jpg", object(), [], {"a": 1}, "none.jpg", "a\0b", "", ".",
+        np.zeros((4, 4, 3), np.uint8), np.zeros((9, 9, 2), np.uint8), np.zeros(9, np.uint8),
+        np.zeros((0, 9, 3), np.uint8), np.array(3, np.uint8), np.full((9, 9, 3), np.nan),
+        np.zeros((9, 9, 3), complex), np.array([["a"]]), np.zeros((2, 9, 9, 3)),
+        Image.new("RGB", (3, 3)), Image.new("F", (9, 9)),
+    ],
+    ids=lambda source: repr(source)[:20],
+)  # fmt: skip
+def test_what_is_no_picture_is_an_error_of_nstx(source: Any) -> None:
+    with pytest.raises((UsageError, ImageError)) as caught:
+        as_picture(source)
+    assert str(caught.value).startswith("expected")
+
+
+@pytest.mark.parametrize(
+    ("styles", "message"),
+    [
+        ([], "one or more styles"),
+        (3, "a picture as a path"),
+        ([("{style}", 0)], "weights above 0"),
+        ([("{style}", -1.0)], "weights above 0"),
+        ([("{style}", float("nan"))], "finite number"),
+        ([("{style}", True)], "finite number"),
+        ([("{style}", "2")], "finite number"),
+        ([("{style}", 1, 2)], "a picture as a path"),
+    ],
+)
+def test_styles_that_cannot_be_are_refused(
+    paths: tuple[Path, Path], styles: Any, message: str
+) -> None:
+    if styles and styles != 3:
+        styles = [tuple(str(paths[1]) if part == "{style}" else part for part in styles[0])]
+    with pytest.raises(UsageError, match=message):
+        take_styles(styles)
+
+
+def test_settings_and_single_choices_exclude_each_other(paths: tuple[Path, Path]) -> None:
+    settings = nstx.choose_settings(**TINY)
+    with pytest.raises(UsageError, match="settings or size, got both"):
+        nstx.stylize(*paths, settings, size=64)
+    with pytest.raises(UsageError, match="got both"):
+        nstx.stylize(*paths, settings, preset="coursera")
+    with pytest.raises(UsageError, match="try size"):
+        nstx.stylize(*paths, siez=64)  # type: ignore[call-arg]
+    wrong: Any = 512
+    with pytest.raises(UsageError, match="Settings"):
+        nstx.prepare_job(*paths, wrong)
+
+
+def test_a_result_tells_and_shows_itself(paths: tuple[Path, Path], tmp_path: Path) -> None:
+    result = nstx.stylize(*paths, **TINY)
+    text = str(result)
+    assert text.startswith("<Result 32×24 after 1 steps in ")
+    assert f"cost {result.cost.total:.6g}, " in text
+    assert "array(" not in repr(replace(result, steps=2))
+    result.save(tmp_path / "out.png")
+    shown = np.asarray(Image.open(io.BytesIO(result._repr_png_())))
+    np.testing.assert_array_equal(shown, np.asarray(Image.open(tmp_path / "out.png")))
+
+
+def test_arrays_are_never_dumped(paths: tuple[Path, Path]) -> None:
+    job = nstx.prepare_job(*paths, nstx.choose_settings(**TINY))
+    steps: list[nstx.Step] = []
+    nstx.run_job(job, on_step=steps.append)
+    for value in (job, steps[0], nstx.read_image(paths[0]), nstx.load_weights()):
+        assert "array(" not in repr(value)
+        assert len(repr(value)) < 2500
+
+
+def test_every_block_of_the_guide_runs(
+    save_picture: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate(("photo.jpg", "painting.jpg", "other.jpg")):
+        save_picture(name, 48, 64, seed)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    names: dict[str, Any] = {"__name__": "guide"}
+    for number, block in enumerate(BLOCKS):
+        # Small and short, and on one processor: what is shown is the calls.
+        small = re.sub(r"\b(size|width|height)=\d+", r"\1=32", block)
+        small = re.sub(r"\bsteps=\d+", "steps=1", small).replace(
+            "should_stop=", "steps=1, should_stop="
+        )
+        exec(compile(small, f"{GUIDE.name}, block {number}", "exec"), names)  # noqa: S102
+    assert len(BLOCKS) > 12
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"out.png", "out.webp", "style_weight_3.0.png", "batch_1.png"} <= written
+    assert names["result"].picture.size == (32, 32)
