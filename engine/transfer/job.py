@@ -123,7 +123,7 @@ def prepare_job(
         opened = _open_backend(settings, sizes[-1], policy)
     else:
         opened = _share_backend(like, settings, sizes[-1], policy)
-    _tell_enlargement(content, sizes[-1])
+    _tell_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(photograph, *size, settings.resampling) for size in sizes)
         began = time.perf_counter()
