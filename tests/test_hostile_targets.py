@@ -163,6 +163,12 @@ def test_a_header_of_any_length_is_refused(targets_file: Path, length: int) -> N
         read_targets(targets_file)
 
 
+def test_a_file_that_is_longer_than_it_says_is_not_read(targets_file: Path) -> None:
+    os.truncate(targets_file, 1 << 33)
+    with pytest.raises(UsageError, match="damaged"):
+        read_targets(targets_file)
+
+
 def test_the_command_line_says_so_in_one_line(
     nstx: Nstx, targets_file: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ order, and equal contents are to give equal bytes.
 """
 
 from collections.abc import Mapping
+from io import SEEK_END
 from json import dumps
 from typing import Any, BinaryIO
 
@@ -12,7 +13,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from nstx.models.storage.plain_data import parse_json, take_object, take_text
+from nstx.models.storage.plain_data import (
+    parse_json,
+    take_list,
+    take_object,
+    take_text,
+    take_whole,
+)
 from nstx.models.storage.seals import NO_SEAL, seal, seal_is_right
 
 SUFFIX = ".safetensors"
@@ -20,6 +27,7 @@ SUFFIX = ".safetensors"
 LONGEST_HEADER = 1 << 20
 """Bytes of a file besides its arrays, at most."""
 
+_MOST_BYTES = 1 << 62
 _KEY = "nstx"
 _LENGTH = 8  # bytes that hold the header's length
 _FOREIGN = "it is damaged, or another kind of file"
@@ -34,10 +42,13 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]], description: Mapping[str, An
 def read_arrays(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the arrays and the description in a file; `ValueError` if it was changed.
 
-    A file that does not begin as one of ours is not read to its end.
+    A file that does not begin as one of ours, or is longer than it says, is not read to its end.
     """
     header = _read_header(file)
     description = _parse(header[_LENGTH:])
+    if file.seek(0, SEEK_END) != len(header) + _count_bytes(header[_LENGTH:]):
+        raise ValueError(_FOREIGN)
+    file.seek(len(header))
     data = header + file.read()
     if not seal_is_right(data, take_text(description, "seal")):
         raise ValueError("its checksum is wrong")
@@ -59,6 +70,13 @@ def _read_header(file: BinaryIO) -> bytes:
     if count > LONGEST_HEADER:
         raise ValueError(_FOREIGN)
     return length + file.read(count)
+
+
+def _count_bytes(text: bytes) -> int:
+    """Return how many bytes of arrays a header tells of."""
+    arrays = {name: array for name, array in parse_json(text).items() if name != "__metadata__"}
+    ends = [take_list(array, "data_offsets", 2)[1:] for array in arrays.values()]
+    return max((take_whole({"end": end}, "end", 0, _MOST_BYTES) for (end,) in ends), default=0)
 
 
 def _parse(text: bytes) -> dict[str, Any]:
