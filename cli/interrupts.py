@@ -7,6 +7,7 @@ thread, so that no number depends on this.
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -57,11 +58,13 @@ class Ending:
 
     Attributes:
         signal: the first that has come, or None.
+        most_patience: seconds, where it is no use to wait for `PATIENCE`.
     """
 
     def __init__(self, report: Callable[[BaseException], object] | None = None) -> None:
         self._report = report
         self.signal: int | None = None
+        self.most_patience = math.inf
         # Whether a thread sees signals; else the handler is the first to know.
         self.is_watched = False
         self._lock = threading.RLock()
@@ -81,7 +84,7 @@ class Ending:
                 self._decide()
         self._seen.set()
         if is_first and self.is_watched:
-            timer = threading.Timer(PATIENCE, self._run_out)
+            timer = threading.Timer(min(PATIENCE, self.most_patience), self._run_out)
             timer.daemon = True
             timer.start()
         elif not is_first and number == signal.SIGINT:

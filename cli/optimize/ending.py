@@ -4,6 +4,7 @@ By the main thread; or, where a signal asked it to end and it did not come to th
 sees signals, without what takes long.
 """
 
+import math
 import os
 import threading
 import time
@@ -27,6 +28,8 @@ from .recorder import Recorder
 from .report import SECONDS, describe_result, result_json
 from .request import OptimizeRequest
 
+# On a CPU no evaluation of a larger picture ends before patience does, and time is needed to save it.
+_LARGE_PIXELS, _LARGE_PATIENCE = 1_000_000, 0.1  # seconds
 _FOR_EVER = 3600.0  # seconds, in which the process ends
 
 
@@ -61,6 +64,8 @@ class RunEnding:
         self._result: Result | None = None
         self._has_ended = threading.Event()
         self._output: Path | None = None
+        if job.opened.choice.device.is_cpu and math.prod(job.sizes[-1]) > _LARGE_PIXELS:
+            interrupt.most_patience = _LARGE_PATIENCE
         self._choosing, self._reporting = threading.Lock(), threading.Lock()
 
     def save(self, result: Result, *, in_haste: bool = False) -> Path:
