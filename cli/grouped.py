@@ -38,12 +38,14 @@ class Help:
         flags: by default, the name with hyphens.
         metavar: placeholder of the value; None shows its type.
         is_list: the text has several values, separated by commas; a configuration may have a list.
+        values: that a shell offers; others may do as well.
     """
 
     text: str
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     is_list: bool = False
+    values: tuple[str, ...] = ()
 
 
 KINDS: dict[type, str] = {
@@ -192,6 +194,7 @@ def _read_help(name: str, hint: Any, panel: str | None = None) -> Any:
         # Brackets are markup to typer, which would leave them out.
         help=help_.text.replace("[", r"\["),
         metavar=help_.metavar,
+        autocompletion=_completion(help_.values) if help_.values else None,
         rich_help_panel=panel,
         envvar=f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}" if panel else None,
         show_envvar=False,
@@ -218,3 +221,10 @@ def _describe_option(name: str, hint: Any) -> Option:
     repeated = get_origin(kind) is list
     kind = get_args(kind)[0] if repeated else kind
     return Option(name, kind, repeated, help_ is not None and help_.is_list)
+
+
+def _completion(values: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete

@@ -8,11 +8,11 @@ a command-line user read the same message.
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, get_args
 
-from nstx.engine.settings import CHOICES, Settings, choose_settings
+from nstx.engine.settings import CHOICES, INITS, Settings, choose_settings
 from nstx.models import objective
 from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS, Preset, SolverName
-from nstx.models.vgg19 import Pooling, check_pooling
+from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling
 
 from .console import Console
 from .grouped import Group, Help
@@ -38,9 +38,10 @@ class Objective(Group):
 
     panel: ClassVar[str | None] = "Objective"
 
-    preset: Annotated[str, Help(f"Objective and solver to start from: {', '.join(PRESETS)}.")] = (
-        "default"
-    )
+    preset: Annotated[
+        str,
+        Help(f"Objective and solver to start from: {', '.join(PRESETS)}.", values=tuple(PRESETS)),
+    ] = "default"
     content_layers: Annotated[
         str | None,
         Help(
@@ -58,7 +59,9 @@ class Objective(Group):
         float | None, Help("Weight of the style cost (β); more of it, more of the painting.")
     ] = None
     tv_weight: Annotated[float | None, Help("Weight of the total variation, which smooths.")] = None
-    pooling: Annotated[str | None, Help(f"{' or '.join(get_args(Pooling))}.")] = None
+    pooling: Annotated[
+        str | None, Help(f"{' or '.join(get_args(Pooling))}.", values=get_args(Pooling))
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,11 @@ class GraphObjective(Objective):
     """What a graph computes; its poolings can differ from the preset's in their rounding, too."""
 
     rounding: Annotated[
-        str | None, Help("What a pooling makes of odd sizes: ceil (75 to 38) or floor (75 to 37).")
+        str | None,
+        Help(
+            "What a pooling makes of odd sizes: ceil (75 to 38) or floor (75 to 37).",
+            values=get_args(PoolRounding),
+        ),
     ] = None
 
     def choices(self) -> dict[str, Any]:
@@ -96,7 +103,10 @@ class Size(Group):
     ] = _default("style_scale")
     scales: Annotated[
         str | None,
-        Help("Scales from coarse to fine: auto or a number; 1 works at the final size only."),
+        Help(
+            "Scales from coarse to fine: auto or a number; 1 works at the final size only.",
+            values=("auto",),
+        ),
     ] = None
 
     def choices(self) -> dict[str, Any]:
@@ -130,14 +140,17 @@ class Solver(Group):
     steps: Annotated[
         int | None, Help(f"Solver iterations, over all scales. {_by_preset('steps')}")
     ] = None
-    solver: Annotated[str | None, Help(f"{' or '.join(get_args(SolverName))}.")] = None
+    solver: Annotated[
+        str | None, Help(f"{' or '.join(get_args(SolverName))}.", values=get_args(SolverName))
+    ] = None
     learning_rate: Annotated[float | None, Help("Of Adam, in pixel values (0–255).")] = None
     init: Annotated[
         str | None,
         Help(
             "Start: content, matched (it, in the style's colours), noise, blend (noise and "
             "content), noisy (content plus noise), or a picture's path; a .npy of (height, width, "
-            "3) RGB numbers on the scale 0–255 is taken as it is."
+            "3) RGB numbers on the scale 0–255 is taken as it is.",
+            values=INITS,
         ),
     ] = None
     seed: Annotated[int, Help("Of the noise in the start.")] = _default("seed")
@@ -149,30 +162,39 @@ class Machine(Group):
 
     panel: ClassVar[str | None] = "Machine"
 
-    device: Annotated[str, Help("auto, cpu, cuda[:N] or mps.")] = _default("device")
+    device: Annotated[
+        str, Help("auto, cpu, cuda[:N] or mps.", values=("auto", "cpu", "cuda", "mps"))
+    ] = _default("device")
     precision: Annotated[
         str,
         Help(
             "Of the convolutions: auto, fp32, tf32, bf16, fp16. Gram matrices and costs are always "
-            "fp32."
+            "fp32.",
+            values=CHOICES["precision"],
         ),
     ] = _default("precision")
     backend: Annotated[
         str,
         Help(
             f"What computes the gradient: {', '.join(CHOICES['backend'])}. auto is onnx on the CPU in fp32, "
-            "else torch."
+            "else torch.",
+            values=CHOICES["backend"],
         ),
     ] = _default("backend")
     extractor: Annotated[
         str,
         Help(
             "What computes features: auto, onnx (ONNX Runtime), tensorrt (its TensorRT provider), "
-            "torch. auto takes onnx where it has a provider for the device."
+            "torch. auto takes onnx where it has a provider for the device.",
+            values=CHOICES["extractor"],
         ),
     ] = _default("extractor")
     weights: Annotated[
-        str, Help("VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file.")
+        str,
+        Help(
+            "VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file.",
+            values=("embedded",),
+        ),
     ] = _default("weights")
     threads: Annotated[int | None, Help("Threads of the CPU.")] = _default("threads")
     no_cache: Annotated[bool, Help("Neither read nor write the cache folder.")] = not _default(

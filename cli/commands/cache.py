@@ -11,7 +11,13 @@ import typer
 
 from nstx.models.errors import OutputError, UsageError
 from nstx.models.printable import printable
-from nstx.models.storage.cache import cache_folder, cache_limit, check_cache_folder, parse_bytes
+from nstx.models.storage.cache import (
+    CACHE_KINDS,
+    cache_folder,
+    cache_limit,
+    check_cache_folder,
+    parse_bytes,
+)
 
 from .. import options
 from ..console import Console
@@ -30,7 +36,10 @@ app = typer.Typer(
 )
 
 Kind = Annotated[
-    str | None, Help("Only targets, weights, sessions (ONNX graphs) or tensorrt (engines).")
+    str | None,
+    Help(
+        "Only targets, weights, sessions (ONNX graphs) or tensorrt (engines).", values=CACHE_KINDS
+    ),
 ]
 
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}

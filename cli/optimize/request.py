@@ -62,7 +62,8 @@ class Recording(Group):
         str,
         Help(
             "bar, or assignment: every 20 iterations the costs, as the deeplearning.ai assignment "
-            "prints them, on stdout (with --json on stderr; with --quiet not at all)."
+            "prints them, on stdout (with --json on stderr; with --quiet not at all).",
+            values=REPORTS,
         ),
     ] = "bar"
 
