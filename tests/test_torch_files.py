@@ -1,19 +1,26 @@
 """Files of torch.save, read without PyTorch: both formats, and nothing that could run code."""
 
+import contextlib
 import io
 import pickle
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import torch
+from fuzz.pickles import make_pickle
+from fuzz.pickles import read_pickle as read_program
 
+from nstx.models.errors import WeightsError
+from nstx.models.weights.pickles import MOST_PICKLED, PickleError, read_pickle
 from nstx.models.weights.torch_files import read_torch_file
 
 DTYPES = [
@@ -304,3 +311,72 @@ def test_the_embedded_weights_load_where_torch_cannot_be_imported(tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(512, 512, 3, 3)\n"
+
+
+NESTED = b")" + b"\x85" * 100_000
+PAIRS = b"](" + b"](U\x01aNe" * 30_000 + b"eq\x00ccollections\nOrderedDict\nq\x010"
+AXES = b"(" + b"N" * 200_000 + b"tq\x00ctorch._utils\n_rebuild_tensor\nq\x010"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"}r\x00\x00\x00\x20.",  # a place in the memo that a list would need gigabytes for
+        b")q\x00" + b"h\x00h\x00\x86q\x00" * 100 + b"N}h\x00Ns.",  # a hash of 2^100 steps
+        b"}" + NESTED + b"Ns.",
+        NESTED + b".",
+        b"]" + b"q\x00h\x00a" * 100_000 + b".",
+        PAIRS + b"h\x01h\x00\x85R" * 20_000 + b".",
+        AXES + b"h\x01h\x00R" * 100_000 + b".",
+        b"(" * 500_000 + b".",
+        b"X\xff\xff\xff\x7fa.",
+        b"\x8b\xff\xff\xff\x7f\x01.",
+        b"\x8a\xff" + b"\x7f" * 255 + b".",
+        b"\x95" + b"\xff" * 8 + b"}" * 500_000 + b".",
+        b"c" + b"a" * 900_000,
+        b"I" + b"9" * 900_000 + b"\n.",
+    ],
+)
+def test_what_exhausts_pythons_unpickler_takes_a_moment_here(program: bytes) -> None:
+    began = time.process_time()
+    tracemalloc.start()
+    with contextlib.suppress(PickleError):
+        read_pickle(io.BytesIO(program[:MOST_PICKLED]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150 << 20
+    assert time.process_time() - began < 10  # tracing included
+
+
+def test_a_dictionary_that_holds_itself_ends(tmp_path: Path) -> None:
+    wide = (
+        b"}q\x00(" + b"".join(b"M" + struct.pack("<H", n) + b"h\x00" for n in range(20_000)) + b"u."
+    )
+    for program in (wide, b"}q\x00U\x01ah\x00s."):
+        with zipfile.ZipFile(tmp_path / "f.pth", "w") as archive:
+            archive.writestr("f/data.pkl", program)
+        with contextlib.suppress(ValueError):
+            assert load(tmp_path / "f.pth") == {}
+
+
+@pytest.mark.parametrize("name", ["f/byteorder", "f/data.pkl"])
+def test_entries_that_unpack_to_gigabytes_are_not_unpacked(tmp_path: Path, name: str) -> None:
+    path = write_forged(tmp_path / "f.pth", {"a": Tensor(Stored(), 0, (4,), (1,))})
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    entries[name] = bytes(100 << 20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for entry, data in entries.items():
+            archive.writestr(entry, data)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="unpacks to 104857600 bytes"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_programs_of_any_opcodes_end_in_one_error(tmp_path: Path) -> None:
+    for index in range(300):
+        path = make_pickle(Random(index)).write(tmp_path)
+        with contextlib.suppress(WeightsError):
+            read_program(path)
