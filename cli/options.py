@@ -192,7 +192,8 @@ class Machine(Group):
     weights: Annotated[
         str,
         Help(
-            "VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file.",
+            "VGG-19's weights: embedded, or a .pth, .h5, .mat or .safetensors file; for filters "
+            "that nstx does not know, caffe:FILE or torchvision:FILE.",
             values=("embedded",),
         ),
     ] = _default("weights")
