@@ -1,5 +1,6 @@
 """The kinds of input."""
 
+from .commands import make_command, make_toml, read_configuration, run_command
 from .graphs import make_graph, make_model, read_graph, read_model
 from .inputs import Kind
 from .pickles import make_pickle, read_pickle
@@ -25,4 +26,6 @@ KINDS = (
     Kind(name="graph", make=make_graph, read=read_graph, share=3),
     Kind(name="model", make=make_model, read=read_model, share=5),
     Kind(name="pickle", make=make_pickle, read=read_pickle, share=3),
+    Kind(name="toml", make=make_toml, read=read_configuration, share=5),
+    Kind(name="command", make=make_command, read=run_command, share=10),
 )

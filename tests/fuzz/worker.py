@@ -1,6 +1,6 @@
 """A process that tries inputs one after the other and tells of each, a line of JSON before and after.
 
-It is started as ``python -m fuzz.worker`` with the seed, and reads from stdin lines of a kind and an
+It is started as ``python -m fuzz.worker`` with the seed, and reads lines from stdin of a kind and an
 index. What libraries print goes nowhere, but counts as a fault.
 """
 
@@ -23,13 +23,15 @@ MOST_BYTES = 2**30
 def main() -> None:
     """Try the inputs that stdin names."""
     seed = int(sys.argv[1])
-    told = os.fdopen(os.dup(1), "w", buffering=1)
+    told, asked = os.fdopen(os.dup(1), "w", buffering=1), os.fdopen(os.dup(0))
+    # A command may read from stdin.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     with tempfile.TemporaryFile() as printed:
         for stream in (1, 2):
             os.dup2(printed.fileno(), stream)
         kinds, watch = {kind.name: kind for kind in KINDS}, Watch()
         warm: set[str] = set()
-        for line in sys.stdin:
+        for line in asked:
             name, index = line.split()
             kind = kinds[name]
             if name not in warm:  # whatever is loaded once belongs to no input
