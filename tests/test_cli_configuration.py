@@ -62,7 +62,7 @@ def refuse(nstx: Nstx) -> Callable[[bytes], str]:
         (b"style-layers = [true]", "text or a list of them, got [true]"),
         (b"size = 0x" + b"f" * 5000, "a very large number for size"),
         (b"tv-weight = 0x" + b"f" * 5000, "a very large number for tv-weight"),
-        (b"size = " + b"9" * 5000, "digits"),
+        (b"size = " + b"9" * 900_000, "digits"),
         (b"size = " + b"[" * 100_000, "too deep"),
         (b"size = " + b"[" * 5000 + b"]" * 5000, "too deep"),
         (b"a = " + b"{a = " * 5000 + b"1" + b"}" * 5000, "too deep"),

@@ -23,7 +23,8 @@ _TEXTS = re.compile(
     re.DOTALL,
 )
 """Strings and comments; each begins, whether it ends or not, so that none is scanned twice."""
-_DEEP_KEY = re.compile(rf"[\w-]+(?:[ \t]*\.[ \t]*[\w-]+){{{_MOST_LEVELS}}}")
+_DEEP_KEY = re.compile(rf"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){{{_MOST_LEVELS}}}")
+"""Without a way back, which would take the square of a long number's digits."""
 
 
 def find_config() -> Path | None:

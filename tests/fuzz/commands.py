@@ -144,7 +144,17 @@ def make_toml(random: Random) -> Input:
 
 def _key(random: Random) -> str:
     return random.choice(
-        ("size", "siez", '""', '"\\u001b[2J"', "a.b", ".".join(["a"] * 20_000), "weights", "é", "json")
+        (
+            "size",
+            "siez",
+            '""',
+            '"\\u001b[2J"',
+            "a.b",
+            ".".join(["a"] * 20_000),
+            "weights",
+            "é",
+            "json",
+        )
     )
 
 

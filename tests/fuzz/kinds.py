@@ -5,6 +5,7 @@ from .graphs import make_graph, make_model, read_graph, read_model
 from .inputs import Kind
 from .pickles import make_pickle, read_pickle
 from .pictures import make_picture, read_picture
+from .records import make_record, read_comparison
 from .targets import (
     make_copy,
     make_entry,
@@ -26,6 +27,7 @@ KINDS = (
     Kind(name="graph", make=make_graph, read=read_graph, share=3),
     Kind(name="model", make=make_model, read=read_model, share=5),
     Kind(name="pickle", make=make_pickle, read=read_pickle, share=3),
+    Kind(name="record", make=make_record, read=read_comparison, share=1),
     Kind(name="toml", make=make_toml, read=read_configuration, share=5),
     Kind(name="command", make=make_command, read=run_command, share=10),
 )

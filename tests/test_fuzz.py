@@ -1,0 +1,70 @@
+"""Some inputs of every kind that `scripts/fuzz` tries by the thousand, and that it sees what is wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fuzz.inputs import Input, Kind, make_input
+from fuzz.kinds import KINDS
+from fuzz.trial import Trial, try_input
+
+from nstx.models.errors import UsageError
+
+# Half a second each at most: of MATLAB's files each takes a process, and records take a run first.
+QUICK = {
+    "picture": 250, "weights": 60, "keras": 20, "matlab": 0, "targets": 50, "entry": 60, "copy": 40,
+    "graph": 40, "model": 40, "pickle": 200, "record": 0, "toml": 25, "command": 25,
+}  # fmt: skip
+SEED = 16
+
+
+def test_every_kind_is_tried() -> None:
+    assert [kind.name for kind in KINDS] == list(QUICK)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_damaged_inputs_are_read_or_refused_in_one_line(kind: Kind) -> None:
+    wrong = []
+    for index in range(QUICK[kind.name]):
+        made = make_input(kind, SEED, index)
+        trial = try_input(kind, made)
+        if trial.faults:
+            wrong.append(f"{index}: {made.change}: {trial.faults}\n{trial.details}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["picture", "targets", "graph", "model"])
+def test_some_inputs_are_accepted_and_some_are_not(name: str) -> None:
+    (kind,) = (kind for kind in KINDS if kind.name == name)
+    trials = [try_input(kind, make_input(kind, SEED, index)) for index in range(40)]
+    assert {trial.accepted for trial in trials} == {True, False}
+
+
+def test_an_input_follows_from_its_seed() -> None:
+    for kind in KINDS[:4]:
+        assert make_input(kind, 1, 2) == make_input(kind, 1, 2)
+        assert make_input(kind, 1, 2) != make_input(kind, 1, 3)
+
+
+def trial_of(read: Callable[[Path], object]) -> Trial:
+    kind = Kind(name="made up", make=lambda _: Input("", {}), read=read, share=1)
+    return try_input(kind, Input("as it is", {"a": b"1"}))
+
+
+def test_what_goes_wrong_is_seen() -> None:
+    def leak(path: Path) -> None:
+        raise ValueError(path.read_bytes())
+
+    def escape(path: Path) -> None:
+        raise UsageError("\x1b[2J")
+
+    def litter(path: Path) -> None:
+        (path.parent.parent / "tmp" / "left").touch()
+
+    def refuse(path: Path) -> None:
+        raise UsageError("expected one line,\ngot two")
+
+    kinds = [[fault.kind for fault in trial_of(read).faults] for read in (leak, escape, litter)]
+    assert kinds == [["traceback"], ["escape"], ["litter"]]
+    assert trial_of(refuse) == Trial(accepted=False, faults=())
+    assert trial_of(lambda path: path.read_bytes()) == Trial(accepted=True, faults=())
