@@ -30,7 +30,7 @@ from nstx.models.weights.sources import EMBEDDED
 
 from ..devices.device import Device, choose_provider_on, settle
 from ..devices.memory import memory_errors
-from ..pictures.picture import Picture
+from ..pictures.reading import Source, as_picture
 from ..pictures.resizing import resize_picture
 from ..settings import Auto, ExtractorName, check_choice, check_count
 from ..sizes import fit_size
@@ -235,7 +235,7 @@ class ExtractedFeatures:
 
 
 def extract_features(
-    picture: Picture,
+    picture: Source,
     layers: str | Sequence[str] | None = None,
     grams: str | Sequence[str] = (),
     *,
@@ -245,7 +245,7 @@ def extract_features(
     """Evaluate VGG-19 on a picture.
 
     Args:
-        picture: of any size of 16 pixels or more a side.
+        picture: of any size of 16 pixels or more a side; a path, a `Picture`, an array, …
         layers: of the activations, as ``conv4_2``, ``relu4_2`` or ``pool4``, in a list or separated
             by commas; None takes `FEATURE_LAYERS`, or all that a model file has.
         grams: layers of the Gram matrices G = F Fᵀ / N.
@@ -257,7 +257,7 @@ def extract_features(
         NumericalError: a feature is not finite.
         WeightsError, ModelError, DeviceError: as `nstx.engine.features.extraction.open_extractor`.
     """
-    choices = extraction or Extraction()
+    picture, choices = as_picture(picture), extraction or Extraction()
     if layers is None:
         layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
     names, gram_names = [

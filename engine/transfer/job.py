@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
+from nstx.models.printable import printable
 from nstx.models.values import describe
 
 from ..devices.memory import check_memory, memory_errors
@@ -179,7 +180,7 @@ def _tell_enlargement(content: Picture, size: Sequence[int]) -> None:
     if size[0] > _ENLARGED * height or size[1] > _ENLARGED * width:
         _log.warning(
             "%s has %d×%d pixels and is enlarged to %d×%d; a smaller --size takes less time",
-            content.path or "the photograph", width, height, size[1], size[0],
+            printable(content.path), width, height, size[1], size[0],
         )  # fmt: skip
 
 
