@@ -24,14 +24,20 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 
-def print_lines(text: str, *, err: bool = False, nl: bool = True) -> None:
+def print_lines(text: str, *, err: bool = False) -> None:
     """Print lines on stdout or stderr, with nothing in them that a terminal takes for orders.
 
     Raises:
         OutputError: stdout cannot be written; that its reader went away is no error.
     """
+    with _writing(err=err):
+        typer.echo(_clean(text), err=err)
+
+
+@contextlib.contextmanager
+def _writing(*, err: bool = False) -> Iterator[None]:
     try:
-        typer.echo(_clean(text), err=err, nl=nl)
+        yield
     except BrokenPipeError:
         # A reader that went away (| head) is no reason to lose a result or to report a failure.
         _discard(sys.stderr if err else sys.stdout)
@@ -55,7 +61,8 @@ def print_json(data: dict[str, Any]) -> None:
 def check_stdout() -> None:
     """Raise `OutputError` if stdout has not taken all that was printed."""
     if sys.stdout is not None:
-        print_lines("", nl=False)
+        with _writing():
+            sys.stdout.flush()
 
 
 def _clean(text: str) -> str:

@@ -58,7 +58,11 @@ def name_source(error: NstxError, context: Any, values: Mapping[str, Any]) -> No
 
 def _is_about(message: str, name: str, value: object) -> bool:
     """Whether a message, "expected …, got …", speaks of a parameter and has got its value."""
+    whole = re.escape(str(value))
+    if re.search(rf"got '{whole}'| at {whole}, got", message):
+        return True
+    # A number, or one of several names, may stand for another option, too.
     parts = {str(value), *re.split("[,:]", str(value))} - {""}
     is_got = re.search(rf"got '?({'|'.join(map(re.escape, parts))})'?(?![\w.])", message)
     named = any(word.removesuffix("s") in message.lower() for word in name.split("_"))
-    return bool(parts and is_got and named) or f" at {value}, got" in message
+    return bool(parts and is_got and named)

@@ -100,11 +100,11 @@ class GradientParity:
             return
         gradients = ", ".join(f"{error:.1e}" for error in self.gradient_errors) or "none"
         step = "" if self.step_error is None else f", Adam's step {self.step_error:.1e}"
-        hint = "report this" if self.precision == "fp32" else "try --precision fp32"
+        hint = "to report this" if self.precision == "fp32" else "--precision fp32"
         raise ModelError(
-            f"expected gradients within {self.gradient_tolerance:g} and costs within "
-            f"{self.cost_tolerance:g} of float64, got gradients {gradients}, costs "
-            f"{self.cost_error:.1e}{step}; nothing was written: {hint}"
+            f"expected gradients within {self.kink_tolerance:g} of float64, one of them within "
+            f"{self.gradient_tolerance:g}, and costs within {self.cost_tolerance:g}, got gradients {gradients}, costs "
+            f"{self.cost_error:.1e}{step}; nothing was written; try {hint}"
         )
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from nstx.cli import progress
 from nstx.cli.app import app
 from nstx.cli.console import Pace
-from nstx.cli.errors.exits import run_app
+from nstx.cli.errors.exits import OWN_FAILURE, run_app
 from nstx.models.weights.load import Weights, load_weights
 
 
@@ -80,6 +80,9 @@ def nstx(
         monkeypatch.setattr(sys, "argv", ["nstx", *map(str, arguments)])
         code = run_app(app)
         captured = capsys.readouterr()
+        if code == OWN_FAILURE:
+            report = captured.err.strip().rpartition("report it with ")[2]
+            pytest.fail(Path(report).read_text(encoding="utf-8"))
         return code, captured.out, captured.err
 
     return run

@@ -24,9 +24,11 @@ code  meaning
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from nstx.models.errors import (
@@ -54,7 +56,8 @@ _CODES: dict[type[NstxError], int] = {
     ModelError: 9,
 }
 _TRUE = ("1", "true", "t", "yes", "y", "on")  # as typer reads a switch from the environment
-_OWN_FAILURE = 70  # EX_SOFTWARE of BSD's sysexits
+OWN_FAILURE = 70
+"""The exit code of what nobody foresaw; EX_SOFTWARE of BSD's sysexits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def _describe(error: BaseException) -> _Failure:
     if isinstance(error, MemoryError):
         message = "expected memory for what is asked for, got too little; try a smaller --size"
         return _Failure("DeviceError", message, _CODES[DeviceError])
-    if isinstance(error, OSError) and not _stdout_works():
+    if isinstance(error, OSError) and _is_of_stdout(error):
         message = (
             f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
         )
@@ -129,15 +132,15 @@ def _describe(error: BaseException) -> _Failure:
         return _Failure("UsageError", describe_mistake(error), exit_code)
     from .crashes import describe_crash
 
-    return _Failure(type(error).__name__, describe_crash(error), _OWN_FAILURE)
+    return _Failure(type(error).__name__, describe_crash(error), OWN_FAILURE)
 
 
-def _stdout_works() -> bool:
-    try:
-        check_stdout()
-    except OutputError:
-        return False
-    return True
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether typer or rich, which print the help, raised an error of the system's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and not {"typer", "rich", "click"}.isdisjoint(
+        Path(frames[-1].filename).parts
+    )
 
 
 def _interruption(error: BaseException) -> int | None:

@@ -3,6 +3,8 @@
 import sys
 from typing import Any
 
+from nstx.models.values import describe
+
 from ..grouped import KINDS, command_options
 from ..sources import place_of, value_in
 
@@ -17,7 +19,7 @@ def describe_mistake(error: Any) -> str:
         if value is not None and parameter.name in kinds:
             expected = f"{KINDS[kinds[parameter.name]]} for {max(parameter.opts, key=len)}"
             place = place_of(context, parameter)
-            return f"expected {expected}, got {value!r}{place}; try --help"
+            return f"expected {expected}, got {describe(value)}{place}; try --help"
     message = " ".join(error.format_message().split()).rstrip(".")
     return f"{message}; try --help" if message else ""
 

@@ -77,9 +77,13 @@ def check_film(file: BinaryIO, count: int) -> None:
         with quiet_decoder(), Image.open(file, formats=["JPEG"]) as image:
             width, height = image.size
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise ImageError(f"expected a film, got none ({printable(error)})") from error
+        raise ImageError(
+            f"expected a film, got none ({printable(error)}); try to make it again"
+        ) from error
     if width % columns or height % rows or max(width // columns, height // rows) > FRAME_SIDE:
-        raise ImageError(f"expected a film of {count} frames, got {width}×{height} pixels")
+        raise ImageError(
+            f"expected a film of {count} frames, got {width}×{height} pixels; try to make it again"
+        )
 
 
 def unpack_film(path: Path, steps: Sequence[int]) -> Film:

@@ -37,12 +37,13 @@ class Picture:
                 "try pixels.astype('uint8')"
             )
         if dtype == np.float32 and not np.isfinite(self.pixels).all():
-            raise ImageError("expected finite pixels, got NaN or infinity")
+            raise ImageError("expected finite pixels, got NaN or infinity; try numpy.nan_to_num")
         if self.alpha is not None and (
             self.alpha.shape != shape[:2] or self.alpha.dtype != np.uint8
         ):
             raise ImageError(
-                f"expected uint8 alpha {shape[:2]}, got {self.alpha.dtype} {self.alpha.shape}"
+                f"expected uint8 alpha {shape[:2]}, got {self.alpha.dtype} {self.alpha.shape}; "
+                "try None"
             )
 
     def __repr__(self) -> str:

@@ -119,7 +119,9 @@ def open_graph(
     def load(model: bytes | Path, choices: SessionChoices) -> Session[GraphT]:
         session = load_session(model, type(graph), choices, weights_sha256=weights_sha256)
         if session.graph != graph:
-            raise ModelError(f"expected the graph {graph}, got {session.graph}")
+            raise ModelError(
+                f"expected the graph {graph}, got {session.graph}; try to build it again"
+            )
         return session
 
     if not keeps_cache(use_cache):

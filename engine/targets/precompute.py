@@ -148,7 +148,9 @@ def _usable_results(
     `UsageError` if a run that ends at one of these sizes, or has to begin at it, cannot use it.
     """
     if not results:
-        raise UsageError("expected a content picture to go by, got none that can be used")
+        raise UsageError(
+            "expected a content picture to go by, got none that can be used; try others"
+        )
     scale, usable = settings.style_scale, dict[tuple[int, int], tuple[int, int]]()
     for result in sorted(results):
         try:

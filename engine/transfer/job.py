@@ -1,6 +1,7 @@
 """A job: pictures and settings, made ready to run."""
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
-from nstx.models.errors import UsageError
+from nstx.models.errors import ImageError, UsageError
 from nstx.models.printable import printable
-from nstx.models.values import describe
+from nstx.models.values import describe, suggest
 
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
@@ -224,4 +225,11 @@ def _read_init(
 ) -> Picture | None:
     if settings.init == "matched" and content is not None:
         return match_colours(Picture(content, None), styles)
-    return None if settings.init in INITS else read_image(settings.init)
+    init = settings.init
+    if init in INITS:
+        return None
+    if near := not os.path.lexists(init) and suggest(init, INITS, ""):
+        raise ImageError(
+            f"expected a start of {', '.join(INITS)}, or a picture, got {printable(init)!r}; try {near}"
+        )
+    return read_image(init)

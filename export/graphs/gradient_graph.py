@@ -82,7 +82,9 @@ class GradientGraph:
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, GRAPH_PRECISIONS)
         if self.adam and not self.gradient:
-            raise UsageError("expected a graph with its gradient for Adam, got costs alone")
+            raise UsageError(
+                "expected a graph with its gradient for Adam, got costs alone; try one of the two"
+            )
         check_choice("layout", self.layout, _LAYOUTS)
         plain = self.gradient and not self.adam and self.objective.pooling == "avg"
         if self.layout == "interleaved" and not plain:

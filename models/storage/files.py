@@ -105,7 +105,9 @@ def _follow(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise OutputError(f"expected a file name, got {printable(path)}: {error}") from error
+        raise OutputError(
+            f"expected a file name, got {printable(path)}: {error}; try another name"
+        ) from error
 
 
 def _mount(handle: int) -> str:
