@@ -283,7 +283,7 @@ def test_json_has_names_as_they_are(nstx: Nstx) -> None:
 def test_a_terminal_that_moves_gets_no_orders_either(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Console, "_animated", True)
+    monkeypatch.setattr(Console, "animated", True)
     console = Console(as_json=False, quiet=False)
     with console.working(HOSTILE):
         console.warn(HOSTILE)
