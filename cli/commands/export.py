@@ -235,8 +235,7 @@ def _describe_gradient(data: dict[str, Any]) -> str:
     errors = f"cost {parity['cost_error']:.1e} (at most {parity['cost_tolerance']:g})"
     if parity["gradient_errors"]:
         gradients = ", ".join(f"{error:.1e}" for error in parity["gradient_errors"])
-        bounds = f"at most {parity['kink_tolerance']:g}, one {parity['gradient_tolerance']:g}"
-        errors = f"gradients {gradients} ({bounds}), {errors}"
+        errors = f"gradients {gradients} (at most {parity['kink_tolerance']:g}, one {parity['gradient_tolerance']:g}), {errors}"
     if parity["step_error"] is not None:
         errors += f", Adam's step {parity['step_error']:.1e} pixel values"
     where = f"{parity['batch']} pictures of {parity['width']}×{parity['height']}"
