@@ -27,7 +27,7 @@ except SystemExit as end:
         ("nstx cache c", ["clear"]),
         ("nstx bench fea", ["features"]),
         ("nstx optimize a.jpg b.jpg --pre", ["--preset", "--precision"]),
-        ("nstx optimize --solver ", ["lbfgs", "adam"]),
+        ("nstx optimize --solver ", ["adam", "lbfgs"]),
         ("nstx optimize --backend o", ["onnx"]),
         ("nstx compare --device c", ["cpu", "cuda"]),
         ("nstx features --pooling m", ["max"]),
