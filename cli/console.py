@@ -114,10 +114,13 @@ class Console:
     Args:
         as_json: the result is one JSON object, and nothing else goes to stdout.
         quiet: only errors are printed.
+        all_on_stderr: stdout has something else.
     """
 
-    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, *, as_json: bool, quiet: bool, all_on_stderr: bool = False) -> None:
         self.as_json = as_json
+        self._lines_on_stderr = as_json or all_on_stderr
+        self._all_on_stderr = all_on_stderr
         self.quiet = quiet
         self.warnings: list[str] = []
         # Rich's console while something moves on the terminal: other lines go above that.
@@ -234,13 +237,13 @@ class Console:
         """
         if self.quiet:
             return
-        if sys.stdout is None and not self.as_json:
+        if sys.stdout is None and not self._lines_on_stderr:
             return  # it was closed by whoever began the process
-        if self._live is not None and (self.as_json or sys.stdout.isatty()):
+        if self._live is not None and (self._lines_on_stderr or sys.stdout.isatty()):
             # On the terminal where something moves, only rich can write without breaking it.
             self._print_above(text)
         else:
-            print_lines(text, err=self.as_json)
+            print_lines(text, err=self._lines_on_stderr)
 
     def result(self, data: dict[str, Any], describe: Callable[[dict[str, Any]], str]) -> None:
         """Print the result: the JSON object, or the text for a person that ``describe`` makes of it.
@@ -250,7 +253,7 @@ class Console:
         if self.as_json:
             print_json({**data, "warnings": self.warnings})
         elif not self.quiet:
-            print_lines(describe(_printable(data)))
+            print_lines(describe(_printable(data)), err=self._all_on_stderr)
 
 
 class _WarningHandler(logging.Handler):

@@ -221,9 +221,9 @@ class Output(Group):
     def __post_init__(self) -> None:
         session.as_json = session.as_json or self.as_json
 
-    def console(self) -> Console:
+    def console(self, *, all_on_stderr: bool = False) -> Console:
         """Return a console for these options."""
-        return Console(as_json=self.as_json, quiet=self.quiet)
+        return Console(as_json=self.as_json, quiet=self.quiet, all_on_stderr=all_on_stderr)
 
 
 def choices_of(*groups: Group) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..garbage import uncollected
 from ..grouped import Help, argument, grouped
 from ..interrupts import Interrupt, handling
 from ..sources import COMMAND_LINE
+from .pipes import PIPE, pipes
 from .request import OptimizeRequest, Recording
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 @grouped
 def optimize(
-    content: Annotated[Path | None, argument("The photograph.", "CONTENT")] = None,
+    content: Annotated[
+        Path | None, argument("The photograph; - reads it from standard input.", "CONTENT")
+    ] = None,
     styles: Annotated[
         list[str] | None,
         argument("One or more paintings, each as PATH or PATH:weight.", "STYLE..."),
@@ -35,7 +38,8 @@ def optimize(
     output: Annotated[
         Path | None,
         Help(
-            "Where the picture goes: .png, .jpg, .webp, .avif, .tif, or .npy for unrounded numbers.",
+            "Where the picture goes: .png, .jpg, .webp, .avif, .tif, or .npy for unrounded numbers; - writes "
+            "a PNG to standard output.",
             ("--output", "-o"),
             metavar="OUT",
         ),
@@ -53,8 +57,12 @@ def optimize(
     from nstx.engine.gradients.ahead import begin_loading, is_loading
 
     output = _check_arguments(content, styles, output, recording.targets)
+    to_stdout = output == PIPE
+    if to_stdout and (shown.as_json or recording.save_every is not None):
+        other = "--json" if shown.as_json else "--save-every"
+        raise UsageError(f"expected a file for {other}, got -o -; try -o out.png")
     interrupt = Interrupt(is_loading, report_failure)
-    with handling(interrupt):
+    with handling(interrupt), pipes(content, styles or (), output) as files:
         with uncollected():
             saved = None if recording.targets is None else _read_targets(recording.targets, size)
             preset = _saved_preset(objective, saved)
@@ -63,15 +71,16 @@ def optimize(
             # Only now, as it takes a while, in which other things can be loaded.
             from .run import run_optimize
         request = OptimizeRequest(
-            content=content,
-            styles=tuple(styles or ()),
-            output=output,
+            content=files.content,
+            styles=files.styles,
+            output=files.output,
+            to_stdout=to_stdout,
             recording=recording,
             saved=saved,
             settings=settings,
             began=began,
         )
-        console = shown.console()
+        console = shown.console(all_on_stderr=to_stdout)
         if settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
             console.warn("--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)")
         run_optimize(request, console, interrupt)

@@ -24,6 +24,7 @@ from nstx.models.storage.unfinished import beside
 from ..console import Console
 from ..errors.exits import failure_json, report_failure
 from ..interrupts import Interrupt
+from .pipes import PIPE
 from .recorder import Recorder
 from .report import SECONDS, describe_result, result_json
 from .request import OptimizeRequest
@@ -154,7 +155,7 @@ class RunEnding:
             self._request,
             self._job,
             result,
-            output=output,
+            output=PIPE if self._request.to_stdout else output,
             saved_cost=saved_cost,
             is_measured=is_measured,
             seconds=seconds,

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import math
 import os
+import time
 from pathlib import Path
 from typing import IO, Self
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.engine.drawing.animation import write_animation
-from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.picture import Picture, Pixels
 from nstx.engine.pictures.resizing import resize_channel
 from nstx.engine.pictures.writing import write_image
 from nstx.engine.transfer.job import Job
@@ -23,6 +25,9 @@ from ..console import Console
 from .request import OptimizeRequest
 
 _EVERY = 20
+
+# Between two writes of the latest picture; a large one that takes long is written more seldom.
+_WATCH_SECONDS, _WATCH_TIMES = 2.0, 20
 
 
 class Recorder:
@@ -37,6 +42,7 @@ class Recorder:
         self._console = console
         self._trace: IO[str] | None = None
         self._trace_failed = False
+        self._watch_at = -math.inf
         self._frames: FrameCollector | None = None
         self._alpha: NDArray[np.uint8] | None = None
         # By kind; and where those are that have not replaced what stood there.
@@ -83,8 +89,15 @@ class Recorder:
             self._write_trace(recording.trace, step)
         if recording.save_every is not None and step.step % recording.save_every == 0:
             self._write_snapshot(step)
+        if recording.watch is not None and time.monotonic() >= self._watch_at:
+            self._watch(recording.watch, self._with_alpha(step.pixels))
         if self._frames is not None:
             self._frames.take(step)
+
+    def show_last(self, result: Result) -> None:
+        """Write the result where the latest picture is to be seen."""
+        if self._request.recording.watch is not None:
+            self._watch(self._request.recording.watch, result.picture)
 
     def complete(self) -> None:
         """Have what the run wrote replace what stood there before."""
@@ -140,13 +153,25 @@ class Recorder:
             self._console.warn(f"the report ends at iteration {step.step - 1}: {error}")
 
     def _write_snapshot(self, step: Step) -> None:
-        path, pixels = self._request.snapshot(step.step), step.pixels
-        alpha = None if self._alpha is None else resize_channel(self._alpha, *pixels.shape[:2])
+        path = self._request.snapshot(step.step)
         try:
-            write_image(self._place(path), Picture(pixels, alpha))
+            write_image(self._place(path), self._with_alpha(step.pixels))
             self._note("snapshots", path)
         except OutputError as error:
             self._console.warn(str(error))
+
+    def _watch(self, path: Path, picture: Picture) -> None:
+        began = time.monotonic()
+        try:
+            write_image(path, picture)
+        except OutputError as error:
+            self._console.warn(str(error))
+        ended = time.monotonic()
+        self._watch_at = ended + max(_WATCH_SECONDS, _WATCH_TIMES * (ended - began))
+
+    def _with_alpha(self, pixels: Pixels) -> Picture:
+        alpha = None if self._alpha is None else resize_channel(self._alpha, *pixels.shape[:2])
+        return Picture(pixels, alpha)
 
 
 def describe_iteration(step: Step) -> str | None:

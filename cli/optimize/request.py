@@ -51,6 +51,13 @@ class Recording(Group):
             metavar="FILE",
         ),
     ] = None
+    watch: Annotated[
+        Path | None,
+        Help(
+            "Also keep the latest picture in FILE, written anew every few seconds, to look at.",
+            metavar="FILE",
+        ),
+    ] = None
     force: Annotated[
         bool,
         Help(
@@ -75,6 +82,7 @@ class OptimizeRequest:
     Attributes:
         content: None if ``saved`` has it.
         styles: each as ``PATH`` or ``PATH:weight``.
+        to_stdout: whether ``output`` goes to standard output afterwards.
         saved: the targets file that ``recording`` names.
         began: when the command began, a reading of ``time.perf_counter``.
     """
@@ -86,6 +94,7 @@ class OptimizeRequest:
     saved: "SavedTargets | None"
     settings: Settings
     began: float
+    to_stdout: bool = False
 
     def __post_init__(self) -> None:
         from nstx.engine.drawing.animation import check_animation
@@ -106,8 +115,9 @@ class OptimizeRequest:
             check_animation(recording.animate)
         if recording.trace is not None:
             check_output(recording.trace, (".jsonl", ".json", ".txt"))
-        if recording.save_init is not None:
-            check_output(recording.save_init, SUFFIXES)
+        for path in (recording.save_init, recording.watch):
+            if path is not None:
+                check_output(path, SUFFIXES)
         self._check_distinct()
         for path in self._snapshots():
             check_file(path)
@@ -121,7 +131,7 @@ class OptimizeRequest:
         """All that is written, but for the snapshots."""
         recording = self.recording
         paths = (self.output, recording.animate, recording.trace, recording.save_init)
-        return [path for path in paths if path is not None]
+        return [path for path in (*paths, recording.watch) if path is not None]
 
     def _snapshots(self) -> Iterator[Path]:
         every = self.recording.save_every or self.settings.steps + 1

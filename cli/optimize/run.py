@@ -68,6 +68,7 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
     try:
         output = ending.save(result)
     finally:
+        recorder.show_last(result)
         recorder.save_animation(result)
     saved_cost = _measure_saved(costs, output, result, console)
     ending.seconds["save"] = time.perf_counter() - saving

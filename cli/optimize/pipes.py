@@ -1,0 +1,106 @@
+"""``-``: a picture from standard input, and the result to standard output.
+
+Both are files in a folder of this process's own meanwhile, so that all else is as with files.
+"""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from nstx.models.errors import ImageError, OutputError, UsageError
+from nstx.models.printable import printable
+
+from ..choices import split_style
+
+PIPE = Path("-")
+_MOST_BYTES, _CHUNK = 2**30, 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a command line names, with files in place of every ``-``."""
+
+    content: Path | None
+    styles: tuple[str, ...]
+    output: Path
+
+
+@contextlib.contextmanager
+def pipes(content: Path | None, styles: Sequence[str], output: Path) -> Iterator[Files]:
+    """Read standard input, if a picture is ``-``; afterwards write standard output, if the output is.
+
+    Raises:
+        UsageError: two pictures are ``-``.
+        ImageError: standard input is closed or a terminal, or has more than 1 GiB.
+        OutputError: standard output is closed or a terminal, or cannot be written; the message says
+            where the picture is.
+    """
+    named = [content, *(split_style(style)[0] for style in styles)]
+    if PIPE not in (*named, output):
+        yield Files(content, tuple(styles), output)
+        return
+    if named.count(PIPE) > 1:
+        raise UsageError(f"expected one picture from -, got {named.count(PIPE)}; try a file")
+    if output == PIPE and (sys.stdout is None or sys.stdout.isatty()):
+        raise OutputError("expected standard output to lead to a file for -o -; try -o out.png")
+    with tempfile.TemporaryDirectory(prefix="nstx-", ignore_cleanup_errors=True) as folder:
+        source, result = Path(folder) / "stdin", Path(folder) / "stdout.png"
+        if PIPE in named:
+            _receive(source)
+        files = Files(
+            source if content == PIPE else content,
+            tuple(_put_in_place(style, source) for style in styles),
+            result if output == PIPE else output,
+        )
+        try:
+            yield files
+        finally:
+            # An interrupted run has its picture, too.
+            if result.exists():
+                _send(result)
+
+
+def _put_in_place(style: str, source: Path) -> str:
+    path, weight = split_style(style)
+    return f"{source}:{weight}" if path == PIPE else style
+
+
+def _receive(path: Path) -> None:
+    """Write what standard input has to a file."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ImageError("expected a picture from standard input, got none; try '- < photo.jpg'")
+    source: BinaryIO = sys.stdin.buffer
+    size = 0
+    try:
+        with path.open("wb") as file:
+            while chunk := source.read(_CHUNK):
+                size += len(chunk)
+                if size > _MOST_BYTES:
+                    raise ImageError(
+                        "expected a picture of at most 1 GiB from standard input, got more; try a file"
+                    )
+                file.write(chunk)
+    except OSError as error:
+        raise ImageError(
+            f"expected to keep what standard input has in {printable(path.parent)}, got: "
+            f"{error.strerror or error}; try a file"
+        ) from error
+
+
+def _send(path: Path) -> None:
+    """Write a file's bytes to standard output."""
+    try:
+        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        kept = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / path.name
+        shutil.move(path, kept)
+        raise OutputError(
+            f"expected to write standard output, got: {error.strerror or error}; "
+            f"the picture was saved as {printable(kept)} instead"
+        ) from error

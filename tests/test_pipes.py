@@ -1,0 +1,127 @@
+"""``-``: pictures from standard input and to standard output; and the latest picture, to watch."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nstx.cli.optimize import pipes as piping
+from nstx.cli.optimize import recorder
+from nstx.cli.optimize.pipes import pipes
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.writing import write_image
+from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
+
+Nstx = Callable[..., tuple[int, str, str]]
+
+FAST = ("--size", "32", "--steps", "2")
+
+
+@pytest.fixture
+def pictures(save_picture: Callable[..., Path]) -> tuple[Path, Path]:
+    return save_picture("content.png", 32, 32, 1), save_picture("style.png", 32, 32, 2)
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"picture")))
+
+
+def test_a_pipe_gives_the_bytes_of_files(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content, style = pictures
+    output, watched = tmp_path / "out.png", tmp_path / "watched.png"
+    assert nstx("optimize", content, style, "-o", output, *FAST, "--watch", watched)[0] == 0
+    assert watched.read_bytes() == output.read_bytes()
+    command = [sys.executable, "-m", "nstx", "optimize", "-", str(style), "-o", "-", *FAST]
+    done = subprocess.run(command, input=content.read_bytes(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, output.read_bytes())
+    assert done.stderr.startswith(b"saved -  32")
+
+
+@pytest.mark.usefixtures("stdin")
+def test_a_weight_stays_with_its_style(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    with pipes(Path("photo.jpg"), ("a.jpg:2", "-:0.5"), Path("-")) as files:
+        assert files.content == Path("photo.jpg")
+        other, piped = files.styles
+        assert other == "a.jpg:2"
+        assert piped.endswith(":0.5")
+        assert Path(piped.removesuffix(":0.5")).read_bytes() == b"picture"
+        files.output.write_bytes(b"result")
+    assert capsysbinary.readouterr().out == b"result"
+    assert not files.output.parent.exists()
+
+
+def test_an_interrupted_run_has_its_picture_on_standard_output(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    def be_interrupted() -> None:
+        with pipes(Path("photo.jpg"), ("a.jpg",), Path("-")) as files:
+            files.output.write_bytes(b"so far")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    assert capsysbinary.readouterr().out == b"so far"
+
+
+@pytest.mark.usefixtures("stdin")
+@pytest.mark.parametrize(
+    ("content", "styles", "stream", "error"),
+    [
+        ("-", ("-",), "", UsageError),
+        ("a.jpg", ("-", "-:2"), "", UsageError),
+        ("-", ("a.jpg",), "stdin", ImageError),
+        ("-", ("a.jpg",), "large", ImageError),
+        ("a.jpg", ("a.jpg",), "stdout", OutputError),
+    ],
+)
+def test_what_cannot_be_piped_is_told(
+    content: str,
+    styles: Sequence[str],
+    stream: str,
+    error: type[NstxError],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if stream == "large":
+        monkeypatch.setattr(piping, "_MOST_BYTES", 3)
+    elif stream:
+        monkeypatch.setattr(sys, stream, None)  # closed by whoever began the process
+    with (
+        pytest.raises(error, match=r"expected .*, got .*; try |expected .* for -o -; try "),
+        pipes(Path(content), styles, Path("-") if stream == "stdout" else Path("out.png")),
+    ):
+        pytest.fail("nothing is wrong")
+
+
+@pytest.mark.parametrize("other", [("--json",), ("--save-every", "1")])
+def test_standard_output_has_room_for_one_thing(
+    other: Sequence[str], nstx: Nstx, pictures: tuple[Path, Path]
+) -> None:
+    code, out, err = nstx("optimize", *pictures, "-o", "-", *other)
+    assert code == 2
+    assert f"for {other[0]}, got -o -" in out + err
+
+
+def test_the_latest_picture_grows_with_the_scales(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def write(path: Path, picture: Picture) -> None:
+        write_image(path, picture)
+        with Image.open(path) as image:
+            sizes.append(image.width)
+
+    monkeypatch.setattr(recorder, "write_image", write)
+    monkeypatch.setattr(recorder, "_WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(recorder, "_WATCH_TIMES", 0.0)
+    watched, output = tmp_path / "watched.jpg", tmp_path / "out.png"
+    arguments = ("--size", 32, "--steps", 2, "--scales", 2, "--watch", watched)
+    assert nstx("optimize", *pictures, "-o", output, *arguments)[0] == 0
+    assert sizes == [16, 32, 32]
