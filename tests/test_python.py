@@ -1,8 +1,9 @@
 """The library from Python: what a call takes, what it returns, and every block of docs/python.md."""
 
 import io
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,13 +135,23 @@ def test_arrays_are_never_dumped(paths: tuple[Path, Path]) -> None:
         assert len(repr(value)) < 2500
 
 
+@pytest.fixture
+def unchanged_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave logging as it was, whatever a block does to it."""
+    logger = logging.getLogger("nstx")
+    level = logger.level
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("unchanged_logging")
 def test_every_block_of_the_guide_runs(
     save_picture: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed, name in enumerate(("photo.jpg", "painting.jpg", "other.jpg")):
         save_picture(name, 48, 64, seed)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
     names: dict[str, Any] = {"__name__": "guide"}
     for number, block in enumerate(BLOCKS):
         # Small and short, and on one processor: what is shown is the calls.
