@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 from nstx.models.printable import printable
@@ -46,6 +47,20 @@ def end_process(code: int) -> None:
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR)
     os._exit(code)
+
+
+def _have_helpers_wait() -> None:
+    """Have threads that help the main one to compute come after all others, on Linux, which can do that.
+
+    What they compute is not wanted any more. The main thread may hold Python's lock, so it goes on.
+    """
+    if sys.platform != "linux":
+        return
+    busy = {threading.get_native_id(), threading.main_thread().native_id}
+    with contextlib.suppress(OSError):
+        for path in Path("/proc/self/task").iterdir():
+            if int(path.name) not in busy:
+                os.setpriority(os.PRIO_PROCESS, int(path.name), 19)
 
 
 class Ending:
@@ -210,7 +225,9 @@ class Interrupt(Ending):
             return
         if self._leave is None:
             self._end()
-        elif (code := self._leave()) is not None:
+            return
+        _have_helpers_wait()
+        if (code := self._leave()) is not None:
             end_process(code)
 
 

@@ -175,6 +175,7 @@ def test_the_picture_is_saved_where_the_main_thread_is_busy(
     monkeypatch.setattr(Recorder, "take", take)
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
     monkeypatch.setattr(interrupts, "end_process", end)
+    monkeypatch.setattr(interrupts, "_have_helpers_wait", lambda: None)  # those of other tests
     monkeypatch.setattr(ending, "_FOR_EVER", 0.0)  # the process does not end
     interrupted[:] = [signal.SIGHUP]
     _, data, err = optimize("--animate", tmp_path / "a.gif")
