@@ -19,6 +19,8 @@ from nstx.cli.choices import split_style
 from nstx.cli.errors.exits import run_app
 from nstx.cli.interrupts import Interrupt
 from nstx.models.errors import DeviceError
+from nstx.models.storage.seals import digest_file
+from nstx.models.version import __version__
 
 Nstx = Callable[..., tuple[int, str, str]]
 """Runs the command line and returns its exit code, stdout and stderr."""
@@ -54,13 +56,22 @@ def test_optimize_reports_every_field_and_evaluate_agrees(
     assert data["weights"]["source"] == "embedded"
     assert len(data["weights"]["sha256"]) == 64
     assert data["targets"] == {"content": "miss", "style": ["miss"]}
+    assert data["inputs"] == [_input("content", content), _input("style", style, 1.0)]
+    assert data["command"][:2] == ["nstx", "optimize"]
+    assert data["command"][-1] == "--json"
+    assert data["version"] == __version__
     assert data["peak_memory_bytes"] > 100 << 20
     with Image.open(output) as image:
         assert image.size == (48, 36)
     code, out, _ = nstx("evaluate", output, "--content", content, "--style", style, "--json")
     assert code == 0
+    assert [item["role"] for item in json.loads(out)["inputs"]] == ["image", "content", "style"]
     evaluated = json.loads(out)["cost"]
     assert evaluated["total"] == pytest.approx(data["cost"]["total"], rel=1e-3)
+
+
+def _input(role: str, path: Path, weight: float | None = None) -> dict[str, object]:
+    return {"role": role, "path": str(path), "sha256": digest_file(path), "weight": weight}
 
 
 def test_unrounded_pixels_have_the_cost_before_rounding(
@@ -132,6 +143,7 @@ def test_precomputed_targets_give_the_same_picture(
     )
     assert code == 0
     assert json.loads(out)["targets"] == {"content": "file", "style": ["file"]}
+    assert json.loads(out)["inputs"] == [_input("targets", targets)]
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     code, _, err = nstx("optimize", "--targets", targets, "-o", tmp_path / "c.png", "--size", 64)
     assert code == 2

@@ -41,8 +41,13 @@ def evaluate(
 
     console = shown.console()
     settings = options.settings_of(objective, size, machine)
-    picture = read_image(image)
-    cost = evaluate_picture(picture, read_image(content), read_styles(styles), settings)
+    picture, photograph, paintings = read_image(image), read_image(content), read_styles(styles)
+    cost = evaluate_picture(picture, photograph, paintings, settings)
+    inputs = (
+        picture.as_input("image"),
+        photograph.as_input("content"),
+        *(style.as_input("style", weight) for style, weight in paintings),
+    )
     data = {
         "image": str(image),
         "width": picture.width,
@@ -50,6 +55,7 @@ def evaluate(
         "cost": asdict(cost),
         "preset": settings.preset,
         "precision": "fp64",
+        "inputs": [asdict(item) for item in inputs],
     }
     console.result(data, partial(_describe, settings.objective))
 

@@ -72,6 +72,7 @@ def result_json(
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
         **{name: getattr(settings, name) for name in ("preset", "solver", "init", "seed")},
         "objective": objective_to_json(settings.objective),
+        "inputs": [asdict(item) for item in job.inputs],
         "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},
         "peak_memory_bytes": peak_memory_bytes(choice.device, by_torch=choice.name == "torch"),
         "files": files,

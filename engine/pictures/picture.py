@@ -15,6 +15,23 @@ Batch = NDArray[np.float32]
 """float32, (batch, height, width, 3): several pictures of one size."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFile:
+    """What a result was made from, for its report.
+
+    Attributes:
+        role: ``content``, ``style``, ``init``, ``targets``; of what is evaluated, ``image``.
+        path: as it was named.
+        sha256: of the bytes that were read; None if it came from no file.
+        weight: of a style.
+    """
+
+    role: str
+    path: str
+    sha256: str | None
+    weight: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """A picture as it was read.
@@ -23,11 +40,13 @@ class Picture:
         pixels: (height, width, 3), RGB in sRGB, 0–255; uint8, or float32 from a ``.npy`` file.
         alpha: (height, width) uint8, 255 is opaque; None if the picture is opaque.
         path: where it was read from, for messages.
+        file_sha256: of the bytes of its file; None if it came from none.
     """
 
     pixels: NDArray[np.uint8] | Pixels
     alpha: NDArray[np.uint8] | None
     path: str = "an array"
+    file_sha256: str | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -48,6 +67,10 @@ class Picture:
 
     def __repr__(self) -> str:
         return f"<Picture {self.width}×{self.height} of {self.path}>"
+
+    def as_input(self, role: str, weight: float | None = None) -> InputFile:
+        """Return what a report says of the picture in a role."""
+        return InputFile(role=role, path=self.path, sha256=self.file_sha256, weight=weight)
 
     @property
     def digest(self) -> str:

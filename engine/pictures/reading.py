@@ -5,7 +5,9 @@ transparent lies on white (the alpha channel is kept beside the pixels). ``.npy`
 as numbers, which may lie outside 0–255.
 """
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
             picture = to_picture(image, path)
         except DECODER_ERRORS as error:  # such as a palette that is missing
             refuse_damaged(path, kind, error, error)
-    return _check_sides(picture)
+    digest = hashlib.sha256(data).hexdigest()
+    return replace(_check_sides(picture), file_sha256=digest)
 
 
 def as_picture(source: Source) -> Picture:

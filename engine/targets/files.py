@@ -6,8 +6,9 @@ or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/styl
 another machine can start from it.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nstx.models.storage.inputs import open_input
 from nstx.models.storage.plain_data import take_object, take_text
 from nstx.models.vgg19 import find_layer
 
-from ..pictures.picture import Pixels
+from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE
 from .sealed_arrays import SUFFIX, pack_arrays, read_arrays
@@ -46,6 +47,7 @@ class SavedTargets:
         preset: whose solver and steps go with the objective.
         alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
             is opaque.
+        file: what a report says of the file; None if they came from none.
     """
 
     contents: tuple[Pixels, ...] = field(repr=False)
@@ -54,6 +56,7 @@ class SavedTargets:
     objective: Objective
     preset: str
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
+    file: InputFile | None = None
 
 
 def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
@@ -126,13 +129,16 @@ def read_targets(path: str | Path) -> SavedTargets:
         path, kind="a targets file", most_bytes=_MOST_BYTES, error=UsageError, advice=_ADVICE
     ) as file:
         try:
-            return _unpack(*read_arrays(file))
+            saved = _unpack(*read_arrays(file))
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
             raise UsageError(
                 f"expected a targets file at {printable(path)}, got one that cannot be used "
                 f"({printable(reason)[:200]}); try {_ADVICE}"
             ) from error
+    return replace(saved, file=InputFile(role="targets", path=str(path), sha256=digest))
 
 
 def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> SavedTargets:

@@ -19,7 +19,7 @@ from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
-from ..pictures.picture import Picture, Pixels, WeightedPicture
+from ..pictures.picture import InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
 from ..pictures.starts import make_start, match_colours
@@ -51,6 +51,7 @@ class Job:
         extractor: that computed targets, and its provider or device, such as ``onnx`` and
             ``CPUExecutionProvider``; None if none had to be computed.
         target_seconds: that it took to load the targets.
+        inputs: the pictures, or the targets file, that it was made of.
     """
 
     settings: Settings
@@ -61,6 +62,7 @@ class Job:
     opened: BackendFactory = field(repr=False)
     extractor: tuple[str, str] | None = None
     target_seconds: float = 0.0
+    inputs: tuple[InputFile, ...] = ()
 
     @property
     def targets(self) -> tuple[Targets, ...]:
@@ -144,6 +146,11 @@ def prepare_job(
         opened=opened,
         extractor=loader.extractor,
         target_seconds=seconds,
+        inputs=(
+            photograph.as_input("content"),
+            *(style.as_input("style", weight) for style, weight in paintings),
+            *_init_inputs(settings, init),
+        ),
     )
 
 
@@ -164,15 +171,21 @@ def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
         )
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
+    init = _read_init(settings)
     finish_loading()
     return Job(
         settings=settings,
         contents=saved.contents,
         alpha=saved.alpha,
         loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
-        init=_read_init(settings),
+        init=init,
         opened=opened,
+        inputs=(*(filter(None, [saved.file])), *_init_inputs(settings, init)),
     )
+
+
+def _init_inputs(settings: Settings, init: Picture | None) -> tuple[InputFile, ...]:
+    return () if init is None or settings.init in INITS else (init.as_input("init"),)
 
 
 def _tell_enlargement(content: Picture, size: Sequence[int]) -> None:
