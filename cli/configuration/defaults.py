@@ -60,7 +60,7 @@ def _unknown(name: str, path: Path, options: Options) -> UsageError:
         key, [name.replace("_", "-") for name in known], f"'nstx {command or 'COMMAND'} --help'"
     )
     return UsageError(
-        f"expected the names of options in {printable(path)}, got {printable(name)!r}; "
+        f"expected the names of options in {printable(path)}, got {describe(name)}; "
         f"try {printable(advice)}"
     )
 

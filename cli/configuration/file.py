@@ -12,6 +12,7 @@ from nstx.models.storage.cache import in_home
 from nstx.models.storage.inputs import read_input
 
 _MOST_BYTES = 2**20
+_LONGEST = 200  # characters of a reason that a message shows
 _MOST_LEVELS = 8
 """Of a key; a command's group, the command and an option are three."""
 _TEXTS = re.compile(
@@ -63,7 +64,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (
         ValueError
     ) as error:  # tomllib's, Unicode's, and Python's of numbers with too many digits
-        reason = printable(error)
+        reason = printable(error)[:_LONGEST]
     raise UsageError(f"expected TOML in {printable(path)}, got: {reason}; try mending that line")
 
 
