@@ -35,7 +35,8 @@ def is_complete(text: str) -> bool:
     """Whether a message has its parts; what is inserted first or last may bring them."""
     if text.startswith("…"):
         return True
-    advises = " try " in text or text.endswith("…")
+    # A picture that was saved elsewhere needs no advice.
+    advises = " try " in text or text.endswith("…") or "was saved as" in text
     return text.startswith("expected ") and " got" in text and advises
 
 
