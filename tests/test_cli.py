@@ -205,7 +205,6 @@ def test_alpha_of_the_content_comes_back(
         ({"--animate": "a.avi"}, 7, ".gif"),
         ({"--trace": "t.csv"}, 7, ".jsonl"),
         ({"--targets": "t.safetensors"}, 2, "--targets"),
-        ({"--learning-rate": "1e30", "--preset": "coursera"}, 8, "finite"),
         ({"--nonsense": "1"}, 2, "nonsense"),
     ],
 )

@@ -16,8 +16,11 @@ from nstx.cli import interrupts
 from nstx.cli.interrupts import Ending, Interrupt, handling
 from nstx.cli.optimize import ending
 from nstx.cli.optimize.recorder import Recorder
+from nstx.engine.gradients import onnx_backend
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.transfer.progress import Step
+from nstx.models.cost import Cost, check_cost
+from nstx.models.errors import NumericalError
 from nstx.models.storage.unfinished import beside
 
 Nstx = Callable[..., tuple[int, str, str]]
@@ -145,6 +148,27 @@ def test_a_run_that_diverges_saves_its_last_finite_picture(
     assert data["output"] == str(tmp_path / "out.unfinished.png")
     assert (tmp_path / "out.png").read_bytes() == before
     assert not [str(warning.message) for warning in recwarn if "overflow" in str(warning.message)]
+
+
+def test_a_run_that_diverges_later_saves_the_picture_of_its_last_finite_step(
+    optimize: Optimize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, left = check_cost, 2  # the start, and the first step
+
+    def check(cost: Cost) -> Cost:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            raise NumericalError("expected a finite cost, got NaN")
+        return really(cost)
+
+    monkeypatch.setattr(onnx_backend, "check_cost", check)
+    options = ("--solver", "adam", "--save-every", 1, "--backend", "onnx")
+    code, data, err = optimize(*options)
+    assert (code, data["stopped"], data["steps"]) == (8, "diverged", 1)
+    assert data["error"]["kind"] == "NumericalError"
+    assert "the picture after step 1, the last that is finite" in err
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "out_0001.png").read_bytes()
 
 
 def test_what_does_nothing_is_said(optimize: Optimize) -> None:
