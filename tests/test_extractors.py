@@ -244,6 +244,24 @@ def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
     assert "cannot be written" in logged_warnings[0]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_names_that_are_no_utf8_stop_nothing(
+    tiny_weights: Weights,
+    model_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged_warnings: list[str],
+) -> None:
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "\udcff"))
+    opened = graphs_of(tiny_weights).open(("conv1_1",), ())
+    assert opened.graph.activations == ("conv1_1",)
+    assert ["cannot be written" in text for text in logged_warnings] == [True]
+    renamed = model_file.rename(tmp_path / "\udcff.onnx")
+    pixels = random_pixels(16, 16, seed=1)
+    extractor = open_extractor(Extraction(device="cpu", model=renamed), ["conv2_1"]).extractor
+    assert extractor.extract(pixels, ["conv2_1"], []).activations["conv2_1"].shape == (5, 8, 8)
+
+
 def test_several_processes_may_build_one_session(sessions_folder: Path) -> None:
     code = (
         "from nstx.engine.features.extraction import Extraction, open_extractor\n"

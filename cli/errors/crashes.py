@@ -43,8 +43,10 @@ def _report(error: BaseException) -> str:
     from nstx.engine.devices.machine import package_versions
 
     packages = " ".join(f"{name}={version}" for name, version in package_versions().items())
+    # Not platform.platform, which starts a program.
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
     return (
-        f"nstx {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"nstx {__version__}, Python {platform.python_version()}, {system}\n"
         f"{packages}\n"
         f"{shlex.join(['nstx', *sys.argv[1:]])}\n\n"
         f"{''.join(traceback.format_exception(error))}"

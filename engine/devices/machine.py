@@ -85,7 +85,7 @@ def is_there(package: str) -> bool:
 def _describe_processor(cpuinfo: Path) -> str:
     fields = _read_fields(cpuinfo)
     if fields is None:
-        return platform.processor() or platform.machine()
+        return platform.machine()  # platform.processor would start a program
     flags = fields.get("flags", "").split()
     vectors = [name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags]
     name = fields.get("model name", platform.machine())

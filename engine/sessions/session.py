@@ -238,7 +238,7 @@ def _is_optimised(choices: SessionChoices) -> bool:
 
 def _processor() -> str:
     """Return what an optimised graph depends on: the processor's instruction sets."""
-    return instruction_sets() or f"{platform.machine()} {platform.processor()} {platform.node()}"
+    return instruction_sets() or f"{platform.machine()} {platform.node()}"
 
 
 def _engine_folder(model: str, choices: SessionChoices) -> Path | None:

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from nstx.models.errors import DeviceError, ModelError, NstxError
 from nstx.models.printable import printable
+from nstx.models.storage.inputs import read_input
 
 from ..graphs.feature_graph import INPUT_NAME
+from .model_bytes import MOST_BYTES
 from .providers import (
     CPU,
     PROVIDER_NAMES,
@@ -77,6 +79,13 @@ class SessionChoices:
 def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
     """Load a graph, and return its `onnxruntime.InferenceSession`."""
     runtime = import_onnxruntime()
+    if isinstance(model, Path) and not _is_utf8(model):
+        model = read_input(model, kind="an ONNX model", most_bytes=MOST_BYTES, error=ModelError)
+    if choices.keep_optimised is not None and not _is_utf8(choices.keep_optimised):
+        raise ModelError(
+            "expected a path of UTF-8, which alone ONNX Runtime writes to, got "
+            f"{printable(choices.keep_optimised)}; try another folder"
+        )
     options = _session_options(runtime, choices)
     provider = choices.provider
     if provider != CPU:
@@ -95,6 +104,15 @@ def open_session(model: bytes | Path, choices: SessionChoices) -> Any:
             "try --device cpu, or 'nstx doctor'"
         )
     return session
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a path is one that ONNX Runtime can open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def run_session(run: Callable[..., Any], provider: Provider, *arguments: Any) -> Any:

@@ -34,6 +34,11 @@ class Watch:
         events, self._events = self._events or [], None
         return events
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it is between `begin` and `end`."""
+        return self._events is not None
+
     def _take(self, event: str, values: tuple[object, ...]) -> None:
         if self._events is None:
             return
