@@ -48,7 +48,7 @@ def pipes(content: Path | None, styles: Sequence[str], output: Path) -> Iterator
         raise UsageError(f"expected one picture from -, got {named.count(PIPE)}; try a file")
     if output == PIPE and (sys.stdout is None or sys.stdout.isatty()):
         raise OutputError(
-            "expected standard output to lead to a file for -o -, got a terminal; try -o out.png"
+            "expected standard output to lead to a file for -o -, got a terminal or none; try -o out.png"
         )
     with tempfile.TemporaryDirectory(prefix="nstx-", ignore_cleanup_errors=True) as folder:
         source, result = Path(folder) / "stdin", Path(folder) / "stdout.png"
