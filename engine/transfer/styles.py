@@ -29,7 +29,7 @@ def take_styles(styles: Styles) -> list[WeightedPicture]:
 
 def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
     source, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
-    number = check_number("weight of a style", weight)
+    number = check_number("weight above 0 of a style", weight)
     if number <= 0:
         raise UsageError(
             f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
