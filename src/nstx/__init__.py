@@ -2,11 +2,12 @@
 
 The public names, loaded when they are first used, so that ``import nstx`` costs nothing::
 
-    from nstx import choose_settings, read_image, stylize, write_image
+    import nstx
 
-    photo, painting = read_image("photo.jpg"), read_image("painting.jpg")
-    result = stylize(photo, [(painting, 1.0)], choose_settings(size=512))
-    write_image("out.png", result.picture)
+    result = nstx.stylize("photo.jpg", "painting.jpg", size=512)
+    result.save("out.png")
+
+docs/python.md is a guide.
 """
 
 from importlib import import_module
