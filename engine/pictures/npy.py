@@ -83,7 +83,8 @@ def _parse(data: bytes, path: Path) -> NDArray[Any]:
             f"try {_ADVICE}"
         ) from error
     _check_numbers(dtype, path)
-    if len(shape) > 4 or min(shape, default=0) < 0:
+    # NumPy takes True for a length here, and refuses it below.
+    if len(shape) > 4 or any(type(length) is not int or length < 0 for length in shape):
         _refuse(path, "an array (height, width, 3)", f"{len(shape)} axes")
     count = math.prod(shape)
     if count * dtype.itemsize > len(data) - file.tell():
