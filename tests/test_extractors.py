@@ -36,7 +36,7 @@ from nstx.engine.features.onnx_extractor import (
 )
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork, gram_matrices
 from nstx.engine.pictures.picture import Picture
-from nstx.engine.sessions.kept_graphs import keep_graph
+from nstx.engine.sessions.kept_graphs import keep_graph, part_folder
 from nstx.engine.sessions.session import Session
 from nstx.engine.settings import choose_settings
 from nstx.engine.transfer.job import prepare_job
@@ -48,6 +48,7 @@ from nstx.export.runtime.providers import CPU, Provider
 from nstx.export.runtime.session import SessionChoices
 from nstx.models.errors import DeviceError, ModelError, NumericalError, UsageError
 from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.storage.leftovers import remove_leftovers
 from nstx.models.storage.seals import seal
 from nstx.models.vgg19 import Pooling, PoolRounding
 from nstx.models.weights.load import Weights, load_weights
@@ -242,6 +243,13 @@ def test_a_cache_that_cannot_be_written_is_told_and_does_not_stop_the_work(
     opened = graphs_of(tiny_weights).open(("conv1_1",), ())
     assert opened.graph.activations == ("conv1_1",)
     assert "cannot be written" in logged_warnings[0]
+
+
+def test_a_process_that_ends_at_once_leaves_no_unfinished_graph(sessions_folder: Path) -> None:
+    with part_folder() as folder:
+        (folder / "optimised.onnx").touch()
+        remove_leftovers()
+        assert not list(sessions_folder.iterdir())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")

@@ -366,7 +366,10 @@ def npy_header(text: str, body: bytes = b"") -> bytes:
         (npy(NUMBERS)[:-1], "whole array"),
         (npy_header("{'descr':'<f4','fortran_order':False,'shape':(10**12,4,3)}"), "header"),
         (npy_header("{'descr':'<f4','fortran_order':False,'shape':(999999999999,4,3)}"), "whole"),
-        (npy_header("{'descr':'<f4','fortran_order':False,'shape':(True,4,3)}", bytes(48)), "3 axes"),
+        (
+            npy_header("{'descr':'<f4','fortran_order':False,'shape':(True,4,3)}", bytes(48)),
+            "3 axes",
+        ),
         (npy_header("{'descr':'<f4','fortran_order':False,'shape':(-1,4,3)}"), "height, width, 3"),
         (npy_header("{'descr':'|O','fortran_order':False,'shape':(9,9,3)}", b"cos\n"), "8 to 64"),
         (npy_header("(" * 9000), "header"),

@@ -23,6 +23,7 @@ from nstx.models.storage.cache import (
     remove_damaged,
 )
 from nstx.models.storage.files import PART_PREFIX, PART_SUFFIX, write_atomically
+from nstx.models.storage.leftovers import removed_at_exit
 from nstx.models.storage.seals import digest_bytes
 
 _log = logging.getLogger("nstx")
@@ -99,9 +100,12 @@ def part_folder() -> Iterator[Path]:
     """Make a folder for unfinished files; the cache sweeps it if the process is killed."""
     sessions = _folder()
     sessions.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=sessions, prefix=PART_PREFIX, suffix=PART_SUFFIX, ignore_cleanup_errors=True
-    ) as folder:
+    with (
+        tempfile.TemporaryDirectory(
+            dir=sessions, prefix=PART_PREFIX, suffix=PART_SUFFIX, ignore_cleanup_errors=True
+        ) as folder,
+        removed_at_exit(Path(folder)),
+    ):
         yield Path(folder)
 
 
