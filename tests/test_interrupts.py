@@ -180,9 +180,9 @@ def test_what_does_nothing_is_said(optimize: Optimize) -> None:
     assert [text for text in data["warnings"] if text.startswith("--learning-rate does nothing")]
 
 
-def test_the_picture_is_saved_where_the_main_thread_is_busy(
-    optimize: Optimize, interrupted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def busy(interrupted: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the main thread come to nothing after the second step, and SIGHUP then; these are the exit codes."""
     left, codes = threading.Event(), list[int]()
 
     def end(code: int) -> None:
@@ -202,12 +202,31 @@ def test_the_picture_is_saved_where_the_main_thread_is_busy(
     monkeypatch.setattr(interrupts, "_have_helpers_wait", lambda: None)  # those of other tests
     monkeypatch.setattr(ending, "_FOR_EVER", 0.0)  # the process does not end
     interrupted[:] = [signal.SIGHUP]
+    return codes
+
+
+def test_the_picture_is_saved_where_the_main_thread_is_busy(
+    optimize: Optimize, busy: list[int], tmp_path: Path
+) -> None:
     _, data, err = optimize("--animate", tmp_path / "a.gif")
-    assert codes == [129]
+    assert busy == [129]
     assert (data["stopped"], data["steps"], data["cost"]) == ("interrupted", 2, None)
     assert (data["cost_before_rounding"], data["initial_cost"]) == (None, None)
     assert read_image(tmp_path / "out.png").size == (data["height"], data["width"])
     assert "animation was not written" in err
+
+
+def test_the_picture_goes_to_standard_output_once_where_the_main_thread_is_busy(
+    nstx: Nstx, save_picture: Callable[..., Path], busy: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[bytes]()
+    monkeypatch.setattr(ending, "send", lambda path: sent.append(path.read_bytes()))
+    content, style = save_picture("content.png"), save_picture("style.png", seed=1)
+    _, out, err = nstx("optimize", content, style, "-o", "-", "--size", 32, "--steps", 3)
+    assert busy == [129]
+    assert [data[:4] for data in sent] == [b"\x89PNG"]
+    assert out == ""
+    assert "saved -" in err
 
 
 def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(

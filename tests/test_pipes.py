@@ -1,8 +1,11 @@
 """``-``: pictures from standard input and to standard output; and the latest picture, to watch."""
 
+import errno
 import io
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +14,11 @@ from PIL import Image
 
 from nstx.cli.optimize import pipes as piping
 from nstx.cli.optimize import recorder
-from nstx.cli.optimize.pipes import pipes
+from nstx.cli.optimize.pipes import pipes, send
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.writing import write_image
 from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
+from nstx.models.storage.leftovers import remove_leftovers
 
 Nstx = Callable[..., tuple[int, str, str]]
 
@@ -45,7 +49,7 @@ def test_a_pipe_gives_the_bytes_of_files(
 
 
 @pytest.mark.usefixtures("stdin")
-def test_a_weight_stays_with_its_style(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_a_weight_stays_with_its_style() -> None:
     with pipes(Path("photo.jpg"), ("a.jpg:2", "-:0.5"), Path("-")) as files:
         assert files.content == Path("photo.jpg")
         other, piped = files.styles
@@ -53,21 +57,45 @@ def test_a_weight_stays_with_its_style(capsysbinary: pytest.CaptureFixture[bytes
         assert piped.endswith(":0.5")
         assert Path(piped.removesuffix(":0.5")).read_bytes() == b"picture"
         files.output.write_bytes(b"result")
-    assert capsysbinary.readouterr().out == b"result"
     assert not files.output.parent.exists()
 
 
-def test_an_interrupted_run_has_its_picture_on_standard_output(
-    capsysbinary: pytest.CaptureFixture[bytes],
-) -> None:
-    def be_interrupted() -> None:
-        with pipes(Path("photo.jpg"), ("a.jpg",), Path("-")) as files:
-            files.output.write_bytes(b"so far")
-            raise KeyboardInterrupt
+@pytest.mark.usefixtures("stdin")
+def test_what_is_piped_is_removed_where_the_process_ends_at_once() -> None:
+    with pipes(Path("-"), ("a.jpg",), Path("-")) as files:
+        assert files.content == files.stdin
+        remove_leftovers()
+        assert not files.output.parent.exists()
 
-    with pytest.raises(KeyboardInterrupt):
-        be_interrupted()
-    assert capsysbinary.readouterr().out == b"so far"
+
+def test_what_standard_input_has_is_called_so(
+    pictures: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nstx: Nstx,
+) -> None:
+    content, style = pictures
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.read_bytes())))
+    code, out, _ = nstx("optimize", "-", style, "-o", tmp_path / "out.png", *FAST, "--json")
+    data = json.loads(out)
+    assert code == 0
+    assert [item["path"] for item in data["inputs"]] == ["-", str(style)]
+
+
+def test_a_result_that_cannot_be_written_to_standard_output_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Full()))
+    (tmp_path / "stdout.png").write_bytes(b"result")
+    with pytest.raises(OutputError, match="No space left on device.*was saved as"):
+        send(tmp_path / "stdout.png")
+    (kept,) = tmp_path.glob("nstx-rescued-*/stdout.png")
+    assert kept.read_bytes() == b"result"
 
 
 @pytest.mark.usefixtures("stdin")

@@ -75,6 +75,7 @@ def optimize(
             styles=files.styles,
             output=files.output,
             to_stdout=to_stdout,
+            stdin=files.stdin,
             recording=recording,
             saved=saved,
             settings=settings,

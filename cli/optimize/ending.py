@@ -24,7 +24,7 @@ from nstx.models.storage.unfinished import beside
 from ..console import Console
 from ..errors.exits import failure_json, report_failure
 from ..interrupts import Interrupt
-from .pipes import PIPE
+from .pipes import PIPE, send
 from .recorder import Recorder
 from .report import SECONDS, describe_result, result_json
 from .request import OptimizeRequest
@@ -68,6 +68,7 @@ class RunEnding:
         if job.opened.choice.device.is_cpu and math.prod(job.sizes[-1]) > _LARGE_PIXELS:
             interrupt.most_patience = _LARGE_PATIENCE
         self._choosing, self._reporting = threading.Lock(), threading.Lock()
+        self._sending, self._is_sent = threading.Lock(), False
 
     def save(self, result: Result, *, in_haste: bool = False) -> Path:
         """Save the picture, of an unfinished run where it replaces none; return where.
@@ -78,12 +79,24 @@ class RunEnding:
         self._has_ended.set()
         output = self._choose_output(is_complete=result.is_complete)
         try:
-            with self._interrupt.saving(output):
+            with self._interrupt.saving(self.name_of(output)):
                 write_or_rescue(output, result.picture, in_haste=in_haste)
+                self._send(output)
         finally:
             if result.is_complete:
                 self._recorder.complete()
         return output
+
+    def name_of(self, output: Path) -> Path:
+        """Return what a user calls the output: ``-`` in place of the file that goes to standard output."""
+        return PIPE if self._request.to_stdout else output
+
+    def _send(self, output: Path) -> None:
+        """Write the picture to standard output, if it goes there, once."""
+        with self._sending:  # else the process might end while the main thread is writing
+            if self._request.to_stdout and not self._is_sent:
+                self._is_sent = True
+                send(output)
 
     def report(
         self,
@@ -155,7 +168,7 @@ class RunEnding:
             self._request,
             self._job,
             result,
-            output=PIPE if self._request.to_stdout else output,
+            output=self.name_of(output),
             saved_cost=saved_cost,
             is_measured=is_measured,
             seconds=seconds,

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from nstx.models.errors import ImageError, OutputError, UsageError
 from nstx.models.printable import printable
+from nstx.models.storage.leftovers import removed_at_exit
 
 from ..choices import split_style
 
@@ -23,22 +24,28 @@ _MOST_BYTES, _CHUNK = 2**30, 2**20
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a command line names, with files in place of every ``-``."""
+    """What a command line names, with files in place of every ``-``.
+
+    Attributes:
+        stdin: the file that holds what standard input has; None if no picture is ``-``.
+    """
 
     content: Path | None
     styles: tuple[str, ...]
     output: Path
+    stdin: Path | None = None
 
 
 @contextlib.contextmanager
 def pipes(content: Path | None, styles: Sequence[str], output: Path) -> Iterator[Files]:
-    """Read standard input, if a picture is ``-``; afterwards write standard output, if the output is.
+    """Read standard input, if a picture is ``-``; what is yielded has files in its place.
+
+    Where the output is ``-``, whoever has written its file calls `send`.
 
     Raises:
         UsageError: two pictures are ``-``.
         ImageError: standard input is closed or a terminal, or has more than 1 GiB.
-        OutputError: standard output is closed or a terminal, or cannot be written; the message says
-            where the picture is.
+        OutputError: standard output is closed or a terminal, or there is no folder for temporary files.
     """
     named = [content, *(split_style(style)[0] for style in styles)]
     if PIPE not in (*named, output):
@@ -50,21 +57,29 @@ def pipes(content: Path | None, styles: Sequence[str], output: Path) -> Iterator
         raise OutputError(
             "expected standard output to lead to a file for -o -, got a terminal or none; try -o out.png"
         )
-    with tempfile.TemporaryDirectory(prefix="nstx-", ignore_cleanup_errors=True) as folder:
-        source, result = Path(folder) / "stdin", Path(folder) / "stdout.png"
+    with _own_folder() as folder:
+        source = folder / "stdin"
         if PIPE in named:
             _receive(source)
-        files = Files(
+        yield Files(
             source if content == PIPE else content,
             tuple(_put_in_place(style, source) for style in styles),
-            result if output == PIPE else output,
+            folder / "stdout.png" if output == PIPE else output,
+            source if PIPE in named else None,
         )
-        try:
-            yield files
-        finally:
-            # An interrupted run has its picture, too.
-            if result.exists():
-                _send(result)
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Make a folder for the time of a block, which is removed however the process ends."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="nstx-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"expected a folder for temporary files, got: {error.strerror or error}; try TMPDIR"
+        ) from error
+    with folder as name, removed_at_exit(Path(name)):
+        yield Path(name)
 
 
 def _put_in_place(style: str, source: Path) -> str:
@@ -94,8 +109,11 @@ def _receive(path: Path) -> None:
         ) from error
 
 
-def _send(path: Path) -> None:
-    """Write a file's bytes to standard output."""
+def send(path: Path) -> None:
+    """Write a file's bytes to standard output.
+
+    `OutputError` if it cannot be written; the message says where the file is then.
+    """
     try:
         sys.stdout.buffer.write(path.read_bytes())
         sys.stdout.buffer.flush()

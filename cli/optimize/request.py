@@ -83,6 +83,7 @@ class OptimizeRequest:
         content: None if ``saved`` has it.
         styles: each as ``PATH`` or ``PATH:weight``.
         to_stdout: whether ``output`` goes to standard output afterwards.
+        stdin: the file that holds a picture from standard input, if one does.
         saved: the targets file that ``recording`` names.
         began: when the command began, a reading of ``time.perf_counter``.
     """
@@ -95,6 +96,7 @@ class OptimizeRequest:
     settings: Settings
     began: float
     to_stdout: bool = False
+    stdin: Path | None = None
 
     def __post_init__(self) -> None:
         from nstx.engine.drawing.animation import check_animation

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from nstx.engine.devices.memory import process_seconds
+from nstx.engine.pictures.picture import Picture
+from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import check_output_size
 from nstx.engine.transfer.costs import BoundCosts, read_back
 from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
@@ -24,6 +27,7 @@ from ..garbage import uncollected
 from ..interrupts import Interrupt
 from ..progress import show_steps
 from .ending import RunEnding
+from .pipes import PIPE
 from .recorder import Recorder
 from .request import OptimizeRequest
 
@@ -75,7 +79,7 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
     if failure is not None:
         finite = f"picture after step {result.steps}" if result.steps else "start"
         failure = NumericalError(
-            f"{failure}; the {finite}, the last that is finite, was saved as {printable(output)}"
+            f"{failure}; the {finite}, the last that is finite, was saved as {printable(ending.name_of(output))}"
         )
     ending.report(result, output, saved_cost, failure)
     if failure is not None:
@@ -157,7 +161,16 @@ def _load(request: OptimizeRequest) -> Job:
         return prepare_job_from_targets(request.saved, request.settings)
     assert request.content is not None  # checked by the command
     styles = [split_style(style) for style in request.styles]
-    return prepare_job(request.content, styles, request.settings)
+    return prepare_job(
+        _named(request.content, request),
+        [(_named(path, request), weight) for path, weight in styles],
+        request.settings,
+    )
+
+
+def _named(path: Path, request: OptimizeRequest) -> Path | Picture:
+    """Return a path, or the picture from standard input by the name that it was called by."""
+    return replace(read_image(path), path=str(PIPE)) if path == request.stdin else path
 
 
 def _measure_saved(
