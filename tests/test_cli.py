@@ -176,6 +176,7 @@ def test_alpha_of_the_content_comes_back(
         ({"-o": "no/such/folder/out.png"}, 7, "existing folder"),
         ({"-o": "content.png"}, 7, "neither an input"),
         ({"-o": "a.webp", "--animate": "a.webp"}, 7, "another output"),
+        ({"-o": "a.png", "--weights": "caffe:./a.png"}, 7, "neither an input"),
         ({"content": "x" * 300 + ".png"}, 3, "too long"),
         ({"-o": "y" * 300 + ".png"}, 7, "shorter"),
         ({"--size": "3000000000"}, 2, "65535"),

@@ -358,12 +358,22 @@ def test_a_folder_is_written_by_one_process_at_a_time(
     nstx: Nstx, pictures: list[Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "new" / "d"
-    folder.parent.mkdir()
-    with locked([folder]):
+    folder.mkdir(parents=True)
+    with locked([folder / "compare.json"]):
         code, _, err = nstx("compare", *pictures, "-o", folder, *FAST, *LAYERS)
     assert (code, err.count("\n")) == (7, 1)
     assert "another run" in err
-    assert not list(folder.parent.iterdir())
+    assert list(tmp_path.rglob("new/**/*")) == [folder]  # its parent need not be writable
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_finished_folder_that_cannot_be_written_is_looked_at(
+    compare: Compare, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "d")
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
+    with locked([tmp_path / "d" / "compare.json"]):  # which is not asked for
+        assert compare(*LAYERS)["made"] == []
 
 
 @pytest.mark.usefixtures("quick")

@@ -21,7 +21,7 @@ from nstx.engine.pictures.writing import SUFFIXES, write_image, write_or_rescue
 from nstx.models.errors import OutputError
 from nstx.models.storage import files
 from nstx.models.storage.files import check_file, check_output
-from nstx.models.storage.leftovers import remove_leftovers, removed_at_exit
+from nstx.models.storage.leftovers import remove_leftovers, removed_at_exit, removed_if_empty
 from nstx.models.storage.locks import locked
 
 Nstx = Callable[..., tuple[int, str, str]]
@@ -55,6 +55,22 @@ def make_loop(path: Path) -> None:
 
 def make_link_into_nowhere(path: Path) -> None:
     path.symlink_to(path.parent / "missing" / "out.png")
+
+
+@posix
+def test_a_folder_that_can_be_written_and_not_read_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out.png").write_bytes(b"before")
+    opened = os.open
+
+    def refuse(path: str | Path, flags: int, *rest: int) -> int:
+        if Path(path).is_dir() and not flags & (os.O_RDWR | getattr(os, "O_PATH", 0)):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    write_image(tmp_path / "out.png", PICTURE)
 
 
 @posix
@@ -289,3 +305,12 @@ def test_snapshots_and_animations_keep_what_is_transparent(
             assert np.abs(kept.astype(int) - exact).max() <= (90 if frame == 0 else 0) or (
                 suffix == ".gif" and np.mean(kept != exact) < 0.05
             )
+
+
+def test_an_empty_folder_goes_with_a_process_that_ends_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with removed_if_empty(folder), removed_at_exit(folder / "lock"):
+        folder.mkdir()
+        (folder / "lock").write_bytes(b"")
+        remove_leftovers()
+        assert not folder.exists()

@@ -2,9 +2,11 @@
 
 import io
 import logging
+import os
 import shutil
 import struct
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +247,20 @@ def test_imagemagick_sees_the_same_picture(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(
         picture.pixels, np.frombuffer(shown, np.uint8).reshape(40, 48, 3).astype(float), atol=1
     )
+
+
+def test_no_folder_for_temporary_files_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert (read(tmp_path, tiff(RGB)).pixels == RGB).all()
+
+
+def test_threads_that_read_at_once_leave_stderr_as_it_was(tmp_path: Path) -> None:
+    before, data = os.fstat(2).st_ino, tiff(RGB)
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(lambda index: read(tmp_path, data, f"{index}.tif"), range(40)))
+    assert os.fstat(2).st_ino == before

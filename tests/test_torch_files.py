@@ -41,6 +41,13 @@ def save(value: object, path: Path, zipped: bool) -> Path:
 
 
 @BOTH
+def test_views_far_behind_a_storage_s_beginning_are_read(tmp_path: Path, zipped: bool) -> None:
+    flat = torch.arange(900_000, dtype=torch.float32)
+    loaded = load(save({"a": flat[:9], "b": flat[800_000:800_007]}, tmp_path / "f.pth", zipped))
+    assert loaded["b"].tolist() == list(range(800_000, 800_007))
+
+
+@BOTH
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tensors_of_every_type_and_order_of_axes_are_what_torch_reads(
     tmp_path: Path, zipped: bool, dtype: torch.dtype

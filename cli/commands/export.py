@@ -72,7 +72,7 @@ def gradient(
     from nstx.models.objective import objective_to_json
 
     console = shown.console()
-    _check_paths(output, [Path(machine.weights)])
+    _check_paths(output, machine.weights)
     graph = GradientGraph(
         objective=options.objective_of(objective),
         precision=precision,  # type: ignore[arg-type]  # checked by the graph
@@ -146,7 +146,7 @@ def features(
     from nstx.export.features import export_features
 
     console = shown.console()
-    _check_paths(output, [Path(machine.weights), *(outputs.check_with or [])])
+    _check_paths(output, machine.weights, outputs.check_with or [])
     chosen = options.objective_of(objective)
     graph, computed = _choose_graph(outputs, chosen)
     provider = _choose_provider(machine)
@@ -251,13 +251,15 @@ def _describe_gradient(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _check_paths(output: Path, inputs: Sequence[Path]) -> None:
+def _check_paths(output: Path, weights: str, pictures: Sequence[Path] = ()) -> None:
     """Check that a model and its report can be written, and are no inputs."""
     from nstx.export.graphs.feature_graph import parity_path
     from nstx.export.model_files import SUFFIXES
     from nstx.models.storage.files import check_distinct, check_output
+    from nstx.models.weights.sources import split_source
 
     check_output(output, SUFFIXES)
+    inputs = [split_source(weights)[0], *pictures]
     check_distinct([output, parity_path(output)], inputs)
 
 

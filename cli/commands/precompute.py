@@ -144,9 +144,11 @@ def _write_file(
     """Write the targets file of one content, and return its fields of ``--json``."""
     from nstx.engine.targets.files import SUFFIXES
     from nstx.engine.targets.precompute import precompute_file
+    from nstx.models.weights.sources import split_source
 
     check_output(output, SUFFIXES)
-    check_distinct([output], [*contents, Path(settings.weights), *(path for path, _ in styles)])
+    inputs = [*contents, split_source(settings.weights)[0], *(path for path, _ in styles)]
+    check_distinct([output], inputs)
     with console.working("computing targets"):
         sizes, loaded = precompute_file(output, contents[0], styles, settings, loader)
     return {

@@ -140,8 +140,10 @@ class OptimizeRequest:
         return map(self.snapshot, range(every, self.settings.steps + 1, every))
 
     def _check_distinct(self) -> None:
+        from nstx.models.weights.sources import split_source
+
         recording, settings = self.recording, self.settings
         styles = [split_style(style)[0] for style in self.styles]
-        files = [Path(settings.init), Path(settings.weights)]
+        files = [Path(settings.init), split_source(settings.weights)[0]]
         inputs = (self.content, recording.targets, *styles, *files)
         check_distinct([*self.outputs, *self._snapshots()], list(filter(None, inputs)))

@@ -13,11 +13,10 @@ from nstx.models.storage.seals import digest_json
 from nstx.models.version import __version__
 from nstx.models.weights.load import weights_digest
 
+from ..pictures.reading import MOST_BYTES
 from ..settings import INITS, Settings
 from .plan import COMPARABLE
 from .records import RunKey
-
-_MOST_BYTES = 1 << 31  # of a picture's file
 
 # A result does not depend on these settings, but for rounding.
 _WITHOUT_EFFECT = ("threads", "use_cache")
@@ -74,7 +73,7 @@ class RunDigests:
 
 def _digest_picture(path: Path) -> str:
     file = open_input(
-        path, kind="a picture", most_bytes=_MOST_BYTES, error=ImageError, advice="another path"
+        path, kind="a picture", most_bytes=MOST_BYTES, error=ImageError, advice="another path"
     )
     with file:
         return hashlib.file_digest(file, "sha256").hexdigest()

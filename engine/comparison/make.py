@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstx.models.errors import UsageError
-from nstx.models.storage.files import check_distinct, make_folder
+from nstx.models.storage.files import check_distinct, check_folder, make_folder
+from nstx.models.storage.leftovers import removed_if_empty
 from nstx.models.storage.locks import locked
 from nstx.models.version import __version__
 
@@ -100,16 +101,17 @@ def make_comparison(
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Have a folder for this process, and those above it made; what stays empty is removed."""
-    missing = [path for path in folder.parents if not os.path.lexists(path)]
-    make_folder(folder.parent)
-    try:
-        with locked([folder]):
-            yield
-    finally:
-        with contextlib.suppress(OSError):
-            for path in missing:
-                path.rmdir()
+    """Have a folder, made if need be, for this process alone; what stays empty is removed."""
+    check_folder(folder)
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    with contextlib.ExitStack() as stack:
+        for path in reversed(missing):
+            stack.enter_context(removed_if_empty(path))
+        make_folder(folder)
+        # Where nothing can be written, a comparison that is complete is looked at all the same.
+        is_writable = os.access(folder, os.W_OK)
+        stack.enter_context(locked([folder / SUMMARY] if is_writable else []))
+        yield
 
 
 def _make(work: "_Work", plan: ComparisonPlan, watcher: Watcher) -> Comparison:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.errors import ImageError
+from nstx.models.printable import printable
 
 Pixels = NDArray[np.float32]
 """float32, (height, width, 3), RGB, 0–255."""
@@ -66,7 +67,7 @@ class Picture:
             )
 
     def __repr__(self) -> str:
-        return f"<Picture {self.width}×{self.height} of {self.path}>"
+        return f"<Picture {self.width}×{self.height} of {printable(self.path)}>"
 
     def as_input(self, role: str, weight: float | None = None) -> InputFile:
         """Return what a report says of the picture in a role."""

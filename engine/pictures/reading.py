@@ -30,7 +30,9 @@ Source = str | os.PathLike[str] | Picture | NDArray[Any] | Image.Image
 """What a picture can be taken from; see `as_picture`."""
 
 _SHORTEST_SIDE = 8  # in pixels; a smaller picture shows nothing
-_MOST_BYTES = 2**31
+MOST_BYTES = 2**31
+"""Of a picture's file."""
+
 # Pillow's bound against decompression bombs, 89 million.
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 
@@ -53,7 +55,7 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     """
     path = Path(path)
     data = read_input(
-        path, kind="a picture", most_bytes=_MOST_BYTES, error=ImageError, advice="another path"
+        path, kind="a picture", most_bytes=MOST_BYTES, error=ImageError, advice="another path"
     )
     if not data:
         raise ImageError(

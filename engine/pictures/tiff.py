@@ -9,10 +9,12 @@ import logging
 import os
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 from tifffile import TiffFile, TiffFileError, TiffPage, TiffPages
@@ -39,6 +41,8 @@ _RAW = {32803: "the raw mosaic", 34892: "the raw values"}
 _NOT_READ = {4: "a mask", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
 _JPEG = (6, 7)
 _ORIENTATION, _PROFILE = 274, 34675
+
+_one_at_a_time = threading.Lock()  # stderr is the whole process's
 
 
 def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
@@ -127,20 +131,20 @@ def _libtiff_lines() -> Iterator[list[str]]:
     There is no other way to it from Python. Other threads' lines of that moment are lost with it.
     """
     lines: list[str] = []
-    try:
-        terminal = os.dup(2)
-    except OSError:  # closed
+
+    def restore(terminal: int, caught: BinaryIO) -> None:
+        os.dup2(terminal, 2)
+        caught.seek(0)
+        lines.extend(caught.read(2**12).decode(errors="replace").splitlines())
+
+    with _one_at_a_time, ExitStack() as stack:
+        with suppress(OSError):  # stderr is closed, or no folder takes temporary files
+            caught = stack.enter_context(tempfile.TemporaryFile())
+            terminal = os.dup(2)
+            stack.callback(os.close, terminal)
+            os.dup2(caught.fileno(), 2)
+            stack.callback(restore, terminal, caught)
         yield lines
-        return
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield lines
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            caught.seek(0)
-            lines += caught.read(2**12).decode(errors="replace").splitlines()
 
 
 def _choose_page(file: TiffFile, path: Path) -> TiffPage:

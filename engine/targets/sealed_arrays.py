@@ -48,8 +48,8 @@ def read_arrays(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, Any]
     description = _parse(header[_LENGTH:])
     if file.seek(0, SEEK_END) != len(header) + _count_bytes(header[_LENGTH:]):
         raise ValueError(_FOREIGN)
-    file.seek(len(header))
-    data = header + file.read()
+    file.seek(0)
+    data = file.read()
     if not seal_is_right(data, take_text(description, "seal")):
         raise ValueError("its checksum is wrong")
     try:

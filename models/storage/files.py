@@ -119,9 +119,9 @@ def _mount(handle: int) -> str:
 
 
 def _mount_of_folder(folder: Path) -> str:
-    if not sys.platform.startswith("linux"):
+    if sys.platform != "linux":
         return ""
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_PATH)  # which needs no permission to read it
     try:
         return _mount(handle)
     finally:
@@ -135,13 +135,14 @@ def _only_grows(folder: Path) -> bool:
     import fcntl
 
     flags = bytearray(8)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.ioctl(handle, _GET_FLAGS, flags)
-    except OSError:
-        return False  # a file system without attributes
-    finally:
-        os.close(handle)
+    with contextlib.suppress(
+        OSError
+    ):  # one that cannot be read, or a file system without attributes
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(handle, _GET_FLAGS, flags)
+        finally:
+            os.close(handle)
     return bool(int.from_bytes(flags, sys.byteorder) & _APPEND_ONLY)
 
 

@@ -74,14 +74,6 @@ def read_input(
     return data
 
 
-def check_input(
-    path: Path, *, kind: str, most_bytes: int, error: type[NstxError], advice: str = "another file"
-) -> int:
-    """Check a file that another library opens by its name, as `open_input` does; return its size."""
-    with open_input(path, kind=kind, most_bytes=most_bytes, error=error, advice=advice) as file:
-        return os.fstat(file.fileno()).st_size
-
-
 def kind_of_file(mode: int) -> str:
     """Return what a file is that is not a regular one, with its article; ``mode`` is that of its status."""
     kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))

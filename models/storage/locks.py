@@ -21,12 +21,12 @@ from .leftovers import removed_at_exit
 LOCK_SUFFIX = ".lock"
 
 # Where locks are not to be had, such as on some network file systems, runs cannot be told apart.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
 def locked(paths: Iterable[Path]) -> Iterator[None]:
-    """Have outputs, or folders, for one process alone for the time of a block.
+    """Have outputs for one process alone for the time of a block.
 
     Raises:
         OutputError: another process has one of them; or the file beside it cannot be made.

@@ -81,14 +81,6 @@ def take_text(data: Any, name: str, pattern: str | None = None) -> str:
     return value
 
 
-def take_flag(data: Any, name: str) -> bool:
-    """Return a field that is true or false."""
-    value = take_field(data, name)
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"{name!r} is neither true nor false")
-
-
 def take_number(data: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
     """Return a field that is a finite number between two bounds, as it stands: whole or not."""
     value = take_field(data, name)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from ..storage.plain_data import parse_json, take_numbers
 from ..storage.seals import digest_arrays
 from .conventions import Mean
 from .entries import Entry, Tensors, check_shapes
@@ -15,19 +16,12 @@ OWN_FORMAT = "nstx-weights-2"
 _ANY_FORMAT = "nstx-weights-"
 
 
-class CopyError(ValueError):
-    """A copy that is damaged."""
-
-
-class OldCopyError(CopyError):
+class OldCopyError(ValueError):
     """A copy in the format of another release."""
 
 
 def read_copy(file: File) -> tuple[Tensors, Mean]:
-    """Read a copy; `CopyError` if it was changed or is in another format.
-
-    WeightsError if it is of another network, ValueError if it is no safetensors file.
-    """
+    """Read a copy; ValueError if it was changed, or is none; WeightsError if it is of another network."""
     return read_copied(*read_safetensors(file))
 
 
@@ -40,17 +34,12 @@ def read_copied(entries: dict[str, Entry], metadata: dict[str, str]) -> tuple[Te
     """Read the tensors of a copy whose header has been read; errors as `read_copy`."""
     if metadata.get("format") != OWN_FORMAT:
         raise OldCopyError("it is of another release of nstx")
-    try:
-        mean = json.loads(metadata.get("mean", ""))
-    except RecursionError as error:
-        raise CopyError("its mean is no colour") from error
-    if type(mean) is not list or len(mean) != 3 or not all(type(v) is float for v in mean):
-        raise CopyError("its mean is no colour")
+    colours = {"mean": parse_json(metadata.get("mean", ""))}
+    red, green, blue = take_numbers(colours, "mean", 3)
     check_shapes({name: entry.shape for name, entry in entries.items()}, "the copy")
     tensors = {name: entry.read() for name, entry in entries.items()}
-    red, green, blue = mean
     if metadata.get("digest") != _digest(tensors, (red, green, blue)):
-        raise CopyError("its checksum is wrong")
+        raise ValueError("its checksum is wrong")
     return tensors, (red, green, blue)
 
 

@@ -5,7 +5,6 @@ written by it (`nstx.models.weights.copies`).
 """
 
 import io
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..storage.plain_data import parse_json, take_object
 from .entries import Entry, widen_bfloat16
 
 File = io.BufferedReader | io.BytesIO
@@ -40,12 +40,7 @@ def read_safetensors(file: File) -> tuple[dict[str, Entry], dict[str, str]]:
     (length,) = struct.unpack("<Q", prefix) if len(prefix) == 8 else (size,)
     if length > min(size - 8, _LONGEST_HEADER):
         raise ValueError(f"its header claims {length} bytes")
-    try:
-        header = json.loads(file.read(length))
-    except RecursionError as error:
-        raise ValueError("its header is nested too deeply") from error
-    if type(header) is not dict:
-        raise ValueError("its header is no dictionary")
+    header = take_object({"header": parse_json(file.read(length))}, "header")
     metadata = header.pop("__metadata__", {})
     if type(metadata) is not dict or not all(type(text) is str for text in metadata.values()):
         raise ValueError("its metadata are no texts")

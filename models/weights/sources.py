@@ -76,13 +76,18 @@ class Identity:
 
 def find_source(name: str | os.PathLike[str]) -> Source:
     """Return what ``embedded``, a path, or ``caffe:`` or ``torchvision:`` before one stands for."""
-    text = os.fspath(name)
-    if text == EMBEDDED:
+    if os.fspath(name) == EMBEDDED:
         return Source(_embedded_path())
+    return Source(*split_source(name))
+
+
+def split_source(name: str | os.PathLike[str]) -> tuple[Path, Convention | None]:
+    """Return the path in a name of weights, and the convention that stands before it, if any."""
+    text = os.fspath(name)
     for convention in CONVENTIONS:
         if text.startswith(f"{convention}:"):
-            return Source(Path(text.removeprefix(f"{convention}:")), convention)
-    return Source(Path(text))
+            return Path(text.removeprefix(f"{convention}:")), convention
+    return Path(text), None
 
 
 def identify(source: Source) -> Identity:

@@ -162,7 +162,9 @@ def _unpack(
         raise ValueError(f"its entry {name[-40:]} unpacks to {info.file_size} bytes")
     data, count = bytearray(), (info.file_size if end is None else end) - start
     with archive.open(info) as entry:
-        entry.seek(start)
+        place = 0  # by pieces: up to Python 3.12 seeking reads all that is in between at once
+        while place < start and (after := entry.seek(min(start, place + _PIECE))) > place:
+            place = after
         while len(data) < count and (piece := entry.read(min(_PIECE, count - len(data)))):
             data += piece
     return bytes(data)
