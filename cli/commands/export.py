@@ -172,15 +172,14 @@ def _choose_graph(
     from nstx.export.graphs.feature_graph import FeatureGraph
     from nstx.models.vgg19 import split_layers
 
-    layers, grams = outputs.layers, outputs.grams
-    of_preset = layers is None and grams is None
+    of_preset = outputs.layers is None and outputs.grams is None
+    activations, grams = objective.content_names, objective.style_names
+    if not of_preset:
+        activations = split_layers(outputs.layers) if outputs.layers else ()
+        grams = split_layers(outputs.grams) if outputs.grams else ()
     graph = FeatureGraph(
-        activations=objective.content_names
-        if of_preset
-        else split_layers(layers)
-        if layers
-        else (),
-        grams=objective.style_names if of_preset else split_layers(grams) if grams else (),
+        activations=activations,
+        grams=grams,
         pooling=objective.pooling,
         pool_rounding=objective.pool_rounding,
         precision=outputs.precision,  # type: ignore[arg-type]  # checked by the graph
@@ -259,8 +258,7 @@ def _check_paths(output: Path, weights: str, pictures: Sequence[Path] = ()) -> N
     from nstx.models.weights.sources import split_source
 
     check_output(output, SUFFIXES)
-    inputs = [split_source(weights)[0], *pictures]
-    check_distinct([output, parity_path(output)], inputs)
+    check_distinct([output, parity_path(output)], [split_source(weights)[0], *pictures])
 
 
 def _choose_provider(machine: options.Machine) -> "Provider":
