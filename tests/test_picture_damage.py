@@ -106,6 +106,7 @@ WHOLE_PNGS = {
     "large text": png(chunk(b"zTXt", b"a\0\0" + LARGE_TEXT)),
     "large iTXt": png(chunk(b"iTXt", b"a\0\1\0\0\0" + LARGE_TEXT)),
     "large profile": png(chunk(b"iCCP", b"p\0\0" + LARGE_TEXT)),
+    "palette that is a proposal": png(chunk(b"PLTE", bytes(6), damaged=True)),
     "bad eXIf": png(chunk(b"eXIf", b"garbage")),
 }
 
@@ -249,6 +250,14 @@ def test_a_palettes_alpha_is_kept(tmp_path: Path, depth: int) -> None:
     assert tuple(picture.pixels[0, 1]) == (40, 50, 60)
 
 
+def test_transparency_of_more_colours_than_there_are_is_left_out(tmp_path: Path) -> None:
+    palette = chunk(b"PLTE", bytes((10, 20, 30)))
+    data = raw_png(np.zeros((16, 16, 1), int), 3, 8, palette, chunk(b"tRNS", bytes(300)))
+    picture = read(tmp_path, data)
+    assert picture.alpha is None
+    assert (picture.pixels == (10, 20, 30)).all()
+
+
 @pytest.mark.parametrize("clear", [b"", chunk(b"tRNS", b"\0")])
 @pytest.mark.parametrize("palette", [b"", chunk(b"PLTE", bytes(6), damaged=True)])
 def test_a_palette_that_is_missing_is_damage(tmp_path: Path, palette: bytes, clear: bytes) -> None:
@@ -333,10 +342,27 @@ def test_npy_on_the_scale_0_to_255_is_kept(
     assert not messages(caplog)
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        NUMBERS * 1.9,  # beyond 0–1, and black on 0–255
+        (NUMBERS - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+        NUMBERS * 2 - 1,
+        np.rint(NUMBERS).astype("u1"),
+        NUMBERS * 255 - [123.68, 116.779, 103.939],
+    ],
+    ids=["over 1", "normalised", "signed", "of ones", "mean subtracted"],
+)
+def test_npy_on_a_scale_that_cannot_be_told_is_refused(tmp_path: Path, array: NDArray[Any]) -> None:
+    with pytest.raises(ImageError, match="expected pixels on the scale 0–255"):
+        read(tmp_path, npy(array))
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
 def test_npy_of_16_bits_is_scaled_and_black_is_black(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, warned: list[str]
+    tmp_path: Path, dtype: str, caplog: pytest.LogCaptureFixture, warned: list[str]
 ) -> None:
-    picture = read(tmp_path, npy((NUMBERS * 65535).astype(np.uint16)))
+    picture = read(tmp_path, npy((NUMBERS * 65535).astype(dtype)))
     np.testing.assert_allclose(picture.pixels, NUMBERS * 255, atol=0.01)
     assert len(messages(caplog)) == 1
     assert read(tmp_path, npy(np.zeros((12, 20, 3), np.float32))).pixels.max() == 0

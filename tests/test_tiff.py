@@ -47,6 +47,15 @@ def read(tmp_path: Path, data: bytes, name: str = "p.tif") -> Any:
     return read_image(path)
 
 
+def without(data: bytes, tag: int) -> bytes:
+    """Return a TIFF whose first page has another number in place of a tag's."""
+    changed = bytearray(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        if entry := file.pages.first.tags.get(tag):
+            changed[entry.offset : entry.offset + 2] = struct.pack("<H", 65000)
+    return bytes(changed)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("planes", ["contig", "separate"])
 @pytest.mark.parametrize("options", [
@@ -113,6 +122,21 @@ def test_what_only_libtiff_unpacks_is_read(tmp_path: Path, compression: str) -> 
     np.testing.assert_array_equal(read_image(tmp_path / "p.tif").pixels, GREY)
 
 
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_a_page_that_does_not_say_what_its_samples_are(tmp_path: Path, kind: str) -> None:
+    for samples, right in ((RGB, RGB), (RGB[..., 0], GREY)):
+        whole = tiff(widen(samples, kind), photometric="rgb" if samples is RGB else "minisblack")
+        np.testing.assert_array_equal(read(tmp_path, without(whole, 262)).pixels, right)
+
+
+def test_a_palette_of_8_bits_is_not_black(tmp_path: Path) -> None:
+    colours = np.random.default_rng(3).integers(0, 256, (3, 256)).astype(np.uint16)
+    for scale in (1, 257):
+        data = tiff(RGB[..., 0], photometric="palette", colormap=colours * scale)
+        right = colours[:, RGB[..., 0]].transpose(1, 2, 0)
+        np.testing.assert_array_equal(read(tmp_path, data).pixels, right)
+
+
 def test_12_bits_are_read_on_their_own_scale(tmp_path: Path) -> None:
     values = np.rint(RGB[..., 0] / 255 * 4095).astype(np.uint64)
     bits = (values[..., None] >> np.arange(11, -1, -1, dtype=np.uint64)) & 1
@@ -172,6 +196,8 @@ def test_orientation_is_applied(tmp_path: Path, kind: str, orientation: int) -> 
         (pages((RGB[::4, ::4, 0], {"photometric": 32803})), "raw mosaic of a camera"),
         (pages((THUMBNAIL[0], {**THUMBNAIL[1], "subifds": 1}), RAW_MOSAIC), "raw mosaic"),
         (tiff(RGB, photometric="cielab"), "CIELab"),
+        (without(tiff(RGB, photometric="ycbcr"), 530), "uncompressed YCbCr"),
+        (tiff(widen(RGB, "u2"), photometric="ycbcr"), "TIFF of 16 bits, PhotometricInterp"),
         (tiff((RGB * 40.0).astype("f4"), photometric="rgb"), "samples of 0–1"),
         (tiff(np.full((40, 48), np.nan, "f4")), "samples of 0–1"),
         (tiff(RGB[..., 0].astype("u4")), "far smaller"),

@@ -185,3 +185,10 @@ def test_other_trainings_are_read_as_declared(real_weights: Weights) -> None:
         WeightsError, match=r"convention torchvision .*, got Oxford's filters in BGR"
     ):
         convert({"conv1_1.weight": bgr(kernel), "conv1_1.bias": bias}, "torchvision", "w.pth")
+
+
+def test_quantised_numbers_are_refused(real_weights: Weights) -> None:
+    tensors = entries(real_weights, [str(index) for index in TORCHVISION_INDICES], same)
+    bias = np.arange(64)
+    with pytest.raises(WeightsError, match=r"floating-point numbers for conv1_1.bias .* int64"):
+        from_state_dict({**tensors, "0.bias": Entry((64,), lambda: bias)}, None, "w.pth")

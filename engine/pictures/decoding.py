@@ -149,8 +149,8 @@ def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
         else:
             check_pixels(image.size, data, kind, path, most_pixels)
             image.load()
-        if kind == "PNG" and image.mode == "P" and not image.palette:
-            raise ValueError("its palette is missing")  # Pillow would make one up
+        if kind == "PNG" and image.mode == "P":
+            _check_palette(image)
         if kind == "PNG" and "transparency" in image.info and image.mode in ("L", "RGB"):
             _set_clear_colour(image, data)
         return image
@@ -201,6 +201,15 @@ def _load_repaired(data: bytes, kind: str, path: Path, most_pixels: int) -> Imag
     image.info.update(repaired.info)
     _log.warning("%s: %s; its pixels are whole, and read", printable(path), damage)
     return image
+
+
+def _check_palette(image: Image.Image) -> None:
+    """Raise ValueError where Pillow would make up a palette, or trip over its transparency later."""
+    clear = image.info.get("transparency", b"")
+    if not image.palette:
+        raise ValueError("its palette is missing")
+    if isinstance(clear, bytes) and 3 * len(clear) > len(image.palette.palette):
+        raise ValueError("its transparency has more entries than its palette")
 
 
 def _set_clear_colour(image: Image.Image, data: bytes) -> None:

@@ -27,11 +27,12 @@ _HEADER_ERRORS = (
     MemoryError, RecursionError,
 )  # fmt: skip
 
-# Pixels on the scale 0–1, with what noise adds, and those on −1–1 lie within these bounds.
-_UNIT = (-0.5, 1.5)
-_SIGNED_UNIT = (-1.5, 1.5)
-# Optimised pixels may lie outside 0–255, but never so far.
-_FARTHEST = 4095
+_UNIT = (-0.5, 1.5)  # within which pixels on the scale 0–1 lie, with what noise adds
+# What is nowhere brighter is on no scale that can be told: it would show as black on 0–255.
+_DARKEST = 8.0
+# Of optimised pixels, which may lie outside 0–255, never so many lie so far below.
+_MOST_BELOW, _BELOW = 1 / 8, -25.0
+_FARTHEST = 4095  # nor any so far outside
 
 
 def read_npy(data: bytes, path: Path, most_pixels: int, *, trusted: bool) -> Picture:
@@ -39,8 +40,8 @@ def read_npy(data: bytes, path: Path, most_pixels: int, *, trusted: bool) -> Pic
 
     Integers and floats of any size and byte order become float32 on the scale 0–255, on which they
     may lie outside that range. Floats that all lie within −0.5 … 1.5 are taken as the scale 0–1,
-    and uint16 above 255 as 0–65 535, both with a warning; ``trusted`` pixels are nstx's own, and
-    0–255 whatever they are.
+    and uint16 above 255 as 0–65 535, both with a warning. What is dark throughout, or has the mean
+    subtracted, is refused. ``trusted`` pixels are nstx's own, and 0–255 whatever they are.
 
     Raises:
         ImageError: the header is damaged or says more than the file holds, it is no picture, or
@@ -107,13 +108,17 @@ def _scale(array: NDArray[Any], path: Path, trusted: bool) -> Pixels:
         _refuse(path, "finite numbers", "NaN or infinity")
     factor = 1.0
     black = lowest == highest == 0  # on any scale
-    if array.dtype.kind == "f" and highest <= _SIGNED_UNIT[1] and not (black or trusted):
-        if lowest >= _UNIT[0]:
-            factor = 255.0
-            _warn(path, span, "0–1, not 0–255")
-        elif lowest >= _SIGNED_UNIT[0]:
-            _refuse(path, "pixels on the scale 0–255", span)
-    elif array.dtype == np.uint16 and highest > 255:
+    is_unit = array.dtype.kind == "f" and lowest >= _UNIT[0] and highest <= _UNIT[1]
+    if black or trusted:
+        pass
+    elif is_unit:
+        factor = 255.0
+        _warn(path, span, "0–1, not 0–255")
+    elif highest < _DARKEST:
+        _refuse(path, "pixels on the scale 0–255", span)
+    elif lowest < _BELOW and np.mean(array < _BELOW) > _MOST_BELOW:
+        _refuse(path, "pixels on the scale 0–255", f"{span}, as with the mean subtracted")
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2 and highest > 255:
         factor = 1 / 257
         _warn(path, span, "0–65535, not 0–255")
     if max(-lowest, highest) * factor > _FARTHEST:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_PNG_HEADER = frozenset((b"IHDR",))
 _PNG_COLOURS = frozenset((b"IHDR", b"PLTE"))
+_PNG_PALETTE = 3  # the colour type whose pixels are places in a palette
 _WEBP_PIXELS = frozenset((b"VP8 ", b"VP8L", b"ALPH"))
 _WEBP_ALPHA = 0x10  # a flag of the extended header
 _MOST_PROFILE = 2**24  # bytes of an ICC profile; the largest in use have some megabytes
@@ -88,10 +90,16 @@ def has_damaged_pixels(data: bytes) -> bool:
 def _repair_png(data: bytes) -> Repaired | None:
     parts, info = [_PNG_SIGNATURE], dict[str, bytes]()
     least_key = {0: 2, 2: 6}.get(data[25], 0)  # bytes of a transparent colour, by colour type
+    colours = None if data[25] != _PNG_PALETTE else 0
+    needed = _PNG_COLOURS if data[25] == _PNG_PALETTE else _PNG_HEADER  # elsewhere a proposal
     for name, body, sound in png_chunks(data):
-        if name == b"tRNS" and len(body) < least_key:
+        if name == b"PLTE" and colours is not None:
+            colours = len(body) // 3
+        if name == b"tRNS" and (
+            len(body) < least_key or (colours is not None and len(body) > colours)
+        ):
             continue
-        if name in _PNG_COLOURS and not sound:
+        if name in needed and not sound:
             return None
         # Pixels have a check of their own.
         if name in _PNG_PIXELS and (sound or name == b"IDAT"):

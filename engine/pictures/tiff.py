@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tifffile import TiffFile, TiffFileError, TiffPage, TiffPages
 
@@ -39,8 +40,10 @@ _MOST_PAGES = 64  # that are looked at
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _RAW = {32803: "the raw mosaic", 34892: "the raw values"}
 _NOT_READ = {4: "a mask", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
-_JPEG = (6, 7)
-_ORIENTATION, _PROFILE = 274, 34675
+_JPEG, _FAX = (6, 7), (2, 3, 4)
+_BARE = (1, 32773)  # no compression and PackBits, of which libtiff undoes no predictor
+_PHOTOMETRIC, _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE = 262, 274, 320, 530, 34675
+_PALETTE, _YCBCR = 3, 6
 
 _one_at_a_time = threading.Lock()  # stderr is the whole process's
 
@@ -64,24 +67,34 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
             page = _choose_page(file, path)
             tags = {
                 code: page.tags.valueof(code)
-                for code in (*LAYOUT_TAGS, _ORIENTATION, _PROFILE)
+                for code in (*LAYOUT_TAGS, _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE)
                 if code in page.tags
             }
+            is_told = _PHOTOMETRIC in tags or tags.get(259) in _FAX
+            if not is_told:  # as libtiff has it
+                tags[_PHOTOMETRIC] = 2 if tags.get(277, 1) in (3, 4) else 1
             first = page.offset == file.pages.first.offset
             layout = read_layout(tags, file.byteorder, path)
             big = file.is_bigtiff
     except (TiffFileError, *DECODER_ERRORS) as error:
         refuse_damaged(path, TIFF, error, error)
     check_pixels((layout.width, layout.height), data, TIFF, path, most_pixels)
-    if layout.photometric in _NOT_READ:
+    kind = _NOT_READ.get(layout.photometric)
+    if (layout.photometric, layout.compression) == (_YCBCR, 1):
+        halves = tags.get(_SUBSAMPLING, (2, 2))
+        whole = halves == (1, 1) and layout.planes == 1
+        kind = None if whole else "uncompressed YCbCr in planes or with fewer colours than pixels"
+    if kind:
         raise ImageError(
-            f"expected RGB, grey, palette or CMYK in {printable(path)}, got a TIFF of "
-            f"{_NOT_READ[layout.photometric]}; try to save it as PNG"
+            f"expected RGB, grey, palette or CMYK in {printable(path)}, got a TIFF of {kind}; "
+            "try to save it as PNG"
         )
     whole = data if first else _with_first_page(data, page.offset, big)
     try:
         with _libtiff_lines() as lines:
-            image = _load_with_pillow(whole, layout, path, most_pixels)
+            image = _load_with_pillow(whole, layout, path, most_pixels) if is_told else None
+            if image is not None and layout.photometric == _PALETTE:
+                _widen_palette(image, tags.get(_COLOUR_MAP))
             if image is None:
                 image = read_samples(data, layout, path, most_pixels)
                 if isinstance(profile := tags.get(_PROFILE), bytes):
@@ -103,14 +116,28 @@ def _load_with_pillow(
     """Return the first page as Pillow reads it; None if it would not, or not rightly."""
     others = layout.compression not in _JPEG and layout.photometric in (0, 1, 2, 5)
     simple = layout.planes == 1 and layout.sample_format == 1 and len(layout.extra) <= 1
+    simple = simple and (layout.predictor == 1 or layout.compression not in _BARE)
     if others and not (layout.bits <= 8 and simple):
         return None
     try:
         return load_image(data, TIFF, path, most_pixels)
     except ImageError as error:
-        if others and isinstance(error.__cause__, UnidentifiedImageError):
+        if not isinstance(error.__cause__, UnidentifiedImageError):
+            raise
+        if others:
             return None
-        raise
+        raise ImageError(
+            f"expected RGB, grey, palette or CMYK of 8 or 16 bits in {printable(path)}, got a TIFF "
+            f"of {layout.bits} bits, PhotometricInterpretation {layout.photometric}, compression "
+            f"{layout.compression}; try to save it as PNG"
+        ) from error
+
+
+def _widen_palette(image: Image.Image, colours: object) -> None:
+    """Let a palette of 8 bits, as old programs wrote it, be read as such; Pillow takes it for black."""
+    table = np.asarray(colours).reshape(3, -1)
+    if image.mode in ("P", "PA") and table.any() and table.max() < 256:
+        image.putpalette(table.T.astype(np.uint8).tobytes())
 
 
 @contextmanager

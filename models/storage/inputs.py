@@ -29,7 +29,8 @@ def open_input(
 
     Raises:
         NstxError: of the class ``error``: there is no such file, it cannot be read, it is a folder,
-            a device, a FIFO or a socket, or it is larger.
+            a device, a FIFO or a socket, a file of the system's such as those in ``/proc``, or it is
+            larger.
     """
     expected = f"expected {kind} at {printable(path)}"
     try:
@@ -48,6 +49,8 @@ def open_input(
             raise error(
                 f"{expected} of at most {_size(most_bytes)}, got {_size(status.st_size)}; try {advice}"
             )
+        if not status.st_size and not _is_empty(handle):
+            raise error(f"{expected}, got a file of the system's, of no size; try {advice}")
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -66,12 +69,20 @@ def read_input(
                 f"expected {kind} at {printable(path)}, got: {failure.strerror or failure}; "
                 f"try {advice}"
             ) from failure
-    if len(data) > most_bytes:  # it grew, or lies in /proc, where sizes are not told
+    if len(data) > most_bytes:  # it grew
         raise error(
             f"expected {kind} at {printable(path)} of at most {_size(most_bytes)}, got more; "
             f"try {advice}"
         )
     return data
+
+
+def _is_empty(handle: int) -> bool:
+    """Whether a file that says so is empty: those of the system's may have bytes, and no end."""
+    try:
+        return not os.read(handle, 1)
+    except OSError:  # such as that nothing is there yet
+        return False
 
 
 def kind_of_file(mode: int) -> str:

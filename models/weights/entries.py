@@ -60,8 +60,14 @@ def read_network(entries: Mapping[str, Entry], path: object) -> Tensors:
     check_shapes({name: entry.shape for name, entry in entries.items()}, path)
     tensors = {}
     for name in (f"{layer}.{part}" for layer in NAMES for part in ("weight", "bias")):
+        numbers = entries[name].read()
+        if numbers.dtype.kind != "f":  # quantised, by a scale that nobody knows
+            raise WeightsError(
+                f"expected floating-point numbers for {name} in {printable(path)}, got "
+                f"{numbers.dtype}; try weights that are not quantised"
+            )
         with np.errstate(all="ignore"):  # float64 beyond float32 becomes infinite, and is refused
-            tensors[name] = np.array(entries[name].read(), np.float32, order="C")
+            tensors[name] = np.array(numbers, np.float32, order="C")
         if not np.isfinite(tensors[name]).all():
             raise WeightsError(
                 f"expected finite numbers for {name} in {printable(path)}, got NaN or infinity; "
