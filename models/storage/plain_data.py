@@ -72,7 +72,7 @@ def take_field(data: Any, name: str) -> Any:
 
 
 def take_text(data: Any, name: str, pattern: str | None = None) -> str:
-    """Return a field that is a text of UTF-8, and matches a pattern from end to end, if any."""
+    """Return a field that is a text, not too long, and matches a pattern from end to end, if any."""
     value = take_field(data, name)
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         raise ValueError(f"{name!r} is no text of at most {_LONGEST_TEXT} characters")
