@@ -10,9 +10,9 @@ from fuzz.trial import Trial, try_input
 
 from nstx.models.errors import UsageError
 
-# Half a second each at most: of MATLAB's files each takes a process, and records take a run first.
+# Half a second each at most: MATLAB's files take a process each, networks 80 MB, records a run first.
 QUICK = {
-    "picture": 250, "weights": 60, "keras": 20, "matlab": 0, "targets": 50, "entry": 60, "copy": 40,
+    "picture": 250, "weights": 60, "network": 0, "keras": 20, "matlab": 0, "targets": 50, "entry": 60, "copy": 40,
     "graph": 40, "model": 40, "pickle": 200, "record": 0, "toml": 25, "command": 25,
 }  # fmt: skip
 SEED = 16

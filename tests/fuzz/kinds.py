@@ -14,11 +14,12 @@ from .targets import (
     read_entry,
     read_targets_file,
 )
-from .weights import PROGRAMS, make_keras, make_matlab, make_weights, read_weights
+from .weights import PROGRAMS, make_keras, make_matlab, make_network, make_weights, read_weights
 
 KINDS = (
     Kind(name="picture", make=make_picture, read=read_picture, share=10),
     Kind(name="weights", make=make_weights, read=read_weights, share=10),
+    Kind(name="network", make=make_network, read=read_weights, share=0.1),
     Kind(name="keras", make=make_keras, read=read_weights, share=3, starts=PROGRAMS),
     Kind(name="matlab", make=make_matlab, read=read_weights, share=0.2, starts=PROGRAMS),
     Kind(name="targets", make=make_targets_file, read=read_targets_file, share=5),

@@ -8,7 +8,7 @@ import struct
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -88,15 +88,18 @@ def pickled(claims: Claims, kind: str = "FloatStorage", *, legacy: bool = False)
     return b"\x80\x02" + _DICT + b"(" + b"".join(items) + b"u."
 
 
-def zipped(program: bytes, claims: Claims, *, deflate: bool = False) -> bytes:
-    """Return an archive of torch.save with zeros in its storages."""
+def zipped(
+    program: bytes, claims: Claims, *, deflate: bool = False, stored: Sequence[bytes] = ()
+) -> bytes:
+    """Return an archive of torch.save; with zeros in its storages, unless they are there."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if deflate else 0) as archive:
         archive.writestr("archive/data.pkl", program)
         archive.writestr("archive/byteorder", "little")
         archive.writestr("archive/version", "3\n")
         for index, shape in enumerate(claims.values()):
-            archive.writestr(f"archive/data/{index}", bytes(4 * int(np.prod(shape))))
+            data = stored[index] if stored else bytes(4 * int(np.prod(shape)))
+            archive.writestr(f"archive/data/{index}", data)
     return buffer.getvalue()
 
 
@@ -151,24 +154,51 @@ def samples() -> Mapping[str, bytes]:
     return data
 
 
+@functools.cache
+def _networks() -> Mapping[str, bytes]:
+    """Return files of the embedded network, 80 MB each."""
+    weights, claims = load_weights(), _claims("oxford", list(_SHAPES))
+    arrays = {f"{name}.weight": kernel for name, kernel in weights.kernels.items()}
+    arrays |= {f"{name}.bias": bias for name, bias in weights.biases.items()}
+    arrays["conv1_1.weight"] = arrays["conv1_1.weight"][:, ::-1]  # BGR
+    stored = [np.ascontiguousarray(arrays[name]).tobytes() for name in claims]
+    empty = safetensors(claims)
+    header = empty[: len(empty) - sum(map(len, stored))]
+    return {
+        "whole.pth": zipped(pickled(claims), claims, stored=stored),
+        "whole.safetensors": b"".join((header, *stored)),
+    }
+
+
+def make_network(random: Random) -> Input:
+    """Return a file of a whole network that is damaged or lies."""
+    name = random.choice(list(_networks()))
+    change, data = _mutate(_networks()[name], Path(name).suffix, random)
+    return Input(f"{name} {change}", {name: data})
+
+
 def make_weights(random: Random) -> Input:
     """Return a file of PyTorch or safetensors that is damaged or lies."""
     name = random.choice(list(samples()))
-    data, suffix = samples()[name], Path(name).suffix
-    draw = random.random()
-    if suffix == ".safetensors" and draw < 0.6:
-        change, data = _header(data, random)
-    elif suffix != ".safetensors" and draw < 0.25:
-        change, data = _archive(data, random) if data[:2] == b"PK" else damage(data, random)
-    elif suffix != ".safetensors" and draw < 0.6:
-        change, data = _program(data, random)
-    elif draw < 0.95:
-        change, data = damage(data, random)
+    suffix = Path(name).suffix
+    if random.random() < 0.95:
+        change, data = _mutate(samples()[name], suffix, random)
     else:
-        change, data = splice(data, random.choice(list(samples().values())), random)
+        change, data = splice(samples()[name], random.choice(list(samples().values())), random)
     if random.random() < 0.05:
         suffix = random.choice((".pth", ".pt", ".bin", ".safetensors", ".h5", ".hdf5", ".onnx"))
     return Input(f"{name} {change}", {random.choice(STEMS) + suffix: data})
+
+
+def _mutate(data: bytes, suffix: str, random: Random) -> tuple[str, bytes]:
+    draw = random.random()
+    if draw < 0.4:
+        return damage(data, random)
+    if suffix == ".safetensors":
+        return _header(data, random)
+    if draw < 0.65 and data[:2] == b"PK":
+        return _archive(data, random)
+    return _program(data, random)
 
 
 def read_weights(path: Path) -> None:
