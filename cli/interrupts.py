@@ -63,6 +63,15 @@ def _have_helpers_wait() -> None:
                 os.setpriority(os.PRIO_PROCESS, int(path.name), 19)
 
 
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a frame of the main thread is within the import of a module."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Ending:
     """What a signal asks of a command: to end, which the main thread does by an exception.
 
@@ -106,14 +115,14 @@ class Ending:
             # Who closes a terminal or ends a service may send several; only Ctrl-C is impatient.
             self._insist()
 
-    def handle(self, number: int, _: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         """Answer a signal, in the main thread."""
         if self.is_watched:
             self._seen.wait(PATIENCE)
         else:
             self.arrive(number)
         self._answered.set()
-        self._answer(number)
+        self._answer(number, _is_importing(frame))
 
     def finish(self) -> None:
         """Take note that the main thread has ended what was to be ended."""
@@ -122,7 +131,10 @@ class Ending:
     def _decide(self) -> None:
         """Decide what comes of the first signal, and say so."""
 
-    def _answer(self, number: int) -> None:
+    def _answer(self, number: int, is_importing: bool) -> None:
+        if is_importing:
+            # Compiled modules swallow an exception, and the command would go on without them.
+            self._end()
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
@@ -199,10 +211,10 @@ class Interrupt(Ending):
         else:
             say(_SAVING if self._is_saving else _STOPPING)
 
-    def _answer(self, number: int) -> None:
+    def _answer(self, number: int, is_importing: bool) -> None:
         if self._leave is not None:
             return
-        if self._is_loading():
+        if is_importing or self._is_loading():
             # An exception may be raised within Python's imports, which would swallow it and keep their lock;
             # then this thread and those that load libraries would wait for one another for ever.
             self._end()

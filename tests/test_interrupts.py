@@ -1,5 +1,6 @@
 """Runs that are interrupted or diverge: what they leave, and what they leave alone."""
 
+import importlib
 import json
 import os
 import signal
@@ -276,3 +277,16 @@ def test_every_command_ends_by_an_exception_and_at_once_where_none_can_be_raised
     busy.arrive(number)  # and the handler is not called
     assert ended.wait(60)
     assert [str(error) for error in reported] == [str(128 + number)]
+
+
+def test_a_signal_within_an_import_that_swallows_it_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import signal\ntry:\n    signal.raise_signal(15)\nexcept BaseException:\n    pass\n"
+    (tmp_path / "swallows.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    codes: list[int] = []
+    monkeypatch.setattr(interrupts, "end_process", codes.append)
+    with handling(Ending()):
+        importlib.import_module("swallows")
+    assert codes == [143]
