@@ -22,6 +22,7 @@ from .session import session
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
+    from rich.progress import Progress
 
 
 def print_lines(text: str, *, err: bool = False) -> None:
@@ -125,6 +126,7 @@ class Console:
         self.warnings: list[str] = []
         # Rich's console while something moves on the terminal: other lines go above that.
         self._live: RichConsole | None = None
+        self._bar: Progress | None = None
         logger = logging.getLogger("nstx")
         logger.handlers = [_WarningHandler(self)]
         logger.propagate = False
@@ -208,8 +210,14 @@ class Console:
         # Redirected, what a report prints into a file would go to the terminal.
         bar = partial(Progress, transient=True, redirect_stdout=False)
         with self._moving() as rich, bar(*columns, console=rich) as progress:
+            self._bar = progress
             task = progress.add_task(printable(text), total=total, detail="")
             yield lambda **fields: progress.update(task, **_printable(fields))
+
+    def end_bar(self) -> None:
+        """Take the bar off the terminal, where the thread that shows it does not come to that."""
+        if self._bar is not None:
+            self._bar.stop()
 
     @contextlib.contextmanager
     def counting(self, text: str, total: int) -> Iterator[Callable[[str], None]]:

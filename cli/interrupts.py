@@ -140,11 +140,12 @@ class Ending:
         raise SystemExit(128 + number)
 
     def _insist(self) -> None:
+        say("interrupted")
         self._end()
 
     def _run_out(self) -> None:
         if not self._over.is_set() and not self._answered.is_set():
-            self._end()
+            self._insist()
 
     def _end(self) -> None:
         """End the process without a result."""

@@ -217,6 +217,17 @@ def test_the_picture_is_saved_where_the_main_thread_is_busy(
     assert "animation was not written" in err
 
 
+def test_the_process_ends_even_if_the_result_cannot_be_printed(
+    optimize: Optimize, busy: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ending, "result_json", fail)
+    code, data, _ = optimize()
+    assert busy == [code] == [data["error"]["exit_code"]] == [4]
+
+
 def test_the_picture_goes_to_standard_output_once_where_the_main_thread_is_busy(
     nstx: Nstx, save_picture: Callable[..., Path], busy: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,12 +282,14 @@ def test_every_command_ends_by_an_exception_and_at_once_where_none_can_be_raised
     assert signal.getsignal(number) == before
     assert not ended.is_set()
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
-    reported = list[BaseException]()
+    reported, lines = list[BaseException](), list[str]()
+    monkeypatch.setattr(interrupts, "say", lines.append)
     busy = Ending(reported.append)
     busy.is_watched = True
     busy.arrive(number)  # and the handler is not called
     assert ended.wait(60)
     assert [str(error) for error in reported] == [str(128 + number)]
+    assert lines == ["interrupted"]
 
 
 def test_a_signal_within_an_import_that_swallows_it_ends_the_process(

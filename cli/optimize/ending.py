@@ -17,7 +17,7 @@ from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.run import Result, unfinished_result
 from nstx.models.cost import Cost
-from nstx.models.errors import NstxError, NumericalError
+from nstx.models.errors import NumericalError
 from nstx.models.printable import printable
 from nstx.models.storage.unfinished import beside
 
@@ -122,6 +122,7 @@ class RunEnding:
         if not self._job.opened.choice.device.is_cpu:
             # A picture must not be fetched while the main thread captures kernels; steps are short there.
             self._has_ended.wait()
+        self._console.end_bar()
         try:
             is_measured = self._result is not None
             result = self._result or self.unfinished("interrupted")
@@ -132,7 +133,7 @@ class RunEnding:
             if self._request.recording.animate and "animation" not in self._recorder.files:
                 self._console.warn("the animation was not written, as the run was to end at once")
             self._print(result, output, is_measured=is_measured)
-        except NstxError as error:
+        except Exception as error:  # noqa: BLE001  (the last line of defence, as of `run_app`)
             return report_failure(error)
         return self._interrupt.exit_code
 

@@ -64,7 +64,7 @@ class Recorder:
         """What was written, by kind: ``snapshots``, ``trace``, ``animation``, ``init``."""
         return {
             kind: [str(self._places.get(name, name)) for name in names]
-            for kind, names in self._written.items()
+            for kind, names in list(self._written.items())  # another thread may ask
         }
 
     def begin(self, job: Job) -> None:
@@ -101,11 +101,15 @@ class Recorder:
 
     def complete(self) -> None:
         """Have what the run wrote replace what stood there before."""
-        for name, place in list(self._places.items()):
+        for name in list(self._places):
+            # Two threads may save at a time.
+            place = self._places.pop(name, None)
+            if place is None:
+                continue
             try:
                 place.replace(os.path.realpath(name))
-                del self._places[name]
             except OSError as error:
+                self._places[name] = place
                 self._console.warn(f"{place} could not replace {name}: {error.strerror or error}")
 
     def save_animation(self, result: Result) -> None:
