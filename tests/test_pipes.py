@@ -92,7 +92,7 @@ def test_a_result_that_cannot_be_written_to_standard_output_is_kept(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Full()))
     (tmp_path / "stdout.png").write_bytes(b"result")
-    with pytest.raises(OutputError, match="No space left on device.*was saved as"):
+    with pytest.raises(OutputError, match=r"No space left on device.*was saved as"):
         send(tmp_path / "stdout.png")
     (kept,) = tmp_path.glob("nstx-rescued-*/stdout.png")
     assert kept.read_bytes() == b"result"

@@ -20,8 +20,6 @@ _Report = dict[str, Any]
 _Row = dict[str, Any]
 _Bench = TypeVar("_Bench", bound="Bench")
 
-"""Where no bar shows how far a benchmark is, a line says so, no more often than this."""
-
 
 class Layout(NamedTuple):
     """How a benchmark's rows are laid out: a heading, and a line for each row."""

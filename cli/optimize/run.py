@@ -33,7 +33,7 @@ from .request import OptimizeRequest
 
 
 def run_optimize(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> None:
-    """Do the whole job, and exit with 130 or 143 if a signal ended it early, which ``interrupt`` takes."""
+    """Do the whole job, and exit with 128 plus the signal's number if one, which ``interrupt`` takes, ended it early."""
     with locked(request.outputs):
         _run(request, console, interrupt)
 

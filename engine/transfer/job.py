@@ -127,7 +127,7 @@ def prepare_job(
         opened = _open_backend(settings, sizes[-1], policy)
     else:
         opened = _share_backend(like, settings, sizes[-1], policy)
-    _tell_enlargement(photograph, sizes[-1])
+    _warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(photograph, *size, settings.resampling) for size in sizes)
         began = time.perf_counter()
@@ -188,7 +188,7 @@ def _init_inputs(settings: Settings, init: Picture | None) -> tuple[InputFile, .
     return () if init is None or settings.init in INITS else (init.as_input("init"),)
 
 
-def _tell_enlargement(content: Picture, size: Sequence[int]) -> None:
+def _warn_of_enlargement(content: Picture, size: Sequence[int]) -> None:
     """Log that a result is much larger than its photograph: the time goes into what is not there."""
     height, width = content.size
     if size[0] > _ENLARGED * height or size[1] > _ENLARGED * width:

@@ -147,12 +147,12 @@ class Run:
             self._lost(worker, active, "crash", name)
             return
         for line in lines:
-            told: dict[str, Any] = json.loads(line)
-            if told["event"] == "begin":
+            event: dict[str, Any] = json.loads(line)
+            if event["event"] == "begin":
                 assert worker.begun is not None
                 worker.begun = (*worker.begun[:2], time.monotonic())
                 continue
-            self._count(worker, told["accepted"], told["faults"], told["details"])
+            self._count(worker, event["accepted"], event["faults"], event["details"])
             if not self._next(worker):
                 active.discard(worker)
 

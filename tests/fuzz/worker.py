@@ -1,4 +1,4 @@
-"""A process that tries inputs one after the other and tells of each, a line of JSON before and after.
+"""A process that tries inputs one after the other, with a line of JSON before and after each of them.
 
 It is started as ``python -m fuzz.worker`` with the seed, and reads lines from stdin of a kind and an
 index. What libraries print goes nowhere, but counts as a fault.
@@ -23,7 +23,7 @@ MOST_BYTES = 2**30
 def main() -> None:
     """Try the inputs that stdin names."""
     seed = int(sys.argv[1])
-    told, asked = os.fdopen(os.dup(1), "w", buffering=1), os.fdopen(os.dup(0))
+    reports, requests = os.fdopen(os.dup(1), "w", buffering=1), os.fdopen(os.dup(0))
     # A command may read from stdin.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     with tempfile.TemporaryFile() as printed:
@@ -31,7 +31,7 @@ def main() -> None:
             os.dup2(printed.fileno(), stream)
         kinds, watch = {kind.name: kind for kind in KINDS}, Watch()
         warm: set[str] = set()
-        for line in asked:
+        for line in requests:
             name, index = line.split()
             kind = kinds[name]
             if name not in warm:  # whatever is loaded once belongs to no input
@@ -39,7 +39,7 @@ def main() -> None:
                 warm.add(name)
             made = make_input(kind, seed, int(index))
             start, before = os.fstat(printed.fileno()).st_size, _peak()
-            _tell(told, event="begin", kind=name, index=int(index), change=made.change)
+            _report(reports, event="begin", kind=name, index=int(index), change=made.change)
             trial = try_input(kind, made, watch)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -48,8 +48,8 @@ def main() -> None:
                 faults.append(Fault("noise", noise.decode(errors="replace").splitlines()[0][:40]))
             if _peak() - before > MOST_BYTES:
                 faults.append(Fault("memory", f"{_peak() - before >> 20} MiB"))
-            _tell(
-                told,
+            _report(
+                reports,
                 event="end",
                 accepted=trial.accepted,
                 faults=[[fault.kind, fault.text] for fault in faults],
@@ -57,8 +57,8 @@ def main() -> None:
             )
 
 
-def _tell(told: Any, **fields: object) -> None:
-    told.write(json.dumps(fields) + "\n")
+def _report(reports: Any, **fields: object) -> None:
+    reports.write(json.dumps(fields) + "\n")
 
 
 def _peak() -> int:
