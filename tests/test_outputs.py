@@ -20,7 +20,7 @@ from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, write_image, write_or_rescue
 from nstx.models.errors import OutputError
 from nstx.models.storage import files
-from nstx.models.storage.files import check_file, check_output
+from nstx.models.storage.files import check_file, check_new_files, check_output
 from nstx.models.storage.leftovers import remove_leftovers, removed_at_exit, removed_if_empty
 from nstx.models.storage.locks import locked
 
@@ -140,6 +140,19 @@ def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
     name = "n" * 252 + ".png"
     with pytest.raises(OutputError, match=f"255 bytes, got 256 in {name}"):
         check_file(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    check_new_files(tmp_path / "new" / "folders")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for name, message in (
+        ("file", "the file"),
+        ("x" * 256, "at most 255 bytes"),
+        ("file/x", "the file"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_new_files(tmp_path / name)
 
 
 def test_snapshots_of_too_long_names_are_refused_before_the_work(

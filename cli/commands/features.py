@@ -70,7 +70,7 @@ def features(
     began = time.perf_counter()
     from nstx.engine.features.extraction import extract_features
     from nstx.engine.pictures.reading import read_image
-    from nstx.models.storage.files import check_folder
+    from nstx.models.storage.files import check_new_files
     from nstx.models.vgg19 import split_layers
 
     console = shown.console()
@@ -79,7 +79,7 @@ def features(
     extraction = _choose_extraction(sheets.model, objective, machine)
     names = None if sheets.layers is None else split_layers(sheets.layers)
     picture = read_image(image)
-    check_folder(sheets.output)
+    check_new_files(sheets.output)
     with console.working("evaluating the network"):
         long_side = 512 if size.size is None else size.size
         extracted = extract_features(picture, names, size=long_side, extraction=extraction)

@@ -46,16 +46,7 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
             f"try 'mkdir -p {printable(folder)}'"
         )
     check_file(path)
-    try:
-        if _only_grows(folder):
-            raise PermissionError(errno.EPERM, "files cannot be renamed in it")
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"nstx")
-    except OSError as error:
-        raise OutputError(
-            f"expected a folder that can be written, got {printable(folder)}: "
-            f"{error.strerror or error}; try another folder"
-        ) from error
+    _check_writable(folder)
 
 
 def check_file(path: Path) -> None:
@@ -118,6 +109,19 @@ def _mount(handle: int) -> str:
     return ""
 
 
+def _check_writable(folder: Path) -> None:
+    try:
+        if _only_grows(folder):
+            raise PermissionError(errno.EPERM, "files cannot be renamed in it")
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"nstx")
+    except OSError as error:
+        raise OutputError(
+            f"expected a folder that can be written, got {printable(folder)}: "
+            f"{error.strerror or error}; try another folder"
+        ) from error
+
+
 def _mount_of_folder(folder: Path) -> str:
     if sys.platform != "linux":
         return ""
@@ -152,6 +156,23 @@ def check_folder(path: Path) -> None:
         raise OutputError(
             f"expected a folder for the output, got the file {printable(path)}; try another name"
         )
+
+
+def check_new_files(folder: Path) -> None:
+    """Check, before any work, that files can be made in a folder, which may have to be made itself.
+
+    `OutputError` if they cannot, or if a file stands there.
+    """
+    place = folder.absolute()
+    while not os.path.isdir(place):  # noqa: PTH112
+        check_folder(place)
+        if len(os.fsencode(place.name)) > _LONGEST_NAME:
+            raise OutputError(
+                f"expected a folder name of at most {_LONGEST_NAME} bytes, got "
+                f"{printable(place.name)}; try a shorter one"
+            )
+        place = place.parent
+    _check_writable(place)
 
 
 def make_folder(path: Path) -> None:
