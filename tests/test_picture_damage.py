@@ -1,11 +1,9 @@
 """Pictures whose pixels are whole are read, whatever else is wrong with the file; others are not."""
 
 import io
-import logging
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +33,6 @@ def read(tmp_path: Path, data: bytes) -> Picture:
     path = tmp_path / "picture"
     path.write_bytes(data)
     return read_image(path)
-
-
-@pytest.fixture
-def warned(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """The warnings of a test, at its end."""
-    logging.getLogger("nstx").propagate = True
-    lines: list[str] = []
-    with caplog.at_level("WARNING", logger="nstx"):
-        yield lines
-        lines += [record.message for record in caplog.records]
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "nstx"]
 
 
 def chunk(name: bytes, body: bytes, *, damaged: bool = False) -> bytes:
@@ -113,12 +97,12 @@ WHOLE_PNGS = {
 
 @pytest.mark.parametrize("data", WHOLE_PNGS.values(), ids=WHOLE_PNGS.keys())
 def test_a_png_with_damaged_or_large_chunks_is_read_with_a_warning(
-    tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture, warned: list[str]
+    tmp_path: Path, data: bytes, logged_warnings: list[str]
 ) -> None:
     picture = read(tmp_path, data)
     np.testing.assert_array_equal(picture.pixels, PIXELS)
     assert picture.alpha is None
-    assert 1 <= len(messages(caplog)) <= 2  # a profile that is none is told of apart
+    assert 1 <= len(logged_warnings) <= 2  # a profile that is none is told of apart
 
 
 def test_a_profile_over_pillows_bound_is_applied(tmp_path: Path) -> None:
@@ -164,13 +148,13 @@ def test_a_jpeg_with_damaged_segments_is_read(tmp_path: Path, extra: bytes) -> N
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_that_lacks_only_its_end_is_read_with_a_warning(
-    tmp_path: Path, progressive: bool, caplog: pytest.LogCaptureFixture, warned: list[str]
+    tmp_path: Path, progressive: bool, logged_warnings: list[str]
 ) -> None:
     data = jpeg(segment(0xE1, b"Exif\0\0" + exif()), progressive=progressive)
     expected = read(tmp_path, data).pixels
     for end in (2, 1):
         np.testing.assert_array_equal(read(tmp_path, data[:-end]).pixels, expected)
-    assert [line.count("end marker is missing") for line in messages(caplog)] == [1, 1]
+    assert [line.count("end marker is missing") for line in logged_warnings] == [1, 1]
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -296,13 +280,13 @@ def test_heic_without_its_library_is_told_by_name(
 
 
 def test_a_huge_jpeg_is_reduced_while_it_is_decoded(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, warned: list[str]
+    tmp_path: Path, logged_warnings: list[str]
 ) -> None:
     path = tmp_path / "p.jpg"
     path.write_bytes(jpeg(b""))
     image = decoding.decode_image(path.read_bytes(), "JPEG", path, 40 * 48 // 2)
     assert image.size == (24, 20)
-    assert "read at 24×20" in messages(caplog)[0]
+    assert "read at 24×20" in logged_warnings[0]
     with pytest.raises(ImageError, match="at most"):
         decoding.decode_image(path.read_bytes(), "JPEG", path, 40 * 48 // 5)
 
@@ -325,21 +309,21 @@ NUMBERS = np.linspace(0, 1, 12 * 20 * 3).reshape(12, 20, 3)
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f4", "f8"])
 def test_npy_on_the_scale_0_to_1_is_recognised(
-    tmp_path: Path, dtype: str, caplog: pytest.LogCaptureFixture, warned: list[str]
+    tmp_path: Path, dtype: str, logged_warnings: list[str]
 ) -> None:
     picture = read(tmp_path, npy((NUMBERS * 1.3 - 0.2).astype(dtype)[None]))
     np.testing.assert_allclose(picture.pixels, (NUMBERS * 1.3 - 0.2) * 255, atol=0.2)
-    assert [line.count("0–1, not 0–255") for line in messages(caplog)] == [1]
+    assert [line.count("0–1, not 0–255") for line in logged_warnings] == [1]
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f8", "u1", "i2", ">i4", "u2", "i8"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_npy_on_the_scale_0_to_255_is_kept(
-    tmp_path: Path, dtype: str, order: Any, caplog: pytest.LogCaptureFixture, warned: list[str]
+    tmp_path: Path, dtype: str, order: Any, logged_warnings: list[str]
 ) -> None:
     array = np.asarray(np.rint(NUMBERS * 255), dtype=dtype, order=order)
     np.testing.assert_array_equal(read(tmp_path, npy(array)).pixels, np.rint(NUMBERS * 255))
-    assert not messages(caplog)
+    assert not logged_warnings
 
 
 @pytest.mark.parametrize(
@@ -360,13 +344,13 @@ def test_npy_on_a_scale_that_cannot_be_told_is_refused(tmp_path: Path, array: ND
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
 def test_npy_of_16_bits_is_scaled_and_black_is_black(
-    tmp_path: Path, dtype: str, caplog: pytest.LogCaptureFixture, warned: list[str]
+    tmp_path: Path, dtype: str, logged_warnings: list[str]
 ) -> None:
     picture = read(tmp_path, npy((NUMBERS * 65535).astype(dtype)))
     np.testing.assert_allclose(picture.pixels, NUMBERS * 255, atol=0.01)
-    assert len(messages(caplog)) == 1
+    assert len(logged_warnings) == 1
     assert read(tmp_path, npy(np.zeros((12, 20, 3), np.float32))).pixels.max() == 0
-    assert len(messages(caplog)) == 1
+    assert len(logged_warnings) == 1
 
 
 def test_nstx_own_npy_is_never_rescaled(tmp_path: Path) -> None:
