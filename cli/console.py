@@ -3,22 +3,21 @@
 import contextlib
 import json
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
 import typer
 
-from nstx.models.errors import OutputError
 from nstx.models.printable import printable
 from nstx.models.version import __version__
 
 from .session import session
+from .streams import Stderr, writing
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -31,23 +30,8 @@ def print_lines(text: str, *, err: bool = False) -> None:
     Raises:
         OutputError: stdout cannot be written; that its reader went away is no error.
     """
-    with _writing(err=err):
+    with writing(err=err):
         typer.echo(_clean(text), err=err)
-
-
-@contextlib.contextmanager
-def _writing(*, err: bool = False) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        # A reader that went away (| head) is no reason to lose a result or to report a failure.
-        _discard(sys.stderr if err else sys.stdout)
-    except OSError as error:
-        _discard(sys.stderr if err else sys.stdout)
-        if not err:
-            raise OutputError(
-                f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
-            ) from error
 
 
 def print_json(data: dict[str, Any]) -> None:
@@ -62,7 +46,7 @@ def print_json(data: dict[str, Any]) -> None:
 def check_stdout() -> None:
     """Raise `OutputError` if stdout has not taken all that was printed."""
     if sys.stdout is not None:
-        with _writing():
+        with writing():
             sys.stdout.flush()
 
 
@@ -77,12 +61,6 @@ def _printable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_printable, value))
     return printable(value) if isinstance(value, str) else value
-
-
-def _discard(stream: TextIO) -> None:
-    """Send what is still in a stream's buffer, and all that follows, nowhere."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Pace:
@@ -157,7 +135,7 @@ class Console:
         """Yield rich's console on stderr, which warnings go through for the time of a block."""
         from rich.console import Console as RichConsole
 
-        self._live = RichConsole(stderr=True)
+        self._live = RichConsole(file=cast("TextIO", Stderr()))
         try:
             yield self._live
         finally:

@@ -13,6 +13,7 @@ import typer
 
 from nstx.cli import app
 from nstx.cli.configuration.file import find_config
+from nstx.cli.console import Console, print_lines
 from nstx.engine.sessions.kept_graphs import keep_graph
 from nstx.export.runtime.session import usable_threads
 from nstx.models.errors import UsageError
@@ -167,3 +168,20 @@ def test_a_terminal_of_few_signs_shows_others(
     monkeypatch.setattr(app, "run_app", lambda _: typer.echo("96×72 … α é 語"))
     app.run()
     assert data.getvalue().decode(encoding).strip() == text
+
+
+@posix
+def test_a_terminal_that_was_closed_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pty
+
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        console = Console(as_json=False, quiet=False)
+        with console.bar("working", 2) as update:
+            update(completed=1)
+            os.close(master)
+            console.warn("nobody reads this")
+        print_lines("nor this")
+        terminal.flush()

@@ -122,8 +122,8 @@ class RunEnding:
         if not self._job.opened.choice.device.is_cpu:
             # A picture must not be fetched while the main thread captures kernels; steps are short there.
             self._has_ended.wait()
-        self._console.end_bar()
         try:
+            self._console.end_bar()
             is_measured = self._result is not None
             result = self._result or self.unfinished("interrupted")
             output = self._output if self._interrupt.has_saved else None
