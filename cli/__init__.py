@@ -16,7 +16,7 @@ def main() -> None:
         code = run()
     except KeyboardInterrupt:
         code = 130
-    # The process ends, and its memory with it: nothing is gained by a search for garbage (`.garbage`).
+    # The process ends, and its memory with it: nothing is gained by a search for garbage (`.optimize.garbage`).
     gc.freeze()
     sys.exit(code)
 
