@@ -20,7 +20,7 @@ from processes import PATIENCE
 
 from nstx import Picture, choose_settings, cli, prepare_job
 from nstx.cli.console import Console
-from nstx.cli.garbage import uncollected
+from nstx.cli.optimize.garbage import uncollected
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
 from nstx.engine.gradients import ahead
