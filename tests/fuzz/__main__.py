@@ -25,6 +25,7 @@ from .inputs import Kind, make_input
 from .kinds import KINDS
 
 LONGEST_SECONDS = 20.0
+_LONGEST_START = 120.0  # seconds until a process has begun, and has made an input
 _MOST_RESIDENT = 6 << 30  # a process beyond it is ended, before the machine is
 _KEPT_OF_A_CAUSE = 3
 _FAULTS = (
@@ -49,6 +50,7 @@ class Worker:
     def __init__(self, seed: int, folder: Path) -> None:
         self._seed, self._folder = seed, folder
         self.begun: tuple[str, int, float] | None = None
+        self.is_reading = False
         self._rest = b""
         self.process = self._start()
 
@@ -71,6 +73,7 @@ class Worker:
             self.process.stdin.write(f"{kind} {index}\n".encode())
             self.process.stdin.flush()
         self.begun = (kind, index, time.monotonic())
+        self.is_reading = False
 
     @property
     def output(self) -> int:
@@ -150,16 +153,16 @@ class Run:
             event: dict[str, Any] = json.loads(line)
             if event["event"] == "begin":
                 assert worker.begun is not None
-                worker.begun = (*worker.begun[:2], time.monotonic())
+                worker.begun, worker.is_reading = (*worker.begun[:2], time.monotonic()), True
                 continue
             self._count(worker, event["accepted"], event["faults"], event["details"])
             if not self._next(worker):
                 active.discard(worker)
 
     def _watch(self, worker: Worker, active: set[Worker]) -> None:
-        # Before it begins it may have to start, which is no input's doing.
-        if worker.begun and time.monotonic() - worker.begun[2] > LONGEST_SECONDS:
-            self._lost(worker, active, "hang", f"over {LONGEST_SECONDS:g} s")
+        longest = LONGEST_SECONDS if worker.is_reading else _LONGEST_START
+        if worker.begun and time.monotonic() - worker.begun[2] > longest:
+            self._lost(worker, active, "hang", f"over {longest:g} s")
             return
         try:
             resident = psutil.Process(worker.process.pid).memory_info().rss

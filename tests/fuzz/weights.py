@@ -254,6 +254,7 @@ def _archive(data: bytes, random: Random) -> tuple[str, bytes]:
     name = random.choice([*list(entries)[:3], random.choice(list(entries))])
     change = random.choice(("name", "twice", "drop", "contents", "order", "pad", "directory"))
     body, method = entries[name], random.choice((0, 0, 8, 12, 14))
+    method = method if len(data) < 10**6 else 0  # packing takes minutes
     names = list(entries)
     if change == "name":
         new = random.choice(("../data.pkl", "/data.pkl", "b/data.pkl", "data.pkl", "é", "\x1b[2J"))
