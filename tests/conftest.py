@@ -1,5 +1,6 @@
 """What the tests share: a cache of their own, a small network, pictures that are made on the spot."""
 
+import gc
 import logging
 import os
 import signal
@@ -79,6 +80,7 @@ def nstx(
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["nstx", *map(str, arguments)])
         code = run_app(app)
+        gc.unfreeze()  # a process of many runs is to have its memory back
         captured = capsys.readouterr()
         if code == OWN_FAILURE:
             report = captured.err.strip().rpartition("report it with ")[2]
