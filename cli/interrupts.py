@@ -121,6 +121,8 @@ class Ending:
             self._seen.wait(PATIENCE)
         else:
             self.arrive(number)
+        if self._answered.is_set():
+            return  # another exception would end what the first one has to clean up
         self._answered.set()
         self._answer(number, _is_importing(frame))
 
