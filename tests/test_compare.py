@@ -252,6 +252,17 @@ def test_runs_that_differ_in_weights_share_a_backend(pictures: list[Path]) -> No
     assert opened[0] is not opened[4]
 
 
+def test_starts_may_be_words_and_pictures_together(
+    compare: Compare, pictures: list[Path], tmp_path: Path
+) -> None:
+    options = ("--init", f"content,{pictures[1]}")
+    first = compare(*options)
+    assert len(first["made"]) == 2
+    assert all((tmp_path / "d" / run["picture"]).exists() for run in first["runs"])
+    assert compare(*options)["made"] == []
+    assert len(compare("--init", f"{pictures[1]},content,noise")["made"]) == 1
+
+
 def test_the_second_call_does_no_work(
     nstx: Nstx,
     compare: Compare,

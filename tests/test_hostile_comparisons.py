@@ -269,7 +269,7 @@ def test_only_what_a_record_names_by_its_contents_is_removed(folder: Path, tmp_p
     (folder / "conv2_1.png").write_text("mine")
     (folder / NAMES.film).write_text("changed")
     read = ComparisonFolder(folder)
-    read.remove_others("d" * 64, {"costs.png": "a" * 64})
+    read.remove_others("d" * 64, (), {"costs.png": "a" * 64})
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert present == {"conv2_1.png", NAMES.film}
 

@@ -306,11 +306,14 @@ def test_a_signal_within_an_import_that_swallows_it_ends_the_process(
 
 
 def test_a_second_signal_lets_the_first_one_clean_up(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as left, handling(Ending()):
+    def work() -> None:
         try:
             signal.raise_signal(signal.SIGHUP)
         finally:
             signal.raise_signal(signal.SIGTERM)
             (tmp_path / "cleaned").touch()
+
+    with handling(Ending()), pytest.raises(SystemExit) as left:
+        work()
     assert left.value.code == 129
     assert (tmp_path / "cleaned").exists()

@@ -18,6 +18,9 @@ from ..settings import INITS, Settings
 from .plan import COMPARABLE
 from .records import RunKey
 
+# What one comparison varies. The scales follow from the start, of which a picture has one only.
+_VARIED = (*COMPARABLE, "scales")
+
 # A result does not depend on these settings, but for rounding.
 _WITHOUT_EFFECT = ("threads", "use_cache")
 
@@ -62,8 +65,8 @@ class RunDigests:
         fields["objective"] = objective_to_json(settings.objective)
         fields["weights"] = self._digest_weights(settings.weights)
         request = {"content": self.content, "styles": self.styles, "settings": fields}
-        objective = {k: v for k, v in fields["objective"].items() if k not in COMPARABLE}
-        common = {k: v for k, v in fields.items() if k not in COMPARABLE} | {"objective": objective}
+        objective = {k: v for k, v in fields["objective"].items() if k not in _VARIED}
+        common = {k: v for k, v in fields.items() if k not in _VARIED} | {"objective": objective}
         return RunKey(
             digest=digest_json({"version": __version__, **request}),
             request=digest_json(request),

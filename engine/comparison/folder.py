@@ -18,7 +18,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
@@ -224,15 +224,18 @@ class ComparisonFolder:
         self._remove(record)
         return renamed
 
-    def remove_others(self, comparison: str, drawn: Mapping[str, str]) -> None:
+    def remove_others(
+        self, comparison: str, runs: Container[str], drawn: Mapping[str, str]
+    ) -> None:
         """Remove what is left of a comparison that was replaced.
 
         Args:
             comparison: the digest of the one that stays.
+            runs: names of runs that stay in any case.
             drawn: what was drawn of the one before, by name with the sha256, and is drawn no more.
         """
         for record in list(self.records.values()):
-            if record.comparison != comparison:
+            if record.comparison != comparison and record.name not in runs:
                 self._remove(record)
         self._unlink(*self._has(drawn))
 

@@ -198,7 +198,7 @@ class _Work:
                 drawing = draw_comparison(self._inputs, self._plan, self._folder, self.records)
                 files = {name: self._folder.write(name, data) for name, data in drawing}
         undrawn = {k: v for k, v in self._drawn_before.items() if k not in files}
-        self._folder.remove_others(self._comparison, undrawn)
+        self._folder.remove_others(self._comparison, self.records, undrawn)
         return self._write_summary({"from": digest, "files": files}), drawn
 
     @property
