@@ -26,9 +26,14 @@ def writing(*, err: bool = False) -> Iterator[None]:
         is_failure = not err and not _is_reader_gone(error, stream)
         _discard(stream)
         if is_failure:
-            raise OutputError(
-                f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
-            ) from error
+            raise stdout_error(error) from error
+
+
+def stdout_error(error: OSError) -> OutputError:
+    """Return the error of a stdout that cannot be written."""
+    return OutputError(
+        f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
+    )
 
 
 def _is_reader_gone(error: OSError, stream: TextIO) -> bool:

@@ -1,7 +1,6 @@
 """What the tests share: a cache of their own, a small network, pictures that are made on the spot."""
 
 import gc
-import logging
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ import affinity  # noqa: F401  (first: libraries count processors when they are 
 import kernels  # noqa: F401  (before Triton is imported)
 import numpy as np
 import pytest
+from logs import collected_messages
 from networks import make_tiny_weights
 from pictures import random_pixels
 from PIL import Image
@@ -93,17 +93,8 @@ def nstx(
 @pytest.fixture
 def logged_warnings() -> Iterator[list[str]]:
     """Warnings of the package's logger, which need not propagate."""
-    messages: list[str] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    logger, keeper = logging.getLogger("nstx"), Keeper()
-    before = logger.handlers
-    logger.handlers = [keeper]
-    yield messages
-    logger.handlers = before
+    with collected_messages() as messages:
+        yield messages
 
 
 @pytest.fixture(scope="session")

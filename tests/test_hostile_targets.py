@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from target_keys import KEY
 
 from nstx.engine.cache import list_cache, verify_cache
 from nstx.engine.settings import choose_settings
 from nstx.engine.targets.files import SavedTargets, describe_basis, read_targets, write_targets
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays
-from nstx.engine.targets.store import TargetFolder, TargetKey, describe_target, target_name
+from nstx.engine.targets.store import TargetFolder, describe_target, target_name
 from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.errors import UsageError
 from nstx.models.objective import objective_from_json
@@ -188,17 +189,6 @@ def test_an_objective_comes_back_from_its_plain_data() -> None:
         assert objective_from_json(json.loads(json.dumps(asdict(objective)))) == objective
 
 
-KEY = TargetKey(
-    picture="a" * 64,
-    height=2,
-    width=1,
-    layer="conv1_1",
-    statistic="activation",
-    pooling="avg",
-    pool_rounding="ceil",
-    weights="b" * 64,
-    computed_by="onnx cpu fp32",
-)
 VALUE = np.ones(KEY.stored_shape, np.float32)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import PATIENCE
+from target_keys import KEY
 
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays, read_description
 from nstx.engine.targets.store import (
@@ -30,17 +31,6 @@ from nstx.models.errors import UsageError
 from nstx.models.storage.cache import cache_limit, mark_used, parse_bytes, sweep_litter
 from nstx.models.storage.files import write_atomically
 
-KEY = TargetKey(
-    picture="a" * 64,
-    height=2,
-    width=1,
-    layer="conv1_1",
-    statistic="activation",
-    pooling="avg",
-    pool_rounding="ceil",
-    weights="b" * 64,
-    computed_by="onnx fp32",
-)
 GRAM = replace(KEY, statistic="gram")
 
 

@@ -45,6 +45,7 @@ from nstx.models.printable import printable
 
 from ..console import check_stdout, print_json, print_lines
 from ..session import session
+from ..streams import stdout_error
 
 _CODES: dict[type[NstxError], int] = {
     UsageError: 2,
@@ -119,10 +120,7 @@ def _describe(error: BaseException) -> _Failure:
         message = "expected memory for what is asked for, got too little; try a smaller --size"
         return _Failure("DeviceError", message, _CODES[DeviceError])
     if isinstance(error, OSError) and _is_of_stdout(error):
-        message = (
-            f"expected to write to standard output, got: {error.strerror}; try a file elsewhere"
-        )
-        return _Failure("OutputError", message, _CODES[OutputError])
+        return _describe(stdout_error(error))
     # The argument parser's own errors (missing arguments, unknown options) have no public class in
     # typer, but a public interface: a message and an exit code.
     exit_code = getattr(error, "exit_code", None)

@@ -4,7 +4,6 @@ Both are files in a folder of this process's own meanwhile, so that all else is 
 """
 
 import contextlib
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,11 @@ from typing import BinaryIO
 
 from nstx.models.errors import ImageError, OutputError, UsageError
 from nstx.models.printable import printable
+from nstx.models.storage.files import write_output
 from nstx.models.storage.leftovers import removed_at_exit
 
 from ..choices import split_style
+from ..streams import stdout_error
 
 PIPE = Path("-")
 _MOST_BYTES, _CHUNK = 2**30, 2**20
@@ -112,15 +113,15 @@ def _receive(path: Path) -> None:
 def send(path: Path) -> None:
     """Write a file's bytes to standard output.
 
-    `OutputError` if it cannot be written; the message says where the file is then.
+    `OutputError` if it cannot be written; the message says where a copy is then.
     """
+    picture = path.read_bytes()
     try:
-        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.buffer.write(picture)
         sys.stdout.buffer.flush()
     except OSError as error:
-        kept = Path(tempfile.mkdtemp(prefix="nstx-rescued-")) / path.name
-        shutil.move(path, kept)
-        raise OutputError(
-            f"expected to write standard output, got: {error.strerror or error}; "
-            f"the picture was saved as {printable(kept)} instead"
+        from nstx.engine.pictures.writing import rescue  # NumPy is not for every command line
+
+        raise rescue(
+            stdout_error(error), path.name, lambda place: write_output(place, picture)
         ) from error

@@ -13,7 +13,7 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 
 from ..devices.machine import is_there
-from ..pictures.writing import lay_on_white
+from ..pictures.srgb import lay_on_white
 
 SUFFIXES = (".gif", ".webp", ".mp4")
 
@@ -87,7 +87,9 @@ def _seen_or_not(image: Image.Image) -> Image.Image:
 
 
 def _on_white(frame: Frame) -> Frame:
-    return np.asarray(lay_on_white(Image.fromarray(frame))) if frame.shape[2] == 4 else frame
+    if frame.shape[2] == 3:
+        return frame
+    return np.asarray(lay_on_white(Image.fromarray(frame[..., :3]), Image.fromarray(frame[..., 3])))
 
 
 def _encode_video(frames: Sequence[Frame]) -> bytes:

@@ -61,12 +61,16 @@ def to_picture(image: Image.Image, path: Path) -> Picture:
         to_rgb = to_rgb or _profile_conversion(opaque, path)
         rgb = to_rgb(opaque)
         if alpha is not None:
-            white = Image.new("RGB", rgb.size, (255, 255, 255))
-            rgb = Image.composite(rgb, white, Image.fromarray(alpha[span]))
+            rgb = lay_on_white(rgb, Image.fromarray(alpha[span]))
         pixels[span] = np.asarray(rgb)
     if alpha is not None and alpha.min() == 255:
         alpha = None
     return Picture(pixels, alpha, str(path))
+
+
+def lay_on_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
+    """Return an RGB image as it shows on white, by an alpha channel of mode L."""
+    return Image.composite(rgb, Image.new("RGB", rgb.size, (255, 255, 255)), alpha)
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

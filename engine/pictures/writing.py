@@ -16,6 +16,7 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 
 from .picture import Picture, Pixels
+from .srgb import lay_on_white
 
 # Pillow's name of each format, and settings that favour the picture over the size of its file.
 _JPEG: tuple[str, Mapping[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True})
@@ -67,12 +68,6 @@ def with_alpha(pixels: Pixels, alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([to_8_bit(colours), alpha[..., None]], axis=2)
 
 
-def lay_on_white(image: Image.Image) -> Image.Image:
-    """Return an RGB image of an RGBA one on white."""
-    white = Image.new("RGB", image.size, (255, 255, 255))
-    return Image.composite(image.convert("RGB"), white, image.getchannel("A"))
-
-
 def encode_image(
     pixels: Pixels,
     suffix: str,
@@ -95,7 +90,7 @@ def encode_image(
         options = {**options, **_HASTE.get(name, {})}
     image = Image.fromarray(to_8_bit(pixels) if alpha is None else with_alpha(pixels, alpha))
     if image.mode == "RGBA" and name == "JPEG":
-        image = lay_on_white(image)
+        image = lay_on_white(image.convert("RGB"), image.getchannel("A"))
     image.save(buffer, format=name, **options)
     return buffer.getvalue()
 
@@ -126,22 +121,31 @@ def write_or_rescue(path: Path, picture: Picture, *, in_haste: bool = False) -> 
     try:
         write_image(path, picture, in_haste=in_haste)
     except OutputError as error:
-        rescued = _rescue(path.name, picture)
-        if rescued is None:
-            raise OutputError(f"{error}; nor could it be saved elsewhere, so it is lost") from error
-        raise OutputError(
-            f"{error}; the picture was saved as {printable(rescued)} instead"
-        ) from error
+        raise rescue(error, path.name, lambda place: write_image(place, picture)) from error
 
 
-def _rescue(name: str, picture: Picture) -> Path | None:
-    """Return where a picture was written after all, in a folder of its own; None if nowhere."""
+def rescue(error: OutputError, name: str, write: Callable[[Path], None]) -> OutputError:
+    """Write a picture elsewhere, and return the error with where it is.
+
+    Args:
+        error: of the place where it was asked for.
+        name: of the file, in a folder of its own.
+        write: writes the file, whole or not at all; `OutputError` if it cannot be.
+    """
+    place = _write_elsewhere(name, write)
+    if place is None:
+        return OutputError(f"{error}; nor could it be saved elsewhere, so it is lost")
+    return OutputError(f"{error}; the picture was saved as {printable(place)} instead")
+
+
+def _write_elsewhere(name: str, write: Callable[[Path], None]) -> Path | None:
+    """Return where a file was written after all; None if nowhere."""
     places: tuple[Callable[[], str | Path], ...] = (tempfile.gettempdir, Path.home, Path.cwd)
     for find in places:
         folder: Path | None = None
         try:
             folder = Path(tempfile.mkdtemp(prefix="nstx-rescued-", dir=find()))
-            write_image(folder / name, picture)
+            write(folder / name)
         except (OSError, RuntimeError, OutputError):  # RuntimeError: a user without a home
             if folder is not None:
                 with contextlib.suppress(OSError):

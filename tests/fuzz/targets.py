@@ -4,18 +4,19 @@ import functools
 import io
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from target_keys import KEY
 
 from nstx.engine.cache import list_cache, verify_cache
 from nstx.engine.targets.files import check_targets, read_targets, write_targets
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays
-from nstx.engine.targets.store import TargetFolder, TargetKey, encode_target, target_name
+from nstx.engine.targets.store import TargetFolder, encode_target, target_name
 from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.storage.seals import digest_arrays, digest_bytes
@@ -27,11 +28,8 @@ from .inputs import Input
 from .plain_data import change_data
 from .weights import samples as weight_samples
 
-_KEY = TargetKey(
-    picture="a" * 64, height=20, width=24, layer="conv1_1", statistic="activation", pooling="avg",
-    pool_rounding="ceil", weights="b" * 64, computed_by="onnx cpu fp32",
-)  # fmt: skip
-_GRAM = TargetKey(**{**_KEY.to_json(), "statistic": "gram"})  # type: ignore[arg-type]
+_KEY = replace(KEY, height=20, width=24)
+_GRAM = replace(_KEY, statistic="gram")
 _SHA256 = "b" * 64
 
 

@@ -1,6 +1,5 @@
 """One input read in this process, and what was wrong with that."""
 
-import logging
 import os
 import tempfile
 import traceback
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from logs import collected_messages
 
 from nstx.models.errors import NstxError
 
@@ -91,19 +92,8 @@ def _is_printable(text: str) -> bool:
 @contextmanager
 def _messages() -> Iterator[list[str]]:
     """Collect what is logged or warned of."""
-    messages: list[str] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    logger, keeper = logging.getLogger("nstx"), Keeper()
-    before = logger.handlers
-    logger.handlers = [keeper]
-    try:
+    with collected_messages() as messages:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             yield messages
         messages += [f"raw warning\0 {item.message}" for item in warned]
-    finally:
-        logger.handlers = before
