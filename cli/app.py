@@ -5,9 +5,12 @@ import contextlib
 import io
 import os
 import sys
+from typing import Any
 
 import typer
 
+from nstx.models.errors import OutputError, UsageError
+from nstx.models.printable import printable
 from nstx.models.version import __version__
 
 from .console import print_lines
@@ -45,6 +48,37 @@ class Commands(LazyGroup):
         "bench": Entry("Measure throughput on this machine.", ".bench.command"),
         "cache": Entry("Look at, check and empty the folder of what is computed once."),
     }
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the words that are left; with ``--show-completion SHELL`` there will be none."""
+        name, equals, value = args[0].partition("=") if args else ("", "", "")
+        if name in ("--install-completion", "--show-completion"):
+            words = [value] if equals else [word for word in args[1:2] if word[:1] != "-"]
+            _complete(ctx, name, *words)
+        return super().parse_args(ctx, args)
+
+
+def _complete(context: Any, name: str, shell: str | None = None) -> None:
+    """Do what typer's option of a name does, for the shell that is named, else the one that runs."""
+    option = next(option for option in context.command.params if name in option.opts)
+    problem = None if shell in (None, *_SHELLS) else repr(printable(shell))
+    try:
+        if problem is None:
+            option.callback(context, option, shell or True)
+    except OSError as error:
+        place = printable(error.filename or "the home")
+        raise OutputError(
+            f"expected to write the shell's files, got: {place}: {error.strerror}; "
+            "try --show-completion, whose lines can stand anywhere"
+        ) from error
+    except typer.Exit:
+        problem = "one that is not known"
+    raise UsageError(
+        f"expected a shell of {', '.join(_SHELLS)}, got {problem}; try {name} {_SHELLS[0]}"
+    )
+
+
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 
 app = typer.Typer(

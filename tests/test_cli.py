@@ -411,7 +411,7 @@ def test_an_interrupted_import_is_an_interrupt_not_a_missing_library(
     cause: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # What pybind11's modules do when a signal comes while they are imported.
-    def app(standalone_mode: bool) -> None:
+    def app(**_: object) -> None:
         try:
             try:
                 raise cause

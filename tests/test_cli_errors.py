@@ -26,7 +26,7 @@ def fail(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def run(error: BaseException, *arguments: str) -> tuple[int, str, str]:
-        def app(standalone_mode: bool) -> None:
+        def app(**_: object) -> None:
             raise error
 
         monkeypatch.setattr(sys, "argv", ["nstx", *arguments])

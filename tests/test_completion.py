@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,47 @@ def test_a_shell_does_not_wait_for_libraries() -> None:
     command = [sys.executable, "-c", _WATCHED]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (["--preset", "--precision"], "")
+
+
+@pytest.fixture
+def run(
+    nstx: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs `python -m nstx` for a user whose home is a folder of the test."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    # As Python sets it for `-m`; typer would take it for the name of the program.
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", "nstx", raising=False)
+    return nstx
+
+
+@pytest.mark.parametrize(
+    ("words", "shell"),
+    [
+        (["zsh"], "compdef _nstx_completion nstx"),
+        (["bash"], "complete -o default -F _nstx_completion nstx"),
+        (["fish"], "complete --command nstx --no-files"),
+    ],
+)
+def test_the_shell_that_is_named_completes_nstx_and_nothing_else(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, words: list[str], shell: str
+) -> None:
+    code, out, _ = run("--show-completion", *words)
+    assert code == 0
+    assert shell in out.splitlines()[-1]
+    assert run(f"--show-completion={words[0]}")[1] == out
+    assert run("--install-completion", *words)[0] == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.stem.strip("_") for path in written if not path.name.startswith(".")] == ["nstx"]
+
+
+def test_a_shell_that_cannot_be_completed_is_refused(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, _, err = run("--install-completion", "tcsh")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pwsh, got 'tcsh'; try --install-completion bash" in err
+    (tmp_path / ".bashrc").mkdir()
+    code, _, err = run("--install-completion", "bash")
+    assert (code, err.count("\n")) == (7, 1)
+    assert ".bashrc" in err

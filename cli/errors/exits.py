@@ -75,7 +75,8 @@ def run_app(app: Callable[..., Any]) -> int:
     """Run the command line and return its exit code; print whatever went wrong as one line."""
     session.begin(as_json=_is_json_asked_for())
     try:
-        code = app(standalone_mode=False)
+        # Typer would take `python -m nstx` for the name, and complete python's command lines by it.
+        code = app(prog_name="nstx", standalone_mode=False)
         check_stdout()
     except BaseException as error:  # noqa: BLE001  (the last line of defence)
         return report_failure(error)
