@@ -34,8 +34,19 @@ def run_process() -> None:
         main()
     except SystemExit as end:
         if isinstance(end.code, int):
+            if end.code > 128:
+                _ignore_signals()
             codes.append(end.code)
         raise
+
+
+def _ignore_signals() -> None:
+    """Ignore signals from here on: one has ended the command, and another is not to change the code."""
+    import signal
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _leave(codes: list[int]) -> None:

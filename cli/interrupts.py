@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,10 @@ from nstx.models.storage.leftovers import remove_leftovers
 PATIENCE = 0.5
 """Seconds that the main thread has to end by itself."""
 
-_STOPPING = "stopping after this evaluation; once more to leave without saving"
+DEAF_SECONDS = 1.0
+"""After the first signal, in which others are the same wish: some terminals send two, and people press twice."""
+
+_STOPPING = "stopping after this evaluation; Ctrl-C after a second leaves without saving"
 _NOTHING_SAVED = "interrupted; nothing was saved"
 _SAVING = "the picture is being saved"
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -88,6 +92,7 @@ class Ending:
     def __init__(self, report: Callable[[BaseException], object] | None = None) -> None:
         self._report = report
         self.signal: int | None = None
+        self._deaf_until = math.inf
         self.most_patience = math.inf
         # Whether a thread sees signals; else the handler is the first to know.
         self.is_watched = False
@@ -105,21 +110,21 @@ class Ending:
             is_first = self.signal is None
             if is_first:
                 self.signal = number
+                self._deaf_until = time.monotonic() + DEAF_SECONDS
                 self._decide()
+            is_heard = not is_first and time.monotonic() >= self._deaf_until
         self._seen.set()
         if is_first and self.is_watched:
             timer = threading.Timer(min(PATIENCE, self.most_patience), self._run_out)
             timer.daemon = True
             timer.start()
-        elif not is_first and number == signal.SIGINT:
+        elif is_heard and number == signal.SIGINT:
             # Who closes a terminal or ends a service may send several; only Ctrl-C is impatient.
             self._insist()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Answer a signal, in the main thread."""
-        if self.is_watched:
-            self._seen.wait(PATIENCE)
-        else:
+        if not self.is_watched or not self._seen.wait(PATIENCE):
             self.arrive(number)
         if self._answered.is_set():
             return  # another exception would end what the first one has to clean up
@@ -129,6 +134,14 @@ class Ending:
     def finish(self) -> None:
         """Take note that the main thread has ended what was to be ended."""
         self._over.set()
+
+    def follow(self, inner: "Ending") -> None:
+        """Take over what came of a signal within an inner block, so that another one does not begin anew."""
+        with self._lock:
+            if self.signal is None and inner.signal is not None:
+                self.signal, self._deaf_until = inner.signal, inner._deaf_until
+                self._seen.set()
+                self._answered.set()
 
     def _decide(self) -> None:
         """Decide what comes of the first signal, and say so."""
@@ -262,6 +275,9 @@ def handling(ending: Ending) -> Iterator[None]:
         finally:
             ending.finish()
             for number, handler in before:
+                outer = getattr(handler, "__self__", None)
+                if isinstance(outer, Ending):
+                    outer.follow(ending)
                 signal.signal(number, handler)
 
 

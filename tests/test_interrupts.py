@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ Optimize = Callable[..., tuple[int, dict[str, Any], str]]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 DIVERGES = ("--preset", "coursera", "--learning-rate", 1e37)
 
 
@@ -241,8 +245,58 @@ def test_the_picture_goes_to_standard_output_once_where_the_main_thread_is_busy(
     assert "saved -" in err
 
 
-def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that goes only when it is told to."""
+    now = 0.0
+
+    def tick(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    return tick
+
+
+@pytest.mark.parametrize("later", SIGNALS)
+@pytest.mark.parametrize("first", SIGNALS)
+def test_signals_within_a_second_are_one(
+    first: signal.Signals,
+    later: signal.Signals,
+    clock: Callable[[float], None],
     monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codes = list[int]()
+    monkeypatch.setattr(interrupts, "end_process", codes.append)
+    monkeypatch.setattr(interrupts, "say", lambda text: None)
+    interrupt = Interrupt(is_loading=lambda: False)
+    interrupt.defer(lambda: None)
+    interrupt.handle(first, None)
+    for seconds in (0.03, 0.3, 0.6):
+        clock(seconds)
+        interrupt.handle(later, None)
+    assert (interrupt.exit_code, codes) == (128 + first, [])
+    clock(0.1)
+    interrupt.handle(later, None)
+    # Who closes a terminal or ends a service may send several; only Ctrl-C is impatient.
+    assert codes == ([128 + first] if later == signal.SIGINT else [])
+
+
+def test_a_signal_that_ended_an_inner_block_ends_the_outer_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupts, "PATIENCE", 60.0)
+    monkeypatch.setattr(interrupts, "say", lambda text: None)
+    outer = Ending()
+    with handling(outer):
+        with pytest.raises(SystemExit), handling(Interrupt(is_loading=lambda: False)):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)  # while the first one is being reported
+    assert outer.exit_code == 130
+
+
+def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
+    clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, codes = list[str](), list[int]()
     monkeypatch.setattr(interrupts, "say", lines.append)
@@ -251,6 +305,7 @@ def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
     interrupt.defer(lambda: None)
     interrupt.handle(signal.SIGTERM, None)
     interrupt.handle(signal.SIGHUP, None)
+    clock(1.1)
     assert (interrupt.exit_code, codes, len(lines)) == (143, [], 1)
     with interrupt.saving("out.png"):
         interrupt.handle(signal.SIGINT, None)
@@ -260,6 +315,7 @@ def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
     interrupt = Interrupt(is_loading=lambda: False)
     interrupt.defer(lambda: None)
     interrupt.handle(signal.SIGINT, None)
+    clock(1.1)
     interrupt.handle(signal.SIGINT, None)
     assert (codes[-1], lines[-1]) == (130, "interrupted; nothing was saved")
 
