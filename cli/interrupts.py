@@ -14,10 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 
-from nstx.models.printable import printable
 from nstx.models.storage.leftovers import remove_leftovers
 
 PATIENCE = 0.5
@@ -26,9 +24,6 @@ PATIENCE = 0.5
 DEAF_SECONDS = 1.0
 """After the first signal, in which others are the same wish: some terminals send two, and people press twice."""
 
-_STOPPING = "stopping after this evaluation; Ctrl-C after a second leaves without saving"
-_NOTHING_SAVED = "interrupted; nothing was saved"
-_SAVING = "the picture is being saved"
 _SHOW_CURSOR = b"\x1b[?25h"
 # Not all of them are there on Windows.
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -51,20 +46,6 @@ def end_process(code: int) -> None:
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR)
     os._exit(code)
-
-
-def _have_helpers_wait() -> None:
-    """Have threads that help the main one to compute come after all others, on Linux, which can do that.
-
-    What they compute is not wanted any more. The main thread may hold Python's lock, so it goes on.
-    """
-    if sys.platform != "linux":
-        return
-    busy = {threading.get_native_id(), threading.main_thread().native_id}
-    with contextlib.suppress(OSError):
-        for path in Path("/proc/self/task").iterdir():
-            if int(path.name) not in busy:
-                os.setpriority(os.PRIO_PROCESS, int(path.name), 19)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -129,7 +110,8 @@ class Ending:
         if self._answered.is_set():
             return  # another exception would end what the first one has to clean up
         self._answered.set()
-        self._answer(number, _is_importing(frame))
+        # Of several that were pending, Python handles the one of the smallest number first.
+        self._answer(_is_importing(frame))
 
     def finish(self) -> None:
         """Take note that the main thread has ended what was to be ended."""
@@ -146,13 +128,13 @@ class Ending:
     def _decide(self) -> None:
         """Decide what comes of the first signal, and say so."""
 
-    def _answer(self, number: int, is_importing: bool) -> None:
+    def _answer(self, is_importing: bool) -> None:
         if is_importing:
             # Compiled modules swallow an exception, and the command would go on without them.
             self._end()
-        if number == signal.SIGINT:
+        if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+        raise SystemExit(self.exit_code)
 
     def _insist(self) -> None:
         say("interrupted")
@@ -167,96 +149,6 @@ class Ending:
         if self._report is not None:
             self._report(SystemExit(self.exit_code))
         end_process(self.exit_code)
-
-
-class Interrupt(Ending):
-    """An `Ending` of a run, which has something to save once `defer` is called.
-
-    Until then a signal ends the process, and from then on it only asks the run to end.
-
-    Args:
-        is_loading: whether threads load libraries at the moment.
-        report: as of `Ending`.
-    """
-
-    def __init__(
-        self,
-        is_loading: Callable[[], bool],
-        report: Callable[[BaseException], object] | None = None,
-    ) -> None:
-        super().__init__(report)
-        self._is_loading = is_loading
-        self._leave: Callable[[], int | None] | None = None
-        self._is_saving = False
-        self._saved: object = None
-
-    def defer(self, leave: Callable[[], int | None]) -> None:
-        """From now on, a signal only asks the run to end.
-
-        Args:
-            leave: saves and reports what there is where the main thread does not come to it, and returns
-                the exit code; None if the main thread is about to end.
-        """
-        with self._lock:
-            # One may have come already, and something may have swallowed the exit that it asked for.
-            if self.signal is not None and self._leave is None:
-                raise SystemExit(self.exit_code)
-            self._leave = leave
-
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self.signal is not None
-
-    @property
-    def has_saved(self) -> bool:
-        """Whether a block of `saving` has ended well."""
-        return self._saved is not None
-
-    @contextlib.contextmanager
-    def saving(self, output: object) -> Iterator[None]:
-        """Say so, for the time of a block and after it, to whoever sends one more signal."""
-        self._is_saving = True
-        yield
-        self._saved = output
-
-    def _decide(self) -> None:
-        if self._leave is None:
-            say(_NOTHING_SAVED)
-        elif self._saved is not None:
-            say(f"the picture is saved as {printable(self._saved)}")
-        else:
-            say(_SAVING if self._is_saving else _STOPPING)
-
-    def _answer(self, number: int, is_importing: bool) -> None:
-        if self._leave is not None:
-            return
-        if is_importing or self._is_loading():
-            # An exception may be raised within Python's imports, which would swallow it and keep their lock;
-            # then this thread and those that load libraries would wait for one another for ever.
-            self._end()
-        raise SystemExit(128 + number)
-
-    def _insist(self) -> None:
-        if self._leave is not None and self._saved is not None:
-            say(f"the picture is saved as {printable(self._saved)}")
-            if self.is_watched:
-                return  # the result is printed at the latest when patience runs out
-        elif self._leave is not None and self._is_saving:
-            say(_SAVING)
-            return
-        elif self._leave is not None:
-            say(_NOTHING_SAVED)
-        self._end()
-
-    def _run_out(self) -> None:
-        if self._over.is_set():
-            return
-        if self._leave is None:
-            self._end()
-            return
-        _have_helpers_wait()
-        if (code := self._leave()) is not None:
-            end_process(code)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from processes import PATIENCE, run_signalled, spawn, wait_for
 
 from nstx.cli.choices import split_style
 from nstx.cli.errors.exits import run_app
-from nstx.cli.interrupts import Interrupt
+from nstx.cli.optimize.interrupt import Interrupt
 from nstx.models.errors import DeviceError
 from nstx.models.storage.seals import digest_file
 from nstx.models.version import __version__

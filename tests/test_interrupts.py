@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from nstx.cli import interrupts
-from nstx.cli.interrupts import Ending, Interrupt, handling
+from nstx.cli.interrupts import Ending, handling
 from nstx.cli.optimize import ending
+from nstx.cli.optimize import interrupt as run_interrupt
+from nstx.cli.optimize.interrupt import Interrupt
 from nstx.cli.optimize.recorder import Recorder
 from nstx.engine.gradients import onnx_backend
 from nstx.engine.pictures.reading import read_image
@@ -34,6 +36,12 @@ SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 DIVERGES = ("--preset", "coursera", "--learning-rate", 1e37)
+
+
+def patch(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    """Replace what all kinds of `Ending` call."""
+    for module in (interrupts, run_interrupt):
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture
@@ -203,8 +211,8 @@ def busy(interrupted: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Recorder, "take", take)
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
-    monkeypatch.setattr(interrupts, "end_process", end)
-    monkeypatch.setattr(interrupts, "_have_helpers_wait", lambda: None)  # those of other tests
+    patch(monkeypatch, "end_process", end)
+    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda: None)  # those of other tests
     monkeypatch.setattr(ending, "_FOR_EVER", 0.0)  # the process does not end
     interrupted[:] = [signal.SIGHUP]
     return codes
@@ -267,8 +275,8 @@ def test_signals_within_a_second_are_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     codes = list[int]()
-    monkeypatch.setattr(interrupts, "end_process", codes.append)
-    monkeypatch.setattr(interrupts, "say", lambda text: None)
+    patch(monkeypatch, "end_process", codes.append)
+    patch(monkeypatch, "say", lambda text: None)
     interrupt = Interrupt(is_loading=lambda: False)
     interrupt.defer(lambda: None)
     interrupt.handle(first, None)
@@ -282,11 +290,23 @@ def test_signals_within_a_second_are_one(
     assert codes == ([128 + first] if later == signal.SIGINT else [])
 
 
+def test_of_two_that_are_pending_the_first_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    patch(monkeypatch, "say", lambda text: None)
+    ending = Interrupt(is_loading=lambda: False)
+    ending.is_watched = True
+    ending.arrive(signal.SIGTERM)
+    ending.arrive(signal.SIGHUP)
+    ending.finish()
+    with pytest.raises(SystemExit) as left:
+        ending.handle(signal.SIGHUP, None)  # which Python does first, as its number is smaller
+    assert left.value.code == 143
+
+
 def test_a_signal_that_ended_an_inner_block_ends_the_outer_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(interrupts, "PATIENCE", 60.0)
-    monkeypatch.setattr(interrupts, "say", lambda text: None)
+    patch(monkeypatch, "say", lambda text: None)
     outer = Ending()
     with handling(outer):
         with pytest.raises(SystemExit), handling(Interrupt(is_loading=lambda: False)):
@@ -299,8 +319,8 @@ def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
     clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, codes = list[str](), list[int]()
-    monkeypatch.setattr(interrupts, "say", lines.append)
-    monkeypatch.setattr(interrupts, "end_process", codes.append)
+    patch(monkeypatch, "say", lines.append)
+    patch(monkeypatch, "end_process", codes.append)
     interrupt = Interrupt(is_loading=lambda: False)
     interrupt.defer(lambda: None)
     interrupt.handle(signal.SIGTERM, None)
@@ -328,7 +348,7 @@ def test_every_command_ends_by_an_exception_and_at_once_where_none_can_be_raised
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals, error: type[BaseException]
 ) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(interrupts, "end_process", lambda code: ended.set())
+    patch(monkeypatch, "end_process", lambda code: ended.set())
     monkeypatch.setattr(interrupts, "PATIENCE", 60.0)
     before = signal.getsignal(number)
     with pytest.raises(error) as raised, handling(Ending()):
@@ -339,7 +359,7 @@ def test_every_command_ends_by_an_exception_and_at_once_where_none_can_be_raised
     assert not ended.is_set()
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
     reported, lines = list[BaseException](), list[str]()
-    monkeypatch.setattr(interrupts, "say", lines.append)
+    patch(monkeypatch, "say", lines.append)
     busy = Ending(reported.append)
     busy.is_watched = True
     busy.arrive(number)  # and the handler is not called
@@ -355,7 +375,7 @@ def test_a_signal_within_an_import_that_swallows_it_ends_the_process(
     (tmp_path / "swallows.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     codes: list[int] = []
-    monkeypatch.setattr(interrupts, "end_process", codes.append)
+    patch(monkeypatch, "end_process", codes.append)
     with handling(Ending()):
         importlib.import_module("swallows")
     assert codes == [143]

@@ -13,9 +13,10 @@ from nstx.models.presets import Preset, find_preset
 from .. import options
 from ..errors.exits import report_failure
 from ..grouped import Help, argument, grouped
-from ..interrupts import Interrupt, handling
+from ..interrupts import handling
 from ..sources import COMMAND_LINE
 from .garbage import uncollected
+from .interrupt import Interrupt
 from .pipes import PIPE, pipes
 from .request import OptimizeRequest, Recording
 

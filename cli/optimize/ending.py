@@ -23,7 +23,7 @@ from nstx.models.storage.unfinished import beside
 
 from ..console import Console
 from ..errors.exits import failure_json, report_failure
-from ..interrupts import Interrupt
+from .interrupt import Interrupt
 from .pipes import PIPE, send
 from .recorder import Recorder
 from .report import SECONDS, describe_result, result_json

@@ -23,10 +23,10 @@ from nstx.models.storage.locks import locked
 
 from ..choices import split_style
 from ..console import Console
-from ..interrupts import Interrupt
 from ..progress import show_steps
 from .ending import RunEnding
 from .garbage import uncollected
+from .interrupt import Interrupt
 from .pipes import PIPE
 from .recorder import Recorder
 from .request import OptimizeRequest
