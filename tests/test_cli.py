@@ -136,7 +136,10 @@ def test_precomputed_targets_give_the_same_picture(
     content, style = pictures
     targets = tmp_path / "t.safetensors"
     size = ["--size", "48"]
-    assert nstx("precompute", "--content", content, "--style", style, "-o", targets, *size)[0] == 0
+    arguments = ["--content", content, "--style", f"{style}:2", "-o", targets, *size, "--json"]
+    code, out, _ = nstx("precompute", *arguments)
+    assert code == 0
+    assert json.loads(out)["inputs"] == [_input("content", content), _input("style", style, 2.0)]
     assert nstx("optimize", content, style, "-o", tmp_path / "a.png", *FAST)[0] == 0
     code, out, _ = nstx(
         "optimize", "--targets", targets, "-o", tmp_path / "b.png", "--steps", 3, "--json"

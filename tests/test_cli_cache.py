@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from processes import PATIENCE, wait_for
 
+from nstx.models.storage.seals import digest_file
+
 Nstx = Callable[..., tuple[int, str, str]]
 """Runs the command line and returns its exit code, stdout and stderr."""
 
@@ -78,6 +80,8 @@ def test_precomputed_pictures_are_hits(
     ]
     assert data["pictures"][0]["sizes"] == [{"width": 48, "height": 36}]
     assert data["extractor"]["name"] == "onnx"
+    read = [(entry["role"], entry["sha256"]) for entry in data["inputs"]]
+    assert read == [("content", digest_file(content)), ("style", digest_file(style))]
     again = run_json(nstx, "precompute", "--content", content, "--style", style, *TINY)
     assert [entry["targets"] for entry in again["pictures"]] == ["hit", "hit"]
     assert again["extractor"] is None

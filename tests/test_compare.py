@@ -32,6 +32,7 @@ from nstx.engine.targets.store import TargetKey, TargetMemory
 from nstx.models.errors import UsageError
 from nstx.models.objective import LayerWeight
 from nstx.models.storage.locks import locked
+from nstx.models.storage.seals import digest_file
 
 Nstx = Callable[..., tuple[int, str, str]]
 Compare = Callable[..., dict[str, Any]]
@@ -151,6 +152,8 @@ def test_everything_is_written_and_a_run_is_what_optimize_makes(
     assert (data["made"], data["kept"], data["complete"]) == (["conv1_2", "conv2_2"], [], True)
     assert data["axes"] == [{"option": "content-layers", "values": ["conv1_2", "conv2_2"]}]
     assert data["styles"] == [{"path": str(pictures[1]), "weight": 1.0}]
+    read = [(item["role"], item["sha256"]) for item in data["inputs"]]
+    assert read == [("content", digest_file(pictures[0])), ("style", digest_file(pictures[1]))]
     names = {path.name for path in folder.iterdir()}
     assert {"conv1_2.png", "conv2_2.png", "sheet.png", "index.html", "compare.json"} < names
     assert {"animation.gif", "animation.webp", "runs"} < names
@@ -332,6 +335,13 @@ def test_the_folder_of_another_comparison_is_left_alone_until_it_is_forced(
     save_picture("style.jpg", 70, 50, 9)
     assert nstx(*command, *LAYERS)[0] == 7
     assert snapshot(folder) == before
+    summary = json.loads((folder / "compare.json").read_text())
+    for changed in ({"version": "0.2"}, {"comparison": None}):
+        other = {name: value for name, value in (summary | changed).items() if value is not None}
+        (folder / "compare.json").write_text(json.dumps(other))
+        code, _, err = nstx(*command, *LAYERS)
+        assert (code, "of other pictures" in err) == (7, False)
+        assert f"that nstx {other['version']} made" in err
     (folder / "compare.json").unlink()
     assert nstx(*command, *LAYERS)[0] == 7
     data = compare("--content-layers", "conv1_1", "--size", 40, "--force")

@@ -18,7 +18,8 @@ from pictures import random_pixels
 from PIL import Image, ImageDraw, ImageFont
 from processes import PATIENCE
 
-from nstx.engine.comparison.drawing import draw_comparison_sheet
+from nstx.engine.comparison.digests import Inputs
+from nstx.engine.comparison.drawing import content_as_seen, draw_comparison_sheet
 from nstx.engine.comparison.page import make_page
 from nstx.engine.comparison.plan import plan_comparison
 from nstx.engine.drawing.contact_sheet import (
@@ -33,6 +34,7 @@ from nstx.engine.drawing.cost_curves import draw_cost_curves
 from nstx.engine.drawing.feature_sheets import draw_sheet
 from nstx.engine.drawing.film_strip import Film, animate_runs, pack_film, unpack_film
 from nstx.engine.features.activations import summarise_layer
+from nstx.engine.settings import choose_settings
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -117,6 +119,17 @@ def test_the_sheet_of_two_axes_is_a_table() -> None:
     assert corners[3][1] == corners[0][1] < corners[1][1]
     (green,) = {(pixels == (0, 99, 0)).all(axis=2).sum()}
     assert green == 320 * 240
+
+
+def test_the_original_of_stretched_runs_is_drawn_as_they_see_it(tmp_path: Path) -> None:
+    image = Image.fromarray(random_pixels(30, 50, 1).astype(np.uint8))
+    image.save(tmp_path / "p.png")
+    inputs, result = Inputs(tmp_path / "p.png", ()), {"width": 32, "height": 32}
+    seen = content_as_seen(inputs, choose_settings("coursera-tf2", size=32), result)
+    stretched = image.resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(seen.pixels, np.asarray(stretched))
+    whole = content_as_seen(inputs, choose_settings(size=32), result)
+    np.testing.assert_array_equal(whole.pixels, np.asarray(image))
 
 
 def test_a_gallery_has_originals_in_its_margins() -> None:

@@ -1,7 +1,7 @@
 """``nstx precompute``: targets without optimising."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,8 +117,7 @@ def precompute(
     contents, styles = pictures.paths()
     loader = TargetLoader(settings)
     if pictures.output is None:
-        outcomes = _fill_cache(contents, styles, settings, loader, console)
-        data: dict[str, Any] = {"output": None, "kept": loader.keeps, "pictures": outcomes}
+        data = _fill_cache(contents, styles, settings, loader, console)
     else:
         data = _write_file(pictures.output, contents, styles, settings, loader, console)
     extractor = loader.extractor
@@ -150,13 +149,14 @@ def _write_file(
     inputs = [*contents, split_source(settings.weights)[0], *(path for path, _ in styles)]
     check_distinct([output], inputs)
     with console.working("computing targets"):
-        sizes, loaded = precompute_file(output, contents[0], styles, settings, loader)
+        sizes, loaded, read = precompute_file(output, contents[0], styles, settings, loader)
     return {
         "output": str(output),
         "bytes": output.stat().st_size,
         "scales": [{"width": w, "height": h} for h, w in sizes],
         "targets": {"content": loaded.content, "style": list(loaded.styles)},
         "pictures": [],
+        "inputs": [asdict(item) for item in read],
     }
 
 
@@ -166,8 +166,8 @@ def _fill_cache(
     settings: "Settings",
     loader: "TargetLoader",
     console: Console,
-) -> list[dict[str, Any]]:
-    """Compute the targets that the cache lacks, and return the pictures of ``--json``."""
+) -> dict[str, Any]:
+    """Compute the targets that the cache lacks, and return the fields of ``--json``."""
     from nstx.engine.targets.precompute import precompute_targets
 
     styles, done = list(dict.fromkeys(path for path, _ in weighted)), 0
@@ -185,7 +185,12 @@ def _fill_cache(
         except (KeyboardInterrupt, SystemExit):
             console.warn(f"interrupted; the targets of {format_count(done, 'picture')} are kept")
             raise
-    return [_picture_json(picture) for picture in outcomes]
+    return {
+        "output": None,
+        "kept": loader.keeps,
+        "pictures": [_picture_json(picture) for picture in outcomes],
+        "inputs": [asdict(picture.input) for picture in outcomes if picture.input],
+    }
 
 
 def _picture_json(picture: "PrecomputedPicture") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the results of a comparison depend on: its pictures, and digests of them and of settings."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from nstx.models.storage.seals import digest_json
 from nstx.models.version import __version__
 from nstx.models.weights.load import weights_digest
 
+from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..settings import INITS, Settings
 from .plan import COMPARABLE
@@ -49,10 +51,25 @@ class RunDigests:
     """
 
     def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
         self._digest_picture = cache(_digest_picture)
         self._digest_weights = cache(weights_digest)
         self.content = self._digest_picture(inputs.content)
         self.styles = [(self._digest_picture(path), weight) for path, weight in inputs.styles]
+
+    def inputs(self, settings: Iterable[Settings]) -> list[InputFile]:
+        """Return what a report says of the pictures, with those that runs start from."""
+        starts = dict.fromkeys(run.init for run in settings if run.init not in INITS)
+        content, styles = self._inputs.content, self._inputs.styles
+        return [
+            self._describe("content", content),
+            *(self._describe("style", path, weight) for path, weight in styles),
+            *(self._describe("init", Path(start)) for start in starts),
+        ]
+
+    def _describe(self, role: str, path: Path, weight: float | None = None) -> InputFile:
+        digest = self._digest_picture(path)
+        return InputFile(role=role, path=str(path), sha256=digest, weight=weight)
 
     def key(self, settings: Settings) -> RunKey:
         """Return what a run with these settings is of."""

@@ -31,6 +31,7 @@ from ..pictures.picture import Picture
 from ..pictures.reading import read_image
 from ..pictures.resizing import fit_box, resize_picture
 from ..pictures.writing import to_8_bit
+from ..settings import Settings
 from .digests import Inputs, RunDigests
 from .folder import DRAWN, ComparisonFolder
 from .page import make_page
@@ -85,7 +86,9 @@ def draw_comparison(
         tiles[run.name] = Tile(pixels, run.label, describe_cost(result))
         films.append(unpack_film(film, result["film_steps"]))
         traces[run.label] = _read_trace(trace)
-    originals = _draw_originals(inputs, tiles[plan.runs[0].name].pixels.shape)
+    first = plan.runs[0]
+    content = content_as_seen(inputs, first.settings, results[first.name])
+    originals = _draw_originals(inputs, content, tiles[first.name].pixels.shape)
     sheet = draw_comparison_sheet(plan, originals, list(tiles.values()), inputs.title)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
@@ -116,10 +119,19 @@ def _shrink(picture: Picture) -> Frame:
     return to_8_bit(resize_picture(picture, *size))
 
 
-def _draw_originals(inputs: Inputs, shape: Sequence[int]) -> list[Tile]:
+def content_as_seen(inputs: Inputs, settings: Settings, result: Mapping[str, Any]) -> Picture:
+    """Return the content picture; where runs stretch it, as they see it."""
+    content = read_image(inputs.content)
+    if not settings.stretch:
+        return content
+    seen = resize_picture(content, result["height"], result["width"], settings.resampling)
+    return replace(content, pixels=seen, alpha=None)
+
+
+def _draw_originals(inputs: Inputs, content: Picture, shape: Sequence[int]) -> list[Tile]:
     """Return the tiles of content and styles; the content has the shape of the results."""
-    content = to_8_bit(resize_picture(read_image(inputs.content), shape[0], shape[1]))
-    tiles = [Tile(content, printable(inputs.content.name), "content")]
+    pixels = to_8_bit(resize_picture(content, shape[0], shape[1]))
+    tiles = [Tile(pixels, printable(inputs.content.name), "content")]
     differ = len({weight for _, weight in inputs.styles}) > 1
     for path, weight in inputs.styles:
         detail = f"style, weight {weight:g}" if differ else "style"

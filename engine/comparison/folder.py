@@ -30,6 +30,7 @@ from nstx.models.storage.files import check_folder, write_output
 from nstx.models.storage.inputs import open_input, read_input
 from nstx.models.storage.plain_data import parse_json, take_list, take_object, take_text
 from nstx.models.storage.seals import digest_bytes
+from nstx.models.version import __version__
 
 from .records import (
     DIGEST,
@@ -173,8 +174,7 @@ class ComparisonFolder:
             before = [self.summary.get("comparison", "")]
         if any(other != comparison for other in before):
             raise OutputError(
-                f"{where} with one of other pictures, sizes or settings; try another folder, or "
-                "--force to replace it"
+                f"{where} with one {self._difference()}; try another folder, or --force to replace it"
             )
         for name, key in keys.items():
             record = self.records.get(name)
@@ -183,6 +183,14 @@ class ComparisonFolder:
                     f"{where} with a {printable(name)} of other settings; try several values, such "
                     "as --steps 50,100, another folder, or --force to replace it"
                 )
+
+    def _difference(self) -> str:
+        """Return in words how a comparison differs whose digest is another one."""
+        version = (self.summary or {}).get("version", __version__)
+        if version != __version__ or "comparison" not in (self.summary or {"comparison": ""}):
+            # Whether its settings are the same, only that version knows.
+            return f"that nstx {printable(version)[:20]} made, in a way that this one cannot go on with"
+        return "of other pictures, sizes or settings"
 
     def check_free(self, names: Iterable[str]) -> None:
         """Check that only files of ours would be overwritten; `OutputError` if not.

@@ -144,6 +144,7 @@ class _Work:
     ) -> None:
         self._inputs, self._plan = inputs, plan
         self._digests, self._keys = digests, keys
+        self._pictures = digests.inputs(run.settings for run in plan.runs)
         self._folder = ComparisonFolder(folder)
         self._drawn_before = dict(self._folder.drawn)
         run_files = [name for run in plan.runs for name in name_files(run.name)]
@@ -212,6 +213,7 @@ class _Work:
             "complete": drawn is not None,
             "content": str(self._inputs.content),
             "styles": [{"path": str(path), "weight": w} for path, w in self._inputs.styles],
+            "inputs": [asdict(item) for item in self._pictures],
             "axes": [{"option": axis.option, "values": axis.values} for axis in self._plan.axes],
             "runs": [self._describe(run) for run in self._plan.runs if run.name in self.records],
             "drawn": drawn,

@@ -6,7 +6,6 @@ or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/styl
 another machine can start from it.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +21,13 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.storage.inputs import open_input
 from nstx.models.storage.plain_data import take_object, take_text
+from nstx.models.storage.seals import digest_bytes
 from nstx.models.vgg19 import find_layer
 
 from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE
-from .sealed_arrays import SUFFIX, pack_arrays, read_arrays
+from .sealed_arrays import SUFFIX, pack_arrays, read_bytes, unpack_arrays
 from .targets import Targets
 
 SUFFIXES = (SUFFIX,)
@@ -129,16 +129,16 @@ def read_targets(path: str | Path) -> SavedTargets:
         path, kind="a targets file", most_bytes=_MOST_BYTES, error=UsageError, advice=_ADVICE
     ) as file:
         try:
-            saved = _unpack(*read_arrays(file))
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            data = read_bytes(file)
+            saved = _unpack(*unpack_arrays(data))
         except (OSError, ValueError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
             raise UsageError(
                 f"expected a targets file at {printable(path)}, got one that cannot be used "
                 f"({printable(reason)[:200]}); try {_ADVICE}"
             ) from error
-    return replace(saved, file=InputFile(role="targets", path=str(path), sha256=digest))
+    read = InputFile(role="targets", path=str(path), sha256=digest_bytes(data))
+    return replace(saved, file=read)
 
 
 def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> SavedTargets:

@@ -9,7 +9,7 @@ from nstx.models.errors import ImageError, NumericalError, UsageError
 from nstx.models.printable import printable
 
 from ..pictures.formats import READ_SUFFIXES
-from ..pictures.picture import Picture
+from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import read_image
 from ..pictures.resizing import resize_alpha, resize_picture
 from ..settings import Settings
@@ -28,6 +28,7 @@ class PrecomputedPicture:
         sizes: height and width at which targets were computed, coarse first.
         source: ``hit`` if its targets were all in the cache, ``miss`` if some were computed; None
             if the objective needs none, or the picture cannot be used.
+        input: what a report says of its file; None if it cannot be read.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class PrecomputedPicture:
     sizes: tuple[tuple[int, int], ...] = ()
     source: TargetSource | None = None
     error: str | None = None
+    input: InputFile | None = None
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -126,8 +128,10 @@ def _precompute(
     settings: Settings,
     loader: TargetLoader,
 ) -> PrecomputedPicture:
+    read: InputFile | None = None
     try:
         picture = read_image(path)
+        read = picture.as_input(role)
         if role == "content":
             sizes = choose_sizes(picture.size, (), settings)
             _, source = loader.load_picture(picture, "activation", sizes)
@@ -136,8 +140,8 @@ def _precompute(
             _, source = loader.load_picture(picture, "gram", tuple(usable))
             sizes = tuple(usable.values())
     except (ImageError, UsageError, NumericalError) as error:
-        return PrecomputedPicture(path=path, role=role, error=str(error))
-    return PrecomputedPicture(path=path, role=role, sizes=sizes, source=source)
+        return PrecomputedPicture(path=path, role=role, error=str(error), input=read)
+    return PrecomputedPicture(path=path, role=role, sizes=sizes, source=source, input=read)
 
 
 def _usable_results(
@@ -167,11 +171,12 @@ def precompute_file(
     styles: Sequence[tuple[Path, float]],
     settings: Settings,
     loader: TargetLoader,
-) -> tuple[tuple[tuple[int, int], ...], LoadedTargets]:
+) -> tuple[tuple[tuple[int, int], ...], LoadedTargets, tuple[InputFile, ...]]:
     """Write the targets file of one content and its styles with their weights.
 
     Returns:
-        Height and width of each scale, coarse first, and the targets.
+        Height and width of each scale, coarse first; the targets; and what a report says of the
+        pictures.
     """
     picture = read_image(content)
     weighted = [(read_image(style), weight) for style, weight in styles]
@@ -187,4 +192,8 @@ def precompute_file(
         preset=settings.preset,
         alpha=resize_alpha(picture, *sizes[-1]),
     )
-    return sizes, loaded
+    inputs = (
+        picture.as_input("content"),
+        *(style.as_input("style", weight) for style, weight in weighted),
+    )
+    return sizes, loaded, inputs

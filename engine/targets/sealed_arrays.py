@@ -5,7 +5,7 @@ order, and equal contents are to give equal bytes.
 """
 
 from collections.abc import Mapping
-from io import SEEK_END
+from io import SEEK_END, BytesIO
 from json import dumps
 from typing import Any, BinaryIO
 
@@ -40,16 +40,26 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]], description: Mapping[str, An
 
 
 def read_arrays(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays and the description in a file; `ValueError` if it was changed.
+    """Return the arrays and the description in a file; `ValueError` if it was changed."""
+    return unpack_arrays(read_bytes(file))
 
-    A file that does not begin as one of ours, or is longer than it says, is not read to its end.
+
+def read_bytes(file: BinaryIO) -> bytes:
+    """Return the bytes of a file; `ValueError` if it is none of ours by its beginning and its length.
+
+    Such a file is not read to its end.
     """
     header = _read_header(file)
-    description = _parse(header[_LENGTH:])
+    _parse(header[_LENGTH:])
     if file.seek(0, SEEK_END) != len(header) + _count_bytes(header[_LENGTH:]):
         raise ValueError(_FOREIGN)
     file.seek(0)
-    data = file.read()
+    return file.read()
+
+
+def unpack_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays and the description in a file's bytes; `ValueError` if it was changed."""
+    description = read_description(BytesIO(data))
     if not seal_is_right(data, take_text(description, "seal")):
         raise ValueError("its checksum is wrong")
     try:
