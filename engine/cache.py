@@ -57,6 +57,11 @@ class CacheEntry:
     of: dict[str, Any]
 
 
+def resolved_folder() -> Path:
+    """Return the cache folder as the paths of entries begin: absolute, with links followed."""
+    return Path(os.path.realpath(cache_folder()))
+
+
 def check_kind(kind: str | None) -> CacheKind | None:
     """Return the kind of entry that a text names, None for None; `UsageError` for any other."""
     if kind is not None and kind not in CACHE_KINDS:
@@ -97,7 +102,7 @@ def prune_cache(
     ``unused_seconds`` is removed, too.
     """
     limit = cache_limit() if most_bytes is None else most_bytes
-    removed = [entry for kind in CACHE_KINDS for entry in sweep_litter(cache_folder() / kind)]
+    removed = [entry for kind in CACHE_KINDS for entry in sweep_litter(resolved_folder() / kind)]
     if unused_seconds is not None:
         latest = time.time() - unused_seconds
         entries = _find(*CACHE_KINDS)
@@ -120,7 +125,7 @@ def clear_cache(kind: CacheKind | None = None) -> tuple[list[FolderEntry], list[
         What was removed, and what could not be.
     """
     kinds = _kinds(kind)
-    removed = [entry for name in kinds for entry in sweep_litter(cache_folder() / name)]
+    removed = [entry for name in kinds for entry in sweep_litter(resolved_folder() / name)]
     stuck = []
     for entry in _find(*kinds):
         if remove(entry.path):
@@ -140,7 +145,7 @@ def _kinds(kind: CacheKind | None) -> tuple[CacheKind, ...]:
 
 
 def _find(*kinds: CacheKind) -> list[FolderEntry]:
-    folder = cache_folder()
+    folder = resolved_folder()
     return [entry for kind in kinds for entry in find_entries(folder / kind, _KINDS[kind][0])]
 
 

@@ -30,6 +30,7 @@ from nstx.engine.targets.targets import Array
 from nstx.models.errors import UsageError
 from nstx.models.storage.cache import cache_limit, mark_used, parse_bytes, sweep_litter
 from nstx.models.storage.files import write_atomically
+from nstx.models.storage.seals import digest_json
 
 GRAM = replace(KEY, statistic="gram")
 
@@ -143,6 +144,18 @@ def test_an_entry_under_another_name_is_not_used(
     assert not target_is_sound(store.folder / target_name(other))
     assert store.read(other) is None
     assert "something else" in logged_warnings[0]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_entry_of_another_release_is_not_damaged(tmp_path: Path, number: int) -> None:
+    fields = {"picture": "a" * 64, "layer": "conv4_2", "filter": "box"}
+    data = pack_arrays({"value": np.zeros(3)}, {"key": fields})
+    name = digest_json({"format": f"nstx-target-{number}", **fields})
+    path = tmp_path / f"{name}.safetensors"
+    path.write_bytes(data)
+    assert target_is_sound(path)
+    path.write_bytes(data[:-1] + b"x")
+    assert not target_is_sound(path)
 
 
 def test_a_foreign_safetensors_file_is_no_entry(

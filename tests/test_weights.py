@@ -152,12 +152,11 @@ def test_a_copy_that_is_not_what_was_kept_is_not_sound(
     path = tmp_path / "copy.safetensors"
     path.write_bytes(whole.replace(b"123.68", b"123.69", 1))
     assert not copy_is_sound(path)
-    assert "checksum" in logged_warnings.pop()
-    # Copies of other releases, and of parts of the network, are made again without a word.
     path.write_bytes(pack_copy({n: t for n, t in tensors.items() if n != "conv5_4.bias"}, mean))
     assert not copy_is_sound(path)
     path.write_bytes(whole.replace(OWN_FORMAT.encode(), b"nstx-weights-1", 1))
-    assert not copy_is_sound(path)
+    assert copy_is_sound(path), "of another release, it is not damaged"
+    # Who only asks makes nothing again.
     assert logged_warnings == []
 
 

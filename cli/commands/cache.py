@@ -13,7 +13,6 @@ from nstx.models.errors import OutputError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.cache import (
     CACHE_KINDS,
-    cache_folder,
     cache_limit,
     check_cache_folder,
     parse_bytes,
@@ -49,7 +48,7 @@ _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}
 @grouped
 def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
     """List what is kept, with sizes, ages and what each entry is of."""
-    from nstx.engine.cache import check_kind, list_cache
+    from nstx.engine.cache import check_kind, list_cache, resolved_folder
 
     console = shown.console()
     limit = cache_limit()
@@ -57,7 +56,7 @@ def list_entries(kind: Kind = None, *, shown: options.Output) -> None:
     check_cache_folder()
     entries = list_cache(chosen)
     data = {
-        "folder": str(cache_folder()),
+        "folder": str(resolved_folder()),
         "bytes": sum(entry.size_bytes for entry in entries),
         "limit_bytes": limit,
         "entries": [_entry_json(entry) for entry in entries],
@@ -194,7 +193,7 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
     """Return the text before and after the layers; entries with equal texts share a line."""
     of = entry.of
     if not of:
-        return f"{entry.kind} {entry.path.name}", "(damaged)"
+        return f"{entry.kind} {entry.path.name}", "(damaged or of another release)"
     if entry.kind == "targets":
         statistic = " Gram" if of["statistic"] == "gram" else ""
         how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"

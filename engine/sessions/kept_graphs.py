@@ -21,6 +21,7 @@ from nstx.models.storage.cache import (
     open_entry,
     remove,
     remove_damaged,
+    warn_unkept,
 )
 from nstx.models.storage.files import PART_PREFIX, PART_SUFFIX, write_atomically
 from nstx.models.storage.leftovers import removed_at_exit
@@ -69,7 +70,7 @@ def keep_graph(key: str, model: bytes, most_kept: int = MOST_KEPT) -> Path | Non
     try:
         write_atomically(path, model)
     except OSError as error:
-        warn_unwritable(error)
+        warn_unkept(cache_folder(), error)
         return None
     for old in sorted(find_entries(folder, SESSION_NAME))[:-most_kept]:
         remove(old.path)
@@ -107,14 +108,6 @@ def part_folder() -> Iterator[Path]:
         removed_at_exit(Path(folder)),
     ):
         yield Path(folder)
-
-
-def warn_unwritable(error: Exception | str) -> None:
-    """Log that no graph can be kept, and why."""
-    reason = getattr(error, "strerror", None) or error
-    _log.warning(
-        "%s cannot be written (%s); graphs are built each time", printable(_folder()), reason
-    )
 
 
 def _folder() -> Path:

@@ -21,14 +21,14 @@ from nstx.export.runtime.providers import Provider
 from nstx.export.runtime.session import SessionChoices, open_session, runtime_version
 from nstx.models.errors import ModelError
 from nstx.models.printable import printable
-from nstx.models.storage.cache import cache_folder, keeps_cache, mark_used, remove
+from nstx.models.storage.cache import cache_folder, keeps_cache, mark_used, remove, warn_unkept
 from nstx.models.storage.inputs import read_input
 from nstx.models.storage.plain_data import parse_json, take_numbers
 from nstx.models.storage.seals import digest_bytes, digest_json, seal_is_right
 from nstx.models.weights.copies import OWN_FORMAT
 
 from ..devices.machine import instruction_sets
-from .kept_graphs import find_graph, keep_graph, part_folder, warn_unwritable
+from .kept_graphs import find_graph, keep_graph, part_folder
 
 _log = logging.getLogger("nstx")
 
@@ -144,7 +144,7 @@ def open_graph(
         # that the model is none; if it really is none, the next line raises.
         session = load(model, choices)
         unsaved = isinstance(error, ModelError)
-        warn_unwritable("ONNX Runtime could not save the graph" if unsaved else error)
+        warn_unkept(cache_folder(), "ONNX Runtime could not save the graph" if unsaved else error)
         return session
     kept = keep_graph(key, ready)
     try:
@@ -251,6 +251,6 @@ def _engine_folder(model: str, choices: SessionChoices) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         mark_used(folder)
     except OSError as error:
-        _log.warning("%s cannot be made (%s); engines are built each time", folder, error)
+        warn_unkept(cache_folder(), error)
         return None
     return folder

@@ -179,7 +179,7 @@ class TargetLoader:
             return
         path = request.picture.path
         if Path(path).exists():
-            path = str(Path(path).absolute())
+            path = str(Path(path).parent.resolve() / Path(path).name)
         for layer, value in values.items():
             key = self._key(request, layer, self._open().name)
             self._store.write(key, value, path)

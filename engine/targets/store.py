@@ -10,9 +10,10 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
@@ -24,6 +25,7 @@ from nstx.models.storage.cache import (
     open_entry,
     remove_damaged,
     remove_oldest,
+    warn_unkept,
 )
 from nstx.models.storage.files import write_atomically
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
@@ -46,8 +48,11 @@ TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
 # Of the limit, what pruning leaves, so that a full folder is not pruned at every write.
 _SHARE_LEFT = 0.9
 
-_FORMAT = "nstx-target-2"
-"""Changes when the same key leads to other values, or to another file."""
+_FORMAT = 2
+"""Rises when the same key leads to other values, or to another file."""
+
+_FORMATS = range(1, 100)
+"""What other releases may have written, with whom a folder is shared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +149,7 @@ class TargetFolder:
         most_bytes = LONGEST_HEADER + 4 * math.prod(key.stored_shape)
         try:
             with open_entry(path, most_bytes) as file:
-                value = _decode(file, key)
+                value = _take_value(*read_arrays(file), key)
         except OSError:
             return None
         except ValueError as error:
@@ -172,12 +177,7 @@ class TargetFolder:
             write_atomically(self.folder / target_name(key), data, sync=False)
         except OSError as error:
             self.keeps = False
-            reason = error.strerror or error
-            _log.warning(
-                "%s cannot be written (%s); targets are computed each time",
-                printable(self.folder),
-                reason,
-            )
+            warn_unkept(self.folder.parent, error)
             return
         self._make_room(len(data))
 
@@ -195,7 +195,11 @@ class TargetFolder:
 
 def target_name(key: TargetKey) -> str:
     """Return the name of an entry's file."""
-    return digest_json({"format": _FORMAT, **key.to_json()}) + SUFFIX
+    return _name(key.to_json(), _FORMAT)
+
+
+def _name(key: dict[str, Any], number: int) -> str:
+    return digest_json({"format": f"nstx-target-{number}", **key}) + SUFFIX
 
 
 def describe_target(path: Path) -> dict[str, Any]:
@@ -209,15 +213,20 @@ def describe_target(path: Path) -> dict[str, Any]:
 
 
 def target_is_sound(path: Path) -> bool:
-    """Whether an entry is whole, and is the one of its name; `OSError` if it cannot be read."""
+    """Whether an entry is whole, and is the one of its name; `OSError` if it cannot be read.
+
+    One of another release, which this one never reads, is as good.
+    """
     try:
         with open_entry(path) as file:
-            key = _read_key(read_description(file))
-            file.seek(0)
-            _decode(file, key)
+            arrays, description = read_arrays(file)
+        fields = take_object(description, "key")
+        if path.name != _name(fields, _FORMAT):
+            return any(path.name == _name(fields, number) for number in _FORMATS)
+        _take_value(arrays, description, _read_key(description))
     except ValueError:
         return False
-    return target_name(key) == path.name
+    return True
 
 
 def _read_key(description: dict[str, Any]) -> TargetKey:
@@ -253,9 +262,10 @@ def encode_target(key: TargetKey, value: Array, picture: str) -> bytes:
     return pack_arrays(arrays, description)
 
 
-def _decode(file: BinaryIO, key: TargetKey) -> Array:
-    """Return the value in an entry; `ValueError` if it is damaged, or is of another key."""
-    arrays, description = read_arrays(file)
+def _take_value(
+    arrays: dict[str, NDArray[Any]], description: dict[str, Any], key: TargetKey
+) -> Array:
+    """Return the value in an entry; `ValueError` if it cannot be, or is of another key."""
     if _read_key(description) != key or arrays.keys() != {"value"}:
         raise ValueError("it is of something else")
     value: Array = arrays["value"]

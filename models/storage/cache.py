@@ -86,6 +86,20 @@ def keeps_cache(use_cache: bool) -> bool:
     return True
 
 
+def warn_unkept(folder: Path, reason: object) -> None:
+    """Log that something cannot be kept in the cache folder: in equal words, whatever it was.
+
+    Who prints warnings prints equal ones once.
+    """
+    reason = getattr(reason, "strerror", None) or reason
+    _log.warning(
+        "the cache %s cannot be written (%s); what is not kept is computed each time; "
+        "try NSTX_CACHE_DIR",
+        printable(folder),
+        printable(reason),
+    )
+
+
 def cache_limit() -> int:
     """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none."""
     return parse_bytes("NSTX_CACHE_LIMIT", os.environ.get("NSTX_CACHE_LIMIT") or _DEFAULT_LIMIT)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import OutputError, UsageError, WeightsError
 from ..printable import printable
-from ..storage.cache import cache_folder, keeps_cache, mark_used
+from ..storage.cache import cache_folder, keeps_cache, mark_used, open_entry, warn_unkept
 from ..storage.files import write_atomically
 from ..storage.inputs import open_input
 from ..storage.seals import digest_json
@@ -138,9 +138,13 @@ def _prepared_digest(sha256: str, preprocessing: Preprocessing) -> str:
 
 
 def copy_is_sound(path: Path) -> bool:
-    """Whether a float32 copy in the cache is whole; FileNotFoundError if it is not there."""
-    path.stat()
-    return _read_copy(path) is not None
+    """Whether a float32 copy in the cache is whole, or of another release; `OSError` if unreadable."""
+    try:
+        with open_entry(path, _MOST_COPIED) as file:
+            read_copy(file)
+    except (ValueError, WeightsError) as error:
+        return isinstance(error, OldCopyError)
+    return True
 
 
 def _read(place: Source, identity: Identity) -> tuple[Tensors, Mean]:
@@ -162,12 +166,7 @@ def _keep_copy(path: Path, data: bytes) -> None:
         write_atomically(path, data)
     except OSError as error:
         # The copy only saves time: a full or read-only disk must not stop the work.
-        reason = error.strerror or error
-        _log.warning(
-            "%s cannot be written (%s); weights are converted each time",
-            printable(path.parent),
-            printable(reason),
-        )
+        warn_unkept(path.parents[1], error)
 
 
 def _read_copy(path: Path) -> tuple[Tensors, Mean] | None:
