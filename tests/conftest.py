@@ -83,7 +83,7 @@ def nstx(
         gc.unfreeze()  # a process of many runs is to have its memory back
         captured = capsys.readouterr()
         if code == OWN_FAILURE:
-            report = captured.err.strip().rpartition("report it with ")[2]
+            report = captured.err.strip().rpartition("report it with ")[2].partition("; ")[0]
             pytest.fail(Path(report).read_text(encoding="utf-8"))
         return code, captured.out, captured.err
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,7 +25,7 @@ from nstx.engine.gradients import onnx_backend
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost, check_cost
-from nstx.models.errors import NumericalError
+from nstx.models.errors import DeviceError, NumericalError
 from nstx.models.storage.unfinished import beside
 
 Nstx = Callable[..., tuple[int, str, str]]
@@ -184,6 +185,85 @@ def test_a_run_that_diverges_later_saves_the_picture_of_its_last_finite_step(
     assert (tmp_path / "out.png").read_bytes() == (tmp_path / "out_0001.png").read_bytes()
 
 
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """Return a function that has the evaluation after the second step raise an error."""
+    really, left = check_cost, 3  # the start, and two steps
+
+    def fail(error: Exception) -> None:
+        def check(cost: Cost) -> Cost:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise error
+            return really(cost)
+
+        monkeypatch.setattr(onnx_backend, "check_cost", check)
+
+    return fail
+
+
+@pytest.mark.parametrize("is_occupied", [False, True])
+@pytest.mark.parametrize("error", [DeviceError("expected a device, got none"), MemoryError()])
+def test_a_run_that_fails_saves_the_picture_of_its_last_step(
+    optimize: Optimize,
+    failing: Callable[[Exception], None],
+    tmp_path: Path,
+    error: Exception,
+    is_occupied: bool,
+) -> None:
+    output = tmp_path / "out.png"
+    if is_occupied:
+        output.write_bytes(b"complete")
+    failing(error)
+    code, data, err = optimize("--solver", "adam", "--save-every", 1, "--backend", "onnx")
+    saved = tmp_path / ("out.unfinished.png" if is_occupied else "out.png")
+    assert (code, data["stopped"], data["steps"], data["output"]) == (4, "failed", 2, str(saved))
+    assert data["error"]["exit_code"] == 4
+    assert data["error"]["message"].endswith(f"the picture after step 2 was saved as {saved}")
+    assert f"was saved as {saved}" in err
+    assert saved.read_bytes() == (tmp_path / "out_0002.png").read_bytes()
+    assert (output.read_bytes() == b"complete") == is_occupied
+    assert (data["cost"], data["initial_cost"]) == (None, None)
+    assert data["last_step"]["step"] == 2
+
+
+def test_a_failure_that_nobody_foresaw_saves_the_picture_as_well(
+    optimize: Optimize, failing: Callable[[Exception], None], tmp_path: Path
+) -> None:
+    failing(ValueError("of a kind that is not listed"))
+    with pytest.raises(pytest.fail.Exception, match="of a kind that is not listed"):
+        optimize("--solver", "adam", "--backend", "onnx")
+    assert read_image(tmp_path / "out.png").size == (24, 32)
+
+
+def test_a_picture_that_cannot_be_had_is_a_part_of_the_failure(
+    optimize: Optimize, failing: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(step: Step) -> None:
+        raise RuntimeError("unspecified launch failure")
+
+    monkeypatch.setattr(Step, "pixels", property(fetch))
+    failing(DeviceError("expected a device, got none"))
+    code, data, _ = optimize("--solver", "adam", "--backend", "onnx")
+    assert code == 4
+    message = data["error"]["message"]
+    assert message.startswith("expected a device, got none; ")
+    assert message.endswith("from the device, so it is lost: unspecified launch failure")
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(
+    optimize: Optimize, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(cost: Cost) -> Cost:
+        raise DeviceError("expected a device, got none")
+
+    monkeypatch.setattr(onnx_backend, "check_cost", fail)
+    code, data, _ = optimize("--backend", "onnx")
+    assert (code, data["error"]["message"]) == (4, "expected a device, got none")
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_what_does_nothing_is_said(optimize: Optimize) -> None:
     code, data, _ = optimize("--content-weight", 1e-36, "--style-weight", 1e-36)
     assert (code, data["steps"]) == (0, 0)
@@ -221,12 +301,31 @@ def busy(interrupted: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_picture_is_saved_where_the_main_thread_is_busy(
     optimize: Optimize, busy: list[int], tmp_path: Path
 ) -> None:
-    _, data, err = optimize("--animate", tmp_path / "a.gif")
+    _, data, err = optimize("--animate", tmp_path / "a.gif", "--trace", tmp_path / "t.jsonl")
     assert busy == [129]
     assert (data["stopped"], data["steps"], data["cost"]) == ("interrupted", 2, None)
-    assert (data["cost_before_rounding"], data["initial_cost"]) == (None, None)
+    assert data["initial_cost"] is None
+    last = data["last_step"]
+    assert (last["step"], last["scale"], last["precision"]) == (2, 1, "fp32")
+    assert (last["width"], last["height"]) == (data["width"], data["height"])
+    second = json.loads((tmp_path / "t.jsonl").read_text().splitlines()[1])
+    assert last["cost"]["total"] == second["total"]
+    assert data["cost_before_rounding"] == last["cost"]  # of the same picture, and exact
     assert read_image(tmp_path / "out.png").size == (data["height"], data["width"])
     assert "animation was not written" in err
+
+
+def test_a_cost_that_is_of_a_coarser_picture_says_so(
+    nstx: Nstx, save_picture: Callable[..., Path], busy: list[int], tmp_path: Path
+) -> None:
+    content, style = save_picture("content.png"), save_picture("style.png", seed=1)
+    output = tmp_path / "out.png"
+    size = ("--size", 64, "--scales", 2, "--steps", 6)
+    _, out, _ = nstx("optimize", content, style, "-o", output, *size)
+    assert busy == [129]
+    assert re.search(
+        r"  cost \S+ after step 2, at 32×24 in fp32, not that of the file \(content ", out
+    )
 
 
 def test_the_process_ends_even_if_the_result_cannot_be_printed(

@@ -118,7 +118,7 @@ def test_settings_and_single_choices_exclude_each_other(paths: tuple[Path, Path]
 def test_a_result_tells_and_shows_itself(paths: tuple[Path, Path], tmp_path: Path) -> None:
     result = nstx.stylize(*paths, **TINY)
     text = str(result)
-    assert text.startswith("<Result 32×24 after 1 steps in ")
+    assert text.startswith("<Result 32×24 after 1 step in ")
     assert f"cost {result.cost.total:.6g}, " in text
     assert "array(" not in repr(replace(result, steps=2))
     result.save(tmp_path / "out.png")

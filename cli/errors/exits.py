@@ -13,13 +13,15 @@ code  meaning
 4     a device, precision or backend is not there
 6     weights cannot be loaded
 7     a result cannot be written
-8     the cost or gradient stopped being a finite number; the last finite picture, if any, was saved
+8     the cost or gradient stopped being a finite number
 9     an ONNX model cannot be used, or does not pass its checks
 70    nstx itself failed; the message names a file that says where
 130   interrupted (Ctrl-C); the current picture, if any, was saved
 143   terminated (SIGTERM); as above
 129   the terminal was closed (SIGHUP); as above
 ====  =======================================================
+
+A run that fails after its first step saves the picture of the last one, as an interrupted one does.
 """
 
 import os
@@ -62,13 +64,21 @@ OWN_FAILURE = 70
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
+class Failure:
     """How a command ended, if not well. An interrupt, and help that was not asked for, have no line."""
 
     kind: str
     message: str
     exit_code: int
     has_line: bool = True
+
+
+class FailedError(Exception):
+    """A failure that was described already, with what has come of it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 def run_app(app: Callable[..., Any]) -> int:
@@ -85,7 +95,7 @@ def run_app(app: Callable[..., Any]) -> int:
 
 def report_failure(error: BaseException) -> int:
     """Print how a command failed, and return its exit code."""
-    failure = _describe(error)
+    failure = describe_failure(error)
     if session.as_json and not session.answered:
         with suppress(OutputError):
             print_json(failure_json(failure))
@@ -94,11 +104,11 @@ def report_failure(error: BaseException) -> int:
     return failure.exit_code
 
 
-def failure_json(error: NstxError | _Failure | None) -> dict[str, Any]:
+def failure_json(error: NstxError | Failure | None) -> dict[str, Any]:
     """Return the field ``error`` of ``--json``; nothing if there was none."""
     if error is None:
         return {}
-    fields = asdict(error if isinstance(error, _Failure) else _describe(error))
+    fields = asdict(error if isinstance(error, Failure) else describe_failure(error))
     del fields["has_line"]
     return {"error": fields}
 
@@ -110,28 +120,31 @@ def _is_json_asked_for() -> bool:
     return "--json" in options or os.environ.get("NSTX_JSON", "").lower() in _TRUE
 
 
-def _describe(error: BaseException) -> _Failure:
+def describe_failure(error: BaseException) -> Failure:
+    """Return how a command fails by an error; what nobody foresaw is written to a file of its own."""
+    if isinstance(error, FailedError):
+        return error.failure
     signal_code = _interruption(error)
     if signal_code is not None:
-        return _Failure("Interrupted", "interrupted by a signal", signal_code, has_line=False)
+        return Failure("Interrupted", "interrupted by a signal", signal_code, has_line=False)
     if isinstance(error, NstxError):
         kind, code = next((k, code) for k, code in _CODES.items() if isinstance(error, k))
-        return _Failure(kind.__name__, " ".join(str(error).split()), code)
+        return Failure(kind.__name__, " ".join(str(error).split()), code)
     if isinstance(error, MemoryError):
         message = "expected memory for what is asked for, got too little; try a smaller --size"
-        return _Failure("DeviceError", message, _CODES[DeviceError])
+        return Failure("DeviceError", message, _CODES[DeviceError])
     if isinstance(error, OSError) and _is_of_stdout(error):
-        return _describe(stdout_error(error))
+        return describe_failure(stdout_error(error))
     # The argument parser's own errors (missing arguments, unknown options) have no public class in
     # typer, but a public interface: a message and an exit code.
     exit_code = getattr(error, "exit_code", None)
     if exit_code is not None and hasattr(error, "format_message"):
         from .mistakes import describe_mistake
 
-        return _Failure("UsageError", describe_mistake(error), exit_code)
+        return Failure("UsageError", describe_mistake(error), exit_code)
     from .crashes import describe_crash
 
-    return _Failure(type(error).__name__, describe_crash(error), OWN_FAILURE)
+    return Failure(type(error).__name__, describe_crash(error), OWN_FAILURE)
 
 
 def _is_of_stdout(error: OSError) -> bool:

@@ -9,20 +9,18 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Literal
 
 from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.writing import write_or_rescue
 from nstx.engine.transfer.job import Job
-from nstx.engine.transfer.progress import Step
+from nstx.engine.transfer.progress import Step, StopReason
 from nstx.engine.transfer.run import Result, unfinished_result
 from nstx.models.cost import Cost
-from nstx.models.errors import NumericalError
 from nstx.models.printable import printable
 from nstx.models.storage.unfinished import beside
 
 from ..console import Console
-from ..errors.exits import failure_json, report_failure
+from ..errors.exits import Failure, failure_json, report_failure
 from .interrupt import Interrupt
 from .pipes import PIPE, send
 from .recorder import Recorder
@@ -103,7 +101,7 @@ class RunEnding:
         result: Result,
         output: Path,
         saved_cost: Cost | None,
-        failure: NumericalError | None = None,
+        failure: Failure | None = None,
     ) -> None:
         """Print the result, unless the other thread does; then the process ends meanwhile.
 
@@ -111,11 +109,11 @@ class RunEnding:
             result: of the run.
             output: where its picture is.
             saved_cost: that of the file, or None if it was not measured.
-            failure: why it is not complete, if it diverged.
+            failure: why it is not complete, if it failed.
         """
         if not self._reporting.acquire(blocking=False):
             time.sleep(_FOR_EVER)
-        self._print(result, output, saved_cost, failure, is_measured=failure is None)
+        self._print(result, output, saved_cost, failure)
 
     def leave(self) -> int | None:
         """Save and print in the place of the main thread; see `Interrupt.defer`."""
@@ -124,7 +122,6 @@ class RunEnding:
             self._has_ended.wait()
         try:
             self._console.end_bar()
-            is_measured = self._result is not None
             result = self._result or self.unfinished("interrupted")
             output = self._output if self._interrupt.has_saved else None
             output = output or self.save(result, in_haste=True)
@@ -132,12 +129,12 @@ class RunEnding:
                 return None
             if self._request.recording.animate and "animation" not in self._recorder.files:
                 self._console.warn("the animation was not written, as the run was to end at once")
-            self._print(result, output, is_measured=is_measured)
+            self._print(result, output)
         except Exception as error:  # noqa: BLE001  (the last line of defence, as of `run_app`)
             return report_failure(error)
         return self._interrupt.exit_code
 
-    def unfinished(self, stopped: Literal["interrupted", "diverged"]) -> Result:
+    def unfinished(self, stopped: StopReason) -> Result:
         """Return what the last step has led to."""
         assert self.last is not None  # else there is nothing to end
         return unfinished_result(self._job, self.last, stopped)
@@ -160,9 +157,7 @@ class RunEnding:
         result: Result,
         output: Path,
         saved_cost: Cost | None = None,
-        failure: NumericalError | None = None,
-        *,
-        is_measured: bool,
+        failure: Failure | None = None,
     ) -> None:
         seconds = {**self.seconds, "optimize": result.seconds, "total": process_seconds()}
         data = result_json(
@@ -171,7 +166,6 @@ class RunEnding:
             result,
             output=self.name_of(output),
             saved_cost=saved_cost,
-            is_measured=is_measured,
             seconds=seconds,
             files=self._recorder.files,
         )

@@ -35,11 +35,14 @@ class Recorder:
 
     What stood at a name before the run is replaced when the run is complete, unless it is forced: until then,
     and if it never is, the new file has a name beside it.
+
+    Attributes:
+        console: says what could not be written.
     """
 
     def __init__(self, request: OptimizeRequest, console: Console) -> None:
         self._request = request
-        self._console = console
+        self.console = console
         self._trace: IO[str] | None = None
         self._trace_failed = False
         self._watch_at = -math.inf
@@ -110,7 +113,7 @@ class Recorder:
                 place.replace(os.path.realpath(name))
             except OSError as error:
                 self._places[name] = place
-                self._console.warn(f"{place} could not replace {name}: {error.strerror or error}")
+                self.console.warn(f"{place} could not replace {name}: {error.strerror or error}")
 
     def save_animation(self, result: Result) -> None:
         """Write the animation, ending with the result."""
@@ -122,7 +125,7 @@ class Recorder:
             write_animation(place, self._frames.finish(result.pixels))
             self._note("animation", path)
         except OutputError as error:
-            self._console.warn(str(error))
+            self.console.warn(str(error))
 
     def _place(self, path: Path) -> Path:
         """Return where an output goes while the run is not complete."""
@@ -141,20 +144,20 @@ class Recorder:
                 self._trace = place.open("w", encoding="utf-8", buffering=1)
                 self._note("trace", path)
                 if place != path:
-                    self._console.log(f"the trace is {place} until the run is complete")
+                    self.console.log(f"the trace is {place} until the run is complete")
             self._trace.write(json.dumps(trace_line(step)) + "\n")
         except OSError as error:
             self._trace_failed = True
-            self._console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")
+            self.console.warn(f"the trace {path} ends at step {step.step - 1}: {error}")
 
     def _report(self, step: Step) -> None:
         lines = describe_iteration(step)
         if lines is None:
             return
         try:
-            self._console.report(lines)
+            self.console.report(lines)
         except OutputError as error:
-            self._console.warn(f"the report ends at iteration {step.step - 1}: {error}")
+            self.console.warn(f"the report ends at iteration {step.step - 1}: {error}")
 
     def _write_snapshot(self, step: Step) -> None:
         path = self._request.snapshot(step.step)
@@ -162,14 +165,14 @@ class Recorder:
             write_image(self._place(path), self._with_alpha(step.pixels))
             self._note("snapshots", path)
         except OutputError as error:
-            self._console.warn(str(error))
+            self.console.warn(str(error))
 
     def _watch(self, path: Path, picture: Picture) -> None:
         began = time.monotonic()
         try:
             write_image(path, picture)
         except OutputError as error:
-            self._console.warn(str(error))
+            self.console.warn(str(error))
         ended = time.monotonic()
         self._watch_at = ended + max(_WATCH_SECONDS, _WATCH_TIMES * (ended - began))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from nstx.engine.devices.memory import peak_memory_bytes
 from nstx.engine.transfer.job import Job
-from nstx.engine.transfer.report import describe_run
+from nstx.engine.transfer.progress import Step
+from nstx.engine.transfer.report import describe_run, precision_after
 from nstx.engine.transfer.run import Result
 from nstx.models.cost import Cost
 from nstx.models.objective import objective_to_json
@@ -31,6 +32,7 @@ _STOPPED = {
     "no_progress": " (stopped early: the cost no longer falls)",
     "interrupted": " (interrupted)",
     "diverged": " (diverged after them)",
+    "failed": " (failed after them)",
 }
 
 
@@ -41,7 +43,6 @@ def result_json(
     *,
     output: Path,
     saved_cost: Cost | None,
-    is_measured: bool,
     seconds: Mapping[str, float | None],
     files: dict[str, list[str]],
 ) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def result_json(
 
     ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
     does; where the picture is not opaque, its pixels count as they were optimised, rounded.
-    ``cost_before_rounding`` is that of the picture as the solver left it. Costs that were not measured are None.
+    ``cost_before_rounding`` is that of the picture as the solver left it. Costs that were not measured are None;
+    then ``last_step`` is the step that the picture is of, with the cost at its scale's size.
 
     Args:
         request: what was asked for.
@@ -57,17 +59,21 @@ def result_json(
         result: of the run.
         output: where the picture is.
         saved_cost: that of its file, or None.
-        is_measured: whether the result's own costs are those at its size.
         seconds: by the names of `SECONDS`.
         files: what else was written, by kind.
     """
     settings, extractor, choice = request.settings, job.extractor, job.opened.choice
+    last = result.last_step
+    is_measured = last is None
+    # The same picture, evaluated by what evaluates a picture alone.
+    is_exact = last is None or (last.scale == last.scales and job.opened.plan is None)
     return {
         "output": str(output),
         **describe_run(job, result),
         **({} if is_measured else {"initial_cost": None}),
         "cost": saved_cost and asdict(saved_cost),
-        "cost_before_rounding": asdict(result.cost) if is_measured else None,
+        "cost_before_rounding": asdict(result.cost) if is_exact else None,
+        "last_step": last and _last_step_json(last, choice.precision),
         "seconds": {k: None if v is None else round(v, 4) for k, v in seconds.items()},
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
         **{name: getattr(settings, name) for name in ("preset", "solver", "init", "seed")},
@@ -76,6 +82,19 @@ def result_json(
         "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},
         "peak_memory_bytes": peak_memory_bytes(choice.device, by_torch=choice.name == "torch"),
         "files": files,
+    }
+
+
+def _last_step_json(step: Step, precision: str) -> dict[str, Any]:
+    """Return what is known of a step's picture; ``precision`` is that which the run began in."""
+    height, width = step.picture.shape[:2]
+    return {
+        "step": step.step,
+        "scale": step.scale,
+        "width": width,
+        "height": height,
+        "precision": precision_after(step.checks, precision),
+        "cost": asdict(step.cost),
     }
 
 
@@ -92,18 +111,10 @@ def _describe_precision(data: dict[str, Any]) -> str:
 
 def describe_result(data: dict[str, Any]) -> str:
     """Return the lines that a person reads at the end."""
-    seconds, cost = data["seconds"], data["cost"]
-    measured = "  the cost was not measured"
-    if cost is not None:
-        start = data["initial_cost"]
-        share = (
-            "" if start is None else f", {cost['total'] / start if start else 0:.2%} of the start's"
-        )
-        parts = f"content {format_cost(cost['content'])}, style {format_cost(cost['style'])}"
-        measured = f"  cost {format_cost(cost['total'])}{share} ({parts})"
+    seconds = data["seconds"]
     lines = [
         f"saved {data['output']}  {data['width']}×{data['height']}",
-        measured,
+        f"  cost {_describe_cost(data)}",
         f"  {format_count(data['steps'], 'step')}, "
         f"{format_count(data['evaluations'], 'evaluation')} in "
         f"{format_seconds(seconds['total'])} on {data['device']} in {_describe_precision(data)}, "
@@ -114,6 +125,22 @@ def describe_result(data: dict[str, Any]) -> str:
         last = f" … {paths[-1]}" if len(paths) > 1 else ""
         lines.append(f"  {kind}: {paths[0]}{last}")
     return "\n".join(lines)
+
+
+def _describe_cost(data: dict[str, Any]) -> str:
+    """Say the cost of the file, or else what is known of its picture."""
+    last, cost, start, place = data["last_step"], data["cost"], data["initial_cost"], ""
+    if cost is None and last is None:
+        cost, place = data["cost_before_rounding"], " before rounding"
+    elif cost is None:
+        cost = last["cost"]
+        place = (
+            f" after step {last['step']}, at {last['width']}×{last['height']} in "
+            f"{last['precision']}, not that of the file"
+        )
+    share = "" if start is None else f", {cost['total'] / start if start else 0:.2%} of the start's"
+    parts = f"content {format_cost(cost['content'])}, style {format_cost(cost['style'])}"
+    return f"{format_cost(cost['total'])}{place}{share} ({parts})"
 
 
 def _describe_targets(data: dict[str, Any]) -> str:

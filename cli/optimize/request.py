@@ -61,7 +61,7 @@ class Recording(Group):
     force: Annotated[
         bool,
         Help(
-            "Let a run replace files of its outputs' names even if it is interrupted or diverges; else they "
+            "Let a run replace files of its outputs' names even if it is interrupted or fails; else they "
             "stay, and what it leaves is OUT.unfinished.png and so on."
         ),
     ] = False

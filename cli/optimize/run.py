@@ -17,12 +17,13 @@ from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
 from nstx.engine.transfer.run import Result, run_job
 from nstx.models.cost import Cost
-from nstx.models.errors import NstxError, NumericalError
+from nstx.models.errors import NstxError, NumericalError, OutputError
 from nstx.models.printable import printable
 from nstx.models.storage.locks import locked
 
 from ..choices import split_style
 from ..console import Console
+from ..errors.exits import FailedError, Failure, describe_failure
 from ..progress import show_steps
 from .ending import RunEnding
 from .garbage import uncollected
@@ -49,18 +50,50 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
     ending.seconds["load"] = time.perf_counter() - request.began - job.target_seconds
     ending.seconds["targets"] = job.target_seconds
     costs = BoundCosts(job)
-    failure: NumericalError | None = None
+    result, failure = _optimise(job, costs, ending, recorder, _Steps(request, ending, interrupt))
+    if result.stopped == "failed":
+        costs = BoundCosts(job)  # what the failed one holds may be memory that saving needs
+    saving = time.perf_counter()
+    output = _save(ending, recorder, result, failure)
+    saved_cost = None
+    if result.stopped != "failed":
+        saved_cost = _measure_saved(costs, output, result, console)
+    ending.seconds["save"] = time.perf_counter() - saving
+    if failure is not None:
+        picture = f"picture after step {result.steps}" if result.steps else "start"
+        finite = ", the last that is finite," if result.stopped == "diverged" else ""
+        place = printable(ending.name_of(output))
+        failure = _continued(failure, f"the {picture}{finite} was saved as {place}")
+    ending.report(result, output, saved_cost, failure)
+    if failure is not None:
+        raise FailedError(failure)
+    if interrupt.requested():
+        raise typer.Exit(interrupt.exit_code)
+
+
+def _optimise(
+    job: Job, costs: BoundCosts, ending: RunEnding, recorder: Recorder, on_step: "_Steps"
+) -> tuple[Result, Failure | None]:
+    """Return what a run has led to, and how it failed, if it did after its first step."""
+    console, failure = recorder.console, None
     bar = show_steps(console, job.sizes, job.settings.steps, job.opened.choice)
     with recorder, bar as show:
         recorder.begin(job)
-        on_step = _Steps(request, ending, interrupt, (show, recorder.take))
+        on_step.takers = (show, recorder.take)
         try:
             result = run_job(job, costs=costs, on_step=on_step, should_stop=on_step.should_stop)
         except NumericalError as error:
             if on_step.evaluations < 2:
                 raise  # the start has no finite cost or gradient itself
             ending.last = ending.last or _before_steps(job, costs)
-            result, failure = ending.unfinished("diverged"), error
+            failure = describe_failure(error)
+        except Exception as error:
+            if ending.last is None:
+                raise
+            failure = describe_failure(error)
+    # Only now, when the error is gone, with all that its traceback held.
+    if failure is not None:
+        result = _unfinished(ending, failure)
     for text in describe_fallbacks(result.checks):
         console.warn(text)
     if on_step.is_still(result):
@@ -68,24 +101,33 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
             "no pixel was moved: the gradient of the cost is 0, or too small for float32; "
             "try larger weights, or another --init"
         )
-    saving = time.perf_counter()
+    return result, failure
+
+
+def _unfinished(ending: RunEnding, failure: Failure) -> Result:
     try:
-        output = ending.save(result)
+        return ending.unfinished("diverged" if failure.kind == "NumericalError" else "failed")
+    except (RuntimeError, MemoryError) as error:  # PyTorch's, of a device that is gone
+        text = f"the picture so far could not be had from the device, so it is lost: {error}"
+        raise FailedError(_continued(failure, text)) from error
+
+
+def _save(ending: RunEnding, recorder: Recorder, result: Result, failure: Failure | None) -> Path:
+    """Save the picture and what shows the result; return where the picture is."""
+    try:
+        return ending.save(result)
+    except OutputError as error:
+        if failure is None:
+            raise
+        raise FailedError(_continued(failure, str(error))) from error
     finally:
         recorder.show_last(result)
         recorder.save_animation(result)
-    saved_cost = _measure_saved(costs, output, result, console)
-    ending.seconds["save"] = time.perf_counter() - saving
-    if failure is not None:
-        finite = f"picture after step {result.steps}" if result.steps else "start"
-        failure = NumericalError(
-            f"{failure}; the {finite}, the last that is finite, was saved as {printable(ending.name_of(output))}"
-        )
-    ending.report(result, output, saved_cost, failure)
-    if failure is not None:
-        raise failure
-    if interrupt.requested():
-        raise typer.Exit(interrupt.exit_code)
+
+
+def _continued(failure: Failure, text: str) -> Failure:
+    """Return a failure with what has come of it."""
+    return replace(failure, message=f"{failure.message}; {text}")
 
 
 class _Steps:
@@ -95,21 +137,15 @@ class _Steps:
         request: what was asked for.
         ending: of the run, which is told the last step.
         interrupt: of the run, which is deferred from the first step on.
-        takers: that take each step, too.
 
     Attributes:
+        takers: that take each step, too.
         evaluations: that were begun.
     """
 
-    def __init__(
-        self,
-        request: OptimizeRequest,
-        ending: RunEnding,
-        interrupt: Interrupt,
-        takers: Sequence[Callable[[Step], None]],
-    ) -> None:
+    def __init__(self, request: OptimizeRequest, ending: RunEnding, interrupt: Interrupt) -> None:
         self._request, self._ending, self._interrupt = request, ending, interrupt
-        self._takers = takers
+        self.takers: Sequence[Callable[[Step], None]] = ()
         self._costs: dict[int, set[float]] = {}
         self.evaluations = 0
 
@@ -127,7 +163,7 @@ class _Steps:
             seconds["start"] = started - (time.perf_counter() - self._request.began)
             seconds["until_first_step"] = started - step.seconds
         self._costs.setdefault(step.scale, set()).add(step.cost.total)
-        for take in self._takers:
+        for take in self.takers:
             take(step)
 
     def is_still(self, result: Result) -> bool:

@@ -20,7 +20,7 @@ from ..pictures.writing import to_8_bit, with_alpha
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
-StopReason = Literal["steps", "no_progress", "interrupted", "diverged"]
+StopReason = Literal["steps", "no_progress", "interrupted", "diverged", "failed"]
 
 # A scale ends when its best cost has fallen by less than 0.1 % in ten steps.
 _WINDOW = 10
@@ -44,6 +44,7 @@ class Step:
             ten steps ahead.
         picture: (height, width, 3), 0–255, one of ``arrays``; not to be changed.
         arrays: of the backend.
+        checks: of the gradient's precision, so far.
     """
 
     step: int
@@ -55,6 +56,7 @@ class Step:
     seconds: float
     picture: Array = field(repr=False)
     arrays: Arrays = field(default=NUMPY, repr=False)
+    checks: tuple[PrecisionCheck, ...] = field(default=(), repr=False)
 
     @property
     def pixels(self) -> Pixels:
@@ -158,6 +160,7 @@ class Progress:
                     seconds=time.perf_counter() - self._began,
                     picture=picture,
                     arrays=self.arrays,
+                    checks=tuple(self.checks),
                 )
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total

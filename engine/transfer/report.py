@@ -28,8 +28,7 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "stopped": result.stopped,
         "initial_cost": result.initial_cost.total,
         "device": str(choice.device),
-        # That the run ended in.
-        "precision": checks[-1].continues_in if checks else choice.precision,
+        "precision": precision_after(checks, choice.precision),
         "precision_schedule": describe_schedule(job.opened.plan, checks, result.seconds),
         "backend": choice.name,
         "kernels": describe_kernels(job.opened.kernels()),
@@ -37,6 +36,11 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "not_deterministic_because": reason,
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
     }
+
+
+def precision_after(checks: Sequence[PrecisionCheck], precision: str) -> str:
+    """Return the precision that a run is in after checks, which began in another."""
+    return checks[-1].continues_in if checks else precision
 
 
 def describe_schedule(

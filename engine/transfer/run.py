@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
@@ -37,9 +37,10 @@ class Result:
         steps: solver iterations that were made, over all scales.
         evaluations: of the cost, with or without gradient, that the solver needed.
         seconds: that the optimisation took.
-        stopped: ``steps`` (all were made), ``no_progress`` or ``interrupted``; ``diverged`` of what
-            `unfinished_result` made of such a run.
+        stopped: ``steps`` (all were made), ``no_progress`` or ``interrupted``; ``diverged`` or ``failed`` of
+            what `unfinished_result` made of such a run.
         checks: of the gradient's precision; empty unless it is chosen as the run goes.
+        last_step: whose cost, at its scale, stands for both costs, which were not measured; None if they were.
     """
 
     picture: Picture
@@ -50,14 +51,15 @@ class Result:
     seconds: float
     stopped: StopReason
     checks: tuple[PrecisionCheck, ...] = ()
+    last_step: Step | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         before, share = self.initial_cost.total, ""
         if before > 0:
             share = f", {self.cost.total / before:.2%} of the start's"
         return (
-            f"<Result {self.picture.width}×{self.picture.height} after {self.steps} steps in "
-            f"{self.seconds:.1f} s ({self.stopped}): cost {self.cost.total:.6g}{share}>"
+            f"<Result {self.picture.width}×{self.picture.height} after {self.steps} "
+            f"{'step' if self.steps == 1 else 'steps'} in {self.seconds:.1f} s ({self.stopped}): cost {self.cost.total:.6g}{share}>"
         )
 
     def _repr_png_(self) -> bytes:
@@ -207,6 +209,8 @@ def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
         evaluations=last.evaluations,
         seconds=last.seconds,
         stopped=stopped,
+        checks=last.checks,
+        last_step=last,
     )
 
 
