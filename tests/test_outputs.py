@@ -224,6 +224,48 @@ def test_an_output_is_one_runs_at_a_time(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@posix
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_the_lock_file_of_another_users_killed_process(
+    is_readable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.png"
+    with locked([output]):
+        (left,) = tmp_path.glob(".nstx-*.lock")
+    left.touch()
+    really = os.open
+
+    def refuse(path: Path, flags: int, mode: int = 0o777) -> int:
+        if path == left and (flags & os.O_RDWR or not is_readable):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    if is_readable:
+        with (
+            locked([output]),
+            pytest.raises(OutputError, match="another run"),
+            locked([output]),
+        ):
+            pytest.fail("it is locked")
+        return
+    with pytest.raises(OutputError, match=r"Permission denied; try .*, or remove .*\.lock if"):
+        locked([output]).__enter__()
+
+
+@posix
+def test_a_folder_that_takes_no_lock_is_named_by_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, flags: int, mode: int = 0o777) -> int:
+        kind = PermissionError if flags & os.O_CREAT else FileNotFoundError
+        raise kind(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OutputError, match="Permission denied; try another folder"):
+        locked([tmp_path / "out.png"]).__enter__()
+
+
 def test_a_run_whose_trace_is_another_runs_is_refused(
     nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -127,6 +127,56 @@ def test_what_cannot_be_piped_is_told(
         pytest.fail("nothing is wrong")
 
 
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+@pytest.mark.parametrize("kind", ["a terminal", "one that is closed"])
+def test_a_terminal_and_a_closed_stream_are_told_apart(
+    stream: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, stream, Terminal() if kind == "a terminal" else None)
+    content, output = ("-", "out.png") if stream == "stdin" else ("a.jpg", "-")
+    with pytest.raises(NstxError, match=f"got {kind}; try "):
+        pipes(Path(content), ("a.jpg",), Path(output)).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "expected a picture from standard input, got nothing; try '- < photo.jpg'"),
+        (b"no picture", "standard input"),
+        (b"\x89PNG\r\n\x1a\n", "standard input"),
+    ],
+)
+def test_what_is_wrong_with_standard_input_names_no_file_of_ours(
+    data: bytes,
+    message: str,
+    nstx: Nstx,
+    pictures: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    code, _, err = nstx("optimize", "-", pictures[1], "-o", tmp_path / "out.png", *FAST)
+    assert code == 3
+    assert message in err
+    assert tempfile.gettempdir() not in err.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(("every", "is_silent"), [(3, False), (2, True)])
+def test_a_run_without_snapshots_says_so(
+    every: int, is_silent: bool, nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, _, err = nstx(
+        "optimize", *pictures, "-o", tmp_path / "out.png", *FAST, "--save-every", every
+    )
+    assert (
+        "no snapshot falls in the run, of 2 steps: try --save-every below 3" in err
+    ) != is_silent
+
+
 @pytest.mark.parametrize("other", [("--json",), ("--save-every", "1")])
 def test_standard_output_has_room_for_one_thing(
     other: Sequence[str], nstx: Nstx, pictures: tuple[Path, Path]

@@ -12,6 +12,7 @@ from nstx.models.presets import Preset, find_preset
 
 from .. import options
 from ..errors.exits import report_failure
+from ..formats import format_count
 from ..grouped import Help, argument, grouped
 from ..interrupts import handling
 from ..sources import COMMAND_LINE
@@ -83,6 +84,12 @@ def optimize(
             began=began,
         )
         console = shown.console(all_on_stderr=to_stdout)
+        every = recording.save_every or 1
+        if every > settings.steps:
+            console.warn(
+                f"no snapshot falls in the run, of {format_count(settings.steps, 'step')}: "
+                f"try --save-every below {every}"
+            )
         if settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
             console.warn("--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)")
         run_optimize(request, console, interrupt)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from nstx.models.errors import ImageError, OutputError, UsageError
 from nstx.models.printable import printable
@@ -45,7 +45,7 @@ def pipes(content: Path | None, styles: Sequence[str], output: Path) -> Iterator
 
     Raises:
         UsageError: two pictures are ``-``.
-        ImageError: standard input is closed or a terminal, or has more than 1 GiB.
+        ImageError: standard input is closed, empty or a terminal, or has more than 1 GiB.
         OutputError: standard output is closed or a terminal, or there is no folder for temporary files.
     """
     named = [content, *(split_style(style)[0] for style in styles)]
@@ -54,9 +54,9 @@ def pipes(content: Path | None, styles: Sequence[str], output: Path) -> Iterator
         return
     if named.count(PIPE) > 1:
         raise UsageError(f"expected one picture from -, got {named.count(PIPE)}; try a file")
-    if output == PIPE and (sys.stdout is None or sys.stdout.isatty()):
+    if output == PIPE and (kind := _no_data(sys.stdout)):
         raise OutputError(
-            "expected standard output to lead to a file for -o -, got a terminal or none; try -o out.png"
+            f"expected standard output to lead to a file for -o -, got {kind}; try -o out.png"
         )
     with _own_folder() as folder:
         source = folder / "stdin"
@@ -88,10 +88,17 @@ def _put_in_place(style: str, source: Path) -> str:
     return f"{source}:{weight}" if path == PIPE else style
 
 
+def _no_data(stream: TextIO | None) -> str:
+    """Say why a standard stream carries no picture; empty if it may."""
+    if stream is None:
+        return "one that is closed"
+    return "a terminal" if stream.isatty() else ""
+
+
 def _receive(path: Path) -> None:
     """Write what standard input has to a file."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise ImageError("expected a picture from standard input, got none; try '- < photo.jpg'")
+    if kind := _no_data(sys.stdin):
+        raise ImageError(f"expected a picture from standard input, got {kind}; try '- < photo.jpg'")
     source: BinaryIO = sys.stdin.buffer
     size = 0
     try:
@@ -103,6 +110,10 @@ def _receive(path: Path) -> None:
                         "expected a picture of at most 1 GiB from standard input, got more; try a file"
                     )
                 file.write(chunk)
+        if not size:
+            raise ImageError(
+                "expected a picture from standard input, got nothing; try '- < photo.jpg'"
+            )
     except OSError as error:
         raise ImageError(
             f"expected to keep what standard input has in {printable(path.parent)}, got: "

@@ -206,7 +206,9 @@ def _load(request: OptimizeRequest) -> Job:
 
 def _named(path: Path, request: OptimizeRequest) -> Path | Picture:
     """Return a path, or the picture from standard input by the name that it was called by."""
-    return replace(read_image(path), path=str(PIPE)) if path == request.stdin else path
+    if path != request.stdin:
+        return path
+    return replace(read_image(path, name="standard input"), path=str(PIPE))
 
 
 def _measure_saved(

@@ -37,7 +37,7 @@ MOST_BYTES = 2**31
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 
 
-def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
+def read_image(path: str | Path, *, trusted: bool = False, name: str = "") -> Picture:
     """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM, JPEG 2000, HEIC or ``.npy``.
 
     What a file holds is told by its content, whatever its name. Greyscale, palette, CMYK and 16-bit
@@ -45,7 +45,7 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     that is no thumbnail. Damaged metadata is left out with a warning where the pixels are whole. A
     JPEG of more than 89 million pixels is read at half its size, with a warning. HEIC needs the
     extra ``heic``. ``trusted`` is for a file of nstx's own: it allows twice as many pixels, and
-    takes ``.npy`` for 0–255 whatever its values.
+    takes ``.npy`` for 0–255 whatever its values. ``name`` stands in messages in the path's place.
 
     Raises:
         ImageError: there is no such file, it is no picture, its pixels are damaged, it is smaller
@@ -57,6 +57,7 @@ def read_image(path: str | Path, *, trusted: bool = False) -> Picture:
     data = read_input(
         path, kind="a picture", most_bytes=MOST_BYTES, error=ImageError, advice="another path"
     )
+    path = Path(name or path)
     if not data:
         raise ImageError(
             f"expected a picture at {printable(path)}, got an empty file; try another file"

@@ -58,7 +58,7 @@ def _lock_file(path: Path) -> Path:
 def _acquire(file: Path, path: Path) -> int:
     try:
         while True:
-            handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+            handle = _open(file)
             try:
                 _lock(handle)
                 # Whoever had it before may have removed the file since it was opened.
@@ -78,9 +78,28 @@ def _acquire(file: Path, path: Path) -> int:
             "try another name, or wait for its end"
         ) from error
     except OSError as error:
+        advice = "try another folder"
+        if os.path.lexists(file):
+            advice = f"try another name, or remove {printable(file)} if no run is writing there"
         raise OutputError(
-            f"expected to lock {printable(path)}, got: {error.strerror or error}; try another folder"
+            f"expected to lock {printable(path)}, got: {error.strerror or error}; {advice}"
         ) from error
+
+
+def _open(file: Path) -> int:
+    """Open a lock's file, which is made if it is not there.
+
+    One that another user's killed process left need not be writable; nor does Linux let it be opened in ``/tmp``
+    by what could make it.
+    """
+    flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        return os.open(file, flags | os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError as error:
+        try:
+            return os.open(file, flags | os.O_RDONLY)
+        except FileNotFoundError:
+            raise error from None  # the folder takes no files
 
 
 def _lock(handle: int) -> None:
@@ -102,7 +121,9 @@ def _release(handle: int, file: Path) -> None:
     if sys.platform == "win32":  # where a file that is open cannot be removed
         os.close(handle)
         file.unlink(missing_ok=True)
-    else:
+        return
+    try:
         # Before others can have the lock, who would have it on a file that is removed.
         file.unlink(missing_ok=True)
+    finally:
         os.close(handle)
