@@ -9,7 +9,7 @@ import pytest
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job
-from nstx.engine.pictures.starts import match_colours
+from nstx.engine.transfer.starts import match_colours
 
 Colour = tuple[float, float, float]
 

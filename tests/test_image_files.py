@@ -9,7 +9,7 @@ from PIL import Image
 
 from nstx.engine.drawing.animation import check_animation, write_animation
 from nstx.engine.pictures import writing as image_files
-from nstx.engine.pictures.picture import Picture, Pixels
+from nstx.engine.pictures.picture import Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, check_output_size, encode_image, write_image
 from nstx.engine.transfer.progress import FrameCollector, Step
@@ -53,18 +53,6 @@ def test_values_outside_the_range_are_clipped_when_they_are_rounded(tmp_path: Pa
     pixels[6:] = 300
     write_image(tmp_path / "p.png", pixels)
     assert set(np.unique(read_image(tmp_path / "p.png").pixels)) == {0, 255}
-
-
-def test_alpha_is_kept_where_the_format_can(tmp_path: Path) -> None:
-    pixels = np.zeros((12, 12, 3), np.float32)
-    alpha = np.full((12, 12), 255, np.uint8)
-    alpha[:6] = 0
-    write_image(tmp_path / "p.png", Picture(pixels, alpha))
-    write_image(tmp_path / "p.jpg", Picture(pixels, alpha))
-    np.testing.assert_array_equal(read_image(tmp_path / "p.png").alpha, alpha)
-    on_white = read_image(tmp_path / "p.jpg").pixels
-    assert on_white[0].min() > 250
-    assert on_white[-1].max() < 5
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(
@@ -126,17 +114,6 @@ def test_animation_has_its_frames_and_ends_with_the_result(tmp_path: Path, suffi
 def test_animation_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"\.gif"):
         check_animation(tmp_path / "a.avi")
-
-
-def test_soft_edges_look_the_same_on_white_as_before(tmp_path: Path) -> None:
-    picture = np.zeros((12, 12, 4), np.uint8)
-    picture[..., 3] = np.linspace(0, 255, 12).astype(np.uint8)
-    Image.fromarray(picture).save(tmp_path / "soft.png")
-    read = read_image(tmp_path / "soft.png")
-    write_image(tmp_path / "again.png", read)
-    again = read_image(tmp_path / "again.png")
-    np.testing.assert_array_equal(again.alpha, read.alpha)
-    np.testing.assert_allclose(again.pixels.astype(float), read.pixels, atol=1)
 
 
 def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:

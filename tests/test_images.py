@@ -29,7 +29,7 @@ def solid(mode: str, colour: float | tuple[float, ...]) -> Image.Image:
         ("1", 1, ".png", (255, 255, 255)),
         ("LA", (50, 255), ".png", (50, 50, 50)),
         ("RGBA", (10, 20, 30, 255), ".png", (10, 20, 30)),
-        ("RGBA", (10, 20, 30, 0), ".png", (255, 255, 255)),
+        ("RGBA", (10, 20, 30, 0), ".png", (10, 20, 30)),
         ("RGB", (10, 20, 30), ".tif", (10, 20, 30)),
         ("CMYK", (0, 255, 255, 0), ".jpg", (255, 0, 0)),
         ("CMYK", (0, 255, 255, 0), ".tif", (255, 0, 0)),
@@ -66,7 +66,6 @@ def test_palette_with_transparency_keeps_its_alpha(tmp_path: Path) -> None:
     picture = read_image(tmp_path / "p.png")
     assert picture.alpha is not None
     assert (picture.alpha[:, 0].max(), picture.alpha[:, -1].min()) == (0, 255)
-    assert tuple(picture.pixels[0, 0]) == (255, 255, 255)
     assert tuple(picture.pixels[0, -1]) == (255, 0, 0)
 
 

@@ -1,7 +1,6 @@
 """Outputs: refused before the work where they cannot be, and where a picture goes that cannot be written."""
 
 import errno
-import json
 import os
 import socket
 import sys
@@ -11,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import frame_count, random_pixels
-from PIL import Image
+from pictures import random_pixels
 
-from nstx.engine.drawing.animation import can_write_video
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, write_image, write_or_rescue
@@ -301,65 +298,6 @@ def test_names_are_printed_without_what_a_terminal_obeys(
     with pytest.raises(OutputError) as failure:
         check_output(tmp_path / "no\x1b" / "x.png", SUFFIXES)
     assert "\x1b" not in str(failure.value)
-
-
-@pytest.fixture
-def cut_out(tmp_path: Path) -> Path:
-    """A picture whose left half is transparent, with a soft edge."""
-    pixels = np.empty((48, 64, 4), np.uint8)
-    pixels[..., :3] = random_pixels(48, 64, 0)
-    pixels[..., 3] = np.linspace(-300, 555, 64).clip(0, 255).astype(np.uint8)
-    path = tmp_path / "cut.png"
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_the_cost_is_that_of_what_was_optimised_where_there_is_no_ground(
-    nstx: Nstx, save_picture: Callable[..., Path], cut_out: Path, tmp_path: Path, suffix: str
-) -> None:
-    style, output = save_picture("style.png", seed=1), tmp_path / f"out{suffix}"
-    arguments = ["optimize", cut_out, style, "-o", output, "--size", 64, "--steps", 6, "--json"]
-    code, out, _ = nstx(*arguments, "--scales", 1)
-    data = json.loads(out)
-    assert code == 0
-    assert data["cost"]["total"] == pytest.approx(data["cost_before_rounding"]["total"], rel=0.05)
-    assert data["cost"]["total"] != data["cost_before_rounding"]["total"]
-    if suffix != ".jpg":
-        alpha = read_image(cut_out).alpha
-        assert alpha is not None
-        np.testing.assert_array_equal(read_image(output).alpha, alpha)
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
-def test_snapshots_and_animations_keep_what_is_transparent(
-    nstx: Nstx, save_picture: Callable[..., Path], cut_out: Path, tmp_path: Path, suffix: str
-) -> None:
-    if suffix == ".mp4" and not can_write_video():
-        pytest.skip("PyAV is not installed")
-    style, animation = save_picture("style.png", seed=1), tmp_path / f"a{suffix}"
-    arguments = ["optimize", cut_out, style, "-o", tmp_path / "o.png", "--size", 64, "--steps", 2]
-    code, _, _ = nstx(*arguments, "--save-every", 1, "--animate", animation, "--scales", 2)
-    assert code == 0
-    alpha = read_image(cut_out).alpha
-    assert alpha is not None
-    coarse, fine = read_image(tmp_path / "o_0001.png"), read_image(tmp_path / "o_0002.png")
-    np.testing.assert_array_equal(fine.alpha, alpha)
-    assert coarse.alpha is not None
-    assert coarse.size < fine.size
-    assert (coarse.alpha[:, 0].max(), coarse.alpha[:, -1].min()) == (0, 255)
-    if suffix == ".mp4":
-        return
-    with Image.open(animation) as image:
-        assert frame_count(image) in (2, 3)  # the last are alike
-        for frame in range(frame_count(image)):
-            image.seek(frame)
-            kept = np.asarray(image.convert("RGBA"))[..., 3]
-            exact = alpha if suffix == ".webp" else np.where(alpha >= 128, 255, 0)
-            # The first frame's is enlarged.
-            assert np.abs(kept.astype(int) - exact).max() <= (90 if frame == 0 else 0) or (
-                suffix == ".gif" and np.mean(kept != exact) < 0.05
-            )
 
 
 def test_an_empty_folder_goes_with_a_process_that_ends_at_once(tmp_path: Path) -> None:

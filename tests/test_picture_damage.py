@@ -209,8 +209,7 @@ def test_a_grey_pngs_clear_shade_is_that_of_its_own_depth(tmp_path: Path, depth:
     data = raw_png(grey, 0, depth, chunk(b"tRNS", struct.pack(">H", clear)))
     picture = read(tmp_path, data)
     np.testing.assert_array_equal(picture.alpha, np.where(grey[..., 0] == clear, 0, 255))
-    opaque = np.where(grey == clear, 255, np.rint(grey * (255 / most)))
-    np.testing.assert_array_equal(picture.pixels, np.repeat(opaque, 3, 2))
+    np.testing.assert_array_equal(picture.pixels, np.repeat(np.rint(grey * (255 / most)), 3, 2))
 
 
 @pytest.mark.parametrize("depth", [8, 16])
@@ -222,7 +221,6 @@ def test_a_colour_pngs_clear_colour_is_that_of_its_own_depth(tmp_path: Path, dep
     expected = np.full((16, 16), 255)
     expected[0, 0] = 0
     np.testing.assert_array_equal(picture.alpha, expected)
-    assert tuple(picture.pixels[0, 0]) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])

@@ -66,7 +66,6 @@ def test_samples_are_read_however_they_lie(
     tmp_path: Path, order: str, planes: str, options: dict[str, Any]
 ) -> None:
     pixels = np.dstack([RGB, ALPHA])
-    expected = (RGB * (ALPHA[..., None] / 255) + 255 - ALPHA[..., None]).astype(np.float32)
     for kind in ("u1", "u2", "u4", "i2", "f2", "f4", "f8"):
         if options.get("predictor") and kind.startswith("f"):
             continue  # tifffile writes none without another library
@@ -79,7 +78,7 @@ def test_samples_are_read_however_they_lie(
         )  # fmt: skip
         picture = read(tmp_path, data)
         np.testing.assert_array_equal(picture.alpha, ALPHA, kind)
-        np.testing.assert_allclose(picture.pixels, expected, atol=1.01, err_msg=kind)
+        np.testing.assert_allclose(picture.pixels, RGB.astype(float), atol=1, err_msg=kind)
 
 
 @pytest.mark.parametrize("kind", ["u1", "u2", "i1", "i2", "u4", "f4"])
@@ -103,8 +102,7 @@ def test_grey_with_alpha_and_premultiplied_alpha(tmp_path: Path) -> None:
         colour = whole * (ALPHA[..., None] / 255) if alpha == "assocalpha" else whole
         samples = widen(np.dstack([np.rint(colour).astype(np.uint8), ALPHA]), "u2")
         picture = read(tmp_path, tiff(samples, photometric="rgb", extrasamples=[alpha]))
-        assert tuple(picture.pixels[0, 0]) == (244, 244, 244)  # a fifth of 200, the rest white
-        assert tuple(picture.pixels[0, -1]) == (200, 200, 200)
+        assert (picture.pixels == 200).all()
 
 
 def test_16_bit_cmyk_is_that_of_8_bits(tmp_path: Path) -> None:
@@ -264,7 +262,7 @@ def test_imagemagick_sees_the_same_picture(tmp_path: Path, kind: str) -> None:
         "i2": lambda: tiff(widen(RGB[..., 0], "i2"), photometric="minisblack"),
     }.get(kind, lambda: tiff(widen(RGB, kind), photometric="rgb"))()
     picture = read(tmp_path, data)
-    command = [program, f"{tmp_path}/p.tif", "-background", "white", "-alpha", "remove"]
+    command = [program, f"{tmp_path}/p.tif", "-alpha", "off"]
     command += ["-depth", "8", "rgb:-"]
     shown = subprocess.run(command, capture_output=True, check=True).stdout
     np.testing.assert_allclose(

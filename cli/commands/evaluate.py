@@ -32,7 +32,8 @@ def evaluate(
 ) -> None:
     """Print the cost of any picture, computed in float64 apart from the fast paths.
 
-    The content and style pictures are brought to the size that goes with IMAGE's.
+    The content and style pictures are brought to the size that goes with IMAGE's. Where IMAGE is transparent
+    its colours count as they are in the file, seen or not.
     """
     from nstx.engine.pictures.reading import read_image
     from nstx.engine.transfer.costs import evaluate_picture

@@ -193,10 +193,12 @@ def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":
 
     from nstx.engine.pictures.reading import read_image
     from nstx.engine.pictures.resizing import resize_picture
+    from nstx.engine.pictures.transparency import fill_transparent
     from nstx.engine.pictures.writing import to_8_bit
     from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH
 
-    pictures = [resize_picture(read_image(path), CHECK_HEIGHT, CHECK_WIDTH) for path in paths]
+    filled = (fill_transparent(read_image(path)) for path in paths)
+    pictures = [resize_picture(picture, CHECK_HEIGHT, CHECK_WIDTH) for picture in filled]
     return np.stack([to_8_bit(pixels) for pixels in pictures])
 
 

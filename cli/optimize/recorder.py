@@ -71,16 +71,13 @@ class Recorder:
         }
 
     def begin(self, job: Job) -> None:
-        """Write the start at the result's size, if that is asked for, and prepare for the steps.
-
-        The start is opaque, as a run that begins with it reads it.
-        """
+        """Write the start at the result's size, if that is asked for, and prepare for the steps."""
         self._alpha = job.alpha
         if self._request.recording.animate is not None:
             self._frames = FrameCollector(self._request.settings.steps, alpha=job.alpha)
         path = self._request.recording.save_init
         if path is not None:
-            write_image(self._place(path), job.start(-1))
+            write_image(self._place(path), self._with_alpha(job.start(-1)))
             self._note("init", path)
 
     def take(self, step: Step) -> None:

@@ -49,7 +49,7 @@ def result_json(
     """Return the fields of ``--json``.
 
     ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
-    does; where the picture is not opaque, its pixels count as they were optimised, rounded.
+    does, on white if the format has no transparency.
     ``cost_before_rounding`` is that of the picture as the solver left it. Costs that were not measured are None;
     then ``last_step`` is the step that the picture is of, with the cost at its scale's size.
 

@@ -10,8 +10,8 @@ import typer
 from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
-from nstx.engine.pictures.writing import check_output_size
-from nstx.engine.transfer.costs import BoundCosts, read_back
+from nstx.engine.pictures.writing import check_output_size, warn_of_lost_alpha
+from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
@@ -42,9 +42,7 @@ def run_optimize(request: OptimizeRequest, console: Console, interrupt: Interrup
 def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> None:
     with console.working("loading weights, computing targets"), uncollected():
         job = _load(request)
-    for path in (request.output, request.recording.save_init):
-        if path is not None:
-            check_output_size(path, *job.sizes[-1])
+    _check_outputs(request, job)
     recorder = Recorder(request, console)
     ending = RunEnding(request, job, recorder=recorder, console=console, interrupt=interrupt)
     ending.seconds["load"] = time.perf_counter() - request.began - job.target_seconds
@@ -211,12 +209,21 @@ def _named(path: Path, request: OptimizeRequest) -> Path | Picture:
     return replace(read_image(path, name="standard input"), path=str(PIPE))
 
 
+def _check_outputs(request: OptimizeRequest, job: Job) -> None:
+    """Check that the outputs can hold the result, and tell which lose its transparency."""
+    for path in (request.output, request.recording.save_init):
+        if path is not None:
+            check_output_size(path, *job.sizes[-1])
+    if job.alpha is not None:
+        warn_of_lost_alpha(request.outputs)
+
+
 def _measure_saved(
     costs: BoundCosts, output: Path, result: Result, console: Console
 ) -> Cost | None:
     """Return the cost of the saved file, read back; that before rounding, or None, if it cannot be measured."""
     try:
-        return costs.measure(read_back(output, result.picture))
+        return costs.measure_file(output)
     except NstxError as error:
         # The picture is safe; only the number is not to be had.
         if result.stopped == "diverged":

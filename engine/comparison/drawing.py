@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from nstx.models.errors import OutputError
@@ -30,6 +31,7 @@ from ..drawing.film_strip import animate_runs, unpack_film
 from ..pictures.picture import Picture
 from ..pictures.reading import read_image
 from ..pictures.resizing import fit_box, resize_picture
+from ..pictures.transparency import on_white, with_alpha
 from ..pictures.writing import to_8_bit
 from ..settings import Settings
 from .digests import Inputs, RunDigests
@@ -82,7 +84,7 @@ def draw_comparison(
     for run in plan.runs:
         picture, _, trace, film = (folder.path / name for name in name_files(run.name))
         result = results[run.name]
-        pixels = _shrink(read_image(picture, trusted=True))
+        pixels = _shrink(_read_on_white(picture, trusted=True))
         tiles[run.name] = Tile(pixels, run.label, describe_cost(result))
         films.append(unpack_film(film, result["film_steps"]))
         traces[run.label] = _read_trace(trace)
@@ -119,13 +121,22 @@ def _shrink(picture: Picture) -> Frame:
     return to_8_bit(resize_picture(picture, *size))
 
 
+def _read_on_white(path: Path, *, trusted: bool = False) -> Picture:
+    """Read a picture to be looked at."""
+    picture = read_image(path, trusted=trusted)
+    if picture.alpha is None:
+        return picture
+    eight = to_8_bit(picture.pixels.astype(np.float32))
+    return Picture(on_white(with_alpha(eight, picture.alpha)), None)
+
+
 def content_as_seen(inputs: Inputs, settings: Settings, result: Mapping[str, Any]) -> Picture:
     """Return the content picture; where runs stretch it, as they see it."""
-    content = read_image(inputs.content)
+    content = _read_on_white(inputs.content)
     if not settings.stretch:
         return content
     seen = resize_picture(content, result["height"], result["width"], settings.resampling)
-    return replace(content, pixels=seen, alpha=None)
+    return replace(content, pixels=seen)
 
 
 def _draw_originals(inputs: Inputs, content: Picture, shape: Sequence[int]) -> list[Tile]:
@@ -135,7 +146,7 @@ def _draw_originals(inputs: Inputs, content: Picture, shape: Sequence[int]) -> l
     differ = len({weight for _, weight in inputs.styles}) > 1
     for path, weight in inputs.styles:
         detail = f"style, weight {weight:g}" if differ else "style"
-        tiles.append(Tile(_shrink(read_image(path)), printable(path.name), detail))
+        tiles.append(Tile(_shrink(_read_on_white(path)), printable(path.name), detail))
     return tiles
 
 

@@ -15,16 +15,18 @@ from ..drawing.film_strip import FRAME_SIDE, Film, pack_film
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
+from ..pictures.transparency import fill_transparent, on_white
 from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
-from ..transfer.costs import BoundCosts, read_back
+from ..transfer.costs import BoundCosts
 from ..transfer.job import Job, backend_differences, prepare_job
 from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
 from ..transfer.run import Result, run_job
+from ..transfer.styles import take_styles
 from .folder import ComparisonFolder
 from .plan import ComparisonRun
 from .records import RunKey, RunRecord, name_files
@@ -51,7 +53,7 @@ class ComparisonJobs:
         store: TargetStore | None = None,
         opener: Callable[[Extraction, Sequence[str]], OpenedExtractor] = open_extractor,
     ) -> None:
-        self._content, self._styles = content, styles
+        self._content, self._styles = fill_transparent(content), take_styles(list(styles))
         self._settings = [run.settings for run in runs]
         use_cache = keeps_cache(all(settings.use_cache for settings in self._settings))
         folder = TargetFolder() if use_cache and store is None else None
@@ -114,7 +116,7 @@ def make_run(
 
     ``key`` says what it depends on; ``on_step`` is called after each step.
     """
-    frames = FrameCollector(run.settings.steps, FRAME_SIDE)
+    frames = FrameCollector(run.settings.steps, FRAME_SIDE, job.alpha)
     lines: list[str] = []
 
     def take(step: Step) -> None:
@@ -125,7 +127,7 @@ def make_run(
 
     costs = BoundCosts(job)
     result = run_job(job, costs=costs, on_step=take)
-    film = Film(tuple(frames.finish(result.pixels)), (*frames.steps, result.steps))
+    film = Film(tuple(map(on_white, frames.finish(result.pixels))), (*frames.steps, result.steps))
     names = name_files(run.name)
     path = folder.path / names.picture
     write_or_rescue(path, result.picture)
@@ -134,7 +136,7 @@ def make_run(
         names.trace: folder.write(names.trace, "".join(lines).encode()),
         names.film: folder.write(names.film, pack_film(film)),
     }
-    data = _describe(job, result, film, costs.measure(read_back(path, result.picture)))
+    data = _describe(job, result, film, costs.measure_file(path))
     record = RunRecord(name=run.name, **key._asdict(), files=files, result=data)
     folder.keep(record)
     return record

@@ -13,7 +13,7 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 
 from ..devices.machine import is_there
-from ..pictures.srgb import lay_on_white
+from ..pictures.transparency import on_white
 
 SUFFIXES = (".gif", ".webp", ".mp4")
 
@@ -86,12 +86,6 @@ def _seen_or_not(image: Image.Image) -> Image.Image:
     return Image.composite(opaque, clear, seen)
 
 
-def _on_white(frame: Frame) -> Frame:
-    if frame.shape[2] == 3:
-        return frame
-    return np.asarray(lay_on_white(Image.fromarray(frame[..., :3]), Image.fromarray(frame[..., 3])))
-
-
 def _encode_video(frames: Sequence[Frame]) -> bytes:
     import av
 
@@ -103,7 +97,7 @@ def _encode_video(frames: Sequence[Frame]) -> bytes:
         stream = container.add_stream("libx264", rate=_FRAMES_PER_SECOND)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "18"}
-        for frame in map(_on_white, [*frames, *held]):
+        for frame in map(on_white, [*frames, *held]):
             cropped = np.ascontiguousarray(frame[:height, :width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(cropped, format="rgb24")))
         container.mux(stream.encode())

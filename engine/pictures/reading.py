@@ -1,7 +1,7 @@
 """Reading a picture file as 8-bit sRGB.
 
-The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, and what is
-transparent lies on white (the alpha channel is kept beside the pixels). ``.npy`` files hold pixels
+The EXIF orientation is applied, and an embedded ICC profile is converted to sRGB. The alpha channel is
+kept beside the pixels, whose colours are those of the file, seen or not. ``.npy`` files hold pixels
 as numbers, which may lie outside 0–255.
 """
 

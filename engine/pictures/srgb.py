@@ -1,4 +1,4 @@
-"""From an image as its decoder gives it to 8-bit sRGB on white, with the alpha channel apart."""
+"""From an image as its decoder gives it to 8-bit sRGB, with the alpha channel apart."""
 
 import io
 import logging
@@ -31,7 +31,7 @@ ToRgb = Callable[[Image.Image], Image.Image]
 
 
 def to_picture(image: Image.Image, path: Path) -> Picture:
-    """Return a picture of any mode as 8-bit sRGB; what is transparent lies on white.
+    """Return a picture of any mode as 8-bit sRGB, its colours as they are where they are transparent.
 
     An embedded ICC profile is applied, or told and ignored if it cannot be. 16-bit greys are
     rounded to 8 bits.
@@ -59,18 +59,10 @@ def to_picture(image: Image.Image, path: Path) -> Picture:
             alpha[span] = np.asarray(band.getchannel("A"))
         opaque = band.convert(_OPAQUE_MODES.get(band.mode, band.mode))
         to_rgb = to_rgb or _profile_conversion(opaque, path)
-        rgb = to_rgb(opaque)
-        if alpha is not None:
-            rgb = lay_on_white(rgb, Image.fromarray(alpha[span]))
-        pixels[span] = np.asarray(rgb)
+        pixels[span] = np.asarray(to_rgb(opaque))
     if alpha is not None and alpha.min() == 255:
         alpha = None
     return Picture(pixels, alpha, str(path))
-
-
-def lay_on_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
-    """Return an RGB image as it shows on white, by an alpha channel of mode L."""
-    return Image.composite(rgb, Image.new("RGB", rgb.size, (255, 255, 255)), alpha)
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 
 from .picture import Picture, Pixels
-from .srgb import lay_on_white
+from .transparency import on_white, with_alpha
+
+_log = logging.getLogger("nstx")
 
 # Pillow's name of each format, and settings that favour the picture over the size of its file.
 _JPEG: tuple[str, Mapping[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True})
@@ -39,6 +42,7 @@ _HASTE: dict[str, Mapping[str, Any]] = {
 SUFFIXES = (*_FORMATS, ".npy")
 """Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
 
+_OPAQUE = (".jpg", ".jpeg", ".mp4")  # of pictures and animations without transparency
 _MAX_SIDE = {"WEBP": 16383, "JPEG": 65535, "AVIF": 65536}
 
 
@@ -53,19 +57,19 @@ def check_output_size(path: Path, height: int, width: int) -> None:
         )
 
 
+def warn_of_lost_alpha(paths: Iterable[Path]) -> None:
+    """Log that a picture that is not opaque lies on white in some of its files, if it does in any."""
+    if not any(path.suffix.lower() in _OPAQUE for path in paths):
+        return
+    _log.warning(
+        "JPEG and MP4 have no transparency: in them the picture lies on white, and so the cost of a JPEG is "
+        "that of the picture on white; .png keeps it as it is"
+    )
+
+
 def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
     """Round float pixels to the nearest of 0 … 255."""
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
-
-
-def with_alpha(pixels: Pixels, alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return uint8 (height, width, 4) that show float pixels on white, where they can.
-
-    The colours of what is not quite opaque are those that give the pixels once they lie on white.
-    """
-    cover = np.maximum(alpha, 1).astype(np.float32)[..., None] / 255
-    colours = ((pixels - 255 * (1 - cover)) / cover).astype(np.float32)
-    return np.concatenate([to_8_bit(colours), alpha[..., None]], axis=2)
 
 
 def encode_image(
@@ -78,8 +82,8 @@ def encode_image(
     """Return the bytes of a picture file of one of `SUFFIXES`; equal pixels give equal bytes.
 
     Pixels are float32, (height, width, 3), 0–255; they are rounded, except for ``.npy``. ``alpha``
-    is kept where the format can; a JPEG shows the picture on its white ground. ``in_haste`` takes less time
-    and more bytes.
+    is kept beside them where the format can, with the colours of what is not seen; a JPEG shows the picture
+    on white. ``in_haste`` takes less time and more bytes.
     """
     buffer = io.BytesIO()
     if suffix == ".npy":
@@ -88,9 +92,10 @@ def encode_image(
     name, options = _FORMATS[suffix]
     if in_haste:
         options = {**options, **_HASTE.get(name, {})}
-    image = Image.fromarray(to_8_bit(pixels) if alpha is None else with_alpha(pixels, alpha))
-    if image.mode == "RGBA" and name == "JPEG":
-        image = lay_on_white(image.convert("RGB"), image.getchannel("A"))
+    eight = with_alpha(to_8_bit(pixels), alpha)
+    if name == "WEBP" and alpha is not None:
+        options = {**options, "exact": True}  # else libwebp changes what is not seen
+    image = Image.fromarray(on_white(eight) if name == "JPEG" else eight)
     image.save(buffer, format=name, **options)
     return buffer.getvalue()
 
@@ -109,6 +114,8 @@ def write_image(path: str | Path, picture: Picture | Pixels, *, in_haste: bool =
         if isinstance(picture, Picture)
         else (picture, None)
     )
+    if alpha is not None:
+        warn_of_lost_alpha([path])
     write_output(path, encode_image(pixels, path.suffix.lower(), alpha, in_haste=in_haste))
 
 

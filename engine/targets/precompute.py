@@ -12,6 +12,7 @@ from ..pictures.formats import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import read_image
 from ..pictures.resizing import resize_alpha, resize_picture
+from ..pictures.transparency import fill_transparent
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
@@ -130,7 +131,7 @@ def _precompute(
 ) -> PrecomputedPicture:
     read: InputFile | None = None
     try:
-        picture = read_image(path)
+        picture = fill_transparent(read_image(path))
         read = picture.as_input(role)
         if role == "content":
             sizes = choose_sizes(picture.size, (), settings)
@@ -178,8 +179,8 @@ def precompute_file(
         Height and width of each scale, coarse first; the targets; and what a report says of the
         pictures.
     """
-    picture = read_image(content)
-    weighted = [(read_image(style), weight) for style, weight in styles]
+    picture = fill_transparent(read_image(content))
+    weighted = [(fill_transparent(read_image(style)), weight) for style, weight in styles]
     sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
     contents = tuple(resize_picture(picture, *size, settings.resampling) for size in sizes)
     loaded = loader.load(picture, weighted, sizes, contents)

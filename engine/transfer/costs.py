@@ -13,10 +13,10 @@ from nstx.models.weights.load import load_weights
 
 from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
-from ..pictures.picture import Picture, Pixels
+from ..pictures.picture import Pixels
 from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_picture
-from ..pictures.writing import to_8_bit
+from ..pictures.transparency import fill_transparent
 from ..settings import MIN_SIDE, Settings
 from ..sizes import style_size
 from .styles import Styles, take_styles
@@ -48,21 +48,12 @@ class BoundCosts:
         with memory_errors(self._job.sizes[-1]):
             return self.at(-1).cost(pixels)
 
+    def measure_file(self, path: Path) -> Cost:
+        """Return the cost of the file that a picture was written to; `ImageError` if it cannot be read.
 
-def read_back(path: Path, picture: Picture) -> Pixels:
-    """Return the pixels of the file that a picture was written to, float32, to be measured.
-
-    What is not opaque counts as it was optimised, but rounded: what is seen of a file there depends on the
-    ground that it is laid on, and no ground was part of the run.
-
-    Raises:
-        ImageError: the file cannot be read any more.
-    """
-    pixels = read_image(path, trusted=True).pixels.astype(np.float32)
-    if picture.alpha is None:
-        return pixels
-    optimised = to_8_bit(picture.pixels.astype(np.float32)).astype(np.float32)
-    return np.where((picture.alpha == 255)[..., None], pixels, optimised)
+        Of a picture that is not opaque, the colours count, seen or not, and their alpha does not.
+        """
+        return self.measure(read_image(path, trusted=True).pixels.astype(np.float32))
 
 
 def evaluate_picture(
@@ -75,8 +66,9 @@ def evaluate_picture(
 
     Args:
         picture: of any size; it is not resized. Like the others, a path, a `Picture`, an array or
-            an image of Pillow's.
-        content: the content picture; brought to the size of ``picture``.
+            an image of Pillow's. Where it is not opaque its colours count, seen or not.
+        content: the content picture, filled where it is transparent as for a run
+            (`nstx.engine.pictures.transparency.fill_transparent`); brought to the size of ``picture``.
         styles: one or several, each by itself or with a weight above 0; brought to the size that
             goes with it.
         settings: whose objective, style scale and weights are used.
@@ -86,7 +78,8 @@ def evaluate_picture(
         WeightsError: the weights cannot be loaded.
         NumericalError: the cost is not finite.
     """
-    picture, photograph, paintings = as_picture(picture), as_picture(content), take_styles(styles)
+    picture, paintings = as_picture(picture), take_styles(styles)
+    photograph = fill_transparent(as_picture(content))
     size = picture.size
     if min(size) < MIN_SIDE:
         raise UsageError(

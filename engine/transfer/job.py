@@ -22,13 +22,14 @@ from ..gradients.opening import BackendFactory, open_backend
 from ..pictures.picture import InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
-from ..pictures.starts import make_start, match_colours
+from ..pictures.transparency import fill_transparent
 from ..settings import INITS, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
+from .starts import make_start, match_colours
 from .styles import Styles, take_styles
 
 _log = logging.getLogger("nstx")
@@ -44,6 +45,7 @@ class Job:
     Attributes:
         settings: of the run.
         contents: the content picture at each scale, coarse first; the last is of the result's size.
+            Where it is fully transparent, it has the colours around.
         alpha: that the result will have, uint8 (height, width); None if it is opaque.
         loaded: the targets of each scale, and where they came from.
         init: the picture to start from, if one was named, or the content in the styles' colours.
@@ -121,7 +123,7 @@ def prepare_job(
         raise UsageError(
             f"expected Settings, got {describe(settings)}; try choose_settings(size=512)"
         )
-    photograph, paintings = as_picture(content), take_styles(styles)
+    photograph, paintings = fill_transparent(as_picture(content)), take_styles(styles)
     sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)

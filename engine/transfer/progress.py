@@ -16,7 +16,8 @@ from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Pixels
 from ..pictures.resizing import fit_box, resize_channel, resize_pixels
-from ..pictures.writing import to_8_bit, with_alpha
+from ..pictures.transparency import with_alpha
+from ..pictures.writing import to_8_bit
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
@@ -214,6 +215,5 @@ class FrameCollector:
         size = (pixels.shape[0], pixels.shape[1])
         fitted = fit_box(size, self._box, enlarge=False)
         pixels = pixels if fitted == size else resize_pixels(pixels, *fitted)
-        if self._alpha is None:
-            return to_8_bit(pixels)
-        return with_alpha(pixels, resize_channel(self._alpha, *fitted))
+        alpha = None if self._alpha is None else resize_channel(self._alpha, *fitted)
+        return with_alpha(to_8_bit(pixels), alpha)

@@ -8,13 +8,14 @@ from nstx.models.values import check_number, describe
 
 from ..pictures.picture import WeightedPicture
 from ..pictures.reading import Source, as_picture
+from ..pictures.transparency import fill_transparent
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them."""
 
 
 def take_styles(styles: Styles) -> list[WeightedPicture]:
-    """Return the style pictures with their weights, of 1 where none is named.
+    """Return the style pictures, filled where they are transparent, with their weights, of 1 where none is named.
 
     Raises:
         UsageError: there is none, one is no picture, or a weight is not above 0.
@@ -34,4 +35,4 @@ def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
         raise UsageError(
             f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
         )
-    return as_picture(source), number
+    return fill_transparent(as_picture(source)), number

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .picture import Picture, Pixels, WeightedPicture
-from .resizing import resize_picture
+from ..pictures.picture import Picture, Pixels, WeightedPicture
+from ..pictures.resizing import resize_picture
 
 # The assignment's start: 0.6·U(−20, 20) + 0.4·content, in mean-subtracted pixels.
 _NOISE_RANGE, _NOISE_RATIO = 20.0, 0.6
