@@ -191,14 +191,13 @@ def _choose_graph(
 def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":
     import numpy as np
 
-    from nstx.engine.pictures.reading import read_image
     from nstx.engine.pictures.resizing import resize_picture
-    from nstx.engine.pictures.transparency import fill_transparent
     from nstx.engine.pictures.writing import to_8_bit
+    from nstx.engine.transfer.styles import take_styles
     from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH
 
-    filled = (fill_transparent(read_image(path)) for path in paths)
-    pictures = [resize_picture(picture, CHECK_HEIGHT, CHECK_WIDTH) for picture in filled]
+    taken = take_styles(list(paths))
+    pictures = [resize_picture(picture, CHECK_HEIGHT, CHECK_WIDTH) for picture, _ in taken]
     return np.stack([to_8_bit(pixels) for pixels in pictures])
 
 
