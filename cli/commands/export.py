@@ -196,9 +196,8 @@ def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":
     from nstx.engine.transfer.styles import take_styles
     from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH
 
-    taken = take_styles(list(paths))
-    pictures = [resize_picture(picture, CHECK_HEIGHT, CHECK_WIDTH) for picture, _ in taken]
-    return np.stack([to_8_bit(pixels) for pixels in pictures])
+    taken = (picture for picture, _ in take_styles(list(paths)))
+    return np.stack([to_8_bit(resize_picture(p, CHECK_HEIGHT, CHECK_WIDTH)) for p in taken])
 
 
 def _describe_features(data: dict[str, Any]) -> str:
