@@ -109,9 +109,10 @@ def load_torch(index: int) -> bool:
     # Whatever goes wrong here goes wrong again where the run needs it.
     with contextlib.suppress(Exception):
         # Libraries are opened one at a time, and an import that waits for its turn keeps Python's lock. So those
-        # that the host needs come before PyTorch's, which take long.
+        # that the host needs come before PyTorch's, which take long: otherwise all threads wait for these.
         import numpy  # noqa: F401
-        import PIL.Image  # noqa: F401
+        import PIL.ImageCms  # noqa: F401
+        import safetensors  # noqa: F401
 
         preload_torch()
         if not is_wanted():
@@ -140,7 +141,7 @@ def _use_cuda(index: int) -> bool:
 
     device = torch.device("cuda", index)
     loads: tuple[tuple[Callable[..., object], object], ...] = (
-        (_warm_convolutions, device), (_warm_products, device), (kernel_support, index),
+        (kernel_support, index), (_warm_convolutions, device), (_warm_products, device), (_warm_arithmetic, device),
     )  # fmt: skip
     threads = [threading.Thread(target=_quietly, args=load, daemon=True) for load in loads]
     for thread in threads:
@@ -195,7 +196,7 @@ def preload_torch() -> bool:
 
 
 def _warm_convolutions(device: "torch.device") -> None:
-    """Use cuDNN once, in 16 bits and in fp32; results and memory are dropped."""
+    """Use cuDNN once, in 16 bits and as checks do; results and memory are dropped."""
     import torch
 
     half = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
@@ -214,9 +215,23 @@ def _warm_products(device: "torch.device") -> None:
     """Use cuBLAS and cuFFT once, in fp32, as kernels of our own have the products of 16 bits."""
     import torch
 
-    rows = torch.ones((1, 64, 1024), device=device)
+    rows = torch.ones((1, 1024, 64), device=device)
     torch.fft.irfft2(torch.fft.rfft2(rows.reshape(64, 32, 32)))
-    torch.bmm(rows, rows.transpose(1, 2))
+    rows @ (rows.transpose(1, 2) @ rows)
+    torch.cuda.synchronize(device)
+
+
+def _warm_arithmetic(device: "torch.device") -> None:
+    """Use what targets, a solver and a check begin with: each takes some 10 ms for the first time."""
+    import torch
+
+    from ..devices.convolution import split_to_tf32
+
+    x = torch.ones((1, 32, 32, 3), device=device)
+    split_to_tf32(x)
+    slope = 2 * x.square().flatten(1).mean(1).clamp(min=1) / 3
+    torch.stack([slope, slope], 1)
+    abs(x.clip(0, 255)).max()
     torch.cuda.synchronize(device)
 
 

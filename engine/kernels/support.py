@@ -38,12 +38,16 @@ def load_triton() -> bool:
     """Import Triton and let it go through its own files; return whether it did.
 
     Before it finds what it compiled earlier, it computes a checksum of itself, half a gigabyte. That takes as long
-    as PyTorch's import, does not need it, and leaves Python's lock to others. Where a release does it
-    elsewhere it is left to the first kernel, as are errors.
+    as PyTorch's import, does not need it, and leaves Python's lock to others. It also asks the system where
+    the driver's libraries lie. Where a release does either elsewhere it is left to the first kernel, as are errors.
     """
     with triton_lock, contextlib.suppress(Exception):
         from triton.runtime.cache import triton_key
 
-        triton_key()  # it remembers the result
+        triton_key()  # it remembers the result, as it does where the driver's libraries lie
+        with contextlib.suppress(Exception):
+            from triton.backends.nvidia.driver import library_dirs
+
+            library_dirs()
         return True
     return False
