@@ -338,7 +338,9 @@ def test_a_floor_on_cuda_is_below_its_step(precision: TorchPrecision) -> None:
     )  # fmt: skip
     (row,) = run_bench(bench)["rows"]
     assert 1 < row["of_floor"] < 8
-    assert row["floor_seconds"] < row["step_seconds"] <= row["seconds"]
+    assert row["floor_seconds"] < row["step_seconds"]
+    # They are measured one after the other, and others may use the device.
+    assert row["step_seconds"] < 1.5 * row["seconds"]
 
 
 class CudaOnHost(TorchDevice):
