@@ -136,7 +136,7 @@ def test_a_planar_graph_is_found_by_its_old_key(tiny_weights: Weights) -> None:
     assert list(planar.key()) == ["objective", "precision", "gradient", "adam"]
     assert "layout" not in planar.metadata(tiny_weights)
     graph = replace(planar, layout="interleaved", even=True)
-    assert graph.key() == planar.key() | {"layout": "interleaved", "even": True, "version": 2}
+    assert graph.key() == planar.key() | {"layout": "interleaved", "even": True, "version": 3}
     assert GradientGraph.from_metadata(graph.metadata(tiny_weights), "here") == graph
 
 

@@ -253,7 +253,7 @@ class OnnxDeviceBackend(GradientBackend):
                 self._pixels.copy_(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
             self._run()
             largest = self._costs[self._places["largest"]]
-            torch.amax(self._gradient.abs().flatten(1), 1, out=largest)
+            torch.linalg.vector_norm(self._gradient, torch.inf, (1, 2, 3), out=largest)
         return self._costs
 
     def _run(self) -> None:

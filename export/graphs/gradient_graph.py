@@ -27,7 +27,7 @@ _FLAGS = ("gradient", "adam", "even")
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
 # It changes when interleaved graphs of one description come out differently; planar ones have their kind.
-_INTERLEAVED_VERSION = 2
+_INTERLEAVED_VERSION = 3
 
 WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
 """α, β and the weight of the total variation: float32 (batch)."""

@@ -154,7 +154,7 @@ class InterleavedNetwork:
             gradient = self.builder.add("Mul", [gradient, share], f"{name}_scaled")
         size = self.builder.add("Shape", [source], f"{name}_source_size")
         if self.even and cut:
-            spread = self._spread_and_cut(name, source, gradient)
+            spread = self._spread_and_cut(layer, source, gradient)
             return self.builder.add("Reshape", [spread, size], name), True
         inside = self.builder.integers("inside_windows", [2, 4])
         windows = self.builder.add("Unsqueeze", [gradient, inside], f"{name}_windows")
@@ -164,13 +164,16 @@ class InterleavedNetwork:
             return self.builder.add("Reshape", [spread, size], name), False
         return self._fit_to_source(name, spread, shape, size), False
 
-    def _spread_and_cut(self, name: str, source: str, gradient: str) -> str:
+    def _spread_and_cut(self, layer: Layer, source: str, gradient: str) -> str:
         """Add a gradient spread over windows and cut, (rows of it, 2, all of a row of the source).
 
         Along rows first, where twice the channels are two pixels: what broadcasts takes the longer, the
-        more axes there are.
+        more axes there are. By Tile, which on CUDA copies four values of fp16 at once, where Concat takes one.
         """
-        wide = self.builder.add("Concat", [gradient, gradient], f"{name}_wide", axis=3)
+        name = f"{layer.name}_backward"
+        pixels = self._reshape(gradient, f"{name}_pixels", [-1, self._channels(layer)])
+        twice = self.builder.integers("twice_the_channels", [1, 2])
+        wide = self.builder.add("Tile", [pixels, twice], f"{name}_wide")
         sides = self.builder.add("Shape", [source], f"{name}_row_sides", start=2, end=4)
         row = self.builder.add("ReduceProd", [sides], f"{name}_row", keepdims=1)
         rest = self._integer(-1)
