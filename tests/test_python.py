@@ -64,13 +64,29 @@ def test_arrays_are_taken_as_files_of_them_are(logged_warnings: list[str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("dtype", "white"),
+    [("f4", 1), ("f4", 255), ("i4", 255), ("i4", 65535), ("u2", 65535)],
+)
+def test_greys_of_pillow_are_scaled_as_arrays_are(
+    dtype: str, white: int, logged_warnings: list[str]
+) -> None:
+    grey = np.arange(256).reshape(16, 16)
+    image = Image.fromarray((grey * (white / 255)).round(7).astype(dtype))
+    pixels = as_picture(image).pixels
+    np.testing.assert_allclose(
+        pixels, np.repeat(grey[..., None], 3, axis=2).astype(float), atol=0.01
+    )
+    assert len(logged_warnings) == ((dtype, white) in (("f4", 1), ("i4", 65535)))
+
+
+@pytest.mark.parametrize(
     "source",
     [
         None, 3, b"photo.jpg", object(), [], {"a": 1}, "none.jpg", "a\0b", "", ".",
         np.zeros((4, 4, 3), np.uint8), np.zeros((9, 9, 2), np.uint8), np.zeros(9, np.uint8),
         np.zeros((0, 9, 3), np.uint8), np.array(3, np.uint8), np.full((9, 9, 3), np.nan),
         np.zeros((9, 9, 3), complex), np.array([["a"]]), np.zeros((2, 9, 9, 3)),
-        Image.new("RGB", (3, 3)), Image.new("F", (9, 9)),
+        Image.new("RGB", (3, 3)), Image.new("F", (9, 9), float("nan")), Image.new("I", (9, 9), 10**6),
     ],
     ids=lambda source: repr(source)[:20],
 )  # fmt: skip

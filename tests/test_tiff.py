@@ -196,8 +196,12 @@ def test_orientation_is_applied(tmp_path: Path, kind: str, orientation: int) -> 
         (without(tiff(RGB, photometric="ycbcr"), 530), "uncompressed YCbCr"),
         (tiff(widen(RGB, "u2"), photometric="ycbcr"), "TIFF of 16 bits, PhotometricInterp"),
         (tiff((RGB * 40.0).astype("f4"), photometric="rgb"), "samples of 0–1"),
-        (tiff(np.full((40, 48), np.nan, "f4")), "samples of 0–1"),
-        (tiff(RGB[..., 0].astype("u4")), "far smaller"),
+        (tiff(np.full((40, 48), np.nan, "f4")), "finite numbers"),
+        (tiff((GREY[..., 0] * 2.0 - 300).astype("f4")), "samples of 0–1"),
+        (tiff(RGB[..., 0].astype("u4") << 12), "whole range of 32 bits"),
+        (tiff(RGB[..., 0].astype("i4") << 12), "whole range of 32 bits"),
+        (tiff(RGB[..., 0].astype("i4") - 9), "signed samples of the whole range"),
+        (tiff(RGB[..., 0].astype("i2") * 4 - 100), "signed samples of the whole range"),
         (tiff(widen(RGB, "u2"), photometric="rgb")[:-4000], "damaged TIFF"),
         (b"II*\0\x08\0\0\0" + bytes(40), "damaged TIFF"),
         (b"II*\0\xff\xff\xff\x7f", "damaged TIFF"),
@@ -206,6 +210,39 @@ def test_orientation_is_applied(tmp_path: Path, kind: str, orientation: int) -> 
 def test_what_cannot_be_read_rightly_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         read(tmp_path, data)
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize(("kind", "white"), [
+    ("u4", 255), ("i4", 255), ("i2", 255), ("f4", 255), ("i1", 127), ("i2", 32767),
+    ("u4", 65535), ("i4", 65535), ("i4", 2**31 - 1),
+])  # fmt: skip
+def test_samples_that_do_not_use_their_range_are_read_as_those_of_npy(
+    tmp_path: Path, logged_warnings: list[str], kind: str, white: int, planes: str
+) -> None:
+    samples = np.rint(RGB * (white / 255)).astype(kind)
+    laid = np.moveaxis(samples, 2, 0) if planes == "separate" else samples
+    options: dict[str, Any] = {"tile": (16, 32)} if white == 65535 else {}
+    data = tiff(laid, photometric="rgb", planarconfig=planes, **options)
+    np.testing.assert_allclose(read(tmp_path, data).pixels, RGB.astype(float), atol=1)
+    assert len(logged_warnings) == 1
+    assert logged_warnings[0].endswith(f"taken as pixels on the scale 0–{white}")
+    if white in (255, 32767, 65535):
+        np.save(tmp_path / "p.npy", samples)
+        pixels = read_image(tmp_path / "p.npy").pixels
+        np.testing.assert_allclose(pixels, RGB.astype(float), atol=1)
+        assert len(logged_warnings) == 1 + (white > 255)
+
+
+@pytest.mark.parametrize("kind", ["u2", "u4"])
+def test_dark_samples_of_16_bits_stay_dark_with_a_word(
+    tmp_path: Path, logged_warnings: list[str], kind: str
+) -> None:
+    samples = (RGB.astype(np.uint16) * 16).astype(kind)  # 12 bits
+    picture = read(tmp_path, tiff(samples, photometric="rgb"))
+    np.testing.assert_allclose(picture.pixels, RGB / 16.06, atol=0.6)
+    assert len(logged_warnings) == 1
+    assert ("nowhere brighter" if kind == "u2" else "0–65535") in logged_warnings[0]
 
 
 def test_a_page_that_says_it_is_huge_takes_no_memory(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures: read, resized, written, recoloured, and the start of a run.
+"""Pictures: read, resized, written, and what lies under their transparency.
 
 Knows pixels; never VGG-19.
 """

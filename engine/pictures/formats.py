@@ -13,6 +13,9 @@ NPY = "NPY"
 HEIC = "HEIC"
 TIFF = "TIFF"
 
+DOUBT = "doubt"
+"""In the ``info`` of an image of more than 8 bits: what a warning says of its scale, perhaps nothing."""
+
 READ_SUFFIXES = frozenset((
     ".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe",
     ".jpeg", ".jpg", ".mpo", ".npy", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",

@@ -1,4 +1,7 @@
-"""Reading pixels from NumPy's ``.npy``: what its header says is checked before a pixel is touched."""
+"""Reading pixels from NumPy's ``.npy``: what its header says is checked before a pixel is touched.
+
+And the scale that numbers are on where nothing says it, in files of other kinds, too: `choose_white`.
+"""
 
 import io
 import logging
@@ -6,7 +9,7 @@ import math
 import warnings
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -21,12 +24,16 @@ _log = logging.getLogger("nstx")
 
 _ADVICE = "numpy.save(path, pixels) of RGB pixels (height, width, 3) on the 0–255 scale"
 
+_SAMPLE_ADVICE = "to save it as 16-bit TIFF or PNG"
+
 # What NumPy raises for a header that is none; it evaluates the header as a literal.
 _HEADER_ERRORS = (
     ValueError, TypeError, KeyError, AttributeError, SyntaxError, TokenError, OverflowError,
     MemoryError, RecursionError,
 )  # fmt: skip
 
+_WHITE, _WHITE_INT16, _WHITE_16_BIT = 255.0, 32767.0, 65535.0
+_SLACK = 0.01  # beyond 0–1, by which sharpening and rounding go
 _UNIT = (-0.5, 1.5)  # within which pixels on the scale 0–1 lie, with what noise adds
 # What is nowhere brighter is on no scale that can be told: it would show as black on 0–255.
 _DARKEST = 8.0
@@ -39,9 +46,9 @@ def read_npy(data: bytes, path: Path, most_pixels: int, *, trusted: bool) -> Pic
     """Return the pixels of a ``.npy`` file, (height, width, 3) or (1, height, width, 3).
 
     Integers and floats of any size and byte order become float32 on the scale 0–255, on which they
-    may lie outside that range. Floats that all lie within −0.5 … 1.5 are taken as the scale 0–1,
-    and uint16 above 255 as 0–65 535, both with a warning. What is dark throughout, or has the mean
-    subtracted, is refused. ``trusted`` pixels are nstx's own, and 0–255 whatever they are.
+    may lie outside that range. Which scale they are on, `choose_white` tells by their values, with a
+    warning if it is another. What has the mean subtracted is refused. ``trusted`` pixels are nstx's
+    own, and 0–255 whatever they are.
 
     Raises:
         ImageError: the header is damaged or says more than the file holds, it is no picture, or
@@ -103,35 +110,115 @@ def _scale(array: NDArray[Any], path: Path, trusted: bool) -> Pixels:
     """Return pixels as float32 on the scale 0–255."""
     with np.errstate(invalid="ignore"):
         lowest, highest = float(array.min()), float(array.max())
-    span = f"values of {lowest:.3g} … {highest:.3g}"
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
-        _refuse(path, "finite numbers", "NaN or infinity")
-    factor = 1.0
-    black = lowest == highest == 0  # on any scale
-    is_unit = array.dtype.kind == "f" and lowest >= _UNIT[0] and highest <= _UNIT[1]
-    if black or trusted:
-        pass
-    elif is_unit:
-        factor = 255.0
-        _warn(path, span, "0–1, not 0–255")
-    elif highest < _DARKEST:
-        _refuse(path, "pixels on the scale 0–255", span)
-    elif lowest < _BELOW and np.mean(array < _BELOW) > _MOST_BELOW:
-        _refuse(path, "pixels on the scale 0–255", f"{span}, as with the mean subtracted")
-    elif array.dtype.kind == "u" and array.dtype.itemsize == 2 and highest > 255:
-        factor = 1 / 257
-        _warn(path, span, "0–65535, not 0–255")
-    if max(-lowest, highest) * factor > _FARTHEST:
+    white = choose_white(lowest, highest, array.dtype, path, trusted=trusted)
+    if white != _WHITE:
+        _log.warning(
+            "%s: %s; taken as pixels on the scale 0–%.0f, not 0–255",
+            printable(path), _span(lowest, highest), white,
+        )  # fmt: skip
+    elif not trusted and lowest < _BELOW and np.mean(array < _BELOW) > _MOST_BELOW:
+        span = f"{_span(lowest, highest)}, as with the mean subtracted"
         _refuse(path, "pixels on the scale 0–255", span)
     pixels = array.astype(np.float32, order="C")
-    if factor != 1:
-        pixels *= np.float32(factor)
+    if white != _WHITE:
+        pixels *= np.float32(_WHITE / white)
     return pixels
 
 
-def _warn(path: Path, reason: str, scale: str) -> None:
-    _log.warning("%s: %s; taken as pixels on the scale %s", printable(path), reason, scale)
+def choose_white(
+    lowest: float,
+    highest: float,
+    dtype: np.dtype[Any],
+    path: Path,
+    *,
+    trusted: bool = False,
+    advice: str = _ADVICE,
+) -> float:
+    """Return what is white, 255 or another number, where 0 is black and nothing but the values tells.
+
+    Floats that all lie within −0.5 … 1.5 are on the scale 0–1. Integers, none of which is negative
+    and of which some are above 255, are on that of 16 bits: 0–32 767 of int16, else 0–65 535.
+    ``trusted`` ones are on 0–255 whatever they are.
+
+    Raises:
+        ImageError: the values are not finite, or fit none of these scales: far outside, or so dark
+            that it would show as black.
+    """
+    white, is_float = _WHITE, dtype.kind == "f"
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        _refuse(path, "finite numbers", "NaN or infinity", advice)
+    if trusted or lowest == highest == 0:  # black on any scale
+        pass
+    elif is_float and lowest >= _UNIT[0] and highest <= _UNIT[1]:
+        white = 1.0
+    elif highest < _DARKEST:
+        _refuse(path, "pixels on the scale 0–255", _span(lowest, highest), advice)
+    elif not is_float and lowest >= 0 and _WHITE < highest <= _WHITE_16_BIT:
+        white = _WHITE_INT16 if dtype.kind == "i" and dtype.itemsize == 2 else _WHITE_16_BIT
+    if max(-lowest, highest) * _WHITE / white > _FARTHEST:
+        _refuse(path, "pixels on the scale 0–255", _span(lowest, highest), advice)
+    return white
 
 
-def _refuse(path: Path, expected: str, got: str) -> NoReturn:
-    raise ImageError(f"expected {expected} in {printable(path)}, got {got}; try {_ADVICE}")
+class SampleRange(NamedTuple):
+    """Which of a file's samples are black and white; ``doubt`` is what a warning says of it, if anything."""
+
+    black: float
+    white: float
+    doubt: str = ""
+
+
+def choose_range(
+    lowest: float, highest: float, dtype: np.dtype[Any], bits: int, path: Path
+) -> SampleRange:
+    """Return which of a file's samples of an unusual kind are black and white.
+
+    Its format has floats on 0–1, and integers on all of their range. Where the values say that they
+    are not, they are what `choose_white` takes them for; where signed ones are never negative, the
+    positive half of their range. Either is in doubt.
+
+    Raises:
+        ImageError: as `choose_white`; or signed samples of a sixteenth of their range, which would
+            all be one grey.
+    """
+    half, span = 2.0 ** (bits - 1), _span(lowest, highest)
+    is_float, is_signed = dtype.kind == "f", dtype.kind == "i"
+    if is_float and lowest >= -_SLACK and highest <= 1 + _SLACK:
+        return SampleRange(0.0, 1.0)
+    if is_float and (lowest < _BELOW or highest > 2 * _WHITE):
+        _refuse(path, "floating-point samples of 0–1", span, _SAMPLE_ADVICE)
+    if is_signed and lowest < 0:
+        if highest - lowest < half / 8:
+            expected = f"signed samples of the whole range of {bits} bits"
+            _refuse(path, expected, span, _SAMPLE_ADVICE)
+        return SampleRange(-half, half - 1)
+    if not is_float and (bits == 8 or highest > _WHITE_16_BIT):
+        white = half - 1 if is_signed else 2 * half - 1
+        if highest * _WHITE / white < _DARKEST:
+            expected = f"samples of the whole range of {bits} bits"
+            _refuse(path, expected, span, _SAMPLE_ADVICE)
+        if not is_signed:
+            return SampleRange(0.0, white)
+    else:
+        white = choose_white(lowest, highest, dtype, path, advice=_SAMPLE_ADVICE)
+    return SampleRange(0.0, white, f"{span}; taken as pixels on the scale 0–{white:.0f}")
+
+
+def round_samples(values: NDArray[Any], span: SampleRange) -> NDArray[np.uint8]:
+    """Return samples as 0–255, from black to white."""
+    black, white, _ = span
+    if values.dtype.kind == "u" and white < 2**16:
+        levels = np.arange(int(white) + 1)
+        eight: NDArray[np.uint8] = np.rint(levels * (255 / white)).astype(np.uint8)
+        return np.take(eight, values)
+    if values.dtype.kind != "f":
+        values = values - black
+    return np.rint(values * (255 / (white - black))).clip(0, 255).astype(np.uint8)
+
+
+def _span(lowest: float, highest: float) -> str:
+    return f"values of {lowest:.6g} … {highest:.6g}"
+
+
+def _refuse(path: Path, expected: str, got: str, advice: str = _ADVICE) -> NoReturn:
+    raise ImageError(f"expected {expected} in {printable(path)}, got {got}; try {advice}")

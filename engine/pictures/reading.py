@@ -6,6 +6,7 @@ as numbers, which may lie outside 0–255.
 """
 
 import hashlib
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,18 @@ from nstx.models.storage.inputs import read_input
 from nstx.models.values import describe
 
 from .decoding import DECODER_ERRORS, decode_image, refuse_damaged
-from .formats import NPY, TIFF, identify_format
+from .formats import DOUBT, NPY, TIFF, identify_format
 from .npy import read_npy, take_pixels
 from .picture import Picture
 from .srgb import to_picture
 
 Source = str | os.PathLike[str] | Picture | NDArray[Any] | Image.Image
 """What a picture can be taken from; see `as_picture`."""
+
+_log = logging.getLogger("nstx")
+
+_DARK = 16  # of 255; where nothing is brighter, a picture shows as black
+_SCALED = ("PNG", "PPM")  # formats of whose 32-bit greys Pillow makes 0–65535
 
 _SHORTEST_SIDE = 8  # in pixels; a smaller picture shows nothing
 MOST_BYTES = 2**31
@@ -72,6 +78,8 @@ def read_image(path: str | Path, *, trusted: bool = False, name: str = "") -> Pi
             picture = to_picture(image, path)
         except DECODER_ERRORS as error:  # such as a palette that is missing
             refuse_damaged(path, kind, error, error)
+        if (kind == "PNG" and data[24] > 8) or image.mode.startswith("I") or DOUBT in image.info:
+            _tell_doubt(picture, image.info.get(DOUBT))
     digest = hashlib.sha256(data).hexdigest()
     return replace(_check_sides(picture), file_sha256=digest)
 
@@ -80,7 +88,8 @@ def as_picture(source: Source) -> Picture:
     """Return the picture in a file, an array or an image of Pillow's; a `Picture` as it is.
 
     Arrays are RGB, (height, width, 3). Of uint8 they are taken as they are, and may be grey or RGBA,
-    too; others are scaled as those of ``.npy`` files are (`nstx.engine.pictures.npy.read_npy`).
+    too; others, and Pillow's images of 32-bit integers and floats, are scaled as those of ``.npy``
+    files are (`nstx.engine.pictures.npy.read_npy`).
 
     Raises:
         UsageError: it is nothing of the kind.
@@ -107,6 +116,9 @@ def as_picture(source: Source) -> Picture:
             f"Pillow's, got {describe(source)}; try 'photo.jpg'"
         )
     try:
+        if source.mode in ("I", "F") and source.format not in _SCALED:
+            grey = np.asarray(ImageOps.exif_transpose(source))[..., None]
+            return _check_sides(take_pixels(np.repeat(grey, 3, axis=2), name, _MOST_PIXELS))
         return _check_sides(to_picture(ImageOps.exif_transpose(source), name))
     except DECODER_ERRORS as error:  # what was opened is only decoded now
         refuse_damaged(name, source.format or "picture", error, error)
@@ -119,6 +131,19 @@ def _check_sides(picture: Picture) -> Picture:
             f"got {picture.width}×{picture.height} in {printable(picture.path)}; try a larger one"
         )
     return picture
+
+
+def _tell_doubt(picture: Picture, doubt: str | None) -> None:
+    """Log what is not certain of the scale of a picture of more than 8 bits."""
+    brightest = int(picture.pixels.max())
+    if doubt:
+        _log.warning("%s: %s", printable(picture.path), doubt)
+    elif 0 < brightest <= _DARK and picture.alpha is None:
+        _log.warning(
+            "%s: nowhere brighter than %d of 255; if its values have fewer bits than its format, such as 12 "
+            "in 16, try to save it on the whole range",
+            printable(picture.path), brightest,
+        )  # fmt: skip
 
 
 def _decode(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:

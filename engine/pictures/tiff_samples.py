@@ -4,7 +4,6 @@ What the page's tags say of it is checked once, in `read_layout`.
 """
 
 import io
-import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,7 +19,10 @@ from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
 from .decoding import check_pixels, quiet_decoder
-from .formats import TIFF
+from .formats import DOUBT, TIFF
+from .npy import SampleRange, choose_range, round_samples
+
+_Part = tuple[tuple[slice, slice, slice], NDArray[Any]]
 
 PageTags = dict[int, Any]
 """The values of a page's tags, by their numbers."""
@@ -39,7 +41,6 @@ _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _WIDTHS = {_UNSIGNED: range(1, 33), _SIGNED: (8, 16, 32), _FLOAT: (16, 32, 64)}
 _KINDS = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}
 _PREDICTORS = {2: (_UNSIGNED, _SIGNED, _FLOAT), 3: (_FLOAT,)}
-_FLOAT_SLACK = 0.01  # beyond 0–1, by which sharpening and rounding go
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class Layout:
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
     order: str
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """How many strips or tiles lie side by side, and one below the other."""
+        return -(-self.width // self.block[0]), -(-self.height // self.block[1])
 
     @property
     def alpha(self) -> int | None:
@@ -118,7 +124,7 @@ def read_samples(data: bytes, layout: Layout, path: Path, most_pixels: int) -> I
     """Return a page's pixels as 8 bits a channel, in mode L, LA, RGB, RGBA or CMYK.
 
     Unsigned integers are rounded from 0 … 2ⁿ − 1 to 0 … 255, signed ones from their whole range,
-    floats from 0 … 1, as sRGB.
+    floats from 0 … 1, as sRGB; but see `choose_range`, whose doubt is in the image's ``info`` as `DOUBT`.
 
     Raises:
         ImageError: samples of a kind that is not read, or more than is sensible.
@@ -129,30 +135,22 @@ def read_samples(data: bytes, layout: Layout, path: Path, most_pixels: int) -> I
     kept = [*range(colours), *([] if layout.alpha is None else [layout.alpha])]
     if layout.samples <= max(kept):
         raise ValueError(f"{layout.samples} samples a pixel")
-    across = math.ceil(layout.width / layout.block[0])
-    down = math.ceil(layout.height / layout.block[1])
+    across, down = layout.blocks
     if layout.tiled:
         padded = (across * layout.block[0], down * layout.block[1])
         check_pixels(padded, data, TIFF, path, most_pixels)
     if min(len(layout.offsets), len(layout.counts)) < across * down * layout.planes:
         raise ValueError("strips or tiles are missing")
     pixels = np.empty((layout.height, layout.width, len(kept)), np.uint8)
-    for plane, top, left, values in _blocks(data, layout, across, down):
-        eight = _to_8_bit(values, layout, path)
-        target = pixels[top : top + eight.shape[0], left : left + eight.shape[1]]
-        inside = eight[: target.shape[0], : target.shape[1]]
-        if layout.planes == 1:
-            target[...] = inside[..., kept]
-        elif plane in kept:
-            target[..., kept.index(plane)] = inside[..., 0]
-    if layout.bits > 16 and layout.sample_format != _FLOAT and not pixels[..., :colours].any():
-        raise ImageError(
-            f"expected samples of the whole range of {layout.bits} bits in {printable(path)}, "
-            "got far smaller ones; try to save it as 16-bit TIFF or PNG"
-        )
+    span = SampleRange(0.0, 2.0**layout.bits - 1)
+    if layout.bits > 16 or layout.sample_format != _UNSIGNED:
+        span = _find_range(_parts(data, layout, kept), layout, path)
+    for place, values in _parts(data, layout, kept):
+        pixels[place] = round_samples(values, span)
     if layout.photometric == 0:
         pixels[..., :1] = 255 - pixels[..., :1]
-    return _to_image(pixels, layout)
+    (image := _to_image(pixels, layout)).info[DOUBT] = span.doubt
+    return image
 
 
 def _check_kind(layout: Layout, path: Path) -> None:
@@ -176,11 +174,24 @@ def _check_kind(layout: Layout, path: Path) -> None:
         )
 
 
-def _blocks(
-    data: bytes, layout: Layout, across: int, down: int
-) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
+def _parts(data: bytes, layout: Layout, kept: list[int]) -> Iterator[_Part]:
+    """Yield the samples that are kept of each strip or tile, without its padding, and their place."""
+    for plane, top, left, values in _blocks(data, layout):
+        channels, used = slice(None), values[: layout.height - top, : layout.width - left]
+        if layout.planes > 1:
+            if plane not in kept:
+                continue
+            channels = slice(kept.index(plane), kept.index(plane) + 1)
+        elif len(kept) < layout.samples:
+            used = used[..., kept]
+        bottom, right = top + used.shape[0], left + used.shape[1]
+        yield (slice(top, bottom), slice(left, right), channels), used
+
+
+def _blocks(data: bytes, layout: Layout) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
     """Yield plane, top, left and samples (height, width, samples) of each strip or tile."""
     width, height = layout.block
+    across, down = layout.blocks
     samples = 1 if layout.planes > 1 else layout.samples
     stride = (width * samples * layout.bits + 7) // 8
     for index in range(across * down * layout.planes):
@@ -244,23 +255,12 @@ def _samples(lines: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[An
     return lines.view(f"{layout.order}{_KINDS[layout.sample_format]}{size}")
 
 
-def _to_8_bit(values: NDArray[Any], layout: Layout, path: Path) -> NDArray[np.uint8]:
-    most = 2**layout.bits - 1
-    if layout.sample_format == _FLOAT:
-        if not (values >= -_FLOAT_SLACK).all() or not (values <= 1 + _FLOAT_SLACK).all():
-            raise ImageError(
-                f"expected floating-point samples of 0–1 in {printable(path)}, got others; "
-                "try to save it as 16-bit TIFF or PNG"
-            )
-        return np.rint(values * 255.0).clip(0, 255).astype(np.uint8)
-    if layout.sample_format == _SIGNED:
-        unsigned = values.view(values.dtype.str.replace("i", "u"))
-        values = unsigned ^ unsigned.dtype.type(1 << (layout.bits - 1))
-    if layout.bits <= 16:
-        eight: NDArray[np.uint8] = np.rint(np.arange(most + 1) * (255 / most)).astype(np.uint8)
-        return np.take(eight, values)
-    scaled: NDArray[np.float64] = values * (255 / most)
-    return np.rint(scaled).astype(np.uint8)
+def _find_range(parts: Iterator[_Part], layout: Layout, path: Path) -> SampleRange:
+    """Return which samples are black and white."""
+    spans = [(float(values.min()), float(values.max())) for _, values in parts]
+    lows, highs = np.array(spans).T  # NaN prevails
+    dtype = np.dtype(f"{_KINDS[layout.sample_format]}{max(1, layout.bits // 8)}")
+    return choose_range(float(lows.min()), float(highs.max()), dtype, layout.bits, path)
 
 
 def _to_image(pixels: NDArray[np.uint8], layout: Layout) -> Image.Image:
