@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nstx.models.errors import UsageError
+from nstx.models import vgg19
+from nstx.models.errors import UsageError, about
+from nstx.models.values import describe
 
 if TYPE_CHECKING:
     from nstx.engine.pictures.picture import Picture
@@ -17,13 +19,20 @@ def split_numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise UsageError(
-            f"expected numbers separated by commas for {option}, got {text!r}; try {option} 256,512"
+            f"expected numbers separated by commas for {option}, got {describe(text)}; try {option} 256,512",
+            setting=option.lstrip("-"),
         ) from None
 
 
 def split_names(text: str) -> tuple[str, ...]:
     """Read ``onnx,torch`` as names."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def split_layers(option: str, text: str | None) -> tuple[str, ...]:
+    """Read ``conv1_1,relu4_2`` as the names of layers; there may be none."""
+    with about(option):
+        return vgg19.split_layers(text) if text else ()
 
 
 def split_style(text: str) -> tuple[Path, float]:

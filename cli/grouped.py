@@ -147,7 +147,6 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(context: typer.Context, **values: Any) -> None:
-        parameters = dict(values)
         for name, (group, selection) in groups.items():
             names = selection.names(group)
             sources = {option: source_of(context, option) for option in names}
@@ -156,7 +155,7 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(**values)
         except NstxError as error:
-            name_source(error, context, parameters)
+            name_source(error, context)
             raise
 
     command.__annotations__ = {item.name: item.annotation for item in parameters}

@@ -12,6 +12,7 @@ from nstx.engine.settings import CHOICES, INITS, Settings, choose_settings
 from nstx.models import objective
 from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS, Preset, SolverName
+from nstx.models.values import describe
 from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling
 
 from .console import Console
@@ -258,5 +259,6 @@ def _split_scales(scales: str | None) -> dict[str, Any]:
         return {"scales": int(scales)}
     except ValueError:
         raise UsageError(
-            f"expected auto or a number of scales, got {scales!r}; try --scales auto"
+            f"expected auto or a number of scales, got {describe(scales)}; try --scales auto",
+            setting="scales",
         ) from None

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from nstx.models.errors import NstxError
@@ -32,37 +31,48 @@ def value_in(context: Any, parameter: Any) -> str | None:
 
 
 def place_of(context: Any, parameter: Any) -> str:
-    """Return where a value stands: `` in NSTX_SIZE``, `` for size in nstx.toml``, or nothing."""
+    """Return where a value stands: `` for NSTX_SIZE``, `` for size in nstx.toml``, or nothing."""
     source = source_of(context, parameter.name)
     if source == ENVIRONMENT:
-        return f" in {parameter.envvar}"
+        return f" for {parameter.envvar}"
     if source == CONFIGURATION and CONFIG_PATH in context.meta:
-        key = max(parameter.opts, key=len).lstrip("-")
-        return f" for {key} in {printable(context.meta[CONFIG_PATH])}"
+        return f" for {max(parameter.opts, key=len).lstrip('-')} in {printable(context.meta[CONFIG_PATH])}"
     return ""
 
 
-def name_source(error: NstxError, context: Any, values: Mapping[str, Any]) -> None:
-    """Say in an error where the value stands that it is about, if not on the command line.
+def name_source(error: NstxError, context: Any) -> None:
+    """Say in an error where the value stands that it is about, and how options are set there.
 
-    ``values`` are those of the command's parameters.
+    What neither the environment nor a configuration sets is written as on the command line.
     """
-    message = str(error)
+    head, got, rest = str(error).partition(", got")
+    rest, try_, advice = rest.partition("; try ")
     for parameter in context.command.params:
+        flag = max(parameter.opts, key=len)
+        key, before = flag.lstrip("-").replace("-", "_"), head
+        if flag.startswith("--"):
+            # The library advises those who call it, too.
+            advice = re.sub(rf"^{key}=", f"{flag} ", advice)
+            head, advice = (_translate(text, context, parameter, flag) for text in (head, advice))
         place = place_of(context, parameter)
-        if place and _is_about(message, parameter.name, values.get(parameter.name)):
-            head, try_, advice = message.partition("; try")
-            error.args = (f"{head}{place}{try_}{advice}",)
-            return
+        if place and error.setting in (parameter.name, key) and head == before:
+            head = head.removesuffix(f" as {key.replace('_', ' ')}") + place
+    error.args = (f"{head}{got}{rest}{try_}{advice}",)
 
 
-def _is_about(message: str, name: str, value: object) -> bool:
-    """Whether a message, "expected …, got …", speaks of a parameter and has got its value."""
-    whole = re.escape(str(value))
-    if re.search(rf"got '{whole}'| at {whole}, got", message):
-        return True
-    # A number, or one of several names, may stand for another option, too.
-    parts = {str(value), *re.split("[,:]", str(value))} - {""}
-    is_got = re.search(rf"got '?({'|'.join(map(re.escape, parts))})'?(?![\w.])", message)
-    named = any(word.removesuffix("s") in message.lower() for word in name.split("_"))
-    return bool(parts and is_got and named)
+def _translate(text: str, context: Any, parameter: Any, flag: str) -> str:
+    """Return a text with an option, and its value, as they are written where it is set."""
+
+    def write(match: re.Match[str]) -> str:
+        value, name = match["value"], flag.lstrip("-")
+        if source == ENVIRONMENT:
+            return f"{parameter.envvar}={value}" if value else str(parameter.envvar)
+        if value is None:
+            return f"{name} in {printable(context.meta[CONFIG_PATH])}"
+        return f"{name} = {value}" if re.fullmatch(r"[\d.]+", value) else f'{name} = "{value}"'
+
+    source = source_of(context, parameter.name)
+    if source not in (ENVIRONMENT, CONFIGURATION):
+        return text
+    value = r"(?P<value>[\w.:]+(?:,[\w.:]+)*)(?=$|[,;)]| or )"
+    return re.sub(rf"(?<![\w-]){flag}(?![\w-])(?: {value})?", write, text)

@@ -66,7 +66,8 @@ def check_kind(kind: str | None) -> CacheKind | None:
     """Return the kind of entry that a text names, None for None; `UsageError` for any other."""
     if kind is not None and kind not in CACHE_KINDS:
         raise UsageError(
-            f"expected a kind of {', '.join(CACHE_KINDS)}, got {printable(kind)!r}; try targets"
+            f"expected a kind of {', '.join(CACHE_KINDS)}, got {printable(kind)!r}; try targets",
+            setting="kind",
         )
     return kind
 

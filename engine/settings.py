@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
-from nstx.models.errors import UsageError
+from nstx.models.errors import UsageError, about
 from nstx.models.objective import Objective, parse_layers
 from nstx.models.presets import Preset, SolverName, find_preset
 from nstx.models.printable import printable
@@ -118,7 +118,8 @@ class Settings:
             # Both are noise around the network's mean colour.
             raise UsageError(
                 f"expected a start without the mean colour, which preprocessing "
-                f"{self.objective.preprocessing} lacks, got {self.init}; try --init noisy"
+                f"{self.objective.preprocessing} lacks, got {self.init}; try --init noisy",
+                setting="init",
             )
 
     @property
@@ -136,7 +137,8 @@ def check_choice(what: str, name: str) -> str:
         suggestion = suggest(name, names, "auto" if "auto" in names else names[-1])
         raise UsageError(
             f"expected {article} {what} of {', '.join(names)}, got {describe(name)}; "
-            f"try {suggestion}"
+            f"try {suggestion}",
+            setting=what,
         )
     return name
 
@@ -147,9 +149,7 @@ def check_count(name: str, value: int | None) -> int | None:
         return None
     count = check_whole(name, value)
     if not 1 <= count <= _MOST[name]:
-        raise UsageError(
-            f"expected 1 … {_MOST[name]} {name}, got {describe(count)}; try --{name} 1"
-        )
+        raise refuse(f"1 … {_MOST[name]}", name, count, 1)
     return count
 
 
@@ -157,13 +157,11 @@ def check_side(name: str, value: int) -> int:
     """Return a ``size``, ``width`` or ``height`` in pixels; `UsageError` if out of range."""
     side = check_whole(name, value, 512)
     if not MIN_SIDE <= side <= MAX_SIDE:
-        raise UsageError(
-            f"expected a {name} of {MIN_SIDE} … {MAX_SIDE} pixels, got {describe(side)}; "
-            f"try --{name} 512"
-        )
+        raise refuse(f"{MIN_SIDE} … {MAX_SIDE} pixels", name, side, 512)
     return side
 
 
+@about("device")
 def split_device(name: str) -> tuple[str, int]:
     """Return the kind of device that ``auto``, ``cpu``, ``mps`` or ``cuda[:N]`` names, and N or 0."""
     text = name if isinstance(name, str) else ""
@@ -178,17 +176,16 @@ def split_device(name: str) -> tuple[str, int]:
 
 
 def _check_positive(suggestion: int, name: str, value: Any) -> float:
-    what, option = name.replace("_", " "), name.replace("_", "-")
     number = check_number(name, value)
     if number <= 0:
-        raise UsageError(f"expected a {what} above 0, got {number}; try --{option} {suggestion}")
+        raise refuse("a number above 0", name, number, suggestion)
     return number
 
 
 def _check_seed(name: str, value: Any) -> int:
     seed = check_whole(name, value, 0)
     if not 0 <= seed < 2**63:
-        raise UsageError(f"expected a seed of 0 … 2⁶³−1, got {describe(seed)}; try --seed 0")
+        raise refuse("0 … 2⁶³−1", name, seed, 0)
     return seed
 
 
@@ -278,10 +275,10 @@ def choose_settings(
         if value is not None
     }
     base = preset if isinstance(preset, Preset) else find_preset(preset)
-    if "content_layers" in chosen:
-        chosen["content_layers"] = parse_layers(chosen["content_layers"], "equal")
-    if "style_layers" in chosen:
-        chosen["style_layers"] = parse_layers(chosen["style_layers"], base.style_layer_weights)
+    weighting = {"content_layers": "equal", "style_layers": base.style_layer_weights}
+    for kind in [kind for kind in weighting if kind in chosen]:
+        with about(kind):
+            chosen[kind] = parse_layers(chosen[kind], weighting[kind])
     of_objective = {name: chosen.pop(name) for name in _OBJECTIVE_CHOICES if name in chosen}
     if "width" in chosen or "height" in chosen:
         chosen.setdefault("size", None)

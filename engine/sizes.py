@@ -23,7 +23,7 @@ def fit_size(
     shorter than 16 pixels or longer than 65535.
     """
     if size is not None and (height is not None or width is not None):
-        raise UsageError("expected --size or --width/--height, got both; try --size alone")
+        raise UsageError("expected a size, or a width or height, got both; try one of them")
     for name, value in (("size", size), ("height", height), ("width", width)):
         if value is not None:
             check_side(name, value)
@@ -94,7 +94,9 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
         ):
             scales += 1
     if not 1 <= scales <= _MAX_SCALES:
-        raise UsageError(f"expected 1 … {_MAX_SCALES} scales, got {scales}; try --scales auto")
+        raise UsageError(
+            f"expected 1 … {_MAX_SCALES} scales, got {scales}; try --scales auto", setting="scales"
+        )
     factors = [2 ** (scales - 1 - index) for index in range(scales)]
     sizes = tuple((round(height / factor), round(width / factor)) for factor in factors)
     if min(sizes[0]) < MIN_SIDE:

@@ -3,9 +3,21 @@
 `NstxError` is the base of all. It stands in the lowest room because readers of weights raise it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class NstxError(Exception):
-    """Base of every error that a user's input can cause."""
+    """Base of every error that a user's input can cause.
+
+    Attributes:
+        setting: the name of the setting whose value cannot be, such as ``size``; None if the error
+            is of no value, or of several that do not go together.
+    """
+
+    def __init__(self, message: str = "", *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class UsageError(NstxError):
@@ -34,3 +46,13 @@ class OutputError(NstxError):
 
 class NumericalError(NstxError):
     """A cost or a gradient that is not finite."""
+
+
+@contextmanager
+def about(setting: str) -> Iterator[None]:
+    """Name the setting that errors raised in a block or function are about, if they name none."""
+    try:
+        yield
+    except NstxError as error:
+        error.setting = error.setting or setting
+        raise

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from .errors import UsageError
+from .errors import UsageError, about
 from .printable import printable
 from .storage.plain_data import take_list, take_number, take_text
 from .values import check_flag, check_number, describe, refuse
@@ -81,7 +81,8 @@ class Objective:
         check_pooling(self.pooling, self.pool_rounding)
         check_preprocessing(self.preprocessing)
         for kind in ("content", "style"):
-            object.__setattr__(self, f"{kind}_layers", _check_layers(self, kind))
+            with about(f"{kind}_layers"):
+                object.__setattr__(self, f"{kind}_layers", _check_layers(self, kind))
         if not self.layers:
             raise UsageError(
                 "expected at least one content or style layer with a weight above 0, got none; "
@@ -174,7 +175,8 @@ def _check_weight(name: str, value: object) -> float:
     if not 0 <= weight <= _LARGEST_WEIGHT:
         raise UsageError(
             f"expected a {name.replace('_', ' ')} of 0 … {_LARGEST_WEIGHT:g}, got {weight}; "
-            "try the preset's"
+            "try the preset's",
+            setting=name if name in _NUMBERS else None,
         )
     return weight
 
@@ -194,7 +196,9 @@ def _check_layers(objective: Objective, kind: str) -> tuple[LayerWeight, ...]:
         checked.append(LayerWeight(layer.name, weight))
     names = [item.layer for item in checked]
     if len(set(names)) != len(names):
-        raise UsageError(f"expected each {kind} layer once, got {', '.join(names)}; try --help")
+        raise UsageError(
+            f"expected each {kind} layer once, got {', '.join(names)}; try each name once"
+        )
     return tuple(item for item in checked if item.weight > 0)
 
 

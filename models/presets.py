@@ -151,6 +151,7 @@ def find_preset(name: str) -> Preset:
     if not isinstance(name, str) or name not in PRESETS:
         raise UsageError(
             f"expected a preset of {', '.join(PRESETS)}, got {describe(name)}; "
-            f"try {suggest(name, PRESETS, 'default')}"
+            f"try {suggest(name, PRESETS, 'default')}",
+            setting="preset",
         )
     return PRESETS[name]

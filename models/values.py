@@ -20,7 +20,8 @@ def refuse(what: str, name: str, value: object, suggestion: object) -> UsageErro
     """Return the error of a value that is not ``what`` it should be, as ``a whole number``."""
     example = f"{name}={suggestion!r}" if name.isidentifier() else f"{suggestion!r}"
     return UsageError(
-        f"expected {what} as {name.replace('_', ' ')}, got {describe(value)}; try {example}"
+        f"expected {what} as {name.replace('_', ' ')}, got {describe(value)}; try {example}",
+        setting=name if name.isidentifier() else None,
     )
 
 

@@ -123,9 +123,14 @@ def truncate(names: Sequence[str]) -> tuple[Layer, ...]:
 def check_pooling(pooling: str, rounding: str) -> tuple[Pooling, PoolRounding]:
     """Return a pooling and its rounding; `UsageError` if one is unknown."""
     if not isinstance(pooling, str) or pooling not in ("max", "avg"):
-        raise UsageError(f"expected pooling max or avg, got {describe(pooling)}; try avg")
+        raise UsageError(
+            f"expected pooling max or avg, got {describe(pooling)}; try avg", setting="pooling"
+        )
     if not isinstance(rounding, str) or rounding not in ("ceil", "floor"):
-        raise UsageError(f"expected rounding ceil or floor, got {describe(rounding)}; try ceil")
+        raise UsageError(
+            f"expected rounding ceil or floor, got {describe(rounding)}; try ceil",
+            setting="rounding",
+        )
     return cast(Pooling, pooling), cast(PoolRounding, rounding)
 
 

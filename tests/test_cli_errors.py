@@ -15,6 +15,7 @@ from nstx.models.errors import OutputError
 
 Nstx = Callable[..., tuple[int, str, str]]
 
+OPTIMIZE = ("optimize", "a", "b", "-o", "c.png")
 EVALUATE = ("evaluate", "a", "--content", "b", "--style", "c")
 
 
@@ -134,13 +135,27 @@ def test_a_command_that_did_a_part_prints_one_object(
 @pytest.mark.parametrize(
     ("environment", "arguments", "message"),
     [
-        ({"NSTX_SIZE": "big"}, ["optimize", "a", "b"], "--size, got 'big' in NSTX_SIZE; try"),
-        ({"NSTX_TV_WEIGHT": "x" * 99}, [*EVALUATE], "a number for --tv-weight, got 'xxx"),
-        ({"NSTX_NO_CACHE": "perhaps"}, [*EVALUATE], "true or false for --no-cache, got 'perhaps'"),
-        ({"NSTX_WIDTH": "3"}, ["model"], "got 3 in NSTX_WIDTH; try"),
-        ({"NSTX_WIDTH": "3"}, ["model", "--width", "5"], "got 5; try"),
+        (
+            {"NSTX_SIZE": "big"},
+            ["optimize", "a", "b"],
+            "a whole number for NSTX_SIZE, got 'big'; try",
+        ),
+        ({"NSTX_TV_WEIGHT": "x" * 99}, [*EVALUATE], "a number for NSTX_TV_WEIGHT, got 'xxx"),
+        (
+            {"NSTX_NO_CACHE": "perhaps"},
+            [*EVALUATE],
+            "true or false for NSTX_NO_CACHE, got 'perhaps'",
+        ),
+        ({"NSTX_WIDTH": "3"}, ["model"], "pixels for NSTX_WIDTH, got 3; try NSTX_WIDTH=512"),
+        ({"NSTX_WIDTH": "3"}, ["model", "--width", "5"], "as width, got 5; try --width 512"),
         ({}, ["model", "--size=\x1b[2J"], "--size, got '\\x1b[2J'; try"),
         ({}, ["model", "--size", "9" * 5000], "--size, got"),
+        ({"NSTX_DEVICE": "gpu"}, [*OPTIMIZE], "for NSTX_DEVICE, got 'gpu'; try cuda"),
+        ({"NSTX_EXTRACTOR": "onx"}, [*OPTIMIZE], "torch for NSTX_EXTRACTOR, got 'onx'; try onnx"),
+        ({"NSTX_LEARNING_RATE": "0"}, [*OPTIMIZE], "got 0.0; try NSTX_LEARNING_RATE=2"),
+        ({"NSTX_STYLE_WEIGHT": "nan"}, [*EVALUATE], "got nan; try NSTX_STYLE_WEIGHT=1.0"),
+        ({"NSTX_SCALES": "many"}, [*OPTIMIZE], "for NSTX_SCALES, got 'many'; try NSTX_SCALES=auto"),
+        ({"NSTX_SIZE": "64", "NSTX_SAVE_EVERY": "0"}, [*OPTIMIZE], "try NSTX_SAVE_EVERY=10"),
         ({}, ["model", "--sise", "9"], "--size"),
         ({}, ["modle"], "'model'"),
         ({}, ["model", "--pooling", "ag"], "try avg"),
@@ -169,9 +184,36 @@ def test_a_wrong_value_of_the_configuration_is_named_with_its_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nstx.toml").write_text("width = 3\n")
-    assert "got 3 for width in nstx.toml; try" in nstx("model")[2]
+    assert "16 … 65535 pixels for width in nstx.toml, got 3; try width = 512" in nstx("model")[2]
     Path("nstx.toml").write_text("[model]\nuntil = 'conv9_1'\nwidth = 64")
-    assert "got 'conv9_1' for until in nstx.toml; try" in nstx("model")[2]
+    assert "for until in nstx.toml, got 'conv9_1'; try" in nstx("model")[2]
+
+
+@pytest.mark.parametrize(
+    ("environment", "configuration", "options", "message"),
+    [
+        ({"NSTX_DEVICE": "cuda:999"}, "", [], "for NSTX_DEVICE, got none that loads"),
+        ({"NSTX_DEVICE": "cuda:999"}, "", [], "; try NSTX_DEVICE=cpu, or 'nstx doctor'"),
+        ({}, "device = 'cuda:999'", [], "for device in nstx.toml, got none that loads"),
+        ({}, "device = 'cuda:999'", [], "; try device = \"cpu\", or 'nstx doctor'"),
+        ({}, "device = 'cuda:999'", ["--device", "cuda:99"], "on device 99, got none"),
+        ({}, "device = 'mps'", ["--device", "cuda:99"], "; try --device cpu, or 'nstx doctor'"),
+        ({"NSTX_WEIGHTS": "no.pth"}, "", [], "at no.pth for NSTX_WEIGHTS, got: No such file"),
+        ({"NSTX_WEIGHTS": "no.pth"}, "", [], "; try NSTX_WEIGHTS=embedded"),
+        ({}, "style-layers = ['conv9_1']", [], "for style-layers in nstx.toml, got 'conv9_1'"),
+        ({}, "precision = 'fp8'", [], "for precision in nstx.toml, got 'fp8'; try fp32"),
+    ],
+)
+def test_what_cannot_be_is_named_with_its_place_and_in_its_words(
+    nstx: Nstx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    environment: dict[str, str], configuration: str, options: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    toml = f"[export.gradient]\n{configuration}" if "precision" in configuration else configuration
+    Path("nstx.toml").write_text(toml)
+    assert message in nstx("export", "gradient", "-o", "g.onnx", *options)[2]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

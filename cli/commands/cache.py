@@ -17,6 +17,7 @@ from nstx.models.storage.cache import (
     check_cache_folder,
     parse_bytes,
 )
+from nstx.models.values import describe
 
 from .. import options
 from ..console import Console
@@ -163,7 +164,8 @@ def _parse_age(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip().lower())
     if match is None:
         raise UsageError(
-            f"expected an age for --older-than, got {printable(text)!r}; try 12h, 30d or 8w"
+            f"expected an age for --older-than, got {describe(text)}; try 12h, 30d or 8w",
+            setting="older_than",
         )
     return float(match[1]) * _UNITS[match[2]]
 

@@ -11,6 +11,7 @@ from nstx.engine.comparison.plan import ComparisonPlan, ComparisonRun
 from nstx.engine.settings import INITS
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
+from nstx.models.values import describe
 
 from ..choices import split_names, split_style
 from ..console import Console
@@ -54,8 +55,9 @@ def _split(name: str, text: str) -> list[Any]:
     if not values:
         option = f"--{name.replace('_', '-')}"
         raise UsageError(
-            f"expected {_KINDS[kind]} separated by commas for {option}, got {printable(text)!r}; "
-            f"try {option} {example}"
+            f"expected {_KINDS[kind]} separated by commas for {option}, got {describe(text)}; "
+            f"try {option} {example}",
+            setting=name,
         )
     return values
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nstx.models.errors import about
+
 from .. import options
 from ..formats import format_cost
 from ..grouped import Help, argument, grouped, only
@@ -42,7 +44,11 @@ def evaluate(
 
     console = shown.console()
     settings = options.settings_of(objective, size, machine)
-    picture, photograph, paintings = read_image(image), read_image(content), read_styles(styles)
+    picture = read_image(image)
+    with about("content"):
+        photograph = read_image(content)
+    with about("style"):
+        paintings = read_styles(styles)
     cost = evaluate_picture(picture, photograph, paintings, settings)
     inputs = (
         picture.as_input("image"),

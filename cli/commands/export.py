@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options
+from ..choices import split_layers
 from ..console import Console
 from ..formats import format_bytes, format_seconds
 from ..grouped import Group, Help, grouped, only, without
@@ -170,13 +171,12 @@ def _choose_graph(
 ) -> "tuple[FeatureGraph, Objective | None]":
     """Return the graph, and the objective if its layers are the preset's."""
     from nstx.export.graphs.feature_graph import FeatureGraph
-    from nstx.models.vgg19 import split_layers
 
     of_preset = outputs.layers is None and outputs.grams is None
     activations, grams = objective.content_names, objective.style_names
     if not of_preset:
-        activations = split_layers(outputs.layers) if outputs.layers else ()
-        grams = split_layers(outputs.grams) if outputs.grams else ()
+        activations = split_layers("layers", outputs.layers)
+        grams = split_layers("grams", outputs.grams)
     graph = FeatureGraph(
         activations=activations,
         grams=grams,

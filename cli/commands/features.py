@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nstx.models.errors import UsageError
+from nstx.models.errors import UsageError, about
 from nstx.models.vgg19 import check_pooling
 
 from .. import options
@@ -75,9 +75,13 @@ def features(
 
     console = shown.console()
     if not 1 <= sheets.strongest <= 512:
-        raise UsageError(f"expected --strongest 1 … 512, got {sheets.strongest}; try --strongest 1")
+        raise UsageError(
+            f"expected 1 … 512 channels a sheet, got {sheets.strongest}; try --strongest 16",
+            setting="strongest",
+        )
     extraction = _choose_extraction(sheets.model, objective, machine)
-    names = None if sheets.layers is None else split_layers(sheets.layers)
+    with about("layers"):
+        names = None if sheets.layers is None else split_layers(sheets.layers)
     picture = read_image(image)
     check_new_files(sheets.output)
     with console.working("evaluating the network"):

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nstx.models.errors import about
+
 from .. import options
 from ..grouped import Help, grouped, only
 
@@ -38,7 +40,8 @@ def model(
         size = 400
     rows, columns = fit_size((300, 400), size=size, height=height, width=width)
     kind, direction = check_pooling(pooling, rounding)
-    layers = truncate([until])
+    with about("until"):
+        layers = truncate([until])
     table: list[tuple[Any, ...]] = [("input", (1, rows, columns, 3), 1, 1, 0.0)]
     for layer in layers:
         name = layer.name if layer.kind == "conv" else f"{kind}{layer.name}"

@@ -77,7 +77,7 @@ def _check(value: Any, option: Option, where: str) -> object:
         return str(value) if option.kind is str else value
     several = " or a list of them" if option.is_list or option.repeated else ""
     raise UsageError(
-        f"expected {KINDS[option.kind]}{several}, got {_describe(value)} for {printable(where)}; "
+        f"expected {KINDS[option.kind]}{several} for {printable(where)}, got {_describe(value)}; "
         f"try {_EXAMPLES[option.kind]}"
     )
 

@@ -17,9 +17,11 @@ def describe_mistake(error: Any) -> str:
         kinds = {option.parameter: option.kind for option in options}
         value = value_in(context, parameter) or _typed_value(parameter.opts)
         if value is not None and parameter.name in kinds:
-            expected = f"{KINDS[kinds[parameter.name]]} for {max(parameter.opts, key=len)}"
-            place = place_of(context, parameter)
-            return f"expected {expected}, got {describe(value)}{place}; try --help"
+            place = place_of(context, parameter) or f" for {max(parameter.opts, key=len)}"
+            expected = f"{KINDS[kinds[parameter.name]]}{place}"
+            return (
+                f"expected {expected}, got {describe(value)}; try '{context.command_path} --help'"
+            )
     message = " ".join(error.format_message().split()).rstrip(".")
     return f"{message}; try --help" if message else ""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nstx.models.errors import UsageError
+from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset, find_preset
 
 from .. import options
@@ -100,9 +100,7 @@ def _check_arguments(
 ) -> Path:
     """Check which arguments there are, and return the output."""
     if targets is not None and (content or styles):
-        raise UsageError(
-            "expected CONTENT and STYLE, or --targets alone, got both; try without CONTENT"
-        )
+        raise UsageError("expected CONTENT and STYLE, or --targets, got both; try one of the two")
     if targets is None and not (content and styles):
         raise UsageError(
             "expected CONTENT and STYLE, got less; try 'nstx optimize photo.jpg painting.jpg "
@@ -130,4 +128,5 @@ def _read_targets(path: Path, size: options.Size) -> "SavedTargets":
         raise UsageError(
             f"expected --targets without sizes, got {flags}; try 'nstx precompute' with it"
         )
-    return read_targets(path)
+    with about("targets"):
+        return read_targets(path)

@@ -1,14 +1,15 @@
 """What ``nstx optimize`` is asked to do, checked before anything is read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from nstx.engine.settings import Settings
-from nstx.models.errors import UsageError
-from nstx.models.printable import printable
+from nstx.models.errors import UsageError, about
 from nstx.models.storage.files import check_distinct, check_file, check_output
+from nstx.models.values import describe
 
 from ..choices import split_style
 from ..grouped import Group, Help
@@ -105,21 +106,28 @@ class OptimizeRequest:
         recording = self.recording
         if recording.save_every is not None and recording.save_every < 1:
             raise UsageError(
-                f"expected --save-every 1 or more, got {recording.save_every}; try --save-every 10"
+                f"expected 1 or more steps between saved pictures, got {recording.save_every}; "
+                "try --save-every 10",
+                setting="save_every",
             )
         if recording.report not in REPORTS:
             raise UsageError(
-                f"expected a report of {', '.join(REPORTS)}, got '{printable(recording.report)}'; "
-                "try assignment"
+                f"expected a report of {', '.join(REPORTS)}, got {describe(recording.report)}; "
+                "try assignment",
+                setting="report",
             )
         check_output(self.output, SUFFIXES)
-        if recording.animate is not None:
-            check_animation(recording.animate)
-        if recording.trace is not None:
-            check_output(recording.trace, (".jsonl", ".json", ".txt"))
-        for path in (recording.save_init, recording.watch):
+        checks: dict[str, Callable[[Path], None]] = {
+            "animate": check_animation,
+            "trace": partial(check_output, suffixes=(".jsonl", ".json", ".txt")),
+            "save_init": partial(check_output, suffixes=SUFFIXES),
+            "watch": partial(check_output, suffixes=SUFFIXES),
+        }
+        for name, check in checks.items():
+            path = getattr(recording, name)
             if path is not None:
-                check_output(path, SUFFIXES)
+                with about(name):
+                    check(path)
         self._check_distinct()
         for path in self._snapshots():
             check_file(path)

@@ -65,7 +65,8 @@ class Bench(ABC):
         if unknown or not self.variants:
             raise UsageError(
                 f"expected variants among {', '.join(self.choices)}, "
-                f"got {', '.join(unknown) or 'none'}; try onnx,torch"
+                f"got {', '.join(unknown) or 'none'}; try onnx,torch",
+                setting="variants",
             )
         for name, (least, most, example) in _RANGES.items():
             value = getattr(self, name, least)
@@ -73,12 +74,15 @@ class Bench(ABC):
             if not values or not all(least <= number <= most for number in values):
                 raise UsageError(
                     f"expected {name} of {least} … {most}, "
-                    f"got {', '.join(map(str, values)) or 'none'}; try --{name} {example}"
+                    f"got {', '.join(map(str, values)) or 'none'}; try --{name} {example}",
+                    setting=name,
                 )
         check_count("threads", self.threads)
         device = Device.parse(self.device)
         if device is None or device.is_mps:
-            raise UsageError(f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu")
+            raise UsageError(
+                f"expected cpu or cuda[:N] to measure, got {self.device}; try cpu", setting="device"
+            )
 
     def task(self, variant: str, size: int, **details: Any) -> Task:
         """Return one measurement, with whatever attributes tasks and this benchmark both have."""

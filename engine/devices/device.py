@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from nstx.export.runtime.providers import Provider, choose_provider, has_driver, provider_loads
-from nstx.models.errors import DeviceError
+from nstx.models.errors import DeviceError, about
 
 from ..settings import split_device
 
@@ -98,6 +98,7 @@ def choose_provider_on(device: Device | None) -> Provider:
     return choose_provider(device.kind, device.index)
 
 
+@about("device")
 def _check_torch_has(device: Device) -> None:
     import torch
 

@@ -27,7 +27,8 @@ def choose_precision(
         return "tf32" if "tf32" in supported else "fp32"
     if precision not in supported:
         raise DeviceError(
-            f"expected {', '.join(supported)} on {device}, got {precision}; try --precision auto"
+            f"expected {', '.join(supported)} on {device}, got {precision}; try --precision auto",
+            setting="precision",
         )
     return precision
 

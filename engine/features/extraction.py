@@ -15,7 +15,7 @@ from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import Provider, check_provider, has_driver, import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, usable_threads
-from nstx.models.errors import DeviceError, NumericalError, UsageError
+from nstx.models.errors import DeviceError, NumericalError, UsageError, about
 from nstx.models.vgg19 import (
     Pooling,
     PoolRounding,
@@ -167,6 +167,7 @@ def built_graphs(
     )
 
 
+@about("extractor")
 def find_provider(choices: Extraction) -> Provider | None:
     """Return the provider of ONNX Runtime that was chosen, or None for PyTorch."""
     device = Device.parse(choices.device)
@@ -191,6 +192,7 @@ def find_provider(choices: Extraction) -> Provider | None:
     return provider
 
 
+@about("extractor")
 def _open_torch(
     choices: Extraction, layers: Sequence[str], weights: Weights | None
 ) -> OpenedExtractor:
@@ -201,8 +203,7 @@ def _open_torch(
         from .torch_network import TorchExtractor, TorchNetwork
     except ImportError as error:
         raise DeviceError(
-            f"expected PyTorch for --extractor torch, got none ({error}); try --extractor onnx, or "
-            "'pip install torch'"
+            f"expected PyTorch, got none ({error}); try --extractor onnx, or 'pip install torch'"
         ) from error
     device = TorchDevice(settle(choices.device, by_torch=True), "fp32")
     if choices.threads is not None:

@@ -109,8 +109,9 @@ def _choose_torch(
         from ..devices.precisions import choose_precision, cuda_capability, fast_precision
     except ImportError as error:
         raise DeviceError(
-            f"expected PyTorch for --backend torch, got none ({error}); try --backend onnx, or "
-            "'pip install torch'"
+            f"expected PyTorch for the backend torch, got none ({error}); try --backend onnx, or "
+            "'pip install torch'",
+            setting="backend",
         ) from error
     device = settle(settings.device, by_torch=True)
     capability = (policy.capability or cuda_capability(device)) if device.is_cuda else None
@@ -127,8 +128,9 @@ def _choose_onnx(settings: Settings, device: Device) -> BackendChoice:
     supported = ("fp32",) if device.is_cpu else ("fp32", "tf32", "fp16")
     if settings.precision not in ("auto", *supported):
         raise DeviceError(
-            f"expected {', '.join(supported)} for --backend onnx on {device}, "
-            f"got {settings.precision}; try --precision auto, or --backend torch"
+            f"expected {', '.join(supported)} for the backend onnx on {device}, "
+            f"got {settings.precision}; try --precision auto, or --backend torch",
+            setting="precision",
         )
     precision: Precision = "fp32" if settings.precision == "auto" else settings.precision
     return BackendChoice("onnx", device, precision)

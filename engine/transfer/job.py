@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
-from nstx.models.errors import ImageError, UsageError
+from nstx.models.errors import ImageError, UsageError, about
 from nstx.models.printable import printable
 from nstx.models.values import describe, suggest
 
@@ -235,6 +235,7 @@ def backend_differences(
     return differing
 
 
+@about("init")
 def _read_init(
     settings: Settings, content: Pixels | None = None, styles: Sequence[WeightedPicture] = ()
 ) -> Picture | None:

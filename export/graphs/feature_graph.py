@@ -177,5 +177,6 @@ def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     """Check a property of a graph; `UsageError` if it is none of the choices."""
     if value not in choices:
         raise UsageError(
-            f"expected {what} {', '.join(choices)} for a graph, got {value!r}; try {choices[0]}"
+            f"expected {what} {', '.join(choices)} for a graph, got {value!r}; try {choices[0]}",
+            setting=what,
         )

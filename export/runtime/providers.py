@@ -78,7 +78,9 @@ def choose_provider(device: str, index: int) -> Provider:
     """Return the provider for a device: ``auto`` takes CUDA where it loads, else the CPU."""
     import_onnxruntime()
     if device == "mps":
-        raise DeviceError("expected cpu or cuda for ONNX Runtime, got mps; try --device cpu")
+        raise DeviceError(
+            "expected cpu or cuda for ONNX Runtime, got mps; try --device cpu", setting="device"
+        )
     if device == "cpu":
         return CPU
     cuda = Provider("cuda", index)
@@ -91,10 +93,12 @@ def choose_provider(device: str, index: int) -> Provider:
 def check_provider(provider: Provider) -> None:
     """Raise `DeviceError` if a provider does not load."""
     if not provider_loads(provider):
-        other = "--device cpu" if provider.kind == "cuda" else "--extractor onnx"
+        is_cuda = provider.kind == "cuda"
+        other = "--device cpu" if is_cuda else "--extractor onnx"
         raise DeviceError(
             f"expected ONNX Runtime's {provider.name} on device {provider.index}, got none that "
-            f"loads on this machine; try {other}, or 'nstx doctor'"
+            f"loads on this machine; try {other}, or 'nstx doctor'",
+            setting="device" if is_cuda else "extractor",
         )
 
 

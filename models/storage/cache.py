@@ -111,7 +111,8 @@ def parse_bytes(name: str, text: str) -> int:
     size = float(match[1]) * _UNITS[match[2]] if match else math.inf
     if size > _LARGEST:
         raise UsageError(
-            f"expected a size for {name}, got {printable(text[:40])!r}; try 500MB or 2GiB"
+            f"expected a size for {name}, got {printable(text[:40])!r}; try 500MB or 2GiB",
+            setting=name.lstrip("-").replace("-", "_"),
         )
     return int(size)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutputError, UsageError, WeightsError
+from ..errors import OutputError, UsageError, WeightsError, about
 from ..printable import printable
 from ..storage.cache import cache_folder, keeps_cache, mark_used, open_entry, warn_unkept
 from ..storage.files import write_atomically
@@ -74,8 +74,7 @@ def load_weights(
         preprocessing: of pixels; an objective's is `Objective.preprocessing`.
         use_cache: read and keep the converted float32 copy in the cache folder.
     """
-    place = find_source(source)
-    identity = identify(place)
+    place, identity = _identify(source)
     folder = cache_folder() / "weights" if keeps_cache(use_cache) else None
     copy = folder and folder / f"{identity.sha256}.safetensors"
     kept = copy and _read_copy(copy)
@@ -112,7 +111,8 @@ def prepare_weights(weights: Weights, preprocessing: Preprocessing) -> Weights:
     if not np.allclose(weights.mean, OXFORD_MEAN, atol=0.05):
         raise UsageError(
             f"expected weights of Oxford's training for preprocessing {preprocessing}, got others "
-            f"from {printable(weights.source)}; try --weights embedded"
+            f"from {printable(weights.source)}; try --weights embedded",
+            setting="weights",
         )
     first = CONVOLUTIONS[0].name
     # Blue's kernel sees red. On the scale 0–1 a padded zero is black, as it is where the mean is 0.
@@ -130,7 +130,7 @@ def weights_digest(
     source: str | os.PathLike[str] = EMBEDDED, preprocessing: Preprocessing = "published"
 ) -> str:
     """Return `Weights.sha256` without reading the tensors; `WeightsError` if there is no file."""
-    return _prepared_digest(identify(find_source(source)).sha256, preprocessing)
+    return _prepared_digest(_identify(source)[1].sha256, preprocessing)
 
 
 def _prepared_digest(sha256: str, preprocessing: Preprocessing) -> str:
@@ -147,6 +147,13 @@ def copy_is_sound(path: Path) -> bool:
     return True
 
 
+@about("weights")
+def _identify(source: str | os.PathLike[str]) -> tuple[Source, Identity]:
+    place = find_source(source)
+    return place, identify(place)
+
+
+@about("weights")
 def _read(place: Source, identity: Identity) -> tuple[Tensors, Mean]:
     try:
         return read_tensors(place, identity.convention)
