@@ -17,6 +17,7 @@ from .console import print_lines
 from .errors.exits import report_failure, run_app
 from .interrupts import Ending, handling
 from .lazy import Entry, LazyGroup
+from .session import session
 
 
 class Commands(LazyGroup):
@@ -90,6 +91,10 @@ app = typer.Typer(
 )
 
 
+_WITHOUT_SETTINGS = ("cache", "doctor")
+"""Commands that a wrong configuration does not stop, as it has next to nothing for them."""
+
+
 def _version(is_asked_for: bool) -> None:
     if is_asked_for:
         print_lines(f"nstx {__version__}")
@@ -111,7 +116,12 @@ def _root(
     if not {"-h", "--help"} & set(sys.argv):
         from .configuration.defaults import apply_config
 
-        apply_config(context)
+        try:
+            apply_config(context)
+        except UsageError as error:
+            if context.invoked_subcommand not in _WITHOUT_SETTINGS:
+                raise
+            session.warnings.append(f"the configuration is not used: {error}")
         if any(name.startswith("NSTX_") for name in os.environ):
             from .configuration.variables import check_variables
 

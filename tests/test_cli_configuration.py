@@ -40,6 +40,8 @@ def refuse(nstx: Nstx) -> Callable[[bytes], str]:
     ("content", "message"),
     [
         (b"size = ", "TOML in nstx.toml, got: Invalid value (at end of document)"),
+        (b"tv-weight = 1\ntv_weight = 1", "once in nstx.toml, got 'tv-weight' and 'tv_weight'; try"),
+        (b"[optimize]\nsave_every = 1\nsave-every = 2", "got 'save_every' and 'save-every'; try"),
         (b"colour = 1", "options in nstx.toml, got 'colour'"),
         (b"sise = 1", "got 'sise'; try size"),
         (b"[model]\nuntill = 1", "got 'model.untill'; try until"),
@@ -159,11 +161,27 @@ def test_variables_that_nothing_reads_are_told_once(
         "NSTX_SIZE",
         "NSTX_LEARNING_RATE",
         "NSTX_TEST_DATA",
+        "NSTX_OUTPUT",
     ):
         monkeypatch.setenv(name, "48")
     code, out, err = nstx("model", "--json")
     assert code == 0
     assert err.splitlines() == [f"nstx: warning: {text}" for text in json.loads(out)["warnings"]]
-    unknown, sise = err.splitlines()
+    unknown, far, sise = err.splitlines()
+    assert far.endswith("reads the environment variable NSTX_OUTPUT"), "nothing is near"
     assert sise.endswith("reads the environment variable NSTX_SISE; did you mean NSTX_SIZE?")
     assert "NSTX_\ufffdPAINT" in unknown
+
+
+@pytest.mark.parametrize("arguments", [["cache", "ls"], ["cache", "verify"], ["cache", "prune"]])
+def test_commands_without_settings_go_on_beside_a_wrong_configuration(
+    nstx: Nstx, arguments: list[str]
+) -> None:
+    Path("nstx.toml").write_text("size = ")
+    code, out, err = nstx(*arguments, "--json")
+    assert code == 0
+    (warning,) = json.loads(out)["warnings"]
+    assert err == f"nstx: warning: {warning}\n"
+    assert warning.startswith("the configuration is not used: expected TOML in nstx.toml, got")
+    assert nstx("--version")[0] == nstx("model", "--help")[0] == 0
+    assert nstx("model")[0] == 2

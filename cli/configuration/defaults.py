@@ -12,7 +12,7 @@ command that has them, those in a table ``[optimize]`` or ``[export.features]`` 
     style-layers = ["conv1_1", "conv2_1:0.5"]
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ def _defaults(
     """Return a file's content as defaults by command and parameter.
 
     Raises:
-        UsageError: it names an option or command that there is not, or gives an option what it
-            cannot have.
+        UsageError: it names an option or command that there is not, or one option twice, or gives
+            an option what it cannot have.
     """
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
     for command, table in _tables(content, options).items():
+        _check_spellings(table, path)
         for name, value in table.items():
             key = name.replace("-", "_")
             serves = options if command is None else [command]
@@ -50,6 +51,18 @@ def _defaults(
                 option = options[user][key]
                 defaults[user][option.parameter] = _check(value, option, f"{full} in {path}")
     return defaults
+
+
+def _check_spellings(table: Iterable[str], path: Path) -> None:
+    """Check that a table has no option twice, with hyphens and with underscores."""
+    names: dict[str, str] = {}
+    for name in table:
+        other = names.setdefault(name.replace("-", "_"), name)
+        if other != name:
+            raise UsageError(
+                f"expected an option once in {printable(path)}, got {describe(other)} and "
+                f"{describe(name)}; try one of the two"
+            )
 
 
 def _unknown(name: str, path: Path, options: Options) -> UsageError:

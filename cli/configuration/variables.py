@@ -8,6 +8,7 @@ from nstx.models.values import suggest
 
 from ..session import session
 
+_PREFIX = "NSTX_"
 _OTHER_VARIABLES = (
     "NSTX_CACHE_DIR", "NSTX_CACHE_LIMIT", "NSTX_CONFIG", "NSTX_CUDA_GRAPHS", "NSTX_TEST_DATA",
 )  # fmt: skip
@@ -16,7 +17,7 @@ _OTHER_VARIABLES = (
 
 def check_variables(context: Any) -> None:
     """Warn of environment variables that look like options of nstx and are none."""
-    unknown = {name for name in os.environ if name.startswith("NSTX_")} - {*_OTHER_VARIABLES}
+    unknown = {name for name in os.environ if name.startswith(_PREFIX)} - {*_OTHER_VARIABLES}
     known = {*_OTHER_VARIABLES}
     # All commands are imported only if something belongs to no option of the one that runs.
     for variables in _variables(context):
@@ -25,8 +26,10 @@ def check_variables(context: Any) -> None:
         if not unknown:
             return
     for name in sorted(unknown):
-        near = suggest(name, [other.lower() for other in known], "").upper()
-        advice = f"; did you mean {near}?" if near else ""
+        # All share a beginning, which makes none near.
+        ends = [other.removeprefix(_PREFIX).lower() for other in known]
+        near = suggest(name.removeprefix(_PREFIX), ends, "").upper()
+        advice = f"; did you mean {_PREFIX}{near}?" if near else ""
         session.warnings.append(f"nothing of nstx reads the environment variable {name}{advice}")
 
 
