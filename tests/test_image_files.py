@@ -1,6 +1,7 @@
 """Writing pictures: every format, whole or not at all."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ from PIL import Image
 
 from nstx.engine.drawing.animation import check_animation, write_animation
 from nstx.engine.pictures import writing as image_files
-from nstx.engine.pictures.picture import Pixels
+from nstx.engine.pictures.picture import Picture, Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import SUFFIXES, check_output_size, encode_image, write_image
 from nstx.engine.transfer.progress import FrameCollector, Step
 from nstx.models.cost import Cost
-from nstx.models.errors import OutputError
+from nstx.models.errors import ImageError, OutputError, UsageError
 from nstx.models.storage.files import check_output
 
 
@@ -53,6 +54,62 @@ def test_values_outside_the_range_are_clipped_when_they_are_rounded(tmp_path: Pa
     pixels[6:] = 300
     write_image(tmp_path / "p.png", pixels)
     assert set(np.unique(read_image(tmp_path / "p.png").pixels)) == {0, 255}
+
+
+UNIT = np.linspace(0, 1, 12 * 20 * 3).reshape(12, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "picture", "message"),
+    [
+        ("p.png", None, "a Picture or an array of pixels, got None; try result.picture"),
+        ("p.png", "b.jpg", "an array of pixels, got 'b.jpg'; try"),
+        ("p.png", [[1, 2]], "an array of pixels, got a value of type list; try"),
+        (UNIT, "p.png", "path, got a value of type ndarray; try path='out.png'"),
+        (Picture(UNIT.astype("u1"), None), "p.png", "path, got a value of type Picture; try"),
+        (None, UNIT, "path, got None; try"),
+        (b"p.png", UNIT, "path, got a value of type bytes; try"),
+        ("p.png", UNIT, r"the scale 0–255, got values of 0 … 1; try pixels \* 255"),
+        ("p.npy", UNIT - 0.4, r"0–255, got values of -0.4 … 0.6; try pixels \* 255"),
+        ("p.png", (UNIT * 65535).astype("u2"), "0–255, got values of 0 … 65535; try pixels / 257"),
+        ("p.png", UNIT * 1e6, r"0–255 in an array, got values of 0 … 1e\+06; try"),
+        ("p.png", np.where(UNIT > 0.5, np.nan, 200), "finite numbers in an array, got NaN"),
+        ("p.png", np.where(UNIT > 0.5, np.inf, 200), "finite numbers in an array, got NaN"),
+        ("p.png", UNIT[0], r"numbers \(height, width, 3\), got float64 \(20, 3\); try"),
+        ("p.png", UNIT[:0], r"numbers \(height, width, 3\), got float64 \(0, 20, 3\); try"),
+        ("p.png", UNIT > 0.5, "numbers .* got bool"),
+        ("p.png", UNIT.astype(complex), "numbers .* got complex128"),
+        ("p.png", UNIT.astype(object), "numbers .* got object"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_written_is_one_line_of_nstx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, picture: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((UsageError, ImageError), match=f"^expected .*{message}") as caught:
+        write_image(path, picture)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["u1", "f8", "i8", "f2", ">f4"])
+def test_arrays_of_any_number_are_written(tmp_path: Path, kind: str) -> None:
+    pixels = np.rint(UNIT * 255)
+    write_image(tmp_path / "p.png", pixels.astype(kind))
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png").pixels, pixels)
+    write_image(tmp_path / "p.png", np.rint(pixels / 50).astype(kind))
+    assert read_image(tmp_path / "p.png").pixels.max() == 5
+    write_image(tmp_path / "p.png", np.zeros((9, 9, 3), kind))
+    assert read_image(tmp_path / "p.png").pixels.max() == 0
+
+
+def test_grey_and_rgba_arrays_are_written(tmp_path: Path) -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_image(tmp_path / "p.png", grey)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png").pixels[..., 1], grey)
+    write_image(tmp_path / "p.png", np.dstack([grey] * 4))
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png").alpha, grey)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(

@@ -132,6 +132,7 @@ def choose_white(
     path: Path,
     *,
     trusted: bool = False,
+    darkest: float = _DARKEST,
     advice: str = _ADVICE,
 ) -> float:
     """Return what is white, 255 or another number, where 0 is black and nothing but the values tells.
@@ -141,8 +142,8 @@ def choose_white(
     ``trusted`` ones are on 0–255 whatever they are.
 
     Raises:
-        ImageError: the values are not finite, or fit none of these scales: far outside, or so dark
-            that it would show as black.
+        ImageError: the values are not finite, or fit none of these scales: far outside, or none
+            above ``darkest``, so that all would show as black.
     """
     white, is_float = _WHITE, dtype.kind == "f"
     if not (math.isfinite(lowest) and math.isfinite(highest)):
@@ -151,7 +152,7 @@ def choose_white(
         pass
     elif is_float and lowest >= _UNIT[0] and highest <= _UNIT[1]:
         white = 1.0
-    elif highest < _DARKEST:
+    elif highest < darkest:
         _refuse(path, "pixels on the scale 0–255", _span(lowest, highest), advice)
     elif not is_float and lowest >= 0 and _WHITE < highest <= _WHITE_16_BIT:
         white = _WHITE_INT16 if dtype.kind == "i" and dtype.itemsize == 2 else _WHITE_16_BIT

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nstx.models.errors import OutputError
+from nstx.models.errors import ImageError, OutputError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
+from nstx.models.values import check_text, describe
 
+from .npy import choose_white
 from .picture import Picture, Pixels
 from .transparency import on_white, with_alpha
 
@@ -103,20 +105,52 @@ def encode_image(
 def write_image(path: str | Path, picture: Picture | Pixels, *, in_haste: bool = False) -> None:
     """Write a picture with its transparency, or opaque pixels of 0–255; see `encode_image`.
 
+    Arrays of uint8 may be grey or RGBA, too.
+
     Raises:
+        UsageError: it is neither a picture nor an array, or ``path`` is no path.
+        ImageError: an array of another shape, with NaN, or on another scale, such as 0–1.
         OutputError: the suffix is none of `SUFFIXES`, or the file cannot be written. What stood at
             ``path`` before still stands there.
     """
-    path = Path(path)
+    path = Path(check_text("path", path, "out.png"))
+    picture = _take_picture(picture)
     check_output(path, SUFFIXES)
-    pixels, alpha = (
-        (picture.pixels.astype(np.float32, copy=False), picture.alpha)
-        if isinstance(picture, Picture)
-        else (picture, None)
-    )
-    if alpha is not None:
+    if picture.alpha is not None:
         warn_of_lost_alpha([path])
-    write_output(path, encode_image(pixels, path.suffix.lower(), alpha, in_haste=in_haste))
+    pixels, suffix = picture.pixels.astype(np.float32, copy=False), path.suffix.lower()
+    write_output(path, encode_image(pixels, suffix, picture.alpha, in_haste=in_haste))
+
+
+def _take_picture(picture: object) -> Picture:
+    """Return a picture as it is, or that of an array; what is nearly black on 0–255 is refused."""
+    if isinstance(picture, Picture):
+        return picture
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(
+            f"expected a Picture or an array of pixels, got {describe(picture)}; try result.picture"
+        )
+    array: NDArray[Any] = picture
+    if array.dtype == np.uint8 and array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 4:
+        return Picture(array[..., :3], array[..., 3])
+    if array.dtype.kind not in "fiu" or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ImageError(
+            f"expected numbers (height, width, 3), got {printable(array.dtype)[:80]} {array.shape}; "
+            "try RGB pixels of 0–255"
+        )
+    if array.dtype == np.uint8:
+        return Picture(array, None)
+    span, advice = (float(array.min()), float(array.max())), "RGB pixels of 0–255"
+    white = choose_white(*span, array.dtype, Path("an array"), darkest=-255.0, advice=advice)
+    if white != 255:
+        change = "* 255" if white < 255 else f"/ {white / 255:.6g}"
+        raise ImageError(
+            f"expected pixels on the scale 0–255, got values of {span[0]:.6g} … {span[1]:.6g}; "
+            f"try pixels {change}"
+        )
+    return Picture(array.astype(np.float32), None)
 
 
 def write_or_rescue(path: Path, picture: Picture, *, in_haste: bool = False) -> None:
