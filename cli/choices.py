@@ -1,5 +1,6 @@
 """Options that are more than a value: several numbers or names, and pictures with weights."""
 
+import math
 import os.path
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nstx.models import vgg19
 from nstx.models.errors import UsageError, about
+from nstx.models.printable import printable
 from nstx.models.values import describe
 
 if TYPE_CHECKING:
@@ -43,9 +45,14 @@ def split_style(text: str) -> tuple[Path, float]:
     try:
         value = float(weight)
     except ValueError:
-        return Path(text), 1.0
-    if not 0 < value < float("inf"):
-        raise UsageError(f"expected a style weight above 0, got {text!r}; try {path}:1")
+        if not (Path(path).suffix or os.path.exists(path)):  # noqa: PTH110
+            return Path(text), 1.0  # behind a drive's letter
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise UsageError(
+            f"expected a style as PATH or PATH:weight, the weight a number above 0, got "
+            f"{describe(text)}; try {printable(path)}:1"
+        )
     return Path(path), value
 
 

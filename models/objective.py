@@ -24,7 +24,7 @@ from typing import Any, Literal
 from .errors import UsageError, about
 from .printable import printable
 from .storage.plain_data import take_list, take_number, take_text
-from .values import check_flag, check_number, describe, refuse
+from .values import check_flag, check_number, describe, in_words, refuse
 from .vgg19 import (
     LAYERS,
     Layer,
@@ -174,7 +174,7 @@ def _check_weight(name: str, value: object) -> float:
     # Costs are float32, and so are their weights.
     if not 0 <= weight <= _LARGEST_WEIGHT:
         raise UsageError(
-            f"expected a {name.replace('_', ' ')} of 0 … {_LARGEST_WEIGHT:g}, got {weight}; "
+            f"expected a {in_words(name)} of 0 … {_LARGEST_WEIGHT:g}, got {weight}; "
             "try the preset's",
             setting=name if name in _NUMBERS else None,
         )

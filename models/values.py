@@ -20,9 +20,14 @@ def refuse(what: str, name: str, value: object, suggestion: object) -> UsageErro
     """Return the error of a value that is not ``what`` it should be, as ``a whole number``."""
     example = f"{name}={suggestion!r}" if name.isidentifier() else f"{suggestion!r}"
     return UsageError(
-        f"expected {what} as {name.replace('_', ' ')}, got {describe(value)}; try {example}",
+        f"expected {what} as {in_words(name)}, got {describe(value)}; try {example}",
         setting=name if name.isidentifier() else None,
     )
+
+
+def in_words(name: str) -> str:
+    """Return a setting's name as prose has it, ``style weight``; a phrase may name a ``conv1_1``."""
+    return name.replace("_", " ") if name.isidentifier() else name
 
 
 def describe(value: object) -> str:

@@ -18,7 +18,7 @@ from processes import PATIENCE, run_signalled, spawn, wait_for
 from nstx.cli.choices import split_style
 from nstx.cli.errors.exits import run_app
 from nstx.cli.optimize.interrupt import Interrupt
-from nstx.models.errors import DeviceError
+from nstx.models.errors import DeviceError, UsageError
 from nstx.models.storage.seals import digest_file
 from nstx.models.version import __version__
 
@@ -307,6 +307,16 @@ def test_style_weights_are_split_off_the_path(
     assert split_style("a.jpg:0.25") == (Path("a.jpg"), 0.25)
     assert split_style("odd:2") == (Path("odd:2"), 1.0)
     assert split_style(r"C:\a.jpg") == (Path(r"C:\a.jpg"), 1.0)
+
+
+@pytest.mark.parametrize("style", ["nope.jpg:", "nope.jpg:abc", "odd:", "a.jpg:2,5", "a.jpg:0"])
+def test_what_stands_for_a_styles_weight_and_is_none_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd").touch()
+    with pytest.raises(UsageError, match=r"PATH:weight.*; try \S+:1$"):
+        split_style(style)
 
 
 def test_a_full_disk_at_the_end_saves_the_picture_elsewhere(

@@ -73,6 +73,13 @@ def test_a_wrong_value_is_named_with_what_to_try(
     assert len(message) < 500
 
 
+@pytest.mark.parametrize("weight", ["-1", "1e31", "nan"])
+def test_a_wrong_weight_is_named_with_its_layer(weight: str) -> None:
+    with pytest.raises(UsageError, match=r"weight for style layer conv2_1[, ]") as caught:
+        choose_settings(style_layers=f"conv1_1,conv2_1:{weight}")
+    assert caught.value.setting == "style_layers"
+
+
 def test_a_mistyped_preset_is_told_from_its_neighbours() -> None:
     with pytest.raises(UsageError, match="got 'codera'; try coursera"):
         choose_settings("codera")
