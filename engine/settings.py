@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
+from nstx.models.arguments import check_type
 from nstx.models.errors import UsageError, about
 from nstx.models.objective import Objective, parse_layers
 from nstx.models.presets import Preset, SolverName, find_preset
@@ -189,16 +190,10 @@ def _check_seed(name: str, value: Any) -> int:
     return seed
 
 
-def _check_objective(name: str, value: Any) -> Objective:
-    if isinstance(value, Objective):
-        return value
-    raise refuse("an Objective", name, value, "PRESETS['default'].objective")
-
-
 # What each attribute of `Settings` passes; it returns the value in Python's own type.
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "preset": partial(check_text, suggestion="default"),
-    "objective": _check_objective,
+    "objective": partial(check_type, hint=Objective, example=""),
     **dict.fromkeys(CHOICES, check_choice),
     "learning_rate": partial(_check_positive, 2),
     "style_scale": partial(_check_positive, 1),
@@ -213,8 +208,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 _MAY_BE_NONE = ("scales", "size", "width", "height", "threads")
 
 
-class Choices(TypedDict, total=False):
-    """What may be chosen differently from a preset; None stands for the preset's value."""
+class ChoicesButInit(TypedDict, total=False):
+    """What may be chosen differently from a preset besides the start."""
 
     content_layers: str | Sequence[str] | None
     style_layers: str | Sequence[str] | None
@@ -225,7 +220,6 @@ class Choices(TypedDict, total=False):
     solver: SolverName | None
     learning_rate: float | None
     steps: int | None
-    init: Init | str | os.PathLike[str] | None
     scales: int | None
     clip: bool | None
     early_stop: bool | None
@@ -242,6 +236,12 @@ class Choices(TypedDict, total=False):
     threads: int | None
     weights: str | os.PathLike[str] | None
     use_cache: bool | None
+
+
+class Choices(ChoicesButInit, total=False):
+    """What may be chosen differently from a preset; None stands for the preset's value."""
+
+    init: Init | str | os.PathLike[str] | None
 
 
 def choose_settings(
@@ -263,6 +263,7 @@ def choose_settings(
     Raises:
         UsageError: the preset or a choice is not known, or out of its range.
     """
+    check_type("auto scales", auto_scales, bool, "auto_scales=True")
     known = sorted(Choices.__annotations__)
     if unknown := sorted(choices.keys() - known):
         raise UsageError(

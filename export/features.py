@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.arguments import check_arguments
+from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
@@ -17,6 +19,7 @@ from .parity import ParityReport, measure_parity
 from .runtime.providers import CPU, Provider
 
 
+@check_arguments
 def export_features(
     path: str | Path,
     graph: FeatureGraph,
@@ -41,6 +44,10 @@ def export_features(
     """
     path = Path(path)
     check_model_output(path)
+    if pictures is not None and (pictures.ndim != 4 or pictures.shape[3] != 3 or not pictures.size):
+        raise UsageError(
+            f"expected pictures (batch, height, width, 3), got {pictures.shape}; try pictures=None"
+        )
     if objective is not None:
         objective = replace(objective, pooling=graph.pooling, pool_rounding=graph.pool_rounding)
     model = check_model(build_feature_model(graph, weights, objective)).SerializeToString()

@@ -53,7 +53,7 @@ def check_whole(name: str, value: Any, suggestion: int = 1) -> int:
     """Return a whole number."""
     try:
         # True is 1 to Python, and hardly what was meant.
-        if not _is_flag(value):
+        if not is_flag(value):
             return operator.index(value)
     except TypeError:
         pass
@@ -62,7 +62,7 @@ def check_whole(name: str, value: Any, suggestion: int = 1) -> int:
 
 def check_number(name: str, value: Any) -> float:
     """Return a finite number."""
-    if isinstance(value, numbers.Real) and not _is_flag(value):
+    if isinstance(value, numbers.Real) and not is_flag(value):
         try:
             number = float(value)
         except OverflowError:
@@ -74,7 +74,7 @@ def check_number(name: str, value: Any) -> float:
 
 def check_flag(name: str, value: Any) -> bool:
     """Return True or False."""
-    if _is_flag(value):
+    if is_flag(value):
         return bool(value)
     raise refuse("True or False", name, value, True)
 
@@ -86,5 +86,6 @@ def check_text(name: str, value: Any, suggestion: str) -> str:
     return os.fsdecode(value)
 
 
-def _is_flag(value: Any) -> bool:
+def is_flag(value: Any) -> bool:
+    """Whether a value is True or False, of NumPy's, too."""
     return isinstance(value, bool) or (getattr(value, "dtype", None) == bool and value.ndim == 0)

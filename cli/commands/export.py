@@ -193,7 +193,7 @@ def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":
 
     from nstx.engine.pictures.resizing import resize_picture
     from nstx.engine.pictures.writing import to_8_bit
-    from nstx.engine.transfer.styles import take_styles
+    from nstx.engine.transfer.inputs import take_styles
     from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH
 
     taken = (picture for picture, _ in take_styles(list(paths)))

@@ -22,11 +22,11 @@ from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
 from ..transfer.costs import BoundCosts
+from ..transfer.inputs import take_styles
 from ..transfer.job import Job, backend_differences, prepare_job
 from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
 from ..transfer.run import Result, run_job
-from ..transfer.styles import take_styles
 from .folder import ComparisonFolder
 from .plan import ComparisonRun
 from .records import RunKey, RunRecord, name_files

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from nstx.models.arguments import check_arguments
+from nstx.models.errors import UsageError
 from nstx.models.storage.files import make_folder, write_output
+from nstx.models.vgg19 import find_layer
 
 from ..features.activations import LayerSummary, summarise_layer
 from ..pictures.resizing import fit_box
@@ -41,6 +44,7 @@ class LayerPictures:
     channels: tuple[Path, ...]
 
 
+@check_arguments
 def write_feature_sheets(
     folder: str | Path,
     activations: Mapping[str, NDArray[np.float32]],
@@ -59,9 +63,20 @@ def write_feature_sheets(
         on_layer: called with the name of a layer when its pictures are written.
 
     Raises:
+        UsageError: a layer is unknown, or an activation has another shape.
         OutputError: a file cannot be written.
     """
     folder = Path(folder)
+    if strongest < 1:
+        raise UsageError(f"expected 1 or more strongest channels, got {strongest}; try 16")
+    for name, activation in activations.items():
+        # The name becomes a file's.
+        find_layer(name)
+        if activation.ndim != 3 or not activation.size:
+            raise UsageError(
+                f"expected an activation (channels, height, width) of {name}, got {activation.shape}; "
+                "try those that extract_features returns"
+            )
     make_folder(folder)
     written = []
     for name, activation in activations.items():

@@ -15,13 +15,12 @@ from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import Provider, check_provider, has_driver, import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, usable_threads
+from nstx.models.arguments import check_arguments, check_fields
 from nstx.models.errors import DeviceError, NumericalError, UsageError, about
 from nstx.models.vgg19 import (
     Pooling,
     PoolRounding,
     Preprocessing,
-    check_pooling,
-    check_preprocessing,
     find_layer,
     split_layers,
 )
@@ -73,8 +72,7 @@ class Extraction:
     def __post_init__(self) -> None:
         check_choice("extractor", self.extractor)
         check_count("threads", self.threads)
-        check_pooling(*self.poolings)
-        check_preprocessing(self.preprocessing)
+        check_fields(self)
         if self.model is not None and self.extractor == "torch":
             raise UsageError("expected onnx for a model file, got torch; try --extractor onnx")
         other = self.pooling or self.pool_rounding or self.preprocessing != "published"
@@ -99,6 +97,7 @@ class OpenedExtractor:
     runs_on: str
 
 
+@check_arguments
 def open_extractor(
     choices: Extraction, layers: Sequence[str], weights: Weights | None = None
 ) -> OpenedExtractor:
@@ -236,6 +235,7 @@ class ExtractedFeatures:
     runs_on: str
 
 
+@check_arguments
 def extract_features(
     picture: Source,
     layers: str | Sequence[str] | None = None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.arguments import check_fields
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
@@ -50,6 +51,7 @@ class Picture:
     file_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         shape, dtype = self.pixels.shape, self.pixels.dtype
         if len(shape) != 3 or shape[2] != 3 or dtype not in (np.uint8, np.float32):
             raise ImageError(

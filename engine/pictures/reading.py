@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from nstx.models.arguments import check_arguments
 from nstx.models.errors import ImageError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.inputs import read_input
@@ -43,7 +44,8 @@ MOST_BYTES = 2**31
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 
 
-def read_image(path: str | Path, *, trusted: bool = False, name: str = "") -> Picture:
+@check_arguments
+def read_image(path: str | os.PathLike[str], *, trusted: bool = False, name: str = "") -> Picture:
     """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM, JPEG 2000, HEIC or ``.npy``.
 
     What a file holds is told by its content, whatever its name. Greyscale, palette, CMYK and 16-bit

@@ -6,6 +6,7 @@ or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/styl
 another machine can start from it.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.arguments import check_arguments
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.presets import PRESETS
@@ -70,10 +72,11 @@ def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
     }
 
 
+@check_arguments
 def write_targets(
     path: str | Path,
-    contents: tuple[Pixels, ...],
-    targets: tuple[Targets, ...],
+    contents: Sequence[Pixels],
+    targets: Sequence[Targets],
     objective: Objective,
     weights_sha256: str,
     *,
@@ -93,11 +96,12 @@ def write_targets(
 
     Raises:
         OutputError: it cannot be written there.
+        UsageError: it could not be read, as something does not fit together.
     """
     path = Path(path)
     check_output(path, SUFFIXES)
     arrays: dict[str, NDArray[Any]] = {}
-    for scale, (pixels, target) in enumerate(zip(contents, targets, strict=True)):
+    for scale, (pixels, target) in enumerate(zip(contents, targets, strict=False)):
         arrays[f"{scale}/pixels"] = _compact(pixels)
         for kind, by_layer in (("content", target.content), ("style", target.style)):
             for layer, array in by_layer.items():
@@ -110,6 +114,15 @@ def write_targets(
         "objective": objective_to_json(objective),
         "preset": preset,
     }
+    try:
+        if len(contents) != len(targets):
+            raise ValueError(f"{len(targets)} targets of {len(contents)} pictures")
+        _unpack(arrays, json.loads(json.dumps(description)))
+    except ValueError as error:
+        raise UsageError(
+            f"expected pictures with their targets, got what cannot be read back ({printable(error)}); "
+            "try those of one job"
+        ) from error
     write_output(path, pack_arrays(arrays, description))
 
 
@@ -118,6 +131,7 @@ def _compact(pixels: Pixels) -> NDArray[Any]:
     return rounded if np.array_equal(rounded, pixels) else np.ascontiguousarray(pixels, np.float32)
 
 
+@check_arguments
 def read_targets(path: str | Path) -> SavedTargets:
     """Read a targets file; everything that it says of itself is checked here.
 

@@ -10,7 +10,7 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,7 @@ class TargetKey:
         return (layer.channels, *layer.output_size(self.height, self.width, self.pool_rounding))
 
 
+@runtime_checkable
 class TargetStore(Protocol):
     """A place where targets are looked up and kept."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from nstx.models.arguments import check_arguments
 from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
@@ -25,6 +26,7 @@ from .progress import Progress, Step
 from .run import Result, make_result
 
 
+@check_arguments
 def run_batch(
     jobs: Sequence[Job],
     *,

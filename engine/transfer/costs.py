@@ -2,12 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+from nstx.models.arguments import check_arguments
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError, UsageError
+from nstx.models.presets import Preset
 from nstx.models.reference.cost import reference_cost
 from nstx.models.weights.load import load_weights
 
@@ -17,9 +19,9 @@ from ..pictures.picture import Pixels
 from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_picture
 from ..pictures.transparency import fill_transparent
-from ..settings import MIN_SIDE, Settings
+from ..settings import MIN_SIDE, ChoicesButInit, PresetName, Settings
 from ..sizes import style_size
-from .styles import Styles, take_styles
+from .inputs import Styles, take_settings, take_styles
 
 if TYPE_CHECKING:
     from .job import Job
@@ -56,11 +58,15 @@ class BoundCosts:
         return self.measure(read_image(path, trusted=True).pixels.astype(np.float32))
 
 
+@check_arguments
 def evaluate_picture(
     picture: Source,
     content: Source,
     styles: Styles,
-    settings: Settings,
+    settings: Settings | None = None,
+    *,
+    preset: PresetName | Preset | str = "default",
+    **choices: Unpack[ChoicesButInit],
 ) -> Cost:
     """Return the cost of a picture under the settings' objective, in float64.
 
@@ -71,13 +77,16 @@ def evaluate_picture(
             (`nstx.engine.pictures.transparency.fill_transparent`); brought to the size of ``picture``.
         styles: one or several, each by itself or with a weight above 0; brought to the size that
             goes with it.
-        settings: whose objective, style scale and weights are used.
+        settings: whose objective, style scale and weights are used, in place of the preset and choices.
+        preset: that the settings start from.
+        choices: what differs from the preset; see `choose_settings`.
 
     Raises:
         UsageError: the picture is under 16 pixels on a side.
         WeightsError: the weights cannot be loaded.
         NumericalError: the cost is not finite.
     """
+    settings, _ = take_settings(settings, preset, choices)
     picture, paintings = as_picture(picture), take_styles(styles)
     photograph = fill_transparent(as_picture(content))
     size = picture.size

@@ -5,14 +5,17 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.arguments import check_arguments
 from nstx.models.cost import Cost
 from nstx.models.errors import ImageError, UsageError, about
+from nstx.models.presets import Preset
 from nstx.models.printable import printable
-from nstx.models.values import describe, suggest
+from nstx.models.values import suggest
 
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
@@ -23,14 +26,14 @@ from ..pictures.picture import InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
 from ..pictures.transparency import fill_transparent
-from ..settings import INITS, Settings
+from ..settings import INITS, ChoicesButInit, Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
+from .inputs import Styles, take_settings, take_styles
 from .starts import make_start, match_colours
-from .styles import Styles, take_styles
 
 _log = logging.getLogger("nstx")
 
@@ -99,14 +102,18 @@ class Job:
             return self.backend(-1).cost(pixels)
 
 
+@check_arguments
 def prepare_job(
     content: Source,
     styles: Styles,
-    settings: Settings,
+    settings: Settings | None = None,
     *,
+    preset: PresetName | Preset | str = "default",
+    init: Init | Source | None = None,
     like: Job | None = None,
     store: TargetStore | None = None,
     policy: PrecisionPolicy | None = None,
+    **choices: Unpack[ChoicesButInit],
 ) -> Job:
     """Load the weights and compute the targets of every scale.
 
@@ -114,15 +121,15 @@ def prepare_job(
         content: the content picture, as a path, a `Picture`, an array or an image of Pillow's
             (`nstx.engine.pictures.reading.as_picture`).
         styles: a style picture, or several, each by itself or with a weight above 0.
-        settings: of the run.
+        settings: of the run, in place of the preset and choices.
+        preset: that the settings start from.
+        init: the start, in place of the settings': its name, or a picture.
         like: a job whose gradient backend is shared; `UsageError` if these settings need another.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
+        choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
     """
-    if not isinstance(settings, Settings):
-        raise UsageError(
-            f"expected Settings, got {describe(settings)}; try choose_settings(size=512)"
-        )
+    settings, start = take_settings(settings, preset, choices, init)
     photograph, paintings = fill_transparent(as_picture(content)), take_styles(styles)
     sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
     if like is None:
@@ -137,52 +144,64 @@ def prepare_job(
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(photograph, paintings, sizes, contents)
         seconds = time.perf_counter() - began
-        init = _read_init(settings, contents[-1], paintings)
+        start = start or _read_init(settings, contents[-1], paintings)
     finish_loading()
     return Job(
         settings=settings,
         contents=contents,
         alpha=resize_alpha(photograph, *sizes[-1]),
         loaded=loaded,
-        init=init,
+        init=start,
         opened=opened,
         extractor=loader.extractor,
         target_seconds=seconds,
         inputs=(
             photograph.as_input("content"),
             *(style.as_input("style", weight) for style, weight in paintings),
-            *_init_inputs(settings, init),
+            *_init_inputs(settings, start),
         ),
     )
 
 
-def prepare_job_from_targets(saved: SavedTargets, settings: Settings) -> Job:
+@check_arguments
+def prepare_job_from_targets(
+    saved: SavedTargets,
+    settings: Settings | None = None,
+    *,
+    preset: PresetName | Preset | str = "default",
+    init: Init | Source | None = None,
+    **choices: Unpack[ChoicesButInit],
+) -> Job:
     """Prepare a run from targets that were computed earlier, without their pictures.
 
     Args:
         saved: from `read_targets`.
-        settings: of the run; their sizes are those of the targets.
+        settings: of the run, in place of the preset and choices; their sizes are those of the targets.
+        preset: that the settings start from.
+        init: the start, in place of the settings': its name, or a picture.
+        choices: what differs from the preset; see `choose_settings`.
 
     Raises:
         UsageError: the targets are of another objective, or of other weights.
         ImageError, WeightsError, DeviceError: as `prepare_job`.
     """
-    if settings.init == "matched":
+    settings, start = take_settings(settings, preset, choices, init)
+    if start is None and settings.init == "matched":
         raise UsageError(
             "expected the style pictures for --init matched, got targets alone; try --init content"
         )
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
-    init = _read_init(settings)
+    start = start or _read_init(settings)
     finish_loading()
     return Job(
         settings=settings,
         contents=saved.contents,
         alpha=saved.alpha,
         loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
-        init=init,
+        init=start,
         opened=opened,
-        inputs=(*(filter(None, [saved.file])), *_init_inputs(settings, init)),
+        inputs=(*(filter(None, [saved.file])), *_init_inputs(settings, start)),
     )
 
 

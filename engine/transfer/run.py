@@ -8,8 +8,8 @@ from typing import Unpack
 
 import numpy as np
 
+from nstx.models.arguments import check_arguments
 from nstx.models.cost import Cost
-from nstx.models.errors import UsageError
 from nstx.models.presets import Preset
 
 from ..devices.memory import has_room, memory_errors
@@ -17,13 +17,13 @@ from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source
 from ..pictures.writing import encode_image, write_image
-from ..settings import Choices, PresetName, Settings, choose_settings
+from ..settings import ChoicesButInit, Init, PresetName, Settings
 from ..sizes import split_steps
 from ..solvers.choice import solve
 from .costs import BoundCosts
+from .inputs import Styles
 from .job import Job, prepare_job
 from .progress import Progress, Step, StopReason
-from .styles import Styles
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -81,38 +81,35 @@ class Result:
         return self.picture.pixels.astype(np.float32, copy=False)
 
 
+@check_arguments
 def stylize(
     content: Source,
     styles: Styles,
     settings: Settings | None = None,
     *,
     preset: PresetName | Preset | str = "default",
+    init: Init | Source | None = None,
     on_step: Callable[[Step], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    **choices: Unpack[Choices],
+    **choices: Unpack[ChoicesButInit],
 ) -> Result:
-    """Stylise a picture: `choose_settings`, `prepare_job`, then `run_job`, whose errors it raises.
+    """Stylise a picture: `prepare_job`, then `run_job`, whose errors it raises.
 
     Args:
         content: the content picture, as a path, a `Picture`, an array or an image of Pillow's.
         styles: a style picture, or several, each by itself or as ``(picture, weight)``.
         settings: of the run, in place of the preset and choices.
         preset: that the settings start from.
+        init: the start, in place of the settings': its name, or a picture.
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run at its last finished step.
         choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
     """
-    if settings is None:
-        settings = choose_settings(preset, **choices)
-    elif choices or preset != "default":
-        raise UsageError(
-            f"expected settings or {', '.join(choices) or 'a preset'}, got both; "
-            "try choose_settings(preset, …) with all of them"
-        )
-    job = prepare_job(content, styles, settings)
+    job = prepare_job(content, styles, settings, preset=preset, init=init, **choices)
     return run_job(job, on_step=on_step, should_stop=should_stop)
 
 
+@check_arguments
 def run_job(
     job: Job,
     *,

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from nstx.models.arguments import check_type
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_to_json
 from nstx.models.printable import printable
 from nstx.models.storage.seals import NO_SEAL
+from nstx.models.values import describe
 from nstx.models.version import __version__
 from nstx.models.vgg19 import (
     LAYERS,
@@ -88,6 +90,7 @@ class FeatureGraph:
     def __post_init__(self) -> None:
         for kind in ("activations", "grams"):
             layers = getattr(self, kind)
+            check_type(kind, layers, str | Sequence[str], f"{kind}=('conv4_2',)")
             names = split_layers(layers) if isinstance(layers, str) else layers
             object.__setattr__(self, kind, _by_depth(names))
         if not self.layers:
@@ -175,8 +178,9 @@ def _by_depth(names: Sequence[str]) -> tuple[str, ...]:
 
 def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     """Check a property of a graph; `UsageError` if it is none of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise UsageError(
-            f"expected {what} {', '.join(choices)} for a graph, got {value!r}; try {choices[0]}",
+            f"expected {what} {', '.join(choices)} for a graph, got {describe(value)}; "
+            f"try {choices[0]}",
             setting=what,
         )

@@ -179,9 +179,10 @@ def make_folder(path: Path) -> None:
     """Make a folder, and those above it, unless it is there; `OutputError` if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"expected a folder that can be made at {printable(path)}, got: {error.strerror or error}; "
+            f"expected a folder that can be made at {printable(path)}, got: {reason}; "
             "try another name"
         ) from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import check_arguments, check_fields
 from ..errors import OutputError, UsageError, WeightsError, about
 from ..printable import printable
 from ..storage.cache import cache_folder, keeps_cache, mark_used, open_entry, warn_unkept
@@ -56,7 +57,11 @@ class Weights:
     sha256: str
     preprocessing: Preprocessing = "published"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@check_arguments
 def load_weights(
     source: str | os.PathLike[str] = EMBEDDED,
     preprocessing: Preprocessing = "published",

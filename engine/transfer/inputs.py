@@ -1,0 +1,73 @@
+"""What a run is made of, as callers name it: style pictures, a start, and settings."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nstx.models.errors import UsageError, about
+from nstx.models.presets import Preset
+from nstx.models.values import check_number, describe
+
+from ..pictures.picture import Picture, WeightedPicture
+from ..pictures.reading import Source, as_picture
+from ..pictures.transparency import fill_transparent
+from ..settings import Settings, choose_settings
+
+Styles = Source | Sequence[Source | tuple[Source, float]]
+"""A style picture, or several, each by itself or with its weight among them."""
+
+
+def take_styles(styles: Styles) -> list[WeightedPicture]:
+    """Return the style pictures, filled where they are transparent, with their weights, of 1 where none is named.
+
+    Raises:
+        UsageError: there is none, one is no picture, or a weight is not above 0.
+        ImageError: a picture cannot be used.
+    """
+    # A list or tuple is several pictures; everything else is one.
+    listed: list[Any] = list(styles) if isinstance(styles, list | tuple) else [styles]
+    if not listed:
+        raise UsageError("expected one or more styles, got none; try ['painting.jpg']")
+    if len(listed) == 2 and isinstance(listed[1], int | float):
+        raise UsageError(
+            f"expected styles with their weights in a list, got one and {describe(listed[1])}; "
+            f"try [('painting.jpg', {describe(listed[1])})]"
+        )
+    return [_take_style(item) for item in listed]
+
+
+def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
+    source, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
+    number = check_number("weight above 0 of a style", weight)
+    if number <= 0:
+        raise UsageError(
+            f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
+        )
+    return fill_transparent(as_picture(source)), number
+
+
+def take_settings(
+    settings: Settings | None,
+    preset: Preset | str,
+    choices: Mapping[str, Any],
+    init: Source | None = None,
+) -> tuple[Settings, Picture | None]:
+    """Return the settings of a call, and the picture to start from where it is named by no path.
+
+    They are those that the call names whole, or a preset with choices; `UsageError` if it names both,
+    or a choice cannot be. A start may stand beside either.
+    """
+    start = None
+    if init is not None and not isinstance(init, str | os.PathLike):
+        with about("init"):
+            start = as_picture(init)
+        init = start.path
+    if settings is None:
+        return choose_settings(preset, **{**choices, "init": init}), start
+    if choices or preset != "default":
+        raise UsageError(
+            f"expected settings or {', '.join(choices) or 'a preset'}, got both; "
+            "try choose_settings(preset, …) with all of them"
+        )
+    return settings if init is None else replace(settings, init=os.fspath(init)), start
