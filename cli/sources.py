@@ -1,6 +1,5 @@
 """Where the values of options come from, so that messages can name it."""
 
-import os
 import re
 from typing import Any
 
@@ -21,23 +20,14 @@ def source_of(context: Any, name: str) -> str:
     return DEFAULT if source is None else str(source.name)
 
 
-def value_in(context: Any, parameter: Any) -> str | None:
-    """Return the text of an environment variable that a parameter was set by."""
-    return (
-        os.environ.get(str(parameter.envvar))
-        if source_of(context, parameter.name) == ENVIRONMENT
-        else None
-    )
-
-
-def place_of(context: Any, parameter: Any) -> str:
-    """Return where a value stands: `` for NSTX_SIZE``, `` for size in nstx.toml``, or nothing."""
-    source = source_of(context, parameter.name)
+def name_of(context: Any, parameter: Any) -> str:
+    """Return a parameter's name where its value stands: --size, NSTX_SIZE or size in nstx.toml."""
+    flag, source = _flag(parameter), source_of(context, parameter.name)
     if source == ENVIRONMENT:
-        return f" for {parameter.envvar}"
-    if source == CONFIGURATION and CONFIG_PATH in context.meta:
-        return f" for {max(parameter.opts, key=len).lstrip('-')} in {printable(context.meta[CONFIG_PATH])}"
-    return ""
+        return str(parameter.envvar)
+    if source == CONFIGURATION:
+        return f"{flag.lstrip('-')} in {printable(context.meta[CONFIG_PATH])}"
+    return flag
 
 
 def name_source(error: NstxError, context: Any) -> None:
@@ -48,31 +38,32 @@ def name_source(error: NstxError, context: Any) -> None:
     head, got, rest = str(error).partition(", got")
     rest, try_, advice = rest.partition("; try ")
     for parameter in context.command.params:
-        flag = max(parameter.opts, key=len)
-        key, before = flag.lstrip("-").replace("-", "_"), head
-        if flag.startswith("--"):
-            # The library advises those who call it, too.
-            advice = re.sub(rf"^{key}=", f"{flag} ", advice)
-            head, advice = (_translate(text, context, parameter, flag) for text in (head, advice))
-        place = place_of(context, parameter)
-        if place and error.setting in (parameter.name, key) and head == before:
-            head = head.removesuffix(f" as {key.replace('_', ' ')}") + place
+        flag, name = _flag(parameter), name_of(context, parameter)
+        key = flag.lstrip("-").replace("-", "_")
+        # The library advises those who call it, too.
+        advice = re.sub(rf"^{key}=", f"{flag} ", advice)
+        if name == flag:
+            continue
+        before, head = head, _rename(head, flag, name)
+        advice = _rename(advice, flag, name)
+        if error.setting in (parameter.name, key) and head == before:
+            head = head.removesuffix(f" as {key.replace('_', ' ')}") + f" for {name}"
     error.args = (f"{head}{got}{rest}{try_}{advice}",)
 
 
-def _translate(text: str, context: Any, parameter: Any, flag: str) -> str:
-    """Return a text with an option, and its value, as they are written where it is set."""
+def _rename(text: str, flag: str, name: str) -> str:
+    """Return a text with an option, and the value behind it, as they are written elsewhere."""
 
     def write(match: re.Match[str]) -> str:
-        value, name = match["value"], flag.lstrip("-")
-        if source == ENVIRONMENT:
-            return f"{parameter.envvar}={value}" if value else str(parameter.envvar)
-        if value is None:
-            return f"{name} in {printable(context.meta[CONFIG_PATH])}"
-        return f"{name} = {value}" if re.fullmatch(r"[\d.]+", value) else f'{name} = "{value}"'
+        value = match["value"]
+        key, configured, _ = name.partition(" in ")
+        if value is None or not configured:
+            return f"{name}={value}" if value else name
+        return f"{key} = {value}" if re.fullmatch(r"[\d.]+", value) else f'{key} = "{value}"'
 
-    source = source_of(context, parameter.name)
-    if source not in (ENVIRONMENT, CONFIGURATION):
-        return text
     value = r"(?P<value>[\w.:]+(?:,[\w.:]+)*)(?=$|[,;)]| or )"
     return re.sub(rf"(?<![\w-]){flag}(?![\w-])(?: {value})?", write, text)
+
+
+def _flag(parameter: Any) -> str:
+    return str(max(parameter.opts, key=len))

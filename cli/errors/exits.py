@@ -30,6 +30,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,7 @@ def failure_json(error: NstxError | Failure | None) -> dict[str, Any]:
 
 def _is_json_asked_for() -> bool:
     """Whether a command line asks for JSON, even if it cannot be read otherwise."""
-    arguments = sys.argv[1:]
-    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    options = [*takewhile("--".__ne__, sys.argv)]
     return "--json" in options or os.environ.get("NSTX_JSON", "").lower() in _TRUE
 
 

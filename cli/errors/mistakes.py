@@ -1,12 +1,13 @@
 """Mistakes on a command line that the argument parser finds, in the words of all other errors."""
 
+import os
 import sys
 from typing import Any
 
 from nstx.models.values import describe
 
 from ..grouped import KINDS, command_options
-from ..sources import place_of, value_in
+from ..sources import name_of
 
 
 def describe_mistake(error: Any) -> str:
@@ -15,12 +16,12 @@ def describe_mistake(error: Any) -> str:
     if parameter is not None and context is not None:
         options = command_options(context.command).values()
         kinds = {option.parameter: option.kind for option in options}
-        value = value_in(context, parameter) or _typed_value(parameter.opts)
+        name = name_of(context, parameter)
+        value = os.environ.get(name) or _typed_value(parameter.opts)
         if value is not None and parameter.name in kinds:
-            place = place_of(context, parameter) or f" for {max(parameter.opts, key=len)}"
-            expected = f"{KINDS[kinds[parameter.name]]}{place}"
             return (
-                f"expected {expected}, got {describe(value)}; try '{context.command_path} --help'"
+                f"expected {KINDS[kinds[parameter.name]]} for {name}, got {describe(value)}; "
+                f"try '{context.command_path} --help'"
             )
     message = " ".join(error.format_message().split()).rstrip(".")
     return f"{message}; try --help" if message else ""
