@@ -15,9 +15,12 @@ _STOPPING = "stopping after this evaluation; Ctrl-C after a second leaves withou
 _NOTHING_SAVED = "interrupted; nothing was saved"
 _SAVING = "the picture is being saved"
 
+# With 19, a busy machine takes up to half a minute to let these threads see that the process has ended.
+_NICENESS = 5
+
 
 def _have_helpers_wait() -> None:
-    """Have threads that help the main one to compute come after all others, on Linux, which can do that.
+    """Have threads that help the main one to compute come after others, on Linux, which can do that.
 
     What they compute is not wanted any more. The main thread may hold Python's lock, so it goes on.
     """
@@ -27,7 +30,7 @@ def _have_helpers_wait() -> None:
     with contextlib.suppress(OSError):
         for path in Path("/proc/self/task").iterdir():
             if int(path.name) not in busy:
-                os.setpriority(os.PRIO_PROCESS, int(path.name), 19)
+                os.setpriority(os.PRIO_PROCESS, int(path.name), _NICENESS)
 
 
 class Interrupt(Ending):
