@@ -40,6 +40,9 @@ def read_copied(entries: dict[str, Entry], metadata: dict[str, str]) -> tuple[Te
     tensors = {name: entry.read() for name, entry in entries.items()}
     if metadata.get("digest") != _digest(tensors, (red, green, blue)):
         raise ValueError("its checksum is wrong")
+    for array in tensors.values():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ValueError("it has other numbers than finite ones of float32")
     return tensors, (red, green, blue)
 
 

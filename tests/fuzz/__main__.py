@@ -28,6 +28,8 @@ LONGEST_SECONDS = 20.0
 _LONGEST_START = 120.0  # seconds until a process has begun, and has made an input
 _MOST_RESIDENT = 6 << 30  # a process beyond it is ended, before the machine is
 _KEPT_OF_A_CAUSE = 3
+_TESTS = Path(__file__).resolve().parents[1]
+_MOST_FAILED_STARTS = 3  # one after another, before a first input was read
 _FAULTS = (
     "traceback", "accepted", "hang", "crash", "memory", "connection", "child", "wrote outside",
     "escape", "noise", "litter",
@@ -42,6 +44,10 @@ class Count:
     accepted: int = 0
     slowest: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
+
+
+class StartError(Exception):
+    """Processes that try inputs do not come to the first of them."""
 
 
 class Worker:
@@ -60,6 +66,8 @@ class Worker:
             "XDG_CONFIG_HOME": str(self._folder / "config"),
             "TMPDIR": str(self._folder),
             "OMP_NUM_THREADS": "1",
+            # It starts in another folder.
+            "PYTHONPATH": os.pathsep.join([str(_TESTS), os.environ.get("PYTHONPATH", "")]),
         }
         return subprocess.Popen(
             [sys.executable, "-m", "fuzz.worker", str(self._seed)],
@@ -106,6 +114,7 @@ class Run:
         self._todo = self._draw(kinds)
         self._deadline = time.monotonic() + 60 * arguments.minutes
         self._selector = selectors.DefaultSelector()
+        self._failed_starts = 0
 
     def _draw(self, kinds: list[Kind]) -> Iterator[tuple[str, int]]:
         if self._arguments.only is not None:
@@ -118,20 +127,22 @@ class Run:
             yield kind.name, indices[kind.name]
 
     def go(self) -> None:
-        """Try all inputs, or those that the time allows."""
+        """Try all inputs, or those that the time allows; `StartError` if none can be tried."""
         with tempfile.TemporaryDirectory(prefix="fuzz", ignore_cleanup_errors=True) as name:
             workers = [
                 Worker(self._arguments.seed, Path(name)) for _ in range(self._arguments.workers)
             ]
-            active = {worker for worker in workers if self._next(worker)}
-            while active:
-                for key, _ in self._selector.select(timeout=0.2):
-                    self._take(key.data, active)
-                for worker in tuple(active):
-                    self._watch(worker, active)
-            for worker in workers:
-                worker.process.kill()
-                worker.process.communicate()
+            try:
+                active = {worker for worker in workers if self._next(worker)}
+                while active:
+                    for key, _ in self._selector.select(timeout=0.2):
+                        self._take(key.data, active)
+                    for worker in tuple(active):
+                        self._watch(worker, active)
+            finally:
+                for worker in workers:
+                    worker.process.kill()
+                    worker.process.communicate()
 
     def _next(self, worker: Worker) -> bool:
         item = next(self._todo, None) if time.monotonic() < self._deadline else None
@@ -154,6 +165,7 @@ class Run:
             if event["event"] == "begin":
                 assert worker.begun is not None
                 worker.begun, worker.is_reading = (*worker.begun[:2], time.monotonic()), True
+                self._failed_starts = 0
                 continue
             self._count(worker, event["accepted"], event["faults"], event["details"])
             if not self._next(worker):
@@ -173,6 +185,14 @@ class Run:
 
     def _lost(self, worker: Worker, active: set[Worker], fault: str, text: str) -> None:
         self._selector.unregister(worker.output)
+        self._failed_starts += not worker.is_reading
+        if self._failed_starts >= _MOST_FAILED_STARTS:
+            name, index, _ = worker.begun or ("", 0, 0)
+            raise StartError(
+                f"{self._failed_starts} processes in a row ended ({text}) before they read an input, the "
+                f"last at {name} {index}; what they wrote to stderr stands above, and "
+                f"'python -m fuzz.worker {self._arguments.seed}' starts one"
+            )
         self._count(worker, False, [[fault, text]], "")
         worker.restart()
         if not self._next(worker):
@@ -233,7 +253,11 @@ def main() -> int:
     arguments = parser.parse_args()
     kinds = [kind for kind in KINDS if arguments.kind is None or kind.name in arguments.kind]
     run, began = Run(arguments, kinds), time.monotonic()
-    run.go()
+    try:
+        run.go()
+    except StartError as error:
+        print(f"fuzz: {error}", file=sys.stderr)
+        return 2
     return _report(run, time.monotonic() - began)
 
 

@@ -14,14 +14,22 @@ from .targets import (
     read_entry,
     read_targets_file,
 )
-from .weights import PROGRAMS, make_keras, make_matlab, make_network, make_weights, read_weights
+from .weights import (
+    PROGRAMS,
+    make_keras,
+    make_matlab,
+    make_network,
+    make_weights,
+    read_network,
+    read_weights,
+)
 
 KINDS = (
     Kind(name="picture", make=make_picture, read=read_picture, share=10),
     Kind(name="weights", make=make_weights, read=read_weights, share=10),
-    Kind(name="network", make=make_network, read=read_weights, share=0.1),
+    Kind(name="network", make=make_network, read=read_network, share=0.5),
     Kind(name="keras", make=make_keras, read=read_weights, share=3, starts=PROGRAMS),
-    Kind(name="matlab", make=make_matlab, read=read_weights, share=0.2, starts=PROGRAMS),
+    Kind(name="matlab", make=make_matlab, read=read_network, share=0.2, starts=PROGRAMS),
     Kind(name="targets", make=make_targets_file, read=read_targets_file, share=5),
     Kind(name="entry", make=make_entry, read=read_entry, share=5),
     Kind(name="copy", make=make_copy, read=read_copy, share=3),

@@ -25,6 +25,7 @@ from nstx.models.weights.load import load_weights
 
 from .damage import STEMS, damage
 from .inputs import Input
+from .narrow import LAYERS, expected, state_dict
 from .plain_data import change_data
 from .weights import samples as weight_samples
 
@@ -151,20 +152,21 @@ def read_entry(path: Path) -> None:
 def make_copy(random: Random) -> Input:
     """Return a cache folder with a copy of weights whose checksum is right, and its source."""
     source = random.choice([data for name, data in weight_samples().items() if name[-4:] == ".pth"])
-    names = [f"conv{block}_{index}" for block in range(1, 6) for index in range(1, 5)]
-    arrays: dict[str, NDArray[Any]] = {
-        name + ".weight": np.ones((2, 2), np.float32) for name in names
-    }
-    change, changed = _change_arrays(arrays, random)
-    metadata = {"format": OWN_FORMAT, "mean": "[1, 2, 3]", "digest": digest_arrays(changed)}
-    if random.random() < 0.5:
+    arrays, change = dict(state_dict([layer.name for layer in LAYERS], is_bgr=False)), "none"
+    changed: dict[str, NDArray[Any]] = dict(arrays)
+    if random.random() < 0.7:
+        change, changed = _change_arrays(arrays, random)
+    mean = np.array([1, 2, 3], np.float64)
+    digest = digest_arrays({**changed, "mean": mean})
+    metadata = {"format": OWN_FORMAT, "mean": "[1, 2, 3]", "digest": digest}
+    if random.random() < 0.3:
         metadata["mean"] = random.choice(
             ("[]", "[NaN, 1, 2]", "3", "[1, 2, 1e400]", "[" * 9999, "{}")
         )
     from safetensors.numpy import save
 
     data = save(changed, metadata=metadata)
-    if random.random() < 0.3:
+    if random.random() < 0.2:
         change, data = damage(data, random)
     return Input(change, {"w.pth": source, f"weights/{digest_bytes(source)}.safetensors": data})
 
@@ -172,6 +174,12 @@ def make_copy(random: Random) -> Input:
 def read_copy(path: Path) -> None:
     """Load weights that the cache seems to have, and verify the folder."""
     os.environ["NSTX_CACHE_DIR"] = str(path.parent)
-    verify_cache(list_cache(), lambda entry: None)
-    weights = load_weights(path)
-    assert {kernel.dtype for kernel in weights.kernels.values()} == {np.dtype(np.float32)}
+    with expected():
+        verify_cache(list_cache(), lambda entry: None)
+        weights = load_weights(path)
+    for layer in LAYERS:
+        kernel, bias = weights.kernels[layer.name], weights.biases[layer.name]
+        assert kernel.dtype == bias.dtype == np.float32
+        assert np.isfinite(kernel).all()
+        assert np.isfinite(bias).all()
+        assert kernel.shape == (layer.channels, layer.in_channels, 3, 3)

@@ -1,4 +1,4 @@
-"""Weight files of all kinds, tiny but for their claims, with headers and archives that lie."""
+"""Weight files of all kinds, of a narrow network, with headers and archives that lie."""
 
 import functools
 import io
@@ -8,21 +8,24 @@ import struct
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 from scipy.io import savemat
 
-from nstx.models.vgg19 import CONVOLUTIONS
+from nstx.models.vgg19 import CONVOLUTIONS, Layer
+from nstx.models.weights.copies import pack_copy
 from nstx.models.weights.entries import SEQUENTIAL_INDICES, TORCHVISION_INDICES
-from nstx.models.weights.load import load_weights
+from nstx.models.weights.load import Weights, load_weights
 
 from .damage import LARGE, NUMBERS, STEMS, damage, number, splice
 from .inputs import Input
+from .narrow import LAYERS, Arrays, expected, quantised, state_dict
 
 _NAMES = [layer.name for layer in CONVOLUTIONS]
 _CONVENTIONS = {
@@ -32,7 +35,6 @@ _CONVENTIONS = {
     "parallel": [f"module.features.{index}" for index in TORCHVISION_INDICES],
 }
 _SHAPES = [(layer.channels, layer.in_channels, 3, 3) for layer in CONVOLUTIONS]
-_TINY = [(2, 3 if index == 0 else 2, 3, 3) for index in range(len(CONVOLUTIONS))]
 
 Shape = tuple[int, ...]
 Claims = Mapping[str, Shape]
@@ -79,101 +81,124 @@ def _tensor(key: str, shape: Shape, kind: str, legacy: bool) -> bytes:
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + stored + view + b"tR"
 
 
-def pickled(claims: Claims, kind: str = "FloatStorage", *, legacy: bool = False) -> bytes:
+_STORAGES = {
+    "<f4": "FloatStorage",
+    "<f2": "HalfStorage",
+    "<f8": "DoubleStorage",
+    "|u1": "ByteStorage",
+}
+_TYPES = {"<f4": "F32", "<f2": "F16", "<f8": "F64"}
+
+
+def pickled(claims: Claims, kinds: Sequence[str], *, legacy: bool = False) -> bytes:
     """Return the pickle of a state dict, each of whose tensors has a storage named by a number."""
     items = [
         _text(name) + _tensor(str(index), shape, kind, legacy)
-        for index, (name, shape) in enumerate(claims.items())
+        for index, ((name, shape), kind) in enumerate(zip(claims.items(), kinds, strict=True))
     ]
     return b"\x80\x02" + _DICT + b"(" + b"".join(items) + b"u."
 
 
-def zipped(
-    program: bytes, claims: Claims, *, deflate: bool = False, stored: Sequence[bytes] = ()
-) -> bytes:
-    """Return an archive of torch.save; with zeros in its storages, unless they are there."""
+def zipped(arrays: Arrays, *, claims: Claims | None = None) -> bytes:
+    """Return an archive of torch.save; packed where it claims other shapes than its arrays have."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if deflate else 0) as archive:
-        archive.writestr("archive/data.pkl", program)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if claims else 0) as archive:
+        archive.writestr("archive/data.pkl", _pickle(arrays, claims))
         archive.writestr("archive/byteorder", "little")
         archive.writestr("archive/version", "3\n")
-        for index, shape in enumerate(claims.values()):
-            data = stored[index] if stored else bytes(4 * int(np.prod(shape)))
-            archive.writestr(f"archive/data/{index}", data)
+        for index, array in enumerate(arrays.values()):
+            archive.writestr(f"archive/data/{index}", array.tobytes())
     return buffer.getvalue()
 
 
-def legacy(program: bytes, claims: Claims) -> bytes:
-    """Return a file as torch.save wrote it before 1.6, with zeros in its storages."""
+def legacy(arrays: Arrays, *, claims: Claims | None = None) -> bytes:
+    """Return a file as torch.save wrote it before 1.6."""
     magic = b"\x80\x02" + _int(0x1950A86A20F9469CFC6C) + b"."
     machine = b"\x80\x02}(" + _text("little_endian") + b"\x88u."
-    keys = b"\x80\x02](" + b"".join(_text(str(index)) for index in range(len(claims))) + b"e."
-    sizes = [int(np.prod(shape)) for shape in claims.values()]
-    storages = b"".join(struct.pack("<q", size) + bytes(4 * size) for size in sizes)
+    keys = b"\x80\x02](" + b"".join(_text(str(index)) for index in range(len(arrays))) + b"e."
+    storages = b"".join(
+        struct.pack("<q", array.size) + array.tobytes() for array in arrays.values()
+    )
+    program = _pickle(arrays, claims, legacy=True)
     return magic + b"\x80\x02M\xe9\x03." + machine + program + keys + storages
 
 
-def safetensors(claims: Claims, kind: str = "F32", metadata: Any = None) -> bytes:
-    """Return a safetensors file of zeros."""
+def _pickle(arrays: Arrays, claims: Claims | None, *, legacy: bool = False) -> bytes:
+    kinds = [_STORAGES[array.dtype.str] for array in arrays.values()]
+    shapes = claims or {name: array.shape for name, array in arrays.items()}
+    return pickled(shapes, kinds, legacy=legacy)
+
+
+def safetensors(arrays: Arrays, metadata: Any = None) -> bytes:
+    """Return a safetensors file."""
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     place = 0
-    for name, shape in claims.items():
-        end = place + 4 * int(np.prod(shape))
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [place, end]}
+    for name, array in arrays.items():
+        end = place + array.nbytes
+        kind = _TYPES[array.dtype.str]
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [place, end]}
         place = end
     text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(place)
+    return (
+        struct.pack("<Q", len(text)) + text + b"".join(array.tobytes() for array in arrays.values())
+    )
 
 
-def _quantised(shapes: list[Shape]) -> dict[str, Shape]:
-    claims: dict[str, Shape] = {}
-    for name, shape in zip(_NAMES, shapes, strict=True):
-        key = f"block{name[4]}_conv{name[6]}"
-        claims |= {f"{key}_W_table": (2,), f"{key}_W_q": shape, f"{key}_b": shape[:1]}
-    return claims
+def _arrays(convention: str) -> dict[str, NDArray[Any]]:
+    """Return the narrow network's tensors, in the input's convention that goes with the names."""
+    if convention != "sequential":
+        return dict(state_dict(_CONVENTIONS[convention]))
+    mixing = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1) * 255
+    offset = -np.array([123.68, 116.779, 103.939], np.float32)
+    rest = state_dict(_CONVENTIONS[convention], is_bgr=False)
+    return {"0.weight": mixing, "0.bias": offset, **rest}
 
 
 @functools.cache
 def samples() -> Mapping[str, bytes]:
-    """Return files that are whole, but too small, by a name that ends in their suffix."""
+    """Return files that are whole, by a name that ends in their suffix."""
     data = {}
     for convention in _CONVENTIONS:
-        claims = _claims(convention, list(_TINY))
-        data[f"{convention}.pth"] = zipped(pickled(claims), claims)
-        data[f"{convention}-half.pth"] = zipped(pickled(claims, "HalfStorage"), claims)
-        data[f"{convention}-old.pth"] = legacy(pickled(claims, legacy=True), claims)
-        data[f"{convention}.safetensors"] = safetensors(claims)
-        lies = _claims(convention, list(_SHAPES))
-        data[f"{convention}-lies.pth"] = zipped(pickled(lies), claims, deflate=True)
-        data[f"{convention}-old-lies.pth"] = legacy(pickled(lies, legacy=True), claims)
-    claims = _quantised(list(_TINY))
-    data["quantised.bin"] = zipped(pickled(claims, "ByteStorage"), claims)
-    data["quantised-old.bin"] = legacy(pickled(claims, "ByteStorage", legacy=True), claims)
-    own = {"format": "nstx-weights-1", "mean": "[1, 2, 3]", "digest": "0" * 64}
-    data["own.safetensors"] = safetensors(_claims("oxford", list(_TINY)), metadata=own)
+        arrays = _arrays(convention)
+        half = {name: array.astype("<f2") for name, array in arrays.items()}
+        data[f"{convention}.pth"] = zipped(arrays)
+        data[f"{convention}-half.pth"] = zipped(half)
+        data[f"{convention}-old.pth"] = legacy(arrays)
+        data[f"{convention}.safetensors"] = safetensors(arrays)
+        data[f"{convention}-half.safetensors"] = safetensors(half)
+    data["quantised.bin"] = zipped(quantised())
+    data["quantised-old.bin"] = legacy(quantised())
+    tensors = state_dict(_NAMES, is_bgr=False)
+    data["own.safetensors"] = pack_copy(tensors, (1.0, 2.0, 3.0))
     return data
 
 
 @functools.cache
 def _networks() -> Mapping[str, bytes]:
     """Return files of the embedded network, 80 MB each."""
-    weights, claims = load_weights(), _claims("oxford", list(_SHAPES))
+    weights = load_weights()
     arrays = {f"{name}.weight": kernel for name, kernel in weights.kernels.items()}
     arrays |= {f"{name}.bias": bias for name, bias in weights.biases.items()}
-    arrays["conv1_1.weight"] = arrays["conv1_1.weight"][:, ::-1]  # BGR
-    stored = [np.ascontiguousarray(arrays[name]).tobytes() for name in claims]
-    empty = safetensors(claims)
-    header = empty[: len(empty) - sum(map(len, stored))]
-    return {
-        "whole.pth": zipped(pickled(claims), claims, stored=stored),
-        "whole.safetensors": b"".join((header, *stored)),
-    }
+    arrays["conv1_1.weight"] = np.ascontiguousarray(arrays["conv1_1.weight"][:, ::-1])  # BGR
+    return {"whole.pth": zipped(arrays), "whole.safetensors": safetensors(arrays)}
+
+
+@functools.cache
+def _lies() -> Mapping[str, bytes]:
+    """Return files that claim the whole network's shapes, and hold the narrow one's numbers."""
+    data = {}
+    for convention in _CONVENTIONS:
+        arrays, claims = _arrays(convention), _claims(convention, list(_SHAPES))
+        data[f"{convention}-lies.pth"] = zipped(arrays, claims=claims)
+        data[f"{convention}-old-lies.pth"] = legacy(arrays, claims=claims)
+    return data
 
 
 def make_network(random: Random) -> Input:
-    """Return a file of a whole network that is damaged or lies."""
-    name = random.choice(list(_networks()))
-    change, data = _mutate(_networks()[name], Path(name).suffix, random)
+    """Return a file of a whole network that is damaged, or one that claims to be whole."""
+    files = _networks() if random.random() < 0.1 else _lies()
+    name = random.choice(list(files))
+    change, data = _mutate(files[name], Path(name).suffix, random)
     return Input(f"{name} {change}", {name: data})
 
 
@@ -201,10 +226,19 @@ def _mutate(data: bytes, suffix: str, random: Random) -> tuple[str, bytes]:
     return _program(data, random)
 
 
-def read_weights(path: Path) -> None:
+def read_network(path: Path) -> None:
     """Load weights, and check what is accepted."""
-    weights = load_weights(path, use_cache=False)
-    for layer in CONVOLUTIONS:
+    _check(load_weights(path, use_cache=False), CONVOLUTIONS)
+
+
+def read_weights(path: Path) -> None:
+    """Load weights of the narrow network, and check what is accepted."""
+    with expected():
+        _check(load_weights(path, use_cache=False), LAYERS)
+
+
+def _check(weights: Weights, layers: Sequence[Layer]) -> None:
+    for layer in layers:
         kernel, bias = weights.kernels[layer.name], weights.biases[layer.name]
         assert kernel.shape == (layer.channels, layer.in_channels, 3, 3)
         assert bias.shape == (layer.channels,)
@@ -336,25 +370,29 @@ def _edit(program: bytes, random: Random) -> tuple[str, bytes]:
     return f"program {change}", program
 
 
+def _keras_arrays() -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
+    tensors = state_dict(_NAMES)
+    for name in _NAMES:
+        yield name, tensors[f"{name}.weight"].transpose(2, 3, 1, 0), tensors[f"{name}.bias"]
+
+
 @functools.cache
 def keras_samples() -> Mapping[str, bytes]:
-    """Return Keras' files, whose kernels are tiny."""
+    """Return Keras' files."""
     data = {}
     for name, prefix in (("keras2", ""), ("nested", "model_weights/")):
         buffer = io.BytesIO()
         with h5py.File(buffer, "w") as file:
-            for layer, shape in zip(_NAMES, _TINY, strict=True):
+            for layer, kernel, bias in _keras_arrays():
                 key = f"block{layer[4]}_conv{layer[6]}"
                 group = file.create_group(f"{prefix}{key}/{key}")
-                group["kernel:0"] = np.ones((3, 3, shape[1], shape[0]), np.float32)
-                group["bias:0"] = np.ones(shape[0], np.float32)
+                group["kernel:0"], group["bias:0"] = kernel, bias
         data[name] = buffer.getvalue()
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        for index, shape in enumerate(_TINY):
+        for index, (_, kernel, bias) in enumerate(_keras_arrays()):
             group = file.create_group(f"layers/conv2d{f'_{index}' if index else ''}/vars")
-            group["0"] = np.ones((3, 3, shape[1], shape[0]), np.float32)
-            group["1"] = np.ones(shape[0], np.float32)
+            group["0"], group["1"] = kernel, bias
     data["keras3"] = buffer.getvalue()
     return data
 
@@ -432,10 +470,9 @@ def matlab_samples() -> Mapping[str, bytes]:
     data = {}
     for name, compressed in (("plain", False), ("compressed", True)):
         layers = np.empty((1, len(_NAMES)), object)
-        for index, (layer, shape) in enumerate(zip(_NAMES, _TINY, strict=True)):
+        for index, (layer, kernel, bias) in enumerate(_keras_arrays()):
             held = np.empty((1, 2), object)
-            held[0, 0] = np.ones((3, 3, shape[1], shape[0]), np.float32)
-            held[0, 1] = np.ones((1, shape[0]), np.float32)
+            held[0, 0], held[0, 1] = kernel, bias[None]
             layers[0, index] = {"type": "conv", "name": layer, "weights": held}
         image = np.full((1, 1, 3), 100.0)
         buffer = io.BytesIO()

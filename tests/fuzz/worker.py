@@ -9,7 +9,8 @@ import os
 import resource
 import sys
 import tempfile
-from typing import Any
+import traceback
+from typing import IO
 
 from .inputs import make_input
 from .kinds import KINDS
@@ -24,40 +25,49 @@ def main() -> None:
     """Try the inputs that stdin names."""
     seed = int(sys.argv[1])
     reports, requests = os.fdopen(os.dup(1), "w", buffering=1), os.fdopen(os.dup(0))
+    complaints = os.dup(2)
     # A command may read from stdin.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     with tempfile.TemporaryFile() as printed:
         for stream in (1, 2):
             os.dup2(printed.fileno(), stream)
-        kinds, watch = {kind.name: kind for kind in KINDS}, Watch()
-        warm: set[str] = set()
-        for line in requests:
-            name, index = line.split()
-            kind = kinds[name]
-            if name not in warm:  # whatever is loaded once belongs to no input
-                try_input(kind, make_input(kind, seed, 0))
-                warm.add(name)
-            made = make_input(kind, seed, int(index))
-            start, before = os.fstat(printed.fileno()).st_size, _peak()
-            _report(reports, event="begin", kind=name, index=int(index), change=made.change)
-            trial = try_input(kind, made, watch)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            faults = list(trial.faults)
-            if noise := os.pread(printed.fileno(), 200, start):
-                faults.append(Fault("noise", noise.decode(errors="replace").splitlines()[0][:40]))
-            if _peak() - before > MOST_BYTES:
-                faults.append(Fault("memory", f"{_peak() - before >> 20} MiB"))
-            _report(
-                reports,
-                event="end",
-                accepted=trial.accepted,
-                faults=[[fault.kind, fault.text] for fault in faults],
-                details=trial.details,
-            )
+        try:
+            _try_all(seed, requests, reports, printed.fileno())
+        except Exception:  # noqa: BLE001  (it goes nowhere else)
+            os.write(complaints, traceback.format_exc().encode(errors="backslashreplace"))
+            raise SystemExit(1) from None
 
 
-def _report(reports: Any, **fields: object) -> None:
+def _try_all(seed: int, requests: IO[str], reports: IO[str], printed: int) -> None:
+    kinds, watch = {kind.name: kind for kind in KINDS}, Watch()
+    warm: set[str] = set()
+    for line in requests:
+        name, index = line.split()
+        kind = kinds[name]
+        if name not in warm:  # whatever is loaded once belongs to no input
+            try_input(kind, make_input(kind, seed, 0))
+            warm.add(name)
+        made = make_input(kind, seed, int(index))
+        start, before = os.fstat(printed).st_size, _peak()
+        _report(reports, event="begin", kind=name, index=int(index), change=made.change)
+        trial = try_input(kind, made, watch)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        faults = list(trial.faults)
+        if noise := os.pread(printed, 200, start):
+            faults.append(Fault("noise", noise.decode(errors="replace").splitlines()[0][:40]))
+        if _peak() - before > MOST_BYTES:
+            faults.append(Fault("memory", f"{_peak() - before >> 20} MiB"))
+        _report(
+            reports,
+            event="end",
+            accepted=trial.accepted,
+            faults=[[fault.kind, fault.text] for fault in faults],
+            details=trial.details,
+        )
+
+
+def _report(reports: IO[str], **fields: object) -> None:
     reports.write(json.dumps(fields) + "\n")
 
 
