@@ -70,8 +70,8 @@ class Pictures(Group):
             weighted += [(path, weight) for path in find_pictures([place])]
         if self.output is not None and (len(pictures) != 1 or not weighted):
             raise UsageError(
-                f"expected one content and its styles for -o, got {len(pictures)} contents and "
-                f"{len(weighted)} styles; try without -o, which fills the cache"
+                f"expected one content and its styles for -o, got {format_count(len(pictures), 'content')} "
+                f"and {format_count(len(weighted), 'style')}; try without -o, which fills the cache"
             )
         return pictures, weighted
 

@@ -1,13 +1,24 @@
 """Mistakes on a command line that the argument parser finds, in the words of all other errors."""
 
 import os
+import re
 import sys
 from typing import Any
 
-from nstx.models.values import describe
+from nstx.models.values import describe, suggest
 
 from ..grouped import KINDS, command_options
 from ..sources import name_of
+
+_WORDS = {
+    r"No such command '(.*?)'(.*)": "a command of {path}, got {word}",
+    r"No such option: (\S+)(.*)": "an option of {path}, got {word}",
+    r"Option '(.*?)' requires (.*)": "a value for {word}, got none",
+    r"Option '(.*?)' does not take (.*)": "{word} without a value, got one",
+    r"Missing (?:argument|option) '(.*?)'(.*)": "{word}, got none",
+    r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)()": "no more arguments, got {word}",
+}
+"""What typer says, and what was expected; behind what was typed may stand what it is near to."""
 
 
 def describe_mistake(error: Any) -> str:
@@ -23,8 +34,16 @@ def describe_mistake(error: Any) -> str:
                 f"expected {KINDS[kinds[parameter.name]]} for {name}, got {describe(value)}; "
                 f"try '{context.command_path} --help'"
             )
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return f"{message}; try --help" if message else ""
+    message = " ".join(error.format_message().split())
+    path = getattr(context, "command_path", "nstx")
+    help_ = "--help" if context is None else f"'{path} --help'"
+    for pattern, expected in _WORDS.items():
+        if match := re.fullmatch(pattern, message):
+            word, near = match[1][:60], match[2]
+            names = re.findall(r"(?<=')\w[\w-]*(?=')|--[\w-]+", near)
+            advice = suggest(word, names, help_)
+            return f"expected {expected.format(path=path, word=word)}; try {advice}"
+    return f"{message.rstrip('.')}; try {help_}" if message else ""
 
 
 def _typed_value(flags: list[str]) -> str | None:

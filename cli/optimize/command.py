@@ -103,8 +103,8 @@ def _check_arguments(
         raise UsageError("expected CONTENT and STYLE, or --targets, got both; try one of the two")
     if targets is None and not (content and styles):
         raise UsageError(
-            "expected CONTENT and STYLE, got less; try 'nstx optimize photo.jpg painting.jpg "
-            "-o out.png'"
+            f"expected CONTENT and STYLE, got {'no STYLE' if content else 'neither'}; "
+            "try 'nstx optimize photo.jpg painting.jpg -o out.png'"
         )
     if output is None:
         raise UsageError("expected an output, got none; try -o out.png")

@@ -208,9 +208,9 @@ def make_report(
 ) -> dict[str, Any]:
     """Return the report of a benchmark as plain data; `DeviceError` if all rows failed."""
     if rows and all("error" in row for row in rows):
-        raise DeviceError(
-            f"expected something to measure, got: {rows[0]['error']}; try other --variants"
-        )
+        reason = str(rows[0]["error"])
+        advice = "" if "; try " in reason else "; try other --variants"
+        raise DeviceError(f"expected something to measure, got: {reason}{advice}")
     return {
         "machine": describe_machine(),
         "packages": package_versions(),

@@ -83,10 +83,10 @@ class ComparisonPlan:
         for run in self.runs:
             if run.settings in names:
                 raise UsageError(
-                    f"expected runs that differ, got {names[run.settings]} and {run.name}; "
+                    f"expected runs that differ, got {names[run.settings]} and {run.label}; "
                     "try each value once"
                 )
-            names[run.settings] = run.name
+            names[run.settings] = run.label
 
     @property
     def is_table(self) -> bool:

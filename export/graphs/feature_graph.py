@@ -180,7 +180,7 @@ def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     """Check a property of a graph; `UsageError` if it is none of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise UsageError(
-            f"expected {what} {', '.join(choices)} for a graph, got {describe(value)}; "
+            f"expected a graph's {what} of {', '.join(choices)}, got {describe(value)}; "
             f"try {choices[0]}",
             setting=what,
         )
