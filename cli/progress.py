@@ -21,12 +21,19 @@ LONG_SECONDS = 20.0
 
 _MEASURED_SECONDS = 1.0  # of steps, from which the rest of a run is estimated
 
-# What a step takes besides its pixels, in pixels: measured on two cores at sizes of 128, 256 and 512.
-_BESIDES = {"onnx": 9_000, "torch": 30_000}
+# What a step takes besides its pixels, in pixels. On a CPU, by the quickest steps of both backends on two cores at
+# sizes of 128 to 512; on an accelerator it is most of a small picture's step.
+_BESIDES, _BESIDES_ACCELERATED = 2_000, 30_000
+
+# The first step of a scale also evaluates its start, and finds memory: it takes as long as so many others.
+_FIRST = 2.5
 
 
 class Forecast:
     """How much of a run is done, and how long the rest takes: a step's time goes by its pixels.
+
+    The first step of a scale takes longer than others: nothing is concluded from it, and until there is more, the
+    time of the scale before holds.
 
     Args:
         sizes: height and width of each scale, coarse first.
@@ -41,28 +48,30 @@ class Forecast:
     def __init__(
         self, sizes: Sequence[tuple[int, int]], steps: int, choice: "BackendChoice"
     ) -> None:
-        besides = _BESIDES[choice.name]
+        besides = _BESIDES if choice.device.is_cpu else _BESIDES_ACCELERATED
         self._areas = [height * width + besides for height, width in sizes]
         shares = zip(self._areas, split_steps(steps, len(sizes)), strict=True)
-        areas = [area * share for area, share in shares]
+        areas = [round(area * (share + _FIRST - 1)) if share else 0 for area, share in shares]
         *self._starts, self.total = itertools.accumulate(areas, initial=0)
         self.done = 0
         self._scale = self._made = 0
-        self._since = 0.0, 0
-        self._last = 0.0
+        self._began = self._last = 0.0
+        # Of a unit of work, as it was measured last.
+        self._pace: float | None = None
         # An accelerator's steps at a coarse scale take about as long as those at a fine one.
         self._waits = not choice.device.is_cpu and len(sizes) > 1
 
     def take(self, step: "Step") -> None:
         """Count a step."""
         if step.scale != self._scale:
-            self._scale, self._made = step.scale, 0
-            self._since = self._last, 0
+            self._scale, self._made, self._began = step.scale, 0, step.seconds
         self._made += 1
-        if step.step == 1:
-            self._since = step.seconds, 1  # the first one also finds memory and threads
         self._last = step.seconds
-        self.done = self._starts[step.scale - 1] + self._made * self._areas[step.scale - 1]
+        area = self._areas[step.scale - 1]
+        self.done = self._starts[step.scale - 1] + round((self._made + _FIRST - 1) * area)
+        seconds = self._last - self._began
+        if seconds >= _MEASURED_SECONDS and not (self._waits and self._scale == 1):
+            self._pace = seconds / ((self._made - 1) * area)
 
     @property
     def share(self) -> float:
@@ -72,16 +81,12 @@ class Forecast:
     @property
     def seconds_left(self) -> float | None:
         """Until the last step; None before enough was measured."""
-        began, made_before = self._since
-        seconds, steps = self._last - began, self._made - made_before
-        if self._waits and self._scale == 1:
-            return None
-        if steps < 1 and self._last > LONG_SECONDS / 2:
-            # It is long until there is more to go by than a first step, which is of two evaluations.
-            seconds, steps = self._last, 2 * self._made
-        if steps < 1 or seconds < _MEASURED_SECONDS:
-            return None
-        return (self.total - self.done) * seconds / steps / self._areas[self._scale - 1]
+        pace = self._pace
+        if pace is None and not self._waits and self._last > LONG_SECONDS / 2:
+            pace = (
+                self._last / self.done
+            )  # it is long until there is more to go by than a first step
+        return None if pace is None else (self.total - self.done) * pace
 
 
 @contextlib.contextmanager

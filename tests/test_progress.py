@@ -26,10 +26,19 @@ def take_all(
     take: Callable[[Step], None],
     seconds: float,
     *,
+    first: float = 2.5,
+    besides: int = 2_000,
     tick: Callable[[float], object] = lambda _: None,
 ) -> None:
-    """Make the steps of a run that takes some seconds; ``tick`` is told each step's."""
-    areas = [height * width + 9_000 for height, width in SIZES for _ in range(STEPS // 3)]
+    """Make the steps of a run that takes some seconds; ``tick`` is told each step's.
+
+    The first of a scale takes as long as ``first`` others.
+    """
+    areas = [
+        (height * width + besides) * (1 if number else first)
+        for height, width in SIZES
+        for number in range(STEPS // 3)
+    ]
     began = 0.0
     for number, area in enumerate(areas):
         spent = seconds * area / sum(areas)
@@ -79,6 +88,23 @@ def test_the_time_left_is_right_from_the_coarsest_scale_on() -> None:
     assert len(estimates) > 20
     assert all(left == pytest.approx(right, abs=0.5) for left, right in estimates)
     assert forecast.share == 1
+
+
+@pytest.mark.parametrize(("first", "besides"), [(1.0, 2_000), (6.0, 2_000), (2.5, 0)])
+def test_the_first_step_of_a_scale_does_not_lead_astray(first: float, besides: int) -> None:
+    forecast = Forecast(SIZES, STEPS, ON_CPU)
+    quotients: list[float] = []
+
+    def take(step: Step) -> None:
+        forecast.take(step)
+        left = forecast.seconds_left
+        if left is not None and 1 < step.step < STEPS:
+            quotients.append(left / (600 - step.seconds))
+
+    take_all(take, 600, first=first, besides=besides)
+    assert len(quotients) > 20
+    assert min(quotients) > 0.6
+    assert max(quotients) < 1.3
 
 
 def test_an_accelerator_is_asked_at_the_second_scale() -> None:
