@@ -32,8 +32,8 @@ _FIRST = 2.5
 class Forecast:
     """How much of a run is done, and how long the rest takes: a step's time goes by its pixels.
 
-    The first step of a scale takes longer than others: nothing is concluded from it, and until there is more, the
-    time of the scale before holds.
+    The first step of a scale takes longer than others, as may one in which a precision is checked: nothing is
+    concluded from the first and the longest, and until there is more, the time of the scale before holds.
 
     Args:
         sizes: height and width of each scale, coarse first.
@@ -55,7 +55,7 @@ class Forecast:
         *self._starts, self.total = itertools.accumulate(areas, initial=0)
         self.done = 0
         self._scale = self._made = 0
-        self._began = self._last = 0.0
+        self._began = self._last = self._longest = 0.0
         # Of a unit of work, as it was measured last.
         self._pace: float | None = None
         # An accelerator's steps at a coarse scale take about as long as those at a fine one.
@@ -64,14 +64,17 @@ class Forecast:
     def take(self, step: "Step") -> None:
         """Count a step."""
         if step.scale != self._scale:
-            self._scale, self._made, self._began = step.scale, 0, step.seconds
+            self._scale, self._made = step.scale, 0
+            self._began, self._longest = step.seconds, 0.0
+        elif self._made:
+            self._longest = max(self._longest, step.seconds - self._last)
         self._made += 1
         self._last = step.seconds
         area = self._areas[step.scale - 1]
         self.done = self._starts[step.scale - 1] + round((self._made + _FIRST - 1) * area)
-        seconds = self._last - self._began
+        seconds = self._last - self._began - self._longest
         if seconds >= _MEASURED_SECONDS and not (self._waits and self._scale == 1):
-            self._pace = seconds / ((self._made - 1) * area)
+            self._pace = seconds / ((self._made - 2) * area)
 
     @property
     def share(self) -> float:
