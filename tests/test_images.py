@@ -191,20 +191,14 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folders_pictures_are_all_that_can_be_read(tmp_path: Path) -> None:
-    for name in (
-        "a.jfif",
-        "b.JPG",
-        "c.jpe",
-        "d.mpo",
-        "e.HEIC",
-        "f.webp",
-        "g.pgm",
-        ".h.png",
-        "i.txt",
-    ):
+    Image.init()
+    formats = {"JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "MPO"}
+    suffixes = {suffix for suffix, name in Image.EXTENSION.items() if name in formats} - {".pfm"}
+    right = {"a" + suffix for suffix in suffixes} | {"b.JPG", "c.HEIC", "d.npy", "e.pjpeg"}
+    for name in {*right, ".h.png", "i.txt", "j.pfm", "k.eps", "png"}:
         (tmp_path / name).write_bytes(b"-")
-    names = [path.name for path in find_pictures([tmp_path])]
-    assert names == ["a.jfif", "b.JPG", "c.jpe", "d.mpo", "e.HEIC", "f.webp", "g.pgm"]
+    (tmp_path / "folder.png").mkdir()
+    assert {path.name for path in find_pictures([tmp_path])} == right
 
 
 @pytest.mark.parametrize("start", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6", b"\x04%!PS"])

@@ -17,9 +17,9 @@ DOUBT = "doubt"
 """In the ``info`` of an image of more than 8 bits: what a warning says of its scale, perhaps nothing."""
 
 READ_SUFFIXES = frozenset((
-    ".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe",
-    ".jpeg", ".jpg", ".mpo", ".npy", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
-    ".webp",
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2c", ".j2k",
+    ".jfi", ".jfif", ".jif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo",
+    ".npy", ".pbm", ".pgm", ".pjp", ".pjpeg", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 """Suffixes of files that are taken for pictures in a folder; a file that is named may have any."""
 
