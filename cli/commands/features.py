@@ -68,9 +68,9 @@ def features(
 ) -> None:
     """Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels."""
     began = time.perf_counter()
-    from nstx.engine.features.extraction import extract_features
+    from nstx.engine.features.extraction import FEATURE_LAYERS, extract_features
     from nstx.engine.pictures.reading import read_image
-    from nstx.models.storage.files import check_new_files
+    from nstx.models.storage.files import check_file, check_new_files
     from nstx.models.vgg19 import split_layers
 
     console = shown.console()
@@ -84,6 +84,8 @@ def features(
         names = None if sheets.layers is None else split_layers(sheets.layers)
     picture = read_image(image)
     check_new_files(sheets.output)
+    for name in names or FEATURE_LAYERS:
+        check_file(_sheet(sheets, name))
     with console.working("evaluating the network"):
         long_side = 512 if size.size is None else size.size
         extracted = extract_features(picture, names, size=long_side, extraction=extraction)
@@ -122,13 +124,17 @@ def _choose_extraction(
     )
 
 
+def _sheet(sheets: Sheets, layer: str) -> Path:
+    return sheets.output / f"{layer}.png"
+
+
 def _draw(
     sheets: Sheets, activations: "Mapping[str, NDArray[np.float32]]", image: Path, console: Console
 ) -> "Sequence[LayerPictures]":
     from nstx.engine.drawing.feature_sheets import write_feature_sheets
     from nstx.models.storage.files import check_distinct
 
-    check_distinct([sheets.output / f"{name}.png" for name in activations], [image])
+    check_distinct([_sheet(sheets, name) for name in activations], [image])
     with console.counting("drawing", len(activations)) as advance:
         return write_feature_sheets(
             sheets.output,

@@ -207,8 +207,9 @@ def _real(path: Path) -> str:
 def write_output(path: Path, data: bytes) -> None:
     """Write a result's bytes, whole or not at all; `OutputError` if they cannot be written.
 
-    Of a link, what it leads to is replaced.
+    Of a link, what it leads to is replaced; what is no file, such as a FIFO, never is.
     """
+    check_file(path)
     try:
         write_atomically(_follow(path), data)
     except OSError as error:
