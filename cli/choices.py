@@ -50,8 +50,8 @@ def split_style(text: str) -> tuple[Path, float]:
         value = 0.0
     if not 0 < value < math.inf:
         raise UsageError(
-            f"expected a style as PATH or PATH:weight, the weight a number above 0, got "
-            f"{describe(text)}; try {printable(path)}:1"
+            f"expected a style weight above 0, as PATH:weight, got {describe(text)}; "
+            f"try {printable(path)}:1"
         )
     return Path(path), value
 
