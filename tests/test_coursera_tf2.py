@@ -268,7 +268,7 @@ def test_starts_around_the_mean_colour_are_refused(init: str) -> None:
 def test_other_combinations_are_refused() -> None:
     with pytest.raises(UsageError, match="without a pooling or preprocessing"):
         Extraction(model=Path("m.onnx"), preprocessing="unit_rgb")
-    with pytest.raises(UsageError, match="published or unit_rgb, got 'rgb'"):
+    with pytest.raises(UsageError, match="'published' or 'unit_rgb' as preprocessing, got 'rgb'"):
         Extraction(preprocessing="rgb")  # type: ignore[arg-type]
     objectives = [PRESETS[name].objective for name in (PRESET, "coursera")]
     with pytest.raises(UsageError, match="differ in their weights alone"):
