@@ -43,6 +43,11 @@ def resize_pixels(
     return np.stack([_resize(channel, height, width, resampling) for channel in channels], axis=2)
 
 
+def resize_8_bit(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return uint8 pixels (height, width, 3) at a size, by a Lanczos filter, as such."""
+    return _resize(pixels, height, width, "lanczos")
+
+
 def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8] | None:
     """Return a picture's alpha channel at a size, or None if it has none."""
     return None if picture.alpha is None else resize_channel(picture.alpha, height, width)

@@ -69,13 +69,16 @@ def warn_of_lost_alpha(paths: Iterable[Path]) -> None:
     )
 
 
-def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
-    """Round float pixels to the nearest of 0 … 255."""
-    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+def to_8_bit(pixels: Pixels | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Round float pixels to the nearest of 0 … 255; uint8 ones are returned as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels.view(np.uint8)
+    rounded = np.rint(pixels)
+    return rounded.clip(0, 255, out=rounded).astype(np.uint8)
 
 
 def encode_image(
-    pixels: Pixels,
+    pixels: Pixels | NDArray[np.uint8],
     suffix: str,
     alpha: NDArray[np.uint8] | None = None,
     *,
@@ -83,7 +86,7 @@ def encode_image(
 ) -> bytes:
     """Return the bytes of a picture file of one of `SUFFIXES`; equal pixels give equal bytes.
 
-    Pixels are float32, (height, width, 3), 0–255; they are rounded, except for ``.npy``. ``alpha``
+    Pixels are (height, width, 3), 0–255; float32 ones are rounded, except for ``.npy``. ``alpha``
     is kept beside them where the format can, with the colours of what is not seen; a JPEG shows the picture
     on white. ``in_haste`` takes less time and more bytes.
     """
@@ -118,8 +121,8 @@ def write_image(path: str | Path, picture: Picture | Pixels, *, in_haste: bool =
     check_output(path, SUFFIXES)
     if picture.alpha is not None:
         warn_of_lost_alpha([path])
-    pixels, suffix = picture.pixels.astype(np.float32, copy=False), path.suffix.lower()
-    write_output(path, encode_image(pixels, suffix, picture.alpha, in_haste=in_haste))
+    data = encode_image(picture.pixels, path.suffix.lower(), picture.alpha, in_haste=in_haste)
+    write_output(path, data)
 
 
 def _take_picture(picture: object) -> Picture:
