@@ -53,10 +53,21 @@ class Commands(LazyGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return the words that are left; with ``--show-completion SHELL`` there will be none."""
         name, equals, value = args[0].partition("=") if args else ("", "", "")
-        if name in ("--install-completion", "--show-completion"):
+        if name in _OF_COMPLETION and ctx.resilient_parsing:  # which a shell does that completes
+            ctx.meta[_SHELL_FOLLOWS] = not equals and not args[1:]
+        elif name in _OF_COMPLETION:
             words = [value] if equals else [word for word in args[1:2] if word[:1] != "-"]
             _complete(ctx, name, *words)
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return what may follow: a shell behind ``--show-completion``, else as typer has it."""
+        follows = bool(ctx.meta.get(_SHELL_FOLLOWS)) and incomplete[:1] != "-"
+        items = super().shell_complete(ctx, "" if follows else incomplete)
+        if not follows:
+            return items
+        make = type(items[0])  # typer does not name it to others
+        return [make(shell) for shell in _SHELLS if shell.startswith(incomplete)]
 
 
 def _complete(context: Any, name: str, shell: str | None = None) -> None:
@@ -79,7 +90,10 @@ def _complete(context: Any, name: str, shell: str | None = None) -> None:
     )
 
 
+_OF_COMPLETION = ("--install-completion", "--show-completion")
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+_SHELL_FOLLOWS = "nstx.shell_follows"
+"""Key in the ``meta`` of a context: whether the next word is a shell's name."""
 
 
 app = typer.Typer(
@@ -95,8 +109,8 @@ _WITHOUT_SETTINGS = ("cache", "doctor")
 """Commands that a wrong configuration does not stop, as it has next to nothing for them."""
 
 
-def _version(is_asked_for: bool) -> None:
-    if is_asked_for:
+def _version(context: typer.Context, is_asked_for: bool) -> None:
+    if is_asked_for and not context.resilient_parsing:
         print_lines(f"nstx {__version__}")
         raise typer.Exit
 

@@ -34,6 +34,10 @@ except SystemExit as end:
         ("nstx compare --device c", ["cpu", "cuda"]),
         ("nstx features --pooling m", ["max"]),
         ("nstx cache ls --kind ta", ["targets"]),
+        ("nstx --show-completion ", ["bash", "zsh", "fish", "powershell", "pwsh"]),
+        ("nstx --install-completion p", ["powershell", "pwsh"]),
+        ("nstx --show-completion=zsh ca", ["cache"]),
+        ("nstx --version ca", ["cache"]),
         # Nothing is offered where the shell is to offer the names of files.
         ("nstx optimize ph", []),
         ("nstx optimize --init ./ph", []),
