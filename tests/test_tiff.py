@@ -134,17 +134,20 @@ def test_a_palette_of_8_bits_is_not_black(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path, data).pixels, right)
 
 
-def test_12_bits_are_read_on_their_own_scale(tmp_path: Path) -> None:
-    values = np.rint(RGB[..., 0] / 255 * 4095).astype(np.uint64)
-    bits = (values[..., None] >> np.arange(11, -1, -1, dtype=np.uint64)) & 1
+@pytest.mark.parametrize("width", range(1, 33))
+def test_every_width_is_read_on_its_own_scale(tmp_path: Path, width: int) -> None:
+    white = 2**width - 1
+    values = np.rint(RGB[..., 0] / RGB[..., 0].max() * white).astype(np.uint64)
+    bits = (values[..., None] >> np.arange(width - 1, -1, -1, dtype=np.uint64)) & 1
     packed = np.packbits(bits.reshape(40, -1).astype(np.uint8), axis=1)
-    data = bytearray(tiff(packed, photometric="minisblack"))
+    data = bytearray(tiff(packed, photometric="minisblack", byteorder=">"))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         tags = file.pages.first.tags
-        for code, value in ((256, 48), (258, 12)):
+        for code, value in ((256, 48), (258, width)):
             at, size = tags[code].valueoffset, {3: 2, 4: 4}[tags[code].dtype]
-            data[at : at + size] = value.to_bytes(size, "little")
-    np.testing.assert_array_equal(read(tmp_path, bytes(data)).pixels, GREY)
+            data[at : at + size] = value.to_bytes(size, "big")
+    grey = read(tmp_path, bytes(data)).pixels
+    np.testing.assert_array_equal(grey, np.rint(values * (255 / white))[..., None].repeat(3, 2))
 
 
 def pages(*parts: tuple[NDArray[np.uint8], dict[str, Any]]) -> bytes:

@@ -257,10 +257,10 @@ def _samples(lines: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[An
 
 def _find_range(parts: Iterator[_Part], layout: Layout, path: Path) -> SampleRange:
     """Return which samples are black and white."""
-    spans = [(float(values.min()), float(values.max())) for _, values in parts]
-    lows, highs = np.array(spans).T  # NaN prevails
-    dtype = np.dtype(f"{_KINDS[layout.sample_format]}{max(1, layout.bits // 8)}")
-    return choose_range(float(lows.min()), float(highs.max()), dtype, layout.bits, path)
+    seen = [(float(values.min()), float(values.max()), values.dtype) for _, values in parts]
+    lows, highs, (dtype, *_) = zip(*seen, strict=True)
+    # np.min and np.max, with which NaN prevails.
+    return choose_range(float(np.min(lows)), float(np.max(highs)), dtype, layout.bits, path)
 
 
 def _to_image(pixels: NDArray[np.uint8], layout: Layout) -> Image.Image:
