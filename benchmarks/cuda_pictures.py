@@ -16,6 +16,7 @@ from cuda_plan import Plan, Row, Section, tried
 
 from nstx import Job, choose_settings, prepare_job, read_image, run_job
 from nstx.engine.settings import Auto, Precision
+from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.report import describe_schedule
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +120,7 @@ def compare_costs(plan: Plan, index: int) -> Row:
         job = prepare_job(content, [(style, 1.0)], settings)
         result = run_job(job)
         exact = exact or job
-        costs[name] = exact.measure_cost(result.pixels).total
+        costs[name] = BoundCosts(exact).measure(result.pixels).total
         seconds[name] = result.seconds
         row[f"{name}_evaluations"] = result.evaluations
         schedule = describe_schedule(job.opened.plan, result.checks, result.seconds)

@@ -19,6 +19,7 @@ from typing import Any
 
 from nstx import choose_settings, prepare_job, read_image
 from nstx.engine.devices.machine import describe_machine, package_versions
+from nstx.engine.transfer.costs import BoundCosts
 
 PRECISIONS = ("fp32", "auto", "bf16")
 
@@ -64,7 +65,7 @@ def measure(pair: tuple[Path, Path], done: dict[str, Any], output: Path) -> floa
         done["preset"], width=done["width"], height=done["height"], precision="fp32", scales=1
     )
     job = prepare_job(read_image(pair[0]), [(read_image(pair[1]), 1.0)], settings)
-    return job.measure_cost(read_image(output).pixels.astype("float32")).total
+    return BoundCosts(job).measure(read_image(output).pixels.astype("float32")).total
 
 
 def main() -> None:

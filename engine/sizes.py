@@ -23,7 +23,10 @@ def fit_size(
     shorter than 16 pixels or longer than 65535.
     """
     if size is not None and (height is not None or width is not None):
-        raise UsageError("expected a size, or a width or height, got both; try one of them")
+        sides = " and ".join(
+            flag for flag, side in (("--width", width), ("--height", height)) if side is not None
+        )
+        raise UsageError(f"expected --size, or else {sides}, got both; try one of the two")
     for name, value in (("size", size), ("height", height), ("width", width)):
         if value is not None:
             check_side(name, value)

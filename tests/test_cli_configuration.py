@@ -62,6 +62,7 @@ def refuse(nstx: Nstx) -> Callable[[bytes], str]:
         (b"trace = 3", "a path for trace in nstx.toml, got 3"),
         (b"style-layers = [[1]]", "text or a list of them for style-layers in nstx.toml, got [[1]]"),
         (b"style-layers = [true]", "nstx.toml, got [true]"),
+        (b"size = 512\n[model]\nwidth = 30", "size in nstx.toml, or else width in nstx.toml, got both"),
         (b"size = 0x" + b"f" * 5000, "got a very large number"),
         (b"tv-weight = 0x" + b"f" * 5000, "got a very large number"),
         (b"size = " + b"9" * 900_000, "digits"),

@@ -19,6 +19,7 @@ from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.choice import BackendChoice, PrecisionPolicy, choose_backend
 from nstx.engine.gradients.opening import plan_precisions
 from nstx.engine.settings import BackendName, Choices, Precision
+from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import DeviceError, UsageError
 
@@ -126,9 +127,8 @@ def test_a_checked_run_ends_where_one_in_fp32_does() -> None:
     expected = run_job(job_of(precision="fp32"))
     # The cost that is reported is of fp32, and pictures of this size take either road.
     assert result.cost.total == pytest.approx(expected.cost.total, rel=0.05)
-    assert job_of(precision="fp32").measure_cost(result.pixels).total == pytest.approx(
-        result.cost.total, rel=1e-4
-    )
+    exact = BoundCosts(job_of(precision="fp32")).measure(result.pixels)
+    assert exact.total == pytest.approx(result.cost.total, rel=1e-4)
     assert result.initial_cost.total == pytest.approx(expected.initial_cost.total, rel=1e-4)
     assert [(c.height, c.evaluation) for c in result.checks[:2]] == [(20, 1), (20, 9)]
     assert result.checks[-1].height == 40

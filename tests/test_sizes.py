@@ -21,7 +21,7 @@ def test_size_of_a_4_to_3_picture(choice: dict[str, int], expected: tuple[int, i
 @pytest.mark.parametrize(
     ("source", "choice", "message"),
     [
-        ((768, 1024), {"size": 512, "width": 100}, "got both"),
+        ((768, 1024), {"size": 512, "width": 100}, "--size, or else --width, got both"),
         ((768, 1024), {}, "got none"),
         ((768, 1024), {"size": 15}, "16 … 65535"),
         ((768, 1024), {"width": -4}, "16 … 65535"),

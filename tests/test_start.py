@@ -27,6 +27,7 @@ from nstx.engine.gradients import ahead
 from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.kernels.support import load_triton, triton_lock
 from nstx.engine.transfer import repeatability, run
+from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
 from nstx.models.weights.load import load_weights
@@ -180,7 +181,7 @@ def test_a_process_that_ends_begins_nothing_more(
     calls: list[str] = []
     monkeypatch.setattr(ahead, "preload_torch", lambda: calls.append("preloaded"))
     monkeypatch.setattr(ahead, "load_triton", lambda: calls.append("triton"))
-    monkeypatch.setattr(ahead, "is_wanted", lambda: False)
+    monkeypatch.setattr(ahead, "is_needed", lambda: False)
     assert not ahead.load_torch(0)
     assert calls == ["preloaded"]
     (future,) = ahead._start(lambda: calls.append("started"))
@@ -384,7 +385,7 @@ def test_memory_is_tried_where_there_may_be_too_little(
         assert cost is None
     else:
         assert cost is not None
-        start = accelerated_job.measure_cost(accelerated_job.start(-1))
+        start = BoundCosts(accelerated_job).measure(accelerated_job.start(-1))
         assert cost.total == pytest.approx(start.total, rel=1e-5)
 
 

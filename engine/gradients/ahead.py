@@ -63,7 +63,7 @@ def take_weights(settings: Settings) -> "Weights":
     return _load_weights(settings) if begun is None else begun.result()
 
 
-def is_wanted() -> bool:
+def is_needed() -> bool:
     """Whether the process still goes on, and is not ending: nothing more is begun then."""
     return threading.main_thread().is_alive()
 
@@ -115,7 +115,7 @@ def load_torch(index: int) -> bool:
         import safetensors  # noqa: F401
 
         preload_torch()
-        if not is_wanted():
+        if not is_needed():
             return False
         beside = threading.Thread(target=load_triton, name="nstx-triton", daemon=True)
         beside.start()
@@ -132,7 +132,7 @@ def _use_cuda(index: int) -> bool:
 
     # Others than the first are counted by another library, which has to be loaded.
     if (
-        not is_wanted()
+        not is_needed()
         or not torch.cuda.is_available()
         or (index and index >= torch.cuda.device_count())
     ):
@@ -161,7 +161,7 @@ def _start(*loads: Callable[[], Any]) -> "list[Future[Any]]":
 
     def work() -> None:
         for future, load in zip(futures, loads, strict=True):
-            if not is_wanted():
+            if not is_needed():
                 return
             try:
                 future.set_result(load())

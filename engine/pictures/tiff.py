@@ -70,8 +70,8 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
                 for code in (*LAYOUT_TAGS, _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE)
                 if code in page.tags
             }
-            is_told = _PHOTOMETRIC in tags or tags.get(259) in _FAX
-            if not is_told:  # as libtiff has it
+            has_photometric = _PHOTOMETRIC in tags or tags.get(259) in _FAX
+            if not has_photometric:  # as libtiff has it
                 tags[_PHOTOMETRIC] = 2 if tags.get(277, 1) in (3, 4) else 1
             first = page.offset == file.pages.first.offset
             layout = read_layout(tags, file.byteorder, path)
@@ -92,7 +92,7 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
     whole = data if first else _with_first_page(data, page.offset, big)
     try:
         with _libtiff_lines() as lines:
-            image = _load_with_pillow(whole, layout, path, most_pixels) if is_told else None
+            image = _load_with_pillow(whole, layout, path, most_pixels) if has_photometric else None
             if image is not None and layout.photometric == _PALETTE:
                 _widen_palette(image, tags.get(_COLOUR_MAP))
             if image is None:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.arguments import check_arguments
-from nstx.models.cost import Cost
 from nstx.models.errors import ImageError, UsageError, about
 from nstx.models.presets import Preset
 from nstx.models.printable import printable
@@ -95,11 +94,6 @@ class Job:
         else:
             pixels = resize_pixels(reached, *self.sizes[scale])
         return pixels.clip(0, 255) if self.settings.clip else pixels
-
-    def measure_cost(self, pixels: Pixels) -> Cost:
-        """Return the cost of any picture of the result's size, under the settings' objective."""
-        with memory_errors(self.sizes[-1]):
-            return self.backend(-1).cost(pixels)
 
 
 @check_arguments
