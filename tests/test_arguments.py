@@ -14,7 +14,9 @@ PUBLIC: list[str] = vars(nstx)["__all__"]
 TINY: dict[str, Any] = {
     "size": 32, "steps": 1, "style_layers": "conv1_1", "content_layers": "conv1_2", "device": "cpu",
 }  # fmt: skip
-RESULTS = {"Cost", "ExtractedFeatures", "Job", "ParityReport", "PrecisionCheck", "Result", "Step"}
+RESULTS = {
+    "Artefacts", "Cost", "ExtractedFeatures", "Job", "ParityReport", "PrecisionCheck", "Result", "Step",
+}  # fmt: skip
 """What the library makes and callers read."""
 
 
@@ -37,6 +39,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "run_job": {"job": job, "costs": None, **following},
         "run_batch": {"jobs": [job], **following},
         "evaluate_picture": {"picture": photo, **pictures},
+        "measure_artefacts": {"picture": photo, **pictures},
         "extract_features": {"picture": photo, "layers": "conv1_1", "grams": "conv1_1", "size": 32},
         "open_extractor": {"choices": nstx.Extraction(), "layers": ["conv1_1"], "weights": weights},
         "read_image": {"path": photo, "trusted": False},

@@ -22,6 +22,7 @@ FOLDERS = sorted({path.parent for path in MODULES})
 
 def test_the_public_surface_is_pinned() -> None:
     assert PUBLIC == [
+        "Artefacts",
         "Cost",
         "DeviceError",
         "ExtractedFeatures",
@@ -49,6 +50,7 @@ def test_the_public_surface_is_pinned() -> None:
         "export_features",
         "extract_features",
         "load_weights",
+        "measure_artefacts",
         "open_extractor",
         "prepare_job",
         "prepare_job_from_targets",

@@ -31,6 +31,9 @@ def evaluate(
     size: Annotated[options.Size, only("style_scale")],
     machine: Annotated[options.Machine, only("weights", "no_cache")],
     shown: options.Output,
+    artefacts: Annotated[
+        bool, Help("Measure ripple, rim, speckles and untouched areas as well (docs/quality.md).")
+    ] = False,
 ) -> None:
     """Print the cost of any picture, computed in float64 apart from the fast paths.
 
@@ -38,6 +41,7 @@ def evaluate(
     its colours count as they are in the file, seen or not.
     """
     from nstx.engine.pictures.reading import read_image
+    from nstx.engine.transfer.artefacts import measure_artefacts
     from nstx.engine.transfer.costs import evaluate_picture
 
     from ..choices import read_styles
@@ -62,8 +66,11 @@ def evaluate(
         "cost": asdict(cost),
         "preset": settings.preset,
         "precision": "fp64",
+        "artefacts": None,
         "inputs": [asdict(item) for item in inputs],
     }
+    if artefacts:
+        data["artefacts"] = asdict(measure_artefacts(picture, photograph, paintings, settings))
     console.result(data, partial(_describe, settings.objective))
 
 
@@ -78,4 +85,31 @@ def _describe(objective: "Objective", data: dict[str, Any]) -> str:
     lines += [f"    {name:<8} {value:.6e}" for name, value in cost["style_layers"].items()]
     if objective.tv_weight:
         lines.append(f"variation {format_cost(cost['total_variation'])}")
+    if data["artefacts"] is not None:
+        lines += _describe_artefacts(data["artefacts"])
     return "\n".join(lines)
+
+
+def _describe_artefacts(figures: dict[str, Any]) -> list[str]:
+    """Return a line for each figure; those that a picture is too small for are dashes."""
+    return [
+        "artefacts (0 is none)",
+        *(
+            f"    {name:<9} {_number(figures[name], scale)}  {unit}"
+            for name, scale, unit in (
+                (
+                    "ripple",
+                    1,
+                    "of 255, texture of 2–9 pixels in flat areas beyond photograph's and painting's",
+                ),
+                ("locked", 1, "of 255, the part of it that repeats every 2, 4 or 8 pixels"),
+                ("rim", 1, "deviations by which the outer 4 pixels stand out"),
+                ("speckles", 1, "of 1000 pixels in flat areas, unlike all around them"),
+                ("untouched", 100, "% of the picture, as the photograph was"),
+            )
+        ),
+    ]
+
+
+def _number(value: float | None, scale: int) -> str:
+    return "    –" if value is None else f"{value * scale:5.2f}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from nstx.models.arguments import check_arguments
 from nstx.models.cost import Cost
-from nstx.models.errors import NumericalError, UsageError
+from nstx.models.errors import NumericalError
 from nstx.models.presets import Preset
 from nstx.models.reference.cost import reference_cost
 from nstx.models.weights.load import load_weights
@@ -17,11 +17,8 @@ from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Pixels
 from ..pictures.reading import Source, as_picture, read_image
-from ..pictures.resizing import resize_picture
-from ..pictures.transparency import fill_transparent
-from ..settings import MIN_SIDE, ChoicesButInit, PresetName, Settings
-from ..sizes import style_size
-from .inputs import Styles, take_settings, take_styles
+from ..settings import ChoicesButInit, PresetName, Settings
+from .inputs import Styles, fit_to, take_settings
 
 if TYPE_CHECKING:
     from .job import Job
@@ -87,27 +84,14 @@ def evaluate_picture(
         NumericalError: the cost is not finite.
     """
     settings, _ = take_settings(settings, preset, choices)
-    picture, paintings = as_picture(picture), take_styles(styles)
-    photograph = fill_transparent(as_picture(content))
-    size = picture.size
-    if min(size) < MIN_SIDE:
-        raise UsageError(
-            f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
-            "try a larger one"
+    picture = as_picture(picture)
+    with memory_errors(picture.size):
+        photograph, paintings = fit_to(picture, content, styles, settings)
+        weights = load_weights(
+            settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
         )
-    weights = load_weights(
-        settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
-    )
-    scale, stretch = settings.style_scale, settings.stretch
-    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
-    resized = [
-        (resize_picture(style, *fitted, settings.resampling), weight)
-        for fitted, (style, weight) in zip(sizes, paintings, strict=True)
-    ]
-    pixels = picture.pixels.astype(np.float32)
-    with memory_errors(size):
-        content_pixels = resize_picture(photograph, *size, settings.resampling)
-        cost = reference_cost(settings.objective, weights, pixels, content_pixels, resized)
+        pixels = picture.pixels.astype(np.float32)
+        cost = reference_cost(settings.objective, weights, pixels, photograph, paintings)
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")
     return cost

@@ -9,10 +9,12 @@ from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset
 from nstx.models.values import check_number, describe
 
-from ..pictures.picture import Picture, WeightedPicture
+from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture
+from ..pictures.resizing import resize_picture
 from ..pictures.transparency import fill_transparent
-from ..settings import Settings, choose_settings
+from ..settings import MIN_SIDE, Settings, choose_settings
+from ..sizes import style_size
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them."""
@@ -45,6 +47,35 @@ def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
             f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
         )
     return fill_transparent(as_picture(source)), number
+
+
+def fit_to(
+    picture: Picture,
+    content: Source,
+    styles: Styles,
+    settings: Settings,
+) -> tuple[Pixels, list[tuple[Pixels, float]]]:
+    """Return a photograph and paintings at the sizes that go with a picture that was made of them.
+
+    Errors as `take_styles`; `UsageError` if the picture is under 16 pixels on a side.
+    """
+    photograph, paintings, size = (
+        fill_transparent(as_picture(content)),
+        take_styles(styles),
+        picture.size,
+    )
+    if min(size) < MIN_SIDE:
+        raise UsageError(
+            f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
+            "try a larger one"
+        )
+    scale, stretch = settings.style_scale, settings.stretch
+    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
+    fitted = [
+        (resize_picture(style, *own, settings.resampling), weight)
+        for own, (style, weight) in zip(sizes, paintings, strict=True)
+    ]
+    return resize_picture(photograph, *size, settings.resampling), fitted
 
 
 def take_settings(

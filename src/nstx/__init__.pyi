@@ -1,5 +1,6 @@
 """The public names, one a line: what type checkers and editors see, and what `nstx` loads on demand."""
 
+from .engine.artefacts.measure import Artefacts as Artefacts
 from .engine.drawing.feature_sheets import write_feature_sheets as write_feature_sheets
 from .engine.features.extraction import ExtractedFeatures as ExtractedFeatures
 from .engine.features.extraction import Extraction as Extraction
@@ -13,6 +14,7 @@ from .engine.settings import Settings as Settings
 from .engine.settings import choose_settings as choose_settings
 from .engine.targets.files import read_targets as read_targets
 from .engine.targets.files import write_targets as write_targets
+from .engine.transfer.artefacts import measure_artefacts as measure_artefacts
 from .engine.transfer.batch import run_batch as run_batch
 from .engine.transfer.costs import evaluate_picture as evaluate_picture
 from .engine.transfer.job import Job as Job
