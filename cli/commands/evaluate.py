@@ -100,7 +100,7 @@ def _describe_artefacts(figures: dict[str, Any]) -> list[str]:
                 (
                     "ripple",
                     1,
-                    "of 255, texture of 2–9 pixels in flat areas beyond photograph's and painting's",
+                    "of 255, texture of 2–9 pixels in flat areas beyond the photograph's and the painting's",
                 ),
                 ("locked", 1, "of 255, the part of it that repeats every 2, 4 or 8 pixels"),
                 ("rim", 1, "deviations by which the outer 4 pixels stand out"),
