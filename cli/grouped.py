@@ -23,9 +23,8 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hint
 
 import typer
 
-from nstx.models.errors import NstxError
-
-from .sources import name_source, source_of
+from .session import session
+from .sources import source_of
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -152,11 +151,8 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
             sources = {option: source_of(context, option) for option in names}
             options = {option: values.pop(option) for option in names}
             values[name] = group(sources=sources, **options)
-        try:
-            function(**values)
-        except NstxError as error:
-            name_source(error, context)
-            raise
+        session.context = context
+        function(**values)
 
     command.__annotations__ = {item.name: item.annotation for item in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -30,8 +30,8 @@ def name_of(context: Any, parameter: Any) -> str:
     return flag
 
 
-def name_source(error: NstxError, context: Any) -> None:
-    """Say in an error where the value stands that it is about, and how options are set there.
+def name_source(error: NstxError, context: Any) -> str:
+    """Return an error's message, with where the value stands that it is about, and how options are set there.
 
     What neither the environment nor a configuration sets is written as on the command line.
     """
@@ -48,7 +48,7 @@ def name_source(error: NstxError, context: Any) -> None:
         advice = _rename(advice, flag, name)
         if error.setting in (parameter.name, key) and head == before:
             head = head.removesuffix(f" as {key.replace('_', ' ')}") + f" for {name}"
-    error.args = (f"{head}{got}{rest}{try_}{advice}",)
+    return f"{head}{got}{rest}{try_}{advice}"
 
 
 def _rename(text: str, flag: str, name: str) -> str:

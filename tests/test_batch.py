@@ -44,6 +44,8 @@ def test_a_batch_ends_as_its_jobs_do_alone(backend: BackendName, solver: SolverN
         assert (result.steps, result.evaluations) == (alone.steps, alone.evaluations)
         assert result.stopped == alone.stopped == "steps"
         assert result.cost.total == pytest.approx(alone.cost.total, rel=1e-3)
+        assert result.initial_cost is not None
+        assert alone.initial_cost is not None
         assert result.initial_cost.total == pytest.approx(alone.initial_cost.total, rel=1e-4)
         assert [step for i, _, step in steps if i == index] == list(range(1, 7 + index))
     # All take turns, and the one with the fewest steps is the first to be done.

@@ -132,6 +132,7 @@ def test_costs_and_pictures_are_those_of_the_notebook(keras: Parameters) -> None
     expected, picture = notebook.train(as_unit(job.start(-1)), steps)
     costs: list[Cost] = []
     result = run_job(job, on_step=lambda step: costs.append(step.cost))
+    assert result.initial_cost is not None
     rows = [[cost.total, cost.content, cost.style] for cost in (result.initial_cost, *costs)]
     np.testing.assert_allclose(rows[0], expected[0], rtol=1e-6)
     # Adam's first steps go by the signs of gradients, of which some are within rounding of 0.
@@ -282,5 +283,6 @@ def test_the_courses_pictures_cost_what_its_notebook_expects(data_folder: Path) 
         "louvre_small.jpg", "monet.jpg"))  # fmt: skip
     result = stylize(content, [(style, 1.0)], choose_settings(PRESET, steps=1, device="cpu"))
     # The notebook allows 5 % for the noise.
+    assert result.initial_cost is not None
     assert result.initial_cost.total == pytest.approx(25_700, rel=0.05)
     assert result.cost.total == pytest.approx(17_780, rel=0.05)

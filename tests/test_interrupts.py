@@ -228,6 +228,17 @@ def test_a_run_that_fails_saves_the_picture_of_its_last_step(
     assert data["last_step"]["step"] == 2
 
 
+def test_a_run_that_fails_advises_what_the_environment_sets(
+    optimize: Optimize, failing: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSTX_PRECISION", "fp32")
+    failing(DeviceError("expected memory, got none; try --precision bf16"))
+    code, data, err = optimize("--solver", "adam", "--backend", "onnx")
+    assert code == 4
+    for text in (data["error"]["message"], err):
+        assert "try NSTX_PRECISION=bf16; the picture after step 2 was saved" in text
+
+
 def test_a_failure_that_nobody_foresaw_saves_the_picture_as_well(
     optimize: Optimize, failing: Callable[[Exception], None], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -96,6 +97,27 @@ def test_a_result_that_cannot_be_written_to_standard_output_is_kept(
         send(tmp_path / "stdout.png")
     (kept,) = tmp_path.glob("nstx-rescued-*/stdout.png")
     assert kept.read_bytes() == b"result"
+
+
+def test_a_stream_that_takes_little_at_a_time_gets_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = bytearray()
+
+    class Slow(io.RawIOBase):  # as sys.stdout.buffer is with PYTHONUNBUFFERED
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            taken.extend(data[:10])
+            return min(len(data), 10)
+
+    picture = bytes(range(256))
+    (tmp_path / "stdout.png").write_bytes(picture)
+    stdout = io.TextIOWrapper(Slow(), write_through=True)  # type: ignore[type-var]
+    monkeypatch.setattr(sys, "stdout", stdout)
+    send(tmp_path / "stdout.png")
+    assert taken == picture
 
 
 @pytest.mark.usefixtures("stdin")

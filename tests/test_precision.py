@@ -129,6 +129,8 @@ def test_a_checked_run_ends_where_one_in_fp32_does() -> None:
     assert result.cost.total == pytest.approx(expected.cost.total, rel=0.05)
     exact = BoundCosts(job_of(precision="fp32")).measure(result.pixels)
     assert exact.total == pytest.approx(result.cost.total, rel=1e-4)
+    assert result.initial_cost is not None
+    assert expected.initial_cost is not None
     assert result.initial_cost.total == pytest.approx(expected.initial_cost.total, rel=1e-4)
     assert [(c.height, c.evaluation) for c in result.checks[:2]] == [(20, 1), (20, 9)]
     assert result.checks[-1].height == 40

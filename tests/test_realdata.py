@@ -77,6 +77,7 @@ def test_sixty_lbfgs_steps_reach_one_percent_of_the_initial_cost(
         [(read_image(data_folder / "style" / style), 1.0)],
         settings,
     )
+    assert result.initial_cost is not None
     assert result.cost.total < 0.01 * result.initial_cost.total
 
 

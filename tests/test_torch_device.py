@@ -261,6 +261,8 @@ def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run() -> None:
     assert steps[-1].pixels.dtype == np.float32
     assert (result.steps, result.evaluations) == (usual.steps, usual.evaluations)
     assert result.cost.total == pytest.approx(usual.cost.total, rel=1e-3)
+    assert result.initial_cost is not None
+    assert usual.initial_cost is not None
     assert result.initial_cost.total == pytest.approx(usual.initial_cost.total, rel=1e-6)
 
 

@@ -44,6 +44,7 @@ def job_of(**choices: Any) -> Job:
 
 def test_the_cost_falls_and_the_picture_stays_within_bounds() -> None:
     result = stylize(CONTENT, STYLES, small("coursera", steps=10, clip=True, init="content"))
+    assert result.initial_cost is not None
     assert result.cost.total < 0.3 * result.initial_cost.total
     assert (result.pixels.min(), result.pixels.max()) >= (0, 0)
     assert result.pixels.max() <= 255
@@ -97,6 +98,7 @@ def test_an_interrupted_run_gives_the_last_picture_at_full_size() -> None:
     assert (result.stopped, result.steps) == ("interrupted", 3)
     assert result.pixels.shape == (96, 128, 3)
     assert steps[-1].scale == 1
+    assert result.initial_cost is not None
     assert result.cost.total < result.initial_cost.total
 
 
@@ -146,6 +148,7 @@ def test_a_missing_device_is_an_error() -> None:
 @needs_bf16
 def test_bf16_lowers_the_cost_too() -> None:
     result = stylize(CONTENT, STYLES, small("default", precision="bf16", steps=5))
+    assert result.initial_cost is not None
     assert result.cost.total < 0.6 * result.initial_cost.total
 
 

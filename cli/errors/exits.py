@@ -48,6 +48,7 @@ from nstx.models.printable import printable
 
 from ..console import check_stdout, print_json, print_lines
 from ..session import session
+from ..sources import name_source
 from ..streams import stdout_error
 
 _CODES: dict[type[NstxError], int] = {
@@ -74,7 +75,7 @@ class Failure:
     has_line: bool = True
 
 
-class FailedError(Exception):
+class DescribedFailure(Exception):  # noqa: N818  (it carries a failure, of whichever kind)
     """A failure that was described already, with what has come of it."""
 
     def __init__(self, failure: Failure) -> None:
@@ -122,14 +123,16 @@ def _is_json_asked_for() -> bool:
 
 def describe_failure(error: BaseException) -> Failure:
     """Return how a command fails by an error; what nobody foresaw is written to a file of its own."""
-    if isinstance(error, FailedError):
+    if isinstance(error, DescribedFailure):
         return error.failure
     signal_code = _interruption(error)
     if signal_code is not None:
         return Failure("Interrupted", "interrupted by a signal", signal_code, has_line=False)
     if isinstance(error, NstxError):
         kind, code = next((k, code) for k, code in _CODES.items() if isinstance(error, k))
-        return Failure(kind.__name__, " ".join(str(error).split()), code)
+        context = session.context
+        message = str(error) if context is None else name_source(error, context)
+        return Failure(kind.__name__, " ".join(message.split()), code)
     if isinstance(error, MemoryError):
         message = "expected memory for what is asked for, got too little; try a smaller --size"
         return Failure("DeviceError", message, _CODES[DeviceError])

@@ -4,6 +4,8 @@ Both are files in a folder of this process's own meanwhile, so that all else is 
 """
 
 import contextlib
+import errno
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -128,11 +130,21 @@ def send(path: Path) -> None:
     """
     picture = path.read_bytes()
     try:
-        sys.stdout.buffer.write(picture)
-        sys.stdout.buffer.flush()
+        _write_all(sys.stdout.buffer, picture)
     except OSError as error:
         from nstx.engine.pictures.writing import rescue  # NumPy is not for every command line
 
         raise rescue(
             stdout_error(error), path.name, lambda place: write_output(place, picture)
         ) from error
+
+
+def _write_all(stream: BinaryIO, data: bytes) -> None:
+    """Write bytes on a stream that may take a part of them at a time, as unbuffered ones do when a signal comes."""
+    rest = memoryview(data)
+    while rest:
+        size = stream.write(rest)
+        if size is None:  # of a raw stream that does not wait
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        rest = rest[size:]
+    stream.flush()

@@ -64,13 +64,11 @@ def result_json(
     """
     settings, extractor, choice = request.settings, job.extractor, job.opened.choice
     last = result.last_step
-    is_measured = last is None
     # The same picture, evaluated by what evaluates a picture alone.
     is_exact = last is None or (last.scale == last.scales and job.opened.plan is None)
     return {
         "output": str(output),
         **describe_run(job, result),
-        **({} if is_measured else {"initial_cost": None}),
         "cost": saved_cost and asdict(saved_cost),
         "cost_before_rounding": asdict(result.cost) if is_exact else None,
         "last_step": last and _last_step_json(last, choice.precision),

@@ -23,7 +23,7 @@ from nstx.models.storage.locks import locked
 
 from ..choices import split_style
 from ..console import Console
-from ..errors.exits import FailedError, Failure, describe_failure
+from ..errors.exits import DescribedFailure, Failure, describe_failure
 from ..progress import show_steps
 from .ending import RunEnding
 from .garbage import uncollected
@@ -64,7 +64,7 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
         failure = _continued(failure, f"the {picture}{finite} was saved as {place}")
     ending.report(result, output, saved_cost, failure)
     if failure is not None:
-        raise FailedError(failure)
+        raise DescribedFailure(failure)
     if interrupt.requested():
         raise typer.Exit(interrupt.exit_code)
 
@@ -107,7 +107,7 @@ def _unfinished(ending: RunEnding, failure: Failure) -> Result:
         return ending.unfinished("diverged" if failure.kind == "NumericalError" else "failed")
     except (RuntimeError, MemoryError) as error:  # PyTorch's, of a device that is gone
         text = f"the picture so far could not be had from the device, so it is lost: {error}"
-        raise FailedError(_continued(failure, text)) from error
+        raise DescribedFailure(_continued(failure, text)) from error
 
 
 def _save(ending: RunEnding, recorder: Recorder, result: Result, failure: Failure | None) -> Path:
@@ -117,7 +117,7 @@ def _save(ending: RunEnding, recorder: Recorder, result: Result, failure: Failur
     except OutputError as error:
         if failure is None:
             raise
-        raise FailedError(_continued(failure, str(error))) from error
+        raise DescribedFailure(_continued(failure, str(error))) from error
     finally:
         recorder.show_last(result)
         recorder.save_animation(result)

@@ -26,7 +26,7 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "steps": result.steps,
         "evaluations": result.evaluations,
         "stopped": result.stopped,
-        "initial_cost": result.initial_cost.total,
+        "initial_cost": result.initial_cost and result.initial_cost.total,
         "device": str(choice.device),
         "precision": precision_after(checks, choice.precision),
         "precision_schedule": describe_schedule(job.opened.plan, checks, result.seconds),

@@ -35,19 +35,20 @@ class Result:
     Attributes:
         picture: with the content's transparency; 0–255 unless the settings say not to clip.
         cost: of the picture, at the result's size.
-        initial_cost: of the start, at the result's size, within 0–255 if the settings clip.
+        initial_cost: of the start, at the result's size, within 0–255 if the settings clip; None if it was not
+            measured.
         steps: solver iterations that were made, over all scales.
         evaluations: of the cost, with or without gradient, that the solver needed.
         seconds: that the optimisation took.
         stopped: ``steps`` (all were made), ``no_progress`` or ``interrupted``; ``diverged`` or ``failed`` of
             what `unfinished_result` made of such a run.
         checks: of the gradient's precision; empty unless it is chosen as the run goes.
-        last_step: whose cost, at its scale, stands for both costs, which were not measured; None if they were.
+        last_step: whose cost, at its scale, stands for the result's, which was not measured; None if it was.
     """
 
     picture: Picture
     cost: Cost
-    initial_cost: Cost
+    initial_cost: Cost | None
     steps: int
     evaluations: int
     seconds: float
@@ -56,9 +57,9 @@ class Result:
     last_step: Step | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        before, share = self.initial_cost.total, ""
-        if before > 0:
-            share = f", {self.cost.total / before:.2%} of the start's"
+        share, start = "", self.initial_cost
+        if start is not None and start.total > 0:
+            share = f", {self.cost.total / start.total:.2%} of the start's"
         return (
             f"<Result {self.picture.width}×{self.picture.height} after {self.steps} "
             f"{'step' if self.steps == 1 else 'steps'} in {self.seconds:.1f} s ({self.stopped}): cost {self.cost.total:.6g}{share}>"
@@ -195,7 +196,7 @@ def make_result(
 def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
     """Return what a run that did not end has led to, without evaluating anything.
 
-    Its costs are those of the last step, at that step's size, in place of those at the result's.
+    Its cost is that of the last step, at that step's size, in place of that at the result's.
     """
     pixels: Pixels | NDArray[np.uint8] = last.pixels
     if pixels.shape[:2] != job.sizes[-1]:
@@ -204,7 +205,7 @@ def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
     return Result(
         picture=Picture(pixels, job.alpha),
         cost=last.cost,
-        initial_cost=last.cost,
+        initial_cost=None,
         steps=last.step,
         evaluations=last.evaluations,
         seconds=last.seconds,
