@@ -11,6 +11,8 @@ from nstx.models.errors import UsageError, about
 from nstx.models.printable import printable
 from nstx.models.values import describe
 
+from .sources import setting_of
+
 if TYPE_CHECKING:
     from nstx.engine.pictures.picture import Picture
 
@@ -22,7 +24,7 @@ def split_numbers(option: str, text: str) -> tuple[int, ...]:
     except ValueError:
         raise UsageError(
             f"expected numbers separated by commas for {option}, got {describe(text)}; try {option} 256,512",
-            setting=option.lstrip("-"),
+            setting=setting_of(option),
         ) from None
 
 
@@ -51,7 +53,7 @@ def split_style(text: str) -> tuple[Path, float]:
     if not 0 < value < math.inf:
         raise UsageError(
             f"expected a style weight above 0, as PATH:weight, got {describe(text)}; "
-            f"try {printable(path)}:1"
+            f"try '{printable(path)}:1'"
         )
     return Path(path), value
 

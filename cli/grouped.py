@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hint
 import typer
 
 from .session import session
-from .sources import source_of
+from .sources import setting_of, source_of
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -191,7 +191,7 @@ def _read_help(name: str, hint: Any, panel: str | None = None) -> Any:
         metavar=help_.metavar,
         autocompletion=_completion(help_.values) if help_.values else None,
         rich_help_panel=panel,
-        envvar=f"NSTX_{flags[0].lstrip('-').replace('-', '_').upper()}" if panel else None,
+        envvar=f"NSTX_{setting_of(flags[0]).upper()}" if panel else None,
         show_envvar=False,
     )
     return Annotated[kind, option, help_]
@@ -201,7 +201,7 @@ def command_options(command: Any) -> dict[str, Option]:
     """Return the options of a command by their long names, with underscores."""
     hints = inspect.signature(command.callback).parameters
     return {
-        flag.lstrip("-").replace("-", "_"): _describe_option(item.name, hints[item.name].annotation)
+        setting_of(flag): _describe_option(item.name, hints[item.name].annotation)
         for item in command.params
         for flag in item.opts
         if flag.startswith("--")

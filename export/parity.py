@@ -93,12 +93,12 @@ class ParityReport:
         if self.fp16_share > LARGEST_FP16_SHARE:
             raise ModelError(
                 f"expected activations that fp16 holds, got {self.fp16_share:.0%} of its largest "
-                "number; nothing was written: try --precision fp32"
+                "number; nothing was written; try --precision fp32"
             )
         if not self.passed:
             raise ModelError(
                 f"expected every output within {self.tolerance:g} of float64, got "
-                f"{self.worst.relative_error:.2g} for {self.worst.name}; nothing was written: "
+                f"{self.worst.relative_error:.2g} for {self.worst.name}; nothing was written; "
                 "try --precision fp32, or report this"
             )
 

@@ -233,7 +233,7 @@ def _parse_weight(layer: str, text: str) -> float:
     except ValueError:
         raise UsageError(
             f"expected a number after the colon, got {printable(f'{layer}:{text}')}; "
-            f"try {printable(layer)}:0.5"
+            f"try '{printable(layer)}:0.5'"
         ) from None
 
 

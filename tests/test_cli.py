@@ -315,7 +315,7 @@ def test_what_stands_for_a_styles_weight_and_is_none_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("odd").touch()
-    with pytest.raises(UsageError, match=r"PATH:weight.*; try \S+:1$"):
+    with pytest.raises(UsageError, match=r"PATH:weight.*; try '\S+:1'$"):
         split_style(style)
 
 

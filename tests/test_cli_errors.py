@@ -223,6 +223,26 @@ def test_what_cannot_be_is_named_with_its_place_and_in_its_words(
     assert message in nstx("export", "gradient", "-o", "g.onnx", *options)[2]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("optimize|{}|b|-o|c.png", "expected a picture at {}, got: No such file or directory; try"),
+        ("optimize|b.png|{}:0|-o|c.png", "got '{}:0'; try '{}:1'\n"),
+        ("optimize|b.png|b.png|-o|{}.no", "got '{}.no'; try '{}.png'\n"),
+        ("precompute|--content|{}", "expected a picture or a folder at {}, got: No such"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a --size 5", "a, got --size 5; try --size 7", "a; try --size 7"])
+def test_what_a_user_names_stays_as_it_is_named(
+    nstx: Nstx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, save_picture: Callable[..., Path],
+    arguments: str, message: str, name: str,
+) -> None:  # fmt: skip
+    save_picture("b.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NSTX_SIZE", "600")
+    assert message.replace("{}", name) in nstx(*arguments.replace("{}", name).split("|"))[2]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize(
     ("arguments", "redirection", "code", "lines"),

@@ -36,7 +36,7 @@ def is_complete(text: str) -> bool:
     if text.startswith("…"):
         return True
     # A picture that was saved elsewhere needs no advice.
-    advises = " try " in text or text.endswith("…") or "was saved as" in text
+    advises = "; try " in text or text.endswith("…") or "was saved as" in text
     return text.startswith("expected ") and " got" in text and advises
 
 

@@ -246,7 +246,7 @@ def test_the_lock_file_of_another_users_killed_process(
         ):
             pytest.fail("it is locked")
         return
-    with pytest.raises(OutputError, match=r"Permission denied; try .*, or remove .*\.lock if"):
+    with pytest.raises(OutputError, match=r"Permission denied; try .*, or remove '.*\.lock' if"):
         locked([output]).__enter__()
 
 

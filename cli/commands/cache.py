@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nstx.models.errors import OutputError, UsageError
+from nstx.models.errors import OutputError, UsageError, about
 from nstx.models.printable import printable
 from nstx.models.storage.cache import (
     CACHE_KINDS,
@@ -120,7 +120,8 @@ def prune(
     from nstx.engine.cache import prune_cache
 
     console = shown.console()
-    size = None if max_size is None else parse_bytes("--max-size", max_size)
+    with about("max_size"):
+        size = None if max_size is None else parse_bytes("--max-size", max_size)
     age = None if older_than is None else _parse_age(older_than)
     check_cache_folder()
     _print_removed(console, prune_cache(most_bytes=size, unused_seconds=age))

@@ -223,14 +223,14 @@ def _complaint(data: dict[str, Any]) -> NstxError | None:
     """Return what is wrong if a picture was left out or nothing could be kept, or None."""
     if not data.get("kept", True):
         return OutputError(
-            "expected to keep the targets, got a cache that takes none; see the warnings, or try "
-            "another NSTX_CACHE_DIR or NSTX_CACHE_LIMIT"
+            "expected to keep the targets, got a cache that takes none; try another "
+            "NSTX_CACHE_DIR or NSTX_CACHE_LIMIT, by the warnings"
         )
     left_out = [printable(item["path"]) for item in data["pictures"] if item["error"] is not None]
     if left_out:
         return ImageError(
             f"expected pictures that can be used, got {len(left_out)} of {len(data['pictures'])} "
             f"that cannot: {', '.join(left_out[:3])}{' …' if left_out[3:] else ''}; "
-            "see the warnings, or try others"
+            "try others, or mend these by the warnings"
         )
     return None

@@ -55,7 +55,7 @@ def check_output_size(path: Path, height: int, width: int) -> None:
     if limit is not None and max(height, width) > limit:
         raise OutputError(
             f"expected at most {limit} pixels a side for {name}, got {width}×{height}; "
-            f"try {printable(path.stem)}.png"
+            f"try '{printable(path.stem)}.png'"
         )
 
 

@@ -182,7 +182,8 @@ def prepare_job_from_targets(
     settings, start = take_settings(settings, preset, choices, init)
     if start is None and settings.init == "matched":
         raise UsageError(
-            "expected the style pictures for --init matched, got targets alone; try --init content"
+            "expected the style pictures to match colours with, got targets alone; try --init content",
+            setting="init",
         )
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)

@@ -112,7 +112,6 @@ def parse_bytes(name: str, text: str) -> int:
     if size > _LARGEST:
         raise UsageError(
             f"expected a size for {name}, got {printable(text[:40])!r}; try 500MB or 2GiB",
-            setting=name.lstrip("-").replace("-", "_"),
         )
     return int(size)
 

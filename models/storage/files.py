@@ -31,13 +31,13 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     if os.path.isdir(path):  # noqa: PTH112  (unlike Path.is_dir, never raises)
         raise OutputError(
             f"expected a file to write, got the folder {printable(path)}; "
-            f"try {printable(path)}/out{suffixes[0]}"
+            f"try '{printable(path)}/out{suffixes[0]}'"
         )
     suffix = path.suffix.lower()
     if suffix not in suffixes:
         raise OutputError(
             f"expected an output that ends in {', '.join(suffixes)}, got '{printable(path)}'; "
-            f"try {printable(path.stem or 'out')}{suffixes[0]}"
+            f"try '{printable(path.stem or 'out')}{suffixes[0]}'"
         )
     folder = _follow(path).parent
     if not os.path.isdir(folder):  # noqa: PTH112

@@ -80,7 +80,7 @@ def _acquire(file: Path, path: Path) -> int:
     except OSError as error:
         advice = "try another folder"
         if os.path.lexists(file):
-            advice = f"try another name, or remove {printable(file)} if no run is writing there"
+            advice = f"try another name, or remove '{printable(file)}' if no run is writing there"
         raise OutputError(
             f"expected to lock {printable(path)}, got: {error.strerror or error}; {advice}"
         ) from error

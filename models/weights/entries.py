@@ -71,7 +71,7 @@ def read_network(entries: Mapping[str, Entry], path: object) -> Tensors:
         if not np.isfinite(tensors[name]).all():
             raise WeightsError(
                 f"expected finite numbers for {name} in {printable(path)}, got NaN or infinity; "
-                "the file is damaged: try to fetch it again"
+                "the file is damaged; try to fetch it again"
             )
     return tensors
 

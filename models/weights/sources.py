@@ -116,7 +116,7 @@ def identify(source: Source) -> Identity:
 
 def damage(doubt: str) -> str:
     """Return the message for a file that is not the published one, and cannot be used either."""
-    return f"{doubt}; the file is damaged or not the published one: try to fetch it again"
+    return f"{doubt}; the file is damaged or not the published one; try to fetch it again"
 
 
 def _digests(source: Source, algorithm: str) -> tuple[str, str]:
