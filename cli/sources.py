@@ -36,8 +36,8 @@ def name_source(error: NstxError, context: Any) -> str:
     """Return an error's message, with where the value stands that it is about, and how options are set there.
 
     What neither the environment nor a configuration sets is written as on the command line. Only
-    nstx's own words are rewritten: the end of what was expected, and the advice but for what it has
-    in quotes. A message in which these cannot be told apart, as a file's name has ``, got`` or
+    nstx's own words are rewritten: what was expected if it begins with an option, or else its end, and
+    the advice but for what it has in quotes. A message in which these cannot be told apart, as a file's name has ``, got`` or
     ``; try`` in it, stays as it is.
     """
     message = str(error)
@@ -48,6 +48,8 @@ def name_source(error: NstxError, context: Any) -> str:
     advice, semicolon, rest = rest.partition("; ")
     flags = {_flag(parameter): parameter for parameter in context.command.params}
     names = {flag: name_of(context, parameter) for flag, parameter in flags.items()}
+    if expected.startswith("expected --"):
+        expected = _rename(expected, names)
     for flag, parameter in flags.items():
         is_of_it = error.setting in (parameter.name, setting_of(flag))
         if is_of_it and names[flag] != flag and got:
@@ -77,16 +79,19 @@ def _write_advice(advice: str, names: Mapping[str, str]) -> str:
     flag = next((flag for flag in names if equals and setting_of(flag) == key), None)
     if flag is not None:
         advice = f"{flag} {value}"
+    parts = _QUOTED.split(advice)
+    return "".join(part if _QUOTED.fullmatch(part) else _rename(part, names) for part in parts)
+
+
+def _rename(text: str, names: Mapping[str, str]) -> str:
+    """Return a text with its options, and the values behind them, as they are written elsewhere."""
 
     def write(match: re.Match[str]) -> str:
         flag, value = match[1], match[2]
         name = names.get(flag, flag)
         return match[0] if name == flag else _assign(name, value)
 
-    return "".join(
-        part if _QUOTED.fullmatch(part) else _MENTION.sub(write, part)
-        for part in _QUOTED.split(advice)
-    )
+    return _MENTION.sub(write, text)
 
 
 def _assign(name: str, value: str | None) -> str:

@@ -191,7 +191,7 @@ def _check_export(model: bytes, place: str, weights_sha256: str | None) -> None:
     # A graph loads with any weights in it: only the checksum that the file carries can tell.
     if not seal_is_right(model, metadata.get("file_sha256", "")):
         raise ModelError(
-            f"expected {place} as it was exported, got a file that was changed or damaged; "
+            f"expected the model {place} as it was exported, got a file that was changed or damaged; "
             "try to export or fetch it again"
         )
     try:

@@ -74,7 +74,7 @@ def _acquire(file: Path, path: Path) -> int:
             os.close(handle)
     except BlockingIOError as error:
         raise OutputError(
-            f"expected {printable(path)} for this run alone, got another run that is writing it; "
+            f"expected the output {printable(path)} for this run alone, got another run that is writing it; "
             "try another name, or wait for its end"
         ) from error
     except OSError as error:
