@@ -131,6 +131,35 @@ def test_settings_and_single_choices_exclude_each_other(paths: tuple[Path, Path]
         nstx.prepare_job(*paths, wrong)
 
 
+def test_the_guide_keeps_any_picture_of_a_run_that_fails(
+    paths: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearly black, beyond 0–255, transparent in part, and of a coarse scale."""
+    (block,) = (block for block in BLOCKS if "so_far.png" in block)
+    cover = np.full((64, 80), 128, np.uint8)
+    photo = nstx.Picture(np.zeros((64, 80, 3), np.uint8), cover)
+    stylize = nstx.stylize
+
+    def fail(*_: object, on_step: Callable[[nstx.Step], None], **__: object) -> None:
+        def follow(step: nstx.Step) -> None:
+            pixels = step.pixels.clip(0, 0.7)
+            pixels[0, 0] = 9999, -9999, 0
+            on_step(replace(step, picture=pixels))
+            raise nstx.DeviceError("no memory")
+
+        stylize(photo, paths[1], size=80, scales=2, steps=2, device="cpu", on_step=follow)
+
+    monkeypatch.setattr(nstx, "stylize", fail)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(nstx.DeviceError, match="no memory"):
+        exec(block, {"nstx": nstx})  # noqa: S102
+    saved = np.asarray(Image.open("so_far.png"))
+    assert saved.shape == (32, 40, 4)
+    assert (saved[..., 3] == 128).all()
+    assert (saved[0, 0, :3] == (255, 0, 0)).all()
+    assert saved[1:, :, :3].max() <= 1
+
+
 def test_a_result_tells_and_shows_itself(paths: tuple[Path, Path], tmp_path: Path) -> None:
     result = nstx.stylize(*paths, **TINY)
     text = str(result)

@@ -66,6 +66,7 @@ def run_batch(
                 arrays=opened.arrays,
                 on_step=on_step and partial(on_step, index),
                 should_stop=should_stop,
+                alpha=job.alpha,
             )
             for index, job in enumerate(jobs)
         ]

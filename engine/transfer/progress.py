@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,10 @@ from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
-from ..pictures.picture import Pixels
+from ..pictures.picture import Picture, Pixels
 from ..pictures.resizing import fit_box, resize_channel, resize_pixels
 from ..pictures.transparency import with_alpha
-from ..pictures.writing import to_8_bit
+from ..pictures.writing import to_8_bit, write_image
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
@@ -44,6 +45,7 @@ class Step:
         seconds: from the start of the first scale until the step is reported: Adam on CUDA runs up to
             ten steps ahead.
         picture: (height, width, 3), 0–255, one of ``arrays``; not to be changed.
+        alpha: of the result, uint8, at its size; None if it is opaque.
         arrays: of the backend.
         checks: of the gradient's precision, so far.
     """
@@ -56,6 +58,7 @@ class Step:
     evaluations: int
     seconds: float
     picture: Array = field(repr=False)
+    alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
     arrays: Arrays = field(default=NUMPY, repr=False)
     checks: tuple[PrecisionCheck, ...] = field(default=(), repr=False)
 
@@ -63,6 +66,12 @@ class Step:
     def pixels(self) -> Pixels:
         """The picture, float32 (height, width, 3), 0–255; fetched from the device it lies on."""
         return self.arrays.fetch(self.picture)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture at the size of its scale, with the result's transparency: see `write_image`."""
+        pixels = self.pixels
+        alpha = None if self.alpha is None else resize_channel(self.alpha, *pixels.shape[:2])
+        write_image(path, Picture(pixels, alpha))
 
 
 def trace_line(step: Step) -> dict[str, object]:
@@ -91,6 +100,7 @@ class Progress:
     Attributes:
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run at the last finished step.
+        alpha: of the result.
         step: the number of steps so far, over all scales.
         interrupted: whether ``should_stop`` ended the run.
         first_cost: of the first evaluation.
@@ -102,6 +112,7 @@ class Progress:
     arrays: Arrays
     on_step: Callable[[Step], None] | None = None
     should_stop: Callable[[], bool] | None = None
+    alpha: NDArray[np.uint8] | None = None
     step: int = 0
     evaluations: int = 0
     interrupted: bool = False
@@ -160,6 +171,7 @@ class Progress:
                     evaluations=self.evaluations,
                     seconds=time.perf_counter() - self._began,
                     picture=picture,
+                    alpha=self.alpha,
                     arrays=self.arrays,
                     checks=tuple(self.checks),
                 )

@@ -144,6 +144,7 @@ def run_job(
             arrays=arrays,
             on_step=on_step,
             should_stop=should_stop,
+            alpha=job.alpha,
         )
         for scale, steps in enumerate(split_steps(job.settings.steps, scales)):
             progress.begin_scale()
