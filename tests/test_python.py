@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_paths_arrays_and_pillows_images_give_the_same_picture(paths: tuple[Path
         (pixels[None], (painting,)),
         (Image.open(photo), [nstx.read_image(painting)]),
         (nstx.read_image(photo), np.asarray(Image.open(painting))),
+        (photo, deque([painting])),
     ):
         result = nstx.stylize(content, styles, settings)
         np.testing.assert_array_equal(result.pixels, expected)
@@ -101,21 +103,44 @@ def test_what_is_no_picture_is_an_error_of_nstx(source: Any) -> None:
     [
         ([], "one or more styles"),
         (3, "a picture as a path"),
+        (b"s.png", "got a value of type bytes"),
+        (("s.png", 2), "got 2 beside them; try .*, 2"),
+        (("s.png", 2, 3), "got 2 beside them"),
+        (("s.png", np.float32(0.5)), "got 0.5 beside them"),
+        (["s.png", "t.png", 10**400], "a finite number"),
+        ([["s.png", 2]], "got a list of 2"),
         ([("{style}", 0)], "weights above 0"),
         ([("{style}", -1.0)], "weights above 0"),
         ([("{style}", float("nan"))], "finite number"),
         ([("{style}", True)], "finite number"),
         ([("{style}", "2")], "finite number"),
-        ([("{style}", 1, 2)], "a picture as a path"),
+        ([("{style}", 1, 2)], "got a tuple of 3"),
     ],
 )
 def test_styles_that_cannot_be_are_refused(
     paths: tuple[Path, Path], styles: Any, message: str
 ) -> None:
-    if styles and styles != 3:
+    if isinstance(styles, list) and styles and isinstance(styles[0], tuple):
         styles = [tuple(str(paths[1]) if part == "{style}" else part for part in styles[0])]
     with pytest.raises(UsageError, match=message):
         take_styles(styles)
+
+
+@pytest.mark.parametrize("name", ["noise", "matched", "start"])
+def test_a_start_is_no_setting(
+    paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(paths[1].parent)
+    paths[1].rename(name)
+    start = nstx.read_image(name)
+    job = nstx.prepare_job(paths[0], paths[0], **TINY, init=start)
+    assert job.init is start
+    assert job.settings == nstx.choose_settings(**TINY, scales=1)
+    assert [(item.role, item.path) for item in job.inputs][2:] == [("init", name)]
+    again = nstx.prepare_job(paths[0], paths[0], job.settings, init=start.pixels)
+    np.testing.assert_array_equal(again.start(0), job.start(0))
+    assert nstx.prepare_job(paths[0], paths[0], job.settings).init is None
+    assert nstx.prepare_job(paths[0], paths[0], **TINY, init=f"./{name}").settings.scales == 1
 
 
 def test_settings_and_single_choices_exclude_each_other(paths: tuple[Path, Path]) -> None:

@@ -15,7 +15,8 @@ from ..drawing.film_strip import FRAME_SIDE, Film, pack_film
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
-from ..pictures.transparency import fill_transparent, on_white
+from ..pictures.reading import take_input
+from ..pictures.transparency import on_white
 from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes
@@ -23,7 +24,7 @@ from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
 from ..transfer.costs import BoundCosts
 from ..transfer.inputs import take_styles
-from ..transfer.job import Job, backend_differences, prepare_job
+from ..transfer.job import Job, backend_differences, make_job
 from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
 from ..transfer.run import Result, run_job
@@ -53,7 +54,7 @@ class ComparisonJobs:
         store: TargetStore | None = None,
         opener: Callable[[Extraction, Sequence[str]], OpenedExtractor] = open_extractor,
     ) -> None:
-        self._content, self._styles = fill_transparent(content), take_styles(list(styles))
+        self._content, self._styles = take_input(content), take_styles(list(styles))
         self._settings = [run.settings for run in runs]
         use_cache = keeps_cache(all(settings.use_cache for settings in self._settings))
         folder = TargetFolder() if use_cache and store is None else None
@@ -99,9 +100,7 @@ class ComparisonJobs:
         self._last = None
         if like is not None and backend_differences(like, settings, self._sizes(settings)[-1]):
             like = None  # so that its memory is free before another backend is opened
-        self._last = prepare_job(
-            self._content, self._styles, settings, like=like, store=self._store
-        )
+        self._last = make_job(self._content, self._styles, settings, like=like, store=self._store)
         return self._last
 
 

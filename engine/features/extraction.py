@@ -29,9 +29,8 @@ from nstx.models.weights.sources import EMBEDDED
 
 from ..devices.device import Device, choose_provider_on, settle
 from ..devices.memory import memory_errors
-from ..pictures.reading import Source, as_picture
+from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_picture
-from ..pictures.transparency import fill_transparent
 from ..settings import Auto, ExtractorName, check_choice, check_count
 from ..sizes import fit_size
 from .activations import FeatureExtractor, Features
@@ -259,7 +258,7 @@ def extract_features(
         NumericalError: a feature is not finite.
         WeightsError, ModelError, DeviceError: as `nstx.engine.features.extraction.open_extractor`.
     """
-    picture, choices = fill_transparent(as_picture(picture)), extraction or Extraction()
+    picture, choices = take_input(picture), extraction or Extraction()
     if layers is None:
         layers = FEATURE_LAYERS if choices.model is None else model_activations(choices.model)
     names, gram_names = [

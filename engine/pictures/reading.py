@@ -27,6 +27,7 @@ from .formats import DOUBT, NPY, TIFF, identify_format
 from .npy import read_npy, take_pixels
 from .picture import Picture
 from .srgb import to_picture
+from .transparency import fill_transparent
 
 Source = str | os.PathLike[str] | Picture | NDArray[Any] | Image.Image
 """What a picture can be taken from; see `as_picture`."""
@@ -124,6 +125,11 @@ def as_picture(source: Source) -> Picture:
         return _check_sides(to_picture(ImageOps.exif_transpose(source), name))
     except DECODER_ERRORS as error:  # what was opened is only decoded now
         refuse_damaged(name, source.format or "picture", error, error)
+
+
+def take_input(source: Source) -> Picture:
+    """Return a content or style picture: `as_picture`, with the colours around where it is fully transparent."""
+    return fill_transparent(as_picture(source))
 
 
 def _check_sides(picture: Picture) -> Picture:

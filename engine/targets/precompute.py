@@ -10,9 +10,8 @@ from nstx.models.printable import printable
 
 from ..pictures.formats import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
-from ..pictures.reading import read_image
+from ..pictures.reading import take_input
 from ..pictures.resizing import resize_alpha, resize_picture
-from ..pictures.transparency import fill_transparent
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
@@ -131,7 +130,7 @@ def _precompute(
 ) -> PrecomputedPicture:
     read: InputFile | None = None
     try:
-        picture = fill_transparent(read_image(path))
+        picture = take_input(path)
         read = picture.as_input(role)
         if role == "content":
             sizes = choose_sizes(picture.size, (), settings)
@@ -179,8 +178,8 @@ def precompute_file(
         Height and width of each scale, coarse first; the targets; and what a report says of the
         pictures.
     """
-    picture = fill_transparent(read_image(content))
-    weighted = [(fill_transparent(read_image(style)), weight) for style, weight in styles]
+    picture = take_input(content)
+    weighted = [(take_input(style), weight) for style, weight in styles]
     sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
     contents = tuple(resize_picture(picture, *size, settings.resampling) for size in sizes)
     loaded = loader.load(picture, weighted, sizes, contents)

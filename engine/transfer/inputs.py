@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from nstx.models.errors import UsageError, about
@@ -10,14 +11,17 @@ from nstx.models.presets import Preset
 from nstx.models.values import check_number, describe
 
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.reading import Source, as_picture
+from ..pictures.reading import Source, as_picture, take_input
 from ..pictures.resizing import resize_picture
-from ..pictures.transparency import fill_transparent
 from ..settings import MIN_SIDE, Settings, choose_settings
 from ..sizes import style_size
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them."""
+
+
+_MAKE_SCALES = ("scales", "width", "height")
+"""Choices beside which a picture to start from leaves the scales as they are."""
 
 
 def take_styles(styles: Styles) -> list[WeightedPicture]:
@@ -27,26 +31,34 @@ def take_styles(styles: Styles) -> list[WeightedPicture]:
         UsageError: there is none, one is no picture, or a weight is not above 0.
         ImageError: a picture cannot be used.
     """
-    # A list or tuple is several pictures; everything else is one.
-    listed: list[Any] = list(styles) if isinstance(styles, list | tuple) else [styles]
+    # A list is several pictures, a tuple or another sequence, too; everything else is one.
+    listed: list[Any] = [styles]
+    if isinstance(styles, Sequence) and not isinstance(styles, str | bytes):
+        listed = list(styles)
     if not listed:
         raise UsageError("expected one or more styles, got none; try ['painting.jpg']")
-    if len(listed) == 2 and isinstance(listed[1], int | float):
+    for weight in (item for item in listed[1:] if isinstance(item, Real)):
+        number = f"{check_number('weight above 0 of a style', weight):g}"
         raise UsageError(
-            f"expected styles with their weights in a list, got one and {describe(listed[1])}; "
-            f"try [('painting.jpg', {describe(listed[1])})]"
+            f"expected styles with their weights in a list, got {number} beside them; "
+            f"try [('painting.jpg', {number})]"
         )
     return [_take_style(item) for item in listed]
 
 
 def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
-    source, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
+    if isinstance(item, list) or (isinstance(item, tuple) and len(item) != 2):
+        raise UsageError(
+            f"expected a style as a picture or (picture, weight), got a {type(item).__name__} of "
+            f"{len(item)}; try ('painting.jpg', 2)"
+        )
+    source, weight = item if isinstance(item, tuple) else (item, 1.0)
     number = check_number("weight above 0 of a style", weight)
     if number <= 0:
         raise UsageError(
             f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
         )
-    return fill_transparent(as_picture(source)), number
+    return take_input(source), number
 
 
 def fit_to(
@@ -59,11 +71,7 @@ def fit_to(
 
     Errors as `take_styles`; `UsageError` if the picture is under 16 pixels on a side.
     """
-    photograph, paintings, size = (
-        fill_transparent(as_picture(content)),
-        take_styles(styles),
-        picture.size,
-    )
+    photograph, paintings, size = take_input(content), take_styles(styles), picture.size
     if min(size) < MIN_SIDE:
         raise UsageError(
             f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
@@ -87,14 +95,16 @@ def take_settings(
     """Return the settings of a call, and the picture to start from where it is named by no path.
 
     They are those that the call names whole, or a preset with choices; `UsageError` if it names both,
-    or a choice cannot be. A start may stand beside either.
+    or a choice cannot be. A start may stand beside either; of such a picture the settings say nothing.
     """
     start = None
     if init is not None and not isinstance(init, str | os.PathLike):
         with about("init"):
             start = as_picture(init)
-        init = start.path
+        init = None
     if settings is None:
+        if start is not None and all(choices.get(name) is None for name in _MAKE_SCALES):
+            choices = {**choices, "scales": 1}  # as with the path of one
         return choose_settings(preset, **{**choices, "init": init}), start
     if choices or preset != "default":
         raise UsageError(

@@ -22,9 +22,8 @@ from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
 from ..pictures.picture import InputFile, Picture, Pixels, WeightedPicture
-from ..pictures.reading import Source, as_picture, read_image
+from ..pictures.reading import Source, read_image, take_input
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
-from ..pictures.transparency import fill_transparent
 from ..settings import INITS, ChoicesButInit, Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
@@ -45,7 +44,7 @@ class Job:
     """A transfer that is ready to run: everything that does not change while it does.
 
     Attributes:
-        settings: of the run.
+        settings: of the run; ``init`` counts in place of theirs.
         contents: the content picture at each scale, coarse first; the last is of the result's size.
             Where it is fully transparent, it has the colours around.
         alpha: that the result will have, uint8 (height, width); None if it is opaque.
@@ -124,7 +123,23 @@ def prepare_job(
         choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
     """
     settings, start = take_settings(settings, preset, choices, init)
-    photograph, paintings = fill_transparent(as_picture(content)), take_styles(styles)
+    photograph, paintings = take_input(content), take_styles(styles)
+    return make_job(
+        photograph, paintings, settings, init=start, like=like, store=store, policy=policy
+    )
+
+
+def make_job(
+    photograph: Picture,
+    paintings: Sequence[WeightedPicture],
+    settings: Settings,
+    *,
+    init: Picture | None = None,
+    like: Job | None = None,
+    store: TargetStore | None = None,
+    policy: PrecisionPolicy | None = None,
+) -> Job:
+    """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
     sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
     if like is None:
         opened = _open_backend(settings, sizes[-1], policy)
@@ -138,7 +153,9 @@ def prepare_job(
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(photograph, paintings, sizes, contents)
         seconds = time.perf_counter() - began
-        start = start or _read_init(settings, contents[-1], paintings)
+        start = init = init or _read_init(settings)
+        if start is None and settings.init == "matched":
+            start = match_colours(Picture(contents[-1], None), paintings)
     finish_loading()
     return Job(
         settings=settings,
@@ -152,7 +169,7 @@ def prepare_job(
         inputs=(
             photograph.as_input("content"),
             *(style.as_input("style", weight) for style, weight in paintings),
-            *_init_inputs(settings, start),
+            *_init_inputs(init),
         ),
     )
 
@@ -196,12 +213,12 @@ def prepare_job_from_targets(
         loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
         init=start,
         opened=opened,
-        inputs=(*(filter(None, [saved.file])), *_init_inputs(settings, start)),
+        inputs=(*(filter(None, [saved.file])), *_init_inputs(start)),
     )
 
 
-def _init_inputs(settings: Settings, init: Picture | None) -> tuple[InputFile, ...]:
-    return () if init is None or settings.init in INITS else (init.as_input("init"),)
+def _init_inputs(named: Picture | None) -> tuple[InputFile, ...]:
+    return () if named is None else (named.as_input("init"),)
 
 
 def _warn_of_enlargement(content: Picture, size: Sequence[int]) -> None:
@@ -250,11 +267,8 @@ def backend_differences(
 
 
 @about("init")
-def _read_init(
-    settings: Settings, content: Pixels | None = None, styles: Sequence[WeightedPicture] = ()
-) -> Picture | None:
-    if settings.init == "matched" and content is not None:
-        return match_colours(Picture(content, None), styles)
+def _read_init(settings: Settings) -> Picture | None:
+    """Return the picture to start from, if the settings name one."""
     init = settings.init
     if init in INITS:
         return None
