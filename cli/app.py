@@ -5,7 +5,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -16,7 +16,7 @@ from nstx.models.version import __version__
 from .console import print_lines
 from .errors.exits import report_failure, run_app
 from .interrupts import Ending, handling
-from .lazy import Entry, LazyGroup
+from .lazy import CommandGroup, Entry, LazyGroup
 from .session import session
 
 
@@ -115,6 +115,14 @@ def _version(context: typer.Context, is_asked_for: bool) -> None:
         raise typer.Exit
 
 
+def _is_help_asked_for(context: typer.Context) -> bool:
+    """Whether the help is all that is printed: a group of commands prints it if nothing follows."""
+    name = context.invoked_subcommand
+    if name is not None and sys.argv[-1] == name:
+        return isinstance(cast("Commands", context.command).load(name), CommandGroup)
+    return not {"-h", "--help"}.isdisjoint(sys.argv)
+
+
 @app.callback()
 def _root(
     context: typer.Context,
@@ -127,7 +135,7 @@ def _root(
     nstx optimize photo.jpg painting.jpg -o out.png
     """
     # A wrong configuration must not stand before the help that it points to.
-    if not {"-h", "--help"} & set(sys.argv):
+    if not _is_help_asked_for(context):
         from .configuration.defaults import apply_config
 
         try:

@@ -1,4 +1,4 @@
-"""A group of commands that imports a command's module when the command is run."""
+"""Groups of commands, and one that imports a command's module when the command is run."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -6,6 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import typer.main
 from typer.core import TyperCommand, TyperGroup
+
+from nstx.models.errors import UsageError
+from nstx.models.values import describe, suggest
 
 
 class Entry(NamedTuple):
@@ -18,7 +21,20 @@ class Entry(NamedTuple):
     module: str | None = None
 
 
-class LazyGroup(TyperGroup):
+class CommandGroup(TyperGroup):
+    """A group that says in nstx's words that it has no such command."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the command, and the arguments that are left."""
+        word = args[0]
+        if word not in self.commands and word[:1] != "-" and not ctx.resilient_parsing:
+            path = ctx.command_path
+            advice = suggest(word, self.commands, f"'{path} --help'")
+            raise UsageError(f"expected a command of {path}, got {describe(word)}; try {advice}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(CommandGroup):
     """Lists the commands of its table in that order, and imports the one that is run."""
 
     table: ClassVar[Mapping[str, Entry]] = {}

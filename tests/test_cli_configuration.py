@@ -186,3 +186,5 @@ def test_commands_without_settings_go_on_beside_a_wrong_configuration(
     assert warning.startswith("the configuration is not used: expected TOML in nstx.toml, got")
     assert nstx("--version")[0] == nstx("model", "--help")[0] == 0
     assert nstx("model")[0] == 2
+    code, _, err = nstx("export")
+    assert (code, "nstx: error" in err) == (2, False)

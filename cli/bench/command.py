@@ -16,9 +16,13 @@ from .. import options
 from ..choices import split_names, split_numbers
 from ..console import Console
 from ..grouped import Group, Help, argument, grouped, only
+from ..lazy import CommandGroup
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Measure throughput on this machine."
+    cls=CommandGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Measure throughput on this machine.",
 )
 _Machine = Annotated[options.Machine, only("device", "threads", "weights")]
 

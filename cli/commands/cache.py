@@ -24,12 +24,14 @@ from ..console import Console
 from ..errors.exits import failure_json
 from ..formats import format_bytes, format_count
 from ..grouped import Help, grouped
+from ..lazy import CommandGroup
 
 if TYPE_CHECKING:
     from nstx.engine.cache import CacheEntry
     from nstx.models.storage.cache import FolderEntry
 
 app = typer.Typer(
+    cls=CommandGroup,
     add_completion=False,
     no_args_is_help=True,
     help="Look at, check and empty the folder of what is computed once.",

@@ -14,6 +14,7 @@ from ..choices import split_layers
 from ..console import Console
 from ..formats import format_bytes, format_seconds
 from ..grouped import Group, Help, grouped, only, without
+from ..lazy import CommandGroup
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nstx.models.objective import Objective
 
 app = typer.Typer(
+    cls=CommandGroup,
     add_completion=False,
     help="Write an ONNX file: VGG-19's features, or the cost and its gradient.",
     no_args_is_help=True,

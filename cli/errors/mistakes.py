@@ -1,7 +1,9 @@
-"""Mistakes on a command line that the argument parser finds, in the words of all other errors."""
+"""Mistakes on a command line that the argument parser finds, in the words of all other errors.
+
+Typer names none of its errors to others; they are told by the fields that they carry.
+"""
 
 import os
-import re
 import sys
 from typing import Any
 
@@ -10,40 +12,43 @@ from nstx.models.values import describe, suggest
 from ..grouped import KINDS, command_options
 from ..sources import name_of
 
-_WORDS = {
-    r"No such command '(.*?)'(.*)": "a command of {path}, got {word}",
-    r"No such option: (\S+)(.*)": "an option of {path}, got {word}",
-    r"Option '(.*?)' requires (.*)": "a value for {word}, got none",
-    r"Option '(.*?)' does not take (.*)": "{word} without a value, got one",
-    r"Missing (?:argument|option) '(.*?)'(.*)": "{word}, got none",
-    r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)()": "no more arguments, got {word}",
-}
-"""What typer says, and what was expected; behind what was typed may stand what it is near to."""
-
 
 def describe_mistake(error: Any) -> str:
     """Return the line of one of typer's errors; empty if `nstx` alone has printed its help."""
-    parameter, context = getattr(error, "param", None), getattr(error, "ctx", None)
-    if parameter is not None and context is not None:
-        options = command_options(context.command).values()
-        kinds = {option.parameter: option.kind for option in options}
-        name = name_of(context, parameter)
-        value = os.environ.get(name) or _typed_value(parameter.opts)
-        if value is not None and parameter.name in kinds:
-            return (
-                f"expected {KINDS[kinds[parameter.name]]} for {name}, got {describe(value)}; "
-                f"try '{context.command_path} --help'"
-            )
     message = " ".join(error.format_message().split())
+    if not message:
+        return ""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
     path = getattr(context, "command_path", "nstx")
-    help_ = "--help" if context is None else f"'{path} --help'"
-    for pattern, expected in _WORDS.items():
-        if match := re.fullmatch(pattern, message):
-            word, near = match[1][:60], match[2]
-            names = re.findall(r"(?<=')\w[\w-]*(?=')|--[\w-]+", near)
-            advice = suggest(word, names, help_)
-            return f"expected {expected.format(path=path, word=word)}; try {advice}"
-    return f"{message.rstrip('.')}; try {help_}" if message else ""
+    advice = "--help" if context is None else f"'{path} --help'"
+    if context is not None and getattr(error, "param", None) is not None:
+        mistake = _of_parameter(error.param, context, is_missing=hasattr(error, "param_type"))
+    elif option is not None and hasattr(error, "possibilities"):
+        mistake = f"an option of {path}, got {describe(option)}"
+        advice = suggest(option, error.possibilities or (), advice)
+    elif option is not None:
+        has_value = _typed_value([option]) is not None
+        mistake = (
+            f"{option} without a value, got one" if has_value else f"a value for {option}, got none"
+        )
+    else:
+        mistake = None
+    if mistake is None:
+        mistake = f"another command line of {path}, got: {message.removeprefix('Got ').rstrip('.')}"
+    return f"expected {mistake}; try {advice}"
+
+
+def _of_parameter(parameter: Any, context: Any, *, is_missing: bool) -> str | None:
+    """Return what was expected and what there was, if that is known."""
+    name = name_of(context, parameter)
+    if is_missing:
+        is_option = name.startswith("-")
+        return f"{name if is_option else parameter.metavar or name.upper()}, got none"
+    kinds = {option.parameter: option.kind for option in command_options(context.command).values()}
+    value = os.environ.get(name) or _typed_value(parameter.opts)
+    if value is None or parameter.name not in kinds:
+        return None
+    return f"{KINDS[kinds[parameter.name]]} for {name}, got {describe(value)}"
 
 
 def _typed_value(flags: list[str]) -> str | None:
