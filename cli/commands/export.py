@@ -239,14 +239,12 @@ def _describe_gradient(data: dict[str, Any]) -> str:
         errors = f"gradients {gradients} (at most {parity['kink_tolerance']:g}, one {parity['gradient_tolerance']:g}), {errors}"
     if parity["step_error"] is not None:
         errors += f", Adam's step {parity['step_error']:.1e} pixel values"
-    where = f"{parity['batch']} pictures of {parity['width']}×{parity['height']}"
-    graph = f"{data['precision']}, opset {data['opset']}"
     lines = [
-        f"saved {data['output']}  {format_bytes(data['bytes'])}, {graph}",
+        f"saved {data['output']}  {format_bytes(data['bytes'])}, {data['precision']}, opset {data['opset']}",
         f"  inputs   {', '.join(data['inputs'])}",
         f"  outputs  {', '.join(data['outputs'])}",
         f"  against float64, relative: {errors}",
-        f"           on {where} by {parity['provider']}",
+        f"           on {parity['batch']} pictures of {parity['width']}×{parity['height']} by {parity['provider']}",
         f"  report   {data['parity_file']}, in {format_seconds(data['seconds'])}",
     ]
     return "\n".join(lines)
