@@ -208,6 +208,31 @@ def test_a_wrong_value_of_the_configuration_is_named_with_its_file(
     assert "16 … 65535 pixels for width in nstx.toml, got 3; try width = 512" in nstx("model")[2]
     Path("nstx.toml").write_text("[model]\nuntil = 'conv9_1'\nwidth = 64")
     assert "for until in nstx.toml, got 'conv9_1'; try" in nstx("model")[2]
+    Path("broken.png").write_bytes(b"none")
+    Path("nstx.toml").write_text("[precompute]\ncontent = ['broken.png']\n")
+    assert "for content in nstx.toml, got" in nstx("precompute", "--size", 32)[2]
+    Path("nstx.toml").write_text("[precompute]\nstyle = ['no.png']\n")
+    assert "at no.png for style in nstx.toml, got" in nstx("precompute", "--size", 32)[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "{}", "{}", "-o", "o", "--init", "content,noize"], "got 'noize'; try noise"),
+        (["compare", "{}", "{}", "-o", "o", "--init", "content,no.png"], "picture at no.png, got"),
+        (["bench", "optimize", "no.png", "{}"], "a picture at no.png, got: No such file"),
+    ],
+)
+def test_a_picture_that_is_not_there_is_an_error_before_any_work(
+    nstx: Nstx, save_picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    picture = save_picture("a.png")
+    code, out, err = nstx(*(word.replace("{}", str(picture)) for word in arguments))
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert message in err
+    assert not Path("o").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
+from nstx.models.errors import ImageError, NstxError, OutputError, UsageError, about
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_output
 
 from .. import options
 from ..choices import split_style
 from ..console import Console
-from ..errors.exits import failure_json
+from ..errors.exits import describe_failure, failure_json
 from ..formats import format_bytes, format_count, format_seconds
 from ..grouped import Group, Help, grouped, without
 
@@ -64,10 +64,12 @@ class Pictures(Group):
             )
         if not all([*contents, *styles]):
             raise UsageError("expected pictures, got an empty name; try --content photo.jpg")
-        pictures = find_pictures([Path(text) for text in contents])
+        with about("content"):
+            pictures = find_pictures([Path(text) for text in contents])
         weighted: _Styles = []
-        for place, weight in map(split_style, styles):
-            weighted += [(path, weight) for path in find_pictures([place])]
+        with about("style"):
+            for place, weight in map(split_style, styles):
+                weighted += [(path, weight) for path in find_pictures([place])]
         if self.output is not None and (len(pictures) != 1 or not weighted):
             raise UsageError(
                 f"expected one content and its styles for -o, got {format_count(len(pictures), 'content')} "
@@ -178,7 +180,7 @@ def _fill_cache(
             done += picture.source is not None
             advance(picture.path.name)
             if picture.error is not None:
-                console.warn(f"{picture.path} was left out: {picture.error}")
+                console.warn(f"{picture.path} was left out: {_message(picture)}")
 
         try:
             outcomes = precompute_targets(contents, styles, settings, loader, on_picture)
@@ -199,8 +201,12 @@ def _picture_json(picture: "PrecomputedPicture") -> dict[str, Any]:
         "role": picture.role,
         "sizes": [{"width": w, "height": h} for h, w in picture.sizes],
         "targets": picture.source,
-        "error": picture.error,
+        "error": _message(picture),
     }
+
+
+def _message(picture: "PrecomputedPicture") -> str | None:
+    return None if picture.error is None else describe_failure(picture.error).message
 
 
 def _describe(data: dict[str, Any]) -> str:

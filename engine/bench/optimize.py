@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from nstx.models.errors import about
 from nstx.models.presets import find_preset
 
+from ..pictures.reading import read_image
 from .tasks import OPTIMIZE_VARIANTS, Task
 from .turns import Answers, Bench, Row, RowMaker, make_report, run_process, take_turns
 
@@ -66,6 +68,7 @@ def run_optimize_bench(
     ``torch`` it has the shares ``of_torch`` of the time and ``cost_of_torch``. A row that failed
     has ``error`` instead. ``on_measurement`` is called after each process with its label, ``on_row``
     with each row when all of it is measured, and ``run_task`` returns what was measured, or ``error``.
+    `ImageError` if a picture cannot be read, before the first process.
     """
     make_row = RowMaker(("size",), _describe, _compare)
 
@@ -89,7 +92,10 @@ def _pictures(bench: OptimizeBench, folder: Path) -> tuple[str, str]:
     down, across = np.mgrid[0:height, 0:width] / size
     paths = []
     for path, name, waves in ((bench.content, "content", 3.0), (bench.style, "style", 17.0)):
-        if path is None:
+        if path is not None:
+            with about(name):
+                read_image(path)
+        else:
             path = str(folder / f"{name}.png")
             angles = np.stack([waves * (down + k * across * down + k) for k in (1, 2, 3)], axis=-1)
             pixels = (127.5 + 127.5 * np.sin(2 * np.pi * angles)).astype(np.uint8)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from nstx.models.errors import ImageError
+from nstx.models.errors import ImageError, about
 from nstx.models.objective import objective_to_json
 from nstx.models.printable import printable
 from nstx.models.storage.inputs import open_input
@@ -17,6 +17,7 @@ from nstx.models.weights.load import weights_digest
 from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..settings import INITS, Settings
+from ..transfer.inputs import check_start
 from .plan import COMPARABLE
 from .records import RunKey
 
@@ -71,12 +72,17 @@ class RunDigests:
         digest = self._digest_picture(path)
         return InputFile(role=role, path=str(path), sha256=digest, weight=weight)
 
+    @about("init")
+    def _digest_start(self, init: str) -> str:
+        check_start(init)
+        return self._digest_picture(Path(init))
+
     def key(self, settings: Settings) -> RunKey:
         """Return what a run with these settings is of."""
         fields = {k: v for k, v in asdict(settings).items() if k not in _WITHOUT_EFFECT}
         # The contents of files count, however their paths are written.
         if settings.init not in INITS:
-            fields["init"] = self._digest_picture(Path(settings.init))
+            fields["init"] = self._digest_start(settings.init)
         if not settings.stretch:
             del fields["stretch"]  # of before there was a choice, so that its results are known
         fields["objective"] = objective_to_json(settings.objective)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nstx.models.errors import ImageError, NumericalError, UsageError
+from nstx.models.errors import ImageError, NstxError, NumericalError, UsageError, about
 from nstx.models.printable import printable
 
 from ..pictures.formats import READ_SUFFIXES
@@ -35,7 +35,7 @@ class PrecomputedPicture:
     role: Role
     sizes: tuple[tuple[int, int], ...] = ()
     source: TargetSource | None = None
-    error: str | None = None
+    error: NstxError | None = None
     input: InputFile | None = None
 
 
@@ -130,7 +130,8 @@ def _precompute(
 ) -> PrecomputedPicture:
     read: InputFile | None = None
     try:
-        picture = take_input(path)
+        with about(role):
+            picture = take_input(path)
         read = picture.as_input(role)
         if role == "content":
             sizes = choose_sizes(picture.size, (), settings)
@@ -140,7 +141,7 @@ def _precompute(
             _, source = loader.load_picture(picture, "gram", tuple(usable))
             sizes = tuple(usable.values())
     except (ImageError, UsageError, NumericalError) as error:
-        return PrecomputedPicture(path=path, role=role, error=str(error), input=read)
+        return PrecomputedPicture(path=path, role=role, error=error, input=read)
     return PrecomputedPicture(path=path, role=role, sizes=sizes, source=source, input=read)
 
 
@@ -178,8 +179,10 @@ def precompute_file(
         Height and width of each scale, coarse first; the targets; and what a report says of the
         pictures.
     """
-    picture = take_input(content)
-    weighted = [(take_input(style), weight) for style, weight in styles]
+    with about("content"):
+        picture = take_input(content)
+    with about("style"):
+        weighted = [(take_input(style), weight) for style, weight in styles]
     sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
     contents = tuple(resize_picture(picture, *size, settings.resampling) for size in sizes)
     loaded = loader.load(picture, weighted, sizes, contents)

@@ -6,14 +6,15 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any
 
-from nstx.models.errors import UsageError, about
+from nstx.models.errors import ImageError, UsageError, about
 from nstx.models.presets import Preset
-from nstx.models.values import check_number, describe
+from nstx.models.printable import printable
+from nstx.models.values import check_number, describe, suggest
 
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, take_input
 from ..pictures.resizing import resize_picture
-from ..settings import MIN_SIDE, Settings, choose_settings
+from ..settings import INITS, MIN_SIDE, Settings, choose_settings
 from ..sizes import style_size
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
@@ -112,3 +113,11 @@ def take_settings(
             "try choose_settings(preset, …) with all of them"
         )
     return settings if init is None else replace(settings, init=os.fspath(init)), start
+
+
+def check_start(init: str) -> None:
+    """Check that a picture's path is not the mistyped name of a start; `ImageError` if it is."""
+    if near := not os.path.lexists(init) and suggest(init, INITS, ""):
+        raise ImageError(
+            f"expected a start of {', '.join(INITS)}, or a picture, got {printable(init)!r}; try {near}"
+        )

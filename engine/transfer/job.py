@@ -1,7 +1,6 @@
 """A job: pictures and settings, made ready to run."""
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.arguments import check_arguments
-from nstx.models.errors import ImageError, UsageError, about
+from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset
 from nstx.models.printable import printable
-from nstx.models.values import suggest
 
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
@@ -30,7 +28,7 @@ from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
-from .inputs import Styles, take_settings, take_styles
+from .inputs import Styles, check_start, take_settings, take_styles
 from .starts import make_start, match_colours
 
 _log = logging.getLogger("nstx")
@@ -226,7 +224,7 @@ def _warn_of_enlargement(content: Picture, size: Sequence[int]) -> None:
     height, width = content.size
     if size[0] > _ENLARGED * height or size[1] > _ENLARGED * width:
         _log.warning(
-            "%s has %d×%d pixels and is enlarged to %d×%d; a smaller --size takes less time",
+            "%s has %d×%d pixels and is enlarged to %d×%d; a smaller size takes less time",
             printable(content.path), width, height, size[1], size[0],
         )  # fmt: skip
 
@@ -272,8 +270,5 @@ def _read_init(settings: Settings) -> Picture | None:
     init = settings.init
     if init in INITS:
         return None
-    if near := not os.path.lexists(init) and suggest(init, INITS, ""):
-        raise ImageError(
-            f"expected a start of {', '.join(INITS)}, or a picture, got {printable(init)!r}; try {near}"
-        )
+    check_start(init)
     return read_image(init)
