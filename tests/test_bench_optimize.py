@@ -93,12 +93,9 @@ def test_pictures_are_drawn_where_none_is_given() -> None:
         run_optimize_bench(OptimizeBench(sizes=(80,), rounds=1), run_task=look)
 
 
-def test_a_process_that_fails_leaves_its_error_in_its_row(
-    save_picture: Callable[..., Path],
-) -> None:
-    picture = str(save_picture("c.png", 40, 56))
-    bench = OptimizeBench(content=picture, style="missing.png", variants=("onnx",), rounds=1)
-    with pytest.raises(DeviceError, match=r"got: expected a picture at missing\.png"):
+def test_a_process_that_fails_leaves_its_error_in_its_row() -> None:
+    bench = OptimizeBench(sizes=(80,), variants=("onnx",), rounds=1, weights="missing.pth")
+    with pytest.raises(DeviceError, match=r"got: expected .* at missing\.pth"):
         run_optimize_bench(bench)
 
 
