@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
-from nstx.models.arguments import check_type
+from nstx.models.arguments import check_type, with_example
 from nstx.models.errors import UsageError, about
 from nstx.models.objective import Objective, parse_layers
 from nstx.models.presets import Preset, SolverName, find_preset
@@ -58,6 +58,7 @@ MAX_SIDE = 65_535
 _MOST = {"threads": 1024, "steps": 1_000_000, "scales": 16}
 
 
+@with_example("choose_settings(size=512)")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything about a run but its pictures.

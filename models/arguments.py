@@ -21,28 +21,31 @@ from .values import describe, is_flag
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+_C = TypeVar("_C")
+
 _WORDS = {
-    "NoneType": "None", "str": "a text", "int": "a whole number", "float": "a number",
+    "NoneType": "None", "str": "a string", "int": "a whole number", "float": "a number",
     "bool": "True or False", "Path": "a path", "PathLike": "a path", "Callable": "a function",
     "ndarray": "an array", "Image": "an image of Pillow's", "Sequence": "a list",
-    "Mapping": "a mapping", "Settings": "Settings", "Weights": "Weights",
-    "SavedTargets": "SavedTargets",
+    "Mapping": "a mapping",
 }  # fmt: skip
 """Classes in words; others are called by their names."""
 
-_EXAMPLES = {
-    "Settings": "choose_settings(size=512)",
-    "Job": "prepare_job('photo.jpg', 'painting.jpg')",
-    "SavedTargets": "read_targets('targets.safetensors')",
-    "Weights": "load_weights()",
-    "Objective": "choose_settings().objective",
-    "FeatureGraph": "FeatureGraph(activations='conv4_2')",
-    "Picture": "'photo.jpg'",
-}
-"""What makes a value of a class."""
+_EXAMPLES: dict[object, str] = {}
+"""What makes a value of a class: see `with_example`."""
 
 _ACCEPTED: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, Path: os.PathLike}
 """Classes for which others stand in, such as NumPy's numbers."""
+
+
+def with_example(example: str) -> Callable[[type[_C]], type[_C]]:
+    """Return a decorator of a class that messages advise to make as an example shows."""
+
+    def register(kind: type[_C]) -> type[_C]:
+        _EXAMPLES[kind] = example
+        return kind
+
+    return register
 
 
 def check_type(name: str, value: _R, hint: Any, example: str) -> _R:
@@ -56,11 +59,10 @@ def check_type(name: str, value: _R, hint: Any, example: str) -> _R:
     """
     if _fits(value, hint):
         return value
-    made = [_EXAMPLES[kind] for kind in map(_class_name, _kinds(hint)) if kind in _EXAMPLES]
-    what = " or ".join(map(_in_words, _kinds(hint)))
+    examples = [_EXAMPLES[kind] for kind in _kinds(hint) if kind in _EXAMPLES]
     raise UsageError(
-        f"expected {what} as {name.replace('_', ' ')}, got {_describe(value, hint)}; "
-        f"try {next(iter(made), example)}"
+        f"expected {_in_words(hint)} as {name.replace('_', ' ')}, got {_describe(value, hint)}; "
+        f"try {next(iter(examples), example)}"
     )
 
 
@@ -138,23 +140,34 @@ def _describe(value: Any, hint: Any) -> str:
     """Return a wrong value as a message shows it; of a list, what is wrong in it."""
     for kind in _kinds(hint):
         if get_origin(kind) in (Sequence, Mapping) and isinstance(value, list | tuple | dict):
-            held = value.values() if isinstance(value, dict) else value
-            wrong = (item for item in held if not _fits(item, get_args(kind)[-1]))
+            items = value.values() if isinstance(value, dict) else value
+            wrong = (item for item in items if not _fits(item, get_args(kind)[-1]))
             return next((f"{describe(item)} in it" for item in wrong), describe(value))
     return describe(value)
 
 
-def _class_name(kind: Any) -> str:
-    return str(getattr(get_origin(kind) or kind, "__name__", kind))
+def _in_words(hint: Any) -> str:
+    """Return a type as a message names it, such as ``a string, a path or None``."""
+    words = dict.fromkeys(word for kind in _kinds(hint) for word in _kind_in_words(kind))
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
 
 
-def _in_words(kind: Any) -> str:
+def _kind_in_words(kind: Any) -> list[str]:
     if get_origin(kind) is Literal:
-        return " or ".join(map(repr, get_args(kind)))
-    name = _class_name(kind)
-    article = "an" if name[0] in "AEIOU" else "a"
-    words = _WORDS.get(name, f"{article} {name}")
+        return list(map(repr, get_args(kind)))
+    name = str(getattr(get_origin(kind) or kind, "__name__", kind))
+    words = _WORDS.get(name, name if name.endswith("s") else _with_article(name))
     items = get_args(kind)[-1:] if name in ("Sequence", "Mapping") else ()
-    if items and len(_kinds(items[0])) == 1:
-        return f"{words} of {_in_words(items[0]).partition(' ')[2]}s"
-    return words
+    if items and items[0] is not Any and len(_kinds(items[0])) == 1:
+        return [f"{words} of {_plural(_in_words(items[0]))}"]
+    return [words]
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIOU' else 'a'} {noun}"
+
+
+def _plural(words: str) -> str:
+    noun = words.removeprefix("an ").removeprefix("a ")
+    return noun if noun.endswith("s") else f"{noun}s"

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from .arguments import with_example
 from .errors import UsageError, about
 from .printable import printable
 from .storage.plain_data import take_list, take_number, take_text
@@ -46,6 +47,7 @@ class LayerWeight:
     weight: float
 
 
+@with_example("choose_settings().objective")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """What is minimised; `UsageError` if a layer or a weight is wrong, or nothing is left to do.
@@ -210,7 +212,7 @@ def parse_layers(text: str | Sequence[str], weigh: "LayerWeighting") -> tuple[La
     parts = [text] if isinstance(text, str) else text
     if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
         raise UsageError(
-            f"expected layers as a text or a list of names, got {describe(text)}; "
+            f"expected layers as a string or a list of names, got {describe(text)}; "
             "try 'conv1_1,conv4_2:0.5'"
         )
     items = [

@@ -82,7 +82,7 @@ def check_flag(name: str, value: Any) -> bool:
 def check_text(name: str, value: Any, suggestion: str) -> str:
     """Return a text, such as that of a path."""
     if not isinstance(value, str | os.PathLike):
-        raise refuse("a text or path", name, value, suggestion)
+        raise refuse("a string or a path", name, value, suggestion)
     return os.fsdecode(value)
 
 

@@ -93,6 +93,18 @@ def test_a_message_says_what_is_taken_and_what_to_try(calls: dict[str, dict[str,
     for function, wrong, message in (
         (nstx.run_job, {"job": None}, "expected a Job as job, got None; try prepare_job"),
         (nstx.stylize, {"on_step": 3}, "a function or None as on step, got 3; try on_step=None"),
+        (
+            nstx.stylize,
+            {"content": 3},
+            "a string, a path, a Picture, an array or an image of Pillow",
+        ),
+        (
+            nstx.stylize,
+            {"preset": 3},
+            "expected 'default', .*, 'gatys', a Preset or a string as pre",
+        ),
+        (nstx.write_targets, {"targets": [3]}, "a list of Targets as targets, got 3 in it; try"),
+        (nstx.load_weights, {"source": 3}, "expected a string or a path as source, got 3; try"),
         (nstx.run_batch, {"jobs": [3]}, "a list of Jobs as jobs, got 3 in it; try"),
         (nstx.read_image, {"trusted": "no"}, "True or False as trusted, got 'no'; try trusted=F"),
         (nstx.load_weights, {"preprocessing": "x"}, "'published' or 'unit_rgb' as prep"),

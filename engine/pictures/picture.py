@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.arguments import check_fields
+from nstx.models.arguments import check_fields, with_example
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
@@ -34,6 +34,7 @@ class InputFile:
     weight: float | None = None
 
 
+@with_example("'photo.jpg'")
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """A picture as it was read.

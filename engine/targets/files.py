@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.arguments import check_arguments
+from nstx.models.arguments import check_arguments, with_example
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.presets import PRESETS
@@ -38,6 +38,7 @@ _MOST_BYTES = 1 << 34  # of 3000 pixels and conv1_1, 3 GB
 _ADVICE = "'nstx precompute … -o FILE.safetensors'"
 
 
+@with_example("read_targets('targets.safetensors')")
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SavedTargets:
     """The content of a targets file.

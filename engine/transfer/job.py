@@ -9,7 +9,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.arguments import check_arguments
+from nstx.models.arguments import check_arguments, with_example
 from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset
 from nstx.models.printable import printable
@@ -37,6 +37,7 @@ _ENLARGED = 1.5
 """From here on, an enlarged photograph is worth a word."""
 
 
+@with_example("prepare_job('photo.jpg', 'painting.jpg')")
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Job:
     """A transfer that is ready to run: everything that does not change while it does.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.arguments import check_type
+from nstx.models.arguments import check_type, with_example
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_to_json
 from nstx.models.printable import printable
@@ -64,6 +64,7 @@ def gram_name(layer: str) -> str:
     return f"{layer}_gram"
 
 
+@with_example("FeatureGraph(activations='conv4_2')")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureGraph:
     """VGG-19, truncated at the deepest layer that an output needs.

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import check_arguments, check_fields
+from ..arguments import check_arguments, check_fields, with_example
 from ..errors import OutputError, UsageError, WeightsError, about
 from ..printable import printable
 from ..storage.cache import cache_folder, keeps_cache, mark_used, open_entry, warn_unkept
@@ -34,6 +34,7 @@ _log = logging.getLogger("nstx")
 _MOST_COPIED = 1 << 28
 
 
+@with_example("load_weights()")
 @dataclass(frozen=True, slots=True)
 class Weights:
     """The 16 convolutions of VGG-19, float32, for RGB input on the 0–255 scale minus ``mean``.
