@@ -44,7 +44,16 @@ _HASTE: dict[str, Mapping[str, Any]] = {
 SUFFIXES = (*_FORMATS, ".npy")
 """Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
 
-_OPAQUE = (".jpg", ".jpeg", ".mp4")  # of pictures and animations without transparency
+_NO_ALPHA = {
+    (".jpg", ".jpeg", ".mp4"): (
+        "JPEG and MP4 have no transparency: in them the picture lies on white, and so the cost of a JPEG is "
+        "that of the picture on white; .png keeps it as it is"
+    ),
+    (
+        ".npy",
+    ): ".npy has no transparency: it holds the colours alone, seen or not; .png keeps it as well",
+}
+"""What is said of the suffixes of pictures and animations that lose transparency."""
 _MAX_SIDE = {"WEBP": 16383, "JPEG": 65535, "AVIF": 65536}
 
 
@@ -60,13 +69,11 @@ def check_output_size(path: Path, height: int, width: int) -> None:
 
 
 def warn_of_lost_alpha(paths: Iterable[Path]) -> None:
-    """Log that a picture that is not opaque lies on white in some of its files, if it does in any."""
-    if not any(path.suffix.lower() in _OPAQUE for path in paths):
-        return
-    _log.warning(
-        "JPEG and MP4 have no transparency: in them the picture lies on white, and so the cost of a JPEG is "
-        "that of the picture on white; .png keeps it as it is"
-    )
+    """Log that a picture that is not opaque loses its transparency in some of its files, if it does in any."""
+    suffixes = {path.suffix.lower() for path in paths}
+    for without_alpha, message in _NO_ALPHA.items():
+        if not suffixes.isdisjoint(without_alpha):
+            _log.warning(message)
 
 
 def to_8_bit(pixels: Pixels | NDArray[np.uint8]) -> NDArray[np.uint8]:
