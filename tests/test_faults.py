@@ -1,8 +1,9 @@
 """The faults that were met with in the world, by kind: what shows the right result, and others of a kind.
 
 Each kind is a file, a machine or a command that something went wrong with: silently, by a traceback or
-by lost work. `PROOFS` says which test has its right result; below stand further members of kinds, which
-are read as they are meant.
+by lost work. `PROOFS` documents which test has its right result. Here it is tried only that such a test is
+there, that it asserts something, and that it is not left out everywhere; that its result is the right one
+stands in the test alone. Below stand further members of kinds, which are read as they are meant.
 """
 
 import ast
@@ -95,15 +96,57 @@ PROOFS = {
 
 
 @functools.cache
-def names_in(module: str) -> set[str]:
+def functions_in(module: str) -> dict[str, ast.FunctionDef]:
     tree = ast.parse((TESTS / f"test_{module}.py").read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def asserts(function: ast.FunctionDef) -> bool:
+    """Whether a test can fail by its own words: by an assertion, or by an error that does not come."""
+    checks = ("pytest.raises(", "np.testing.assert_")
+    return any(
+        isinstance(node, ast.Assert)
+        or (isinstance(node, ast.Call) and ast.unparse(node).startswith(checks))
+        for statement in function.body
+        for node in ast.walk(statement)
+    )
+
+
+def is_left_out(function: ast.FunctionDef) -> bool:
+    """Whether a test is skipped, or may fail, on every machine."""
+    marks = [ast.unparse(mark).removeprefix("pytest.mark.") for mark in function.decorator_list]
+    leaves = isinstance(function.body[0], ast.Expr | ast.Return | ast.Raise) and any(
+        word in ast.unparse(function.body[0]) for word in ("return", "pytest.skip", "pytest.xfail")
+    )
+    return leaves or any(mark.partition("(")[0] in ("skip", "xfail") for mark in marks)
 
 
 @pytest.mark.parametrize("kind", PROOFS)
-def test_each_kind_has_a_test_with_its_right_result(kind: str) -> None:
+def test_each_kind_has_a_test_that_can_fail(kind: str) -> None:
     module, _, name = PROOFS[kind].partition(":")
-    assert f"test_{name}" in names_in(module)
+    function = functions_in(module)[f"test_{name}"]
+    assert asserts(function)
+    assert not is_left_out(function)
+
+
+@pytest.mark.parametrize(
+    ("text", "can_fail"),
+    [
+        ("def test_a(): assert b", True),
+        ("def test_a():\n with pytest.raises(E): b()", True),
+        ("@pytest.mark.skipif(c, reason='')\ndef test_a(): assert b", True),
+        ("def test_a(): pass", False),
+        ("def test_a(): b()", False),
+        ("def test_a():\n return\n assert b", False),
+        ("def test_a():\n pytest.skip('')\n assert b", False),
+        ("@pytest.mark.skip\ndef test_a(): assert b", False),
+        ("@pytest.mark.xfail(reason='')\ndef test_a(): assert b", False),
+    ],
+)
+def test_an_empty_test_or_one_that_is_left_out_is_no_proof(text: str, can_fail: bool) -> None:
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef)
+    assert (asserts(function) and not is_left_out(function)) == can_fail
 
 
 def patched(data: bytes, code: int, value: int) -> bytes:
