@@ -36,6 +36,7 @@ def run_process() -> None:
         if isinstance(end.code, int):
             if end.code > 128:
                 _ignore_signals()
+                _end_unread(end.code)
             codes.append(end.code)
         raise
 
@@ -47,6 +48,14 @@ def _ignore_signals() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _end_unread(code: int) -> None:
+    """End the process if what it has printed goes to a pipe that nobody reads: no signal would end it any more."""
+    from .interrupts import end_process, flush_streams
+
+    if not flush_streams():
+        end_process(code)
 
 
 def _leave(codes: list[int]) -> None:

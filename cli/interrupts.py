@@ -9,11 +9,13 @@ thread, so that no number depends on this.
 import contextlib
 import math
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 from nstx.models.storage.leftovers import remove_leftovers
@@ -24,6 +26,10 @@ PATIENCE = 0.5
 DEAF_SECONDS = 1.0
 """After the first signal, in which others are the same wish: some terminals send two, and people press twice."""
 
+ANSWER_SECONDS = 5.0
+"""Seconds that the main thread has for what it must clean up, once it has an exception of a signal's."""
+
+_FLUSH_SECONDS = 0.5  # that a pipe which nobody reads can keep a process
 _SHOW_CURSOR = b"\x1b[?25h"
 # Not all of them are there on Windows.
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -33,15 +39,34 @@ def say(text: str) -> None:
     """Write a line on stderr, past Python's streams: a signal may come in the middle of a write to them."""
     # Whoever read stderr may be gone already: `nstx … 2>&1 | tee log` gets the signal together.
     with contextlib.suppress(OSError):
-        os.write(2, f"\nnstx: {text}\n".encode(errors="replace"))
+        # Nor need anybody read it who still has it open.
+        if sys.platform == "win32" or select.select([], [2], [], _FLUSH_SECONDS)[1]:
+            os.write(2, f"\nnstx: {text}\n".encode(errors="replace"))
+
+
+def within(seconds: float, work: Callable[[], object]) -> bool:
+    """Do what may never be done, as a write to a pipe that nobody reads; return whether it was in this time."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def flush_streams() -> bool:
+    """Write what standard output and error hold; return whether they have taken it."""
+    return within(_FLUSH_SECONDS, _flush)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
 
 
 def end_process(code: int) -> None:
     """End the process at once, without what it was writing and without what it holds."""
     remove_leftovers()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
-            stream.flush()
+    flush_streams()
     with contextlib.suppress(OSError):
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR)
@@ -60,7 +85,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 class Ending:
     """What a signal asks of a command: to end, which the main thread does by an exception.
 
-    Where it cannot, within `PATIENCE`, the process ends without it.
+    Where it cannot within `PATIENCE`, or does not within `ANSWER_SECONDS`, the process ends without it.
 
     Args:
         report: takes the exception that the main thread was not asked to raise any more.
@@ -141,13 +166,16 @@ class Ending:
         self._end()
 
     def _run_out(self) -> None:
-        if not self._over.is_set() and not self._answered.is_set():
+        if self._over.is_set():
+            return
+        # What is raised within a callback of C's, or a __del__, goes no further, and the command goes on.
+        if not self._answered.is_set() or not self._over.wait(ANSWER_SECONDS):
             self._insist()
 
     def _end(self) -> None:
         """End the process without a result."""
         if self._report is not None:
-            self._report(SystemExit(self.exit_code))
+            within(_FLUSH_SECONDS, partial(self._report, SystemExit(self.exit_code)))
         end_process(self.exit_code)
 
 

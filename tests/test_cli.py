@@ -442,7 +442,7 @@ def test_a_signal_whose_exit_was_swallowed_ends_the_run_before_its_first_step() 
     with contextlib.suppress(SystemExit):
         interrupt.handle(signal.SIGTERM, None)
     with pytest.raises(SystemExit) as left:
-        interrupt.defer(lambda: None)
+        interrupt.defer(lambda: None, lambda: None)
     assert left.value.code == 143
 
 

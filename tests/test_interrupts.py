@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import PATIENCE, wait_for
 
 from nstx.cli import interrupts
 from nstx.cli.interrupts import Ending, handling
@@ -22,7 +24,9 @@ from nstx.cli.optimize import interrupt as run_interrupt
 from nstx.cli.optimize.interrupt import Interrupt
 from nstx.cli.optimize.recorder import Recorder
 from nstx.engine.gradients import onnx_backend
+from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
+from nstx.engine.pictures.writing import write_or_rescue
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost, check_cost
 from nstx.models.errors import DeviceError, NumericalError
@@ -346,8 +350,8 @@ def test_the_process_ends_even_if_the_result_cannot_be_printed(
         raise MemoryError
 
     monkeypatch.setattr(ending, "result_json", fail)
-    code, data, _ = optimize()
-    assert busy == [code] == [data["error"]["exit_code"]] == [4]
+    _, data, _ = optimize()
+    assert busy == [data["error"]["exit_code"]] == [4]
 
 
 def test_the_picture_goes_to_standard_output_once_where_the_main_thread_is_busy(
@@ -361,6 +365,154 @@ def test_the_picture_goes_to_standard_output_once_where_the_main_thread_is_busy(
     assert [data[:4] for data in sent] == [b"\x89PNG"]
     assert out == ""
     assert "saved -" in err
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """Have the end of the process end nothing; return a function that waits for it, and returns its codes."""
+    done, codes = threading.Event(), list[int]()
+
+    def end(code: int) -> None:
+        codes.append(code)
+        done.set()
+
+    def wait() -> list[int]:
+        assert done.wait(60)
+        return codes
+
+    patch(monkeypatch, "end_process", end)
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
+    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda: None)  # those of other tests
+    return wait
+
+
+def test_a_run_that_completes_while_its_last_step_is_saved_saves_nothing_more(
+    optimize: Optimize,
+    ended: Callable[[], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "out.png").write_bytes(b"complete")
+    is_writing, is_complete = threading.Event(), threading.Event()
+    really, take, written = write_or_rescue, Recorder.take, list[Path]()
+
+    def write(path: Path, picture: Picture, *, in_haste: bool) -> None:
+        written.append(path)
+        is_writing.set()
+        assert is_complete.wait(60)
+        really(path, picture, in_haste=in_haste)
+
+    def evaluate(recorder: Recorder, step: Step) -> None:
+        take(recorder, step)
+        if step.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+            assert is_writing.wait(60)
+
+    def sleep() -> None:
+        is_complete.set()
+        ended()
+
+    monkeypatch.setattr(ending, "write_or_rescue", write)
+    monkeypatch.setattr(Recorder, "take", evaluate)
+    monkeypatch.setattr(Interrupt, "requested", lambda interrupt: False)  # in the last evaluation
+    monkeypatch.setattr(ending, "_wait_for_the_end", sleep)
+    _, data, _ = optimize()
+    assert ended() == [143]
+    assert written == [tmp_path / "out.unfinished.png"]
+    assert (data["stopped"], data["steps"]) == ("interrupted", 2)
+    assert data["output"] == str(tmp_path / "out.unfinished.png")
+    assert (tmp_path / "out.png").read_bytes() == b"complete"
+
+
+@pytest.mark.parametrize(("fails", "stopped", "code"), [(False, "steps", 143), (True, "failed", 4)])
+def test_what_the_main_thread_is_saving_is_saved_in_haste(
+    optimize: Optimize,
+    ended: Callable[[], list[int]],
+    failing: Callable[[Exception], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fails: bool,
+    stopped: str,
+    code: int,
+) -> None:
+    really = write_or_rescue
+
+    def write(path: Path, picture: Picture, *, in_haste: bool) -> None:
+        if not in_haste:
+            signal.raise_signal(signal.SIGTERM)
+            ended()  # as a large picture, which takes long
+        really(path, picture, in_haste=in_haste)
+
+    monkeypatch.setattr(ending, "write_or_rescue", write)
+    monkeypatch.setattr(ending, "_FOR_EVER", 0.0)
+    if fails:
+        failing(DeviceError("expected a device, got none"))
+    _, data, err = optimize("--solver", "adam", "--backend", "onnx")
+    assert ended() == [code]
+    assert (data["stopped"], data["output"]) == (stopped, str(tmp_path / "out.png"))
+    assert ("error" in data) == fails == ("nstx: error: expected a device, got none" in err)
+    assert read_image(data["output"]).size == (data["height"], data["width"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="makes a pipe that is soon full")
+@pytest.mark.parametrize(("unbuffered", "output"), [("", "-"), ("1", "-"), ("", "out.png")])
+def test_a_run_whose_result_nobody_reads_ends_and_keeps_its_picture(
+    save_picture: Callable[..., Path], tmp_path: Path, unbuffered: str, output: str
+) -> None:
+    import fcntl  # not on Windows
+    import termios
+
+    def count_unread() -> int:
+        size = fcntl.ioctl(reader, termios.FIONREAD, bytes(4))
+        return int.from_bytes(size, sys.byteorder)
+
+    pictures = save_picture("content.png", 64, 64), save_picture("style.png", 32, 32)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    if output != "-":
+        os.write(writer, b"x" * 4000)  # the rest has no room for JSON
+    command = [
+        sys.executable,
+        "-m",
+        "nstx",
+        "optimize",
+        *map(str, pictures),
+        "-o",
+        output,
+        "--size",
+        "64",
+    ]
+    command += ["--steps", "1", *(["--json"] if output != "-" else [])]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+    ) as process:
+        wait_for(lambda: bool(count_unread() % 4000) or (tmp_path / output).exists())
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=PATIENCE)
+    os.close(writer)
+    os.close(reader)
+    assert process.returncode == 143, err
+    assert time.monotonic() - began < 20, "it waited for what comes never"
+    places = re.findall(r"the picture (?:was|is) saved as (\S+)", err)
+    assert places, err
+    assert read_image(tmp_path / places[-1]).size == (64, 64)
+
+
+def test_an_exception_that_goes_nowhere_ends_the_process_later(
+    ended: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ends:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
+    monkeypatch.setattr(interrupts, "ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with handling(Ending()):
+        Ends()
+        assert ended() == [143]
 
 
 @pytest.fixture
@@ -388,7 +540,7 @@ def test_signals_within_a_second_are_one(
     patch(monkeypatch, "end_process", codes.append)
     patch(monkeypatch, "say", lambda text: None)
     interrupt = Interrupt(is_loading=lambda: False)
-    interrupt.defer(lambda: None)
+    interrupt.defer(lambda: None, lambda: None)
     interrupt.handle(first, None)
     for seconds in (0.03, 0.3, 0.6):
         clock(seconds)
@@ -432,7 +584,7 @@ def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
     patch(monkeypatch, "say", lines.append)
     patch(monkeypatch, "end_process", codes.append)
     interrupt = Interrupt(is_loading=lambda: False)
-    interrupt.defer(lambda: None)
+    interrupt.defer(lambda: None, lambda: None)
     interrupt.handle(signal.SIGTERM, None)
     interrupt.handle(signal.SIGHUP, None)
     clock(1.1)
@@ -443,7 +595,7 @@ def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
     interrupt.handle(signal.SIGINT, None)
     assert (codes, lines[-1]) == ([143], "the picture is saved as out.png")
     interrupt = Interrupt(is_loading=lambda: False)
-    interrupt.defer(lambda: None)
+    interrupt.defer(lambda: None, lambda: None)
     interrupt.handle(signal.SIGINT, None)
     clock(1.1)
     interrupt.handle(signal.SIGINT, None)

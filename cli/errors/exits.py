@@ -29,7 +29,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,10 @@ class Failure:
     message: str
     exit_code: int
     has_line: bool = True
+
+    def followed_by(self, text: str) -> "Failure":
+        """Return it with what has come of it."""
+        return replace(self, message=f"{self.message}; {text}")
 
 
 class DescribedFailure(Exception):  # noqa: N818  (it carries a failure, of whichever kind)

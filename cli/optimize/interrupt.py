@@ -9,11 +9,14 @@ from pathlib import Path
 
 from nstx.models.printable import printable
 
-from ..interrupts import Ending, end_process, say
+from ..interrupts import ANSWER_SECONDS, Ending, end_process, say
 
 _STOPPING = "stopping after this evaluation; Ctrl-C after a second leaves without saving"
 _NOTHING_SAVED = "interrupted; nothing was saved"
 _SAVING = "the picture is being saved"
+_INSISTENCE = (
+    2.0  # seconds in which a picture must be saved, and the result printed, after one more Ctrl-C
+)
 
 # With 19, a busy machine takes up to half a minute to let these threads see that the process has ended.
 _NICENESS = 5
@@ -51,30 +54,27 @@ class Interrupt(Ending):
         super().__init__(report)
         self._is_loading = is_loading
         self._leave: Callable[[], int | None] | None = None
+        self._rescue: Callable[[], None] | None = None
         self._is_saving = False
         self._saved: object = None
 
-    def defer(self, leave: Callable[[], int | None]) -> None:
+    def defer(self, leave: Callable[[], int | None], rescue: Callable[[], None]) -> None:
         """From now on, a signal only asks the run to end.
 
         Args:
             leave: saves and reports what there is where the main thread does not come to it, and returns
                 the exit code; None if the main thread is about to end.
+            rescue: keeps what the end of the process would remove, and says where.
         """
         with self._lock:
             # One may have come already, and something may have swallowed the exit that it asked for.
             if self.signal is not None and self._leave is None:
                 raise SystemExit(self.exit_code)
-            self._leave = leave
+            self._leave, self._rescue = leave, rescue
 
     def requested(self) -> bool:
         """Whether a signal has come."""
         return self.signal is not None
-
-    @property
-    def has_saved(self) -> bool:
-        """Whether a block of `saving` has ended well."""
-        return self._saved is not None
 
     @contextlib.contextmanager
     def saving(self, output: object) -> Iterator[None]:
@@ -101,23 +101,29 @@ class Interrupt(Ending):
         raise SystemExit(self.exit_code)
 
     def _insist(self) -> None:
-        if self._leave is not None and self._saved is not None:
-            say(f"the picture is saved as {printable(self._saved)}")
-            if self.is_watched:
-                return  # the result is printed at the latest when patience runs out
-        elif self._leave is not None and self._is_saving:
-            say(_SAVING)
-            return
-        elif self._leave is not None:
+        if self._leave is not None and self._saved is None and not self._is_saving:
             say(_NOTHING_SAVED)
+        elif self._leave is not None:
+            is_saved = self._saved is not None
+            say(f"the picture is saved as {printable(self._saved)}" if is_saved else _SAVING)
+            if not self.is_watched and not is_saved:
+                return  # this is the thread that saves it
+            if self.is_watched and self._over.wait(_INSISTENCE):
+                return
+            if self._saved is None:
+                say(_NOTHING_SAVED)
         self._end()
 
+    def _end(self) -> None:
+        if self._rescue is not None:
+            self._rescue()
+        super()._end()
+
     def _run_out(self) -> None:
-        if self._over.is_set():
-            return
         if self._leave is None:
-            self._end()
-            return
-        _have_helpers_wait()
-        if (code := self._leave()) is not None:
-            end_process(code)
+            super()._run_out()
+        elif not self._over.is_set():
+            _have_helpers_wait()
+            code = self._leave()
+            if code is not None or not self._over.wait(ANSWER_SECONDS):
+                end_process(self.exit_code if code is None else code)

@@ -17,13 +17,12 @@ from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
 from nstx.engine.transfer.run import Result, run_job
 from nstx.models.cost import Cost
-from nstx.models.errors import NstxError, NumericalError, OutputError
-from nstx.models.printable import printable
+from nstx.models.errors import NstxError, NumericalError
 from nstx.models.storage.locks import locked
 
 from ..choices import split_style
 from ..console import Console
-from ..errors.exits import DescribedFailure, Failure, describe_failure
+from ..errors.exits import DescribedFailure, describe_failure
 from ..progress import show_steps
 from .ending import RunEnding
 from .garbage import uncollected
@@ -48,32 +47,31 @@ def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> No
     ending.seconds["load"] = time.perf_counter() - request.began - job.target_seconds
     ending.seconds["targets"] = job.target_seconds
     costs = BoundCosts(job)
-    result, failure = _optimise(job, costs, ending, recorder, _Steps(request, ending, interrupt))
+    result = _optimise(job, costs, ending, recorder, _Steps(request, ending, interrupt))
     if result.stopped == "failed":
         costs = BoundCosts(job)  # what the failed one holds may be memory that saving needs
     saving = time.perf_counter()
-    output = _save(ending, recorder, result, failure)
+    try:
+        output = ending.save(result)
+    finally:
+        recorder.show_last(result)
+        recorder.save_animation(result)
     saved_cost = None
     if result.stopped != "failed":
         saved_cost = _measure_saved(costs, output, result, console)
     ending.seconds["save"] = time.perf_counter() - saving
-    if failure is not None:
-        picture = f"picture after step {result.steps}" if result.steps else "start"
-        finite = ", the last that is finite," if result.stopped == "diverged" else ""
-        place = printable(ending.name_of(output))
-        failure = _continued(failure, f"the {picture}{finite} was saved as {place}")
-    ending.report(result, output, saved_cost, failure)
-    if failure is not None:
-        raise DescribedFailure(failure)
+    ending.report(saved_cost)
+    if ending.failure is not None:
+        raise DescribedFailure(ending.failure)
     if interrupt.requested():
         raise typer.Exit(interrupt.exit_code)
 
 
 def _optimise(
     job: Job, costs: BoundCosts, ending: RunEnding, recorder: Recorder, on_step: "_Steps"
-) -> tuple[Result, Failure | None]:
-    """Return what a run has led to, and how it failed, if it did after its first step."""
-    console, failure = recorder.console, None
+) -> Result:
+    """Return what a run has led to; `ending` is told how it failed, if it did after its first step."""
+    console, result = recorder.console, None
     bar = show_steps(console, job.sizes, job.settings.steps, job.opened.choice)
     with recorder, bar as show:
         recorder.begin(job)
@@ -84,14 +82,14 @@ def _optimise(
             if on_step.evaluations < 2:
                 raise  # the start has no finite cost or gradient itself
             ending.last = ending.last or _before_steps(job, costs)
-            failure = describe_failure(error)
+            ending.fail(describe_failure(error), "diverged")
         except Exception as error:
             if ending.last is None:
                 raise
-            failure = describe_failure(error)
+            ending.fail(describe_failure(error), "failed")
     # Only now, when the error is gone, with all that its traceback held.
-    if failure is not None:
-        result = _unfinished(ending, failure)
+    if result is None:
+        result = _unfinished(ending)
     for text in describe_fallbacks(result.checks):
         console.warn(text)
     if on_step.is_still(result):
@@ -99,33 +97,16 @@ def _optimise(
             "no pixel was moved: the gradient of the cost is 0, or too small for float32; "
             "try larger weights, or another --init"
         )
-    return result, failure
+    return result
 
 
-def _unfinished(ending: RunEnding, failure: Failure) -> Result:
+def _unfinished(ending: RunEnding) -> Result:
     try:
-        return ending.unfinished("diverged" if failure.kind == "NumericalError" else "failed")
+        return ending.unfinished()
     except (RuntimeError, MemoryError) as error:  # PyTorch's, of a device that is gone
+        assert ending.failure is not None  # else the run has a result
         text = f"the picture so far could not be had from the device, so it is lost: {error}"
-        raise DescribedFailure(_continued(failure, text)) from error
-
-
-def _save(ending: RunEnding, recorder: Recorder, result: Result, failure: Failure | None) -> Path:
-    """Save the picture and what shows the result; return where the picture is."""
-    try:
-        return ending.save(result)
-    except OutputError as error:
-        if failure is None:
-            raise
-        raise DescribedFailure(_continued(failure, str(error))) from error
-    finally:
-        recorder.show_last(result)
-        recorder.save_animation(result)
-
-
-def _continued(failure: Failure, text: str) -> Failure:
-    """Return a failure with what has come of it."""
-    return replace(failure, message=f"{failure.message}; {text}")
+        raise DescribedFailure(ending.failure.followed_by(text)) from error
 
 
 class _Steps:
@@ -155,7 +136,7 @@ class _Steps:
     def __call__(self, step: Step) -> None:
         # Only now is there something to save.
         self._ending.last = step
-        self._interrupt.defer(self._ending.leave)
+        self._interrupt.defer(self._ending.leave, self._ending.rescue)
         if step.step == 1:
             started, seconds = process_seconds(), self._ending.seconds
             seconds["start"] = started - (time.perf_counter() - self._request.began)
