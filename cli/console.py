@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO, cast
 
 import typer
 
+from nstx.models.errors import OutputError
 from nstx.models.printable import printable
 from nstx.models.version import __version__
 
@@ -36,6 +37,8 @@ def print_lines(text: str, *, err: bool = False) -> None:
 
 def print_json(data: dict[str, Any]) -> None:
     """Print what ``--json`` promises: one object, with the version and the command line."""
+    if sys.stdout is None:
+        raise OutputError("expected to write to standard output, got a closed one; try without >&-")
     session.answered = True
     origin = {"version": __version__, "command": ["nstx", *sys.argv[1:]]}
     text = json.dumps({**data, **origin}, allow_nan=False)

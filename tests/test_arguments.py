@@ -155,7 +155,11 @@ def test_jobs_and_costs_take_the_forms_of_stylize(calls: dict[str, dict[str, Any
     )
     assert [(item.role, item.path) for item in job.inputs][-1] == ("init", "an array")
     assert job.start(0).mean() == pytest.approx(255 - job.contents[0].mean(), abs=1)
-    again = nstx.prepare_job_from_targets(calls["prepare_job_from_targets"]["saved"], **TINY)
+    saved = calls["prepare_job_from_targets"]["saved"]
+    with pytest.raises(UsageError, match="without sizes, as they have their own, got size; try"):
+        nstx.prepare_job_from_targets(saved, size=64)
+    unsized: Any = {name: value for name, value in TINY.items() if name != "size"}
+    again = nstx.prepare_job_from_targets(saved, **unsized)
     np.testing.assert_array_equal(again.contents[0], job.contents[0])
     layers: Any = {"style_layers": "conv1_1", "content_layers": "conv1_2"}
     cost = nstx.evaluate_picture(photo, photo, photo, **layers)

@@ -33,6 +33,9 @@ from .starts import make_start, match_colours
 
 _log = logging.getLogger("nstx")
 
+_SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
+"""Settings that targets follow from."""
+
 _ENLARGED = 1.5
 """From here on, an enlarged photograph is worth a word."""
 
@@ -192,9 +195,14 @@ def prepare_job_from_targets(
         choices: what differs from the preset; see `choose_settings`.
 
     Raises:
-        UsageError: the targets are of another objective, or of other weights.
+        UsageError: the targets are of another objective, or of other weights; or a choice is a size.
         ImageError, WeightsError, DeviceError: as `prepare_job`.
     """
+    if chosen := [name for name in _SIZES if choices.get(name) is not None]:
+        raise UsageError(
+            f"expected targets without sizes, as they have their own, got {', '.join(chosen)}; "
+            "try prepare_job with the pictures"
+        )
     settings, start = take_settings(settings, preset, choices, init)
     if start is None and settings.init == "matched":
         raise UsageError(
