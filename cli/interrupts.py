@@ -104,6 +104,7 @@ class Ending:
         self.is_watched = False
         self._lock = threading.RLock()
         self._seen, self._answered, self._over = (threading.Event() for _ in range(3))
+        self._is_done = False
 
     @property
     def exit_code(self) -> int:
@@ -132,8 +133,8 @@ class Ending:
         """Answer a signal, in the main thread."""
         if not self.is_watched or not self._seen.wait(PATIENCE):
             self.arrive(number)
-        if self._answered.is_set():
-            return  # another exception would end what the first one has to clean up
+        if self._answered.is_set() or self._is_done:
+            return  # another exception would end what the first one has to clean up, or what is done
         self._answered.set()
         # Of several that were pending, Python handles the one of the smallest number first.
         self._answer(_is_importing(frame))
@@ -142,9 +143,13 @@ class Ending:
         """Take note that the main thread has ended what was to be ended."""
         self._over.set()
 
-    def follow(self, inner: "Ending") -> None:
-        """Take over what came of a signal within an inner block, so that another one does not begin anew."""
+    def follow(self, inner: "Ending", *, is_done: bool) -> None:
+        """Take over what came of a signal within an inner block, so that another one does not begin anew.
+
+        Or that the block has done what was asked: a signal that comes now changes that no more.
+        """
         with self._lock:
+            self._is_done = is_done and inner.signal is None
             if self.signal is None and inner.signal is not None:
                 self.signal, self._deaf_until = inner.signal, inner._deaf_until
                 self._seen.set()
@@ -190,14 +195,16 @@ def handling(ending: Ending) -> Iterator[None]:
     numbers = [number for number in present if signal.getsignal(number) is not signal.SIG_IGN]
     with _watching(ending, numbers):
         before = [(number, signal.signal(number, ending.handle)) for number in numbers]
+        is_done = False
         try:
             yield
+            is_done = True
         finally:
             ending.finish()
             for number, handler in before:
                 outer = getattr(handler, "__self__", None)
                 if isinstance(outer, Ending):
-                    outer.follow(ending)
+                    outer.follow(ending, is_done=is_done)
                 signal.signal(number, handler)
 
 

@@ -1,5 +1,6 @@
 """Runs that are interrupted or diverge: what they leave, and what they leave alone."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -575,6 +576,22 @@ def test_a_signal_that_ended_an_inner_block_ends_the_outer_one(
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)  # while the first one is being reported
     assert outer.exit_code == 130
+
+
+def test_a_signal_after_an_inner_block_has_done_its_work_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupts, "PATIENCE", 60.0)
+    with handling(Ending()):
+        with handling(Interrupt(is_loading=lambda: False)):
+            pass
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    with handling(Ending()):
+        with contextlib.suppress(ValueError), handling(Interrupt(is_loading=lambda: False)):
+            raise ValueError  # it has not done it
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_the_first_signal_decides_and_only_one_more_ctrl_c_is_impatient(
