@@ -516,19 +516,6 @@ def test_an_exception_that_goes_nowhere_ends_the_process_later(
         assert ended() == [143]
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that goes only when it is told to."""
-    now = 0.0
-
-    def tick(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    return tick
-
-
 @pytest.mark.parametrize("later", SIGNALS)
 @pytest.mark.parametrize("first", SIGNALS)
 def test_signals_within_a_second_are_one(

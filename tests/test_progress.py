@@ -62,19 +62,6 @@ def take_all(
         )
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that goes only when it is told to."""
-    now = 0.0
-
-    def tick(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    return tick
-
-
 def test_the_time_left_is_right_from_the_coarsest_scale_on() -> None:
     forecast = Forecast(SIZES, STEPS, ON_CPU)
     estimates: list[tuple[float, float]] = []

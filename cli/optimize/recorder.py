@@ -8,12 +8,8 @@ import time
 from pathlib import Path
 from typing import IO, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nstx.engine.drawing.animation import write_animation
-from nstx.engine.pictures.picture import Picture, Pixels
-from nstx.engine.pictures.resizing import resize_channel
+from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.writing import write_image
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import FrameCollector, Step, trace_line
@@ -47,7 +43,6 @@ class Recorder:
         self._trace_failed = False
         self._watch_at = -math.inf
         self._frames: FrameCollector | None = None
-        self._alpha: NDArray[np.uint8] | None = None
         # By kind; and where those are that have not replaced what stood there.
         self._written: dict[str, list[str]] = {}
         self._places: dict[str, Path] = {}
@@ -72,12 +67,11 @@ class Recorder:
 
     def begin(self, job: Job) -> None:
         """Write the start at the result's size, if that is asked for, and prepare for the steps."""
-        self._alpha = job.alpha
         if self._request.recording.animate is not None:
             self._frames = FrameCollector(self._request.settings.steps, alpha=job.alpha)
         path = self._request.recording.save_init
         if path is not None:
-            write_image(self._place(path), self._with_alpha(job.start(-1)))
+            write_image(self._place(path), Picture(job.start(-1), job.alpha))
             self._note("init", path)
 
     def take(self, step: Step) -> None:
@@ -90,7 +84,7 @@ class Recorder:
         if recording.save_every is not None and step.step % recording.save_every == 0:
             self._write_snapshot(step)
         if recording.watch is not None and time.monotonic() >= self._watch_at:
-            self._watch(recording.watch, self._with_alpha(step.pixels))
+            self._watch(recording.watch, step.to_picture())
         if self._frames is not None:
             self._frames.take(step)
 
@@ -159,7 +153,7 @@ class Recorder:
     def _write_snapshot(self, step: Step) -> None:
         path = self._request.snapshot(step.step)
         try:
-            write_image(self._place(path), self._with_alpha(step.pixels))
+            step.save(self._place(path))
             self._note("snapshots", path)
         except OutputError as error:
             self.console.warn(str(error))
@@ -172,10 +166,6 @@ class Recorder:
             self.console.warn(str(error))
         ended = time.monotonic()
         self._watch_at = ended + max(_WATCH_SECONDS, _WATCH_TIMES * (ended - began))
-
-    def _with_alpha(self, pixels: Pixels) -> Picture:
-        alpha = None if self._alpha is None else resize_channel(self._alpha, *pixels.shape[:2])
-        return Picture(pixels, alpha)
 
 
 def describe_iteration(step: Step) -> str | None:

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from .rim import measure_rim
 from .ripple import (
-    PERIODS,
-    STRIDES,
     Texture,
     cover_flat,
     excess,
@@ -97,6 +95,3 @@ def _largest(textures: Sequence[Texture]) -> Texture:
 
 def _length(values: Sequence[float]) -> float:
     return float(np.linalg.norm(values))
-
-
-__all__ = ["PERIODS", "STRIDES", "Artefacts", "Texture", "find_artefacts"]

@@ -1,6 +1,7 @@
 """A picture as it was read: its pixels in sRGB, and its transparency beside them."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,3 +103,12 @@ class Picture:
 
 WeightedPicture = tuple[Picture, float]
 """A style picture and its weight among the styles, above 0."""
+
+_BAND = 2**21  # pixels
+
+
+def row_bands(height: int, width: int) -> Iterator[slice]:
+    """Yield even numbers of rows at a time, as whole copies of a large picture take much memory."""
+    rows = max(2, _BAND // width // 2 * 2)
+    for top in range(0, height, rows):
+        yield slice(top, min(height, top + rows))

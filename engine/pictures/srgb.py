@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
-from .picture import Picture
+from .picture import Picture, row_bands
 
 _log = logging.getLogger("nstx")
 
@@ -22,10 +22,6 @@ _SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2"
 _OPAQUE_MODES = {"1": "RGB", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBX": "RGB", "LA": "L"}
 
 _FROM_16_BIT = np.rint(np.arange(2**16) / 257).astype(np.uint8)
-
-# A large picture is converted a few rows at a time: whole copies of it in several modes would take
-# many times the memory of the result.
-_BAND = 2**22  # pixels
 
 ToRgb = Callable[[Image.Image], Image.Image]
 
@@ -48,10 +44,8 @@ def to_picture(image: Image.Image, path: Path) -> Picture:
     pixels = np.empty((height, width, 3), np.uint8)
     alpha = np.empty((height, width), np.uint8) if image.has_transparency_data else None
     to_rgb: ToRgb | None = None
-    rows = max(1, _BAND // width)
-    for top in range(0, height, rows):
-        span = slice(top, min(height, top + rows))
-        band = image.crop((0, top, width, span.stop))
+    for span in row_bands(height, width):
+        band = image.crop((0, span.start, width, span.stop))
         if band.mode.startswith("I"):
             band = _from_16_bit(band)
         if alpha is not None:

@@ -6,7 +6,6 @@ at half opacity.
 """
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +14,11 @@ from PIL import Image
 
 from nstx.models.printable import printable
 
-from .picture import Picture, Pixels
+from .picture import Picture, Pixels, row_bands
 
 _log = logging.getLogger("nstx")
 
 _WHITE = (255, 255, 255)
-_BAND = 2**21  # pixels
 
 
 def with_alpha(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
@@ -50,7 +48,7 @@ def fill_transparent(picture: Picture) -> Picture:
     pixels, hidden = picture.pixels.copy(), picture.alpha == 0
     ground = _fill(_halve(pixels, ~hidden))
     height, width = picture.size
-    for span in _bands(height, width):
+    for span in row_bands(height, width):
         box = (0.0, span.start / 2, width / 2, span.stop / 2)
         size = (width, span.stop - span.start)
         around = np.asarray(ground.resize(size, Image.Resampling.BILINEAR, box))
@@ -58,18 +56,11 @@ def fill_transparent(picture: Picture) -> Picture:
     return replace(picture, pixels=pixels)
 
 
-def _bands(height: int, width: int) -> Iterator[slice]:
-    """Yield even numbers of rows at a time, as whole copies of a large picture take much memory."""
-    rows = max(2, _BAND // width // 2 * 2)
-    for top in range(0, height, rows):
-        yield slice(top, min(height, top + rows))
-
-
 def _halve(pixels: NDArray[np.uint8] | Pixels, seen: NDArray[np.bool_]) -> Image.Image:
     """Return an RGBA image at half the size: the mean colours of what is seen, and the share of it."""
     height, width = seen.shape
     half = Image.new("RGBA", (-(-width // 2), -(-height // 2)))
-    for span in _bands(height, width):
+    for span in row_bands(height, width):
         eight = pixels[span] if pixels.dtype == np.uint8 else np.rint(pixels[span]).clip(0, 255)
         cover = np.where(seen[span], 255, 0).astype(np.uint8)
         band = Image.fromarray(with_alpha(eight.astype(np.uint8), cover))

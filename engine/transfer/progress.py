@@ -67,11 +67,15 @@ class Step:
         """The picture, float32 (height, width, 3), 0–255; fetched from the device it lies on."""
         return self.arrays.fetch(self.picture)
 
-    def save(self, path: str | Path) -> None:
-        """Write the picture at the size of its scale, with the result's transparency: see `write_image`."""
+    def to_picture(self) -> Picture:
+        """Return the picture at the size of its scale, with the result's transparency."""
         pixels = self.pixels
         alpha = None if self.alpha is None else resize_channel(self.alpha, *pixels.shape[:2])
-        write_image(path, Picture(pixels, alpha))
+        return Picture(pixels, alpha)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture of `to_picture`: see `write_image`."""
+        write_image(path, self.to_picture())
 
 
 def trace_line(step: Step) -> dict[str, object]:
