@@ -113,14 +113,18 @@ def _hints(owner: Callable[..., Any]) -> dict[str, Any]:
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
     """Return the alternatives of a type."""
+    # A name that a ``type`` statement made stands for another type: NumPy names arrays so, from 2.5 on.
+    while hasattr(alias := get_origin(hint) or hint, "__value__"):
+        hint = alias.__value__
     is_union = get_origin(hint) in (typing.Union, types.UnionType)
-    return get_args(hint) if is_union else (hint,)
+    return tuple(kind for part in get_args(hint) for kind in _kinds(part)) if is_union else (hint,)
 
 
 def _fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
-    if len(kinds := _kinds(hint)) > 1:
+    hint, *others = kinds = _kinds(hint)
+    if others:
         return any(_fits(value, kind) for kind in kinds)
     kind, items = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:

@@ -1,13 +1,15 @@
 """Calls of the public names with what they do not take: an error of nstx in one line, and no work."""
 
+import types
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import nstx
+from nstx.models.arguments import check_type
 from nstx.models.errors import NstxError, UsageError
 
 PUBLIC: list[str] = vars(nstx)["__all__"]
@@ -165,3 +167,26 @@ def test_jobs_and_costs_take_the_forms_of_stylize(calls: dict[str, dict[str, Any
     cost = nstx.evaluate_picture(photo, photo, photo, **layers)
     assert cost.content == 0
     assert cost == nstx.evaluate_picture(photo, photo, photo, nstx.choose_settings(**layers))
+
+
+class Alias:
+    """What the statement ``type NDArray[T] = ndarray[…]`` makes, from Python 3.12 on."""
+
+    __value__ = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+    def __class_getitem__(cls, item: object) -> Any:
+        return types.GenericAlias(cls, (item,))
+
+
+@pytest.mark.parametrize(
+    "hint", [Alias, Alias.__class_getitem__(int), Alias.__class_getitem__(int) | None]
+)
+def test_a_name_for_a_type_is_looked_through(hint: Any) -> None:
+    """NumPy 2.5 has such a name for arrays."""
+    array = np.zeros(3, np.float32)
+    assert check_type("pixels", array, hint, "help(nstx)") is array
+    wanted = (
+        "expected an array or None" if get_args(hint)[-1:] == (type(None),) else "expected an array"
+    )
+    with pytest.raises(UsageError, match=f"^{wanted} as pixels, got 3; try help"):
+        check_type("pixels", 3, hint, "help(nstx)")
