@@ -14,10 +14,12 @@ from solving import DeviceLike, Quadratic
 
 from nstx.engine.devices.arrays import NUMPY, Array, Arrays
 from nstx.engine.devices.torch_arrays import TorchArrays
+from nstx.engine.gradients.backend import Follower
 from nstx.engine.solvers.descent import FIRST_STEP, PAIRS, Descent, Limits, frequency_weights
 from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.solver import run_solver
 from nstx.engine.solvers.torch_descent import TorchDescent
+from nstx.engine.solvers.torch_vectors import Vectors
 from nstx.engine.solvers.two_loops import HostDescent
 from nstx.models.cost import Cost
 
@@ -181,6 +183,55 @@ def test_runs_take_the_same_road(clip: bool, preconditioned: bool, factor: float
     assert counts[0] == counts[1]
     np.testing.assert_allclose(traces[1][:12], traces[0][:12], rtol=1e-3)
     np.testing.assert_allclose(traces[1], traces[0], rtol=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_work_that_began_with_the_gradient_gives_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As with a backend that computes some gradients twice, the first time too inexactly."""
+    if kind == "kernels":
+        pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setattr(
+        "nstx.engine.solvers.torch_vectors._kernels_work", lambda _: kind == "kernels"
+    )
+    compared: list[int] = []
+    compare = Vectors.compare
+
+    def counted(vectors: Vectors, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        compared[-1] += 1
+        return compare(vectors, gradient)
+
+    monkeypatch.setattr(Vectors, "compare", counted)
+    runs = []
+    for leads in (False, True):
+        compared.append(0)
+        followers: list[Follower] = []
+        problem = Quadratic()
+        pictures: list[NDArray[np.float32]] = []
+
+        def evaluate(
+            pixels: Array, problem: Quadratic = problem, followers: list[Follower] = followers
+        ) -> tuple[Cost, Array]:
+            cost, gradient = problem.cost_and_gradient(NUMPY.fetch(pixels))
+            gradients = [torch.from_numpy(gradient)]
+            if problem.evaluations % 5 == 0:
+                gradients.insert(0, gradients[0] + 3)
+            for slope in gradients:
+                for follower in followers:
+                    follower(pixels[None], slope[None])
+            return cost, gradients[-1]
+
+        solver = lbfgs_steps(
+            torch.full((9, 7, 3), 100.0), steps=25, clip=True, arrays=DeviceLike(),
+            on_step=lambda x, _, pictures=pictures: pictures.append(NUMPY.fetch(x).copy()),  # type: ignore[misc]
+            lead=followers.append if leads else None,
+        )  # fmt: skip
+        run_solver(solver, evaluate)
+        runs.append((problem.evaluations, np.stack(pictures).tobytes()))
+    assert runs[0] == runs[1]
+    # Only what was computed twice is compared again, and pictures farther along the direction.
+    assert compared[0] <= compared[1] <= compared[0] + runs[0][0] // 5
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-39])

@@ -1,7 +1,7 @@
 """What every gradient backend must offer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +63,10 @@ class PrecisionCheck:
     seconds: float
 
 
+Follower = Callable[[Array, Array], None]
+"""Takes pictures and gradients of a batch that are under way, to begin with what follows from them."""
+
+
 class GradientBackend(ABC):
     """Computes the costs of several pictures of one size and their gradients, all in one pass.
 
@@ -82,6 +86,13 @@ class GradientBackend(ABC):
     @abstractmethod
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3)."""
+
+    def lead(self, follower: Follower | None) -> None:
+        """Have work begin on the device with each gradient, before its costs are waited for; None ends it.
+
+        Backends that do not wait for a device call nothing. A gradient that is returned need not be one that the
+        follower took: what is found not to be finite, or too inexact, is computed again.
+        """
 
     @abstractmethod
     def costs(self, pixels: Array) -> Sequence[Cost]:

@@ -23,7 +23,7 @@ from nstx.models.errors import NumericalError
 from ..devices.arrays import Array, ArrayT
 from ..devices.device import Device
 from ..devices.torch_device import TorchPrecision
-from .backend import GradientBackend, PrecisionCheck, PrecisionPlan, Problems
+from .backend import Follower, GradientBackend, PrecisionCheck, PrecisionPlan, Problems
 from .choice import LARGEST_ERROR
 from .torch_gradient import TorchGradient
 
@@ -103,6 +103,7 @@ class CheckedBackend(GradientBackend):
         self._fast: TorchGradient | None = backends(plan.stages[0])(problems)
         # Its targets are shared by those that come later; it is not kept, so that it can be freed.
         self._problem = self._fast.problem
+        self._follower: Follower | None = None
         self.checks: list[PrecisionCheck] = []
         self._evaluation = 0
         self._next_check, self._interval = self._schedule.begins, self._schedule.first
@@ -115,6 +116,7 @@ class CheckedBackend(GradientBackend):
             return self._exact.costs_and_gradients(pixels)
         if self._fast is None:
             self._fast = self._backends(self._plan.stages[self._stage])(self._problem)
+            self._fast.lead(self._follower)
         stalls = self._evaluation - self._best_at > _STALL
         if stalls or self._evaluation >= self._next_check:
             return self._check(self._fast, pixels)
@@ -124,6 +126,12 @@ class CheckedBackend(GradientBackend):
             return self._check(None, pixels)
         self._watch(costs)
         return costs, gradients
+
+    def lead(self, follower: Follower | None) -> None:
+        """Implement `GradientBackend`; in low precision alone, as there are a handful of checks."""
+        self._follower = follower
+        if self._fast is not None:
+            self._fast.lead(follower)
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """Implement `GradientBackend`, in fp32."""

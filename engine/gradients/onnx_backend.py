@@ -1,7 +1,7 @@
 """The gradient by ONNX Runtime, from the graph of `nstx.export.graphs.build_gradient`; without PyTorch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -28,6 +28,13 @@ from ..sessions.session import Session, open_graph
 from ..settings import Settings
 from .backend import GradientBackend, Problems, check_batch, gradient_error
 from .choice import BackendChoice
+
+
+LARGEST = "largest"
+"""Beside a graph's outputs, the gradient's largest value of each picture."""
+
+# In float32 values: outputs begin at multiples of 256 bytes, as if each were allocated by itself.
+_ALIGNMENT = 64
 
 
 def runtime_precision(choice: BackendChoice) -> RuntimePrecision:
@@ -157,6 +164,43 @@ def report_costs(
         _cost(objective, {name: values[index] for name, values in outputs.items()})
         for index, objective in enumerate(objectives)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class CostLayout:
+    """Where a batch's costs and largest values lie in one array, so that they are fetched at once.
+
+    Attributes:
+        shapes: of each output, with its name.
+        places: where it lies.
+        end: how long the array is.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    places: Mapping[str, slice]
+    end: int
+
+    def unpack(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return the outputs in their shapes."""
+        return {
+            name: values[self.places[name]].reshape(shape) for name, shape in self.shapes.items()
+        }
+
+
+def arrange_costs(objective: Objective, outputs: Sequence[str], batch: int) -> CostLayout:
+    """Return the layout of a graph's outputs but for the gradient, and of `LARGEST`, which is last."""
+    columns = {
+        "content_layers": (len(objective.content_names),),
+        "style_layers": (len(objective.style_names),),
+    }
+    names = [name for name in outputs if name != "gradient"]
+    shapes = {name: (batch, *columns.get(name, ())) for name in (*names, LARGEST)}
+    places, start = {}, 0
+    for name, shape in shapes.items():
+        count = int(np.prod(shape))
+        places[name] = slice(start, start + count)
+        start += -(-count // _ALIGNMENT) * _ALIGNMENT
+    return CostLayout(shapes, places, places[LARGEST].stop)
 
 
 def _cost(objective: Objective, outputs: Mapping[str, NDArray[np.float32]]) -> Cost:

@@ -8,7 +8,7 @@ a step and is waited for after it, both on the device: the host waits once, for 
 import functools
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nstx.export.graphs.feature_graph import INPUT_NAME
 from nstx.export.graphs.gradient_graph import GradientGraph, content_input
@@ -35,8 +34,15 @@ from nstx.models.objective import Objective
 from ..devices.arrays import Array, ArrayT
 from ..kernels.support import KernelSupport
 from ..sessions.session import Session, open_graph
-from .backend import GradientBackend, Problems, check_batch, gradient_error
-from .onnx_backend import describe_factors, describe_planar, describe_problems, report_costs
+from .backend import Follower, GradientBackend, Problems, check_batch, gradient_error
+from .onnx_backend import (
+    LARGEST,
+    arrange_costs,
+    describe_factors,
+    describe_planar,
+    describe_problems,
+    report_costs,
+)
 
 if TYPE_CHECKING:
     from nstx.models.weights.load import Weights
@@ -49,9 +55,6 @@ Shape = tuple[int, int, int]
 _KEPT_SESSIONS = 4
 """One for each scale, with which the costs of a run's start and end are measured too."""
 
-# In float32 values: outputs begin at multiples of 256 bytes, as if each were allocated by itself.
-_ALIGNMENT = 64
-
 _ids = itertools.count(1)
 
 
@@ -63,6 +66,7 @@ class OnDevice:
         stream: that ONNX Runtime computes on; None on the CPU. On a stream of its own it frees memory in
             a callback of CUDA's, which CUDA forbids and which ends the process.
         capture: whether CUDA graphs are used.
+        reason: why they are not, where they are not.
     """
 
     objective: Objective
@@ -73,6 +77,7 @@ class OnDevice:
     threads: int | None = None
     use_cache: bool = True
     capture: bool = True
+    reason: str = "CUDA graphs are switched off"
 
     def __post_init__(self) -> None:
         assert self.stream is not None or self.provider.device == "cpu"
@@ -120,7 +125,7 @@ class OnDevice:
             open_graph, graph, build, weights_sha256=self.weights.sha256, use_cache=self.use_cache
         )
         try:
-            return Opened(load(choices), "" if self.capture else "CUDA graphs are switched off")
+            return Opened(load(choices), "" if self.capture else self.reason)
         except DeviceError as error:
             if not self.capture:
                 raise
@@ -155,6 +160,13 @@ class DeviceBackends:
         self._latest = self._open(shape, variation)
         return self._latest
 
+    def give_up_capture(self, error: DeviceError) -> None:
+        """Open sessions that are not captured from here on, as one could not be, for a reason."""
+        if self.opening.capture:
+            _log.warning("the gradient is not captured in a CUDA graph: %s", error)
+            self.opening = replace(self.opening, capture=False, reason=str(error))
+            self._open = functools.lru_cache(_KEPT_SESSIONS)(self.opening.open)
+
     def describe(self) -> KernelSupport | None:
         """Return what computes a step, and why it is not captured; None before there is a session."""
         if self._latest is None:
@@ -184,8 +196,8 @@ class OnnxDeviceBackend(GradientBackend):
         check_batch(self._objectives, [(t.height, t.width) for t in targets])
         shape = (len(targets), targets[0].height, targets[0].width)
         objective = self._objectives[0]
-        opened = sessions.open(shape, objective.tv_weight > 0)
-        self._session, self.captures = opened.session, not opened.reason
+        self._sessions, self._shape, self._has_run = sessions, shape, False
+        self._session, self.captures = self._open()
         self._device, self._stream = sessions.opening.device, sessions.opening.stream
         self._pixels = torch.zeros((*shape, 3), device=self._device)
         self._gradient = torch.zeros_like(self._pixels)
@@ -198,44 +210,52 @@ class OnnxDeviceBackend(GradientBackend):
         for name in graph.inputs[1:]:
             inputs[name] = torch.from_numpy(np.ascontiguousarray(arrays[name])).to(self._device)
         # Costs lie behind one another, so that they are fetched at once, with the largest values last.
-        columns = {"content_layers": len(objective.content_names)}
-        columns["style_layers"] = len(objective.style_names)
-        names = [name for name in self._session.graph.outputs if name != "gradient"]
-        self._shapes = {name: (shape[0], *([columns[name]] if name in columns else []))
-                        for name in (*names, "largest")}  # fmt: skip
-        self._places = _place(self._shapes)
-        end = max(place.stop for place in self._places.values())
-        self._costs = torch.zeros(end, device=self._device)
-        outputs = {name: self._costs[self._places[name]] for name in names}
-        self._bind(inputs, {**outputs, "gradient": self._gradient})
-        self._kept = inputs  # ONNX Runtime knows their addresses only
+        self._layout = arrange_costs(objective, graph.outputs, shape[0])
+        self._costs = torch.zeros(self._layout.end, device=self._device)
+        outputs = {name: self._costs[place] for name, place in self._layout.places.items()}
+        self._largest = outputs.pop(LARGEST)
+        # ONNX Runtime knows their addresses only.
+        self._inputs, self._outputs = inputs, {**outputs, "gradient": self._gradient}
+        self._bind()
+        self._follower: Follower | None = None
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`; waits for the device once."""
         values = self._evaluate(pixels)
         # Before it waits, so that a device has the copy to do meanwhile.
         gradient = self._gradient.clone()
-        fetched = self._fetch(values)
+        if self._follower is not None and isinstance(pixels, torch.Tensor):
+            self._follower(pixels, gradient)
+        fetched = self._layout.unpack(values.cpu().numpy())
         costs = report_costs(self._objectives, fetched)
-        if not np.isfinite(fetched["largest"]).all():
+        if not np.isfinite(fetched[LARGEST]).all():
             raise gradient_error()
         same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
         return costs, cast(ArrayT, same_kind)
 
+    def lead(self, follower: Follower | None) -> None:
+        """Implement `GradientBackend`."""
+        self._follower = follower
+
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """Implement `GradientBackend`; with the gradient, which is computed in any case."""
-        return report_costs(self._objectives, self._fetch(self._evaluate(pixels)))
+        values = self._evaluate(pixels).cpu().numpy()
+        return report_costs(self._objectives, self._layout.unpack(values))
 
-    def _bind(
-        self, inputs: Mapping[str, torch.Tensor], outputs: Mapping[str, torch.Tensor]
-    ) -> None:
+    def _open(self) -> tuple[Session[GradientGraph], bool]:
+        """Return the session of these pictures, and whether it is captured."""
+        opened = self._sessions.open(self._shape, self._objectives[0].tv_weight > 0)
+        return opened.session, not opened.reason
+
+    def _bind(self) -> None:
+        """Tell the session where inputs and outputs lie."""
         self._binding = binding = self._session.runner.io_binding()
         kind, index = self._device.type, self._device.index or 0
-        for name, tensor in inputs.items():
+        for name, tensor in self._inputs.items():
             shape, address = list(tensor.shape), tensor.data_ptr()
             binding.bind_input(name, kind, index, np.float32, shape, address)
-        for name, tensor in outputs.items():
-            shape = list(self._shapes.get(name, tensor.shape))
+        for name, tensor in self._outputs.items():
+            shape = list(self._layout.shapes.get(name, tensor.shape))
             binding.bind_output(name, kind, index, np.float32, shape, tensor.data_ptr())
         self._options = import_onnxruntime().RunOptions()
         if self._stream is not None:
@@ -252,11 +272,24 @@ class OnnxDeviceBackend(GradientBackend):
             else:
                 self._pixels.copy_(torch.from_numpy(np.ascontiguousarray(pixels, np.float32)))
             self._run()
-            largest = self._costs[self._places["largest"]]
-            torch.linalg.vector_norm(self._gradient, torch.inf, (1, 2, 3), out=largest)
+            torch.linalg.vector_norm(self._gradient, torch.inf, (1, 2, 3), out=self._largest)
         return self._costs
 
     def _run(self) -> None:
+        """Run the session once; one whose first run fails is opened again and not captured."""
+        try:
+            self._run_session()
+        except DeviceError as error:
+            # The first run captures. Another thread of the process that allocates meanwhile spoils it.
+            if self._has_run or not self.captures:
+                raise
+            self._sessions.give_up_capture(error)
+            self._session, self.captures = self._open()
+            self._bind()
+            self._run_session()
+        self._has_run = True
+
+    def _run_session(self) -> None:
         run, provider = self._session.runner.run_with_iobinding, self._session.provider
         if self._stream is None:
             run_session(run, provider, self._binding, self._options)
@@ -265,19 +298,3 @@ class OnnxDeviceBackend(GradientBackend):
         self._stream.wait_stream(current)
         run_session(run, provider, self._binding, self._options)
         current.wait_stream(self._stream)
-
-    def _fetch(self, costs: torch.Tensor) -> dict[str, NDArray[np.float32]]:
-        values = costs.cpu().numpy()
-        return {
-            name: values[self._places[name]].reshape(shape) for name, shape in self._shapes.items()
-        }
-
-
-def _place(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, slice]:
-    """Return where arrays of these shapes lie behind one another."""
-    places, start = {}, 0
-    for name, shape in shapes.items():
-        count = int(np.prod(shape))
-        places[name] = slice(start, start + count)
-        start += -(-count // _ALIGNMENT) * _ALIGNMENT
-    return places

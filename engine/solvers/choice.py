@@ -12,13 +12,23 @@ from .solver import Evaluation, StepCallback, Steps, StopSolving, Watcher, run_s
 
 
 def begin_solver(
-    settings: Settings, steps: int, opened: BackendFactory, start: Array, on_step: StepCallback
+    settings: Settings,
+    steps: int,
+    opened: BackendFactory,
+    start: Array,
+    on_step: StepCallback,
+    backend: GradientBackend | None = None,
 ) -> Steps:
-    """Return a solver that makes a number of steps from a picture (height, width, 3)."""
+    """Return a solver that makes a number of steps from a picture (height, width, 3).
+
+    Args:
+        backend: that evaluates its pictures alone, if there is one.
+    """
     if settings.solver == "lbfgs":
         return lbfgs_steps(
-            start, steps=steps, clip=settings.clip, on_step=on_step, arrays=opened.arrays
-        )
+            start, steps=steps, clip=settings.clip, on_step=on_step, arrays=opened.arrays,
+            lead=None if backend is None else backend.lead,
+        )  # fmt: skip
     rate = settings.learning_rate
     return adam_steps(start, steps=steps, learning_rate=rate, clip=settings.clip, on_step=on_step)
 
@@ -45,7 +55,12 @@ def solve(
         return cost, gradient
 
     if settings.solver == "lbfgs" or not opened.runs_ahead:
-        run_solver(begin_solver(settings, steps, opened, start, watcher.after_step), evaluate)
+        try:
+            solver = begin_solver(settings, steps, opened, start, watcher.after_step, backend)
+            run_solver(solver, evaluate)
+        finally:
+            # The solver's memory is not kept by a backend that outlives it.
+            backend.lead(None)
         return
     from .torch_adam import run_adam
 

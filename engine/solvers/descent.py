@@ -57,6 +57,9 @@ class Descent(Protocol[PointT]):
     def __bool__(self) -> bool:
         """Whether there are steps that the direction follows from."""
 
+    def begin(self, pictures: Array, gradients: Array) -> None:
+        """Begin to examine a batch of one picture, which may be examined next, on a device."""
+
     def examine(self, pixels: Array, gradient: Array) -> PointT:
         """Return a point, of a picture and its gradient before the scale."""
 

@@ -7,13 +7,14 @@ evaluations, and takes seconds to begin with a picture's worth of bounds.
 """
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic
 
 from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays
+from ..gradients.backend import Follower
 from .descent import Descent, Limits, PointT
 from .solver import Evaluation, StepCallback, Steps
 from .two_loops import HostDescent
@@ -43,11 +44,16 @@ def lbfgs_steps(
     on_step: StepCallback,
     arrays: Arrays = NUMPY,
     preconditioned: bool = True,
+    lead: Callable[[Follower], None] | None = None,
 ) -> Steps:
     """Return L-BFGS, ready to run from a picture, which is not changed.
 
     A step takes one or a few evaluations, and never makes the cost worse. It ends early where no better
     point is found along the steepest descent.
+
+    Args:
+        preconditioned: whether frequencies are weighted.
+        lead: `GradientBackend.lead` of the backend that evaluates this solver's pictures alone.
     """
     low, high = (0.0, 255.0) if clip else (-math.inf, math.inf)
     pixels = start.clip(low, high)
@@ -56,6 +62,8 @@ def lbfgs_steps(
     # Less is as good as nothing, and its inverse would leave float32.
     limits = Limits(low=low, high=high, scale=1 / largest if largest > 1e-34 else 0.0)
     descent = _open_descent(pixels, gradient, limits, arrays, preconditioned=preconditioned)
+    if lead is not None:
+        lead(descent.begin)
     for _ in range(steps):
         better = yield from _take_step(descent, cost, limits.scale)
         if better is None and descent:

@@ -66,6 +66,8 @@ class TorchDescent:
         self._factors = torch.zeros(last, dtype=torch.float32, device=start.device)
         # The new pair's, whether the vectors are kept of the current point, and whether there is a trial.
         self._slot, self._is_kept, self._has_trial = NO_SLOT, True, False
+        # The gradient whose products are under way.
+        self._begun: torch.Tensor | None = None
         self._examined = self._point = self.examine(start, gradient)
         self._is_kept = False
 
@@ -77,18 +79,25 @@ class TorchDescent:
     def __bool__(self) -> bool:
         return bool(self._pairs)
 
+    def begin(self, pictures: Array, gradients: Array) -> None:
+        """Implement `Descent`; does not wait for the device."""
+        x, slope, first = as_tensor(pictures)[0], as_tensor(gradients)[0], self._vectors.trial
+        if self._has_trial and x.data_ptr() == first.data_ptr():
+            self._compare(slope)
+
     def examine(self, pixels: Array, gradient: Array) -> TorchPoint:
         """Implement `Descent`; waits for the device."""
         x, slope, first = as_tensor(pixels), as_tensor(gradient), self._vectors.trial
-        self._keep()
-        if x is not first:
-            first.copy_(x)
-        self._has_trial = False
-        _run(self._comparing, self._vectors.compare, slope)
+        if self._begun is None or self._begun.data_ptr() != slope.data_ptr() or x is not first:
+            if x is not first:
+                first.copy_(x)
+            self._compare(slope)
+        self._has_trial, self._begun = False, None
         if x is first:
             # While the device is busy.
             x = first.clone()
-        self._fetched.copy_(self._vectors.products)
+        if slope.is_cuda:
+            torch.cuda.current_stream(slope.device).synchronize()
         self._examined = TorchPoint(x, slope, Products(self._fetched.numpy().copy()))
         return self._examined
 
@@ -140,6 +149,13 @@ class TorchDescent:
     def steepness(self, point: TorchPoint) -> float:
         """Implement `Descent`."""
         return -point.products.descent
+
+    def _compare(self, slope: torch.Tensor) -> None:
+        """Compare the trial with the current point, and send the products to the host."""
+        self._keep()
+        _run(self._comparing, self._vectors.compare, slope)
+        self._fetched.copy_(self._vectors.products, non_blocking=True)
+        self._begun = slope
 
     def _keep(self) -> None:
         """Let the vectors keep what they need of the current point, if they have not."""

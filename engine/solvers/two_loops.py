@@ -112,6 +112,9 @@ class HostDescent:
     def __bool__(self) -> bool:
         return bool(self._history)
 
+    def begin(self, pictures: Array, gradients: Array) -> None:
+        """Implement `Descent`; the host has nothing to do meanwhile."""
+
     def examine(self, pixels: Array, gradient: Array) -> HostPoint:
         """Implement `Descent`."""
         return HostPoint(pixels, gradient * self._limits.scale)
