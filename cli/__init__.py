@@ -23,13 +23,6 @@ def main() -> None:
 
 def run_process() -> None:
     """Run the command line as all that a process does, and end the process quickly."""
-    import atexit
-
-    codes: list[int] = []
-    # What is registered first comes last: when threads have ended, and all that comes with a command has cleaned
-    # up. What was there before, such as a profiler, would not come any more.
-    if atexit._ncallbacks() == 0:
-        atexit.register(_leave, codes)
     try:
         main()
     except SystemExit as end:
@@ -37,7 +30,7 @@ def run_process() -> None:
             if end.code > 128:
                 _ignore_signals()
                 _end_unread(end.code)
-            codes.append(end.code)
+            _leave(end.code)
         raise
 
 
@@ -58,22 +51,29 @@ def _end_unread(code: int) -> None:
         end_process(code)
 
 
-def _leave(codes: list[int]) -> None:
-    """End the process with a code, if it has one, rather than let Python take PyTorch to pieces.
+def _leave(code: int) -> None:
+    """End the process with a code rather than let Python take PyTorch to pieces, if that is there.
 
     That takes longer than to write a picture, and the system frees memory and devices all the same. Nor is it
-    safe while threads still load libraries.
+    safe while threads still load libraries. What Python does before it is done here: threads end, and whoever
+    asked for it cleans up.
     """
+    import atexit
+    import contextlib
     import os
     import sys
     import threading
 
-    if not codes or ("torch" not in sys.modules and threading.active_count() == 1):
+    with contextlib.suppress(KeyboardInterrupt):
+        threading._shutdown()  # type: ignore[attr-defined]
+    if "torch" not in sys.modules and threading.active_count() == 1:
         return
+    with contextlib.suppress(KeyboardInterrupt):
+        atexit._run_exitfuncs()
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
     except (OSError, ValueError):
         return  # Python says so, by another code
-    os._exit(codes[0])
+    os._exit(code)

@@ -1,5 +1,6 @@
 """How a run starts: what is loaded ahead on threads, and when Python looks for garbage."""
 
+import atexit
 import ctypes
 import gc
 import json
@@ -155,6 +156,46 @@ def test_a_driver_that_is_missing_or_of_another_kind_is_no_error(
     assert not ahead.open_context(0)
 
 
+POSTPONED = """\
+import json, sys
+from nstx.engine.devices.torch_import import postpone_unused
+postpone_unused()
+postpone_unused()
+import torch
+module = sys.modules["torch._meta_registrations"]
+was_there = "meta_index_Tensor" in vars(module)
+x = torch.arange(48.0).reshape(1, 3, 4, 4).requires_grad_()
+torch.nn.functional.conv2d(x, torch.ones(2, 3, 3, 3), padding=1).relu().sum().backward()
+torch.fft.irfft2(torch.fft.rfft2(x.detach()))
+computed = "meta_index_Tensor" in vars(module)
+{ask}
+print(json.dumps([was_there, computed, "meta_index_Tensor" in vars(module), float(x.grad.sum()),
+                  type(module).__name__, type(module.__spec__.loader).__name__]))
+"""
+
+
+@pytest.mark.parametrize(
+    "ask",
+    ["torch._meta_registrations.meta_index_Tensor", "import torch._dynamo"],
+    ids=["a name", "the compiler"],
+)
+def test_what_pytorch_postpones_is_there_when_something_asks(ask: str) -> None:
+    program = POSTPONED.format(ask=ask)
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    was_there, computed, is_there, total, kind, loader = json.loads(ran.stdout)
+    assert not was_there
+    assert not computed
+    assert is_there
+    assert (
+        total == 2 * 3 * 100
+    )  # each of 2 × 3 kernels' 16 ones falls on 9, 6 or 4 pixels: 100 in all
+    assert (kind, loader) == ("module", "SourceFileLoader")
+
+
 LOADED_ON_A_THREAD = """\
 import sys, threading
 from nstx.engine.gradients.ahead import load_torch, preload_torch
@@ -181,14 +222,18 @@ def test_a_process_that_ends_begins_nothing_more(
     calls: list[str] = []
     monkeypatch.setattr(ahead, "preload_torch", lambda: calls.append("preloaded"))
     monkeypatch.setattr(ahead, "load_triton", lambda: calls.append("triton"))
-    monkeypatch.setattr(ahead, "is_needed", lambda: False)
+    monkeypatch.setattr(ahead, "_use_cuda", lambda _: calls.append("used"))
+    answers = iter([True, False])
+    monkeypatch.setattr(ahead, "is_needed", lambda: next(answers, False))
     assert not ahead.load_torch(0)
-    assert calls == ["preloaded"]
+    assert sorted(calls) == ["preloaded", "triton"]
+    calls.clear()
+    assert not ahead.load_torch(0)
     (future,) = ahead._start(lambda: calls.append("started"))
     for thread in threading.enumerate():
         if thread.name == "nstx-ahead":
             thread.join()
-    assert calls == ["preloaded"]
+    assert not calls
     assert not future.done()
 
 
@@ -250,6 +295,7 @@ class Late:
         write(1, b"taken to pieces\\n")
 
 late = Late()
+atexit.register(print, "registered before")
 
 def main():
     atexit.register(print, "cleaned up")
@@ -265,13 +311,15 @@ nstx.cli.main = main
 nstx.cli.run_process()
 """
 
+CLEANED_UP = "result", "thread done", "cleaned up", "registered before"
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "lines"),
     [
-        (["torch"], 3, ["result", "thread done", "cleaned up"]),
-        ([], 3, ["result", "thread done", "cleaned up", "taken to pieces"]),
-        (["torch", "raise"], 1, ["result", "thread done", "cleaned up", "taken to pieces"]),
+        (["torch"], 3, [*CLEANED_UP]),
+        ([], 3, [*CLEANED_UP, "taken to pieces"]),
+        (["torch", "raise"], 1, [*CLEANED_UP, "taken to pieces"]),
     ],
 )
 def test_a_process_ends_at_once_when_all_is_done(
@@ -282,21 +330,20 @@ def test_a_process_ends_at_once_when_all_is_done(
     assert (result.returncode, result.stdout.splitlines()) == (code, lines), result.stderr
 
 
-@pytest.mark.parametrize(("codes", "expected"), [([], []), ([7], [7])])
-def test_output_that_cannot_be_written_is_left_to_python(
-    monkeypatch: pytest.MonkeyPatch, codes: list[int], expected: list[int]
-) -> None:
+def test_output_that_cannot_be_written_is_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
-    cli._leave(codes)
-    assert left == expected
+    for module, name in ((threading, "_shutdown"), (atexit, "_run_exitfuncs")):
+        monkeypatch.setattr(module, name, lambda: None)
+    cli._leave(7)
+    assert left == [7]
 
     def fail() -> None:
         raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(flush=fail))
-    cli._leave(codes)
-    assert left == expected
+    cli._leave(8)
+    assert left == [7]
 
 
 def test_room_is_several_times_what_a_run_takes() -> None:

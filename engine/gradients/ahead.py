@@ -7,6 +7,7 @@ error there is no error of the run: what failed is done again where it is needed
 
 import contextlib
 import ctypes
+import importlib
 import importlib.util
 import os
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstx.export.runtime.providers import has_driver
 
+from ..devices.torch_import import postpone_unused
 from ..kernels.support import load_triton
 from ..settings import Settings
 
@@ -29,6 +31,16 @@ if TYPE_CHECKING:
 
 _QUICK_TURNS, _USUAL_TURNS = 0.0005, sys.getswitchinterval()
 """Seconds that a thread keeps Python's lock while others wait for it."""
+
+_OPENED_FIRST = (
+    "array", "binascii", "csv", "hashlib", "socket", "numpy", "PIL.ImageCms", "safetensors",
+    "triton.backends.nvidia.driver",
+)  # fmt: skip
+"""Modules with compiled parts that a run needs beside PyTorch's.
+
+Such parts are opened one at a time, and an import that waits for its turn keeps Python's lock. PyTorch's take long;
+so these come before, as otherwise all threads would wait.
+"""
 
 _begun: list["Future[Any]"] = []
 _weights: dict[tuple[str, bool, str], "Future[Weights]"] = {}
@@ -45,6 +57,7 @@ def begin_loading(settings: Settings) -> None:
         return
     if not has_driver() or importlib.util.find_spec("torch") is None:
         return
+    postpone_unused()
     # As PyTorch would set it; the driver reads it when it is opened.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     # Two, so that weights come after the context, which does not need Python's lock: until then the host has
@@ -108,19 +121,17 @@ def load_torch(index: int) -> bool:
     """Import PyTorch, and use CUDA's libraries on a device; return whether it has it."""
     # Whatever goes wrong here goes wrong again where the run needs it.
     with contextlib.suppress(Exception):
-        # Libraries are opened one at a time, and an import that waits for its turn keeps Python's lock. So those
-        # that the host needs come before PyTorch's, which take long: otherwise all threads wait for these.
-        import numpy  # noqa: F401
-        import PIL.ImageCms  # noqa: F401
-        import safetensors  # noqa: F401
-
-        preload_torch()
+        for name in _OPENED_FIRST:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
         if not is_needed():
             return False
         beside = threading.Thread(target=load_triton, name="nstx-triton", daemon=True)
+        # Triton's checksum of itself is computed while PyTorch's libraries are opened.
         beside.start()
+        preload_torch()
         try:
-            return _use_cuda(index)
+            return is_needed() and _use_cuda(index)
         finally:
             beside.join()
     return False
