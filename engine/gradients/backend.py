@@ -87,7 +87,7 @@ class GradientBackend(ABC):
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3)."""
 
-    def lead(self, follower: Follower | None) -> None:
+    def lead(self, follower: Follower | None) -> None:  # noqa: B027  (few have something to do)
         """Have work begin on the device with each gradient, before its costs are waited for; None ends it.
 
         Backends that do not wait for a device call nothing. A gradient that is returned need not be one that the

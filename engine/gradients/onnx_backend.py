@@ -29,7 +29,6 @@ from ..settings import Settings
 from .backend import GradientBackend, Problems, check_batch, gradient_error
 from .choice import BackendChoice
 
-
 LARGEST = "largest"
 """Beside a graph's outputs, the gradient's largest value of each picture."""
 

@@ -21,8 +21,7 @@ def begin_solver(
 ) -> Steps:
     """Return a solver that makes a number of steps from a picture (height, width, 3).
 
-    Args:
-        backend: that evaluates its pictures alone, if there is one.
+    If one ``backend`` evaluates its pictures and no others, it is named.
     """
     if settings.solver == "lbfgs":
         return lbfgs_steps(

@@ -51,9 +51,8 @@ def lbfgs_steps(
     A step takes one or a few evaluations, and never makes the cost worse. It ends early where no better
     point is found along the steepest descent.
 
-    Args:
-        preconditioned: whether frequencies are weighted.
-        lead: `GradientBackend.lead` of the backend that evaluates this solver's pictures alone.
+    Frequencies are weighted if it is ``preconditioned``. ``lead`` is that of the backend, if one evaluates this
+    solver's pictures and no others (`GradientBackend.lead`).
     """
     low, high = (0.0, 255.0) if clip else (-math.inf, math.inf)
     pixels = start.clip(low, high)
