@@ -155,6 +155,18 @@ class Solver(Group):
         ),
     ] = None
     seed: Annotated[int, Help("Of the noise in the start.")] = _default("seed")
+    no_clean: Annotated[
+        bool,
+        Help(
+            "Leave ripples in flat areas, and the rim, as the solver makes them; --preset default alone cleans."
+        ),
+    ] = False
+
+    def choices(self) -> dict[str, Any]:
+        """Return the values, with ``clean`` in place of ``no_clean``."""
+        choices = Group.choices(self)
+        choices["clean"] = False if choices.pop("no_clean") else None
+        return choices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,11 +38,10 @@ ExtractorName = Literal["onnx", "tensorrt", "torch"]
 """``tensorrt`` is ONNX Runtime with its TensorRT provider."""
 
 Auto = Literal["auto"]
+_OR_AUTO = {"backend": BackendName, "extractor": ExtractorName, "precision": Precision}
 CHOICES: dict[str, tuple[str, ...]] = {
     "solver": get_args(SolverName),
-    "backend": ("auto", *get_args(BackendName)),
-    "extractor": ("auto", *get_args(ExtractorName)),
-    "precision": ("auto", *get_args(Precision)),
+    **{name: ("auto", *get_args(names)) for name, names in _OR_AUTO.items()},
 }
 """The names that attributes of `Settings` may have."""
 
@@ -71,9 +70,10 @@ class Settings:
             and content), ``noisy`` (content plus noise), or the path of a picture.
         scales: of the coarse-to-fine pyramid, up to 16; None chooses by the size.
         clip: whether pixels are kept within 0–255 while they are optimised.
-        early_stop: whether a scale ends when its cost has fallen by less than 0.1 % in ten steps.
+        early_stop: whether a scale ends when its cost has fallen by under 0.1 % in ten steps.
         stretch: whether pictures are brought to the result's size whatever their proportions, by
             Pillow's usual filter, as in the assignment; with ``size`` alone it is a square.
+        clean: whether flat areas of the result lose ripples, and its rim what zeros beyond it do.
         size: long side in pixels; None if ``width`` or ``height`` says it.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.
@@ -84,8 +84,7 @@ class Settings:
         weights: ``embedded`` or a file.
         use_cache: whether the cache folder is read and written.
 
-    Raises:
-        UsageError: a value is out of its range.
+    `UsageError` if a value is out of its range.
     """
 
     preset: str
@@ -101,6 +100,7 @@ class Settings:
     size: int | None
     width: int | None = None
     height: int | None = None
+    clean: bool = False
     style_scale: float = 1.0
     seed: int = 0
     device: str = "auto"
@@ -200,7 +200,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "style_scale": partial(_check_positive, 1),
     **dict.fromkeys(_MOST, check_count),
     **dict.fromkeys(("size", "width", "height"), check_side),
-    **dict.fromkeys(("clip", "early_stop", "stretch", "use_cache"), check_flag),
+    **dict.fromkeys(("clip", "early_stop", "stretch", "clean", "use_cache"), check_flag),
     "init": partial(check_text, suggestion="content"),
     "weights": partial(check_text, suggestion="embedded"),
     "seed": _check_seed,
@@ -225,6 +225,7 @@ class ChoicesButInit(TypedDict, total=False):
     clip: bool | None
     early_stop: bool | None
     stretch: bool | None
+    clean: bool | None
     size: int | None
     width: int | None
     height: int | None

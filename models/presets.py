@@ -26,6 +26,7 @@ class Preset:
         early_stop: whether a scale ends early where there is no progress; published presets do not.
         size: long side in pixels.
         stretch: whether pictures are brought to a square of this size whatever their proportions.
+        clean: whether the result's flat areas and its rim are cleaned; published presets do not.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Preset:
     early_stop: bool
     size: int
     stretch: bool = False
+    clean: bool = False
 
 
 _COURSERA = Objective(
@@ -97,6 +99,7 @@ PRESETS: dict[str, Preset] = {
             clip=True,
             early_stop=True,
             size=512,
+            clean=True,
         ),
         # The deeplearning.ai assignment, as it stands.
         Preset(

@@ -72,7 +72,7 @@ def test_the_reported_cost_is_the_yardsticks(preset: str) -> None:
 
 def test_steps_are_reported_over_all_scales() -> None:
     steps: list[Step] = []
-    settings = small("default", size=128, scales=3, steps=7)
+    settings = small("default", size=128, scales=3, steps=7, clean=False)
     result = stylize(CONTENT, STYLES, settings, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, 8))
     assert [step.scale for step in steps] == [1, 1, 2, 2, 3, 3, 3]
@@ -188,9 +188,30 @@ def test_a_targets_file_gives_the_same_picture_as_the_pictures(tmp_path: Path) -
     settings = small("default", size=128, scales=2)
     job = prepare_job(CONTENT, STYLES, settings)
     path = tmp_path / "t.safetensors"
-    write_targets(path, job.contents, job.targets, settings.objective, job.opened.weights_sha256)
+    weights = job.opened.weights_sha256
+    write_targets(path, job.contents, job.targets, settings.objective, weights, grain=job.grain)
     again = prepare_job_from_targets(read_targets(path), settings)
-    assert run_job(again).pixels.tobytes() == run_job(job).pixels.tobytes()
+    result = run_job(again)
+    assert result.cleaned
+    assert result.pixels.tobytes() == run_job(job).pixels.tobytes()
+
+
+def test_targets_without_a_grain_clean_nothing_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As those of versions before 0.2."""
+    settings = small("default", size=128, scales=1)
+    job, path = prepare_job(CONTENT, STYLES, settings), tmp_path / "t.safetensors"
+    write_targets(path, job.contents, job.targets, settings.objective, job.opened.weights_sha256)
+    saved = read_targets(path)
+    assert saved.grain is None
+    result = run_job(prepare_job_from_targets(saved, settings))
+    assert not result.cleaned
+    assert "not cleaned" in caplog.text
+    caplog.clear()
+    plain = run_job(prepare_job_from_targets(saved, replace(settings, clean=False)))
+    assert plain.pixels.tobytes() == result.pixels.tobytes()
+    assert not caplog.text
 
 
 def test_a_result_has_the_contents_transparency(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
 or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/style/LAYER`` (float32);
-``alpha`` (uint8) if the content picture has transparency; a description, and a checksum. A run on
-another machine can start from it.
+``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the style pictures, if
+results are to be cleaned; a description, and a checksum. A run on another machine can start from it.
 """
 
 import json
@@ -26,6 +26,7 @@ from nstx.models.storage.plain_data import take_object, take_text
 from nstx.models.storage.seals import digest_bytes
 from nstx.models.vgg19 import find_layer
 
+from ..artefacts.grain import FIGURES, Grain
 from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE
@@ -50,6 +51,7 @@ class SavedTargets:
         preset: whose solver and steps go with the objective.
         alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
             is opaque.
+        grain: of the style pictures; None if it was not measured.
         file: what a report says of the file; None if they came from none.
     """
 
@@ -59,6 +61,7 @@ class SavedTargets:
     objective: Objective
     preset: str
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
+    grain: Grain | None = None
     file: InputFile | None = None
 
 
@@ -83,6 +86,7 @@ def write_targets(
     *,
     preset: str = "default",
     alpha: NDArray[np.uint8] | None = None,
+    grain: Grain | None = None,
 ) -> None:
     """Write a targets file, whole or not at all.
 
@@ -94,6 +98,7 @@ def write_targets(
         weights_sha256: of the weight file that they were computed with.
         preset: the one that the objective started from.
         alpha: of the content picture at the last scale's size, if it is not opaque.
+        grain: of the style pictures (`Job.grain`), by which results are cleaned.
 
     Raises:
         OutputError: it cannot be written there.
@@ -109,6 +114,8 @@ def write_targets(
                 arrays[f"{scale}/{kind}/{layer}"] = np.ascontiguousarray(array)
     if alpha is not None:
         arrays["alpha"] = np.ascontiguousarray(alpha)
+    if grain is not None:
+        arrays["grain"] = np.array(grain, np.float32)
     description = {
         "format": _FORMAT,
         "basis": describe_basis(objective, weights_sha256),
@@ -170,7 +177,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         if array.dtype not in (np.uint8, np.float32) or not np.isfinite(array).all():
             raise ValueError("it has values that are not finite, or of another type")
     remaining = dict(arrays)
-    alpha = remaining.pop("alpha", None)
+    alpha, grain = remaining.pop("alpha", None), remaining.pop("grain", None)
     contents: list[Pixels] = []
     targets: list[Targets] = []
     while f"{len(contents)}/pixels" in remaining:
@@ -186,6 +193,10 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         raise ValueError("a picture is missing, or something has no place in it")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != contents[-1].shape[:2]):
         raise ValueError("its transparency has another shape than its picture")
+    if grain is not None and (
+        grain.shape != (FIGURES,) or not 0 <= grain.min() <= grain.max() < 256
+    ):
+        raise ValueError("its grain is none of pictures")
     return SavedTargets(
         contents=tuple(contents),
         targets=tuple(targets),
@@ -193,6 +204,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         objective=objective,
         preset=preset,
         alpha=alpha,
+        grain=None if grain is None else tuple(grain.tolist()),
     )
 
 

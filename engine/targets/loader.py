@@ -13,6 +13,7 @@ from nstx.models.printable import printable
 from nstx.models.storage.cache import CACHE_KINDS, cache_folder, keeps_cache, sweep_litter
 from nstx.models.weights.load import weights_digest
 
+from ..artefacts.grain import Grain, combine_grains, measure_grain
 from ..devices.device import Device, settle
 from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
@@ -232,3 +233,17 @@ class TargetLoader:
             computed_by=f"{extractor} {self._device.kind} {_PRECISIONS[extractor]}",
             resampling=self._settings.resampling,
         )
+
+
+def measure_grains(
+    paintings: Sequence[WeightedPicture], size: tuple[int, int], settings: Settings
+) -> Grain | None:
+    """Return the grain of a result's paintings, at the sizes that go with it; None if all are too small."""
+    scale, stretch = settings.style_scale, settings.stretch
+    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
+    return combine_grains(
+        [
+            measure_grain(resize_picture(style, *own, settings.resampling))
+            for own, (style, _) in zip(sizes, paintings, strict=True)
+        ]
+    )

@@ -15,7 +15,7 @@ from ..pictures.resizing import resize_alpha, resize_picture
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
-from .loader import LoadedTargets, TargetLoader, TargetSource
+from .loader import LoadedTargets, TargetLoader, TargetSource, measure_grains
 
 Role = Literal["content", "style"]
 
@@ -194,6 +194,7 @@ def precompute_file(
         loader.weights_sha256,
         preset=settings.preset,
         alpha=resize_alpha(picture, *sizes[-1]),
+        grain=measure_grains(weighted, sizes[-1], settings) if settings.clean else None,
     )
     inputs = (
         picture.as_input("content"),

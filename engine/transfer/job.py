@@ -14,6 +14,7 @@ from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset
 from nstx.models.printable import printable
 
+from ..artefacts.grain import Grain
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
@@ -25,7 +26,7 @@ from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
 from ..settings import INITS, ChoicesButInit, Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
-from ..targets.loader import LoadedTargets, TargetLoader
+from ..targets.loader import LoadedTargets, TargetLoader, measure_grains
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
 from .inputs import Styles, check_start, take_settings, take_styles
@@ -51,6 +52,7 @@ class Job:
             Where it is fully transparent, it has the colours around.
         alpha: that the result will have, uint8 (height, width); None if it is opaque.
         loaded: the targets of each scale, and where they came from.
+        grain: of the style pictures, that the result's flat areas may have; None if it is not cleaned.
         init: the picture to start from, if one was named, or the content in the styles' colours.
         opened: makes gradient backends, which share weights, device and precision.
         extractor: that computed targets, and its provider or device, such as ``onnx`` and
@@ -63,6 +65,7 @@ class Job:
     contents: tuple[Pixels, ...] = field(repr=False)
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
     loaded: LoadedTargets
+    grain: Grain | None = None
     init: Picture | None
     opened: BackendFactory = field(repr=False)
     extractor: tuple[str, str] | None = None
@@ -155,6 +158,7 @@ def make_job(
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(photograph, paintings, sizes, contents)
         seconds = time.perf_counter() - began
+        grain = measure_grains(paintings, sizes[-1], settings) if settings.clean else None
         start = init = init or _read_init(settings)
         if start is None and settings.init == "matched":
             start = match_colours(Picture(contents[-1], None), paintings)
@@ -164,6 +168,7 @@ def make_job(
         contents=contents,
         alpha=resize_alpha(photograph, *sizes[-1]),
         loaded=loaded,
+        grain=grain,
         init=start,
         opened=opened,
         extractor=loader.extractor,
@@ -212,12 +217,15 @@ def prepare_job_from_targets(
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
     start = start or _read_init(settings)
+    if settings.clean and saved.grain is None:
+        _log.warning("the result is not cleaned, as the targets do not say how: compute them again")
     finish_loading()
     return Job(
         settings=settings,
         contents=saved.contents,
         alpha=saved.alpha,
         loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
+        grain=saved.grain if settings.clean else None,
         init=start,
         opened=opened,
         inputs=(*(filter(None, [saved.file])), *_init_inputs(start)),

@@ -26,6 +26,7 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "steps": result.steps,
         "evaluations": result.evaluations,
         "stopped": result.stopped,
+        "cleaned": result.cleaned,
         "initial_cost": result.initial_cost and result.initial_cost.total,
         "device": str(choice.device),
         "precision": precision_after(checks, choice.precision),

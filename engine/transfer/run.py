@@ -13,6 +13,7 @@ from nstx.models.arguments import check_arguments
 from nstx.models.cost import Cost
 from nstx.models.presets import Preset
 
+from ..artefacts.cleaning import clean_pixels
 from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Picture, Pixels
@@ -43,6 +44,8 @@ class Result:
         stopped: ``steps`` (all were made), ``no_progress`` or ``interrupted``; ``diverged`` or ``failed`` of
             what `unfinished_result` made of such a run.
         checks: of the gradient's precision; empty unless it is chosen as the run goes.
+        cleaned: whether flat areas and the rim were cleaned after the last step (`Settings.clean`); a run that
+            was interrupted is not.
         last_step: whose cost, at its scale, stands for the result's, which was not measured; None if it was.
     """
 
@@ -54,6 +57,7 @@ class Result:
     seconds: float
     stopped: StopReason
     checks: tuple[PrecisionCheck, ...] = ()
+    cleaned: bool = False
     last_step: Step | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -177,6 +181,9 @@ def make_result(
     pixels, cost = progress.pixels, progress.cost
     if pixels is None or pixels.shape[:2] != job.sizes[-1]:
         pixels, cost = job.start(-1, pixels), None
+    cleans = job.grain is not None and progress.stopped != "interrupted"
+    if cleans and job.grain is not None:
+        pixels, cost = clean_pixels(pixels, job.contents[-1], job.grain), None
     if cost is None or final.approximate:
         cost = final.cost(pixels)
     if len(job.sizes) == 1:
@@ -191,6 +198,7 @@ def make_result(
         seconds=seconds,
         stopped=progress.stopped,
         checks=tuple(progress.checks),
+        cleaned=cleans,
     )
 
 

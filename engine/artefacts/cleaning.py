@@ -1,0 +1,132 @@
+"""Cleaning: a finished picture without the fine texture that neither its photograph nor its paintings have.
+
+One Gram matrix serves the whole of a picture, so that flat areas take up texture that a painting has elsewhere, as
+ripples of a few pixels. Here a picture is split into three bands of detail (`nstx.engine.artefacts.grain`), of
+luminance and of colour. Where the photograph is flat, by the share g, what is weak in a band is shrunk, by Wiener's
+rule with the mean square s of the 5 × 5 pixels around and a threshold t,
+
+    w ← w · (1 − g · min(1, t / s)),
+
+until the band is as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
+until t is what a stroke has. So strokes stay, and a painting's own grain does. Before, the outer pixels, which the
+network sees beside zeros, take the mean and the contrast of those within.
+
+The shrinkage is that of wavelet denoising (Donoho and Johnstone 1994). Departures: what is left follows from the
+painting in place of a noise's variance, and strength is that of a pixel's surroundings.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .grain import (
+    AROUND,
+    BANDS,
+    LEAST_SIDE,
+    PARTS,
+    TO_RGB,
+    Flatness,
+    Grain,
+    Pixels,
+    Values,
+    collect_flat,
+    find_flatness,
+    measure_flat,
+    split,
+    strengths,
+    strips,
+)
+
+_OF_A_STROKE = (10.0**2, 5.0**2)
+"""Mean squares of luminance and colour in a band: a ripple has 3² to 6² of luminance."""
+
+_KEPT = 0.9
+"""Of a mean square: strokes in flat areas are counted, and are not shrunk."""
+
+_UNSEEN = 0.5**2
+_HALVINGS = 24
+
+_RIM = 3  # pixels that zeros beyond the border bend
+_WITHIN = 4  # pixels that they are compared with
+_ALONG = 33  # pixels along the border that share a mean and a contrast
+
+
+def clean_pixels(pixels: Pixels, content: Pixels, grain: Grain) -> Pixels:
+    """Return a picture without ripples in flat areas, and with a rim like its inside.
+
+    Args:
+        pixels: the picture's, float32 (height, width, 3), 0–255; not changed.
+        content: the photograph's, of that size.
+        grain: of its paintings, at the scale that goes with the picture (`combine_grains`).
+
+    Returns:
+        float32 (height, width, 3), between the picture's least and largest value; of a picture under 64 pixels on
+        a side the same as before.
+    """
+    if min(pixels.shape[:2]) < LEAST_SIDE:
+        return pixels
+    picture = pixels.astype(np.float32, copy=True)
+    _match_rim(picture)
+    flatness = find_flatness(content)
+    thresholds = _find_thresholds(picture, content, flatness, grain)
+    cleaned = np.empty_like(picture)
+    for top, bottom in strips(len(picture)):
+        bands, strip = split(picture, top, bottom)
+        for index, band in enumerate(bands):
+            inner = band[AROUND:-AROUND, AROUND:-AROUND]
+            for part, channels in enumerate(PARTS):
+                threshold = np.float32(thresholds[index * len(PARTS) + part])
+                taken = np.minimum(1, threshold / np.maximum(strengths(band, channels), 1e-9))
+                inner[..., channels] *= 1 - (flatness.share[top:bottom] * taken)[..., None]
+            strip += inner
+        cleaned[top:bottom] = strip @ TO_RGB
+    return cleaned.clip(pixels.min(), pixels.max())
+
+
+def _find_thresholds(
+    picture: Pixels, content: Pixels, flatness: Flatness, grain: Grain
+) -> list[float]:
+    """Return the threshold of each band and part, in the order of `Grain`; 0 where nothing is shrunk."""
+    allowed = _KEPT * np.maximum(measure_flat(content, flatness), np.square(grain))
+    return [
+        _find_threshold(squares, around, max(limit, _UNSEEN), most)
+        for (squares, around), limit, most in zip(
+            collect_flat(picture, flatness), allowed, _OF_A_STROKE * BANDS, strict=True
+        )
+    ]
+
+
+def _find_threshold(squares: Values, around: Values, limit: float, most: float) -> float:
+    """Return the least threshold by which squares come to a mean, or the largest that is allowed."""
+    if float(squares.mean(dtype=np.float64)) <= limit:
+        return 0.0
+    low, high = 0.0, most
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        kept = 1 - np.minimum(1, np.float32(middle) / np.maximum(around, np.float32(1e-9)))
+        if float((squares * kept**2).mean(dtype=np.float64)) > limit:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _match_rim(picture: Pixels) -> None:
+    """Give the outer pixels the mean and contrast of those within, along each side, in place."""
+    for rows in (picture, picture[::-1], picture.swapaxes(0, 1), picture.swapaxes(0, 1)[::-1]):
+        within = rows[_RIM : _RIM + _WITHIN]
+        mean = _run(within.mean(0))
+        variance = np.maximum(_run(np.square(within).mean(0)) - mean**2, 0)
+        for row in rows[:_RIM]:
+            middle = _run(row)
+            own = np.maximum(_run(row**2) - middle**2, 0)
+            contrast = np.minimum(1, np.sqrt((variance + 1) / (own + 1)))
+            row[:] = (row - middle) * contrast + mean
+
+
+def _run(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the running mean of a row, mirrored at its ends, (length, 3)."""
+    padded = np.pad(
+        values.astype(np.float64), ((_ALONG // 2 + 1, _ALONG // 2), (0, 0)), "symmetric"
+    )
+    sums = padded.cumsum(0)
+    return np.asarray((sums[_ALONG:] - sums[:-_ALONG]) / _ALONG)

@@ -1,0 +1,191 @@
+"""Grain: how strong the detail of a picture's flat areas is, in bands of scale, of luminance and of colour.
+
+Bands are those of an undecimated wavelet transform (Starck and Murtagh 1994): band j is what a smoothing by a spline,
+with steps of 2ʲ pixels, takes away from what the smoothings before have left. They hold periods of about 2–4, 4–8
+and 8–16 pixels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+Values = NDArray[np.float32]
+
+Grain = tuple[float, ...]
+"""Root mean squares, 0–255: of luminance and of colour in the first band, then in the others."""
+
+BANDS = 3
+PARTS = slice(0, 1), slice(1, 3)
+"""The channels of luminance and of colour."""
+
+FIGURES = BANDS * len(PARTS)
+"""So many has a grain."""
+
+FROM_RGB = np.array(
+    [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32
+).T
+"""From RGB to luminance and two differences of colour, as in JPEG."""
+
+TO_RGB = np.linalg.inv(FROM_RGB).astype(np.float32)
+
+LEAST_SIDE = 64
+"""Pixels; smaller pictures are too small to have flat areas."""
+
+AROUND = 2
+"""Pixels on each side that a pixel's strength is taken of."""
+
+_HALO = 2 * (1 + 2 + 4) + AROUND  # pixels around a strip that its bands follow from
+_RADIUS = 11  # of the square in which an area is flat or not
+_FLAT_SHARE = 0.3
+_RIM = 8  # pixels at the border, which say nothing of the inside
+_STRIP = 128  # rows that are worked on at once
+_MOST_MEASURED = 1 << 20  # pixels; of larger pictures, strips here and there are measured
+
+
+@dataclass(frozen=True, slots=True)
+class Flatness:
+    """Where a picture is flat: of its inside, three tenths.
+
+    Attributes:
+        flat: whether a pixel's surroundings are, bool (height, width).
+        share: 0–1, falling where they are less and less, float32 (height, width).
+    """
+
+    flat: NDArray[np.bool_]
+    share: Values
+
+
+def measure_grain(pixels: Pixels) -> Grain | None:
+    """Return the grain of a picture, (height, width, 3), 0–255; None if it is under 64 pixels on a side."""
+    if min(pixels.shape[:2]) < LEAST_SIDE:
+        return None
+    squares = measure_flat(pixels, find_flatness(pixels))
+    # As files have it, so that a run from one is the same.
+    return tuple(np.sqrt(squares).astype(np.float32).tolist())
+
+
+def combine_grains(grains: list[Grain | None]) -> Grain | None:
+    """Return the largest of each figure of several pictures; None if they have none."""
+    known = [grain for grain in grains if grain is not None]
+    return tuple(map(max, zip(*known, strict=True))) if known else None
+
+
+def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:
+    """Return the mean squares of all bands where it is flat, (6), in the order of `Grain`."""
+    details = collect_flat(pixels, flatness)
+    return np.array([squares.mean(dtype=np.float64) for squares, _ in details])
+
+
+def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Values]]:
+    """Return the squares of all bands at pixels that are flat, with the strengths around them (`strengths`)."""
+    collected: list[list[tuple[Values, Values]]] = [[] for _ in range(BANDS * len(PARTS))]
+    for top, bottom in _measured_strips(pixels.shape[:2]):
+        where = flatness.flat[top:bottom]
+        bands, _ = split(pixels, top, bottom)
+        for index, (band, channels) in enumerate((b, c) for b in bands for c in PARTS):
+            inner = band[AROUND:-AROUND, AROUND:-AROUND, channels]
+            squares = np.square(inner[where]).mean(1)
+            collected[index].append((squares, strengths(band, channels)[where]))
+    return [
+        (np.concatenate([s for s, _ in parts]), np.concatenate([a for _, a in parts]))
+        for parts in collected
+    ]
+
+
+def find_flatness(pixels: Pixels) -> Flatness:
+    """Return where a picture is flat: where its luminance varies least about a plane."""
+    height, width = pixels.shape[:2]
+    variation = np.empty((height, width))
+    for top, bottom in strips(height):
+        window = _window(pixels, top, bottom, _RADIUS).astype(np.float64)
+        variation[top:bottom] = _variation(window @ FROM_RGB[:, 0].astype(np.float64))
+    inside = np.zeros((height, width), bool)
+    inside[_RIM:-_RIM, _RIM:-_RIM] = True
+    limit = np.quantile(variation[inside], _FLAT_SHARE)
+    share = 1 / (1 + (variation / (2 * limit + 4)) ** 3)
+    return Flatness((variation <= limit) & inside, share.astype(np.float32))
+
+
+def strips(height: int) -> Iterator[tuple[int, int]]:
+    """Yield where a picture's strips begin and end."""
+    for top in range(0, height, _STRIP):
+        yield top, min(top + _STRIP, height)
+
+
+def split(pixels: Pixels, top: int, bottom: int) -> tuple[list[Values], Values]:
+    """Return the bands of a strip's luminance and colour, and what is left of it.
+
+    Bands are (rows + 4, width + 4, 3), for `strengths`; what is left is (rows, width, 3). The strip is their sum.
+    """
+    values, halo = _window(pixels, top, bottom, _HALO) @ FROM_RGB, _HALO
+    bands = []
+    for level in range(BANDS):
+        step = 2**level
+        smooth = _smooth(_smooth(values, step, 0), step, 1)
+        halo -= 2 * step
+        band = values[2 * step : -2 * step, 2 * step : -2 * step] - smooth
+        bands.append(_crop(band, halo - AROUND))
+        values = smooth
+    return bands, _crop(values, halo)
+
+
+def strengths(band: Values, channels: slice) -> Values:
+    """Return the mean square of a band's channels in the 5 × 5 pixels around each pixel of its inside."""
+    squares = np.square(band[..., channels]).mean(2)
+    side = 2 * AROUND + 1
+    rows = sum(squares[i : squares.shape[0] - side + 1 + i] for i in range(side))
+    assert not isinstance(rows, int)
+    columns = sum(rows[:, i : rows.shape[1] - side + 1 + i] for i in range(side))
+    return np.asarray(columns / np.float32(side**2), np.float32)
+
+
+def _measured_strips(size: tuple[int, ...]) -> list[tuple[int, int]]:
+    every = -(-size[0] * size[1] // _MOST_MEASURED)
+    return list(strips(size[0]))[every // 2 :: every]
+
+
+def _window(pixels: Pixels, top: int, bottom: int, halo: int) -> Pixels:
+    """Return a strip with what lies around it, the picture being mirrored at its border."""
+    rows, columns = (np.pad(np.arange(side), halo, mode="symmetric") for side in pixels.shape[:2])
+    return pixels[rows[top : bottom + 2 * halo]][:, columns].astype(np.float32, copy=False)
+
+
+def _smooth(values: Values, step: int, axis: int) -> Values:
+    """Return the inside smoothed along an axis by 1, 4, 6, 4, 1 sixteenths, a step apart."""
+    size = values.shape[axis] - 4 * step
+    a, b, c, d, e = (
+        np.take(values, range(i * step, i * step + size), axis) if axis > 1
+        else values[i * step : i * step + size] if axis == 0
+        else values[:, i * step : i * step + size]
+        for i in range(5)
+    )  # fmt: skip
+    result: Values = ((a + e) + 4 * (b + d) + 6 * c) * np.float32(1 / 16)
+    return result
+
+
+def _crop(values: Values, margin: int) -> Values:
+    return values[margin:-margin, margin:-margin] if margin else values
+
+
+def _variation(luminance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the variance about a plane in the square around each pixel that has one, (h − 22, w − 22)."""
+    side = 2 * _RADIUS + 1
+    mean = _box_mean(luminance, side)
+    variance = _box_mean(luminance**2, side) - mean**2
+    for axis in (0, 1):
+        ramp = np.arange(luminance.shape[axis], dtype=np.float64)
+        ramp = ramp[:, None] if axis == 0 else ramp[None]
+        centre = ramp[_RADIUS:-_RADIUS] if axis == 0 else ramp[:, _RADIUS:-_RADIUS]
+        slope = _box_mean(ramp * luminance, side) - centre * mean
+        variance -= slope**2 / ((side**2 - 1) / 12)
+    return np.maximum(variance, 0)
+
+
+def _box_mean(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Return the means of all squares that lie within."""
+    sums = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    box = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return np.asarray(box / side**2)

@@ -1,0 +1,240 @@
+"""Cleaning: what it takes away, what it leaves, and that strips do not show."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nstx import Picture, choose_settings, evaluate_picture, prepare_job, run_job, stylize
+from nstx.engine.artefacts import grain as grains
+from nstx.engine.artefacts.cleaning import clean_pixels
+from nstx.engine.artefacts.grain import (
+    BANDS,
+    FIGURES,
+    FROM_RGB,
+    combine_grains,
+    find_flatness,
+    measure_grain,
+    split,
+)
+from nstx.engine.artefacts.rim import measure_rim
+from nstx.models.presets import PRESETS
+
+Pixels = NDArray[np.float32]
+SIZE = (140, 180)
+NO_GRAIN = (0.0,) * FIGURES
+
+
+def smooth_photograph(size: tuple[int, int] = SIZE) -> Pixels:
+    """Return a sky above a busy ground."""
+    height, width = size
+    down = np.linspace(150, 200, height)[:, None, None]
+    pixels = np.broadcast_to(down, (height, width, 3)).astype(np.float32).copy()
+    ground = slice(2 * height // 3, None)
+    pixels[ground] += np.random.default_rng(1).normal(0, 40, pixels[ground].shape)
+    return pixels.clip(0, 255)
+
+
+def ripple(size: tuple[int, int], strength: float, period: float = 3.5) -> Pixels:
+    """Return a wave that runs aslant, of a root mean square."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    wave = strength * np.sqrt(2) * np.sin(2 * np.pi * (x + 0.6 * y) / period)
+    return np.repeat(wave[..., None], 3, 2).astype(np.float32)
+
+
+def sky(pixels: Pixels) -> Pixels:
+    """Return the inside of the sky, where it is without its slope."""
+    part = pixels[20 : SIZE[0] // 2, 20:-20]
+    level: Pixels = part - part.mean((1, 2), keepdims=True)
+    return level
+
+
+def test_a_ripple_in_the_sky_goes_and_the_ground_stays() -> None:
+    photograph = smooth_photograph()
+    picture = (photograph + ripple(SIZE, 5)).clip(0, 255)
+    before = picture.copy()
+    cleaned = clean_pixels(picture, photograph, NO_GRAIN)
+    assert picture.tobytes() == before.tobytes()
+    assert cleaned.dtype == np.float32
+    assert sky(picture).std() > 4.5
+    assert sky(cleaned).std() < 1
+    ground = slice(2 * SIZE[0] // 3 + 20, -10)
+    moved = np.abs(cleaned[ground] - picture[ground])[:, 10:-10].mean()
+    assert moved < 0.05 * picture[ground].std()
+    assert before.min() <= cleaned.min()
+    assert cleaned.max() <= before.max()
+
+
+def canvas(strength: float, seed: int) -> Pixels:
+    """Return noise of a root mean square, without its coarsest parts."""
+    noise = np.random.default_rng(seed).normal(0, 1, (*SIZE, 1))
+    noise = noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1)
+    return np.repeat(strength * noise / noise.std(), 3, 2).astype(np.float32)
+
+
+def test_a_paintings_own_grain_is_left() -> None:
+    photograph = smooth_photograph()
+    picture = (photograph + canvas(5, 1)).clip(0, 255)
+    own = measure_grain(np.float32(128) + canvas(5, 2))
+    assert own is not None
+    cleaned = clean_pixels(picture, photograph, own)
+    assert sky(cleaned).std() == pytest.approx(sky(picture).std(), rel=0.15)
+    weaker = measure_grain(np.float32(128) + canvas(2, 2))
+    assert weaker is not None
+    cleaned = clean_pixels(picture, photograph, weaker)
+    assert 1 < sky(cleaned).std() < 3
+
+
+def test_strokes_in_the_sky_stay() -> None:
+    photograph = smooth_photograph()
+    picture = (photograph + ripple(SIZE, 3)).clip(0, 255)
+    stroke = np.zeros(SIZE, bool)
+    stroke[30:34, 40:120] = True
+    picture[stroke] = 40
+    cleaned = clean_pixels(picture, photograph, NO_GRAIN)
+    assert np.abs(cleaned[stroke] - 40).mean() < 12
+    away = sky(cleaned)[30:, :]
+    assert away.std() < 1.5
+
+
+@pytest.mark.parametrize("colour", [(1, -1, 0), (0, 1, -1)])
+def test_ripples_of_colour_go_too(colour: tuple[int, int, int]) -> None:
+    photograph = smooth_photograph()
+    picture = (photograph + ripple(SIZE, 4) * np.array(colour, np.float32)).clip(0, 255)
+    cleaned = clean_pixels(picture, photograph, NO_GRAIN)
+    assert sky(cleaned).std() < 0.4 * sky(picture).std()
+
+
+def test_the_rim_is_like_what_lies_within() -> None:
+    generator = np.random.default_rng(3)
+    picture: Pixels = generator.normal(120, 12, (160, 200, 3)).astype(np.float32)
+    picture = ((picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3).astype(np.float32)
+    picture[:, -3:] += np.array([-30, 40, -30], np.float32)
+    picture[-2:] = np.where(np.arange(200) % 4 < 2, 250, 20)[None, :, None]
+    cleaned = clean_pixels(picture, picture, (255.0,) * FIGURES)
+    before, after = measure_rim(picture.astype(np.float64)), measure_rim(cleaned.astype(np.float64))
+    assert before is not None
+    assert after is not None
+    assert before > 5
+    assert after < 2
+    inside = (slice(8, -8), slice(8, -8))
+    np.testing.assert_allclose(cleaned[inside], picture[inside], atol=2e-3)
+
+
+def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    photograph = smooth_photograph()
+    picture = (photograph + ripple(SIZE, 5)).clip(0, 255)
+    whole = clean_pixels(picture, photograph, NO_GRAIN)
+    for rows in (17, 64, 1000):
+        monkeypatch.setattr(grains, "_STRIP", rows)
+        in_strips = clean_pixels(picture, photograph, NO_GRAIN)
+        np.testing.assert_allclose(in_strips, whole, atol=2e-3)
+
+
+def test_a_share_of_a_large_picture_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    painting = np.full((600, 200, 3), 128, np.float32) + ripple((600, 200), 4)
+    whole = measure_grain(painting)
+    monkeypatch.setattr(grains, "_MOST_MEASURED", 30_000)
+    assert len(grains._measured_strips((600, 200))) < 3
+    part = measure_grain(painting)
+    assert whole is not None
+    assert part == pytest.approx(whole, rel=0.2, abs=0.05)
+
+
+@pytest.mark.parametrize("size", [(64, 65), (97, 131)])
+def test_bands_are_those_of_float64_and_add_up(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(5).uniform(0, 255, (*size, 3)).astype(np.float32)
+    values = pixels.astype(np.float64) @ FROM_RGB.astype(np.float64)
+    bands, rest = split(pixels, 0, size[0])
+    total = rest + sum(band[2:-2, 2:-2] for band in bands)
+    np.testing.assert_allclose(total, values, atol=1e-3)
+    for level, band in enumerate(bands):
+        smooth = values
+        for axis in (0, 1):
+            smooth = np.apply_along_axis(smooth_line, axis, smooth, 2**level)
+        inside = (slice(30, -30), slice(30, -30))
+        exact = (values - smooth)[inside]
+        np.testing.assert_allclose(band[2:-2, 2:-2][inside], exact, atol=1e-3)
+        values = smooth
+
+
+def smooth_line(line: NDArray[np.float64], step: int) -> NDArray[np.float64]:
+    kernel = np.zeros(4 * step + 1)
+    kernel[::step] = np.array([1, 4, 6, 4, 1]) / 16
+    mirrored = np.pad(line, 2 * step, mode="symmetric")
+    return np.convolve(mirrored, kernel, mode="valid")
+
+
+def test_flat_is_what_varies_least_about_a_plane() -> None:
+    slope = np.linspace(0, 255, SIZE[1])[None, :, None] * np.ones((SIZE[0], 1, 3))
+    slope[: SIZE[0] // 2] += np.random.default_rng(0).normal(0, 9, slope[: SIZE[0] // 2].shape)
+    flatness = find_flatness(slope.astype(np.float32))
+    assert not flatness.flat[: SIZE[0] // 2 - 12].any()
+    assert flatness.flat[SIZE[0] // 2 + 16 : -16, 16:-16].mean() > 0.6
+    assert flatness.share[: SIZE[0] // 2 - 12].max() < 0.2
+    assert flatness.share.max() <= 1
+
+
+def test_small_pictures_have_no_grain_and_are_left() -> None:
+    small = np.random.default_rng(0).uniform(0, 255, (63, 80, 3)).astype(np.float32)
+    assert measure_grain(small) is None
+    assert clean_pixels(small, small, NO_GRAIN) is small
+    assert combine_grains([None, None]) is None
+    assert combine_grains([None, (1.0, 2.0), (2.0, 1.0)]) == (2.0, 2.0)
+    assert FIGURES == 2 * BANDS
+
+
+def pictures(*sizes: tuple[int, int]) -> list[Picture]:
+    return [
+        Picture(np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8), None)
+        for n, size in enumerate(sizes)
+    ]
+
+
+def test_the_default_result_is_cleaned_and_its_cost_is_the_cleaned_pictures() -> None:
+    content, style = pictures((90, 120), (100, 80))
+    settings = choose_settings(size=96, steps=3, device="cpu", precision="fp32")
+    assert settings.clean
+    job = prepare_job(content, style, settings)
+    assert job.grain is not None
+    result = run_job(job)
+    plain = run_job(prepare_job(content, style, replace(settings, clean=False)))
+    assert (result.cleaned, plain.cleaned) == (True, False)
+    assert result.pixels.tobytes() != plain.pixels.tobytes()
+    expected = clean_pixels(plain.pixels, job.contents[-1], job.grain)
+    np.testing.assert_allclose(result.pixels, expected, atol=1e-3)
+    measured = evaluate_picture(Picture(result.pixels, None), content, style, settings)
+    assert result.cost.total == pytest.approx(measured.total, rel=1e-4)
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"default"}))
+def test_published_presets_are_not_cleaned_unless_asked(preset: str) -> None:
+    assert not choose_settings(preset).clean
+    assert choose_settings(preset, clean=True).clean
+
+
+def test_a_run_that_is_interrupted_is_not_cleaned() -> None:
+    content, style = pictures((90, 120), (100, 80))
+    answers = iter([False, False, True])
+    result = stylize(
+        content, style, size=96, steps=9, device="cpu", should_stop=lambda: next(answers, True)
+    )
+    assert result.stopped == "interrupted"
+    assert not result.cleaned
+
+
+def test_an_option_leaves_the_picture_as_it_is(
+    nstx: Callable[..., tuple[int, str, str]], save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    content, style = save_picture("c.png", 90, 120), save_picture("s.png", 100, 80, seed=1)
+    for option, cleaned in (([], True), (["--no-clean"], False)):
+        out = tmp_path / f"{cleaned}.png"
+        command = ["optimize", content, style, "-o", out, "--size", 96, "--steps", 2, "--json"]
+        code, printed, _ = nstx(*command, *option)
+        assert code == 0
+        assert json.loads(printed)["cleaned"] is cleaned
+    assert (tmp_path / "True.png").read_bytes() != (tmp_path / "False.png").read_bytes()
