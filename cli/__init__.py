@@ -64,6 +64,8 @@ def _leave(code: int) -> None:
     import sys
     import threading
 
+    if _is_watched():
+        return
     with contextlib.suppress(KeyboardInterrupt):
         threading._shutdown()  # type: ignore[attr-defined]
     if "torch" not in sys.modules and threading.active_count() == 1:
@@ -77,3 +79,13 @@ def _leave(code: int) -> None:
     except (OSError, ValueError):
         return  # Python says so, by another code
     os._exit(code)
+
+
+def _is_watched() -> bool:
+    """Whether a profiler or tracer follows the process: those write what they have seen when Python ends."""
+    import sys
+
+    # From Python 3.12 on; tools have the numbers 0 to 5.
+    monitoring = getattr(sys, "monitoring", None)
+    tools = () if monitoring is None else map(monitoring.get_tool, range(6))
+    return bool(sys.getprofile() or sys.gettrace() or any(tools))

@@ -121,11 +121,11 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if hint is Any:
-        return True
     hint, *others = kinds = _kinds(hint)
     if others:
         return any(_fits(value, kind) for kind in kinds)
+    if hint is Any:
+        return True
     kind, items = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:
         return isinstance(value, str) and value in items

@@ -172,7 +172,7 @@ def test_jobs_and_costs_take_the_forms_of_stylize(calls: dict[str, dict[str, Any
 class Alias:
     """What the statement ``type NDArray[T] = ndarray[…]`` makes, from Python 3.12 on."""
 
-    __value__ = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    __value__: Any = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
     def __class_getitem__(cls, item: object) -> Any:
         return types.GenericAlias(cls, (item,))
@@ -188,5 +188,10 @@ def test_a_name_for_a_type_is_looked_through(hint: Any) -> None:
     wanted = (
         "expected an array or None" if get_args(hint)[-1:] == (type(None),) else "expected an array"
     )
+    Alias.__value__, real = Any, Alias.__value__
+    try:
+        assert check_type("pixels", 3, Alias, "help(nstx)") == 3
+    finally:
+        Alias.__value__ = real
     with pytest.raises(UsageError, match=f"^{wanted} as pixels, got 3; try help"):
         check_type("pixels", 3, hint, "help(nstx)")

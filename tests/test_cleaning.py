@@ -136,20 +136,67 @@ def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_share_of_a_large_picture_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    painting = np.full((600, 200, 3), 128, np.float32) + ripple((600, 200), 4)
+    """Here and there, but only where it is flat."""
+    size = (600, 200)
+    painting = np.random.default_rng(0).normal(128, 40, (*size, 3)).astype(np.float32).clip(0, 255)
+    painting[260:460] = 128 + ripple((200, 200), 4)
     whole = measure_grain(painting)
-    monkeypatch.setattr(grains, "_MOST_MEASURED", 30_000)
-    assert len(grains._measured_strips((600, 200))) < 3
-    part = measure_grain(painting)
+    monkeypatch.setattr(grains, "_MOST_MEASURED", 20_000)
+    flatness = find_flatness(painting)
+    assert flatness is not None
+    measured = grains._measured_strips(flatness.flat)
+    assert len(measured) == 8
+    assert all(flatness.flat[top:bottom].any() for top, bottom in measured)
     assert whole is not None
-    assert part == pytest.approx(whole, rel=0.2, abs=0.05)
+    assert measure_grain(painting) == pytest.approx(whole, rel=0.1, abs=0.05)
+    photograph = painting.copy()
+    photograph[260:460] = 128
+    cleaned = clean_pixels(painting, photograph, NO_GRAIN)
+    assert cleaned[290:430, 20:-20].std() < 0.25 * painting[290:430, 20:-20].std()
+
+
+@pytest.mark.parametrize("size", [(64, 17_000), (3000, 64), (64, 64), (65, 66)])
+def test_pictures_of_all_shapes_are_cleaned(size: tuple[int, int]) -> None:
+    photograph = np.full((*size, 3), 120, np.float32)
+    painting = photograph + ripple(size, 1)
+    picture = photograph + ripple(size, 5)
+    grain = measure_grain(painting)
+    assert grain is not None
+    assert np.isfinite(grain).all()
+    cleaned = clean_pixels(picture, photograph, grain)
+    inside = (slice(16, -16), slice(16, -16))
+    assert cleaned[inside].std() < 0.5 * picture[inside].std()
+
+
+def test_what_is_not_seen_says_nothing() -> None:
+    half = np.full(SIZE, 255, np.uint8)
+    half[: SIZE[0] // 2] = 0
+    painting = np.float32(128) + canvas(8, 1)
+    painting[: SIZE[0] // 2] = 128
+    hidden, seen = measure_grain(painting), measure_grain(painting, half)
+    assert hidden is not None
+    assert seen is not None
+    assert hidden[0] < 1
+    assert seen[0] > 4
+    assert measure_grain(painting, np.zeros(SIZE, np.uint8)) is None
+    photograph = np.full((*SIZE, 3), 128, np.float32)
+    picture = photograph + ripple(SIZE, 5)
+    cleaned = clean_pixels(picture, photograph, NO_GRAIN, np.zeros(SIZE, np.uint8))
+    np.testing.assert_array_equal(cleaned[4:-4, 4:-4], picture[4:-4, 4:-4])
+
+
+def test_values_far_beyond_those_of_pictures_are_no_error() -> None:
+    picture = smooth_photograph()
+    picture[50, 50] = 1e20
+    cleaned = clean_pixels(picture, smooth_photograph(), NO_GRAIN)
+    assert np.isfinite(cleaned).all()
 
 
 @pytest.mark.parametrize("size", [(64, 65), (97, 131)])
 def test_bands_are_those_of_float64_and_add_up(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(5).uniform(0, 255, (*size, 3)).astype(np.float32)
     values = pixels.astype(np.float64) @ FROM_RGB.astype(np.float64)
-    bands, rest = split(pixels, 0, size[0])
+    bands, rest = split(pixels, (0, size[0]))
     total = rest + sum(band[2:-2, 2:-2] for band in bands)
     np.testing.assert_allclose(total, values, atol=1e-3)
     for level, band in enumerate(bands):
@@ -173,6 +220,7 @@ def test_flat_is_what_varies_least_about_a_plane() -> None:
     slope = np.linspace(0, 255, SIZE[1])[None, :, None] * np.ones((SIZE[0], 1, 3))
     slope[: SIZE[0] // 2] += np.random.default_rng(0).normal(0, 9, slope[: SIZE[0] // 2].shape)
     flatness = find_flatness(slope.astype(np.float32))
+    assert flatness is not None
     assert not flatness.flat[: SIZE[0] // 2 - 12].any()
     assert flatness.flat[SIZE[0] // 2 + 16 : -16, 16:-16].mean() > 0.6
     assert flatness.share[: SIZE[0] // 2 - 12].max() < 0.2
@@ -183,9 +231,14 @@ def test_small_pictures_have_no_grain_and_are_left() -> None:
     small = np.random.default_rng(0).uniform(0, 255, (63, 80, 3)).astype(np.float32)
     assert measure_grain(small) is None
     assert clean_pixels(small, small, NO_GRAIN) is small
-    assert combine_grains([None, None]) is None
-    assert combine_grains([None, (1.0, 2.0), (2.0, 1.0)]) == (2.0, 2.0)
     assert FIGURES == 2 * BANDS
+
+
+def test_grains_are_blended_by_their_weights() -> None:
+    assert combine_grains([(None, 1.0), (None, 2.0)]) is None
+    assert combine_grains([(None, 5.0), ((3.0, 1.0), 2.0)]) == (3.0, 1.0)
+    blended = combine_grains([((1.0, 0.0), 3.0), ((3.0, 2.0), 1.0)])
+    assert blended == pytest.approx((3**0.5, 1.0))
 
 
 def pictures(*sizes: tuple[int, int]) -> list[Picture]:

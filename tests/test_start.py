@@ -1,8 +1,10 @@
 """How a run starts: what is loaded ahead on threads, and when Python looks for garbage."""
 
 import atexit
+import builtins
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
@@ -12,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from processes import PATIENCE
 from nstx import Picture, choose_settings, cli, prepare_job
 from nstx.cli.console import Console
 from nstx.cli.optimize.garbage import uncollected
+from nstx.engine.devices import torch_import
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
 from nstx.engine.gradients import ahead
@@ -196,6 +200,35 @@ def test_what_pytorch_postpones_is_there_when_something_asks(ask: str) -> None:
     assert (kind, loader) == ("module", "SourceFileLoader")
 
 
+def test_threads_that_ask_at_once_wait_until_all_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_module.py").write_text(
+        "import time\nfirst = 1\ntime.sleep(0.5)\nif broken: raise ValueError('broken')\nlast = 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch_import, "_UNUSED", "slow_module")
+    finder = torch_import._Finder()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    module: Any = importlib.import_module("slow_module")
+    monkeypatch.setattr(builtins, "broken", True, raising=False)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"):
+            _ = module.last
+    monkeypatch.setattr(builtins, "broken", False)
+    answers: list[int] = []
+    threads = [threading.Thread(target=lambda: answers.append(module.last)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [2, 2, 2]
+    assert type(module) is ModuleType
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        _ = module.other
+    monkeypatch.delitem(sys.modules, "slow_module")
+
+
 LOADED_ON_A_THREAD = """\
 import sys, threading
 from nstx.engine.gradients.ahead import load_torch, preload_torch
@@ -328,6 +361,15 @@ def test_a_process_ends_at_once_when_all_is_done(
     command = [sys.executable, "-c", ENDING, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout.splitlines()) == (code, lines), result.stderr
+
+
+def test_a_profile_is_written_when_the_process_ends(tmp_path: Path) -> None:
+    program, profile = tmp_path / "program.py", tmp_path / "profile"
+    program.write_text(ENDING)
+    command = [sys.executable, "-m", "cProfile", "-o", str(profile), str(program), "torch"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "result" in result.stdout, result.stderr
+    assert profile.stat().st_size > 0
 
 
 def test_output_that_cannot_be_written_is_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -333,8 +333,12 @@ def test_what_a_precision_needs_is_made_when_it_is_needed() -> None:
     plan = PrecisionPlan(("bf16", "tf32", "fp32"), "tf32x3")
     checked = CheckedBackend(plan, backends, problems)
     assert [precision for precision, _ in made] == ["bf16"]
+    led: list[Any] = []
+    follower = lambda pictures, _: led.append(pictures)
+    checked.lead(follower)
     checked.cost_and_gradient(random_pixels(33, 40, seed=1))
     assert [precision for precision, _ in made] == ["bf16", "tf32x3"]
+    assert (made[0][1]._follower, made[1][1]._follower) == (follower, None)
     Faulty.wrong = float("nan")
     try:
         made[1][1].wrong = 0.0  # type: ignore[attr-defined]
@@ -344,6 +348,11 @@ def test_what_a_precision_needs_is_made_when_it_is_needed() -> None:
     assert checked.checks[-1].continues_in == "tf32"
     checked.cost_and_gradient(random_pixels(33, 40, seed=1))
     assert [precision for precision, _ in made] == ["bf16", "tf32x3", "tf32"]
+    assert made[2][1]._follower is follower
+    checked.lead(None)
+    assert made[2][1]._follower is None
+    checked.cost_and_gradient(torch.from_numpy(random_pixels(33, 40, seed=2)))
+    assert not led
     first, *others = (backend.problem for _, backend in made)
     for problem in others:
         for part, target in problem.targets.items():

@@ -1,5 +1,6 @@
 """What keeps a run on its device: arrays, Adam ahead of its host, CUDA graphs, the choice of precision."""
 
+import contextlib
 import gc
 import os
 import subprocess
@@ -43,10 +44,12 @@ from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.backend import PrecisionCheck
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.choice import BackendChoice, PrecisionPolicy, choose_backend, runs_ahead
+from nstx.engine.gradients.torch_gradient import TorchGradient
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.settings import Precision
-from nstx.engine.solvers import torch_adam
+from nstx.engine.solvers import torch_adam, torch_descent
 from nstx.engine.solvers.adam import adam_steps
+from nstx.engine.solvers.choice import solve
 from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.solver import StopSolving, run_solver
 from nstx.engine.solvers.torch_adam import STEPS_AHEAD, run_adam
@@ -214,6 +217,41 @@ def test_steps_that_were_begun_are_reported_when_a_run_is_stopped() -> None:
         )  # fmt: skip
     # All evaluations but the start's.
     assert len(recorder.steps) == STEPS_AHEAD + 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_solver_leads_its_backend_and_lets_it_go(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Work begins with each gradient before its cost is there; afterwards nothing holds the solver."""
+    content = Picture(random_pixels(40, 56, 1).astype(np.uint8), None)
+    style = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
+    settings = choose_settings(
+        size=56, scales=1, steps=6, backend="torch", precision="fp32", device="cpu",
+        content_layers="conv2_2", style_layers="conv1_1,conv2_1",
+    )  # fmt: skip
+    job = prepare_job(content, [(style, 1.0)], settings)
+    job = replace(job, opened=replace(job.opened, arrays=DeviceLike()))
+    backend, begun = job.backend(0), 0
+    begin = torch_descent.TorchDescent.begin
+
+    def count(descent: torch_descent.TorchDescent, pictures: Array, gradients: Array) -> None:
+        nonlocal begun
+        begun += 1
+        begin(descent, pictures, gradients)
+
+    monkeypatch.setattr(torch_descent.TorchDescent, "begin", count)
+    recorder = Recorder(stop_before=4 if fails else None)
+    arguments = settings, 6, job.opened, CPU.place(job.start(0))
+    if fails:
+        with contextlib.suppress(StopSolving):
+            solve(*arguments, backend=backend, watcher=recorder)
+    else:
+        solve(*arguments, backend=backend, watcher=recorder)
+    assert isinstance(backend, TorchGradient)
+    # The first evaluation is what the solver begins with.
+    assert begun == recorder.evaluations - 1
+    assert backend._follower is None
 
 
 class Failing(BackpropBackend):

@@ -50,7 +50,7 @@ def result_json(
 
     ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
     does, on white if the format has no transparency.
-    ``cost_before_rounding`` is that of the picture as the solver left it. Costs that were not measured are None;
+    ``cost_before_rounding`` is that of the result, as it was cleaned. Costs that were not measured are None;
     then ``last_step`` is the step that the picture is of, with the cost at its scale's size.
 
     Args:

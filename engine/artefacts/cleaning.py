@@ -7,7 +7,7 @@ rule with the mean square s of the 5 × 5 pixels around and a threshold t,
 
     w ← w · (1 − g · min(1, t / s)),
 
-until the band is as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
+until the band is about as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
 until t is what a stroke has. So strokes stay, and a painting's own grain does. Before, the outer pixels, which the
 network sees beside zeros, take the mean and the contrast of those within.
 
@@ -27,16 +27,18 @@ from .grain import (
     Flatness,
     Grain,
     Pixels,
+    Strip,
     Values,
     collect_flat,
     find_flatness,
+    in_strips,
     measure_flat,
     split,
     strengths,
     strips,
 )
 
-_OF_A_STROKE = (10.0**2, 5.0**2)
+_OF_A_STROKE = (8.0**2, 4.0**2)
 """Mean squares of luminance and colour in a band: a ripple has 3² to 6² of luminance."""
 
 _KEPT = 0.9
@@ -50,36 +52,48 @@ _WITHIN = 4  # pixels that they are compared with
 _ALONG = 33  # pixels along the border that share a mean and a contrast
 
 
-def clean_pixels(pixels: Pixels, content: Pixels, grain: Grain) -> Pixels:
+def clean_pixels(
+    pixels: Pixels, content: Pixels, grain: Grain, alpha: NDArray[np.uint8] | None = None
+) -> Pixels:
     """Return a picture without ripples in flat areas, and with a rim like its inside.
 
     Args:
         pixels: the picture's, float32 (height, width, 3), 0–255; not changed.
         content: the photograph's, of that size.
         grain: of its paintings, at the scale that goes with the picture (`combine_grains`).
+        alpha: of the picture, uint8 (height, width), if it is not opaque: what is not seen is not measured.
 
     Returns:
         float32 (height, width, 3), between the picture's least and largest value; of a picture under 64 pixels on
-        a side the same as before.
+        a side the very same.
     """
     if min(pixels.shape[:2]) < LEAST_SIDE:
         return pixels
     picture = pixels.astype(np.float32, copy=True)
     _match_rim(picture)
-    flatness = find_flatness(content)
-    thresholds = _find_thresholds(picture, content, flatness, grain)
-    cleaned = np.empty_like(picture)
-    for top, bottom in strips(len(picture)):
-        bands, strip = split(picture, top, bottom)
+    flatness = find_flatness(content, alpha)
+    if flatness is not None:
+        picture = _shrink(picture, flatness, _find_thresholds(picture, content, flatness, grain))
+    return picture.clip(pixels.min(), pixels.max())
+
+
+def _shrink(picture: Pixels, flatness: Flatness, thresholds: list[float]) -> Pixels:
+    """Return a picture whose bands are shrunk by their thresholds."""
+
+    def shrink(place: Strip) -> Pixels:
+        bands, strip = split(picture, place)
+        share = flatness.share[slice(*place)]
         for index, band in enumerate(bands):
             inner = band[AROUND:-AROUND, AROUND:-AROUND]
             for part, channels in enumerate(PARTS):
                 threshold = np.float32(thresholds[index * len(PARTS) + part])
                 taken = np.minimum(1, threshold / np.maximum(strengths(band, channels), 1e-9))
-                inner[..., channels] *= 1 - (flatness.share[top:bottom] * taken)[..., None]
+                inner[..., channels] *= 1 - (share * taken)[..., None]
             strip += inner
-        cleaned[top:bottom] = strip @ TO_RGB
-    return cleaned.clip(pixels.min(), pixels.max())
+        colours: Pixels = strip @ TO_RGB
+        return colours
+
+    return np.concatenate(in_strips(strips(*picture.shape[:2]), shrink))
 
 
 def _find_thresholds(

@@ -5,8 +5,11 @@ with steps of 2ʲ pixels, takes away from what the smoothings before have left. 
 and 8–16 pixels.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +44,21 @@ _HALO = 2 * (1 + 2 + 4) + AROUND  # pixels around a strip that its bands follow 
 _RADIUS = 11  # of the square in which an area is flat or not
 _FLAT_SHARE = 0.3
 _RIM = 8  # pixels at the border, which say nothing of the inside
-_STRIP = 128  # rows that are worked on at once
+_STRIP = 128  # rows that are worked on at once, fewer of wide pictures
+_LEAST_STRIP = 16
 _MOST_MEASURED = 1 << 20  # pixels; of larger pictures, strips here and there are measured
+_LEAST_MEASURED = 8  # strips
+_LEAST_FLAT = 256  # pixels
+_THREADS = 4
+
+_R = TypeVar("_R")
+Strip = tuple[int, int]
+"""The first row, and the one behind the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flatness:
-    """Where a picture is flat: of its inside, three tenths.
+    """Where a picture is flat: of what is seen of its inside, three tenths.
 
     Attributes:
         flat: whether a pixel's surroundings are, bool (height, width).
@@ -58,19 +69,30 @@ class Flatness:
     share: Values
 
 
-def measure_grain(pixels: Pixels) -> Grain | None:
-    """Return the grain of a picture, (height, width, 3), 0–255; None if it is under 64 pixels on a side."""
-    if min(pixels.shape[:2]) < LEAST_SIDE:
+def measure_grain(pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Grain | None:
+    """Return the grain of a picture, float32 (height, width, 3), 0–255.
+
+    None if it is under 64 pixels on a side, or hardly anything of it is seen. What its ``alpha``, uint8
+    (height, width), hides does not count.
+    """
+    if min(pixels.shape[:2]) < LEAST_SIDE or (flatness := find_flatness(pixels, alpha)) is None:
         return None
-    squares = measure_flat(pixels, find_flatness(pixels))
+    squares = measure_flat(pixels, flatness)
     # As files have it, so that a run from one is the same.
     return tuple(np.sqrt(squares).astype(np.float32).tolist())
 
 
-def combine_grains(grains: list[Grain | None]) -> Grain | None:
-    """Return the largest of each figure of several pictures; None if they have none."""
-    known = [grain for grain in grains if grain is not None]
-    return tuple(map(max, zip(*known, strict=True))) if known else None
+def combine_grains(grains: Sequence[tuple[Grain | None, float]]) -> Grain | None:
+    """Return the grain of several pictures with weights: mean squares are blended, as Gram matrices are.
+
+    Pictures that have none do not count; None if none has one.
+    """
+    known = [(np.square(grain), weight) for grain, weight in grains if grain is not None]
+    if not known:
+        return None
+    total = sum(weight for _, weight in known)
+    blended = np.sum([squares * (weight / total) for squares, weight in known], axis=0)
+    return tuple(np.sqrt(blended).astype(np.float32).tolist())
 
 
 def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:
@@ -81,46 +103,72 @@ def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:
 
 def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Values]]:
     """Return the squares of all bands at pixels that are flat, with the strengths around them (`strengths`)."""
-    collected: list[list[tuple[Values, Values]]] = [[] for _ in range(BANDS * len(PARTS))]
-    for top, bottom in _measured_strips(pixels.shape[:2]):
-        where = flatness.flat[top:bottom]
-        bands, _ = split(pixels, top, bottom)
-        for index, (band, channels) in enumerate((b, c) for b in bands for c in PARTS):
-            inner = band[AROUND:-AROUND, AROUND:-AROUND, channels]
-            squares = np.square(inner[where]).mean(1)
-            collected[index].append((squares, strengths(band, channels)[where]))
+
+    def collect(strip: Strip) -> list[tuple[Values, Values]]:
+        where = flatness.flat[slice(*strip)]
+        bands, _ = split(pixels, strip)
+        return [
+            (
+                np.square(band[AROUND:-AROUND, AROUND:-AROUND, channels][where]).mean(1),
+                strengths(band, channels)[where],
+            )
+            for band in bands
+            for channels in PARTS
+        ]
+
+    parts = in_strips(_measured_strips(flatness.flat), collect)
     return [
-        (np.concatenate([s for s, _ in parts]), np.concatenate([a for _, a in parts]))
-        for parts in collected
+        (np.concatenate([s for s, _ in figure]), np.concatenate([a for _, a in figure]))
+        for figure in zip(*parts, strict=True)
     ]
 
 
-def find_flatness(pixels: Pixels) -> Flatness:
-    """Return where a picture is flat: where its luminance varies least about a plane."""
+def find_flatness(pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Flatness | None:
+    """Return where what is seen of a picture is flat: where its luminance varies least about a plane.
+
+    None if hardly anything is seen.
+    """
     height, width = pixels.shape[:2]
-    variation = np.empty((height, width))
-    for top, bottom in strips(height):
-        window = _window(pixels, top, bottom, _RADIUS).astype(np.float64)
-        variation[top:bottom] = _variation(window @ FROM_RGB[:, 0].astype(np.float64))
-    inside = np.zeros((height, width), bool)
-    inside[_RIM:-_RIM, _RIM:-_RIM] = True
-    limit = np.quantile(variation[inside], _FLAT_SHARE)
+    seen = np.zeros((height, width), bool)
+    seen[_RIM:-_RIM, _RIM:-_RIM] = True
+    if alpha is not None:
+        seen &= alpha > 0
+    if np.count_nonzero(seen) * _FLAT_SHARE < _LEAST_FLAT:
+        return None
+
+    def vary(strip: Strip) -> NDArray[np.float64]:
+        window = _window(pixels, strip, _RADIUS).astype(np.float64)
+        return _variation(window @ FROM_RGB[:, 0].astype(np.float64))
+
+    variation = np.concatenate(in_strips(strips(height, width), vary))
+    limit = np.quantile(variation[seen], _FLAT_SHARE)
     share = 1 / (1 + (variation / (2 * limit + 4)) ** 3)
-    return Flatness((variation <= limit) & inside, share.astype(np.float32))
+    return Flatness((variation <= limit) & seen, share.astype(np.float32))
 
 
-def strips(height: int) -> Iterator[tuple[int, int]]:
-    """Yield where a picture's strips begin and end."""
-    for top in range(0, height, _STRIP):
-        yield top, min(top + _STRIP, height)
+def strips(height: int, width: int) -> list[Strip]:
+    """Return the strips that make up a picture."""
+    return _strips_of(height, max(_LEAST_STRIP, min(_STRIP, _MOST_MEASURED // width)))
 
 
-def split(pixels: Pixels, top: int, bottom: int) -> tuple[list[Values], Values]:
+def in_strips(parts: Sequence[Strip], work: Callable[[Strip], _R]) -> list[_R]:
+    """Return what comes of working on each strip, on several threads."""
+
+    def quietly(strip: Strip) -> _R:
+        # Pictures that are not clipped may have squares beyond float32.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return work(strip)
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(quietly, parts))
+
+
+def split(pixels: Pixels, strip: Strip) -> tuple[list[Values], Values]:
     """Return the bands of a strip's luminance and colour, and what is left of it.
 
     Bands are (rows + 4, width + 4, 3), for `strengths`; what is left is (rows, width, 3). The strip is their sum.
     """
-    values, halo = _window(pixels, top, bottom, _HALO) @ FROM_RGB, _HALO
+    values, halo = _window(pixels, strip, _HALO) @ FROM_RGB, _HALO
     bands = []
     for level in range(BANDS):
         step = 2**level
@@ -142,15 +190,27 @@ def strengths(band: Values, channels: slice) -> Values:
     return np.asarray(columns / np.float32(side**2), np.float32)
 
 
-def _measured_strips(size: tuple[int, ...]) -> list[tuple[int, int]]:
-    every = -(-size[0] * size[1] // _MOST_MEASURED)
-    return list(strips(size[0]))[every // 2 :: every]
+def _strips_of(height: int, rows: int) -> list[Strip]:
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
-def _window(pixels: Pixels, top: int, bottom: int, halo: int) -> Pixels:
+def _measured_strips(flat: NDArray[np.bool_]) -> list[Strip]:
+    """Return strips that have flat pixels: all of them, or of a large picture some all over it."""
+    height, width = flat.shape
+    is_large = flat.size > _MOST_MEASURED
+    parts = _strips_of(height, _LEAST_STRIP) if is_large else strips(height, width)
+    parts = [strip for strip in parts if flat[slice(*strip)].any()]
+    most = max(_LEAST_MEASURED, _MOST_MEASURED // (_LEAST_STRIP * width))
+    if not is_large or len(parts) <= most:
+        return parts
+    return [parts[index] for index in np.linspace(0, len(parts) - 1, most).round().astype(int)]
+
+
+def _window(pixels: Pixels, strip: Strip, halo: int) -> Pixels:
     """Return a strip with what lies around it, the picture being mirrored at its border."""
     rows, columns = (np.pad(np.arange(side), halo, mode="symmetric") for side in pixels.shape[:2])
-    return pixels[rows[top : bottom + 2 * halo]][:, columns].astype(np.float32, copy=False)
+    around = pixels[rows[strip[0] : strip[1] + 2 * halo]][:, columns]
+    return around.astype(np.float32, copy=False)
 
 
 def _smooth(values: Values, step: int, axis: int) -> Values:

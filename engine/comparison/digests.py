@@ -85,6 +85,8 @@ class RunDigests:
             fields["init"] = self._digest_start(settings.init)
         if not settings.stretch:
             del fields["stretch"]  # of before there was a choice, so that its results are known
+        if not settings.clean:
+            del fields["clean"]  # likewise
         fields["objective"] = objective_to_json(settings.objective)
         fields["weights"] = self._digest_weights(settings.weights)
         request = {"content": self.content, "styles": self.styles, "settings": fields}

@@ -96,14 +96,22 @@ class _Postponed(ModuleType):
         """Execute the module, which is an ordinary one from here on."""
         with _lock:
             spec = self.__spec__
-            if spec is not None and isinstance(spec.loader, _Loader):
-                spec.loader = self.__loader__ = spec.loader.real
-                self.__class__ = ModuleType  # type: ignore[assignment]
-                spec.loader.exec_module(self)
+            if spec is None or not isinstance(spec.loader, _Loader):
+                return
+            postponed = spec.loader
+            spec.loader = self.__loader__ = postponed.real
+            try:
+                postponed.real.exec_module(self)
+            except BaseException:
+                spec.loader = self.__loader__ = postponed
+                raise
+            # Only now: until then other threads wait for the lock.
+            self.__class__ = ModuleType  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> object:
         # Python itself looks for such names, in all modules that there are.
-        if name.startswith("__"):
+        if not name.startswith("__"):
+            self.execute()
+        if name not in vars(self):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        self.execute()
-        return getattr(self, name)
+        return vars(self)[name]

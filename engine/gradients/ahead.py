@@ -122,7 +122,7 @@ def load_torch(index: int) -> bool:
     # Whatever goes wrong here goes wrong again where the run needs it.
     with contextlib.suppress(Exception):
         for name in _OPENED_FIRST:
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(Exception):
                 importlib.import_module(name)
         if not is_needed():
             return False

@@ -106,12 +106,7 @@ def write_targets(
     """
     path = Path(path)
     check_output(path, SUFFIXES)
-    arrays: dict[str, NDArray[Any]] = {}
-    for scale, (pixels, target) in enumerate(zip(contents, targets, strict=False)):
-        arrays[f"{scale}/pixels"] = _compact(pixels)
-        for kind, by_layer in (("content", target.content), ("style", target.style)):
-            for layer, array in by_layer.items():
-                arrays[f"{scale}/{kind}/{layer}"] = np.ascontiguousarray(array)
+    arrays = _name_arrays(contents, targets)
     if alpha is not None:
         arrays["alpha"] = np.ascontiguousarray(alpha)
     if grain is not None:
@@ -132,6 +127,16 @@ def write_targets(
             "try those of one job"
         ) from error
     write_output(path, pack_arrays(arrays, description))
+
+
+def _name_arrays(contents: Sequence[Pixels], targets: Sequence[Targets]) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for scale, (pixels, target) in enumerate(zip(contents, targets, strict=False)):
+        arrays[f"{scale}/pixels"] = _compact(pixels)
+        for kind, by_layer in (("content", target.content), ("style", target.style)):
+            for layer, array in by_layer.items():
+                arrays[f"{scale}/{kind}/{layer}"] = np.ascontiguousarray(array)
+    return arrays
 
 
 def _compact(pixels: Pixels) -> NDArray[Any]:
@@ -193,9 +198,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         raise ValueError("a picture is missing, or something has no place in it")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != contents[-1].shape[:2]):
         raise ValueError("its transparency has another shape than its picture")
-    if grain is not None and (
-        grain.shape != (FIGURES,) or not 0 <= grain.min() <= grain.max() < 256
-    ):
+    if grain is not None and not _is_grain(grain):
         raise ValueError("its grain is none of pictures")
     return SavedTargets(
         contents=tuple(contents),
@@ -206,6 +209,11 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         alpha=alpha,
         grain=None if grain is None else tuple(grain.tolist()),
     )
+
+
+def _is_grain(array: NDArray[Any]) -> bool:
+    has_shape = array.dtype == np.float32 and array.shape == (FIGURES,)
+    return has_shape and bool(array.min() >= 0 and array.max() < 256)
 
 
 def _take_pixels(name: str, arrays: dict[str, NDArray[Any]]) -> Pixels:

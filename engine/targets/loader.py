@@ -18,7 +18,7 @@ from ..devices.device import Device, settle
 from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.resizing import resize_picture
+from ..pictures.resizing import resize_alpha, resize_picture
 from ..settings import Settings
 from ..sizes import style_size
 from .store import Statistic, TargetFolder, TargetKey, TargetStore, as_stored
@@ -241,9 +241,8 @@ def measure_grains(
     """Return the grain of a result's paintings, at the sizes that go with it; None if all are too small."""
     scale, stretch = settings.style_scale, settings.stretch
     sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
-    return combine_grains(
-        [
-            measure_grain(resize_picture(style, *own, settings.resampling))
-            for own, (style, _) in zip(sizes, paintings, strict=True)
-        ]
-    )
+    grains: list[tuple[Grain | None, float]] = []
+    for own, (style, weight) in zip(sizes, paintings, strict=True):
+        pixels = resize_picture(style, *own, settings.resampling)
+        grains.append((measure_grain(pixels, resize_alpha(style, *own)), weight))
+    return combine_grains(grains)

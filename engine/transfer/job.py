@@ -157,8 +157,8 @@ def make_job(
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(photograph, paintings, sizes, contents)
-        seconds = time.perf_counter() - began
         grain = measure_grains(paintings, sizes[-1], settings) if settings.clean else None
+        seconds = time.perf_counter() - began
         start = init = init or _read_init(settings)
         if start is None and settings.init == "matched":
             start = match_colours(Picture(contents[-1], None), paintings)

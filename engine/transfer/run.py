@@ -181,9 +181,10 @@ def make_result(
     pixels, cost = progress.pixels, progress.cost
     if pixels is None or pixels.shape[:2] != job.sizes[-1]:
         pixels, cost = job.start(-1, pixels), None
-    cleans = job.grain is not None and progress.stopped != "interrupted"
-    if cleans and job.grain is not None:
-        pixels, cost = clean_pixels(pixels, job.contents[-1], job.grain), None
+    before = pixels
+    if job.grain is not None and progress.step > 0 and progress.stopped != "interrupted":
+        pixels = clean_pixels(pixels, job.contents[-1], job.grain, job.alpha)
+    cost = cost if pixels is before else None
     if cost is None or final.approximate:
         cost = final.cost(pixels)
     if len(job.sizes) == 1:
@@ -198,7 +199,7 @@ def make_result(
         seconds=seconds,
         stopped=progress.stopped,
         checks=tuple(progress.checks),
-        cleaned=cleans,
+        cleaned=pixels is not before,
     )
 
 

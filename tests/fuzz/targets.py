@@ -49,11 +49,12 @@ def _targets(has_alpha: bool) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, 
 
     sizes = ((16, 20), (20, 24))
     alpha = np.full(sizes[-1], 9, np.uint8) if has_alpha else None
+    grain = (1.0, 0.5) * 3 if has_alpha else None
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "t.safetensors"
         contents = tuple(np.ones((*size, 3), np.float32) for size in sizes)
         targets = tuple(make_zero_targets(_objective(), *size) for size in sizes)
-        write_targets(path, contents, targets, _objective(), _SHA256, alpha=alpha)
+        write_targets(path, contents, targets, _objective(), _SHA256, alpha=alpha, grain=grain)
         arrays, description = read_arrays(io.BytesIO(path.read_bytes()))
     del description["seal"]
     return arrays, description
@@ -91,7 +92,15 @@ def _change_arrays(
     if change == "drop":
         del changed[name]
     elif change == "name":
-        names = ("0/pixels", "2/pixels", "alpha", "0/style/conv9_9", "\x1b[2J", "x/content/conv1_1")
+        names = (
+            "0/pixels",
+            "2/pixels",
+            "alpha",
+            "grain",
+            "0/style/conv9_9",
+            "\x1b[2J",
+            "x/content/conv1_1",
+        )
         changed[random.choice(names)] = changed.pop(name)
     elif change == "type":
         changed[name] = array.astype(random.choice(("f8", "f2", "i8", "u1", "?", "u2")))
@@ -106,7 +115,7 @@ def _change_arrays(
     elif change == "empty":
         changed[name] = np.zeros((0, *array.shape[1:]), array.dtype)
     else:
-        changed[random.choice(("new", "3/pixels", "alpha"))] = np.ones((3, 3), np.uint8)
+        changed[random.choice(("new", "3/pixels", "alpha", "grain"))] = np.ones((3, 3), np.uint8)
     return f"{change} of {name}", changed
 
 
