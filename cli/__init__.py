@@ -4,6 +4,11 @@ Nothing is imported here: `run_process` is what the shell calls, and an interrup
 command is to be as quiet as any other.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
@@ -56,7 +61,7 @@ def _leave(code: int) -> None:
 
     That takes longer than to write a picture, and the system frees memory and devices all the same. Nor is it
     safe while threads still load libraries. What Python does before it is done here: threads end, and whoever
-    asked for it cleans up.
+    asked for it cleans up. Not where somebody else's code called the command line, such as a profiler.
     """
     import atexit
     import contextlib
@@ -64,7 +69,7 @@ def _leave(code: int) -> None:
     import sys
     import threading
 
-    if _is_watched():
+    if not _is_outermost():
         return
     with contextlib.suppress(KeyboardInterrupt):
         threading._shutdown()  # type: ignore[attr-defined]
@@ -81,11 +86,17 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _is_watched() -> bool:
-    """Whether a profiler or tracer follows the process: those write what they have seen when Python ends."""
+def _is_outermost() -> bool:
+    """Whether nothing stands around `run_process` but the program itself, that would have something left to do."""
     import sys
 
-    # From Python 3.12 on; tools have the numbers 0 to 5.
-    monitoring = getattr(sys, "monitoring", None)
-    tools = () if monitoring is None else map(monitoring.get_tool, range(6))
-    return bool(sys.getprofile() or sys.gettrace() or any(tools))
+    if sys.flags.interactive or sys.flags.inspect:
+        return False
+    callers: list[str] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        callers.append(frame.f_code.co_name)
+        frame = frame.f_back
+    around = callers[callers.index("run_process") + 1 :]
+    # A script's, or ``python -m nstx``, which Python's own module runs.
+    return around in (["<module>"], ["<module>", "_run_code", "_run_module_as_main"])

@@ -372,11 +372,25 @@ def test_a_profile_is_written_when_the_process_ends(tmp_path: Path) -> None:
     assert profile.stat().st_size > 0
 
 
+def test_code_around_the_command_line_goes_on(tmp_path: Path) -> None:
+    program = tmp_path / "wrapper.py"
+    program.write_text(
+        "import sys, runpy\nsys.modules['torch'] = sys\nsys.argv[1:] = ['model', '--json']\n"
+        "try:\n    runpy.run_module('nstx', run_name='__main__')\n"
+        "finally:\n    print('afterwards')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "afterwards"), result.stderr
+
+
 def test_output_that_cannot_be_written_is_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
     for module, name in ((threading, "_shutdown"), (atexit, "_run_exitfuncs")):
         monkeypatch.setattr(module, name, lambda: None)
+    monkeypatch.setattr(cli, "_is_outermost", lambda: True)
     cli._leave(7)
     assert left == [7]
 

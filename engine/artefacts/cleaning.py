@@ -1,7 +1,7 @@
 """Cleaning: a finished picture without the fine texture that neither its photograph nor its paintings have.
 
 One Gram matrix serves the whole of a picture, so that flat areas take up texture that a painting has elsewhere, as
-ripples of a few pixels. Here a picture is split into three bands of detail (`nstx.engine.artefacts.grain`), of
+ripples of a few pixels. Here a picture is split into two bands of detail (`nstx.engine.artefacts.grain`), of
 luminance and of colour. Where the photograph is flat, by the share g, what is weak in a band is shrunk, by Wiener's
 rule with the mean square s of the 5 × 5 pixels around and a threshold t,
 
@@ -41,7 +41,7 @@ from .grain import (
 _OF_A_STROKE = (8.0**2, 4.0**2)
 """Mean squares of luminance and colour in a band: a ripple has 3² to 6² of luminance."""
 
-_KEPT = 0.9
+_KEPT = 0.85
 """Of a mean square: strokes in flat areas are counted, and are not shrunk."""
 
 _UNSEEN = 0.5**2

@@ -1,8 +1,8 @@
 """Grain: how strong the detail of a picture's flat areas is, in bands of scale, of luminance and of colour.
 
 Bands are those of an undecimated wavelet transform (Starck and Murtagh 1994): band j is what a smoothing by a spline,
-with steps of 2ʲ pixels, takes away from what the smoothings before have left. They hold periods of about 2–4, 4–8
-and 8–16 pixels.
+with steps of 2ʲ pixels, takes away from what the smoothings before have left. They hold periods of about 2–4 and
+4–8 pixels; coarser detail is strokes.
 """
 
 import os
@@ -20,7 +20,7 @@ Values = NDArray[np.float32]
 Grain = tuple[float, ...]
 """Root mean squares, 0–255: of luminance and of colour in the first band, then in the others."""
 
-BANDS = 3
+BANDS = 2
 PARTS = slice(0, 1), slice(1, 3)
 """The channels of luminance and of colour."""
 
@@ -40,7 +40,7 @@ LEAST_SIDE = 64
 AROUND = 2
 """Pixels on each side that a pixel's strength is taken of."""
 
-_HALO = 2 * (1 + 2 + 4) + AROUND  # pixels around a strip that its bands follow from
+_HALO = 2 * (1 + 2) + AROUND  # pixels around a strip that its bands follow from
 _RADIUS = 11  # of the square in which an area is flat or not
 _FLAT_SHARE = 0.3
 _RIM = 8  # pixels at the border, which say nothing of the inside
@@ -96,7 +96,7 @@ def combine_grains(grains: Sequence[tuple[Grain | None, float]]) -> Grain | None
 
 
 def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:
-    """Return the mean squares of all bands where it is flat, (6), in the order of `Grain`."""
+    """Return the mean squares of all bands where it is flat, (4), in the order of `Grain`."""
     details = collect_flat(pixels, flatness)
     return np.array([squares.mean(dtype=np.float64) for squares, _ in details])
 

@@ -86,7 +86,7 @@ def write_targets(
     *,
     preset: str = "default",
     alpha: NDArray[np.uint8] | None = None,
-    grain: Grain | None = None,
+    grain: Sequence[float] | None = None,
 ) -> None:
     """Write a targets file, whole or not at all.
 
@@ -110,7 +110,8 @@ def write_targets(
     if alpha is not None:
         arrays["alpha"] = np.ascontiguousarray(alpha)
     if grain is not None:
-        arrays["grain"] = np.array(grain, np.float32)
+        with np.errstate(over="ignore"):  # which is refused below
+            arrays["grain"] = np.array(grain, np.float32)
     description = {
         "format": _FORMAT,
         "basis": describe_basis(objective, weights_sha256),
