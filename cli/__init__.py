@@ -4,11 +4,6 @@ Nothing is imported here: `run_process` is what the shell calls, and an interrup
 command is to be as quiet as any other.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import FrameType
-
 
 def main() -> None:
     """Run the command line and exit with its code."""
@@ -89,11 +84,12 @@ def _leave(code: int) -> None:
 def _is_outermost() -> bool:
     """Whether nothing stands around `run_process` but the program itself, that would have something left to do."""
     import sys
+    import types
 
     if sys.flags.interactive or sys.flags.inspect:
         return False
     callers: list[str] = []
-    frame: FrameType | None = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         callers.append(frame.f_code.co_name)
         frame = frame.f_back
