@@ -26,7 +26,7 @@ def run_process() -> None:
     try:
         main()
     except SystemExit as end:
-        if isinstance(end.code, int):
+        if isinstance(end.code, int) and _is_outermost():
             if end.code > 128:
                 _ignore_signals()
                 _end_unread(end.code)
@@ -64,8 +64,6 @@ def _leave(code: int) -> None:
     import sys
     import threading
 
-    if not _is_outermost():
-        return
     with contextlib.suppress(KeyboardInterrupt):
         threading._shutdown()  # type: ignore[attr-defined]
     if "torch" not in sys.modules and threading.active_count() == 1:
@@ -82,7 +80,10 @@ def _leave(code: int) -> None:
 
 
 def _is_outermost() -> bool:
-    """Whether nothing stands around `run_process` but the program itself, that would have something left to do."""
+    """Whether nothing stands around `run_process` but the program itself, that would have something left to do.
+
+    A ``try`` at the top of a program cannot be seen: who needs what comes after it calls `main`.
+    """
     import sys
     import types
 

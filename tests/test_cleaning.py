@@ -187,7 +187,7 @@ def test_what_is_not_seen_says_nothing() -> None:
 
 def test_values_far_beyond_those_of_pictures_are_no_error() -> None:
     picture = smooth_photograph()
-    picture[50, 50] = 1e20
+    picture[50, 50] = picture[1, 50] = 1e20
     cleaned = clean_pixels(picture, smooth_photograph(), NO_GRAIN)
     assert np.isfinite(cleaned).all()
 
@@ -225,6 +225,19 @@ def test_flat_is_what_varies_least_about_a_plane() -> None:
     assert flatness.flat[SIZE[0] // 2 + 16 : -16, 16:-16].mean() > 0.6
     assert flatness.share[: SIZE[0] // 2 - 12].max() < 0.2
     assert flatness.share.max() <= 1
+
+
+def test_without_threads_the_same_is_done_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a thread that outlives the main one, or where no more may be started."""
+    photograph = smooth_photograph()
+    picture = (photograph + ripple(SIZE, 5)).clip(0, 255)
+    expected = clean_pixels(picture, photograph, NO_GRAIN)
+
+    def refuse(*_: object) -> object:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor", refuse)
+    np.testing.assert_array_equal(clean_pixels(picture, photograph, NO_GRAIN), expected)
 
 
 def test_small_pictures_have_no_grain_and_are_left() -> None:

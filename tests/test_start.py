@@ -390,7 +390,6 @@ def test_output_that_cannot_be_written_is_left_to_python(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "_exit", left.append)
     for module, name in ((threading, "_shutdown"), (atexit, "_run_exitfuncs")):
         monkeypatch.setattr(module, name, lambda: None)
-    monkeypatch.setattr(cli, "_is_outermost", lambda: True)
     cli._leave(7)
     assert left == [7]
 

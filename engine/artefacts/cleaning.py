@@ -127,20 +127,19 @@ def _find_threshold(squares: Values, around: Values, limit: float, most: float) 
 def _match_rim(picture: Pixels) -> None:
     """Give the outer pixels the mean and contrast of those within, along each side, in place."""
     for rows in (picture, picture[::-1], picture.swapaxes(0, 1), picture.swapaxes(0, 1)[::-1]):
-        within = rows[_RIM : _RIM + _WITHIN]
+        within = rows[_RIM : _RIM + _WITHIN].astype(np.float64)
         mean = _run(within.mean(0))
         variance = np.maximum(_run(np.square(within).mean(0)) - mean**2, 0)
-        for row in rows[:_RIM]:
+        for outer in rows[:_RIM]:
+            row = outer.astype(np.float64)
             middle = _run(row)
             own = np.maximum(_run(row**2) - middle**2, 0)
             contrast = np.minimum(1, np.sqrt((variance + 1) / (own + 1)))
-            row[:] = (row - middle) * contrast + mean
+            outer[:] = (row - middle) * contrast + mean
 
 
-def _run(values: NDArray[np.floating]) -> NDArray[np.float64]:
+def _run(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the running mean of a row, mirrored at its ends, (length, 3)."""
-    padded = np.pad(
-        values.astype(np.float64), ((_ALONG // 2 + 1, _ALONG // 2), (0, 0)), "symmetric"
-    )
+    padded = np.pad(values, ((_ALONG // 2 + 1, _ALONG // 2), (0, 0)), "symmetric")
     sums = padded.cumsum(0)
     return np.asarray((sums[_ALONG:] - sums[:-_ALONG]) / _ALONG)

@@ -7,7 +7,6 @@ with steps of 2ʲ pixels, takes away from what the smoothings before have left. 
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -152,15 +151,21 @@ def strips(height: int, width: int) -> list[Strip]:
 
 
 def in_strips(parts: Sequence[Strip], work: Callable[[Strip], _R]) -> list[_R]:
-    """Return what comes of working on each strip, on several threads."""
+    """Return what comes of working on each strip, on several threads where they are to be had."""
 
     def quietly(strip: Strip) -> _R:
         # Pictures that are not clipped may have squares beyond float32.
         with np.errstate(over="ignore", invalid="ignore"):
             return work(strip)
 
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(quietly, parts))
+    try:
+        # Not even its import is possible when the main thread has ended.
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+            return list(pool.map(quietly, parts))
+    except RuntimeError:
+        return [quietly(strip) for strip in parts]
 
 
 def split(pixels: Pixels, strip: Strip) -> tuple[list[Values], Values]:

@@ -109,9 +109,6 @@ def write_targets(
     arrays = _name_arrays(contents, targets)
     if alpha is not None:
         arrays["alpha"] = np.ascontiguousarray(alpha)
-    if grain is not None:
-        with np.errstate(over="ignore"):  # which is refused below
-            arrays["grain"] = np.array(grain, np.float32)
     description = {
         "format": _FORMAT,
         "basis": describe_basis(objective, weights_sha256),
@@ -119,10 +116,13 @@ def write_targets(
         "preset": preset,
     }
     try:
+        if grain is not None:
+            with np.errstate(over="ignore"):  # which is refused below
+                arrays["grain"] = np.array(grain, np.float32)
         if len(contents) != len(targets):
             raise ValueError(f"{len(targets)} targets of {len(contents)} pictures")
         _unpack(arrays, json.loads(json.dumps(description)))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UsageError(
             f"expected pictures with their targets, got what cannot be read back ({printable(error)}); "
             "try those of one job"
