@@ -56,7 +56,7 @@ def _leave(code: int) -> None:
 
     That takes longer than to write a picture, and the system frees memory and devices all the same. Nor is it
     safe while threads still load libraries. What Python does before it is done here: threads end, and whoever
-    asked for it cleans up. Not where somebody else's code called the command line, such as a profiler.
+    asked for it cleans up.
     """
     import atexit
     import contextlib
@@ -80,20 +80,20 @@ def _leave(code: int) -> None:
 
 
 def _is_outermost() -> bool:
-    """Whether nothing stands around `run_process` but the program itself, that would have something left to do.
+    """Whether nothing stands around `run_process`, which asks, but the program itself: no profiler, for example.
 
-    A ``try`` at the top of a program cannot be seen: who needs what comes after it calls `main`.
+    Other code would have something left to do. A ``try`` at the top of a program cannot be seen: who needs what
+    comes after it calls `main`.
     """
     import sys
     import types
 
     if sys.flags.interactive or sys.flags.inspect:
         return False
-    callers: list[str] = []
-    frame: types.FrameType | None = sys._getframe(1)
+    around: list[str] = []
+    frame: types.FrameType | None = sys._getframe(2)
     while frame is not None:
-        callers.append(frame.f_code.co_name)
+        around.append(frame.f_code.co_name)
         frame = frame.f_back
-    around = callers[callers.index("run_process") + 1 :]
     # A script's, or ``python -m nstx``, which Python's own module runs.
     return around in (["<module>"], ["<module>", "_run_code", "_run_module_as_main"])

@@ -146,7 +146,7 @@ def test_a_share_of_a_large_picture_is_measured(monkeypatch: pytest.MonkeyPatch)
     assert flatness is not None
     measured = grains._measured_strips(flatness.flat)
     assert len(measured) == 8
-    assert all(flatness.flat[top:bottom].any() for top, bottom in measured)
+    assert all(flatness.flat[strip].any() for strip in measured)
     assert whole is not None
     assert measure_grain(painting) == pytest.approx(whole, rel=0.1, abs=0.05)
     photograph = painting.copy()
@@ -196,7 +196,7 @@ def test_values_far_beyond_those_of_pictures_are_no_error() -> None:
 def test_bands_are_those_of_float64_and_add_up(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(5).uniform(0, 255, (*size, 3)).astype(np.float32)
     values = pixels.astype(np.float64) @ FROM_RGB.astype(np.float64)
-    bands, rest = split(pixels, (0, size[0]))
+    bands, rest = split(pixels, slice(0, size[0]))
     total = rest + sum(band[2:-2, 2:-2] for band in bands)
     np.testing.assert_allclose(total, values, atol=1e-3)
     for level, band in enumerate(bands):

@@ -82,7 +82,7 @@ def _shrink(picture: Pixels, flatness: Flatness, thresholds: list[float]) -> Pix
 
     def shrink(place: Strip) -> Pixels:
         bands, strip = split(picture, place)
-        share = flatness.share[slice(*place)]
+        share = flatness.share[place]
         for index, band in enumerate(bands):
             inner = band[AROUND:-AROUND, AROUND:-AROUND]
             for part, channels in enumerate(PARTS):

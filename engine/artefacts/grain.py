@@ -51,8 +51,8 @@ _LEAST_FLAT = 256  # pixels
 _THREADS = 4
 
 _R = TypeVar("_R")
-Strip = tuple[int, int]
-"""The first row, and the one behind the last."""
+Strip = slice
+"""Rows of a picture, with both ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Value
     """Return the squares of all bands at pixels that are flat, with the strengths around them (`strengths`)."""
 
     def collect(strip: Strip) -> list[tuple[Values, Values]]:
-        where = flatness.flat[slice(*strip)]
+        where = flatness.flat[strip]
         bands, _ = split(pixels, strip)
         return [
             (
@@ -196,7 +196,7 @@ def strengths(band: Values, channels: slice) -> Values:
 
 
 def _strips_of(height: int, rows: int) -> list[Strip]:
-    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
 def _measured_strips(flat: NDArray[np.bool_]) -> list[Strip]:
@@ -204,7 +204,7 @@ def _measured_strips(flat: NDArray[np.bool_]) -> list[Strip]:
     height, width = flat.shape
     is_large = flat.size > _MOST_MEASURED
     parts = _strips_of(height, _LEAST_STRIP) if is_large else strips(height, width)
-    parts = [strip for strip in parts if flat[slice(*strip)].any()]
+    parts = [strip for strip in parts if flat[strip].any()]
     most = max(_LEAST_MEASURED, _MOST_MEASURED // (_LEAST_STRIP * width))
     if not is_large or len(parts) <= most:
         return parts
@@ -214,19 +214,15 @@ def _measured_strips(flat: NDArray[np.bool_]) -> list[Strip]:
 def _window(pixels: Pixels, strip: Strip, halo: int) -> Pixels:
     """Return a strip with what lies around it, the picture being mirrored at its border."""
     rows, columns = (np.pad(np.arange(side), halo, mode="symmetric") for side in pixels.shape[:2])
-    around = pixels[rows[strip[0] : strip[1] + 2 * halo]][:, columns]
+    around = pixels[rows[strip.start : strip.stop + 2 * halo]][:, columns]
     return around.astype(np.float32, copy=False)
 
 
 def _smooth(values: Values, step: int, axis: int) -> Values:
     """Return the inside smoothed along an axis by 1, 4, 6, 4, 1 sixteenths, a step apart."""
     size = values.shape[axis] - 4 * step
-    a, b, c, d, e = (
-        np.take(values, range(i * step, i * step + size), axis) if axis > 1
-        else values[i * step : i * step + size] if axis == 0
-        else values[:, i * step : i * step + size]
-        for i in range(5)
-    )  # fmt: skip
+    before = (slice(None),) * axis
+    a, b, c, d, e = (values[(*before, slice(at, at + size))] for at in range(0, 5 * step, step))
     result: Values = ((a + e) + 4 * (b + d) + 6 * c) * np.float32(1 / 16)
     return result
 
@@ -238,18 +234,18 @@ def _crop(values: Values, margin: int) -> Values:
 def _variation(luminance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the variance about a plane in the square around each pixel that has one, (h − 22, w − 22)."""
     side = 2 * _RADIUS + 1
-    mean = _box_mean(luminance, side)
-    variance = _box_mean(luminance**2, side) - mean**2
+    mean = box_means(luminance, side)
+    variance = box_means(luminance**2, side) - mean**2
     for axis in (0, 1):
         ramp = np.arange(luminance.shape[axis], dtype=np.float64)
         ramp = ramp[:, None] if axis == 0 else ramp[None]
         centre = ramp[_RADIUS:-_RADIUS] if axis == 0 else ramp[:, _RADIUS:-_RADIUS]
-        slope = _box_mean(ramp * luminance, side) - centre * mean
+        slope = box_means(ramp * luminance, side) - centre * mean
         variance -= slope**2 / ((side**2 - 1) / 12)
     return np.maximum(variance, 0)
 
 
-def _box_mean(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+def box_means(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     """Return the means of all squares that lie within."""
     sums = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     box = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

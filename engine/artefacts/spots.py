@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .grain import box_means
+
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -70,9 +72,4 @@ def _medians(luminance: Floats) -> Iterator[tuple[Floats, Floats]]:
 def _box_mean(values: Floats, side: int) -> Floats:
     """Return the means of squares around each pixel, of the picture mirrored at its border."""
     before = side // 2
-    sums = np.pad(values, (before, side - 1 - before), mode="symmetric").cumsum(0).cumsum(1)
-    sums = np.pad(sums, ((1, 0), (1, 0)))
-    box: Floats = (
-        sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    )
-    return box / side**2
+    return box_means(np.pad(values, (before, side - 1 - before), mode="symmetric"), side)

@@ -82,17 +82,19 @@ class GradientBackend(ABC):
 
     checks: Sequence[PrecisionCheck] = ()
     approximate: bool = False
+    _follower: Follower | None = None
 
     @abstractmethod
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Return each picture's cost and ∂J/∂pixels, float32 (batch, height, width, 3)."""
 
-    def lead(self, follower: Follower | None) -> None:  # noqa: B027  (few have something to do)
+    def lead(self, follower: Follower | None) -> None:
         """Have work begin on the device with each gradient, before its costs are waited for; None ends it.
 
         Backends that do not wait for a device call nothing. A gradient that is returned need not be one that the
         follower took: what is found not to be finite, or too inexact, is computed again.
         """
+        self._follower = follower
 
     @abstractmethod
     def costs(self, pixels: Array) -> Sequence[Cost]:

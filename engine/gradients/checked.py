@@ -103,7 +103,6 @@ class CheckedBackend(GradientBackend):
         self._fast: TorchGradient | None = backends(plan.stages[0])(problems)
         # Its targets are shared by those that come later; it is not kept, so that it can be freed.
         self._problem = self._fast.problem
-        self._follower: Follower | None = None
         self.checks: list[PrecisionCheck] = []
         self._evaluation = 0
         self._next_check, self._interval = self._schedule.begins, self._schedule.first
@@ -129,7 +128,7 @@ class CheckedBackend(GradientBackend):
 
     def lead(self, follower: Follower | None) -> None:
         """Implement `GradientBackend`; in low precision alone, as there are a handful of checks."""
-        self._follower = follower
+        super().lead(follower)
         if self._fast is not None:
             self._fast.lead(follower)
 

@@ -34,7 +34,7 @@ from nstx.models.objective import Objective
 from ..devices.arrays import Array, ArrayT
 from ..kernels.support import KernelSupport
 from ..sessions.session import Session, open_graph
-from .backend import Follower, GradientBackend, Problems, check_batch, gradient_error
+from .backend import GradientBackend, Problems, check_batch, gradient_error
 from .onnx_backend import (
     LARGEST,
     arrange_costs,
@@ -217,7 +217,6 @@ class OnnxDeviceBackend(GradientBackend):
         # ONNX Runtime knows their addresses only.
         self._inputs, self._outputs = inputs, {**outputs, "gradient": self._gradient}
         self._bind()
-        self._follower: Follower | None = None
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`; waits for the device once."""
@@ -232,10 +231,6 @@ class OnnxDeviceBackend(GradientBackend):
             raise gradient_error()
         same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
         return costs, cast(ArrayT, same_kind)
-
-    def lead(self, follower: Follower | None) -> None:
-        """Implement `GradientBackend`."""
-        self._follower = follower
 
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """Implement `GradientBackend`; with the gradient, which is computed in any case."""

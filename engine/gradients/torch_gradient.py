@@ -20,7 +20,7 @@ from ..devices.arrays import Array, ArrayT
 from ..devices.cuda_graph import Capture, CudaGraph, captures_graphs
 from ..devices.torch_device import TorchDevice
 from ..features.torch_network import TorchNetwork, gram_matrices
-from .backend import Follower, GradientBackend, Problems, gradient_error
+from .backend import GradientBackend, Problems, gradient_error
 from .torch_problem import Part, TorchProblem, total_variation
 
 # fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
@@ -62,7 +62,6 @@ class TorchGradient(GradientBackend):
         self.seed = _FIRST_SEED if device.precision == "fp16" else 1.0
         self._seed_on_device: tuple[float, torch.Tensor] | None = None
         self._order: tuple[Part, ...] = ()
-        self._follower: Follower | None = None
         if capture is None:
             capture = captures_graphs(device)
         self._capture: Capture | None = CudaGraph() if capture is True else capture or None
@@ -93,10 +92,6 @@ class TorchGradient(GradientBackend):
         here = torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext()
         with here, self._device.numerics(), torch.no_grad():
             yield
-
-    def lead(self, follower: Follower | None) -> None:
-        """Implement `GradientBackend`; tensors alone have a follower."""
-        self._follower = follower
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""

@@ -235,14 +235,26 @@ class TargetLoader:
         )
 
 
-def measure_grains(
-    paintings: Sequence[WeightedPicture], size: tuple[int, int], settings: Settings
-) -> Grain | None:
-    """Return the grain of a result's paintings, at the sizes that go with it; None if all are too small."""
+def fit_styles(
+    paintings: Sequence[WeightedPicture], size: _Size, settings: Settings
+) -> list[Pixels]:
+    """Return style pictures at the sizes that go with a result; `UsageError` as `style_size`."""
     scale, stretch = settings.style_scale, settings.stretch
     sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
-    grains: list[tuple[Grain | None, float]] = []
-    for own, (style, weight) in zip(sizes, paintings, strict=True):
-        pixels = resize_picture(style, *own, settings.resampling)
-        grains.append((measure_grain(pixels, resize_alpha(style, *own)), weight))
-    return combine_grains(grains)
+    return [
+        resize_picture(style, *own, settings.resampling)
+        for own, (style, _) in zip(sizes, paintings, strict=True)
+    ]
+
+
+def measure_grains(
+    paintings: Sequence[WeightedPicture], size: _Size, settings: Settings
+) -> Grain | None:
+    """Return the grain of a result's paintings, at the sizes that go with it; None if all are too small."""
+    fitted = fit_styles(paintings, size, settings)
+    return combine_grains(
+        [
+            (measure_grain(pixels, resize_alpha(style, *pixels.shape[:2])), weight)
+            for pixels, (style, weight) in zip(fitted, paintings, strict=True)
+        ]
+    )

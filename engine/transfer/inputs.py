@@ -15,7 +15,7 @@ from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, take_input
 from ..pictures.resizing import resize_picture
 from ..settings import INITS, MIN_SIDE, Settings, choose_settings
-from ..sizes import style_size
+from ..targets.loader import fit_styles
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them."""
@@ -78,13 +78,12 @@ def fit_to(
             f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
             "try a larger one"
         )
-    scale, stretch = settings.style_scale, settings.stretch
-    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
-    fitted = [
-        (resize_picture(style, *own, settings.resampling), weight)
-        for own, (style, weight) in zip(sizes, paintings, strict=True)
-    ]
-    return resize_picture(photograph, *size, settings.resampling), fitted
+    fitted = fit_styles(paintings, size, settings)
+    weights = [weight for _, weight in paintings]
+    return (
+        resize_picture(photograph, *size, settings.resampling),
+        list(zip(fitted, weights, strict=True)),
+    )
 
 
 def take_settings(
