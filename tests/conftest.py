@@ -26,8 +26,10 @@ from nstx.models.weights.load import Weights, load_weights
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """Let children be interrupted even where a shell has started the tests in the background."""
+    """Let children be interrupted even where a shell has started the tests in the background, or ``nohup`` has."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
