@@ -8,7 +8,8 @@ a command-line user read the same message.
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, get_args
 
-from nstx.engine.settings import CHOICES, INITS, Settings, choose_settings
+from nstx.engine.choices import choose_settings
+from nstx.engine.settings import CHOICES, INITS, Settings
 from nstx.models import objective
 from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS, Preset, SolverName

@@ -14,7 +14,7 @@ from nstx.cli.grouped import only, without
 from nstx.cli.lazy import Entry, LazyGroup
 from nstx.cli.options import Machine, Objective, Size, Solver, choices_of, settings_of
 from nstx.cli.sources import COMMAND_LINE, CONFIGURATION, ENVIRONMENT
-from nstx.engine.settings import choose_settings
+from nstx.engine.choices import choose_settings
 from nstx.models.errors import UsageError
 
 MODULE = '''

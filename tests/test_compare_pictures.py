@@ -18,6 +18,7 @@ from pictures import random_pixels
 from PIL import Image, ImageDraw, ImageFont
 from processes import PATIENCE
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.comparison.digests import Inputs
 from nstx.engine.comparison.drawing import content_as_seen, draw_comparison_sheet
 from nstx.engine.comparison.page import make_page
@@ -34,7 +35,6 @@ from nstx.engine.drawing.cost_curves import draw_cost_curves
 from nstx.engine.drawing.feature_sheets import draw_sheet
 from nstx.engine.drawing.film_strip import Film, animate_runs, pack_film, unpack_film
 from nstx.engine.features.activations import summarise_layer
-from nstx.engine.settings import choose_settings
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

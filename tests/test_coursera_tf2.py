@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import conv2d, max_pool2d
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.features.extraction import Extraction, extract_features
 from nstx.engine.gradients.backend import check_batch
 from nstx.engine.pictures.picture import Picture
-from nstx.engine.settings import choose_settings
 from nstx.engine.sizes import choose_sizes
 from nstx.engine.targets.files import read_targets
 from nstx.engine.transfer.costs import evaluate_picture

@@ -17,6 +17,7 @@ from networks import relative_error
 from pictures import random_pixels
 from processes import PATIENCE
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.memory import memory_errors
 from nstx.engine.devices.torch_device import TorchDevice
@@ -38,7 +39,6 @@ from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork, gra
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.sessions.kept_graphs import keep_graph, part_folder
 from nstx.engine.sessions.session import Session
-from nstx.engine.settings import choose_settings
 from nstx.engine.transfer.job import prepare_job
 from nstx.export.features import export_features
 from nstx.export.graphs.build_features import build_feature_model

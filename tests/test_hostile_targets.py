@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from target_keys import KEY
 
 from nstx.engine.cache import list_cache, verify_cache
-from nstx.engine.settings import choose_settings
+from nstx.engine.choices import choose_settings
 from nstx.engine.targets.files import SavedTargets, describe_basis, read_targets, write_targets
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays
 from nstx.engine.targets.store import TargetFolder, describe_target, target_name

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from nstx.engine.settings import choose_settings
+from nstx.engine.choices import choose_settings
 from nstx.models.errors import UsageError
 from nstx.models.objective import LayerWeight, parse_layers
 from nstx.models.presets import PRESETS, find_preset

@@ -17,12 +17,13 @@ import torch
 from networks import relative_error
 from pictures import random_pixels
 
+from nstx.engine.choices import Choices, choose_settings
 from nstx.engine.devices.machine import Processor
 from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.choice import PrecisionPolicy, choose_backend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.sessions.kept_graphs import describe_kept
-from nstx.engine.settings import Auto, BackendName, Choices, Precision, choose_settings
+from nstx.engine.settings import Auto, BackendName, Precision
 from nstx.engine.targets.targets import Targets
 from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.run import run_job

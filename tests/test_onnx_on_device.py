@@ -14,6 +14,7 @@ from interleaved import with_planar_convolutions
 from networks import CASES, mixed_objective, relative_error, targets_of
 from pictures import random_pixels
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.devices.torch_device import TorchDevice
@@ -25,7 +26,6 @@ from nstx.engine.gradients.onnx_on_device import OnDevice, OnnxDeviceBackend, Op
 from nstx.engine.gradients.opening import open_backend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.kernels.support import describe_kernels
-from nstx.engine.settings import choose_settings
 from nstx.export.graphs import build_gradient
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.runtime import session as sessions

@@ -12,13 +12,14 @@ from networks import needs_bf16
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job, run_batch, run_job
+from nstx.engine.choices import Choices
 from nstx.engine.devices import precisions
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.machine import Processor
 from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.choice import BackendChoice, PrecisionPolicy, choose_backend
 from nstx.engine.gradients.opening import plan_precisions
-from nstx.engine.settings import BackendName, Choices, Precision
+from nstx.engine.settings import BackendName, Precision
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import DeviceError, UsageError

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.pictures.reading import read_image
-from nstx.engine.settings import choose_settings
 from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.run import run_job, stylize
 

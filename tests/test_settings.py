@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nstx.engine.settings import Choices, Settings, choose_settings
+from nstx.engine.choices import Choices, choose_settings
+from nstx.engine.settings import Settings
 from nstx.models.errors import UsageError
 from nstx.models.objective import LayerWeight, Objective
 from nstx.models.presets import PRESETS, find_preset

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pictures import random_pixels
 from PIL import Image
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.features.activations import Features
 from nstx.engine.features.extraction import Extraction, OpenedExtractor
 from nstx.engine.pictures.picture import Picture, Pixels, WeightedPicture
 from nstx.engine.pictures.reading import read_image
-from nstx.engine.settings import Settings, choose_settings
+from nstx.engine.settings import Settings
 from nstx.engine.targets.loader import LoadedTargets, TargetLoader
 from nstx.engine.targets.precompute import PrecomputedPicture, find_pictures, precompute_targets
 from nstx.engine.targets.store import TargetFolder, as_stored, target_is_sound
@@ -308,7 +309,7 @@ def test_a_hit_imports_no_torch_no_onnx_and_no_runtime(
     code = (
         "import sys\n"
         "from nstx.engine.pictures.reading import read_image\n"
-        "from nstx.engine.settings import choose_settings\n"
+        "from nstx.engine.choices import choose_settings\n"
         "from nstx.engine.targets.loader import TargetLoader\n"
         "if sys.argv[3] == 'blocked':\n"
         "    for name in ('torch', 'onnx', 'onnxruntime', 'h5py'):\n"

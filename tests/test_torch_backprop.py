@@ -19,6 +19,7 @@ from networks import (
 )
 from pictures import random_pixels
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.devices.arrays import NUMPY, ArrayT
 from nstx.engine.devices.convolution import make_convolution, split_to_tf32
 from nstx.engine.devices.device import Device
@@ -35,7 +36,7 @@ from nstx.engine.gradients.checked import (
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.gradients.torch_problem import Part
 from nstx.engine.pictures.picture import Pixels
-from nstx.engine.settings import Precision, choose_settings
+from nstx.engine.settings import Precision
 from nstx.engine.solvers.adam import adam_steps
 from nstx.engine.solvers.solver import run_solver
 from nstx.engine.targets.targets import Targets

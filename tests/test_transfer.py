@@ -10,11 +10,12 @@ import pytest
 from networks import needs_bf16
 from pictures import random_pixels
 
+from nstx.engine.choices import choose_settings
 from nstx.engine.gradients.backend import GradientBackend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import write_image
-from nstx.engine.settings import Settings, choose_settings
+from nstx.engine.settings import Settings
 from nstx.engine.targets.files import read_targets, write_targets
 from nstx.engine.targets.targets import Targets
 from nstx.engine.transfer.costs import BoundCosts, evaluate_picture

@@ -115,9 +115,9 @@ def open_gradient(task: Task) -> "tuple[Compute, str, Place]":
 
     Also what puts pictures where a run keeps them, and returns a step of those.
     """
+    from ..choices import choose_settings
     from ..gradients.choice import choose_backend
     from ..gradients.opening import open_backend
-    from ..settings import choose_settings
 
     backend, precision = OPTIMIZE_VARIANTS[task.variant]
     settings = choose_settings(
@@ -140,7 +140,7 @@ def floor_seconds(task: Task) -> float:
     """Return what the convolutions of a task take alone, in its variant's precision."""
     from nstx.models.vgg19 import truncate
 
-    from ..settings import choose_settings
+    from ..choices import choose_settings
     from .floor import measure_floor
 
     has_gradient = task.work == "gradient"

@@ -17,8 +17,8 @@ from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import Pooling, find_layer, flops_per_pixel, split_layers, truncate
 from nstx.models.weights.load import weights_digest
 
+from ..choices import choose_settings
 from ..devices.memory import GRADIENT_BYTES
-from ..settings import choose_settings
 from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
 from .turns import Answers, Bench, Row, RowMaker, make_report, run_process, take_turns
 

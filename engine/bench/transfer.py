@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..choices import choose_settings
 from ..devices.memory import peak_memory_bytes, process_seconds
 from ..pictures.reading import read_image
 from ..pictures.writing import write_image
-from ..settings import choose_settings
 from ..transfer.costs import BoundCosts
 from ..transfer.job import prepare_job
 from ..transfer.progress import Step

@@ -11,7 +11,8 @@ from typing import Any
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
 
-from ..settings import INITS, Settings, choose_settings
+from ..choices import choose_settings
+from ..settings import INITS, Settings
 
 MOST_RUNS = 64
 DEFAULT_LAYERS = ("conv3_2", "conv4_2", "conv5_2")
@@ -112,7 +113,7 @@ def plan_comparison(
     """Plan a run for every combination of some settings' values.
 
     Args:
-        preset: as in `nstx.engine.settings.choose_settings`, like the options after it.
+        preset: as in `nstx.engine.choices.choose_settings`, like the options after it.
         compared: values by names of `COMPARABLE`. Layers that one run uses together are joined by
             ``+``, as in ``conv3_2+conv4_2``. A name without values takes the preset's. If no name
             has two values and there are no content layers, these are `DEFAULT_LAYERS`.

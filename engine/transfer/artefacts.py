@@ -8,9 +8,10 @@ from nstx.models.arguments import check_arguments
 from nstx.models.presets import Preset
 
 from ..artefacts.measure import Artefacts, find_artefacts
+from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
 from ..pictures.reading import Source, as_picture
-from ..settings import ChoicesButInit, PresetName, Settings
+from ..settings import PresetName, Settings
 from .inputs import Styles, fit_to, take_settings
 
 

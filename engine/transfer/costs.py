@@ -13,11 +13,12 @@ from nstx.models.presets import Preset
 from nstx.models.reference.cost import reference_cost
 from nstx.models.weights.load import load_weights
 
+from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Pixels
 from ..pictures.reading import Source, as_picture, read_image
-from ..settings import ChoicesButInit, PresetName, Settings
+from ..settings import PresetName, Settings
 from .inputs import Styles, fit_to, take_settings
 
 if TYPE_CHECKING:

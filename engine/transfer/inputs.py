@@ -11,10 +11,11 @@ from nstx.models.presets import Preset
 from nstx.models.printable import printable
 from nstx.models.values import check_number, describe, suggest
 
+from ..choices import choose_settings
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, take_input
 from ..pictures.resizing import resize_picture
-from ..settings import INITS, MIN_SIDE, Settings, choose_settings
+from ..settings import INITS, MIN_SIDE, Settings
 from ..targets.loader import fit_styles
 
 Styles = Source | Sequence[Source | tuple[Source, float]]

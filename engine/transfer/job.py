@@ -15,6 +15,7 @@ from nstx.models.presets import Preset
 from nstx.models.printable import printable
 
 from ..artefacts.grain import Grain
+from ..choices import ChoicesButInit
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
@@ -23,7 +24,7 @@ from ..gradients.opening import BackendFactory, open_backend
 from ..pictures.picture import InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, read_image, take_input
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
-from ..settings import INITS, ChoicesButInit, Init, PresetName, Settings
+from ..settings import INITS, Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader, measure_grains

@@ -14,13 +14,14 @@ from nstx.models.cost import Cost
 from nstx.models.presets import Preset
 
 from ..artefacts.cleaning import clean_pixels
+from ..choices import ChoicesButInit
 from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source
 from ..pictures.resizing import resize_8_bit
 from ..pictures.writing import encode_image, to_8_bit, write_image
-from ..settings import ChoicesButInit, Init, PresetName, Settings
+from ..settings import Init, PresetName, Settings
 from ..sizes import split_steps
 from ..solvers.choice import solve
 from .costs import BoundCosts

@@ -1,6 +1,7 @@
 """The public names, one a line: what type checkers and editors see, and what `nstx` loads on demand."""
 
 from .engine.artefacts.measure import Artefacts as Artefacts
+from .engine.choices import choose_settings as choose_settings
 from .engine.drawing.feature_sheets import write_feature_sheets as write_feature_sheets
 from .engine.features.extraction import ExtractedFeatures as ExtractedFeatures
 from .engine.features.extraction import Extraction as Extraction
@@ -11,7 +12,6 @@ from .engine.pictures.picture import Picture as Picture
 from .engine.pictures.reading import read_image as read_image
 from .engine.pictures.writing import write_image as write_image
 from .engine.settings import Settings as Settings
-from .engine.settings import choose_settings as choose_settings
 from .engine.targets.files import read_targets as read_targets
 from .engine.targets.files import write_targets as write_targets
 from .engine.transfer.artefacts import measure_artefacts as measure_artefacts

@@ -1,0 +1,121 @@
+"""What may be chosen differently from a preset, and the settings that come of it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, TypedDict, Unpack
+
+from nstx.models.arguments import check_type
+from nstx.models.errors import UsageError, about
+from nstx.models.objective import parse_layers
+from nstx.models.presets import Preset, SolverName, find_preset
+from nstx.models.printable import printable
+from nstx.models.values import suggest
+from nstx.models.vgg19 import Pooling
+
+from .settings import (
+    CHECKS,
+    INITS,
+    Auto,
+    BackendName,
+    ExtractorName,
+    Init,
+    Precision,
+    PresetName,
+    Settings,
+)
+
+_OBJECTIVE_CHOICES = (
+    "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight", "pooling",
+)  # fmt: skip
+
+
+class ChoicesButInit(TypedDict, total=False):
+    """What may be chosen differently from a preset besides the start."""
+
+    content_layers: str | Sequence[str] | None
+    style_layers: str | Sequence[str] | None
+    content_weight: float | None
+    style_weight: float | None
+    tv_weight: float | None
+    pooling: Pooling | None
+    solver: SolverName | None
+    learning_rate: float | None
+    steps: int | None
+    scales: int | None
+    clip: bool | None
+    early_stop: bool | None
+    stretch: bool | None
+    clean: bool | None
+    size: int | None
+    width: int | None
+    height: int | None
+    style_scale: float | None
+    seed: int | None
+    device: str | None
+    precision: Precision | Auto | None
+    backend: BackendName | Auto | None
+    extractor: ExtractorName | Auto | None
+    threads: int | None
+    weights: str | os.PathLike[str] | None
+    use_cache: bool | None
+
+
+class Choices(ChoicesButInit, total=False):
+    """What may be chosen differently from a preset; None stands for the preset's value."""
+
+    init: Init | str | os.PathLike[str] | None
+
+
+def choose_settings(
+    preset: PresetName | Preset | str = "default",
+    *,
+    auto_scales: bool = False,
+    **choices: Unpack[Choices],
+) -> Settings:
+    """Return the settings of a preset with some of them chosen differently.
+
+    Args:
+        preset: ``default``, ``coursera``, ``coursera-tf2`` or ``gatys``, or one of your own.
+        auto_scales: choose the number of scales by the size, whatever the preset says.
+        choices: any attribute of `Settings` but ``objective``, and of the objective:
+            ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
+            commas; the preset weighs style layers without a weight), ``content_weight``,
+            ``style_weight``, ``tv_weight``, ``pooling``. None stands for the preset's value.
+
+    Raises:
+        UsageError: the preset or a choice is not known, or out of its range.
+    """
+    check_type("auto scales", auto_scales, bool, "auto_scales=True")
+    known = sorted(Choices.__annotations__)
+    if unknown := sorted(choices.keys() - known):
+        raise UsageError(
+            f"expected settings among {', '.join(known)}, got {printable(', '.join(unknown))}; "
+            f"try {suggest(unknown[0], known, 'size')}"
+        )
+    chosen: dict[str, Any] = {
+        name: CHECKS[name](name, value) if name in CHECKS else value
+        for name, value in choices.items()
+        if value is not None
+    }
+    base = preset if isinstance(preset, Preset) else find_preset(preset)
+    weighting = {"content_layers": "equal", "style_layers": base.style_layer_weights}
+    for kind in [kind for kind in weighting if kind in chosen]:
+        with about(kind):
+            chosen[kind] = parse_layers(chosen[kind], weighting[kind])
+    of_objective = {name: chosen.pop(name) for name in _OBJECTIVE_CHOICES if name in chosen}
+    if "width" in chosen or "height" in chosen:
+        chosen.setdefault("size", None)
+    elif "init" in chosen and chosen["init"] not in INITS:
+        # A start of one's own is a finished picture: a coarse scale would throw its detail away.
+        chosen.setdefault("scales", 1)
+    if chosen.get("solver") == "lbfgs":
+        # Only the assignment's Adam goes without bounds: L-BFGS goes so far beyond them that a
+        # picture costs up to three times more once it is cut to 0–255.
+        chosen.setdefault("clip", True)
+    if auto_scales:
+        chosen["scales"] = None
+    names = [field.name for field in fields(Settings)]
+    defaults = {name: getattr(base, name) for name in names if hasattr(base, name)}
+    objective = replace(defaults.pop("objective"), **of_objective)
+    return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})
