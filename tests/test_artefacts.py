@@ -14,7 +14,7 @@ from nstx import measure_artefacts
 from nstx.engine.artefacts.measure import find_artefacts
 from nstx.engine.artefacts.rim import measure_rim
 from nstx.engine.artefacts.ripple import find_flat, measure_texture
-from nstx.engine.artefacts.spots import measure_untouched
+from nstx.engine.artefacts.untouched import measure_untouched
 from nstx.models.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -126,10 +126,21 @@ def test_speckles_are_counted_where_it_is_flat() -> None:
 def test_untouched_areas_are_measured() -> None:
     content = natural(7)
     picture = content + np.random.default_rng(8).normal(0, 30, content.shape)
-    assert measure_untouched(picture, content) == 0
+    white = [np.full((60, 60, 3), 255.0)]
+    assert measure_untouched(picture, content, white) == 0
     picture[:72, :96] = content[:72, :96]
-    assert 0.18 < measure_untouched(picture, content) < 0.25
-    assert measure_untouched(content, content) == 0
+    assert 0.18 < measure_untouched(picture, content, white) < 0.25
+    assert measure_untouched(content, content, white) == 0
+
+
+def test_what_has_a_colour_of_the_paintings_may_stay() -> None:
+    content = np.full((*SIZE, 3), 90.0)
+    picture = content + np.random.default_rng(8).normal(0, 30, content.shape)
+    picture[:72, :96] = content[:72, :96]
+    painting = np.full((50, 70, 3), 200.0)
+    assert measure_untouched(picture, content, [painting]) > 0.15
+    painting[:30, :40] = 95
+    assert measure_untouched(picture, content, [painting]) == 0
 
 
 def test_small_pictures_have_fewer_figures() -> None:

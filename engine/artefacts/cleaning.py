@@ -9,11 +9,15 @@ rule with the mean square s of the 5 × 5 pixels around and a threshold t,
 
 until the band is about as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
 until t is what a stroke has. So strokes stay, and a painting's own grain does. Before, the outer pixels, which the
-network sees beside zeros, take the mean and the contrast of those within.
+network sees beside zeros, take the mean and the contrast of those within, and speckles come near to their neighbours
+(`nstx.engine.artefacts.speckles`). At last what repeats all over flat areas every eight pixels, with the grid of
+the poolings, is taken off.
 
 The shrinkage is that of wavelet denoising (Donoho and Johnstone 1994). Departures: what is left follows from the
 painting in place of a noise's variance, and strength is that of a pixel's surroundings.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +27,18 @@ from .grain import (
     BANDS,
     LEAST_SIDE,
     PARTS,
-    TO_RGB,
     Flatness,
     Grain,
-    Pixels,
-    Strip,
-    Values,
     collect_flat,
     find_flatness,
-    in_strips,
     measure_flat,
     split,
     strengths,
-    strips,
 )
+from .speckles import LEAST, clamp_speckles, measure_isolation
+from .strips import TO_RGB, Pixels, Strip, Values, in_strips, strips
+
+Sums = NDArray[np.float64]
 
 _OF_A_STROKE = (8.0**2, 4.0**2)
 """Mean squares of luminance and colour in a band: a ripple has 3² to 6² of luminance."""
@@ -46,6 +48,8 @@ _KEPT = 0.85
 
 _UNSEEN = 0.5**2
 _HALVINGS = 24
+
+_GRID = 8  # pixels; that of the first three poolings
 
 _RIM = 3  # pixels that zeros beyond the border bend
 _WITHIN = 4  # pixels that they are compared with
@@ -73,31 +77,66 @@ def clean_pixels(
     _match_rim(picture)
     flatness = find_flatness(content, alpha)
     if flatness is not None:
-        picture = _shrink(picture, flatness, _find_thresholds(picture, content, flatness, grain))
+        *bands, isolation = grain
+        limit = max(LEAST, isolation, measure_isolation(content, flatness.flat))
+        picture = clamp_speckles(picture, flatness.share, limit)
+        picture = _shrink(picture, flatness, _find_thresholds(picture, content, flatness, bands))
     return picture.clip(pixels.min(), pixels.max())
 
 
 def _shrink(picture: Pixels, flatness: Flatness, thresholds: list[float]) -> Pixels:
-    """Return a picture whose bands are shrunk by their thresholds."""
+    """Return a picture whose bands are shrunk by their thresholds, without what repeats with the grid."""
 
-    def shrink(place: Strip) -> Pixels:
+    def shrink(place: Strip) -> tuple[Pixels, Sums]:
         bands, strip = split(picture, place)
         share = flatness.share[place]
+        details = np.zeros_like(strip)
         for index, band in enumerate(bands):
             inner = band[AROUND:-AROUND, AROUND:-AROUND]
             for part, channels in enumerate(PARTS):
                 threshold = np.float32(thresholds[index * len(PARTS) + part])
                 taken = np.minimum(1, threshold / np.maximum(strengths(band, channels), 1e-9))
                 inner[..., channels] *= 1 - (share * taken)[..., None]
-            strip += inner
-        colours: Pixels = strip @ TO_RGB
-        return colours
+            details += inner
+        return np.asarray((strip + details) @ TO_RGB, np.float32), _fold(
+            details, share, place.start
+        )
 
-    return np.concatenate(in_strips(strips(*picture.shape[:2]), shrink))
+    parts = in_strips(strips(*picture.shape[:2]), shrink)
+    shrunk: Pixels = np.concatenate([strip for strip, _ in parts])
+    pattern = _find_pattern(np.sum([fold for _, fold in parts], axis=0)).astype(np.float32)
+    for row in range(_GRID):
+        for column in range(_GRID):
+            places = slice(row, None, _GRID), slice(column, None, _GRID)
+            shrunk[places] -= pattern[row, column] * flatness.share[places][..., None]
+    return shrunk
+
+
+def _fold(details: Values, share: Values, top: int) -> Sums:
+    """Return sums of details at the places of a grid, weighted by a share, and of the weights: (2, 8, 8, 4).
+
+    Of the two halves, one has the black squares of a chessboard of such grids, and the other the white ones.
+    """
+    weighted = np.concatenate([details * share[..., None], share[..., None]], 2)
+    sums = np.zeros((2, _GRID, _GRID, 4))
+    for row in range(2 * _GRID):
+        for column in range(2 * _GRID):
+            places = weighted[(row - top) % (2 * _GRID) :: 2 * _GRID, column :: 2 * _GRID]
+            half = (row // _GRID + column // _GRID) % 2
+            sums[half, row % _GRID, column % _GRID] += places.sum((0, 1), dtype=np.float64)
+    return sums
+
+
+def _find_pattern(sums: Sums) -> Sums:
+    """Return what repeats with the grid, in RGB, (8, 8, 3): what both halves have, so that chance is left out."""
+    one, other = sums[..., :3] / np.maximum(sums[..., 3:], 1e-9)
+    mean = (one + other) / 2
+    both = (one * other).sum((0, 1)) / np.maximum((mean**2).sum((0, 1)), 1e-9)
+    return np.asarray(mean * both.clip(0, 1) @ TO_RGB)
 
 
 def _find_thresholds(
-    picture: Pixels, content: Pixels, flatness: Flatness, grain: Grain
+    picture: Pixels, content: Pixels, flatness: Flatness, grain: Sequence[float]
 ) -> list[float]:
     """Return the threshold of each band and part, in the order of `Grain`; 0 where nothing is shrunk."""
     allowed = _KEPT * np.maximum(measure_flat(content, flatness), np.square(grain))

@@ -5,33 +5,35 @@ with steps of 2ʲ pixels, takes away from what the smoothings before have left. 
 4–8 pixels; coarser detail is strokes.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.float32]
-Values = NDArray[np.float32]
+from .speckles import measure_isolation
+from .strips import (
+    FROM_RGB,
+    Pixels,
+    Strip,
+    Values,
+    box_means,
+    in_strips,
+    measured_strips,
+    strips,
+    window,
+)
 
 Grain = tuple[float, ...]
-"""Root mean squares, 0–255: of luminance and of colour in the first band, then in the others."""
+"""Root mean squares, 0–255: of luminance and of colour in the first band, then in the others. The last figure is by how
+much hardly a pixel is unlike its neighbours (`measure_isolation`)."""
 
 BANDS = 2
 PARTS = slice(0, 1), slice(1, 3)
 """The channels of luminance and of colour."""
 
-FIGURES = BANDS * len(PARTS)
+FIGURES = BANDS * len(PARTS) + 1
 """So many has a grain."""
-
-FROM_RGB = np.array(
-    [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32
-).T
-"""From RGB to luminance and two differences of colour, as in JPEG."""
-
-TO_RGB = np.linalg.inv(FROM_RGB).astype(np.float32)
 
 LEAST_SIDE = 64
 """Pixels; smaller pictures are too small to have flat areas."""
@@ -43,16 +45,7 @@ _HALO = 2 * (1 + 2) + AROUND  # pixels around a strip that its bands follow from
 _RADIUS = 11  # of the square in which an area is flat or not
 _FLAT_SHARE = 0.3
 _RIM = 8  # pixels at the border, which say nothing of the inside
-_STRIP = 128  # rows that are worked on at once, fewer of wide pictures
-_LEAST_STRIP = 16
-_MOST_MEASURED = 1 << 20  # pixels; of larger pictures, strips here and there are measured
-_LEAST_MEASURED = 8  # strips
 _LEAST_FLAT = 256  # pixels
-_THREADS = 4
-
-_R = TypeVar("_R")
-Strip = slice
-"""Rows of a picture, with both ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +69,9 @@ def measure_grain(pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Gra
     """
     if min(pixels.shape[:2]) < LEAST_SIDE or (flatness := find_flatness(pixels, alpha)) is None:
         return None
-    squares = measure_flat(pixels, flatness)
+    figures = [*np.sqrt(measure_flat(pixels, flatness)), measure_isolation(pixels, flatness.flat)]
     # As files have it, so that a run from one is the same.
-    return tuple(np.sqrt(squares).astype(np.float32).tolist())
+    return tuple(np.array(figures, np.float32).tolist())
 
 
 def combine_grains(grains: Sequence[tuple[Grain | None, float]]) -> Grain | None:
@@ -95,7 +88,7 @@ def combine_grains(grains: Sequence[tuple[Grain | None, float]]) -> Grain | None
 
 
 def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:
-    """Return the mean squares of all bands where it is flat, (4), in the order of `Grain`."""
+    """Return the mean squares of all bands where it is flat, (4), in the order of `Grain` without its last."""
     details = collect_flat(pixels, flatness)
     return np.array([squares.mean(dtype=np.float64) for squares, _ in details])
 
@@ -115,7 +108,7 @@ def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Value
             for channels in PARTS
         ]
 
-    parts = in_strips(_measured_strips(flatness.flat), collect)
+    parts = in_strips(measured_strips(flatness.flat), collect)
     return [
         (np.concatenate([s for s, _ in figure]), np.concatenate([a for _, a in figure]))
         for figure in zip(*parts, strict=True)
@@ -136,8 +129,8 @@ def find_flatness(pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Fla
         return None
 
     def vary(strip: Strip) -> NDArray[np.float64]:
-        window = _window(pixels, strip, _RADIUS).astype(np.float64)
-        return _variation(window @ FROM_RGB[:, 0].astype(np.float64))
+        around = window(pixels, strip, _RADIUS).astype(np.float64)
+        return _variation(around @ FROM_RGB[:, 0].astype(np.float64))
 
     variation = np.concatenate(in_strips(strips(height, width), vary))
     limit = np.quantile(variation[seen], _FLAT_SHARE)
@@ -145,35 +138,12 @@ def find_flatness(pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Fla
     return Flatness((variation <= limit) & seen, share.astype(np.float32))
 
 
-def strips(height: int, width: int) -> list[Strip]:
-    """Return the strips that make up a picture."""
-    return _strips_of(height, max(_LEAST_STRIP, min(_STRIP, _MOST_MEASURED // width)))
-
-
-def in_strips(parts: Sequence[Strip], work: Callable[[Strip], _R]) -> list[_R]:
-    """Return what comes of working on each strip, on several threads where they are to be had."""
-
-    def quietly(strip: Strip) -> _R:
-        # Pictures that are not clipped may have squares beyond float32.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return work(strip)
-
-    try:
-        # Not even its import is possible when the main thread has ended.
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-            return list(pool.map(quietly, parts))
-    except RuntimeError:
-        return [quietly(strip) for strip in parts]
-
-
 def split(pixels: Pixels, strip: Strip) -> tuple[list[Values], Values]:
     """Return the bands of a strip's luminance and colour, and what is left of it.
 
     Bands are (rows + 4, width + 4, 3), for `strengths`; what is left is (rows, width, 3). The strip is their sum.
     """
-    values, halo = _window(pixels, strip, _HALO) @ FROM_RGB, _HALO
+    values, halo = window(pixels, strip, _HALO) @ FROM_RGB, _HALO
     bands = []
     for level in range(BANDS):
         step = 2**level
@@ -193,29 +163,6 @@ def strengths(band: Values, channels: slice) -> Values:
     assert not isinstance(rows, int)
     columns = sum(rows[:, i : rows.shape[1] - side + 1 + i] for i in range(side))
     return np.asarray(columns / np.float32(side**2), np.float32)
-
-
-def _strips_of(height: int, rows: int) -> list[Strip]:
-    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
-
-
-def _measured_strips(flat: NDArray[np.bool_]) -> list[Strip]:
-    """Return strips that have flat pixels: all of them, or of a large picture some all over it."""
-    height, width = flat.shape
-    is_large = flat.size > _MOST_MEASURED
-    parts = _strips_of(height, _LEAST_STRIP) if is_large else strips(height, width)
-    parts = [strip for strip in parts if flat[strip].any()]
-    most = max(_LEAST_MEASURED, _MOST_MEASURED // (_LEAST_STRIP * width))
-    if not is_large or len(parts) <= most:
-        return parts
-    return [parts[index] for index in np.linspace(0, len(parts) - 1, most).round().astype(int)]
-
-
-def _window(pixels: Pixels, strip: Strip, halo: int) -> Pixels:
-    """Return a strip with what lies around it, the picture being mirrored at its border."""
-    rows, columns = (np.pad(np.arange(side), halo, mode="symmetric") for side in pixels.shape[:2])
-    around = pixels[rows[strip.start : strip.stop + 2 * halo]][:, columns]
-    return around.astype(np.float32, copy=False)
 
 
 def _smooth(values: Values, step: int, axis: int) -> Values:
@@ -243,10 +190,3 @@ def _variation(luminance: NDArray[np.float64]) -> NDArray[np.float64]:
         slope = box_means(ramp * luminance, side) - centre * mean
         variance -= slope**2 / ((side**2 - 1) / 12)
     return np.maximum(variance, 0)
-
-
-def box_means(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Return the means of all squares that lie within."""
-    sums = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    box = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    return np.asarray(box / side**2)

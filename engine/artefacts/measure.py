@@ -14,7 +14,8 @@ from .ripple import (
     find_flat,
     measure_texture,
 )
-from .spots import measure_speckles, measure_untouched
+from .speckles import measure_speckles
+from .untouched import measure_untouched
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 
@@ -31,7 +32,7 @@ class Artefacts:
         locked: of the part of it that repeats with the strides of the poolings.
         rim: how far the outer four pixels stand out, in standard deviations beyond three.
         speckles: single pixels unlike all around them where the photograph is flat, in thousandths of these areas.
-        untouched: the share of the picture, 0–1, that stayed the photograph's.
+        untouched: the share of the picture, 0–1, that stayed the photograph's, in a colour that the paintings lack.
         picture, content, style: texture of flat areas: of the picture and the photograph where that is flat, and
             of the paintings where they are.
     """
@@ -62,7 +63,8 @@ def find_artefacts(
     wide, photograph = pixels.astype(np.float64), content.astype(np.float64)
     figures = Artefacts(
         ripple=None, locked=None, speckles=None, picture=None, content=None, style=None,
-        rim=measure_rim(wide), untouched=measure_untouched(wide, photograph),
+        rim=measure_rim(wide),
+        untouched=measure_untouched(wide, photograph, [style.astype(np.float64) for style in styles]),
     )  # fmt: skip
     flat = find_flat(of_content)
     own = [(style, where) for style in of_styles if (where := find_flat(style)) is not None]
@@ -72,13 +74,14 @@ def find_artefacts(
     style = _largest([measure_texture(*painting) for painting in own])
     others = (content_texture, style)
     areas = [
-        (values, cover_flat(values.shape, where)) for values, where in ((of_content, flat), *own)
+        (values.astype(np.float32), cover_flat(values.shape, where))
+        for values, where in ((of_content, flat), *own)
     ]
     return replace(
         figures,
         ripple=_length(excess(picture.ripple, [texture.ripple for texture in others])),
         locked=_length(excess(picture.locked, [texture.locked for texture in others])),
-        speckles=measure_speckles(y, areas[0][1], areas),
+        speckles=measure_speckles(y.astype(np.float32), areas[0][1], areas),
         picture=picture,
         content=content_texture,
         style=style,

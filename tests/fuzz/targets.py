@@ -49,7 +49,7 @@ def _targets(has_alpha: bool) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, 
 
     sizes = ((16, 20), (20, 24))
     alpha = np.full(sizes[-1], 9, np.uint8) if has_alpha else None
-    grain = (1.0, 0.5) * 2 if has_alpha else None
+    grain = (1.0, 0.5, 1.0, 0.5, 12.0) if has_alpha else None
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "t.safetensors"
         contents = tuple(np.ones((*size, 3), np.float32) for size in sizes)
