@@ -16,8 +16,8 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
-from .formats import HEIC
-from .repairs import ended_jpegs, has_damaged_pixels, repair
+from ..formats.identify import HEIC
+from ..formats.repairs import ended_jpegs, has_damaged_pixels, repair
 
 _log = logging.getLogger("nstx")
 

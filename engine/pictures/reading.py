@@ -22,8 +22,8 @@ from nstx.models.printable import printable
 from nstx.models.storage.inputs import read_input
 from nstx.models.values import describe
 
+from ..formats.identify import DOUBT, NPY, TIFF, identify_format
 from .decoding import DECODER_ERRORS, decode_image, refuse_damaged
-from .formats import DOUBT, NPY, TIFF, identify_format
 from .npy import read_npy, take_pixels
 from .picture import Picture
 from .srgb import to_picture

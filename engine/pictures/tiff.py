@@ -23,6 +23,7 @@ from tifffile import TiffFile, TiffFileError, TiffPage, TiffPages
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
+from ..formats.identify import TIFF
 from .decoding import (
     DECODER_ERRORS,
     check_pixels,
@@ -31,7 +32,6 @@ from .decoding import (
     turn_image,
     turn_upright,
 )
-from .formats import TIFF
 from .tiff_samples import LAYOUT_TAGS, Layout, read_layout, read_samples
 
 _log = logging.getLogger("nstx")

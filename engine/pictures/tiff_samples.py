@@ -18,8 +18,8 @@ from PIL import Image, TiffImagePlugin
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
+from ..formats.identify import DOUBT, TIFF
 from .decoding import check_pixels, quiet_decoder
-from .formats import DOUBT, TIFF
 from .npy import SampleRange, choose_range, round_samples
 
 _Part = tuple[tuple[slice, slice, slice], NDArray[Any]]

@@ -8,7 +8,7 @@ from typing import Literal
 from nstx.models.errors import ImageError, NstxError, NumericalError, UsageError, about
 from nstx.models.printable import printable
 
-from ..pictures.formats import READ_SUFFIXES
+from ..formats.identify import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import take_input
 from ..pictures.resizing import resize_alpha, resize_picture
