@@ -84,7 +84,7 @@ class Group:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def choices(self) -> dict[str, Any]:
-        """Return the values by the names that `nstx.engine.settings.choose_settings` gives them."""
+        """Return the values by the names that `nstx.engine.choices.choose_settings` gives them."""
         return {name: getattr(self, name) for name in option_names(type(self))}
 
 
@@ -191,7 +191,7 @@ def _read_help(name: str, hint: Any, panel: str | None = None) -> Any:
         metavar=help_.metavar,
         autocompletion=_completion(help_.values) if help_.values else None,
         rich_help_panel=panel,
-        envvar=f"NSTX_{setting_of(flags[0]).upper()}" if panel else None,
+        envvar=f"NSTX_{setting_of(flags[0].partition('/')[0]).upper()}" if panel else None,
         show_envvar=False,
     )
     return Annotated[kind, option, help_]

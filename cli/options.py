@@ -156,18 +156,14 @@ class Solver(Group):
         ),
     ] = None
     seed: Annotated[int, Help("Of the noise in the start.")] = _default("seed")
-    no_clean: Annotated[
-        bool,
+    clean: Annotated[
+        bool | None,
         Help(
-            "Leave ripples in flat areas, and the rim, as the solver makes them; --preset default alone cleans."
+            "Take ripples and speckles out of flat areas, and what bends at the border; published presets do "
+            "not unless asked.",
+            ("--clean/--no-clean",),
         ),
-    ] = False
-
-    def choices(self) -> dict[str, Any]:
-        """Return the values, with ``clean`` in place of ``no_clean``."""
-        choices = Group.choices(self)
-        choices["clean"] = False if choices.pop("no_clean") else None
-        return choices
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

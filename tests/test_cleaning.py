@@ -310,6 +310,18 @@ def test_the_default_result_is_cleaned_and_its_cost_is_the_cleaned_pictures() ->
     assert result.cost.total == pytest.approx(measured.total, rel=1e-4)
 
 
+def test_paintings_too_small_to_say_what_is_clean_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    content, style = pictures((90, 120), (20, 80))
+    job = prepare_job(content, style, size=96, steps=1, device="cpu")
+    assert job.grain is None
+    assert "no painting shows 64 pixels" in caplog.text
+    caplog.clear()
+    prepare_job(content, style, size=96, steps=1, device="cpu", clean=False)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"default"}))
 def test_published_presets_are_not_cleaned_unless_asked(preset: str) -> None:
     assert not choose_settings(preset).clean
@@ -326,11 +338,11 @@ def test_a_run_that_is_interrupted_is_not_cleaned() -> None:
     assert not result.cleaned
 
 
-def test_an_option_leaves_the_picture_as_it_is(
+def test_an_option_says_whether_a_picture_is_cleaned(
     nstx: Callable[..., tuple[int, str, str]], save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:
     content, style = save_picture("c.png", 90, 120), save_picture("s.png", 100, 80, seed=1)
-    for option, cleaned in (([], True), (["--no-clean"], False)):
+    for option, cleaned in ((["--preset", "gatys", "--clean"], True), (["--no-clean"], False)):
         out = tmp_path / f"{cleaned}.png"
         command = ["optimize", content, style, "-o", out, "--size", 96, "--steps", 2, "--json"]
         code, printed, _ = nstx(*command, *option)

@@ -92,7 +92,7 @@ def test_a_field_of_a_group_is_in_the_help_with_its_default(paint: Callable[...,
 
 def test_only_names_of_options_can_be_chosen() -> None:
     assert only("steps", "seed").names(Solver) == ("steps", "seed")
-    assert without("steps", "seed").names(Solver) == ("solver", "learning_rate", "init", "no_clean")
+    assert without("steps", "seed").names(Solver) == ("solver", "learning_rate", "init", "clean")
     for selection in (only("size"), without("size"), only("steps", size=3)):
         with pytest.raises(TypeError, match="Solver, got size"):
             selection.names(Solver)

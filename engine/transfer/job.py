@@ -14,7 +14,7 @@ from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset
 from nstx.models.printable import printable
 
-from ..artefacts.grain import Grain
+from ..artefacts.grain import LEAST_SIDE, Grain
 from ..choices import ChoicesButInit
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
@@ -159,6 +159,10 @@ def make_job(
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(photograph, paintings, sizes, contents)
         grain = measure_grains(paintings, sizes[-1], settings) if settings.clean else None
+        if settings.clean and grain is None and min(sizes[-1]) >= LEAST_SIDE:
+            _log.warning(
+                f"the result is not cleaned, as no painting shows {LEAST_SIDE} pixels on both sides"
+            )
         seconds = time.perf_counter() - began
         start = init = init or _read_init(settings)
         if start is None and settings.init == "matched":
@@ -219,7 +223,10 @@ def prepare_job_from_targets(
     check_targets(saved, settings.objective, opened.weights_sha256)
     start = start or _read_init(settings)
     if settings.clean and saved.grain is None:
-        _log.warning("the result is not cleaned, as the targets do not say how: compute them again")
+        _log.warning(
+            "the result is not cleaned, as the targets have no grain: their paintings are under "
+            f"{LEAST_SIDE} pixels on a side, or they are of an earlier version"
+        )
     finish_loading()
     return Job(
         settings=settings,
