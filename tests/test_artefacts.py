@@ -1,6 +1,7 @@
 """Figures of artefacts, on pictures that are made to have them."""
 
 import json
+import runpy
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -177,3 +178,17 @@ def test_evaluate_prints_them(nstx: Callable[..., tuple[int, str, str]], tmp_pat
     assert f"ripple    {figures['ripple']:5.2f}" in out
     code, out, _ = nstx("evaluate", *arguments, "--json")
     assert json.loads(out)["artefacts"] is None
+
+
+def test_the_sheet_shows_that_figures_rise_with_what_they_are_for() -> None:
+    """Of `docs/artefacts.jpg`."""
+    script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "artefacts.py"))
+    size = (160, 176)
+    photograph = np.full((*size, 3), 60, np.float32)
+    style = natural(51, size).astype(np.float32)
+    picture = (natural(3, size) * 0.1 + 180).astype(np.float32)
+    share = np.ones(size, np.float32)
+    before = asdict(find_artefacts(picture, photograph, [style]))
+    for name, (worse, _) in script["add_artefacts"](picture, photograph, share).items():
+        assert asdict(find_artefacts(worse, photograph, [style]))[name] > before[name]
+    assert script["draw"](picture, photograph, [style], share).size == (1232, 524)
