@@ -76,7 +76,8 @@ def choose_settings(
     """Return the settings of a preset with some of them chosen differently.
 
     Args:
-        preset: ``default``, ``coursera``, ``coursera-tf2`` or ``gatys``, or one of your own.
+        preset: ``default``, ``bold``, ``fine``, ``coursera``, ``coursera-tf2`` or ``gatys``, or one of
+            your own.
         auto_scales: choose the number of scales by the size, whatever the preset says.
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by

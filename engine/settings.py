@@ -20,7 +20,7 @@ from nstx.models.values import (
     suggest,
 )
 
-PresetName = Literal["default", "coursera", "coursera-tf2", "gatys"]
+PresetName = Literal["default", "bold", "fine", "coursera", "coursera-tf2", "gatys"]
 
 Init = Literal["content", "matched", "noise", "blend", "noisy"]
 INITS: tuple[Init, ...] = get_args(Init)

@@ -1,4 +1,4 @@
-"""The presets: published objectives, each with the way of solving it that goes with it."""
+"""The presets: published objectives and ours, each with the way of solving it that goes with it."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -82,24 +82,38 @@ _DEFAULT = Objective(
     relative=True,
 )
 
+_OURS = Preset(
+    name="default",
+    objective=_DEFAULT,
+    style_layer_weights="equal",
+    solver="lbfgs",
+    learning_rate=5.0,
+    steps=150,
+    init="content",
+    scales=None,
+    clip=True,
+    early_stop=True,
+    size=512,
+    clean=True,
+)
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         # Ours, chosen by looking at results: relative costs, so that one weight of the content
         # suits soft and strong paintings alike, and coarse to fine.
-        Preset(
-            name="default",
-            objective=_DEFAULT,
-            style_layer_weights="equal",
-            solver="lbfgs",
-            learning_rate=5.0,
-            steps=150,
-            init="content",
-            scales=None,
-            clip=True,
-            early_stop=True,
-            size=512,
-            clean=True,
+        _OURS,
+        # Less of the photograph, and crisper strokes by maximum pooling.
+        replace(
+            _OURS, name="bold", objective=replace(_DEFAULT, pooling="max", content_weight=0.05)
+        ),
+        # More of the photograph, and thin strokes: none of the painting's large forms.
+        replace(
+            _OURS,
+            name="fine",
+            objective=replace(
+                _DEFAULT, style_layers=weigh_layers(_STYLE_LAYERS[:4], "equal"), content_weight=0.4
+            ),
         ),
         # The deeplearning.ai assignment, as it stands.
         Preset(

@@ -18,7 +18,7 @@ from nstx import choose_settings, read_image
 from nstx.engine.artefacts.grain import AROUND, find_flatness, split
 from nstx.engine.artefacts.measure import Artefacts, find_artefacts
 from nstx.engine.artefacts.ripple import WINDOW
-from nstx.engine.artefacts.speckles import isolation
+from nstx.engine.artefacts.speckles import isolate
 from nstx.engine.artefacts.strips import FROM_RGB
 from nstx.engine.pictures.writing import to_8_bit
 from nstx.engine.transfer.inputs import fit_to
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     pixels = result.pixels.astype(np.float32)
     styles = [painting for painting, _ in paintings]
     flatness = find_flatness(photograph)
-    assert flatness is not None
+    if flatness is None or min(pixels.shape[:2]) < 2 * SIDE:
+        print(f"expected a picture of {2 * SIDE} pixels and more on a side", file=sys.stderr)
+        return 2
     draw(pixels, photograph, styles, flatness.share).save(Path(out), quality=88, optimize=True)
     return 0
 
@@ -112,7 +114,7 @@ def see(
     elif name == "speckles":
         mirrored = np.pad(pixels, ((2, 2), (2, 2), (0, 0)), "symmetric") @ FROM_RGB[:, 0]
         everywhere = np.ones(pixels.shape[:2], bool)
-        alone = isolation(mirrored, everywhere).reshape(pixels.shape[:2]) * share
+        alone = isolate(mirrored, everywhere).reshape(pixels.shape[:2]) * share
         seen = alone * 3
     else:
         bands, _ = split(pixels, slice(0, height))

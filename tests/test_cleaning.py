@@ -21,12 +21,13 @@ from nstx.engine.artefacts.grain import (
     split,
 )
 from nstx.engine.artefacts.rim import measure_rim
-from nstx.engine.artefacts.strips import FROM_RGB, measured_strips
-from nstx.models.presets import PRESETS
+from nstx.engine.artefacts.speckles import isolate
+from nstx.engine.artefacts.strips import FROM_RGB, Values, measured_strips
 
 Pixels = NDArray[np.float32]
 SIZE = (140, 180)
 NO_GRAIN = (0.0,) * FIGURES
+LARGE = (255.0,) * FIGURES
 
 
 def smooth_photograph(size: tuple[int, int] = SIZE) -> Pixels:
@@ -89,14 +90,15 @@ def test_a_paintings_own_grain_is_left() -> None:
     assert 1 < sky(cleaned).std() < 3
 
 
-def test_strokes_in_the_sky_stay() -> None:
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_strokes_in_the_sky_stay(width: int) -> None:
     photograph = smooth_photograph()
     picture = (photograph + ripple(SIZE, 3)).clip(0, 255)
     stroke = np.zeros(SIZE, bool)
-    stroke[30:34, 40:120] = True
+    stroke[30 : 30 + width, 40:120] = True
     picture[stroke] = 40
     cleaned = clean_pixels(picture, photograph, NO_GRAIN)
-    assert np.abs(cleaned[stroke] - 40).mean() < 12
+    assert np.abs(cleaned[stroke] - 40).mean() < 25 / width
     away = sky(cleaned)[30:, :]
     assert away.std() < 1.5
 
@@ -117,21 +119,99 @@ def test_speckles_go_but_for_those_that_the_painting_has() -> None:
     assert left > 0.8 * distance
 
 
+def test_speckles_of_the_photograph_and_of_busy_areas_stay() -> None:
+    photograph = smooth_photograph()
+    busy = np.zeros((*SIZE, 3), np.float32)
+    busy[: SIZE[0] // 2, : SIZE[1] // 2] = canvas(40, 3)[: SIZE[0] // 2, : SIZE[1] // 2]
+    generator = np.random.default_rng(4)
+    rows, columns = generator.integers(12, SIZE[0] // 2 - 12, 60), generator.integers(12, 168, 60)
+    speckled = photograph.copy()
+    speckled[rows, columns] = 250
+    assert np.abs(clean_pixels(speckled, speckled, NO_GRAIN) - speckled)[12:-12, 12:-12].max() < 60
+    is_busy = columns < SIZE[1] // 2 - 16
+    cleaned = clean_pixels(speckled, (photograph + busy).clip(0, 255), NO_GRAIN)
+    moved = np.abs(cleaned - speckled)[rows, columns].mean(1)
+    assert moved[is_busy].max() < 25
+    assert moved[columns > SIZE[1] // 2 + 16].mean() > 45
+
+
+@pytest.mark.parametrize(
+    ("stroke", "is_isolated"),
+    [
+        ([(0, 0)], True),
+        ([(0, 0), (0, 1)], True),
+        ([(0, n) for n in range(-2, 3)], False),
+        ([(n, n) for n in range(-2, 3)], False),
+        ([(0, 0), (0, 1), (1, 0), (1, 1)], False),
+    ],
+)
+def test_a_pixel_is_isolated_if_hardly_a_neighbour_is_like_it(
+    stroke: list[tuple[int, int]], is_isolated: bool
+) -> None:
+    around = np.random.default_rng(1).uniform(100, 101, (15, 17)).astype(np.float32)
+    for row, column in stroke:
+        around[7 + row, 8 + column] = 150
+    where = np.zeros((11, 13), bool)
+    where[5, 6] = True
+    distance = isolate(around, where)
+    assert distance == pytest.approx([49.5 if is_isolated else 0], abs=0.6)
+
+
+GRID = np.random.default_rng(5).normal(0, 1, (8, 8, 1))
+
+
+def tiled(tile: NDArray[np.float64], size: tuple[int, int]) -> Values:
+    """Return a tile without its mean, laid all over a picture."""
+    times = (size[0] // tile.shape[0] + 1, size[1] // tile.shape[1] + 1, 1)
+    return np.asarray(np.tile(tile - tile.mean(), times)[: size[0], : size[1]], np.float32)
+
+
 @pytest.mark.parametrize("size", [SIZE, (137, 181)])
-def test_what_repeats_with_the_grid_goes_and_chance_stays(size: tuple[int, int]) -> None:
-    photograph = np.full((*size, 3), 120, np.float32)
-    tile = np.random.default_rng(5).normal(0, 1, (8, 8, 1))
-    tile -= tile.mean()
-    noise = np.random.default_rng(6).normal(0, 4, (*size, 3))
-    grid = np.tile(3 * tile, (size[0] // 8 + 1, size[1] // 8 + 1, 1))[: size[0], : size[1]]
-    strong = (255.0,) * FIGURES
+@pytest.mark.parametrize("rows", [17, 128])
+def test_what_repeats_with_the_grid_goes(
+    size: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strips, "_STRIP", rows)
+    plain = np.full((*size, 3), 120, np.float32)
+    grain = np.random.default_rng(6).normal(0, 3, (*size, 3)).astype(np.float32)
+    grid, inside = tiled(2 * GRID, size), (slice(8, -8), slice(8, -8))
+    left = (clean_pixels(plain + grain + grid, plain, LARGE) - plain - grain)[inside]
+    assert left.std() < 0.15 * grid.std()
+
+
+@pytest.mark.parametrize("kept", ["chance", "photograph", "period of 16", "hidden"])
+def test_no_other_grid_goes_or_comes(kept: str) -> None:
+    plain = np.full((*SIZE, 3), 120, np.float32)
+    grain = np.random.default_rng(6).normal(0, 3, (*SIZE, 3)).astype(np.float32)
+    photograph, picture, alpha = plain, plain + grain, None
     inside = (slice(8, -8), slice(8, -8))
-    picture = (photograph + noise + grid).astype(np.float32)
-    left = (clean_pixels(picture, photograph, strong) - photograph - noise)[inside]
-    assert left.std() < 0.2 * grid.std()
-    picture = (photograph + noise).astype(np.float32)
-    left = (clean_pixels(picture, photograph, strong) - photograph - noise)[inside]
-    assert left.std() < 0.05 * noise.std()
+    if kept == "photograph":
+        photograph = plain + tiled(2 * GRID, SIZE)
+        picture = photograph + grain
+    elif kept == "period of 16":
+        half = np.random.default_rng(7).normal(0, 1, (8, 16, 1))
+        picture = picture + tiled(np.concatenate([half, -half]), SIZE)
+    elif kept == "hidden":
+        alpha = np.zeros(SIZE, np.uint8)
+        alpha[SIZE[0] // 2 :] = 255
+        picture[: SIZE[0] // 2] += tiled(2 * GRID, SIZE)[: SIZE[0] // 2]
+        inside = (slice(SIZE[0] // 2 + 12, -8), slice(8, -8))
+    cleaned = clean_pixels(picture, photograph, LARGE, alpha)
+    assert np.abs(cleaned - picture)[inside].mean() < 0.15
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_stroke_does_not_repeat_itself(turned: bool) -> None:
+    plain = np.full((*SIZE, 3), 160, np.float32)
+    grain = np.random.default_rng(6).normal(0, 3, SIZE)[..., None]
+    stroke = np.zeros(SIZE, bool)
+    stroke[:, 40:44] = not turned
+    stroke[50:54] |= turned
+    picture = (plain + grain).astype(np.float32)
+    picture[stroke] = 40
+    away = (slice(70, -8), slice(60, -8))
+    cleaned = clean_pixels(picture, plain, LARGE)
+    assert np.abs(cleaned - picture)[away].max() < 0.5
 
 
 @pytest.mark.parametrize("colour", [(1, -1, 0), (0, 1, -1)])
@@ -148,14 +228,14 @@ def test_the_rim_is_like_what_lies_within() -> None:
     picture = ((picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3).astype(np.float32)
     picture[:, -3:] += np.array([-30, 40, -30], np.float32)
     picture[-2:] = np.where(np.arange(200) % 4 < 2, 250, 20)[None, :, None]
-    cleaned = clean_pixels(picture, picture, (255.0,) * FIGURES)
+    cleaned = clean_pixels(picture, picture, LARGE)
     before, after = measure_rim(picture.astype(np.float64)), measure_rim(cleaned.astype(np.float64))
     assert before is not None
     assert after is not None
     assert before > 5
     assert after < 2
     inside = (slice(8, -8), slice(8, -8))
-    np.testing.assert_allclose(cleaned[inside], picture[inside], atol=0.05)
+    np.testing.assert_allclose(cleaned[inside], picture[inside], atol=0.02)
 
 
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +245,7 @@ def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     for rows in (17, 64, 1000):
         monkeypatch.setattr(strips, "_STRIP", rows)
         in_strips = clean_pixels(picture, photograph, NO_GRAIN)
-        np.testing.assert_allclose(in_strips, whole, atol=2e-3)
+        np.testing.assert_allclose(in_strips, whole, atol=5e-3)
 
 
 def test_a_share_of_a_large_picture_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +303,9 @@ def test_values_far_beyond_those_of_pictures_are_no_error() -> None:
     picture[50, 50] = picture[1, 50] = 1e20
     cleaned = clean_pixels(picture, smooth_photograph(), NO_GRAIN)
     assert np.isfinite(cleaned).all()
+    assert np.abs(cleaned - smooth_photograph())[60:80, 70:-8].max() < 0.05
+    same = np.full((*SIZE, 3), 3e38, np.float32)
+    np.testing.assert_array_equal(clean_pixels(same, smooth_photograph(), NO_GRAIN), same)
 
 
 @pytest.mark.parametrize("size", [(64, 65), (97, 131)])
@@ -283,8 +366,8 @@ def test_small_pictures_have_no_grain_and_are_left() -> None:
 def test_grains_are_blended_by_their_weights() -> None:
     assert combine_grains([(None, 1.0), (None, 2.0)]) is None
     assert combine_grains([(None, 5.0), ((3.0, 1.0), 2.0)]) == (3.0, 1.0)
-    blended = combine_grains([((1.0, 0.0), 3.0), ((3.0, 2.0), 1.0)])
-    assert blended == pytest.approx((3**0.5, 1.0))
+    blended = combine_grains([((1.0, 0.0, 5.0), 3.0), ((3.0, 2.0, 4.0), 1.0)])
+    assert blended == pytest.approx((3**0.5, 1.0, 5.0))
 
 
 def pictures(*sizes: tuple[int, int]) -> list[Picture]:
@@ -319,10 +402,13 @@ def test_paintings_too_small_to_say_what_is_clean_are_named(
     assert "no painting shows 64 pixels" in caplog.text
     caplog.clear()
     prepare_job(content, style, size=96, steps=1, device="cpu", clean=False)
+    prepare_job(content, content, size=60, steps=1, device="cpu")
     assert not caplog.text
+    prepare_job(content, content, size=60, steps=1, device="cpu", preset="gatys", clean=True)
+    assert "under 64 pixels on a side" in caplog.text
 
 
-@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"default"}))
+@pytest.mark.parametrize("preset", ["coursera", "coursera-tf2", "gatys"])
 def test_published_presets_are_not_cleaned_unless_asked(preset: str) -> None:
     assert not choose_settings(preset).clean
     assert choose_settings(preset, clean=True).clean

@@ -24,6 +24,24 @@ def test_coursera_is_the_assignment() -> None:
     assert (preset.clip, preset.scales) == (False, 1)
 
 
+@pytest.mark.parametrize("name", ["bold", "fine"])
+def test_looks_differ_from_the_default_in_their_objective_alone(name: str) -> None:
+    usual, look = PRESETS["default"], PRESETS[name]
+    assert replace(look, name="default", objective=usual.objective) == usual
+    assert look.clean
+    assert look.objective != usual.objective
+
+
+def test_looks_are_bolder_or_finer() -> None:
+    usual, bold, fine = (PRESETS[name].objective for name in ("default", "bold", "fine"))
+    assert bold.content_weight < usual.content_weight < fine.content_weight
+    assert (usual.pooling, bold.pooling, fine.pooling) == ("avg", "max", "avg")
+    assert [item.layer for item in fine.style_layers] == [
+        "conv1_1", "conv2_1", "conv3_1", "conv4_1",
+    ]  # fmt: skip
+    assert sum(item.weight for item in fine.style_layers) == pytest.approx(1)
+
+
 def test_gatys_weighs_layers_by_their_channels() -> None:
     gatys = PRESETS["gatys"].objective
     assert gatys.style_layers[0] == LayerWeight("conv1_1", 1e3 / 64**2)

@@ -10,8 +10,8 @@ rule with the mean square s of the 5 × 5 pixels around and a threshold t,
 until the band is about as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
 until t is what a stroke has. So strokes stay, and a painting's own grain does. Before, the outer pixels, which the
 network sees beside zeros, take the mean and the contrast of those within, and speckles come near to their neighbours
-(`nstx.engine.artefacts.speckles`). At last what repeats all over flat areas every eight pixels, with the grid of
-the poolings, is taken off.
+(`nstx.engine.artefacts.speckles`). At last what flat areas repeat every eight pixels, and the photograph does not, is
+taken off (`nstx.engine.artefacts.grid`).
 
 The shrinkage is that of wavelet denoising (Donoho and Johnstone 1994). Departures: what is left follows from the
 painting in place of a noise's variance, and strength is that of a pixel's surroundings.
@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from . import grid
 from .grain import (
     AROUND,
     BANDS,
@@ -35,10 +36,8 @@ from .grain import (
     split,
     strengths,
 )
-from .speckles import LEAST, clamp_speckles, measure_isolation
-from .strips import TO_RGB, Pixels, Strip, Values, in_strips, strips
-
-Sums = NDArray[np.float64]
+from .speckles import LEAST_ISOLATION, clamp_speckles, measure_isolation
+from .strips import TO_RGB, Pixels, Strip, Values, in_strips, measured_strips, strips
 
 _OF_A_STROKE = (8.0**2, 4.0**2)
 """Mean squares of luminance and colour in a band: a ripple has 3² to 6² of luminance."""
@@ -46,10 +45,9 @@ _OF_A_STROKE = (8.0**2, 4.0**2)
 _KEPT = 0.85
 """Of a mean square: strokes in flat areas are counted, and are not shrunk."""
 
+_MOST = 1e6  # levels; squares of more could leave the range of float32
 _UNSEEN = 0.5**2
 _HALVINGS = 24
-
-_GRID = 8  # pixels; that of the first three poolings
 
 _RIM = 3  # pixels that zeros beyond the border bend
 _WITHIN = 4  # pixels that they are compared with
@@ -59,7 +57,7 @@ _ALONG = 33  # pixels along the border that share a mean and a contrast
 def clean_pixels(
     pixels: Pixels, content: Pixels, grain: Grain, alpha: NDArray[np.uint8] | None = None
 ) -> Pixels:
-    """Return a picture without ripples in flat areas, and with a rim like its inside.
+    """Return a picture without ripples, speckles and grids in flat areas, and with a rim like its inside.
 
     Args:
         pixels: the picture's, float32 (height, width, 3), 0–255; not changed.
@@ -73,21 +71,25 @@ def clean_pixels(
     """
     if min(pixels.shape[:2]) < LEAST_SIDE:
         return pixels
-    picture = pixels.astype(np.float32, copy=True)
+    picture = pixels.astype(np.float32).clip(-_MOST, _MOST)
     _match_rim(picture)
     flatness = find_flatness(content, alpha)
     if flatness is not None:
         *bands, isolation = grain
-        limit = max(LEAST, isolation, measure_isolation(content, flatness.flat))
+        limit = max(LEAST_ISOLATION, isolation, measure_isolation(content, flatness.flat))
         picture = clamp_speckles(picture, flatness.share, limit)
-        picture = _shrink(picture, flatness, _find_thresholds(picture, content, flatness, bands))
+        thresholds = _find_thresholds(picture, content, flatness, bands)
+        picture, own = _shrink(picture, flatness, thresholds)
+        grid.take_off(picture, own - _find_grid(content, flatness), flatness.share)
     return picture.clip(pixels.min(), pixels.max())
 
 
-def _shrink(picture: Pixels, flatness: Flatness, thresholds: list[float]) -> Pixels:
-    """Return a picture whose bands are shrunk by their thresholds, without what repeats with the grid."""
+def _shrink(
+    picture: Pixels, flatness: Flatness, thresholds: list[float]
+) -> tuple[Pixels, grid.Sums]:
+    """Return a picture whose bands are shrunk by their thresholds, and what its details repeat with the grid."""
 
-    def shrink(place: Strip) -> tuple[Pixels, Sums]:
+    def shrink(place: Strip) -> tuple[Pixels, grid.Sums]:
         bands, strip = split(picture, place)
         share = flatness.share[place]
         details = np.zeros_like(strip)
@@ -98,41 +100,25 @@ def _shrink(picture: Pixels, flatness: Flatness, thresholds: list[float]) -> Pix
                 taken = np.minimum(1, threshold / np.maximum(strengths(band, channels), 1e-9))
                 inner[..., channels] *= 1 - (share * taken)[..., None]
             details += inner
-        return np.asarray((strip + details) @ TO_RGB, np.float32), _fold(
-            details, share, place.start
-        )
+        sums = grid.fold(details, flatness.flat[place], place.start)
+        return np.asarray((strip + details) @ TO_RGB, np.float32), sums
 
     parts = in_strips(strips(*picture.shape[:2]), shrink)
-    shrunk: Pixels = np.concatenate([strip for strip, _ in parts])
-    pattern = _find_pattern(np.sum([fold for _, fold in parts], axis=0)).astype(np.float32)
-    for row in range(_GRID):
-        for column in range(_GRID):
-            places = slice(row, None, _GRID), slice(column, None, _GRID)
-            shrunk[places] -= pattern[row, column] * flatness.share[places][..., None]
-    return shrunk
+    sums = np.sum([of_strip for _, of_strip in parts], axis=0)
+    return np.concatenate([strip for strip, _ in parts]), grid.find_pattern(sums)
 
 
-def _fold(details: Values, share: Values, top: int) -> Sums:
-    """Return sums of details at the places of a grid, weighted by a share, and of the weights: (2, 8, 8, 4).
+def _find_grid(pixels: Pixels, flatness: Flatness) -> grid.Sums:
+    """Return what a picture's details repeat with the grid."""
 
-    Of the two halves, one has the black squares of a chessboard of such grids, and the other the white ones.
-    """
-    weighted = np.concatenate([details * share[..., None], share[..., None]], 2)
-    sums = np.zeros((2, _GRID, _GRID, 4))
-    for row in range(2 * _GRID):
-        for column in range(2 * _GRID):
-            places = weighted[(row - top) % (2 * _GRID) :: 2 * _GRID, column :: 2 * _GRID]
-            half = (row // _GRID + column // _GRID) % 2
-            sums[half, row % _GRID, column % _GRID] += places.sum((0, 1), dtype=np.float64)
-    return sums
+    def add(place: Strip) -> grid.Sums:
+        bands, strip = split(pixels, place)
+        details = sum(
+            (band[AROUND:-AROUND, AROUND:-AROUND] for band in bands), np.zeros_like(strip)
+        )
+        return grid.fold(details, flatness.flat[place], place.start)
 
-
-def _find_pattern(sums: Sums) -> Sums:
-    """Return what repeats with the grid, in RGB, (8, 8, 3): what both halves have, so that chance is left out."""
-    one, other = sums[..., :3] / np.maximum(sums[..., 3:], 1e-9)
-    mean = (one + other) / 2
-    both = (one * other).sum((0, 1)) / np.maximum((mean**2).sum((0, 1)), 1e-9)
-    return np.asarray(mean * both.clip(0, 1) @ TO_RGB)
+    return grid.find_pattern(np.sum(in_strips(measured_strips(flatness.flat), add), axis=0))
 
 
 def _find_thresholds(

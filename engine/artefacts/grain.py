@@ -25,8 +25,8 @@ from .strips import (
 )
 
 Grain = tuple[float, ...]
-"""Root mean squares, 0–255: of luminance and of colour in the first band, then in the others. The last figure is by how
-much hardly a pixel is unlike its neighbours (`measure_isolation`)."""
+"""Root mean squares, 0–255: of luminance and of colour in the first band, then in the others. The last figure is the
+usual isolation (`nstx.engine.artefacts.speckles`)."""
 
 BANDS = 2
 PARTS = slice(0, 1), slice(1, 3)
@@ -75,16 +75,17 @@ def measure_grain(pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Gra
 
 
 def combine_grains(grains: Sequence[tuple[Grain | None, float]]) -> Grain | None:
-    """Return the grain of several pictures with weights: mean squares are blended, as Gram matrices are.
+    """Return the grain of several pictures with weights.
 
-    Pictures that have none do not count; None if none has one.
+    Mean squares are blended, as Gram matrices are; of isolations the largest is taken. Pictures that have none do not
+    count; None if none has one.
     """
-    known = [(np.square(grain), weight) for grain, weight in grains if grain is not None]
+    known = [(np.array(grain), weight) for grain, weight in grains if grain is not None]
     if not known:
         return None
-    total = sum(weight for _, weight in known)
-    blended = np.sum([squares * (weight / total) for squares, weight in known], axis=0)
-    return tuple(np.sqrt(blended).astype(np.float32).tolist())
+    figures, weights = np.stack([grain for grain, _ in known]), [weight for _, weight in known]
+    blended = np.sqrt(np.average(figures[:, :-1] ** 2, axis=0, weights=weights))
+    return tuple(np.array([*blended, figures[:, -1].max()], np.float32).tolist())
 
 
 def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:

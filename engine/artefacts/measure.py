@@ -64,7 +64,7 @@ def find_artefacts(
     figures = Artefacts(
         ripple=None, locked=None, speckles=None, picture=None, content=None, style=None,
         rim=measure_rim(wide),
-        untouched=measure_untouched(wide, photograph, [style.astype(np.float64) for style in styles]),
+        untouched=measure_untouched(wide, photograph, styles),
     )  # fmt: skip
     flat = find_flat(of_content)
     own = [(style, where) for style in of_styles if (where := find_flat(style)) is not None]

@@ -1,16 +1,17 @@
 """Speckles: single pixels that are unlike all around them, and how they are brought near to these.
 
-How isolated a pixel is, is how far its luminance is from the median of the 5 × 5 pixels around it. A picture's own
-measure is what hardly a pixel of its flat areas exceeds: half a thousandth of them, or 12 levels, which an eye sees.
+A pixel is isolated by how far its luminance is from the median of the 5 × 5 pixels around it, or, if that is less, from the
+second nearest of its eight neighbours: pixels of lines and dots have neighbours that are like them, and speckles one at most. Of a
+picture's flat areas, the usual isolation is the one that all but half a thousandth of the pixels stay under.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .strips import (
     FROM_RGB,
+    Mask,
     Pixels,
     Strip,
     Values,
@@ -21,16 +22,14 @@ from .strips import (
     window,
 )
 
-RARE = 0.0005
-"""The share of pixels that may be isolated by more than is usual."""
-
-LEAST = 12.0
+LEAST_ISOLATION = 12.0
 """Levels of luminance that an eye sees in a flat area."""
 
-Mask = NDArray[np.bool_]
-
+_RARE = 0.0005  # of pixels, which may be isolated by more than is usual
 _AROUND = 2  # pixels on each side
 _SIDE = 2 * _AROUND + 1
+_MIDDLE = _SIDE**2 // 2
+_BESIDE = [6, 7, 8, 11, 13, 16, 17, 18]  # of 25 pixels, the eight next to the one in the middle
 _LEAST_SHARE = 0.02  # of flatness; where there is less, nothing is changed
 _LUMINANCE = FROM_RGB[:, 0]
 
@@ -46,48 +45,50 @@ def measure_speckles(luminance: Values, flat: Mask, others: Sequence[tuple[Value
         flat: where the photograph is flat, (height, width).
         others: of the photograph and the paintings, at the scale that goes with the picture, with theirs.
     """
-    usual = (float(np.quantile(_isolations(*other), 1 - RARE)) for other in others)
-    limit = max(LEAST, *usual)
-    return 1000 * max(0.0, float((_isolations(luminance, flat) > limit).mean()) - RARE)
+    usual = (float(np.quantile(_isolate_all(*other), 1 - _RARE)) for other in others)
+    limit = max(LEAST_ISOLATION, *usual)
+    return 1000 * max(0.0, float((_isolate_all(luminance, flat) > limit).mean()) - _RARE)
 
 
 def measure_isolation(pixels: Pixels, flat: Mask) -> float:
-    """Return by how many levels but few pixels of flat areas are unlike their neighbours.
+    """Return a picture's usual isolation, in levels.
 
     Args:
         pixels: float32 (height, width, 3), 0–255.
-        flat: which areas those are, bool (height, width); some pixels are.
+        flat: which areas are, bool (height, width); some pixels are.
     """
 
     def measure(strip: Strip) -> Values:
-        return isolation(window(pixels, strip, _AROUND) @ _LUMINANCE, flat[strip])
+        return isolate(window(pixels, strip, _AROUND) @ _LUMINANCE, flat[strip])
 
     values = np.concatenate(in_strips(measured_strips(flat), measure))
-    return float(np.quantile(values, 1 - RARE))
+    return float(np.quantile(values, 1 - _RARE))
 
 
-def isolation(luminance: Values, where: Mask) -> Values:
-    """Return how far pixels are from the medians of their neighbours, in levels, in the order of rows.
+def isolate(luminance: Values, where: Mask) -> Values:
+    """Return by how many levels pixels are isolated, in the order of rows, float32 (count).
 
     Args:
         luminance: with two more pixels on all sides, float32 (height + 4, width + 4).
         where: the pixels, bool (height, width).
     """
     around = _neighbours(luminance, where)
-    middle = _SIDE**2 // 2
-    medians = np.partition(around, middle, axis=1)[:, middle]
-    return np.asarray(np.abs(around[:, middle] - medians), np.float32)
+    own = around[:, _MIDDLE, None]
+    beside = np.partition(np.abs(around[:, _BESIDE] - own), 1, axis=1)[:, 1]
+    medians = np.partition(around, _MIDDLE, axis=1)[:, _MIDDLE]
+    return np.asarray(np.minimum(beside, np.abs(own[:, 0] - medians)), np.float32)
 
 
 def clamp_speckles(pixels: Pixels, share: Values, limit: float) -> Pixels:
-    """Return a picture without speckles: none is further from its neighbours than a limit, where it is flat.
+    """Return a picture whose speckles are near to their neighbours, where it is flat.
 
-    Only single pixels are looked at, which are far from their neighbours' mean, too; edges are not.
+    A pixel that is isolated by more than a limit is moved towards that neighbour whose luminance is the median's, until it
+    is that far from it.
 
     Args:
         pixels: float32 (height, width, 3), 0–255; not changed.
         share: how flat it is, 0–1, float32 (height, width): the share of the change that is made.
-        limit: levels of luminance; of a speckle, colour shrinks with it.
+        limit: levels of luminance; the difference in colour shrinks with that.
     """
 
     def clamp(strip: Strip) -> Pixels:
@@ -95,32 +96,31 @@ def clamp_speckles(pixels: Pixels, share: Values, limit: float) -> Pixels:
         inner = around[_AROUND:-_AROUND, _AROUND:-_AROUND].copy()
         luminance = around @ _LUMINANCE
         own = luminance[_AROUND:-_AROUND, _AROUND:-_AROUND]
-        beyond = np.abs(own - box_means(luminance.astype(np.float64), _SIDE)) > limit / 2
-        where = beyond & (share[strip] > _LEAST_SHARE)
-        distance = isolation(luminance, where)
-        kept = np.minimum(1, np.float32(limit) / np.maximum(distance, np.float32(1e-6)))
-        kept = (1 - share[strip][where] * (1 - kept))[:, None]
-        medians = np.stack(
-            [np.median(_neighbours(around[..., channel], where), axis=1) for channel in range(3)], 1
-        )
-        inner[where] = np.where(kept < 1, medians + (inner[where] - medians) * kept, inner[where])
+        # Quick to tell: what is far from the median and from all but one neighbour is far from the mean, too.
+        where = np.abs(own - box_means(luminance.astype(np.float64), _SIDE)) > limit / 2
+        where &= share[strip] > _LEAST_SHARE
+        where[where] = isolate(luminance, where) > limit
+        near = np.argpartition(_neighbours(luminance, where), _MIDDLE, axis=1)[:, _MIDDLE]
+        rows, columns = np.nonzero(where)
+        rows, columns = rows + near // _SIDE, columns + near % _SIDE
+        distance = np.abs(own[where] - luminance[rows, columns])
+        taken = share[strip][where] * (1 - np.float32(limit) / np.maximum(distance, limit))
+        inner[where] += (around[rows, columns] - inner[where]) * taken[:, None]
         return inner
 
     return np.concatenate(in_strips(strips(*pixels.shape[:2]), clamp))
 
 
-def _isolations(luminance: Values, where: Mask) -> Values:
-    """Return what `isolation` does, of a whole picture."""
+def _isolate_all(luminance: Values, where: Mask) -> Values:
+    """Return what `isolate` does, of a picture without more pixels around it."""
     padded = np.pad(luminance, _AROUND, mode="edge")
     parts = strips(*luminance.shape)
     return np.concatenate(
-        [isolation(padded[s.start : s.stop + 2 * _AROUND], where[s]) for s in parts]
+        [isolate(padded[s.start : s.stop + 2 * _AROUND], where[s]) for s in parts]
     )
 
 
 def _neighbours(values: Values, where: Mask) -> Values:
     """Return pixels with those around them, (count, 25), of values with two more on all sides."""
-    rows, columns = np.nonzero(where)
-    offsets = np.arange(_SIDE)[:, None] * values.shape[1] + np.arange(_SIDE)
-    places = (rows * values.shape[1] + columns)[:, None] + offsets.ravel()
-    return np.asarray(values.ravel()[places], np.float32)
+    squares = np.lib.stride_tricks.sliding_window_view(values, (_SIDE, _SIDE))
+    return np.asarray(squares[where].reshape(-1, _SIDE**2), np.float32)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.float32]
 Values = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 FROM_RGB = np.array(
     [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32
@@ -46,10 +47,12 @@ def in_strips(parts: Sequence[Strip], work: Callable[[Strip], _R]) -> list[_R]:
         # Not even its import is possible when the main thread has ended.
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-            return list(pool.map(quietly, parts))
+        pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
+        done = pool.map(quietly, parts)
     except RuntimeError:
         return [quietly(strip) for strip in parts]
+    with pool:
+        return list(done)
 
 
 def _strips_of(height: int, rows: int) -> list[Strip]:

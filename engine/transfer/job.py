@@ -1,6 +1,5 @@
 """A job: pictures and settings, made ready to run."""
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from nstx.models.arguments import check_arguments, with_example
 from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset
-from nstx.models.printable import printable
 
-from ..artefacts.grain import LEAST_SIDE, Grain
+from ..artefacts.grain import Grain
 from ..choices import ChoicesButInit
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.ahead import finish_loading
@@ -32,13 +30,11 @@ from ..targets.store import TargetStore
 from ..targets.targets import Targets
 from .inputs import Styles, check_start, take_settings, take_styles
 from .starts import make_start, match_colours
-
-_log = logging.getLogger("nstx")
+from .warnings import warn_of_enlargement, warn_of_uncleaned
 
 _SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
 """Settings that targets follow from."""
 
-_ENLARGED = 1.5
 """From here on, an enlarged photograph is worth a word."""
 
 
@@ -151,7 +147,7 @@ def make_job(
         opened = _open_backend(settings, sizes[-1], policy)
     else:
         opened = _share_backend(like, settings, sizes[-1], policy)
-    _warn_of_enlargement(photograph, sizes[-1])
+    warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         contents = tuple(resize_picture(photograph, *size, settings.resampling) for size in sizes)
         began = time.perf_counter()
@@ -159,10 +155,7 @@ def make_job(
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(photograph, paintings, sizes, contents)
         grain = measure_grains(paintings, sizes[-1], settings) if settings.clean else None
-        if settings.clean and grain is None and min(sizes[-1]) >= LEAST_SIDE:
-            _log.warning(
-                f"the result is not cleaned, as no painting shows {LEAST_SIDE} pixels on both sides"
-            )
+        warn_of_uncleaned(settings, sizes[-1], grain)
         seconds = time.perf_counter() - began
         start = init = init or _read_init(settings)
         if start is None and settings.init == "matched":
@@ -222,11 +215,7 @@ def prepare_job_from_targets(
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
     start = start or _read_init(settings)
-    if settings.clean and saved.grain is None:
-        _log.warning(
-            "the result is not cleaned, as the targets have no grain: their paintings are under "
-            f"{LEAST_SIDE} pixels on a side, or they are of an earlier version"
-        )
+    warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
     finish_loading()
     return Job(
         settings=settings,
@@ -242,16 +231,6 @@ def prepare_job_from_targets(
 
 def _init_inputs(named: Picture | None) -> tuple[InputFile, ...]:
     return () if named is None else (named.as_input("init"),)
-
-
-def _warn_of_enlargement(content: Picture, size: Sequence[int]) -> None:
-    """Log that a result is much larger than its photograph: the time goes into what is not there."""
-    height, width = content.size
-    if size[0] > _ENLARGED * height or size[1] > _ENLARGED * width:
-        _log.warning(
-            "%s has %d×%d pixels and is enlarged to %d×%d; a smaller size takes less time",
-            printable(content.path), width, height, size[1], size[0],
-        )  # fmt: skip
 
 
 def _open_backend(
