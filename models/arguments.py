@@ -128,7 +128,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
     kind, items = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:
-        return isinstance(value, str) and value in items
+        return isinstance(value, str | int) and not is_flag(value) and value in items
     if kind is bool or is_flag(value):
         return kind is bool and is_flag(value)
     if not isinstance(value, _ACCEPTED.get(kind, kind)):

@@ -283,6 +283,7 @@ def test_a_huge_jpeg_is_reduced_while_it_is_decoded(
     path = tmp_path / "p.jpg"
     path.write_bytes(jpeg(b""))
     image = decoding.decode_image(path.read_bytes(), "JPEG", path, 40 * 48 // 2)
+    assert isinstance(image, Image.Image)
     assert image.size == (24, 20)
     assert "read at 24×20" in logged_warnings[0]
     with pytest.raises(ImageError, match="at most"):

@@ -214,7 +214,12 @@ class RunEnding:
         name = f"{PIPE}, if that is read" if self._request.to_stdout else outcome.output
         try:
             with self._noting_problem(), self._interrupt.saving(name):
-                write_or_rescue(outcome.output, outcome.result.picture, in_haste=in_haste)
+                write_or_rescue(
+                    outcome.output,
+                    outcome.result.picture,
+                    depth=self._request.depth_of(outcome.output),
+                    in_haste=in_haste,
+                )
         finally:
             if outcome.result.is_complete:
                 self._recorder.complete()

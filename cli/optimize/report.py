@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nstx.engine.devices.memory import peak_memory_bytes
+from nstx.engine.pictures.writing import choose_depth
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_run, precision_after
@@ -48,7 +49,7 @@ def result_json(
 ) -> dict[str, Any]:
     """Return the fields of ``--json``.
 
-    ``cost`` is that of the saved file, read back: rounded to 8 bits, compressed if the format
+    ``cost`` is that of the saved file, read back: rounded to its ``depth``, compressed if the format
     does, on white if the format has no transparency.
     ``cost_before_rounding`` is that of the result, as it was cleaned. Costs that were not measured are None;
     then ``last_step`` is the step that the picture is of, with the cost at its scale's size.
@@ -68,6 +69,8 @@ def result_json(
     is_exact = last is None or (last.scale == last.scales and job.opened.plan is None)
     return {
         "output": str(output),
+        "depth": request.depth_of(request.output)
+        or choose_depth(result.picture, request.output.suffix.lower()),
         **describe_run(job, result),
         "cost": saved_cost and asdict(saved_cost),
         "cost_before_rounding": asdict(result.cost) if is_exact else None,

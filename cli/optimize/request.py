@@ -15,7 +15,11 @@ from ..choices import split_style
 from ..grouped import Group, Help
 
 if TYPE_CHECKING:
+    from nstx.engine.pictures.writing import Depth
     from nstx.engine.targets.files import SavedTargets
+
+DEPTHS = ("auto", "8", "16")
+"""Bits of a channel of a picture that is saved; ``auto``: as the content has, where the format holds them."""
 
 REPORTS = ("bar", "assignment")
 """What a person sees of the steps: a bar that moves, or also the assignment's lines."""
@@ -59,6 +63,14 @@ class Recording(Group):
             metavar="FILE",
         ),
     ] = None
+    depth: Annotated[
+        str,
+        Help(
+            "Bits of each channel of the saved pictures: auto, 8, 16. auto is 16 for a CONTENT of more than 8 "
+            "bits in a format that holds them (.png, .tif), else 8.",
+            values=DEPTHS,
+        ),
+    ] = "auto"
     force: Annotated[
         bool,
         Help(
@@ -101,7 +113,7 @@ class OptimizeRequest:
 
     def __post_init__(self) -> None:
         from nstx.engine.drawing.animation import check_animation
-        from nstx.engine.pictures.writing import SUFFIXES
+        from nstx.engine.pictures.writing import SUFFIXES, check_depth
 
         recording = self.recording
         if recording.save_every is not None and recording.save_every < 1:
@@ -116,7 +128,15 @@ class OptimizeRequest:
                 "try assignment",
                 setting="report",
             )
+        if recording.depth not in DEPTHS:
+            raise UsageError(
+                f"expected a depth of {', '.join(DEPTHS)}, got {describe(recording.depth)}; try 16",
+                setting="depth",
+            )
         check_output(self.output, SUFFIXES)
+        if recording.depth == "16":
+            with about("depth"):
+                check_depth(16, self.output.suffix.lower())
         checks: dict[str, Callable[[Path], None]] = {
             "animate": check_animation,
             "trace": partial(check_output, suffixes=(".jsonl", ".json", ".txt")),
@@ -131,6 +151,13 @@ class OptimizeRequest:
         self._check_distinct()
         for path in self._snapshots():
             check_file(path)
+
+    def depth_of(self, path: Path) -> "Depth | None":
+        """Return the bits of a channel of a picture that is saved there; None for those of the content."""
+        from nstx.engine.pictures.writing import DEEP_SUFFIXES
+
+        is_deep = self.recording.depth == "16" and path.suffix.lower() in DEEP_SUFFIXES
+        return None if self.recording.depth == "auto" else 16 if is_deep else 8
 
     def snapshot(self, step: int) -> Path:
         """Return where the picture after a step goes."""

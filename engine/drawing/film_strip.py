@@ -93,7 +93,7 @@ def unpack_film(path: Path, steps: Sequence[int]) -> Film:
     """
     data = read_input(path, kind="a film", most_bytes=_MOST_BYTES, error=ImageError)
     check_film(io.BytesIO(data), len(steps))
-    image = load_image(data, "JPEG", path, _MOST_PIXELS)
+    image = load_image(data, "JPEG", path, _MOST_PIXELS).image
     strip: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
     columns, rows = min(_COLUMNS, len(steps)), -(-len(steps) // _COLUMNS)
     height, width = strip.shape[0] // rows, strip.shape[1] // columns

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
@@ -16,8 +16,10 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
+from ..formats.deep_png import Samples16, is_deep, read_deep
 from ..formats.identify import HEIC
 from ..formats.repairs import ended_jpegs, has_damaged_pixels, repair
+from .samples import Samples, from_16_bits
 
 _log = logging.getLogger("nstx")
 
@@ -48,8 +50,10 @@ _TURNS = {
 }
 
 
-def decode_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
+def decode_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image | Samples:
     """Return a picture of a format that `identify_format` names, upright, in its own mode.
+
+    Of a PNG of 16 bits a channel, all bits; Pillow keeps those of greys alone.
 
     Damaged metadata is left out with a warning, as is a JPEG's missing end marker. A JPEG of more
     than ``most_pixels`` is reduced to a half, a quarter or an eighth while it is decoded, with a
@@ -58,11 +62,23 @@ def decode_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.
     Raises:
         ImageError: its pixels are damaged, missing, or too many; HEIC without pillow-heif.
     """
-    return turn_upright(load_image(data, kind, path, most_pixels), path)
+    image, samples = load_image(data, kind, path, most_pixels)
+    orientation = read_orientation(image, path)
+    if samples is None:
+        return turn_image(image, orientation)
+    profile = image.info.get("icc_profile")
+    return Samples(from_16_bits(samples), profile).turned(orientation)
 
 
-def load_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
-    """Return a picture as `decode_image` does, but as it lies in the file."""
+class Loaded(NamedTuple):
+    """A picture as it lies in its file; with its samples where Pillow's image has not all of their bits."""
+
+    image: Image.Image
+    samples: Samples16 | None = None
+
+
+def load_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Loaded:
+    """Return a picture as it lies in its file, with errors and warnings as `decode_image`."""
     if kind == "PNG" and has_damaged_pixels(data):
         refuse_damaged(path, kind, "a bad checksum of its pixels")
     try:
@@ -116,15 +132,20 @@ def quiet_decoder() -> Iterator[None]:
 
 def turn_upright(image: Image.Image, path: Path) -> Image.Image:
     """Return a picture turned as its EXIF or XMP says; as it is if that cannot be read."""
+    return turn_image(image, read_orientation(image, path))
+
+
+def read_orientation(image: Image.Image, path: Path) -> object:
+    """Return how a picture's EXIF or XMP says that it is to be turned; None if that cannot be read."""
     try:
         with quiet_decoder():
             orientation = image.getexif().get(_ORIENTATION)
     except DECODER_ERRORS:
         _log.warning("%s: its EXIF data cannot be read; taken as upright", printable(path))
-        return image
+        return None
     if isinstance(orientation, bytes) and len(orientation) == 1:
-        orientation = orientation[0]
-    return turn_image(image, orientation)
+        return orientation[0]
+    return orientation
 
 
 def turn_image(image: Image.Image, orientation: object) -> Image.Image:
@@ -133,7 +154,7 @@ def turn_image(image: Image.Image, orientation: object) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
+def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Loaded:
     with quiet_decoder(), _open(data, kind, path, most_pixels) as image:
         width, height = image.size
         if kind == "JPEG" and width * height > most_pixels:
@@ -151,9 +172,11 @@ def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
             image.load()
         if kind == "PNG" and image.mode == "P":
             _check_palette(image)
+        if kind == "PNG" and is_deep(data):
+            return Loaded(image, read_deep(data, image))
         if kind == "PNG" and "transparency" in image.info and image.mode in ("L", "RGB"):
-            _set_clear_colour(image, data)
-        return image
+            _set_clear_colour(image, data[24])
+        return Loaded(image)
 
 
 def _open(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
@@ -179,28 +202,28 @@ def _open(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
         ) from error
 
 
-def _load_repaired(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image | None:
+def _load_repaired(data: bytes, kind: str, path: Path, most_pixels: int) -> Loaded | None:
     """Return a picture of which only metadata or the end marker is damaged; None of any other."""
     repaired = repair(data, kind)
     if repaired is None:
         return None
-    image, damage = None, "its metadata is damaged"
+    damage = "its metadata is damaged"
     try:
-        image = _load(repaired.data, kind, path, most_pixels)
+        loaded = _load(repaired.data, kind, path, most_pixels)
     except DECODER_ERRORS:
         ends = ended_jpegs(repaired.data) if kind == "JPEG" else None
         if ends is None:
             return None
         damage = "its end marker is missing"
         try:
-            image, other = (_load(end, kind, path, most_pixels) for end in ends)
+            loaded, other = (_load(end, kind, path, most_pixels) for end in ends)
         except DECODER_ERRORS:
             return None
-        if image.tobytes() != other.tobytes():
+        if loaded.image.tobytes() != other.image.tobytes():
             return None
-    image.info.update(repaired.info)
+    loaded.image.info.update(repaired.info)
     _log.warning("%s: %s; its pixels are whole, and read", printable(path), damage)
-    return image
+    return loaded
 
 
 def _check_palette(image: Image.Image) -> None:
@@ -212,22 +235,11 @@ def _check_palette(image: Image.Image) -> None:
         raise ValueError("its transparency has more entries than its palette")
 
 
-def _set_clear_colour(image: Image.Image, data: bytes) -> None:
-    """Let the transparent colour of a PNG be the one that Pillow's pixels have, or an alpha channel.
+def _set_clear_colour(image: Image.Image, depth: int) -> None:
+    """Let the transparent colour of a PNG be the one that Pillow's pixels have.
 
-    Pillow keeps it as it stands in the file, and widens or cuts the pixels to 8 bits.
+    Pillow keeps it as it stands in the file, and widens the pixels to 8 bits.
     """
-    depth, key = data[24], image.info["transparency"]
-    if depth < 16:
-        most = 2**depth - 1
-        scaled = tuple((value & most) * 255 // most for value in np.atleast_1d(key).tolist())
-        image.info["transparency"] = scaled if image.mode == "RGB" else scaled[0]
-        return
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as again:
-        # Little-endian samples: what Pillow cuts off is the other byte.
-        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
-        lows = np.asarray(again)
-    high, low = ([value >> 8 for value in key], [value & 255 for value in key])
-    clear = (np.asarray(image) == high).all(2) & (lows == low).all(2)
-    del image.info["transparency"]
-    image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    key, most = image.info["transparency"], 2**depth - 1
+    scaled = tuple((value & most) * 255 // most for value in np.atleast_1d(key).tolist())
+    image.info["transparency"] = scaled if image.mode == "RGB" else scaled[0]

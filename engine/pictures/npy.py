@@ -207,14 +207,20 @@ def choose_range(
 
 def round_samples(values: NDArray[Any], span: SampleRange) -> NDArray[np.uint8]:
     """Return samples as 0–255, from black to white."""
-    black, white, _ = span
-    if values.dtype.kind == "u" and white < 2**16:
-        levels = np.arange(int(white) + 1)
-        eight: NDArray[np.uint8] = np.rint(levels * (255 / white)).astype(np.uint8)
+    if values.dtype.kind == "u" and span.white < 2**16:
+        levels = np.arange(int(span.white) + 1)
+        eight: NDArray[np.uint8] = np.rint(levels * (255 / span.white)).astype(np.uint8)
         return np.take(eight, values)
-    if values.dtype.kind != "f":
-        values = values - black
-    return np.rint(values * (255 / (white - black))).clip(0, 255).astype(np.uint8)
+    return np.rint(scale_samples(values, span)).astype(np.uint8)
+
+
+def scale_samples(values: NDArray[Any], span: SampleRange) -> Pixels:
+    """Return samples as 0–255, not rounded, from black to white; of whole ones, 255ths of the range are whole."""
+    black, white, _ = span
+    kind = np.dtype("f4" if values.dtype.itemsize <= 2 else "f8")
+    scaled = (values.astype(kind) - kind.type(black)) / kind.type((white - black) / 255)
+    pixels: Pixels = scaled.clip(0, 255).astype(np.float32)
+    return pixels
 
 
 def _span(lowest: float, highest: float) -> str:

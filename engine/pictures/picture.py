@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,22 +36,40 @@ class InputFile:
     weight: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How a picture's file encodes its colours, which that of a result may keep.
+
+    Attributes:
+        depth: 8 or 16 bits a channel; 16 of all that has more than 8.
+        profile: the ICC profile that is embedded in it; None without one.
+    """
+
+    depth: Literal[8, 16] = 8
+    profile: bytes | None = field(default=None, repr=False)
+
+
+EIGHT_BITS = Encoding()
+
+
 @with_example("'photo.jpg'")
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """A picture as it was read.
 
     Attributes:
-        pixels: (height, width, 3), RGB in sRGB, 0–255; uint8, or float32 from a ``.npy`` file.
+        pixels: (height, width, 3), RGB in sRGB, 0–255; uint8, or float32 where a file has more than 8 bits.
         alpha: (height, width) uint8, 255 is opaque; None if the picture is opaque.
         path: where it was read from, for messages.
         file_sha256: of the bytes of its file; None if it came from none.
+        encoding: of the file that it was read from; of a result, that of its content.
     """
 
     pixels: NDArray[np.uint8] | Pixels
     alpha: NDArray[np.uint8] | None
     path: str = "an array"
     file_sha256: str | None = None
+    encoding: Encoding = EIGHT_BITS
 
     def __post_init__(self) -> None:
         check_fields(self)

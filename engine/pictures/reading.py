@@ -26,6 +26,7 @@ from ..formats.identify import DOUBT, NPY, TIFF, identify_format
 from .decoding import DECODER_ERRORS, decode_image, refuse_damaged
 from .npy import read_npy, take_pixels
 from .picture import Picture
+from .samples import Samples
 from .srgb import to_picture
 from .transparency import fill_transparent
 
@@ -49,8 +50,8 @@ _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 def read_image(path: str | os.PathLike[str], *, trusted: bool = False, name: str = "") -> Picture:
     """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM, JPEG 2000, HEIC or ``.npy``.
 
-    What a file holds is told by its content, whatever its name. Greyscale, palette, CMYK and 16-bit
-    pictures become 8-bit RGB. Of an animation, the first frame is read; of a TIFF, the first page
+    What a file holds is told by its content, whatever its name. Greyscale, palette and CMYK
+    pictures become RGB; those of more than 8 bits a channel, float32. Of an animation, the first frame is read; of a TIFF, the first page
     that is no thumbnail. Damaged metadata is left out with a warning where the pixels are whole. A
     JPEG of more than 89 million pixels is read at half its size, with a warning. HEIC needs the
     extra ``heic``. ``trusted`` is for a file of nstx's own: it allows twice as many pixels, and
@@ -81,8 +82,9 @@ def read_image(path: str | os.PathLike[str], *, trusted: bool = False, name: str
             picture = to_picture(image, path)
         except DECODER_ERRORS as error:  # such as a palette that is missing
             refuse_damaged(path, kind, error, error)
-        if (kind == "PNG" and data[24] > 8) or image.mode.startswith("I") or DOUBT in image.info:
-            _tell_doubt(picture, image.info.get(DOUBT))
+        doubt = image.doubt if isinstance(image, Samples) else image.info.get(DOUBT)
+        if doubt is not None or picture.encoding.depth > 8:
+            _tell_doubt(picture, doubt or "")
     digest = hashlib.sha256(data).hexdigest()
     return replace(_check_sides(picture), file_sha256=digest)
 
@@ -141,7 +143,7 @@ def _check_sides(picture: Picture) -> Picture:
     return picture
 
 
-def _tell_doubt(picture: Picture, doubt: str | None) -> None:
+def _tell_doubt(picture: Picture, doubt: str) -> None:
     """Log what is not certain of the scale of a picture of more than 8 bits."""
     brightest = int(picture.pixels.max())
     if doubt:
@@ -154,7 +156,7 @@ def _tell_doubt(picture: Picture, doubt: str | None) -> None:
         )  # fmt: skip
 
 
-def _decode(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image:
+def _decode(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image | Samples:
     if kind != TIFF:
         return decode_image(data, kind, path, most_pixels)
     from .tiff import read_tiff  # tifffile takes a moment to import

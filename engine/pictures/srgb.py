@@ -1,5 +1,6 @@
-"""From an image as its decoder gives it to 8-bit sRGB, with the alpha channel apart."""
+"""From an image as its decoder gives it to sRGB, with the alpha channel apart."""
 
+import functools
 import io
 import logging
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from PIL import Image, ImageCms
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
-from .picture import Picture, row_bands
+from ..profiles.conversion import Colours, to_srgb
+from ..profiles.icc import UnusableProfileError, parse_profile
+from .picture import Encoding, Picture, row_bands
+from .samples import Samples, grey_samples
 
 _log = logging.getLogger("nstx")
 
@@ -21,20 +25,22 @@ _SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2"
 # Modes that a profile cannot convert, with those that stand for them.
 _OPAQUE_MODES = {"1": "RGB", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBX": "RGB", "LA": "L"}
 
-_FROM_16_BIT = np.rint(np.arange(2**16) / 257).astype(np.uint8)
-
 ToRgb = Callable[[Image.Image], Image.Image]
 
 
-def to_picture(image: Image.Image, path: Path) -> Picture:
-    """Return a picture of any mode as 8-bit sRGB, its colours as they are where they are transparent.
+def to_picture(image: Image.Image | Samples, path: Path) -> Picture:
+    """Return a picture of any mode as sRGB, its colours as they are where they are transparent.
 
-    An embedded ICC profile is applied, or told and ignored if it cannot be. 16-bit greys are
-    rounded to 8 bits.
+    Those of more than 8 bits are float32, and not rounded. An embedded ICC profile is applied, or told and ignored
+    if it cannot be.
 
     Raises:
-        ImageError: its samples are floating point.
+        ImageError: an image whose samples are floating point.
     """
+    if isinstance(image, Samples):
+        return _from_samples(image, path)
+    if image.mode.startswith("I"):
+        return _from_samples(grey_samples(image), path)
     if image.mode == "F":
         raise ImageError(
             f"expected 8 or 16 bits a channel in {printable(path)}, got floating point; "
@@ -46,8 +52,6 @@ def to_picture(image: Image.Image, path: Path) -> Picture:
     to_rgb: ToRgb | None = None
     for span in row_bands(height, width):
         band = image.crop((0, span.start, width, span.stop))
-        if band.mode.startswith("I"):
-            band = _from_16_bit(band)
         if alpha is not None:
             band = _to_rgba(band)
             alpha[span] = np.asarray(band.getchannel("A"))
@@ -56,19 +60,54 @@ def to_picture(image: Image.Image, path: Path) -> Picture:
         pixels[span] = np.asarray(to_rgb(opaque))
     if alpha is not None and alpha.min() == 255:
         alpha = None
-    return Picture(pixels, alpha, str(path))
+    encoding = Encoding(profile=image.info.get("icc_profile") or None)
+    return Picture(pixels, alpha, str(path), encoding=encoding)
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    # Mode I holds 32 bits, in which Pillow hands over some 16-bit pictures.
-    converted = Image.fromarray(_FROM_16_BIT[values.clip(0, 2**16 - 1)])
-    clear = image.info.get("transparency")
-    if clear is not None:
-        converted.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
-    if profile := image.info.get("icc_profile"):
-        converted.info["icc_profile"] = profile
-    return converted
+def _from_samples(samples: Samples, path: Path) -> Picture:
+    """Return a picture of samples; with uint8 pixels where 8 bits hold it as well, so that it is that of 8 bits."""
+    values, alpha = samples.values, None
+    height, width, channels = values.shape
+    if channels in (2, 4):
+        alpha = np.rint(values[..., -1]).astype(np.uint8)
+        alpha = None if alpha.min() == 255 else alpha
+    to_rgb = _samples_conversion(samples.profile, 3 if channels > 2 else 1, path)
+    pixels = np.empty((height, width, 3), np.float32)
+    is_whole = True
+    for span in row_bands(height, width):
+        pixels[span] = to_rgb(values[span][..., : 3 if channels > 2 else 1])
+        is_whole = is_whole and bool((pixels[span] == np.rint(pixels[span])).all())
+    encoding = Encoding(depth=16, profile=samples.profile)
+    kept = pixels.astype(np.uint8) if is_whole else pixels
+    return Picture(kept, alpha, str(path), encoding=encoding)
+
+
+def _samples_conversion(
+    profile: bytes | None, channels: int, path: Path
+) -> Callable[[Colours], Colours]:
+    """Return what converts samples, (…, channels), to sRGB by their profile, if they have one; it may have 1 channel."""
+    if not profile or is_srgb(profile):
+        return lambda colours: colours
+    try:
+        space = parse_profile(profile)
+        if len(space.curves) == channels:
+            return functools.partial(to_srgb, space=space)
+        reason = "it is of grey" if channels == 3 else "it is not of grey"
+    except UnusableProfileError as error:
+        reason = str(error)
+    image = Image.new("RGB" if channels == 3 else "L", (1, 1))
+    image.info["icc_profile"] = profile
+    by_8_bits = _profile_conversion(image, path)
+    if by_8_bits is _convert:
+        return lambda colours: colours
+    _log.warning("%s: its profile is applied in 8 bits (%s)", printable(path), reason)
+
+    def convert(colours: Colours) -> Colours:
+        eight = np.rint(colours).astype(np.uint8)
+        rgb = by_8_bits(Image.fromarray(eight if channels == 3 else eight[..., 0]))
+        return np.asarray(rgb, np.float32)
+
+    return convert
 
 
 def _to_rgba(image: Image.Image) -> Image.Image:
@@ -84,7 +123,7 @@ def _profile_conversion(image: Image.Image, path: Path) -> ToRgb:
         return _convert
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).strip() in _SRGB:
+        if is_srgb(profile):
             return _convert
         srgb = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(source, srgb, image.mode, "RGB")
@@ -99,3 +138,17 @@ def _profile_conversion(image: Image.Image, path: Path) -> ToRgb:
 
 def _convert(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
+
+
+def describe_profile(profile: bytes) -> str:
+    """Return what a profile calls itself; empty if it cannot be read."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.getProfileDescription(source).strip()
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return ""
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile is sRGB itself: converting would only round."""
+    return describe_profile(profile) in _SRGB

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,7 @@ from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
 from ..formats.identify import TIFF
+from ..formats.tiff_layout import LAYOUT_TAGS, Layout, PageTags, read_layout
 from .decoding import (
     DECODER_ERRORS,
     check_pixels,
@@ -32,7 +34,8 @@ from .decoding import (
     turn_image,
     turn_upright,
 )
-from .tiff_samples import LAYOUT_TAGS, Layout, read_layout, read_samples
+from .samples import Samples
+from .tiff_samples import read_samples
 
 _log = logging.getLogger("nstx")
 
@@ -48,11 +51,11 @@ _PALETTE, _YCBCR = 3, 6
 _one_at_a_time = threading.Lock()  # stderr is the whole process's
 
 
-def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
-    """Return the picture of a TIFF, upright: 8 bits a channel, with its profile in ``info``.
+def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Samples:
+    """Return the picture of a TIFF, upright; of 8 bits a channel, with its profile in ``info``.
 
     It is the first page that does not say of itself that it is a reduced copy of another, such as
-    a thumbnail; of a DNG, the largest that is no raw data. Samples of more than 8 bits are rounded,
+    a thumbnail; of a DNG, the largest that is no raw data. Samples of more than 8 bits keep them all,
     see `read_samples`.
 
     Raises:
@@ -74,7 +77,7 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
             if not has_photometric:  # as libtiff has it
                 tags[_PHOTOMETRIC] = 2 if tags.get(277, 1) in (3, 4) else 1
             first = page.offset == file.pages.first.offset
-            layout = read_layout(tags, file.byteorder, path)
+            layout = read_layout(tags, file.byteorder)
             big = file.is_bigtiff
     except (TiffFileError, *DECODER_ERRORS) as error:
         refuse_damaged(path, TIFF, error, error)
@@ -95,11 +98,7 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
             image = _load_with_pillow(whole, layout, path, most_pixels) if has_photometric else None
             if image is not None and layout.photometric == _PALETTE:
                 _widen_palette(image, tags.get(_COLOUR_MAP))
-            if image is None:
-                image = read_samples(data, layout, path, most_pixels)
-                if isinstance(profile := tags.get(_PROFILE), bytes):
-                    image.info["icc_profile"] = profile
-                image = turn_image(image, tags.get(_ORIENTATION))
+            picture = image or _read_samples(data, layout, path, most_pixels, tags)
     except DECODER_ERRORS as error:
         refuse_damaged(path, TIFF, error, error)
     if lines:
@@ -107,7 +106,21 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image:
             "%s: libtiff complains (%s); parts of the picture may be damaged",
             printable(path), printable(lines[0])[:200],
         )  # fmt: skip
-    return turn_upright(image, path)
+    return picture if isinstance(picture, Samples) else turn_upright(picture, path)
+
+
+def _read_samples(
+    data: bytes, layout: Layout, path: Path, most_pixels: int, tags: PageTags
+) -> Image.Image | Samples:
+    """Return what `read_samples` does, with the page's profile, turned as its tag says."""
+    picture = read_samples(data, layout, path, most_pixels)
+    profile, orientation = tags.get(_PROFILE), tags.get(_ORIENTATION)
+    if isinstance(picture, Samples):
+        profile = profile if isinstance(profile, bytes) else None
+        return replace(picture, profile=profile).turned(orientation)
+    if isinstance(profile, bytes):
+        picture.info["icc_profile"] = profile
+    return turn_image(picture, orientation)
 
 
 def _load_with_pillow(
@@ -120,7 +133,7 @@ def _load_with_pillow(
     if others and not (layout.bits <= 8 and simple):
         return None
     try:
-        return load_image(data, TIFF, path, most_pixels)
+        return load_image(data, TIFF, path, most_pixels).image
     except ImageError as error:
         if not isinstance(error.__cause__, UnidentifiedImageError):
             raise

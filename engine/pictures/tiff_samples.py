@@ -7,7 +7,6 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,119 +18,38 @@ from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
 from ..formats.identify import DOUBT, TIFF
+from ..formats.tiff_layout import COLOURS, UNSIGNED, Layout
 from .decoding import check_pixels, quiet_decoder
-from .npy import SampleRange, choose_range, round_samples
+from .npy import SampleRange, choose_range, round_samples, scale_samples
+from .samples import Samples, divide_by_alpha
 
 _Part = tuple[tuple[slice, slice, slice], NDArray[Any]]
-
-PageTags = dict[int, Any]
-"""The values of a page's tags, by their numbers."""
-
-LAYOUT_TAGS = (
-    256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339,
-)  # fmt: skip
-"""The tags that `read_layout` goes by."""
 
 _DEFLATE = (8, 32946)
 _BYTES = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard, which libtiff undoes
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}  # samples of a pixel without the extra ones
-_ASSOCIATED, _UNASSOCIATED = 1, 2
-_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
-_WIDTHS = {_UNSIGNED: range(1, 33), _SIGNED: (8, 16, 32), _FLOAT: (16, 32, 64)}
-_KINDS = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}
-_PREDICTORS = {2: (_UNSIGNED, _SIGNED, _FLOAT), 3: (_FLOAT,)}
+_SIGNED, _FLOAT = 2, 3
+_CMYK = 5
+_WIDTHS = {UNSIGNED: range(1, 33), _SIGNED: (8, 16, 32), _FLOAT: (16, 32, 64)}
+_KINDS = {UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}
+_PREDICTORS = {2: (UNSIGNED, _SIGNED, _FLOAT), 3: (_FLOAT,)}
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the pixels of a page lie in its file.
+def read_samples(
+    data: bytes, layout: Layout, path: Path, most_pixels: int
+) -> Image.Image | Samples:
+    """Return a page's pixels, of up to 8 bits and of CMYK as an image in mode L, LA, RGB, RGBA or CMYK.
 
-    Attributes:
-        planes: 1, or the number of samples of a pixel if they lie apart.
-        bits: of a sample.
-        block: width and height of a strip or tile, in pixels.
-        offsets, counts: places and lengths of the strips or tiles in bytes, plane by plane.
-        order: ``<`` or ``>``.
-    """
-
-    width: int
-    height: int
-    samples: int
-    planes: int
-    bits: int
-    sample_format: int
-    photometric: int
-    compression: int
-    predictor: int
-    fill_order: int
-    extra: tuple[int, ...]
-    block: tuple[int, int]
-    tiled: bool
-    offsets: tuple[int, ...]
-    counts: tuple[int, ...]
-    order: str
-
-    @property
-    def blocks(self) -> tuple[int, int]:
-        """How many strips or tiles lie side by side, and one below the other."""
-        return -(-self.width // self.block[0]), -(-self.height // self.block[1])
-
-    @property
-    def alpha(self) -> int | None:
-        """The index of the sample that is alpha, and None if none is."""
-        colours = _COLOURS[self.photometric]
-        kinds = self.extra
-        if not kinds and self.photometric == 2 and self.samples == 4:
-            return 3  # written by programs that leave out what it is
-        alphas = [i for i, kind in enumerate(kinds) if kind in (_ASSOCIATED, _UNASSOCIATED)]
-        return colours + alphas[0] if alphas and self.photometric != 5 else None
-
-
-def read_layout(tags: PageTags, order: str, path: Path) -> Layout:
-    """Return what a page's tags say of its pixels.
-
-    Raises:
-        ValueError: they say what cannot be.
-    """
-    width, height = _whole(tags, 256, None), _whole(tags, 257, None)
-    photometric, samples = _whole(tags, 262, 0, least=0), _whole(tags, 277, 1)
-    sample_format = _same(tags, 339, _UNSIGNED)
-    tiled = 322 in tags
-    strip = (width, min(_whole(tags, 278, height), height))
-    block = (_whole(tags, 322, None), _whole(tags, 323, None)) if tiled else strip
-    return Layout(
-        width=width,
-        height=height,
-        samples=samples,
-        planes=samples if _whole(tags, 284, 1) == 2 else 1,
-        bits=_same(tags, 258, 1),
-        sample_format=_UNSIGNED if sample_format == _UNDEFINED else sample_format,
-        photometric=photometric,
-        compression=_whole(tags, 259, 1),
-        predictor=_whole(tags, 317, 1),
-        fill_order=_whole(tags, 266, 1),
-        extra=_tuple(tags, 338),
-        block=block,
-        tiled=tiled,
-        offsets=_tuple(tags, 324 if tiled else 273),
-        counts=_tuple(tags, 325 if tiled else 279),
-        order=order,
-    )
-
-
-def read_samples(data: bytes, layout: Layout, path: Path, most_pixels: int) -> Image.Image:
-    """Return a page's pixels as 8 bits a channel, in mode L, LA, RGB, RGBA or CMYK.
-
-    Unsigned integers are rounded from 0 … 2ⁿ − 1 to 0 … 255, signed ones from their whole range,
-    floats from 0 … 1, as sRGB; but see `choose_range`, whose doubt is in the image's ``info`` as `DOUBT`.
+    Unsigned integers are brought from 0 … 2ⁿ − 1 to 0 … 255, signed ones from their whole range,
+    floats from 0 … 1, as sRGB; but see `choose_range`, whose doubt is in the image's ``info`` as `DOUBT`. In an
+    image they are rounded.
 
     Raises:
         ImageError: samples of a kind that is not read, or more than is sensible.
         ValueError: strips or tiles that are missing or short, or any of `DECODER_ERRORS`.
     """
     _check_kind(layout, path)
-    colours = _COLOURS[layout.photometric]
+    colours = COLOURS[layout.photometric]
     kept = [*range(colours), *([] if layout.alpha is None else [layout.alpha])]
     if layout.samples <= max(kept):
         raise ValueError(f"{layout.samples} samples a pixel")
@@ -141,22 +59,26 @@ def read_samples(data: bytes, layout: Layout, path: Path, most_pixels: int) -> I
         check_pixels(padded, data, TIFF, path, most_pixels)
     if min(len(layout.offsets), len(layout.counts)) < across * down * layout.planes:
         raise ValueError("strips or tiles are missing")
-    pixels = np.empty((layout.height, layout.width, len(kept)), np.uint8)
     span = SampleRange(0.0, 2.0**layout.bits - 1)
-    if layout.bits > 16 or layout.sample_format != _UNSIGNED:
+    if layout.bits > 16 or layout.sample_format != UNSIGNED:
         span = _find_range(_parts(data, layout, kept), layout, path)
+    is_deep = layout.bits > 8 and layout.photometric != _CMYK
+    bring, kind = (scale_samples, np.float32) if is_deep else (round_samples, np.uint8)
+    pixels = np.empty((layout.height, layout.width, len(kept)), kind)
     for place, values in _parts(data, layout, kept):
-        pixels[place] = round_samples(values, span)
+        pixels[place] = bring(values, span)
     if layout.photometric == 0:
         pixels[..., :1] = 255 - pixels[..., :1]
-    (image := _to_image(pixels, layout)).info[DOUBT] = span.doubt
-    return image
+    if not is_deep:
+        (image := _to_image(pixels, layout)).info[DOUBT] = span.doubt
+        return image
+    return Samples(divide_by_alpha(pixels) if layout.is_premultiplied else pixels, doubt=span.doubt)
 
 
 def _check_kind(layout: Layout, path: Path) -> None:
     expected = got = ""
     if layout.bits not in _WIDTHS.get(layout.sample_format, ()):
-        names = {_UNSIGNED: "unsigned", _SIGNED: "signed", _FLOAT: "floating-point"}
+        names = {UNSIGNED: "unsigned", _SIGNED: "signed", _FLOAT: "floating-point"}
         name = names.get(layout.sample_format, "complex or undefined")
         expected, got = "8 or 16 bits a channel", f"{layout.bits} bits, {name}"
     elif layout.compression not in (1, *_DEFLATE, *_BYTES):
@@ -264,37 +186,12 @@ def _find_range(parts: Iterator[_Part], layout: Layout, path: Path) -> SampleRan
 
 
 def _to_image(pixels: NDArray[np.uint8], layout: Layout) -> Image.Image:
-    mode = {1: "L", 3: "RGB", 4: "CMYK"}[_COLOURS[layout.photometric]]
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[COLOURS[layout.photometric]]
     if layout.alpha is not None:
-        colours = _COLOURS[layout.photometric]
-        associated = layout.extra[layout.alpha - colours :][:1] == (_ASSOCIATED,)
-        mode = {"L": "La", "RGB": "RGBa"}[mode] if associated else mode + "A"
+        mode = {"L": "La", "RGB": "RGBa"}[mode] if layout.is_premultiplied else mode + "A"
     size = (layout.width, layout.height)
     if mode in ("LA", "La"):  # Pillow packs these as four bytes, of which no array is a view
         image = Image.frombytes(mode, size, pixels.tobytes())
     else:
         image = Image.frombuffer(mode, size, pixels, "raw", mode, 0, 1)
     return image.convert(mode.upper()) if mode in ("La", "RGBa") else image
-
-
-def _whole(tags: PageTags, code: int, default: int | None, least: int = 1) -> int:
-    value = tags.get(code, default)
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"tag {code} is {value!r:.40}")
-    return int(value)
-
-
-def _tuple(tags: PageTags, code: int) -> tuple[int, ...]:
-    value = tags.get(code, ())
-    values = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(item, int) and item >= 0 for item in values):
-        raise ValueError(f"tag {code} is {value!r:.40}")
-    return values
-
-
-def _same(tags: PageTags, code: int, default: int) -> int:
-    """Return a number that is the same for all samples of a pixel."""
-    values = set(_tuple(tags, code)) or {default}
-    if len(values) > 1:
-        raise ValueError(f"tag {code} differs among the samples: {sorted(values)}")
-    return values.pop()

@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.values import check_text, describe
 
+from ..formats import deep_png, deep_tiff
+from ..formats.deep_png import Samples16
+from ..profiles.icc import make_srgb_profile
 from .npy import choose_white
 from .picture import Picture, Pixels
 from .transparency import on_white, with_alpha
@@ -43,6 +46,12 @@ _HASTE: dict[str, Mapping[str, Any]] = {
 }
 SUFFIXES = (*_FORMATS, ".npy")
 """Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
+
+_DEEP = {"PNG", "TIFF"}
+DEEP_SUFFIXES = (*(suffix for suffix, (name, _) in _FORMATS.items() if name in _DEEP), ".npy")
+"""Those of formats that hold 16 bits a channel, or more."""
+
+Depth = Literal[8, 16]
 
 _NO_ALPHA = {
     (".jpg", ".jpeg", ".mp4"): (
@@ -84,24 +93,53 @@ def to_8_bit(pixels: Pixels | NDArray[np.uint8]) -> NDArray[np.uint8]:
     return rounded.clip(0, 255, out=rounded).astype(np.uint8)
 
 
+def to_16_bit(pixels: Pixels | NDArray[np.uint8]) -> Samples16:
+    """Round pixels of 0–255 to the nearest of 0 … 65535; uint8 ones are as they would be."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    rounded = np.rint(pixels.clip(0, 255) * np.float32(257))
+    return rounded.astype(np.uint16)
+
+
+def check_depth(depth: Depth, suffix: str) -> None:
+    """Check that a format holds so many bits a channel; `OutputError` if not, `UsageError` of other numbers."""
+    if depth not in (8, 16):
+        raise UsageError(
+            f"expected a depth of 8 or 16 bits, got {describe(depth)}; try 16", setting="depth"
+        )
+    if depth == 16 and suffix not in DEEP_SUFFIXES:
+        raise OutputError(
+            f"expected a picture of 16 bits a channel in {', '.join(DEEP_SUFFIXES)}, got "
+            f"{printable(suffix)}; try .png"
+        )
+
+
+def choose_depth(picture: Picture, suffix: str) -> Depth:
+    """Return 16 for a picture of 16 bits and a format that holds them, else 8."""
+    return picture.encoding.depth if suffix in DEEP_SUFFIXES else 8
+
+
 def encode_image(
     pixels: Pixels | NDArray[np.uint8],
     suffix: str,
     alpha: NDArray[np.uint8] | None = None,
     *,
+    depth: Depth = 8,
     in_haste: bool = False,
 ) -> bytes:
     """Return the bytes of a picture file of one of `SUFFIXES`; equal pixels give equal bytes.
 
     Pixels are (height, width, 3), 0–255; float32 ones are rounded, except for ``.npy``. ``alpha``
     is kept beside them where the format can, with the colours of what is not seen; a JPEG shows the picture
-    on white. ``in_haste`` takes less time and more bytes.
+    on white. A file of 16 bits a channel has the profile of sRGB. ``in_haste`` takes less time and more bytes.
     """
     buffer = io.BytesIO()
     if suffix == ".npy":
         np.save(buffer, pixels.astype(np.float32), allow_pickle=False)
         return buffer.getvalue()
     name, options = _FORMATS[suffix]
+    if depth == 16:
+        return _encode_deep(pixels, name, alpha, in_haste=in_haste)
     if in_haste:
         options = {**options, **_HASTE.get(name, {})}
     eight = with_alpha(to_8_bit(pixels), alpha)
@@ -112,23 +150,47 @@ def encode_image(
     return buffer.getvalue()
 
 
-def write_image(path: str | Path, picture: Picture | Pixels, *, in_haste: bool = False) -> None:
+def _encode_deep(
+    pixels: Pixels | NDArray[np.uint8],
+    name: str,
+    alpha: NDArray[np.uint8] | None,
+    *,
+    in_haste: bool,
+) -> bytes:
+    samples, profile = to_16_bit(pixels), make_srgb_profile()
+    if alpha is not None:
+        samples = np.concatenate([samples, to_16_bit(alpha)[..., None]], axis=2)
+    if name == "TIFF":
+        return deep_tiff.encode_deep(samples, profile)
+    return deep_png.encode_deep(samples, profile, level=1 if in_haste else 6)
+
+
+def write_image(
+    path: str | Path,
+    picture: Picture | Pixels,
+    *,
+    depth: Depth | None = None,
+    in_haste: bool = False,
+) -> None:
     """Write a picture with its transparency, or opaque pixels of 0–255; see `encode_image`.
 
-    Arrays of uint8 may be grey or RGBA, too.
+    Arrays of uint8 may be grey or RGBA, too. ``depth`` is 8 or 16 bits a channel; None takes that of the
+    picture's file, or its content's, where the format holds it (`DEEP_SUFFIXES`).
 
     Raises:
         UsageError: it is neither a picture nor an array, or ``path`` is no path.
         ImageError: an array of another shape, with NaN, or on another scale, such as 0–1.
-        OutputError: the suffix is none of `SUFFIXES`, or the file cannot be written. What stood at
-            ``path`` before still stands there.
+        OutputError: the suffix is none of `SUFFIXES`, or of a format without such a depth, or the file cannot be
+            written. What stood at ``path`` before still stands there.
     """
     path = Path(check_text("path", path, "out.png"))
-    picture = _take_picture(picture)
+    picture, suffix = _take_picture(picture), path.suffix.lower()
     check_output(path, SUFFIXES)
+    depth = choose_depth(picture, suffix) if depth is None else depth
+    check_depth(depth, suffix)
     if picture.alpha is not None:
         warn_of_lost_alpha([path])
-    data = encode_image(picture.pixels, path.suffix.lower(), picture.alpha, in_haste=in_haste)
+    data = encode_image(picture.pixels, suffix, picture.alpha, depth=depth, in_haste=in_haste)
     write_output(path, data)
 
 
@@ -163,16 +225,20 @@ def _take_picture(picture: object) -> Picture:
     return Picture(array.astype(np.float32), None)
 
 
-def write_or_rescue(path: Path, picture: Picture, *, in_haste: bool = False) -> None:
+def write_or_rescue(
+    path: Path, picture: Picture, *, depth: Depth | None = None, in_haste: bool = False
+) -> None:
     """Write a picture that took long to make; if that fails, write it where temporary files go.
 
     Or else to the home folder, or the working folder; its name stays. `OutputError` if it could not be
     written where it was asked for; the message says where it is.
     """
     try:
-        write_image(path, picture, in_haste=in_haste)
+        write_image(path, picture, depth=depth, in_haste=in_haste)
     except OutputError as error:
-        raise rescue(error, path.name, lambda place: write_image(place, picture)) from error
+        raise rescue(
+            error, path.name, lambda place: write_image(place, picture, depth=depth)
+        ) from error
 
 
 def rescue(error: OutputError, name: str, write: Callable[[Path], None]) -> OutputError:

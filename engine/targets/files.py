@@ -3,14 +3,14 @@
 A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
 or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/style/LAYER`` (float32);
 ``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the style pictures, if
-results are to be cleaned; a description, and a checksum. A run on another machine can start from it.
+results are to be cleaned; a description, with the content picture's depth where that is 16, and a checksum. A run on another machine can start from it.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from nstx.models.presets import PRESETS
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.storage.inputs import open_input
-from nstx.models.storage.plain_data import take_object, take_text
+from nstx.models.storage.plain_data import take_object, take_text, take_whole
 from nstx.models.storage.seals import digest_bytes
 from nstx.models.vgg19 import find_layer
 
@@ -52,6 +52,7 @@ class SavedTargets:
         alpha: of the content picture, uint8 (height, width) at the last scale's size; None if it
             is opaque.
         grain: of the style pictures; None if it was not measured.
+        depth: of the content picture's file, 8 or 16 bits a channel.
         file: what a report says of the file; None if they came from none.
     """
 
@@ -62,6 +63,7 @@ class SavedTargets:
     preset: str
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
     grain: Grain | None = None
+    depth: Literal[8, 16] = 8
     file: InputFile | None = None
 
 
@@ -87,6 +89,7 @@ def write_targets(
     preset: str = "default",
     alpha: NDArray[np.uint8] | None = None,
     grain: Sequence[float] | None = None,
+    depth: Literal[8, 16] = 8,
 ) -> None:
     """Write a targets file, whole or not at all.
 
@@ -99,6 +102,7 @@ def write_targets(
         preset: the one that the objective started from.
         alpha: of the content picture at the last scale's size, if it is not opaque.
         grain: of the style pictures (`Job.grain`), by which results are cleaned.
+        depth: of the content picture's file (`Job.encoding`), in which results are saved.
 
     Raises:
         OutputError: it cannot be written there.
@@ -114,6 +118,7 @@ def write_targets(
         "basis": describe_basis(objective, weights_sha256),
         "objective": objective_to_json(objective),
         "preset": preset,
+        **({} if depth == 8 else {"depth": depth}),
     }
     try:
         if grain is not None:
@@ -209,7 +214,15 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         preset=preset,
         alpha=alpha,
         grain=None if grain is None else tuple(grain.tolist()),
+        depth=_take_depth(description),
     )
+
+
+def _take_depth(description: dict[str, Any]) -> Literal[8, 16]:
+    depth = take_whole({"depth": 8, **description}, "depth", 8, 16)
+    if depth not in (8, 16):
+        raise ValueError("its depth is that of no picture")
+    return 16 if depth == 16 else 8
 
 
 def _is_grain(array: NDArray[Any]) -> bool:

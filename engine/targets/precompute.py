@@ -194,6 +194,7 @@ def precompute_file(
         loader.weights_sha256,
         preset=settings.preset,
         alpha=resize_alpha(picture, *sizes[-1]),
+        depth=picture.encoding.depth,
         grain=measure_grains(weighted, sizes[-1], settings) if settings.clean else None,
     )
     inputs = (

@@ -67,6 +67,7 @@ def run_batch(
                 on_step=on_step and partial(on_step, index),
                 should_stop=should_stop,
                 alpha=job.alpha,
+                encoding=job.encoding,
             )
             for index, job in enumerate(jobs)
         ]

@@ -19,7 +19,7 @@ from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
-from ..pictures.picture import InputFile, Picture, Pixels, WeightedPicture
+from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, read_image, take_input
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
 from ..settings import INITS, Init, PresetName, Settings
@@ -48,6 +48,7 @@ class Job:
         contents: the content picture at each scale, coarse first; the last is of the result's size.
             Where it is fully transparent, it has the colours around.
         alpha: that the result will have, uint8 (height, width); None if it is opaque.
+        encoding: of the content picture's file, which that of the result may keep.
         loaded: the targets of each scale, and where they came from.
         grain: of the style pictures, that the result's flat areas may have; None if it is not cleaned.
         init: the picture to start from, if one was named, or the content in the styles' colours.
@@ -61,6 +62,7 @@ class Job:
     settings: Settings
     contents: tuple[Pixels, ...] = field(repr=False)
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
+    encoding: Encoding = EIGHT_BITS
     loaded: LoadedTargets
     grain: Grain | None = None
     init: Picture | None
@@ -165,6 +167,7 @@ def make_job(
         settings=settings,
         contents=contents,
         alpha=resize_alpha(photograph, *sizes[-1]),
+        encoding=photograph.encoding,
         loaded=loaded,
         grain=grain,
         init=start,
@@ -221,6 +224,7 @@ def prepare_job_from_targets(
         settings=settings,
         contents=saved.contents,
         alpha=saved.alpha,
+        encoding=Encoding(depth=saved.depth),
         loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
         grain=saved.grain if settings.clean else None,
         init=start,

@@ -15,10 +15,10 @@ from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
-from ..pictures.picture import Picture, Pixels
+from ..pictures.picture import EIGHT_BITS, Encoding, Picture, Pixels
 from ..pictures.resizing import fit_box, resize_channel, resize_pixels
 from ..pictures.transparency import with_alpha
-from ..pictures.writing import to_8_bit, write_image
+from ..pictures.writing import Depth, to_8_bit, write_image
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
@@ -46,6 +46,7 @@ class Step:
             ten steps ahead.
         picture: (height, width, 3), 0–255, one of ``arrays``; not to be changed.
         alpha: of the result, uint8, at its size; None if it is opaque.
+        encoding: of the content picture's file.
         arrays: of the backend.
         checks: of the gradient's precision, so far.
     """
@@ -59,6 +60,7 @@ class Step:
     seconds: float
     picture: Array = field(repr=False)
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
+    encoding: Encoding = EIGHT_BITS
     arrays: Arrays = field(default=NUMPY, repr=False)
     checks: tuple[PrecisionCheck, ...] = field(default=(), repr=False)
 
@@ -71,11 +73,11 @@ class Step:
         """Return the picture at the size of its scale, with the result's transparency."""
         pixels = self.pixels
         alpha = None if self.alpha is None else resize_channel(self.alpha, *pixels.shape[:2])
-        return Picture(pixels, alpha)
+        return Picture(pixels, alpha, encoding=self.encoding)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, depth: Depth | None = None) -> None:
         """Write the picture of `to_picture`: see `write_image`."""
-        write_image(path, self.to_picture())
+        write_image(path, self.to_picture(), depth=depth)
 
 
 def trace_line(step: Step) -> dict[str, object]:
@@ -105,6 +107,7 @@ class Progress:
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run at the last finished step.
         alpha: of the result.
+        encoding: of the content picture's file.
         step: the number of steps so far, over all scales.
         interrupted: whether ``should_stop`` ended the run.
         first_cost: of the first evaluation.
@@ -117,6 +120,7 @@ class Progress:
     on_step: Callable[[Step], None] | None = None
     should_stop: Callable[[], bool] | None = None
     alpha: NDArray[np.uint8] | None = None
+    encoding: Encoding = EIGHT_BITS
     step: int = 0
     evaluations: int = 0
     interrupted: bool = False
@@ -176,6 +180,7 @@ class Progress:
                     seconds=time.perf_counter() - self._began,
                     picture=picture,
                     alpha=self.alpha,
+                    encoding=self.encoding,
                     arrays=self.arrays,
                     checks=tuple(self.checks),
                 )

@@ -20,7 +20,7 @@ from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source
 from ..pictures.resizing import resize_8_bit
-from ..pictures.writing import encode_image, to_8_bit, write_image
+from ..pictures.writing import Depth, encode_image, to_8_bit, write_image
 from ..settings import Init, PresetName, Settings
 from ..sizes import split_steps
 from ..solvers.choice import solve
@@ -46,7 +46,7 @@ class Result:
             what `unfinished_result` made of such a run.
         checks: of the gradient's precision; empty unless it is chosen as the run goes.
         cleaned: whether flat areas and the rim were cleaned after the last step (`Settings.clean`); a run that
-            was interrupted is not.
+            was interrupted is not, nor one that moved no pixel.
         last_step: whose cost, at its scale, stands for the result's, which was not measured; None if it was.
     """
 
@@ -74,9 +74,9 @@ class Result:
         """Return what a notebook shows."""
         return encode_image(self.pixels, ".png", self.picture.alpha)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, depth: Depth | None = None) -> None:
         """Write the picture, with its transparency, in the format of the suffix: see `write_image`."""
-        write_image(path, self.picture)
+        write_image(path, self.picture, depth=depth)
 
     @property
     def is_complete(self) -> bool:
@@ -150,6 +150,7 @@ def run_job(
             on_step=on_step,
             should_stop=should_stop,
             alpha=job.alpha,
+            encoding=job.encoding,
         )
         for scale, steps in enumerate(split_steps(job.settings.steps, scales)):
             progress.begin_scale()
@@ -183,7 +184,7 @@ def make_result(
     if pixels is None or pixels.shape[:2] != job.sizes[-1]:
         pixels, cost = job.start(-1, pixels), None
     before = pixels
-    if job.grain is not None and progress.step > 0 and progress.stopped != "interrupted":
+    if job.grain is not None and _has_moved(job, progress, pixels):
         pixels = clean_pixels(pixels, job.contents[-1], job.grain, job.alpha)
     cost = cost if pixels is before else None
     if cost is None or final.approximate:
@@ -192,7 +193,7 @@ def make_result(
         # The solver's first evaluation was the start's.
         initial_cost = progress.first_cost
     return Result(
-        picture=Picture(pixels, job.alpha),
+        picture=Picture(pixels, job.alpha, encoding=job.encoding),
         cost=cost,
         initial_cost=initial_cost or final.cost(job.start(-1)),
         steps=progress.step,
@@ -202,6 +203,13 @@ def make_result(
         checks=tuple(progress.checks),
         cleaned=pixels is not before,
     )
+
+
+def _has_moved(job: Job, progress: Progress, pixels: Pixels) -> bool:
+    """Whether a run that was not interrupted has changed its picture: else there is nothing of its making in it."""
+    if progress.step == 0 or progress.stopped == "interrupted":
+        return False
+    return progress.cost != progress.first_cost or not np.array_equal(pixels, job.start(-1))
 
 
 def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
@@ -214,7 +222,7 @@ def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
         # In 8 bits, as whoever sent a signal is waiting: that takes a tenth of the time.
         pixels = resize_8_bit(to_8_bit(pixels), *job.sizes[-1])
     return Result(
-        picture=Picture(pixels, job.alpha),
+        picture=Picture(pixels, job.alpha, encoding=job.encoding),
         cost=last.cost,
         initial_cost=None,
         steps=last.step,

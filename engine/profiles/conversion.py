@@ -1,0 +1,52 @@
+"""Colours from a profile to sRGB and back, in floating point: nothing is rounded to 8 bits."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .icc import NODES, SRGB_TO_XYZ, Space
+
+Colours = NDArray[np.float32]
+"""float32, (…, 3) or (…, 1), 0–255."""
+
+# IEC 61966-2-1.
+_SLOPE, _SHIFT, _POWER = 12.92, 0.055, 2.4
+_LEAST_LIGHT, _LEAST_VALUE = 0.0031308, 0.04045
+
+
+def to_srgb(colours: Colours, space: Space) -> Colours:
+    """Return a profile's colours in sRGB, (…, 3); those that sRGB lacks are cut to 0–255."""
+    light = np.stack(
+        [
+            np.interp(colours[..., index] / np.float32(255), NODES, curve)
+            for index, curve in enumerate(space.curves)
+        ],
+        axis=-1,
+        dtype=np.float32,
+    )
+    if space.to_xyz is None:
+        return np.repeat(_encode(light), 3, axis=-1)
+    return _encode(light @ (space.to_xyz @ np.linalg.inv(SRGB_TO_XYZ)).astype(np.float32))
+
+
+def from_srgb(colours: Colours, space: Space) -> Colours:
+    """Return sRGB's colours, (…, 3), in those of a profile of RGB; those that it lacks are cut to 0–255."""
+    assert space.to_xyz is not None  # else there is no way back
+    light = _decode(colours) @ (SRGB_TO_XYZ @ np.linalg.inv(space.to_xyz)).astype(np.float32)
+    values = [
+        np.interp(light[..., index], curve, NODES) for index, curve in enumerate(space.curves)
+    ]
+    return np.stack(values, axis=-1, dtype=np.float32) * np.float32(255)
+
+
+def _encode(light: Colours) -> Colours:
+    """Return the sRGB values, 0–255, of linear light, of which 1 is white."""
+    cut = light.clip(0, 1)
+    curved = np.float32(1 + _SHIFT) * cut ** np.float32(1 / _POWER) - np.float32(_SHIFT)
+    return np.where(cut <= _LEAST_LIGHT, np.float32(_SLOPE) * cut, curved) * np.float32(255)
+
+
+def _decode(values: Colours) -> Colours:
+    """Return the linear light of sRGB values."""
+    unit = values.clip(0, 255) / np.float32(255)
+    curved = ((unit + np.float32(_SHIFT)) / np.float32(1 + _SHIFT)) ** np.float32(_POWER)
+    return np.where(unit <= _LEAST_VALUE, unit / np.float32(_SLOPE), curved)
