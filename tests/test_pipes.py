@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from PIL import Image
@@ -213,8 +213,8 @@ def test_the_latest_picture_grows_with_the_scales(
 ) -> None:
     sizes: list[int] = []
 
-    def write(path: Path, picture: Picture) -> None:
-        write_image(path, picture)
+    def write(path: Path, picture: Picture, depth: Literal[8, 16] | None) -> None:
+        write_image(path, picture, depth=depth)
         with Image.open(path) as image:
             sizes.append(image.width)
 

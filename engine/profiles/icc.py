@@ -22,6 +22,7 @@ MOST_BYTES = 2**22
 
 _HEADER, _MOST_TAGS = 128, 200
 _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
+_COMPENSATED = 4  # from this version on a profile's black is sRGB's, as Little CMS has it
 _TABLES = (b"A2B0", b"A2B1", b"A2B2", b"D2B0", b"D2B1", b"D2B2")
 _LEAST_DETERMINANT = 1e-3
 _CURVE_PARAMETERS = (1, 3, 4, 5, 7)
@@ -81,6 +82,9 @@ def _parse(data: bytes) -> Space:
     if connection != b"XYZ " or tags.keys() & set(_TABLES) or not tags.keys() >= set(names):
         raise UnusableProfileError("it has tables in place of a matrix and curves")
     curves = np.stack([_read_curve(tags[name]) for name in names])
+    if data[8] >= _COMPENSATED:
+        darkest = curves[:, :1]
+        curves = (curves - darkest) / (1 - darkest)
     if colours == b"GRAY":
         return Space(curves, None)
     matrix = np.array([_read_colour(tags.get(name[:1] + b"XYZ", b"")) for name in names])

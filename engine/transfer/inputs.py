@@ -13,7 +13,7 @@ from nstx.models.values import check_number, describe, suggest
 
 from ..choices import choose_settings
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.reading import Source, as_picture, take_input
+from ..pictures.reading import Source, as_picture, read_image, take_input
 from ..pictures.resizing import resize_picture
 from ..settings import INITS, MIN_SIDE, Settings
 from ..targets.loader import fit_styles
@@ -115,9 +115,17 @@ def take_settings(
     return settings if init is None else replace(settings, init=os.fspath(init)), start
 
 
-def check_start(init: str) -> None:
-    """Check that a picture's path is not the mistyped name of a start; `ImageError` if it is."""
+@about("init")
+def read_start(settings: Settings) -> Picture | None:
+    """Return the picture to start from, if the settings name one; `ImageError` if it cannot be read.
+
+    Nor can the mistyped name of a start.
+    """
+    init = settings.init
+    if init in INITS:
+        return None
     if near := not os.path.lexists(init) and suggest(init, INITS, ""):
         raise ImageError(
             f"expected a start of {', '.join(INITS)}, or a picture, got {printable(init)!r}; try {near}"
         )
+    return read_image(init)

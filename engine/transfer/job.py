@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.arguments import check_arguments, with_example
-from nstx.models.errors import UsageError, about
+from nstx.models.errors import UsageError
 from nstx.models.presets import Preset
 
 from ..artefacts.grain import Grain
@@ -20,15 +20,15 @@ from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
 from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels, WeightedPicture
-from ..pictures.reading import Source, read_image, take_input
+from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
-from ..settings import INITS, Init, PresetName, Settings
+from ..settings import Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader, measure_grains
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
-from .inputs import Styles, check_start, take_settings, take_styles
+from .inputs import Styles, read_start, take_settings, take_styles
 from .starts import make_start, match_colours
 from .warnings import warn_of_enlargement, warn_of_uncleaned
 
@@ -159,7 +159,7 @@ def make_job(
         grain = measure_grains(paintings, sizes[-1], settings) if settings.clean else None
         warn_of_uncleaned(settings, sizes[-1], grain)
         seconds = time.perf_counter() - began
-        start = init = init or _read_init(settings)
+        start = init = init or read_start(settings)
         if start is None and settings.init == "matched":
             start = match_colours(Picture(contents[-1], None), paintings)
     finish_loading()
@@ -217,7 +217,7 @@ def prepare_job_from_targets(
         )
     opened = _open_backend(settings, saved.contents[-1].shape[:2])
     check_targets(saved, settings.objective, opened.weights_sha256)
-    start = start or _read_init(settings)
+    start = start or read_start(settings)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
     finish_loading()
     return Job(
@@ -270,13 +270,3 @@ def backend_differences(
     if not differing and choose_backend(settings, size, policy) != like.opened.choice:
         differing.append("amount of work, so that auto is another backend")
     return differing
-
-
-@about("init")
-def _read_init(settings: Settings) -> Picture | None:
-    """Return the picture to start from, if the settings name one."""
-    init = settings.init
-    if init in INITS:
-        return None
-    check_start(init)
-    return read_image(init)
