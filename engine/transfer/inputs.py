@@ -115,17 +115,19 @@ def take_settings(
     return settings if init is None else replace(settings, init=os.fspath(init)), start
 
 
-@about("init")
-def read_start(settings: Settings) -> Picture | None:
-    """Return the picture to start from, if the settings name one; `ImageError` if it cannot be read.
-
-    Nor can the mistyped name of a start.
-    """
-    init = settings.init
-    if init in INITS:
-        return None
+def check_start(init: str) -> None:
+    """Check that a picture's path is not the mistyped name of a start; `ImageError` if it is."""
     if near := not os.path.lexists(init) and suggest(init, INITS, ""):
         raise ImageError(
             f"expected a start of {', '.join(INITS)}, or a picture, got {printable(init)!r}; try {near}"
         )
+
+
+@about("init")
+def read_start(settings: Settings) -> Picture | None:
+    """Return the picture to start from, if the settings name one."""
+    init = settings.init
+    if init in INITS:
+        return None
+    check_start(init)
     return read_image(init)
