@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pytest
@@ -27,7 +27,8 @@ from nstx.cli.optimize.recorder import Recorder
 from nstx.engine.gradients import onnx_backend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
-from nstx.engine.pictures.writing import write_or_rescue
+from nstx.engine.pictures.rescue import write_or_rescue
+from nstx.engine.pictures.writing import Saving
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost, check_cost
 from nstx.models.errors import DeviceError, NumericalError
@@ -397,11 +398,11 @@ def test_a_run_that_completes_while_its_last_step_is_saved_saves_nothing_more(
     is_writing, is_complete = threading.Event(), threading.Event()
     really, take, written = write_or_rescue, Recorder.take, list[Path]()
 
-    def write(path: Path, picture: Picture, *, in_haste: bool) -> None:
+    def write(path: Path, picture: Picture, *, in_haste: bool, **saving: Unpack[Saving]) -> None:
         written.append(path)
         is_writing.set()
         assert is_complete.wait(60)
-        really(path, picture, in_haste=in_haste)
+        really(path, picture, in_haste=in_haste, **saving)
 
     def evaluate(recorder: Recorder, step: Step) -> None:
         take(recorder, step)
@@ -438,11 +439,11 @@ def test_what_the_main_thread_is_saving_is_saved_in_haste(
 ) -> None:
     really = write_or_rescue
 
-    def write(path: Path, picture: Picture, *, in_haste: bool) -> None:
+    def write(path: Path, picture: Picture, *, in_haste: bool, **saving: Unpack[Saving]) -> None:
         if not in_haste:
             signal.raise_signal(signal.SIGTERM)
             ended()  # as a large picture, which takes long
-        really(path, picture, in_haste=in_haste)
+        really(path, picture, in_haste=in_haste, **saving)
 
     monkeypatch.setattr(ending, "write_or_rescue", write)
     monkeypatch.setattr(ending, "_FOR_EVER", 0.0)

@@ -14,7 +14,8 @@ from pictures import random_pixels
 
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
-from nstx.engine.pictures.writing import SUFFIXES, write_image, write_or_rescue
+from nstx.engine.pictures.rescue import write_or_rescue
+from nstx.engine.pictures.writing import SUFFIXES, write_image
 from nstx.models.errors import OutputError
 from nstx.models.storage import files
 from nstx.models.storage.files import check_file, check_new_files, check_output

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import pytest
 from PIL import Image
@@ -17,7 +17,7 @@ from nstx.cli.optimize import pipes as piping
 from nstx.cli.optimize import recorder
 from nstx.cli.optimize.pipes import pipes, send
 from nstx.engine.pictures.picture import Picture
-from nstx.engine.pictures.writing import write_image
+from nstx.engine.pictures.writing import Saving, write_image
 from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
 from nstx.models.storage.leftovers import remove_leftovers
 
@@ -213,8 +213,8 @@ def test_the_latest_picture_grows_with_the_scales(
 ) -> None:
     sizes: list[int] = []
 
-    def write(path: Path, picture: Picture, depth: Literal[8, 16] | None) -> None:
-        write_image(path, picture, depth=depth)
+    def write(path: Path, picture: Picture, **saving: Unpack[Saving]) -> None:
+        write_image(path, picture, **saving)
         with Image.open(path) as image:
             sizes.append(image.width)
 

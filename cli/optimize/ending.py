@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstx.engine.devices.memory import process_seconds
-from nstx.engine.pictures.writing import rescue, write_or_rescue
+from nstx.engine.pictures.rescue import rescue, write_or_rescue
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step, StopReason
 from nstx.engine.transfer.run import Result, unfinished_result
@@ -217,8 +217,8 @@ class RunEnding:
                 write_or_rescue(
                     outcome.output,
                     outcome.result.picture,
-                    depth=self._request.depth_of(outcome.output),
                     in_haste=in_haste,
+                    **self._request.saving(outcome.output),
                 )
         finally:
             if outcome.result.is_complete:

@@ -132,7 +132,7 @@ def send(path: Path) -> None:
     try:
         _write_all(sys.stdout.buffer, picture)
     except OSError as error:
-        from nstx.engine.pictures.writing import rescue  # NumPy is not for every command line
+        from nstx.engine.pictures.rescue import rescue  # NumPy is not for every command line
 
         raise rescue(
             stdout_error(error), path.name, lambda place: write_output(place, picture)

@@ -72,7 +72,7 @@ class Recorder:
         path = self._request.recording.save_init
         if path is not None:
             start = Picture(job.start(-1), job.alpha, encoding=job.encoding)
-            write_image(self._place(path), start, depth=self._request.depth_of(path))
+            write_image(self._place(path), start, **self._request.saving(path))
             self._note("init", path)
 
     def take(self, step: Step) -> None:
@@ -154,7 +154,7 @@ class Recorder:
     def _write_snapshot(self, step: Step) -> None:
         path = self._request.snapshot(step.step)
         try:
-            step.save(self._place(path), depth=self._request.depth_of(path))
+            step.save(self._place(path), **self._request.saving(path))
             self._note("snapshots", path)
         except OutputError as error:
             self.console.warn(str(error))
@@ -162,7 +162,7 @@ class Recorder:
     def _watch(self, path: Path, picture: Picture) -> None:
         began = time.monotonic()
         try:
-            write_image(path, picture, depth=self._request.depth_of(path))
+            write_image(path, picture, **self._request.saving(path))
         except OutputError as error:
             self.console.warn(str(error))
         ended = time.monotonic()

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nstx.engine.devices.memory import peak_memory_bytes
+from nstx.engine.pictures.srgb import choose_profile, describe_profile
 from nstx.engine.pictures.writing import choose_depth
+from nstx.engine.profiles.icc import make_srgb_profile
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_run, precision_after
@@ -51,6 +53,7 @@ def result_json(
 
     ``cost`` is that of the saved file, read back: rounded to its ``depth``, compressed if the format
     does, on white if the format has no transparency.
+    ``profile`` is what the profile that is embedded in it calls itself, or None.
     ``cost_before_rounding`` is that of the result, as it was cleaned. Costs that were not measured are None;
     then ``last_step`` is the step that the picture is of, with the cost at its scale's size.
 
@@ -69,8 +72,7 @@ def result_json(
     is_exact = last is None or (last.scale == last.scales and job.opened.plan is None)
     return {
         "output": str(output),
-        "depth": request.depth_of(request.output)
-        or choose_depth(result.picture, request.output.suffix.lower()),
+        **_describe_encoding(request, result),
         **describe_run(job, result),
         "cost": saved_cost and asdict(saved_cost),
         "cost_before_rounding": asdict(result.cost) if is_exact else None,
@@ -84,6 +86,17 @@ def result_json(
         "peak_memory_bytes": peak_memory_bytes(choice.device, by_torch=choice.name == "torch"),
         "files": files,
     }
+
+
+def _describe_encoding(request: OptimizeRequest, result: Result) -> dict[str, Any]:
+    """Return the bits of a channel of the saved picture, and what its colour profile calls itself, if it has one."""
+    saving, suffix = request.saving(request.output), request.output.suffix.lower()
+    depth, profile = saving["depth"] or choose_depth(result.picture, suffix), None
+    if saving["keep_profile"]:
+        profile, _ = choose_profile(result.picture.encoding.profile)
+    elif depth == 16 and suffix != ".npy":
+        profile = make_srgb_profile()
+    return {"depth": depth, "profile": profile and describe_profile(profile)}
 
 
 def _last_step_json(step: Step, precision: str) -> dict[str, Any]:

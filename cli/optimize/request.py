@@ -15,7 +15,7 @@ from ..choices import split_style
 from ..grouped import Group, Help
 
 if TYPE_CHECKING:
-    from nstx.engine.pictures.writing import Depth
+    from nstx.engine.pictures.writing import Depth, Saving
     from nstx.engine.targets.files import SavedTargets
 
 DEPTHS = ("auto", "8", "16")
@@ -71,6 +71,13 @@ class Recording(Group):
             values=DEPTHS,
         ),
     ] = "auto"
+    keep_profile: Annotated[
+        bool,
+        Help(
+            "Save in the colours of CONTENT's profile, such as Display P3 or Adobe RGB, and embed it; sRGB's if "
+            "it has none."
+        ),
+    ] = False
     force: Annotated[
         bool,
         Help(
@@ -137,6 +144,9 @@ class OptimizeRequest:
         if recording.depth == "16":
             with about("depth"):
                 check_depth(16, self.output.suffix.lower())
+        if recording.keep_profile:
+            with about("keep_profile"):
+                self._check_profile()
         checks: dict[str, Callable[[Path], None]] = {
             "animate": check_animation,
             "trace": partial(check_output, suffixes=(".jsonl", ".json", ".txt")),
@@ -152,12 +162,16 @@ class OptimizeRequest:
         for path in self._snapshots():
             check_file(path)
 
-    def depth_of(self, path: Path) -> "Depth | None":
-        """Return the bits of a channel of a picture that is saved there; None for those of the content."""
+    def saving(self, path: Path) -> "Saving":
+        """Return how a picture is saved there: as was asked for, as far as its format goes."""
         from nstx.engine.pictures.writing import DEEP_SUFFIXES
 
-        is_deep = self.recording.depth == "16" and path.suffix.lower() in DEEP_SUFFIXES
-        return None if self.recording.depth == "auto" else 16 if is_deep else 8
+        suffix, recording = path.suffix.lower(), self.recording
+        depth: Depth | None = 16 if recording.depth == "16" and suffix in DEEP_SUFFIXES else 8
+        return {
+            "depth": None if recording.depth == "auto" else depth,
+            "keep_profile": recording.keep_profile and suffix != ".npy",
+        }
 
     def snapshot(self, step: int) -> Path:
         """Return where the picture after a step goes."""
@@ -169,6 +183,15 @@ class OptimizeRequest:
         recording = self.recording
         paths = (self.output, recording.animate, recording.trace, recording.save_init)
         return [path for path in (*paths, recording.watch) if path is not None]
+
+    def _check_profile(self) -> None:
+        from nstx.engine.pictures.writing import check_profiled
+
+        check_profiled(self.output.suffix.lower())
+        if self.saved is not None:
+            raise UsageError(
+                "expected CONTENT, whose profile is kept, got targets, which have none; try the pictures"
+            )
 
     def _snapshots(self) -> Iterator[Path]:
         every = self.recording.save_every or self.settings.steps + 1

@@ -10,6 +10,7 @@ import typer
 from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
+from nstx.engine.pictures.srgb import choose_profile
 from nstx.engine.pictures.writing import check_output_size, warn_of_lost_alpha
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
@@ -195,6 +196,8 @@ def _check_outputs(request: OptimizeRequest, job: Job) -> None:
     for path in (request.output, request.recording.save_init):
         if path is not None:
             check_output_size(path, *job.sizes[-1])
+    if request.recording.keep_profile:
+        choose_profile(job.encoding.profile)  # which warns
     if job.alpha is not None:
         warn_of_lost_alpha(request.outputs)
 

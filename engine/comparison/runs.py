@@ -16,8 +16,8 @@ from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.reading import take_input
+from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
-from ..pictures.writing import write_or_rescue
 from ..settings import Settings
 from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
-from ..profiles.conversion import Colours, to_srgb
-from ..profiles.icc import UnusableProfileError, parse_profile
-from .picture import Encoding, Picture, row_bands
+from ..profiles.conversion import Colours, from_srgb, to_srgb
+from ..profiles.icc import Space, UnusableProfileError, make_srgb_profile, parse_profile
+from .picture import Encoding, Picture, Pixels, row_bands
 from .samples import Samples, grey_samples
 
 _log = logging.getLogger("nstx")
@@ -138,6 +139,37 @@ def _profile_conversion(image: Image.Image, path: Path) -> ToRgb:
 
 def _convert(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
+
+
+def choose_profile(profile: bytes | None) -> tuple[bytes, Space | None]:
+    """Return the profile that a picture in colours of this one is saved with, and its space; None of sRGB itself.
+
+    It is sRGB's where there is none, or none that can be kept, which a warning says.
+    """
+    if not profile:
+        return make_srgb_profile(), None
+    try:
+        space = parse_profile(profile)
+        if space.to_xyz is None:
+            raise UnusableProfileError("it is of greys")
+    except UnusableProfileError as error:
+        _log.warning("the content's colour profile cannot be kept (%s); sRGB is saved", error)
+        return make_srgb_profile(), None
+    return profile, None if is_srgb(profile) else space
+
+
+def to_own_profile(picture: Picture) -> tuple[NDArray[np.uint8] | Pixels, bytes]:
+    """Return a picture's pixels in the colours of its file's profile (`choose_profile`), and that profile.
+
+    Colours that the profile lacks are cut to 0–255.
+    """
+    profile, space = choose_profile(picture.encoding.profile)
+    if space is None:
+        return picture.pixels, profile
+    pixels = np.empty(picture.pixels.shape, np.float32)
+    for span in row_bands(*picture.size):
+        pixels[span] = from_srgb(picture.pixels[span].astype(np.float32), space)
+    return pixels, profile
 
 
 def describe_profile(profile: bytes) -> str:

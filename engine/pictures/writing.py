@@ -1,12 +1,10 @@
 """Writing a picture: which suffixes there are, and with which settings."""
 
-import contextlib
 import io
 import logging
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +20,7 @@ from ..formats.deep_png import Samples16
 from ..profiles.icc import make_srgb_profile
 from .npy import choose_white
 from .picture import Picture, Pixels
+from .srgb import to_own_profile
 from .transparency import on_white, with_alpha
 
 _log = logging.getLogger("nstx")
@@ -52,6 +51,21 @@ DEEP_SUFFIXES = (*(suffix for suffix, (name, _) in _FORMATS.items() if name in _
 """Those of formats that hold 16 bits a channel, or more."""
 
 Depth = Literal[8, 16]
+
+
+class Saving(TypedDict, total=False):
+    """How a picture is saved.
+
+    Attributes:
+        depth: 8 or 16 bits a channel. None takes that of the picture's file, or of its content's, where the
+            format holds it (`DEEP_SUFFIXES`).
+        keep_profile: whether its colours are brought back to the profile of that file, which is embedded then;
+            that of sRGB where it has none.
+    """
+
+    depth: Depth | None
+    keep_profile: bool
+
 
 _NO_ALPHA = {
     (".jpg", ".jpeg", ".mp4"): (
@@ -114,6 +128,15 @@ def check_depth(depth: Depth, suffix: str) -> None:
         )
 
 
+def check_profiled(suffix: str) -> None:
+    """Check that a format has a place for a colour profile; `OutputError` if not."""
+    if suffix == ".npy":
+        raise OutputError(
+            "expected a picture with a colour profile in a picture's format, got .npy, whose numbers are sRGB; "
+            "try .png"
+        )
+
+
 def choose_depth(picture: Picture, suffix: str) -> Depth:
     """Return 16 for a picture of 16 bits and a format that holds them, else 8."""
     return picture.encoding.depth if suffix in DEEP_SUFFIXES else 8
@@ -125,13 +148,15 @@ def encode_image(
     alpha: NDArray[np.uint8] | None = None,
     *,
     depth: Depth = 8,
+    profile: bytes | None = None,
     in_haste: bool = False,
 ) -> bytes:
     """Return the bytes of a picture file of one of `SUFFIXES`; equal pixels give equal bytes.
 
     Pixels are (height, width, 3), 0–255; float32 ones are rounded, except for ``.npy``. ``alpha``
     is kept beside them where the format can, with the colours of what is not seen; a JPEG shows the picture
-    on white. A file of 16 bits a channel has the profile of sRGB. ``in_haste`` takes less time and more bytes.
+    on white. ``profile`` is the ICC profile that they are in, and is embedded; without one, a file of 16 bits a
+    channel has that of sRGB. ``in_haste`` takes less time and more bytes.
     """
     buffer = io.BytesIO()
     if suffix == ".npy":
@@ -139,12 +164,14 @@ def encode_image(
         return buffer.getvalue()
     name, options = _FORMATS[suffix]
     if depth == 16:
-        return _encode_deep(pixels, name, alpha, in_haste=in_haste)
+        return _encode_deep(pixels, name, alpha, profile or make_srgb_profile(), in_haste=in_haste)
     if in_haste:
         options = {**options, **_HASTE.get(name, {})}
     eight = with_alpha(to_8_bit(pixels), alpha)
     if name == "WEBP" and alpha is not None:
         options = {**options, "exact": True}  # else libwebp changes what is not seen
+    if profile is not None:
+        options = {**options, "icc_profile": profile}
     image = Image.fromarray(on_white(eight) if name == "JPEG" else eight)
     image.save(buffer, format=name, **options)
     return buffer.getvalue()
@@ -154,10 +181,11 @@ def _encode_deep(
     pixels: Pixels | NDArray[np.uint8],
     name: str,
     alpha: NDArray[np.uint8] | None,
+    profile: bytes,
     *,
     in_haste: bool,
 ) -> bytes:
-    samples, profile = to_16_bit(pixels), make_srgb_profile()
+    samples = to_16_bit(pixels)
     if alpha is not None:
         samples = np.concatenate([samples, to_16_bit(alpha)[..., None]], axis=2)
     if name == "TIFF":
@@ -170,18 +198,18 @@ def write_image(
     picture: Picture | Pixels,
     *,
     depth: Depth | None = None,
+    keep_profile: bool = False,
     in_haste: bool = False,
 ) -> None:
     """Write a picture with its transparency, or opaque pixels of 0–255; see `encode_image`.
 
-    Arrays of uint8 may be grey or RGBA, too. ``depth`` is 8 or 16 bits a channel; None takes that of the
-    picture's file, or its content's, where the format holds it (`DEEP_SUFFIXES`).
+    Arrays of uint8 may be grey or RGBA, too. For ``depth`` and ``keep_profile`` see `Saving`.
 
     Raises:
         UsageError: it is neither a picture nor an array, or ``path`` is no path.
         ImageError: an array of another shape, with NaN, or on another scale, such as 0–1.
-        OutputError: the suffix is none of `SUFFIXES`, or of a format without such a depth, or the file cannot be
-            written. What stood at ``path`` before still stands there.
+        OutputError: the suffix is none of `SUFFIXES`, or of a format without such a depth or without profiles, or
+            the file cannot be written. What stood at ``path`` before still stands there.
     """
     path = Path(check_text("path", path, "out.png"))
     picture, suffix = _take_picture(picture), path.suffix.lower()
@@ -190,7 +218,13 @@ def write_image(
     check_depth(depth, suffix)
     if picture.alpha is not None:
         warn_of_lost_alpha([path])
-    data = encode_image(picture.pixels, suffix, picture.alpha, depth=depth, in_haste=in_haste)
+    pixels, profile = picture.pixels, None
+    if keep_profile:
+        check_profiled(suffix)
+        pixels, profile = to_own_profile(picture)
+    data = encode_image(
+        pixels, suffix, picture.alpha, depth=depth, profile=profile, in_haste=in_haste
+    )
     write_output(path, data)
 
 
@@ -223,50 +257,3 @@ def _take_picture(picture: object) -> Picture:
             f"try pixels {change}"
         )
     return Picture(array.astype(np.float32), None)
-
-
-def write_or_rescue(
-    path: Path, picture: Picture, *, depth: Depth | None = None, in_haste: bool = False
-) -> None:
-    """Write a picture that took long to make; if that fails, write it where temporary files go.
-
-    Or else to the home folder, or the working folder; its name stays. `OutputError` if it could not be
-    written where it was asked for; the message says where it is.
-    """
-    try:
-        write_image(path, picture, depth=depth, in_haste=in_haste)
-    except OutputError as error:
-        raise rescue(
-            error, path.name, lambda place: write_image(place, picture, depth=depth)
-        ) from error
-
-
-def rescue(error: OutputError, name: str, write: Callable[[Path], None]) -> OutputError:
-    """Write a picture elsewhere, and return the error with where it is.
-
-    Args:
-        error: of the place where it was asked for.
-        name: of the file, in a folder of its own.
-        write: writes the file, whole or not at all; `OutputError` if it cannot be.
-    """
-    place = _write_elsewhere(name, write)
-    if place is None:
-        return OutputError(f"{error}; nor could it be saved elsewhere, so it is lost")
-    return OutputError(f"{error}; the picture was saved as {printable(place)} instead")
-
-
-def _write_elsewhere(name: str, write: Callable[[Path], None]) -> Path | None:
-    """Return where a file was written after all; None if nowhere."""
-    places: tuple[Callable[[], str | Path], ...] = (tempfile.gettempdir, Path.home, Path.cwd)
-    for find in places:
-        folder: Path | None = None
-        try:
-            folder = Path(tempfile.mkdtemp(prefix="nstx-rescued-", dir=find()))
-            write(folder / name)
-        except (OSError, RuntimeError, OutputError):  # RuntimeError: a user without a home
-            if folder is not None:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-            continue
-        return folder / name
-    return None

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import EIGHT_BITS, Encoding, Picture, Pixels
 from ..pictures.resizing import fit_box, resize_channel, resize_pixels
 from ..pictures.transparency import with_alpha
-from ..pictures.writing import Depth, to_8_bit, write_image
+from ..pictures.writing import Saving, to_8_bit, write_image
 from ..settings import Settings
 from ..solvers.solver import StopSolving
 
@@ -75,9 +75,9 @@ class Step:
         alpha = None if self.alpha is None else resize_channel(self.alpha, *pixels.shape[:2])
         return Picture(pixels, alpha, encoding=self.encoding)
 
-    def save(self, path: str | Path, *, depth: Depth | None = None) -> None:
-        """Write the picture of `to_picture`: see `write_image`."""
-        write_image(path, self.to_picture(), depth=depth)
+    def save(self, path: str | Path, **saving: Unpack[Saving]) -> None:
+        """Write the picture of `to_picture`: see `write_image`, `Saving`."""
+        write_image(path, self.to_picture(), **saving)
 
 
 def trace_line(step: Step) -> dict[str, object]:

@@ -20,7 +20,7 @@ from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source
 from ..pictures.resizing import resize_8_bit
-from ..pictures.writing import Depth, encode_image, to_8_bit, write_image
+from ..pictures.writing import Saving, encode_image, to_8_bit, write_image
 from ..settings import Init, PresetName, Settings
 from ..sizes import split_steps
 from ..solvers.choice import solve
@@ -74,9 +74,9 @@ class Result:
         """Return what a notebook shows."""
         return encode_image(self.pixels, ".png", self.picture.alpha)
 
-    def save(self, path: str | Path, *, depth: Depth | None = None) -> None:
-        """Write the picture, with its transparency, in the format of the suffix: see `write_image`."""
-        write_image(path, self.picture, depth=depth)
+    def save(self, path: str | Path, **saving: Unpack[Saving]) -> None:
+        """Write the picture, with its transparency, in the format of the suffix: see `write_image`, `Saving`."""
+        write_image(path, self.picture, **saving)
 
     @property
     def is_complete(self) -> bool:
