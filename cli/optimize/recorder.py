@@ -71,8 +71,7 @@ class Recorder:
             self._frames = FrameCollector(self._request.settings.steps, alpha=job.alpha)
         path = self._request.recording.save_init
         if path is not None:
-            start = Picture(job.start(-1), job.alpha, encoding=job.encoding)
-            write_image(self._place(path), start, **self._request.saving(path))
+            write_image(self._place(path), job.picture(job.start(-1)), **self._request.saving(path))
             self._note("init", path)
 
     def take(self, step: Step) -> None:

@@ -178,17 +178,17 @@ def _load(request: OptimizeRequest) -> Job:
     assert request.content is not None  # checked by the command
     styles = [split_style(style) for style in request.styles]
     return prepare_job(
-        _named(request.content, request),
+        _named(request.content, request, wide=request.recording.keep_profile),
         [(_named(path, request), weight) for path, weight in styles],
         request.settings,
     )
 
 
-def _named(path: Path, request: OptimizeRequest) -> Path | Picture:
-    """Return a path, or the picture from standard input by the name that it was called by."""
+def _named(path: Path, request: OptimizeRequest, *, wide: bool = False) -> Path | Picture:
+    """Return a path, or the picture from standard input by the name that it was called by; a wide one, read."""
     if path != request.stdin:
-        return path
-    return replace(read_image(path, name="standard input"), path=str(PIPE))
+        return read_image(path, wide=True) if wide else path
+    return replace(read_image(path, wide=wide, name="standard input"), path=str(PIPE))
 
 
 def _check_outputs(request: OptimizeRequest, job: Job) -> None:

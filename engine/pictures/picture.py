@@ -63,6 +63,8 @@ class Picture:
         path: where it was read from, for messages.
         file_sha256: of the bytes of its file; None if it came from none.
         encoding: of the file that it was read from; of a result, that of its content.
+        beyond: float32 (height, width, 3), by how much the colours of its file are beyond 0–255, which is not in
+            the pixels; None of most.
     """
 
     pixels: NDArray[np.uint8] | Pixels
@@ -70,6 +72,7 @@ class Picture:
     path: str = "an array"
     file_sha256: str | None = None
     encoding: Encoding = EIGHT_BITS
+    beyond: Pixels | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -81,6 +84,13 @@ class Picture:
             )
         if dtype == np.float32 and not np.isfinite(self.pixels).all():
             raise ImageError("expected finite pixels, got NaN or infinity; try numpy.nan_to_num")
+        if self.beyond is not None and (
+            self.beyond.shape != shape or self.beyond.dtype != np.float32
+        ):
+            raise ImageError(
+                f"expected float32 colours beyond sRGB {shape}, got {self.beyond.dtype} "
+                f"{self.beyond.shape}; try None"
+            )
         if self.alpha is not None and (
             self.alpha.shape != shape[:2] or self.alpha.dtype != np.uint8
         ):

@@ -47,7 +47,9 @@ _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 
 
 @check_arguments
-def read_image(path: str | os.PathLike[str], *, trusted: bool = False, name: str = "") -> Picture:
+def read_image(
+    path: str | os.PathLike[str], *, trusted: bool = False, wide: bool = False, name: str = ""
+) -> Picture:
     """Read a picture: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM, JPEG 2000, HEIC or ``.npy``.
 
     What a file holds is told by its content, whatever its name. Greyscale, palette and CMYK
@@ -55,7 +57,9 @@ def read_image(path: str | os.PathLike[str], *, trusted: bool = False, name: str
     that is no thumbnail. Damaged metadata is left out with a warning where the pixels are whole. A
     JPEG of more than 89 million pixels is read at half its size, with a warning. HEIC needs the
     extra ``heic``. ``trusted`` is for a file of nstx's own: it allows twice as many pixels, and
-    takes ``.npy`` for 0–255 whatever its values. ``name`` stands in messages in the path's place.
+    takes ``.npy`` for 0–255 whatever its values. ``wide`` is for a
+    content whose profile the result is to keep: colours that sRGB lacks are kept in `Picture.beyond`, and none
+    are rounded. ``name`` stands in messages in the path's place.
 
     Raises:
         ImageError: there is no such file, it is no picture, its pixels are damaged, it is smaller
@@ -79,7 +83,7 @@ def read_image(path: str | os.PathLike[str], *, trusted: bool = False, name: str
     else:
         image = _decode(data, kind, path, most_pixels)
         try:
-            picture = to_picture(image, path)
+            picture = to_picture(image, path, wide=wide)
         except DECODER_ERRORS as error:  # such as a palette that is missing
             refuse_damaged(path, kind, error, error)
         doubt = image.doubt if isinstance(image, Samples) else image.info.get(DOUBT)

@@ -53,6 +53,15 @@ def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8]
     return None if picture.alpha is None else resize_channel(picture.alpha, height, width)
 
 
+def resize_beyond(
+    picture: Picture, height: int, width: int, resampling: Resampling = "lanczos"
+) -> Pixels | None:
+    """Return a picture's colours beyond 0–255 at a size, or None if it has none."""
+    if picture.beyond is None or picture.size == (height, width):
+        return picture.beyond
+    return resize_pixels(picture.beyond, height, width, resampling)
+
+
 def resize_channel(values: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Return an alpha channel, uint8 (height, width), at a size.
 

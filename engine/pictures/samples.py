@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,13 @@ class Samples:
     Attributes:
         profile: the file's ICC profile.
         doubt: what a warning says of their scale, if anything.
+        depth: of the file, 8 or 16 bits a channel.
     """
 
     values: Values
     profile: bytes | None = None
     doubt: str = ""
+    depth: Literal[8, 16] = 16
 
     def turned(self, orientation: object) -> "Samples":
         """Return the samples turned as EXIF's number says; as they are for 1 and for what is no such number."""

@@ -26,22 +26,30 @@ _SRGB = ("sRGB", "sRGB built-in", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1", "c2"
 # Modes that a profile cannot convert, with those that stand for them.
 _OPAQUE_MODES = {"1": "RGB", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBX": "RGB", "LA": "L"}
 
+_LEAST_BEYOND = 1 / 257  # of 255: a step of 16 bits
+_RGB_MODES = ("RGB", "RGBA", "RGBX", "P", "PA")
+
 ToRgb = Callable[[Image.Image], Image.Image]
 
 
-def to_picture(image: Image.Image | Samples, path: Path) -> Picture:
+def to_picture(image: Image.Image | Samples, path: Path, *, wide: bool = False) -> Picture:
     """Return a picture of any mode as sRGB, its colours as they are where they are transparent.
 
     Those of more than 8 bits are float32, and not rounded. An embedded ICC profile is applied, or told and ignored
-    if it cannot be.
+    if it cannot be. ``wide`` is for a picture that goes back to its profile: colours that sRGB lacks are not cut, and
+    lie `beyond`, and none are rounded.
 
     Raises:
         ImageError: an image whose samples are floating point.
     """
     if isinstance(image, Samples):
-        return _from_samples(image, path)
+        return _from_samples(image, path, wide=wide)
     if image.mode.startswith("I"):
         return _from_samples(grey_samples(image), path)
+    if wide and image.mode in _RGB_MODES and _is_wide(image.info.get("icc_profile")):
+        kind = "RGBA" if image.has_transparency_data else "RGB"
+        values = np.asarray(image.convert(kind), np.float32)
+        return _from_samples(Samples(values, image.info["icc_profile"], depth=8), path, wide=True)
     if image.mode == "F":
         raise ImageError(
             f"expected 8 or 16 bits a channel in {printable(path)}, got floating point; "
@@ -65,26 +73,31 @@ def to_picture(image: Image.Image | Samples, path: Path) -> Picture:
     return Picture(pixels, alpha, str(path), encoding=encoding)
 
 
-def _from_samples(samples: Samples, path: Path) -> Picture:
+def _from_samples(samples: Samples, path: Path, *, wide: bool = False) -> Picture:
     """Return a picture of samples; with uint8 pixels where 8 bits hold it as well, so that it is that of 8 bits."""
     values, alpha = samples.values, None
     height, width, channels = values.shape
     if channels in (2, 4):
         alpha = np.rint(values[..., -1]).astype(np.uint8)
         alpha = None if alpha.min() == 255 else alpha
-    to_rgb = _samples_conversion(samples.profile, 3 if channels > 2 else 1, path)
+    to_rgb = _samples_conversion(samples.profile, 3 if channels > 2 else 1, path, cut=not wide)
     pixels = np.empty((height, width, 3), np.float32)
     is_whole = True
     for span in row_bands(height, width):
         pixels[span] = to_rgb(values[span][..., : 3 if channels > 2 else 1])
         is_whole = is_whole and bool((pixels[span] == np.rint(pixels[span])).all())
-    encoding = Encoding(depth=16, profile=samples.profile)
+    encoding = Encoding(depth=samples.depth, profile=samples.profile)
+    beyond = None
+    if wide:
+        cut = pixels.clip(0, 255)
+        pixels, beyond = cut, pixels - cut
+        beyond = beyond if np.abs(beyond).max() > _LEAST_BEYOND else None
     kept = pixels.astype(np.uint8) if is_whole else pixels
-    return Picture(kept, alpha, str(path), encoding=encoding)
+    return Picture(kept, alpha, str(path), encoding=encoding, beyond=beyond)
 
 
 def _samples_conversion(
-    profile: bytes | None, channels: int, path: Path
+    profile: bytes | None, channels: int, path: Path, *, cut: bool
 ) -> Callable[[Colours], Colours]:
     """Return what converts samples, (…, channels), to sRGB by their profile, if they have one; it may have 1 channel."""
     if not profile or is_srgb(profile):
@@ -92,7 +105,7 @@ def _samples_conversion(
     try:
         space = parse_profile(profile)
         if len(space.curves) == channels:
-            return functools.partial(to_srgb, space=space)
+            return functools.partial(to_srgb, space=space, cut=cut)
         reason = "it is of grey" if channels == 3 else "it is not of grey"
     except UnusableProfileError as error:
         reason = str(error)
@@ -149,13 +162,26 @@ def choose_profile(profile: bytes | None) -> tuple[bytes, Space | None]:
     if not profile:
         return make_srgb_profile(), None
     try:
-        space = parse_profile(profile)
-        if space.to_xyz is None:
-            raise UnusableProfileError("it is of greys")
+        space = _parse_rgb(profile)
     except UnusableProfileError as error:
         _log.warning("the content's colour profile cannot be kept (%s); sRGB is saved", error)
         return make_srgb_profile(), None
     return profile, None if is_srgb(profile) else space
+
+
+def _parse_rgb(profile: bytes) -> Space:
+    space = parse_profile(profile)
+    if space.to_xyz is None:
+        raise UnusableProfileError("it is of greys")
+    return space
+
+
+def _is_wide(profile: bytes | None) -> bool:
+    """Whether a profile can be kept, and is another than sRGB."""
+    try:
+        return bool(profile and _parse_rgb(profile)) and not is_srgb(profile or b"")
+    except UnusableProfileError:
+        return False
 
 
 def to_own_profile(picture: Picture) -> tuple[NDArray[np.uint8] | Pixels, bytes]:
@@ -168,7 +194,9 @@ def to_own_profile(picture: Picture) -> tuple[NDArray[np.uint8] | Pixels, bytes]
         return picture.pixels, profile
     pixels = np.empty(picture.pixels.shape, np.float32)
     for span in row_bands(*picture.size):
-        pixels[span] = from_srgb(picture.pixels[span].astype(np.float32), space)
+        colours = picture.pixels[span].astype(np.float32).clip(0, 255)
+        colours = colours if picture.beyond is None else colours + picture.beyond[span]
+        pixels[span] = from_srgb(colours, space)
     return pixels, profile
 
 

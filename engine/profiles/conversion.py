@@ -13,8 +13,12 @@ _SLOPE, _SHIFT, _POWER = 12.92, 0.055, 2.4
 _LEAST_LIGHT, _LEAST_VALUE = 0.0031308, 0.04045
 
 
-def to_srgb(colours: Colours, space: Space) -> Colours:
-    """Return a profile's colours in sRGB, (…, 3); those that sRGB lacks are cut to 0–255."""
+def to_srgb(colours: Colours, space: Space, *, cut: bool = True) -> Colours:
+    """Return a profile's colours in sRGB, (…, 3).
+
+    Those that sRGB lacks are cut to 0–255; or else they lie beyond, where sRGB's curve goes on and is mirrored at 0, as
+    in IEC 61966-2-2.
+    """
     light = np.stack(
         [
             np.interp(colours[..., index] / np.float32(255), NODES, curve)
@@ -24,8 +28,10 @@ def to_srgb(colours: Colours, space: Space) -> Colours:
         dtype=np.float32,
     )
     if space.to_xyz is None:
-        return np.repeat(_encode(light), 3, axis=-1)
-    return _encode(light @ (space.to_xyz @ np.linalg.inv(SRGB_TO_XYZ)).astype(np.float32))
+        light = np.repeat(light, 3, axis=-1)
+    else:
+        light = light @ (space.to_xyz @ np.linalg.inv(SRGB_TO_XYZ)).astype(np.float32)
+    return _encode(light.clip(0, 1) if cut else light)
 
 
 def from_srgb(colours: Colours, space: Space) -> Colours:
@@ -40,13 +46,14 @@ def from_srgb(colours: Colours, space: Space) -> Colours:
 
 def _encode(light: Colours) -> Colours:
     """Return the sRGB values, 0–255, of linear light, of which 1 is white."""
-    cut = light.clip(0, 1)
-    curved = np.float32(1 + _SHIFT) * cut ** np.float32(1 / _POWER) - np.float32(_SHIFT)
-    return np.where(cut <= _LEAST_LIGHT, np.float32(_SLOPE) * cut, curved) * np.float32(255)
+    size = np.abs(light)
+    curved = np.float32(1 + _SHIFT) * size ** np.float32(1 / _POWER) - np.float32(_SHIFT)
+    values = np.where(size <= _LEAST_LIGHT, np.float32(_SLOPE) * size, curved)
+    return np.copysign(values, light) * np.float32(255)
 
 
 def _decode(values: Colours) -> Colours:
     """Return the linear light of sRGB values."""
-    unit = values.clip(0, 255) / np.float32(255)
+    unit = np.abs(values) / np.float32(255)
     curved = ((unit + np.float32(_SHIFT)) / np.float32(1 + _SHIFT)) ** np.float32(_POWER)
-    return np.where(unit <= _LEAST_VALUE, unit / np.float32(_SLOPE), curved)
+    return np.copysign(np.where(unit <= _LEAST_VALUE, unit / np.float32(_SLOPE), curved), values)

@@ -21,7 +21,7 @@ from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory, open_backend
 from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, take_input
-from ..pictures.resizing import resize_alpha, resize_picture, resize_pixels
+from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture, resize_pixels
 from ..settings import Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
@@ -35,7 +35,8 @@ from .warnings import warn_of_enlargement, warn_of_uncleaned
 _SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
 """Settings that targets follow from."""
 
-"""From here on, an enlarged photograph is worth a word."""
+_FAR = 64.0
+"""Of 255: where a result's channels differ so much from its content's, it has none of its colours beyond sRGB."""
 
 
 @with_example("prepare_job('photo.jpg', 'painting.jpg')")
@@ -49,6 +50,7 @@ class Job:
             Where it is fully transparent, it has the colours around.
         alpha: that the result will have, uint8 (height, width); None if it is opaque.
         encoding: of the content picture's file, which that of the result may keep.
+        beyond: the content picture's colours beyond sRGB (`Picture.beyond`), at the result's size.
         loaded: the targets of each scale, and where they came from.
         grain: of the style pictures, that the result's flat areas may have; None if it is not cleaned.
         init: the picture to start from, if one was named, or the content in the styles' colours.
@@ -63,6 +65,7 @@ class Job:
     contents: tuple[Pixels, ...] = field(repr=False)
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
     encoding: Encoding = EIGHT_BITS
+    beyond: Pixels | None = field(default=None, repr=False)
     loaded: LoadedTargets
     grain: Grain | None = None
     init: Picture | None
@@ -85,6 +88,17 @@ class Job:
         """Return the cost with its gradient at a scale, bound to its targets."""
         problems = [(self.settings.objective, self.targets[scale])]
         return self.opened.bind(problems, scale, len(self.sizes))
+
+    def picture(self, pixels: Pixels | NDArray[np.uint8]) -> Picture:
+        """Return a picture of the result's size, with what the content has besides its pixels.
+
+        Its colours beyond sRGB fade where the picture departs from it.
+        """
+        beyond = self.beyond
+        if beyond is not None:
+            distance = np.abs(pixels - self.contents[-1]).max(2, keepdims=True)
+            beyond = beyond * (1 - distance / np.float32(_FAR)).clip(0, 1)
+        return Picture(pixels, self.alpha, encoding=self.encoding, beyond=beyond)
 
     def start(self, scale: int, reached: Pixels | None = None) -> Pixels:
         """Return what a scale's solver starts from: clipped, if the settings clip.
@@ -168,6 +182,7 @@ def make_job(
         contents=contents,
         alpha=resize_alpha(photograph, *sizes[-1]),
         encoding=photograph.encoding,
+        beyond=resize_beyond(photograph, *sizes[-1], settings.resampling),
         loaded=loaded,
         grain=grain,
         init=start,

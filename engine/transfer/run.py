@@ -193,7 +193,7 @@ def make_result(
         # The solver's first evaluation was the start's.
         initial_cost = progress.first_cost
     return Result(
-        picture=Picture(pixels, job.alpha, encoding=job.encoding),
+        picture=job.picture(pixels),
         cost=cost,
         initial_cost=initial_cost or final.cost(job.start(-1)),
         steps=progress.step,
@@ -222,7 +222,7 @@ def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
         # In 8 bits, as whoever sent a signal is waiting: that takes a tenth of the time.
         pixels = resize_8_bit(to_8_bit(pixels), *job.sizes[-1])
     return Result(
-        picture=Picture(pixels, job.alpha, encoding=job.encoding),
+        picture=job.picture(pixels),
         cost=last.cost,
         initial_cost=None,
         steps=last.step,
