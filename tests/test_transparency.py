@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pictures import frame_count, random_pixels
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import nstx as library
 from nstx.engine.comparison.folder import ComparisonFolder
@@ -21,7 +22,7 @@ from nstx.engine.drawing.animation import can_write_video, encode_animation
 from nstx.engine.drawing.film_strip import unpack_film
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
-from nstx.engine.pictures.resizing import resize_channel
+from nstx.engine.pictures.resizing import resize_alpha, resize_channel, resize_picture
 from nstx.engine.pictures.transparency import fill_transparent, on_white, with_alpha
 from nstx.engine.pictures.writing import write_image
 
@@ -249,3 +250,95 @@ def test_a_comparison_shows_transparent_pictures_on_white(
     film = unpack_film(tmp_path / names.film, record.result["film_steps"])
     assert film.frames[-1][:, :20].min() > 240
     assert film.frames[-1][:, 44:].mean() < 200
+
+
+ORANGE = np.array((240.0, 120, 20))
+
+
+def disc(dtype: type, matte: tuple[float, float, float]) -> Picture:
+    """Return an orange disc on nothing, whose edge fades; what is hardly seen of it has a colour of its own."""
+    rows, columns = np.mgrid[:60, :90]
+    cover = ((25 - np.hypot(rows - 30, columns - 45)) / 4).clip(0, 1)[..., None]
+    pixels: np.ndarray = np.where(cover > 0.3, ORANGE, np.where(cover > 0, matte, 0))
+    return fill_transparent(
+        Picture(pixels.astype(dtype), np.rint(255 * cover[..., 0]).astype(np.uint8))
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("size", [(30, 45), (23, 37), (100, 140)])
+def test_edges_are_resized_with_premultiplied_colours(dtype: type, size: tuple[int, int]) -> None:
+    clean = resize_picture(disc(dtype, tuple(ORANGE)), *size)
+    np.testing.assert_allclose(clean, np.broadcast_to(ORANGE, clean.shape), atol=2)
+    fringed = disc(dtype, (0, 255, 255))
+    assert fringed.alpha is not None
+    plain = resize_picture(replace(fringed, alpha=None), *size)
+    weighed = resize_picture(fringed, *size)
+    reference = premultiplied(fringed, *size)
+    atol = 6 if dtype is np.uint8 else 0.05  # Pillow rounds between rows and columns
+    np.testing.assert_allclose(weighed.clip(0, 255), reference.clip(0, 255), atol=atol)
+    seen = resize_alpha(fringed, *size)
+    assert seen is not None
+    off = [np.abs(picture[seen > 100] - ORANGE).mean() for picture in (plain, weighed)]
+    assert off[0] > 1.5 * off[1], off
+    inside = seen_through(fringed, *size)
+    np.testing.assert_array_equal(weighed[inside], plain[inside])
+
+
+def premultiplied(picture: Picture, height: int, width: int) -> np.ndarray:
+    """Return the mean of premultiplied colours over that of alpha, in float64."""
+    assert picture.alpha is not None
+    cover = picture.alpha / 255.0
+    means, shares = [], []
+    for name in ("lanczos", "hamming"):
+        rows, columns = filters(picture.size, (height, width), name)
+        colours = picture.pixels * cover[..., None]
+        means.append(np.einsum("ia,jb,abc->ijc", rows, columns, colours))
+        shares.append((rows @ cover @ columns.T)[..., None])
+    rows, columns = filters(picture.size, (height, width), "lanczos")
+    plain = np.einsum("ia,jb,abc->ijc", rows, columns, picture.pixels.astype(float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sharp, soft = (mean / share for mean, share in zip(means, shares, strict=True))
+    weighed = np.where(shares[0] >= 0.25, sharp, np.where(shares[1] > 1e-7, soft, plain))
+    result: np.ndarray = np.where(np.abs(shares[0] - 1) > 1e-3, weighed, plain)
+    return result
+
+
+def filters(olds: tuple[int, int], news: tuple[int, int], name: str) -> list[np.ndarray]:
+    """Return the weights of a filter along height and along width, (new, old), by its definition."""
+    matrices = []
+    for old, new in zip(olds, news, strict=True):
+        scale = max(old / new, 1.0)
+        x = (np.arange(old) + 0.5 - (np.arange(new)[:, None] + 0.5) * old / new) / scale
+        window, reach = (
+            (np.sinc(x / 3), 3) if name == "lanczos" else (0.54 + 0.46 * np.cos(np.pi * x), 1)
+        )
+        weights = np.where(np.abs(x) < reach, np.sinc(x) * window, 0)
+        matrices.append(weights / weights.sum(1, keepdims=True))
+    return matrices
+
+
+def seen_through(picture: Picture, height: int, width: int) -> np.ndarray:
+    """Return where all that a filter of three lobes sees is opaque."""
+    assert picture.alpha is not None
+    far = Image.fromarray(picture.alpha).filter(ImageFilter.MinFilter(2 * 3 * 3 + 1))
+    opaque: np.ndarray = np.asarray(far.resize((width, height), Image.Resampling.NEAREST)) == 255
+    return opaque
+
+
+def test_one_opacity_throughout_is_resized_as_if_it_were_opaque() -> None:
+    pixels = random_pixels(40, 60, 2).astype(np.uint8)
+    for opacity in (255, 128, 40, 1):
+        picture = Picture(pixels, np.full((40, 60), opacity, np.uint8))
+        resized = resize_picture(picture, 23, 31)
+        atol = 1 if opacity >= 64 else 40  # by a softer filter
+        np.testing.assert_allclose(
+            resized, resize_picture(Picture(pixels, None), 23, 31), atol=atol
+        )
+
+
+def test_targets_of_another_transparency_are_others() -> None:
+    pixels = random_pixels(40, 60, 2).astype(np.uint8)
+    opaque, half = Picture(pixels, None), Picture(pixels, np.full((40, 60), 128, np.uint8))
+    assert opaque.digest != half.digest
+    assert half.digest == Picture(pixels, np.full((40, 60), 128, np.uint8)).digest

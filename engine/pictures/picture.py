@@ -108,10 +108,12 @@ class Picture:
 
     @property
     def digest(self) -> str:
-        """Sha256 of the pixels with their shape and type: the same however they were encoded."""
+        """Sha256 of the pixels and of alpha, with shape and type: the same however they were encoded."""
         pixels = np.ascontiguousarray(self.pixels)
         digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape} ".encode())
         digest.update(pixels.data)
+        if self.alpha is not None:
+            digest.update(np.ascontiguousarray(self.alpha).data)
         return digest.hexdigest()
 
     @property

@@ -9,6 +9,9 @@ from PIL import Image
 from ..settings import Resampling
 from .picture import Picture, Pixels
 
+_OPAQUE = 1e-3  # of the share that is seen: rounding
+_LEAST_COVER = 0.25
+
 
 def fit_box(
     size: tuple[int, int], box: tuple[int, int], *, enlarge: bool = True
@@ -27,12 +30,47 @@ def fit_box(
 def resize_picture(
     picture: Picture, height: int, width: int, resampling: Resampling = "lanczos"
 ) -> Pixels:
-    """Return a picture's pixels at a size; unchanged if it has that size."""
+    """Return a picture's pixels at a size; unchanged if it has that size.
+
+    Around what is not opaque, colours count by their alpha, so that those that are hardly seen do not mix with others.
+    """
     if picture.size == (height, width):
         return picture.pixels.astype(np.float32)
     if picture.pixels.dtype == np.uint8:
-        return _resize(picture.pixels, height, width, resampling).astype(np.float32)
-    return resize_pixels(picture.pixels.astype(np.float32), height, width, resampling)
+        resized = _resize(picture.pixels, height, width, resampling).astype(np.float32)
+    else:
+        resized = resize_pixels(picture.pixels.astype(np.float32), height, width, resampling)
+    if picture.alpha is not None and picture.alpha.min() < 255:
+        _weigh_edges(resized, picture.pixels, picture.alpha, resampling)
+    return resized
+
+
+def _weigh_edges(
+    resized: Pixels,
+    pixels: NDArray[np.uint8] | Pixels,
+    alpha: NDArray[np.uint8],
+    resampling: Resampling,
+) -> None:
+    """Let colours of resized pixels that are not all opaque around be weighed by their alpha, in place.
+
+    That is the mean of premultiplied colours, divided by that of alpha. A filter that overshoots has no mean to divide
+    by where hardly anything is seen: there it is Hamming's.
+    """
+    height, width = resized.shape[:2]
+    cover = alpha / np.float32(255)
+    sharp = _resize(cover, height, width, resampling)
+    soft = _resize(cover, height, width, "hamming")
+    edges = np.abs(sharp - 1) > _OPAQUE
+    ways: tuple[tuple[Resampling | Literal["hamming"], NDArray[Any], NDArray[Any]], ...] = (
+        (resampling, sharp, edges & (sharp >= _LEAST_COVER)),
+        ("hamming", soft, edges & (sharp < _LEAST_COVER) & (soft > 0)),
+    )
+    for channel in range(3):
+        premultiplied = pixels[..., channel] * cover
+        for name, share, place in ways:
+            colours = _resize(premultiplied, height, width, name)[place] / share[place]
+            colours = np.rint(colours) if pixels.dtype == np.uint8 else colours
+            resized[place, channel] = colours.clip(0, 255)
 
 
 def resize_pixels(
