@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import psutil
-
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import Pooling, find_layer, flops_per_pixel, split_layers, truncate
 from nstx.models.weights.load import weights_digest
 
 from ..choices import choose_settings
+from ..devices.free_memory import free_memory
 from ..devices.memory import GRADIENT_BYTES
 from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
 from .turns import Answers, Bench, Row, RowMaker, make_report, run_process, take_turns
@@ -228,7 +227,7 @@ def check_memory(bench: ThroughputBench, task: Task) -> dict[str, Any] | None:
     if bench.device != "cpu":
         return None
     needed = bench.bytes_per_pixel * task.size**2 * task.batch
-    if needed < psutil.virtual_memory().available:
+    if needed < free_memory():
         return None
     return {"error": f"needs about {needed / 2**30:.0f} GiB of memory"}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from nstx.models.errors import DeviceError
 
 from .device import Device
+from .free_memory import free_memory
 
 
 def peak_memory_bytes(device: Device, *, by_torch: bool = True) -> int:
@@ -89,8 +90,6 @@ GRADIENT_BYTES = 2_300
 FEATURE_BYTES = 1_000
 _BASE_BYTES = 400 << 20
 
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
-
 
 def memory_needed(size: Sequence[int], bytes_per_pixel: int = GRADIENT_BYTES) -> int:
     """Return the bytes that a process needs on the CPU, about, for a result of (height, width)."""
@@ -102,19 +101,16 @@ def check_memory(
 ) -> None:
     """Refuse a size that this machine's memory cannot hold, before the system kills the process.
 
-    `DeviceError` if the estimate for (height, width) exceeds all of the machine's memory, or the
-    container's. Only the CPU is looked at: an accelerator reports exhausted memory by itself.
+    `DeviceError` if the estimate for (height, width) exceeds what is free (`free_memory`). Only the CPU is looked
+    at: an accelerator reports exhausted memory by itself.
     """
     if not device.is_cpu:
         return
-    import psutil
-
-    needed = memory_needed(size, bytes_per_pixel)
-    present = min(psutil.virtual_memory().total, _container_limit())
-    if needed > present:
+    needed, free = memory_needed(size, bytes_per_pixel), free_memory()
+    if needed > free:
         raise DeviceError(
-            f"expected a size that fits into {present / 2**30:.0f} GiB of memory, got "
-            f"{size[1]}×{size[0]}, which needs about {needed / 2**30:.0f} GiB; try a smaller --size"
+            f"expected a size that fits into {free / 2**30:.1f} GiB of free memory, got "
+            f"{size[1]}×{size[0]}, which needs about {needed / 2**30:.1f} GiB; try a smaller --size"
         )
 
 
@@ -134,13 +130,6 @@ def has_room(
         free_bytes = torch.cuda.mem_get_info(torch.device(str(device)))[0]
     needed = _BASE_BYTES + GRADIENT_BYTES * batch * size[0] * size[1]
     return free_bytes > 4 * needed
-
-
-def _container_limit() -> int:
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            return int((_CONTROL_GROUP / name).read_text())
-    return sys.maxsize
 
 
 @contextmanager
