@@ -227,7 +227,7 @@ def check_memory(bench: ThroughputBench, task: Task) -> dict[str, Any] | None:
     if bench.device != "cpu":
         return None
     needed = bench.bytes_per_pixel * task.size**2 * task.batch
-    if needed < free_memory():
+    if needed < free_memory(swap=False):
         return None
     return {"error": f"needs about {needed / 2**30:.0f} GiB of memory"}
 

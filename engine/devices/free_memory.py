@@ -16,13 +16,17 @@ _STATUS = Path("/proc/self/status")
 _NO_LIMIT = 1 << 60  # bytes; the first version of control groups writes 2⁶³ less a page
 
 
-def free_memory() -> int:
-    """Return the bytes of main memory that this process may still take: the least of all limits; swap included."""
+def free_memory(*, swap: bool = True) -> int:
+    """Return the bytes of main memory that this process may still take: the least of all limits.
+
+    ``swap`` says whether the machine's swap counts, which is slow.
+    """
     import psutil
 
     machine = int(psutil.virtual_memory().available)
-    with contextlib.suppress(OSError, RuntimeError):
-        machine += int(psutil.swap_memory().free)
+    if swap:
+        with contextlib.suppress(OSError, RuntimeError):
+            machine += int(psutil.swap_memory().free)
     return max(0, min([machine, *_left_in_groups(), *_left_of_limits()]))
 
 
