@@ -16,6 +16,7 @@ from profiles import ADOBE, GREY, P3
 
 import nstx as api
 from nstx.engine.pictures.reading import read_image
+from nstx.engine.pictures.transparency import fill_transparent
 from nstx.engine.pictures.writing import write_image
 from nstx.engine.profiles.icc import NODES, make_srgb_profile, parse_profile
 from nstx.models.errors import ImageError, OutputError
@@ -210,3 +211,26 @@ def test_a_picture_from_standard_input_keeps_it(
     )
     assert code == 0, err
     np.testing.assert_array_equal(np.rint(shown(tmp_path / "o.png")[0] * 255), COLOURS)
+
+
+def test_a_huge_profile_is_not_held(tmp_path: Path, logged_warnings: list[str]) -> None:
+    path = tmp_path / "c.tif"
+    tifffile.imwrite(path, COLOURS, photometric="rgb", iccprofile=P3 + bytes(2**23))
+    picture = read_image(path)
+    assert picture.encoding.profile is not None
+    assert len(picture.encoding.profile) <= 2**22 + 1
+    write_image(tmp_path / "o.png", picture, keep_profile=True)
+    assert "more than 4 MiB" in logged_warnings[-1]
+
+
+def test_hidden_colours_beyond_srgb_are_none(tmp_path: Path) -> None:
+    alpha = np.full((24, 40), 255, np.uint8)
+    alpha[:, :9] = 0
+    Image.fromarray(np.dstack([COLOURS, alpha])).save(tmp_path / "a.png", icc_profile=P3)
+    picture = read_image(tmp_path / "a.png", wide=True)
+    filled = fill_transparent(picture)
+    assert picture.beyond is not None
+    assert filled.beyond is not None
+    assert picture.beyond[:, :9].any()
+    assert not filled.beyond[:, :9].any()
+    np.testing.assert_array_equal(filled.beyond[:, 9:], picture.beyond[:, 9:])

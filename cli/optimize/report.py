@@ -15,6 +15,7 @@ from nstx.engine.transfer.report import describe_run, precision_after
 from nstx.engine.transfer.run import Result
 from nstx.models.cost import Cost
 from nstx.models.objective import objective_to_json
+from nstx.models.printable import printable
 
 from ..formats import format_bytes, format_cost, format_count, format_seconds
 from .request import OptimizeRequest
@@ -29,6 +30,8 @@ from the process's start to the command's, the interpreter and the command line;
 ``until_first_step``: from the process's start to that of the first step, the sum of start, load,
 targets and the preparation of the solver. The last two are None if there was no step.
 """
+
+_LONGEST_NAME = 200  # of a colour profile
 
 _STOPPED = {
     "steps": "",
@@ -96,7 +99,10 @@ def _describe_encoding(request: OptimizeRequest, result: Result) -> dict[str, An
         profile, _ = choose_profile(result.picture.encoding.profile)
     elif depth == 16 and suffix != ".npy":
         profile = make_srgb_profile()
-    return {"depth": depth, "profile": profile and describe_profile(profile)}
+    return {
+        "depth": depth,
+        "profile": profile and printable(describe_profile(profile))[:_LONGEST_NAME],
+    }
 
 
 def _last_step_json(step: Step, precision: str) -> dict[str, Any]:

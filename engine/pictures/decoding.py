@@ -19,7 +19,7 @@ from nstx.models.printable import printable
 from ..formats.deep_png import Samples16, is_deep, read_deep
 from ..formats.identify import HEIC
 from ..formats.repairs import ended_jpegs, has_damaged_pixels, repair
-from .samples import Samples, from_16_bits
+from .samples import Samples
 
 _log = logging.getLogger("nstx")
 
@@ -67,7 +67,7 @@ def decode_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.
     if samples is None:
         return turn_image(image, orientation)
     profile = image.info.get("icc_profile")
-    return Samples(from_16_bits(samples), profile).turned(orientation)
+    return Samples(samples, profile).turned(orientation)
 
 
 class Loaded(NamedTuple):

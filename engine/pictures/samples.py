@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .picture import row_bands
-
 Values = NDArray[np.float32]
-"""float32, (height, width, channels), 0–255, not rounded: grey, grey and alpha, RGB or RGBA."""
+"""float32, (height, width, channels), 0–255, not rounded."""
 
 # By EXIF's number, as Pillow's transpositions of the same number turn an image.
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -30,12 +28,14 @@ class Samples:
     """A picture's samples as its file has them.
 
     Attributes:
+        values: (height, width, channels), grey, grey and alpha, RGB or RGBA: float32 of 0–255, uint8, or uint16 of
+            0–65535.
         profile: the file's ICC profile.
         doubt: what a warning says of their scale, if anything.
         depth: of the file, 8 or 16 bits a channel.
     """
 
-    values: Values
+    values: NDArray[Any]
     profile: bytes | None = None
     doubt: str = ""
     depth: Literal[8, 16] = 16
@@ -45,23 +45,20 @@ class Samples:
         turn = next((turn for number, turn in _TURNS.items() if number == orientation), None)
         return self if turn is None else replace(self, values=turn(self.values))
 
-
-def from_16_bits(values: NDArray[np.uint16]) -> Values:
-    """Return samples of 0–65535 as 0–255; multiples of 257 are whole numbers then."""
-    scaled = np.empty(values.shape, np.float32)
-    for span in row_bands(*values.shape[:2]):
-        scaled[span] = values[span] / np.float32(257)
-    return scaled
+    def rows(self, span: slice) -> Values:
+        """Return some rows, of 0–255; multiples of 257 of 65535 are whole numbers then."""
+        values = self.values[span].astype(np.float32)
+        return values / np.float32(257) if self.values.dtype == np.uint16 else values
 
 
 def grey_samples(image: Image.Image) -> Samples:
     """Return the samples of an image of more than 8 bits as Pillow has them, which are greys."""
     # Mode I holds 32 bits, in which Pillow hands over some 16-bit pictures.
     grey = np.asarray(image)[..., None]
-    values = from_16_bits(grey.clip(0, 2**16 - 1).astype(np.uint16))
+    values = grey.clip(0, 2**16 - 1).astype(np.uint16)
     clear = image.info.get("transparency")
     if clear is not None:
-        alpha = np.where(grey == clear, np.float32(0), np.float32(255))
+        alpha = np.where(grey == clear, np.uint16(0), np.uint16(65535))
         values = np.concatenate([values, alpha], axis=2)
     return Samples(values, image.info.get("icc_profile"))
 

@@ -5,6 +5,7 @@ import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
 from ..profiles.conversion import Colours, from_srgb, to_srgb
-from ..profiles.icc import Space, UnusableProfileError, make_srgb_profile, parse_profile
+from ..profiles.icc import MOST_BYTES, Space, UnusableProfileError, make_srgb_profile, parse_profile
 from .picture import Encoding, Picture, Pixels, row_bands
 from .samples import Samples, grey_samples
 
@@ -48,7 +49,7 @@ def to_picture(image: Image.Image | Samples, path: Path, *, wide: bool = False) 
         return _from_samples(grey_samples(image), path)
     if wide and image.mode in _RGB_MODES and _is_wide(image.info.get("icc_profile")):
         kind = "RGBA" if image.has_transparency_data else "RGB"
-        values = np.asarray(image.convert(kind), np.float32)
+        values = np.asarray(image.convert(kind))
         return _from_samples(Samples(values, image.info["icc_profile"], depth=8), path, wide=True)
     if image.mode == "F":
         raise ImageError(
@@ -69,31 +70,43 @@ def to_picture(image: Image.Image | Samples, path: Path, *, wide: bool = False) 
         pixels[span] = np.asarray(to_rgb(opaque))
     if alpha is not None and alpha.min() == 255:
         alpha = None
-    encoding = Encoding(profile=image.info.get("icc_profile") or None)
+    encoding = _encoding(8, image.info.get("icc_profile"))
     return Picture(pixels, alpha, str(path), encoding=encoding)
+
+
+def _encoding(depth: Literal[8, 16], profile: bytes | None) -> Encoding:
+    # A profile that is too large to be kept is held no longer than that shows.
+    return Encoding(depth=depth, profile=(profile or b"")[: MOST_BYTES + 1] or None)
 
 
 def _from_samples(samples: Samples, path: Path, *, wide: bool = False) -> Picture:
     """Return a picture of samples; with uint8 pixels where 8 bits hold it as well, so that it is that of 8 bits."""
-    values, alpha = samples.values, None
-    height, width, channels = values.shape
-    if channels in (2, 4):
-        alpha = np.rint(values[..., -1]).astype(np.uint8)
-        alpha = None if alpha.min() == 255 else alpha
-    to_rgb = _samples_conversion(samples.profile, 3 if channels > 2 else 1, path, cut=not wide)
-    pixels = np.empty((height, width, 3), np.float32)
+    height, width, channels = samples.values.shape
+    colours = 3 if channels > 2 else 1
+    alpha = np.empty((height, width), np.uint8) if channels > colours else None
+    to_rgb = _samples_conversion(samples.profile, colours, path, cut=not wide)
+    pixels, beyond = np.empty((height, width, 3), np.float32), None
+    if wide:
+        beyond = np.empty_like(pixels)
     is_whole = True
     for span in row_bands(height, width):
-        pixels[span] = to_rgb(values[span][..., : 3 if channels > 2 else 1])
+        values = samples.rows(span)
+        if alpha is not None:
+            alpha[span] = np.rint(values[..., -1])
+        rgb = to_rgb(values[..., :colours])
+        pixels[span] = rgb.clip(0, 255)
+        if beyond is not None:
+            np.subtract(rgb, pixels[span], out=beyond[span])
         is_whole = is_whole and bool((pixels[span] == np.rint(pixels[span])).all())
-    encoding = Encoding(depth=samples.depth, profile=samples.profile)
-    beyond = None
-    if wide:
-        cut = pixels.clip(0, 255)
-        pixels, beyond = cut, pixels - cut
-        beyond = beyond if np.abs(beyond).max() > _LEAST_BEYOND else None
-    kept = pixels.astype(np.uint8) if is_whole else pixels
-    return Picture(kept, alpha, str(path), encoding=encoding, beyond=beyond)
+    if beyond is not None and max(-beyond.min(), beyond.max()) <= _LEAST_BEYOND:
+        beyond = None
+    return Picture(
+        pixels.astype(np.uint8) if is_whole else pixels,
+        None if alpha is None or alpha.min() == 255 else alpha,
+        str(path),
+        encoding=_encoding(samples.depth, samples.profile),
+        beyond=beyond,
+    )
 
 
 def _samples_conversion(

@@ -53,7 +53,10 @@ def fill_transparent(picture: Picture) -> Picture:
         size = (width, span.stop - span.start)
         around = np.asarray(ground.resize(size, Image.Resampling.BILINEAR, box))
         pixels[span][hidden[span]] = around[hidden[span]]
-    return replace(picture, pixels=pixels)
+    beyond = picture.beyond
+    if beyond is not None:
+        beyond = np.where(hidden[..., None], np.float32(0), beyond)
+    return replace(picture, pixels=pixels, beyond=beyond)
 
 
 def _halve(pixels: NDArray[np.uint8] | Pixels, seen: NDArray[np.bool_]) -> Image.Image:

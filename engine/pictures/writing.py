@@ -111,8 +111,10 @@ def to_16_bit(pixels: Pixels | NDArray[np.uint8]) -> Samples16:
     """Round pixels of 0–255 to the nearest of 0 … 65535; uint8 ones are as they would be."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint16) * np.uint16(257)
-    rounded = np.rint(pixels.clip(0, 255) * np.float32(257))
-    return rounded.astype(np.uint16)
+    scaled = pixels.clip(0, 255)
+    scaled *= np.float32(257)
+    samples: Samples16 = np.rint(scaled, out=scaled).astype(np.uint16)
+    return samples
 
 
 def check_depth(depth: Depth, suffix: str) -> None:
