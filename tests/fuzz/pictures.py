@@ -13,7 +13,9 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms
 
+from nstx.engine.formats.deep_png import encode_deep
 from nstx.engine.pictures.reading import read_image
+from nstx.engine.profiles.icc import make_srgb_profile
 
 from .damage import STEMS, damage, number, packed, splice
 from .inputs import Input
@@ -26,7 +28,7 @@ _BOXES = b"ftyp meta hdlr pitm iloc iinf infe iprp ipco ispe pixi av1C hvcC colr
 @functools.cache
 def samples() -> Mapping[str, bytes]:
     """Return whole pictures by a name that ends in their suffix."""
-    return {**_by_pillow(), **_by_tifffile(), **_arrays()}
+    return {**_by_pillow(), **_by_tifffile(), **_deep_colours(), **_arrays()}
 
 
 def _pixels(*shape: int, dtype: str = "u1") -> Any:
@@ -76,6 +78,15 @@ def _by_pillow() -> dict[str, bytes]:
         image.save(buffer, format=kind, **options)
         data[name] = buffer.getvalue()
     return data
+
+
+def _deep_colours() -> dict[str, bytes]:
+    """Return PNGs of 16 bits in colour, with a profile of a matrix and curves that is not named sRGB."""
+    profile = make_srgb_profile().replace("sRGB".encode("utf-16-be"), "else".encode("utf-16-be"))
+    deep = {
+        name: _pixels(*_SIZE, count, dtype="u2") * 250 for name, count in (("rgb", 3), ("rgba", 4))
+    }
+    return {f"deep-{name}.png": encode_deep(values, profile) for name, values in deep.items()}
 
 
 def _by_tifffile() -> dict[str, bytes]:
