@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, get_args
 
 from nstx.engine.choices import choose_settings
-from nstx.engine.settings import CHOICES, INITS, Settings
+from nstx.engine.settings import CHOICES, COLORS, INITS, Settings
 from nstx.models import objective
 from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS, Preset, SolverName
@@ -83,6 +83,23 @@ class GraphObjective(Objective):
         choices = Objective.choices(self)
         del choices["rounding"]
         return choices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Colours(Group):
+    """Which colours the result has."""
+
+    panel: ClassVar[str | None] = "Colours"
+
+    colors: Annotated[
+        str | None,
+        Help(
+            "The result's: style (the paintings'), luminance (the photograph's; light and shade from the "
+            "paintings), matched (the paintings get the photograph's first), histogram (the photograph's, "
+            "channel by channel, afterwards), only (the photograph in the paintings' colours, without strokes).",
+            values=COLORS,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from .settings import (
     INITS,
     Auto,
     BackendName,
+    Colors,
     ExtractorName,
     Init,
     Precision,
@@ -47,6 +48,7 @@ class ChoicesButInit(TypedDict, total=False):
     early_stop: bool | None
     stretch: bool | None
     clean: bool | None
+    colors: Colors | None
     size: int | None
     width: int | None
     height: int | None
@@ -116,6 +118,8 @@ def choose_settings(
         chosen.setdefault("clip", True)
     if auto_scales:
         chosen["scales"] = None
+    if chosen.get("colors", base.colors) == "only":
+        chosen.setdefault("scales", 1)  # there is nothing that goes from one to the next
     names = [field.name for field in fields(Settings)]
     defaults = {name: getattr(base, name) for name in names if hasattr(base, name)}
     objective = replace(defaults.pop("objective"), **of_objective)

@@ -26,6 +26,10 @@ Init = Literal["content", "matched", "noise", "blend", "noisy"]
 INITS: tuple[Init, ...] = get_args(Init)
 """Starts that are made; anything else is the path of a picture."""
 
+Colors = Literal["style", "luminance", "matched", "histogram", "only"]
+COLORS: tuple[Colors, ...] = get_args(Colors)
+"""Ways to colour a result; see `nstx.engine.colours.modes`."""
+
 Resampling = Literal["lanczos", "bicubic"]
 """Filters of Pillow's; ``bicubic`` is its usual one."""
 
@@ -38,6 +42,7 @@ Auto = Literal["auto"]
 _OR_AUTO = {"backend": BackendName, "extractor": ExtractorName, "precision": Precision}
 CHOICES: dict[str, tuple[str, ...]] = {
     "solver": get_args(SolverName),
+    "colors": COLORS,
     **{name: ("auto", *get_args(names)) for name, names in _OR_AUTO.items()},
 }
 """The names that attributes of `Settings` may have."""
@@ -68,6 +73,10 @@ class Settings:
         stretch: whether pictures are brought to the result's size whatever their proportions, by
             Pillow's usual filter, as in the assignment; with ``size`` alone it is a square.
         clean: whether flat areas of the result lose ripples, and its rim what zeros beyond it do.
+        colors: ``style`` takes the paintings'; ``luminance`` keeps the photograph's hues and chroma, and takes light
+            and shade from the paintings; ``matched`` gives the paintings the photograph's mean and covariance of
+            colours first; ``histogram`` the result the photograph's distribution of each channel afterwards;
+            ``only`` makes no step, and gives the photograph the paintings' mean and covariance.
         size: long side in pixels; None if ``width`` or ``height`` says it.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.
@@ -95,6 +104,7 @@ class Settings:
     width: int | None = None
     height: int | None = None
     clean: bool = False
+    colors: Colors = "style"
     style_scale: float = 1.0
     seed: int = 0
     device: str = "auto"
@@ -123,6 +133,11 @@ class Settings:
         """The filter by which pictures are resized."""
         return "bicubic" if self.stretch else "lanczos"
 
+    @property
+    def most_steps(self) -> int:
+        """Steps that are made unless a run ends early: none where there is nothing to optimise."""
+        return 0 if self.colors == "only" else self.steps
+
 
 def check_choice(what: str, name: str) -> str:
     """Return a name; `UsageError` if there is no ``solver``, ``backend``, … (`CHOICES`) of it."""
@@ -130,7 +145,7 @@ def check_choice(what: str, name: str) -> str:
     # A list cannot be looked up, and is no name.
     if not isinstance(name, str) or name not in names:
         article = "an" if what[0] in "aeiou" else "a"
-        suggestion = suggest(name, names, "auto" if "auto" in names else names[-1])
+        suggestion = suggest(name, names, _LIKELY.get(what, "auto"))
         raise UsageError(
             f"expected {article} {what} of {', '.join(names)}, got {describe(name)}; "
             f"try {suggestion}",
@@ -200,5 +215,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "device": lambda _, text: text if split_device(text) else "",
 }
 """What each attribute of `Settings` passes; it returns the value in Python's own type."""
+
+_LIKELY = {"solver": "lbfgs", "colors": "luminance"}
+"""What is suggested in place of a name that resembles none."""
 
 _MAY_BE_NONE = ("scales", "size", "width", "height", "threads")

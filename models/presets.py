@@ -27,6 +27,8 @@ class Preset:
         size: long side in pixels.
         stretch: whether pictures are brought to a square of this size whatever their proportions.
         clean: whether the result's flat areas and its rim are cleaned; published presets do not.
+        colors: where the result's colours come from: ``style``, ``luminance``, ``matched``, ``histogram`` or
+            ``only``.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Preset:
     size: int
     stretch: bool = False
     clean: bool = False
+    colors: str = "style"
 
 
 _COURSERA = Objective(

@@ -9,7 +9,7 @@ import pytest
 from pictures import random_pixels
 
 from nstx import Picture, choose_settings, prepare_job
-from nstx.engine.transfer.starts import match_colours
+from nstx.engine.colours.linear import fit_map, match_colours
 
 Colour = tuple[float, float, float]
 
@@ -90,3 +90,31 @@ def test_targets_alone_have_no_colours(
     )
     assert code == 0
     assert json.loads(out)["init"] == "matched"
+
+
+def test_what_is_not_seen_does_not_count() -> None:
+    alpha = np.zeros((60, 80), np.uint8)
+    alpha[:40] = 255
+    pixels = STYLE.pixels.copy()
+    pixels[40:] = (255, 0, 255)
+    seen = match_colours(CONTENT, [(Picture(pixels, alpha), 1.0)]).pixels
+    cropped = match_colours(CONTENT, [(Picture(STYLE.pixels[:40], None), 1.0)]).pixels
+    np.testing.assert_allclose(seen, cropped, atol=0.01)
+    alpha[:40] = 128  # of which all counts alike
+    alpha[:40, :40] = 64
+    half = match_colours(CONTENT, [(Picture(pixels, alpha), 1.0)]).pixels
+    parts = [
+        (Picture(STYLE.pixels[:40, 40:], None), 2.0),
+        (Picture(STYLE.pixels[:40, :40], None), 1.0),
+    ]
+    expected = np.average([part.pixels.mean((0, 1)) for part, _ in parts], 0, [2, 1])
+    np.testing.assert_allclose(half.mean((0, 1)), expected, atol=1)
+
+
+def test_the_map_is_the_symmetric_one() -> None:
+    matrix = fit_map(CONTENT, [(STYLE, 1.0)]).matrix
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
+    assert np.linalg.eigvalsh(matrix).min() > 0
+    swapped = [Picture(picture.pixels[..., ::-1].copy(), None) for picture in (CONTENT, STYLE)]
+    reverse = fit_map(swapped[0], [(swapped[1], 1.0)]).matrix
+    np.testing.assert_allclose(reverse[::-1, ::-1], matrix, atol=1e-6)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from nstx.engine.comparison.plan import DEFAULT_LAYERS
-from nstx.engine.settings import INITS
+from nstx.engine.settings import COLORS, INITS
 
 from .. import options
 from ..grouped import Group, Help, argument, grouped, without
@@ -42,6 +42,9 @@ class Compared(Group):
         Help("Long sides of the style pictures as multiples of the result's.", is_list=True),
     ] = None
     steps: Annotated[str | None, Help("Solver iterations.", is_list=True)] = None
+    colors: Annotated[
+        str | None, Help(f"Ways to colour the result: {', '.join(COLORS)}.", is_list=True)
+    ] = None
 
 
 @app.command()

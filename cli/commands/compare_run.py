@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstx.engine.comparison.make import Watcher, make_comparison
 from nstx.engine.comparison.plan import ComparisonPlan, ComparisonRun
-from nstx.engine.settings import INITS
+from nstx.engine.settings import COLORS, INITS
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
 from nstx.models.values import describe
@@ -32,6 +32,7 @@ _COMPARED: dict[str, tuple[type, str]] = {
     "style_weight": (float, "1,3,10"),
     "style_scale": (float, "0.5,1,2"),
     "steps": (int, "25,50,100"),
+    "colors": (str, ",".join(COLORS[:3])),
 }
 """What the values of an option are, and an example."""
 
@@ -79,7 +80,7 @@ class _ConsoleWatcher(Watcher):
         self, place: int, count: int, run: ComparisonRun, job: "Job"
     ) -> Iterator["Callable[[Step], None]"]:
         title = f"run {place} of {count}: {run.label}"
-        steps, choice = job.settings.steps, job.opened.choice
+        steps, choice = job.settings.most_steps, job.opened.choice
         with show_steps(self._console, job.sizes, steps, choice, title) as show:
             yield show
 

@@ -28,6 +28,7 @@ def evaluate(
         list[str], Help("A style picture, as PATH or PATH:weight; can be repeated.", ("--style",))
     ],
     objective: options.Objective,
+    colours: options.Colours,
     size: Annotated[options.Size, only("style_scale")],
     machine: Annotated[options.Machine, only("weights", "no_cache")],
     shown: options.Output,
@@ -47,7 +48,7 @@ def evaluate(
     from ..choices import read_styles
 
     console = shown.console()
-    settings = options.settings_of(objective, size, machine)
+    settings = options.settings_of(objective, colours, size, machine)
     picture = read_image(image)
     with about("content"):
         photograph = read_image(content)
@@ -65,6 +66,7 @@ def evaluate(
         "height": picture.height,
         "cost": asdict(cost),
         "preset": settings.preset,
+        "colors": settings.colors,
         "precision": "fp64",
         "artefacts": None,
         "inputs": [asdict(item) for item in inputs],

@@ -100,6 +100,7 @@ class SeveralValues(TyperCommand):
 def precompute(
     pictures: Pictures,
     objective: Annotated[options.Objective, without("content_weight", "style_weight", "tv_weight")],
+    colours: options.Colours,
     size: options.Size,
     machine: Annotated[options.Machine, without("precision", "backend")],
     shown: options.Output,
@@ -114,7 +115,7 @@ def precompute(
     console = shown.console()
     if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
-    settings = options.settings_of(objective, size, machine)
+    settings = options.settings_of(objective, colours, size, machine)
     # Before the loader, which reads the weights: a mistake in the pictures is an error at once.
     contents, styles = pictures.paths()
     loader = TargetLoader(settings)
@@ -124,6 +125,7 @@ def precompute(
         data = _write_file(pictures.output, contents, styles, settings, loader, console)
     extractor = loader.extractor
     data |= {
+        "colors": settings.colors,
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
         "weights": {"source": settings.weights, "sha256": loader.weights_sha256},
         "seconds": round(time.perf_counter() - began, 4),
@@ -173,7 +175,9 @@ def _fill_cache(
     from nstx.engine.targets.precompute import precompute_targets
 
     styles, done = list(dict.fromkeys(path for path, _ in weighted)), 0
-    with console.counting("computing targets", len(contents) + len(styles)) as advance:
+    # Where styles are matched to contents, each pair has targets of its own.
+    pairs = len(contents) if settings.colors == "matched" else 1
+    with console.counting("computing targets", len(contents) + len(styles) * pairs) as advance:
 
         def on_picture(picture: "PrecomputedPicture") -> None:
             nonlocal done
@@ -199,6 +203,7 @@ def _picture_json(picture: "PrecomputedPicture") -> dict[str, Any]:
     return {
         "path": str(picture.path),
         "role": picture.role,
+        "matched_to": picture.matched_to and str(picture.matched_to),
         "sizes": [{"width": w, "height": h} for h, w in picture.sizes],
         "targets": picture.source,
         "error": _message(picture),
@@ -222,6 +227,8 @@ def _describe(data: dict[str, Any]) -> str:
         text += f", {sources.count('hit')} already in the cache"
     if data["extractor"] is not None:
         text += f", by {data['extractor']['name']} on {data['extractor']['runs_on']}"
+    if data["colors"] == "matched":
+        text += ", none of the styles' shared among contents, as each gives them its own colours"
     return f"{text}, in {seconds}"
 
 

@@ -24,6 +24,9 @@ from .request import OptimizeRequest, Recording
 if TYPE_CHECKING:
     from nstx.engine.targets.files import SavedTargets
 
+_OF_STEPS = ("steps", "solver", "learning_rate", "init", "seed")
+"""Options that do nothing where no step is made."""
+
 app = typer.Typer(add_completion=False)
 
 
@@ -48,6 +51,7 @@ def optimize(
     ] = None,
     *,
     objective: options.Objective,
+    colours: options.Colours,
     size: options.Size,
     solver: options.Solver,
     machine: options.Machine,
@@ -68,7 +72,7 @@ def optimize(
         with uncollected():
             saved = None if recording.targets is None else _read_targets(recording.targets, size)
             preset = _saved_preset(objective, saved)
-            settings = options.settings_of(objective, size, solver, machine, preset=preset)
+            settings = options.settings_of(objective, colours, size, solver, machine, preset=preset)
             begin_loading(settings)
             # Only now, as it takes a while, in which other things can be loaded.
             from .run import run_optimize
@@ -90,7 +94,11 @@ def optimize(
                 f"no snapshot falls in the run, of {format_count(settings.steps, 'step')}: "
                 f"try --save-every below {every}"
             )
-        if settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
+        idle = [name for name in _OF_STEPS if solver.sources[name] == COMMAND_LINE]
+        if settings.colors == "only" and idle:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            console.warn(f"{flags} does nothing with --colors only, which makes no step")
+        elif settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
             console.warn("--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)")
         run_optimize(request, console, interrupt)
 
@@ -115,7 +123,7 @@ def _saved_preset(objective: options.Objective, saved: "SavedTargets | None") ->
     """Return the preset of a targets file, with its objective, unless another was asked for."""
     if saved is None or objective.sources["preset"] == COMMAND_LINE:
         return None
-    return replace(find_preset(saved.preset), objective=saved.objective)
+    return replace(find_preset(saved.preset), objective=saved.objective, colors=saved.colors)
 
 
 def _read_targets(path: Path, size: options.Size) -> "SavedTargets":

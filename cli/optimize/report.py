@@ -82,7 +82,9 @@ def result_json(
         "last_step": last and _last_step_json(last, choice.precision),
         "seconds": {k: None if v is None else round(v, 4) for k, v in seconds.items()},
         "extractor": extractor and {"name": extractor[0], "runs_on": extractor[1]},
-        **{name: getattr(settings, name) for name in ("preset", "solver", "init", "seed")},
+        **{
+            name: getattr(settings, name) for name in ("preset", "solver", "init", "seed", "colors")
+        },
         "objective": objective_to_json(settings.objective),
         "inputs": [asdict(item) for item in job.inputs],
         "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},

@@ -73,7 +73,7 @@ def _optimise(
 ) -> Result:
     """Return what a run has led to; `ending` is told how it failed, if it did after its first step."""
     console, result = recorder.console, None
-    bar = show_steps(console, job.sizes, job.settings.steps, job.opened.choice)
+    bar = show_steps(console, job.sizes, job.settings.most_steps, job.opened.choice)
     with recorder, bar as show:
         recorder.begin(job)
         on_step.takers = (show, recorder.take)
@@ -93,7 +93,7 @@ def _optimise(
         result = _unfinished(ending)
     for text in describe_fallbacks(result.checks):
         console.warn(text)
-    if on_step.is_still(result):
+    if job.settings.most_steps and on_step.is_still(result):
         console.warn(
             "no pixel was moved: the gradient of the cost is 0, or too small for float32; "
             "try larger weights, or another --init"

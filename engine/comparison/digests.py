@@ -87,6 +87,8 @@ class RunDigests:
             del fields["stretch"]  # of before there was a choice, so that its results are known
         if not settings.clean:
             del fields["clean"]  # likewise
+        if settings.colors == "style":
+            del fields["colors"]  # likewise
         fields["objective"] = objective_to_json(settings.objective)
         fields["weights"] = self._digest_weights(settings.weights)
         request = {"content": self.content, "styles": self.styles, "settings": fields}

@@ -9,6 +9,7 @@ from nstx.models.cost import Cost
 from nstx.models.objective import LayerWeight
 from nstx.models.storage.cache import keeps_cache
 
+from ..colours.modes import as_compared
 from ..devices.device import settle
 from ..devices.memory import check_memory
 from ..drawing.film_strip import FRAME_SIDE, Film, pack_film
@@ -18,13 +19,14 @@ from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.reading import take_input
 from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
-from ..settings import Settings
+from ..settings import Colors, Settings
 from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
+from ..transfer.backends import backend_differences
 from ..transfer.costs import BoundCosts
 from ..transfer.inputs import take_styles
-from ..transfer.job import Job, backend_differences, make_job
+from ..transfer.job import Job, make_job
 from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
 from ..transfer.run import Result, run_job
@@ -76,11 +78,12 @@ class ComparisonJobs:
         layers = tuple(LayerWeight(name, 1.0) for name in sorted(names))
         content_weight = max(objective.content_weight for objective in objectives)
         style_weight = max(objective.style_weight for objective in objectives)
-        distinct: dict[tuple[float, tuple[tuple[int, int], ...]], Settings] = {}
+        distinct: dict[tuple[float, tuple[tuple[int, int], ...], Colors], Settings] = {}
         for settings in self._settings:
-            distinct.setdefault((settings.style_scale, self._sizes(settings)), settings)
+            kind = settings.style_scale, self._sizes(settings), settings.colors
+            distinct.setdefault(kind, settings)
         loaders: dict[float, TargetLoader] = {}
-        for (scale, sizes), settings in distinct.items():
+        for (scale, sizes, colors), settings in distinct.items():
             if scale not in loaders:
                 objective = replace(
                     settings.objective,
@@ -90,15 +93,18 @@ class ComparisonJobs:
                 )
                 shared = replace(settings, objective=objective)
                 loaders[scale] = TargetLoader(shared, store=self._store, opener=self._opener)
-            loaders[scale].load_picture(self._content, "activation", sizes)
-            for style, _ in self._styles:
+            content, styles = as_compared(colors, self._content, self._styles)
+            loaders[scale].load_picture(content, "activation", sizes)
+            for style, _ in styles:
                 loaders[scale].load_picture(style, "gram", sizes)
 
     def prepare(self, run: ComparisonRun) -> Job:
         """Return the job of a run."""
         settings, like = run.settings, self._last
         self._last = None
-        if like is not None and backend_differences(like, settings, self._sizes(settings)[-1]):
+        if like is not None and backend_differences(
+            like.opened, like.settings, settings, self._sizes(settings)[-1]
+        ):
             like = None  # so that its memory is free before another backend is opened
         self._last = make_job(self._content, self._styles, settings, like=like, store=self._store)
         return self._last

@@ -73,6 +73,9 @@ class Arrays(Protocol):
     def dot(self, a: Array, b: Array) -> float | Array:
         """Return the sum of products: a number, or an array () that is used like one."""
 
+    def to_grey(self, picture: Array) -> Array:
+        """Return an array (height, width, 3) whose channels are all their mean."""
+
     def filter_frequencies(self, picture: Array, weights: Array) -> Array:
         """Return a picture (height, width, 3) whose frequencies are multiplied by weights.
 
@@ -100,6 +103,11 @@ class NumpyArrays:
     def dot(self, a: Array, b: Array) -> float:
         """Implement `Arrays`."""
         return float(np.vdot(self.fetch(a), self.fetch(b)))
+
+    def to_grey(self, picture: Array) -> Pixels:
+        """Implement `Arrays`."""
+        values = self.fetch(picture)
+        return np.repeat(values.mean(-1, keepdims=True), values.shape[-1], axis=-1)
 
     def filter_frequencies(self, picture: Array, weights: Array) -> Pixels:
         """Implement `Arrays`."""

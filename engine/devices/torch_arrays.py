@@ -33,6 +33,11 @@ class TorchArrays:
         """Implement `Arrays`; the sum stays on the device, as a number would have to be waited for."""
         return torch.dot(as_tensor(a).reshape(-1), as_tensor(b).reshape(-1))
 
+    def to_grey(self, picture: Array) -> torch.Tensor:
+        """Implement `Arrays`."""
+        values = as_tensor(picture)
+        return values.mean(-1, keepdim=True).expand_as(values).contiguous()
+
     def filter_frequencies(self, picture: Array, weights: Array) -> torch.Tensor:
         """Implement `Arrays`."""
         spectrum = torch.fft.rfft2(as_tensor(picture), dim=(0, 1)) * as_tensor(weights)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,18 @@ class Encoding:
 EIGHT_BITS = Encoding()
 
 
+@runtime_checkable
+class Recolouring(Protocol):
+    """A change of a picture's colours, each by itself, once it has the size that it is used at."""
+
+    @property
+    def key(self) -> str:
+        """What the change depends on."""
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Return colours as they are used, float32 of the same shape (…, 3), RGB, 0–255."""
+
+
 @with_example("'photo.jpg'")
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -65,6 +77,7 @@ class Picture:
         encoding: of the file that it was read from; of a result, that of its content.
         beyond: float32 (height, width, 3), by how much the colours of its file are beyond 0–255, which is not in
             the pixels; None of most.
+        recolouring: what `nstx.engine.pictures.resizing.resize_picture` makes of its colours; None leaves them.
     """
 
     pixels: NDArray[np.uint8] | Pixels
@@ -73,6 +86,7 @@ class Picture:
     file_sha256: str | None = None
     encoding: Encoding = EIGHT_BITS
     beyond: Pixels | None = None
+    recolouring: Recolouring | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -108,12 +122,14 @@ class Picture:
 
     @property
     def digest(self) -> str:
-        """Sha256 of the pixels and of alpha, with shape and type: the same however they were encoded."""
+        """Sha256 of the pixels and of alpha, with shape, type and recolouring: the same however they were encoded."""
         pixels = np.ascontiguousarray(self.pixels)
         digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape} ".encode())
         digest.update(pixels.data)
         if self.alpha is not None:
             digest.update(np.ascontiguousarray(self.alpha).data)
+        if self.recolouring is not None:
+            digest.update(f" {self.recolouring.key}".encode())
         return digest.hexdigest()
 
     @property

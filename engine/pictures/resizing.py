@@ -30,10 +30,15 @@ def fit_box(
 def resize_picture(
     picture: Picture, height: int, width: int, resampling: Resampling = "lanczos"
 ) -> Pixels:
-    """Return a picture's pixels at a size; unchanged if it has that size.
+    """Return a picture's pixels at a size, recoloured if it is to be; else unchanged if it has that size.
 
     Around what is not opaque, colours count by their alpha, so that those that are hardly seen do not mix with others.
     """
+    pixels = _bring_to_size(picture, height, width, resampling)
+    return pixels if picture.recolouring is None else picture.recolouring(pixels)
+
+
+def _bring_to_size(picture: Picture, height: int, width: int, resampling: Resampling) -> Pixels:
     if picture.size == (height, width):
         return picture.pixels.astype(np.float32)
     if picture.pixels.dtype == np.uint8:

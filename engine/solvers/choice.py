@@ -2,7 +2,7 @@
 
 import contextlib
 
-from ..devices.arrays import Array
+from ..devices.arrays import Array, Arrays
 from ..gradients.backend import GradientBackend
 from ..gradients.opening import BackendFactory
 from ..settings import Settings
@@ -23,13 +23,31 @@ def begin_solver(
 
     If one ``backend`` evaluates its pictures and no others, it is named.
     """
+    stays_grey = settings.colors == "luminance"
     if settings.solver == "lbfgs":
-        return lbfgs_steps(
+        solver = lbfgs_steps(
             start, steps=steps, clip=settings.clip, on_step=on_step, arrays=opened.arrays,
-            lead=None if backend is None else backend.lead,
+            lead=None if backend is None or stays_grey else backend.lead,
         )  # fmt: skip
-    rate = settings.learning_rate
-    return adam_steps(start, steps=steps, learning_rate=rate, clip=settings.clip, on_step=on_step)
+    else:
+        solver = adam_steps(
+            start, steps=steps, learning_rate=settings.learning_rate, clip=settings.clip, on_step=on_step
+        )  # fmt: skip
+    return _in_grey(solver, opened.arrays) if stays_grey else solver
+
+
+def _in_grey(solver: Steps, arrays: Arrays) -> Steps:
+    """Return a solver whose picture stays grey, if it begins with a grey one.
+
+    Its gradients are projected on grey: each pixel's three values become their mean.
+    """
+    pixels = next(solver)
+    while True:
+        cost, gradient = yield pixels
+        try:
+            pixels = solver.send((cost, arrays.to_grey(gradient)))
+        except StopIteration:
+            return
 
 
 def solve(
@@ -53,7 +71,8 @@ def solve(
         watcher.after_evaluation(cost, backend.checks[earlier:])
         return cost, gradient
 
-    if settings.solver == "lbfgs" or not opened.runs_ahead:
+    # Ahead of its host, a gradient goes from its backend to Adam as it is.
+    if settings.solver == "lbfgs" or settings.colors == "luminance" or not opened.runs_ahead:
         try:
             solver = begin_solver(settings, steps, opened, start, watcher.after_step, backend)
             run_solver(solver, evaluate)

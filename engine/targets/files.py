@@ -1,16 +1,17 @@
 """One portable file that holds everything of a run but the network: the targets of every scale.
 
 A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
-or float32 if its values are no whole numbers), ``k/content/LAYER`` and ``k/style/LAYER`` (float32);
-``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the style pictures, if
-results are to be cleaned; a description, with the content picture's depth where that is 16, and a checksum. A run on another machine can start from it.
+or float32 if its values are no whole numbers; in its colours, whatever is compared), ``k/content/LAYER`` and
+``k/style/LAYER`` (float32); ``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the
+style pictures, if results are to be cleaned; a description, with the content picture's depth where that is 16 and the
+way of colouring where its targets are no others', and a checksum. A run on another machine can start from it.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,14 @@ from nstx.models.vgg19 import find_layer
 from ..artefacts.grain import FIGURES, Grain
 from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
-from ..settings import MIN_SIDE
+from ..settings import MIN_SIDE, Colors
 from .sealed_arrays import SUFFIX, pack_arrays, read_bytes, unpack_arrays
 from .targets import Targets
 
 SUFFIXES = (SUFFIX,)
-_FORMAT = "nstx-targets-2"
+_FORMAT, _FORMAT_OF_COLOURS = "nstx-targets-2", "nstx-targets-3"
+"""The latter where other pictures than the named ones are compared, of which earlier releases know nothing."""
+
 _MOST_BYTES = 1 << 34  # of 3000 pixels and conv1_1, 3 GB
 _ADVICE = "'nstx precompute … -o FILE.safetensors'"
 
@@ -54,6 +57,8 @@ class SavedTargets:
         grain: of the style pictures; None if it was not measured.
         depth: of the content picture's file, 8 or 16 bits a channel.
         file: what a report says of the file; None if they came from none.
+        colors: by which way of colouring the targets are of other pictures: ``luminance``, ``matched``; or
+            ``style``, which serves all ways that compare the pictures as they are.
     """
 
     contents: tuple[Pixels, ...] = field(repr=False)
@@ -65,6 +70,7 @@ class SavedTargets:
     grain: Grain | None = None
     depth: Literal[8, 16] = 8
     file: InputFile | None = None
+    colors: Colors = "style"
 
 
 def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
@@ -90,12 +96,13 @@ def write_targets(
     alpha: NDArray[np.uint8] | None = None,
     grain: Sequence[float] | None = None,
     depth: Literal[8, 16] = 8,
+    colors: Colors = "style",
 ) -> None:
     """Write a targets file, whole or not at all.
 
     Args:
         path: ends in ``.safetensors``.
-        contents: the content picture at each scale, coarse first.
+        contents: the content picture at each scale, coarse first, in its colours.
         targets: of each scale.
         objective: the one that they were computed for.
         weights_sha256: of the weight file that they were computed with.
@@ -103,6 +110,7 @@ def write_targets(
         alpha: of the content picture at the last scale's size, if it is not opaque.
         grain: of the style pictures (`Job.grain`), by which results are cleaned.
         depth: of the content picture's file (`Job.encoding`), in which results are saved.
+        colors: the way of colouring that the targets were computed for.
 
     Raises:
         OutputError: it cannot be written there.
@@ -113,13 +121,15 @@ def write_targets(
     arrays = _name_arrays(contents, targets)
     if alpha is not None:
         arrays["alpha"] = np.ascontiguousarray(alpha)
-    description = {
+    description: dict[str, Any] = {
         "format": _FORMAT,
         "basis": describe_basis(objective, weights_sha256),
         "objective": objective_to_json(objective),
         "preset": preset,
         **({} if depth == 8 else {"depth": depth}),
     }
+    if (compared := _compared_in(colors)) != "style":
+        description |= {"format": _FORMAT_OF_COLOURS, "colors": compared}
     try:
         if grain is not None:
             with np.errstate(over="ignore"):  # which is refused below
@@ -176,8 +186,10 @@ def read_targets(path: str | Path) -> SavedTargets:
 
 def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> SavedTargets:
     """Return the content of a targets file; `ValueError` if a part of it cannot be."""
-    if description.get("format") != _FORMAT:
+    has_colours = description.get("format") == _FORMAT_OF_COLOURS
+    if description.get("format") != _FORMAT and not has_colours:
         raise ValueError("it is another kind of file, or of another version")
+    colors = take_text(description, "colors", "luminance|matched") if has_colours else "style"
     objective = objective_from_json(take_object(description, "objective"))
     basis = take_object(description, "basis")
     weights_sha256 = take_text(basis, "weights_sha256", "[0-9a-f]{64}")
@@ -215,6 +227,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         alpha=alpha,
         grain=None if grain is None else tuple(grain.tolist()),
         depth=_take_depth(description),
+        colors=cast(Colors, colors),
     )
 
 
@@ -223,6 +236,11 @@ def _take_depth(description: dict[str, Any]) -> Literal[8, 16]:
     if depth not in (8, 16):
         raise ValueError("its depth is that of no picture")
     return 16 if depth == 16 else 8
+
+
+def _compared_in(colors: Colors) -> Colors:
+    """Return the way of colouring that has the same targets, and the least to do with colours."""
+    return colors if colors in ("luminance", "matched") else "style"
 
 
 def _is_grain(array: NDArray[Any]) -> bool:
@@ -246,14 +264,18 @@ def _take_layers(
     return values
 
 
-def check_targets(saved: SavedTargets, objective: Objective, weights_sha256: str) -> None:
-    """Raise `UsageError` with the differences if targets are of another objective or weights."""
+def check_targets(
+    saved: SavedTargets, objective: Objective, weights_sha256: str, *, colors: Colors = "style"
+) -> None:
+    """Raise `UsageError` with the differences if targets are of another objective, weights or colours."""
     before = describe_basis(saved.objective, saved.weights_sha256)
     different = [
         f"{name} {before[name]} instead of {value}"
         for name, value in describe_basis(objective, weights_sha256).items()
         if before[name] != value
     ]
+    if saved.colors != _compared_in(colors):
+        different.append(f"colors {saved.colors} instead of {colors}")
     for target in saved.targets:
         different += _wrong_shapes(target, objective)
     if different:

@@ -8,6 +8,7 @@ from typing import Literal
 from nstx.models.errors import ImageError, NstxError, NumericalError, UsageError, about
 from nstx.models.printable import printable
 
+from ..colours.modes import as_compared
 from ..formats.identify import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import take_input
@@ -25,6 +26,7 @@ class PrecomputedPicture:
     """The outcome of one picture.
 
     Attributes:
+        matched_to: the content whose colours a style has, where it has any but its own.
         sizes: height and width at which targets were computed, coarse first.
         source: ``hit`` if its targets were all in the cache, ``miss`` if some were computed; None
             if the objective needs none, or the picture cannot be used.
@@ -33,6 +35,7 @@ class PrecomputedPicture:
 
     path: Path
     role: Role
+    matched_to: Path | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     source: TargetSource | None = None
     error: NstxError | None = None
@@ -80,24 +83,38 @@ def precompute_targets(
     """Load the targets of every content and every style, so that what is missing is computed.
 
     A style is resized for the results of all contents; without contents, for a result whose long
-    side is the settings' size. ``on_picture`` is called after every picture; one that cannot be
-    used stops no other. `UsageError` if there is neither a content nor a size.
+    side is the settings' size. Styles that are matched to the contents' colours are another picture for
+    each content, so that each pair has targets of its own. ``on_picture`` is called after every picture; one
+    that cannot be used stops no other. `UsageError` if there is neither a content nor a size, or no content
+    to match colours with.
     """
     # A size that no picture can have is a mistake of the call and of none of its pictures.
     fit_size((512, 512), size=settings.size, height=settings.height, width=settings.width)
     done: list[PrecomputedPicture] = []
-    # Sizes of results, each with whether a run ends at it: coarser scales can be left out.
-    results: dict[tuple[int, int], bool] = {}
-    if not contents:
-        _add_results(results, _sizes_without_content(settings), settings)
-    roles: tuple[tuple[Role, Sequence[Path]], ...] = (("content", contents), ("style", styles))
-    for role, paths in roles:
-        for path in paths:
-            picture = _precompute(path, role, results, settings, loader)
-            if role == "content":
-                _add_results(results, picture.sizes, settings)
-            done.append(picture)
-            on_picture(picture)
+
+    def compute(together: Sequence[Path], matched_to: Path | None) -> None:
+        # Sizes of results, each with whether a run ends at it: coarser scales can be left out.
+        results: dict[tuple[int, int], bool] = {}
+        if not together:
+            _add_results(results, _sizes_without_content(settings), settings)
+        roles: tuple[tuple[Role, Sequence[Path]], ...] = (("content", together), ("style", styles))
+        for role, paths in roles:
+            for path in paths:
+                picture = _precompute(path, role, results, settings, loader, matched_to)
+                if role == "content":
+                    _add_results(results, picture.sizes, settings)
+                done.append(picture)
+                on_picture(picture)
+
+    if settings.colors != "matched":
+        compute(contents, None)
+    elif not contents:
+        raise UsageError(
+            "expected contents whose colours the styles are matched to, got none; try --content photo.jpg",
+            setting="colors",
+        )
+    for content in contents if settings.colors == "matched" else ():
+        compute([content], content)
     return done
 
 
@@ -127,12 +144,17 @@ def _precompute(
     results: Mapping[tuple[int, int], bool],
     settings: Settings,
     loader: TargetLoader,
+    matched_to: Path | None = None,
 ) -> PrecomputedPicture:
     read: InputFile | None = None
+    matched_to = matched_to if role == "style" else None
     try:
         with about(role):
             picture = take_input(path)
         read = picture.as_input(role)
+        reference = picture if matched_to is None else take_input(matched_to)
+        content, [(style, _)] = as_compared(settings.colors, reference, [(picture, 1.0)])
+        picture = content if role == "content" else style
         if role == "content":
             sizes = choose_sizes(picture.size, (), settings)
             _, source = loader.load_picture(picture, "activation", sizes)
@@ -141,8 +163,12 @@ def _precompute(
             _, source = loader.load_picture(picture, "gram", tuple(usable))
             sizes = tuple(usable.values())
     except (ImageError, UsageError, NumericalError) as error:
-        return PrecomputedPicture(path=path, role=role, error=error, input=read)
-    return PrecomputedPicture(path=path, role=role, sizes=sizes, source=source, input=read)
+        return PrecomputedPicture(
+            path=path, role=role, matched_to=matched_to, error=error, input=read
+        )
+    return PrecomputedPicture(
+        path=path, role=role, matched_to=matched_to, sizes=sizes, source=source, input=read
+    )
 
 
 def _usable_results(
@@ -184,18 +210,19 @@ def precompute_file(
     with about("style"):
         weighted = [(take_input(style), weight) for style, weight in styles]
     sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
-    contents = tuple(resize_picture(picture, *size, settings.resampling) for size in sizes)
-    loaded = loader.load(picture, weighted, sizes, contents)
+    compared, styles_compared = as_compared(settings.colors, picture, weighted)
+    loaded = loader.load(compared, styles_compared, sizes)
     write_targets(
         path,
-        contents,
+        [resize_picture(picture, *size, settings.resampling) for size in sizes],
         loaded.targets,
         settings.objective,
         loader.weights_sha256,
         preset=settings.preset,
         alpha=resize_alpha(picture, *sizes[-1]),
         depth=picture.encoding.depth,
-        grain=measure_grains(weighted, sizes[-1], settings) if settings.clean else None,
+        grain=measure_grains(styles_compared, sizes[-1], settings) if settings.clean else None,
+        colors=settings.colors,
     )
     inputs = (
         picture.as_input("content"),

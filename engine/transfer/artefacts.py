@@ -2,8 +2,6 @@
 
 from typing import Unpack
 
-import numpy as np
-
 from nstx.models.arguments import check_arguments
 from nstx.models.presets import Preset
 
@@ -43,6 +41,5 @@ def measure_artefacts(
     settings, _ = take_settings(settings, preset, choices)
     picture = as_picture(picture)
     with memory_errors(picture.size):
-        photograph, paintings = fit_to(picture, content, styles, settings)
-        pixels = picture.pixels.astype(np.float32)
+        pixels, photograph, paintings = fit_to(picture, content, styles, settings)
         return find_artefacts(pixels, photograph, [style for style, _ in paintings])

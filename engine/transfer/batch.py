@@ -68,6 +68,7 @@ def run_batch(
                 should_stop=should_stop,
                 alpha=job.alpha,
                 encoding=job.encoding,
+                colouring=job.colouring,
             )
             for index, job in enumerate(jobs)
         ]
@@ -137,7 +138,7 @@ def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> l
     members = []
     for job, progress in zip(jobs, runs, strict=True):
         progress.begin_scale()
-        count = split_steps(job.settings.steps, len(job.sizes))[scale]
+        count = split_steps(job.settings.most_steps, len(job.sizes))[scale]
         if count > 0 and not progress.interrupted:
             start = job.opened.arrays.place(job.start(scale, progress.pixels))
             steps = begin_solver(job.settings, count, job.opened, start, progress.after_step)

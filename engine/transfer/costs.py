@@ -44,9 +44,9 @@ class BoundCosts:
         return self._bound[1]
 
     def measure(self, pixels: Pixels) -> Cost:
-        """Return the cost of any picture of the result's size."""
+        """Return the cost of any picture of the result's size, whatever its colours."""
         with memory_errors(self._job.sizes[-1]):
-            return self.at(-1).cost(pixels)
+            return self.at(-1).cost(self._job.colouring.compare(pixels))
 
     def measure_file(self, path: Path) -> Cost:
         """Return the cost of the file that a picture was written to; `ImageError` if it cannot be read.
@@ -69,7 +69,7 @@ def evaluate_picture(
     """Return the cost of a picture under the settings' objective, in float64.
 
     Args:
-        picture: of any size; it is not resized. Like the others, a path, a `Picture`, an array or
+        picture: of any size; it is not resized; in grey, if ``colors`` is ``luminance``. Like the others, a path, a `Picture`, an array or
             an image of Pillow's. Where it is not opaque its colours count, seen or not.
         content: the content picture, filled where it is transparent as for a run
             (`nstx.engine.pictures.transparency.fill_transparent`); brought to the size of ``picture``.
@@ -87,11 +87,10 @@ def evaluate_picture(
     settings, _ = take_settings(settings, preset, choices)
     picture = as_picture(picture)
     with memory_errors(picture.size):
-        photograph, paintings = fit_to(picture, content, styles, settings)
+        pixels, photograph, paintings = fit_to(picture, content, styles, settings)
         weights = load_weights(
             settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
         )
-        pixels = picture.pixels.astype(np.float32)
         cost = reference_cost(settings.objective, weights, pixels, photograph, paintings)
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")

@@ -12,6 +12,7 @@ from nstx.models.printable import printable
 from nstx.models.values import check_number, describe, suggest
 
 from ..choices import choose_settings
+from ..colours.modes import as_compared
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, read_image, take_input
 from ..pictures.resizing import resize_picture
@@ -68,8 +69,8 @@ def fit_to(
     content: Source,
     styles: Styles,
     settings: Settings,
-) -> tuple[Pixels, list[tuple[Pixels, float]]]:
-    """Return a photograph and paintings at the sizes that go with a picture that was made of them.
+) -> tuple[Pixels, Pixels, list[tuple[Pixels, float]]]:
+    """Return a picture with its photograph and paintings at the sizes that go with it, as they are compared.
 
     Errors as `take_styles`; `UsageError` if the picture is under 16 pixels on a side.
     """
@@ -79,9 +80,13 @@ def fit_to(
             f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
             "try a larger one"
         )
+    photograph, paintings = as_compared(settings.colors, photograph, paintings)
     fitted = fit_styles(paintings, size, settings)
     weights = [weight for _, weight in paintings]
+    # As the photograph is: in grey, or as it is.
+    own = Picture(picture.pixels, None, recolouring=photograph.recolouring)
     return (
+        resize_picture(own, *size),
         resize_picture(photograph, *size, settings.resampling),
         list(zip(fitted, weights, strict=True)),
     )

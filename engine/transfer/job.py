@@ -14,11 +14,13 @@ from nstx.models.presets import Preset
 
 from ..artefacts.grain import Grain
 from ..choices import ChoicesButInit
-from ..devices.memory import check_memory, memory_errors
+from ..colours.linear import match_colours
+from ..colours.modes import Colouring, as_compared
+from ..devices.memory import memory_errors
 from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
-from ..gradients.choice import PrecisionPolicy, choose_backend
-from ..gradients.opening import BackendFactory, open_backend
+from ..gradients.choice import PrecisionPolicy
+from ..gradients.opening import BackendFactory
 from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture, resize_pixels
@@ -28,8 +30,9 @@ from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader, measure_grains
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
+from .backends import open_for, share_backend
 from .inputs import Styles, read_start, take_settings, take_styles
-from .starts import make_start, match_colours
+from .starts import make_start
 from .warnings import warn_of_enlargement, warn_of_uncleaned
 
 _SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
@@ -46,8 +49,9 @@ class Job:
 
     Attributes:
         settings: of the run; ``init`` counts in place of theirs.
-        contents: the content picture at each scale, coarse first; the last is of the result's size.
-            Where it is fully transparent, it has the colours around.
+        contents: the content picture at each scale as it is compared, coarse first; the last is of the result's
+            size. Where it is fully transparent, it has the colours around.
+        colouring: what becomes of the result's colours.
         alpha: that the result will have, uint8 (height, width); None if it is opaque.
         encoding: of the content picture's file, which that of the result may keep.
         beyond: the content picture's colours beyond sRGB (`Picture.beyond`), at the result's size.
@@ -63,6 +67,7 @@ class Job:
 
     settings: Settings
     contents: tuple[Pixels, ...] = field(repr=False)
+    colouring: Colouring = field(repr=False)
     alpha: NDArray[np.uint8] | None = field(default=None, repr=False)
     encoding: Encoding = EIGHT_BITS
     beyond: Pixels | None = field(default=None, repr=False)
@@ -96,7 +101,7 @@ class Job:
         """
         beyond = self.beyond
         if beyond is not None:
-            distance = np.abs(pixels - self.contents[-1]).max(2, keepdims=True)
+            distance = np.abs(pixels - self.colouring.content).max(2, keepdims=True)
             beyond = beyond * (1 - distance / np.float32(_FAR)).clip(0, 1)
         return Picture(pixels, self.alpha, encoding=self.encoding, beyond=beyond)
 
@@ -108,6 +113,7 @@ class Job:
         if reached is None:
             init = self.init or self.settings.init
             pixels = make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
+            pixels = self.colouring.compare(pixels)
         else:
             pixels = resize_pixels(reached, *self.sizes[scale])
         return pixels.clip(0, 255) if self.settings.clip else pixels
@@ -160,27 +166,32 @@ def make_job(
     """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
     sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
     if like is None:
-        opened = _open_backend(settings, sizes[-1], policy)
+        opened = open_for(settings, sizes[-1], policy)
     else:
-        opened = _share_backend(like, settings, sizes[-1], policy)
+        opened = share_backend(like.opened, like.settings, settings, sizes[-1], policy)
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
-        contents = tuple(resize_picture(photograph, *size, settings.resampling) for size in sizes)
+        alpha = resize_alpha(photograph, *sizes[-1])
+        in_colour = resize_picture(photograph, *sizes[-1], settings.resampling)
+        content, styles = as_compared(settings.colors, photograph, paintings)
+        contents = tuple(resize_picture(content, *size, settings.resampling) for size in sizes)
         began = time.perf_counter()
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
-        loaded = loader.load(photograph, paintings, sizes, contents)
-        grain = measure_grains(paintings, sizes[-1], settings) if settings.clean else None
+        loaded = loader.load(content, styles, sizes, contents)
+        cleans = settings.clean and settings.most_steps > 0
+        grain = measure_grains(styles, sizes[-1], settings) if cleans else None
         warn_of_uncleaned(settings, sizes[-1], grain)
         seconds = time.perf_counter() - began
         start = init = init or read_start(settings)
-        if start is None and settings.init == "matched":
-            start = match_colours(Picture(contents[-1], None), paintings)
+        if settings.colors == "only" or (start is None and settings.init == "matched"):
+            start = match_colours(Picture(contents[-1], alpha), styles)
     finish_loading()
     return Job(
         settings=settings,
         contents=contents,
-        alpha=resize_alpha(photograph, *sizes[-1]),
+        colouring=Colouring(settings.colors, in_colour, alpha),
+        alpha=alpha,
         encoding=photograph.encoding,
         beyond=resize_beyond(photograph, *sizes[-1], settings.resampling),
         loaded=loaded,
@@ -225,19 +236,17 @@ def prepare_job_from_targets(
             "try prepare_job with the pictures"
         )
     settings, start = take_settings(settings, preset, choices, init)
-    if start is None and settings.init == "matched":
-        raise UsageError(
-            "expected the style pictures to match colours with, got targets alone; try --init content",
-            setting="init",
-        )
-    opened = _open_backend(settings, saved.contents[-1].shape[:2])
-    check_targets(saved, settings.objective, opened.weights_sha256)
+    _check_needs_no_styles(settings, start)
+    opened = open_for(settings, saved.contents[-1].shape[:2])
+    check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
     start = start or read_start(settings)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
+    colouring = Colouring(settings.colors, saved.contents[-1], saved.alpha)
     finish_loading()
     return Job(
         settings=settings,
-        contents=saved.contents,
+        contents=tuple(map(colouring.compare, saved.contents)),
+        colouring=colouring,
         alpha=saved.alpha,
         encoding=Encoding(depth=saved.depth),
         loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
@@ -248,40 +257,15 @@ def prepare_job_from_targets(
     )
 
 
+def _check_needs_no_styles(settings: Settings, start: Picture | None) -> None:
+    """Raise `UsageError` if a run has to have the style pictures beside their targets."""
+    for name, value, other in (("colors", "only", "style"), ("init", "matched", "content")):
+        if getattr(settings, name) == value and (start is None or name == "colors"):
+            raise UsageError(
+                f"expected the style pictures to match colours with, got targets alone; try --{name} {other}",
+                setting=name,
+            )
+
+
 def _init_inputs(named: Picture | None) -> tuple[InputFile, ...]:
     return () if named is None else (named.as_input("init"),)
-
-
-def _open_backend(
-    settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
-) -> BackendFactory:
-    """Check that memory holds a result of this height and width, and open the backend."""
-    choice = choose_backend(settings, size, policy)
-    check_memory(size, choice.device)
-    with memory_errors(size):
-        return open_backend(settings, choice)
-
-
-def _share_backend(
-    like: Job, settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None
-) -> BackendFactory:
-    if differing := backend_differences(like, settings, size, policy):
-        raise UsageError(
-            f"expected settings that share a backend, got another {', '.join(differing)}; "
-            "try without like"
-        )
-    return like.opened
-
-
-def backend_differences(
-    like: Job, settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
-) -> list[str]:
-    """Return what keeps a job of some settings, and a result of this size, from sharing a backend."""
-    names = ("device", "precision", "backend", "threads", "weights")
-    differing = [name for name in names if getattr(like.settings, name) != getattr(settings, name)]
-    objectives = (like.settings.objective, settings.objective)
-    if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():
-        differing.append("objective (but for its weights)")
-    if not differing and choose_backend(settings, size, policy) != like.opened.choice:
-        differing.append("amount of work, so that auto is another backend")
-    return differing

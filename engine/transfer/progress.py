@@ -13,6 +13,7 @@ from PIL import Image
 
 from nstx.models.cost import Cost
 
+from ..colours.modes import Colouring
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
 from ..pictures.picture import EIGHT_BITS, Encoding, Picture, Pixels
@@ -49,6 +50,7 @@ class Step:
         encoding: of the content picture's file.
         arrays: of the backend.
         checks: of the gradient's precision, so far.
+        colouring: of the result, for `to_picture`: until then a picture may be grey, as it is compared.
     """
 
     step: int
@@ -63,15 +65,18 @@ class Step:
     encoding: Encoding = EIGHT_BITS
     arrays: Arrays = field(default=NUMPY, repr=False)
     checks: tuple[PrecisionCheck, ...] = field(default=(), repr=False)
+    colouring: Colouring | None = field(default=None, repr=False)
 
     @property
     def pixels(self) -> Pixels:
-        """The picture, float32 (height, width, 3), 0–255; fetched from the device it lies on."""
+        """The picture as it is compared, float32 (height, width, 3), 0–255; fetched from the device it lies on."""
         return self.arrays.fetch(self.picture)
 
     def to_picture(self) -> Picture:
-        """Return the picture at the size of its scale, with the result's transparency."""
+        """Return the picture at the size of its scale, with the result's colours and transparency."""
         pixels = self.pixels
+        if self.colouring is not None:
+            pixels = self.colouring.finish(pixels)
         alpha = None if self.alpha is None else resize_channel(self.alpha, *pixels.shape[:2])
         return Picture(pixels, alpha, encoding=self.encoding)
 
@@ -108,6 +113,7 @@ class Progress:
         should_stop: called before each evaluation; True ends the run at the last finished step.
         alpha: of the result.
         encoding: of the content picture's file.
+        colouring: of the result.
         step: the number of steps so far, over all scales.
         interrupted: whether ``should_stop`` ended the run.
         first_cost: of the first evaluation.
@@ -121,6 +127,7 @@ class Progress:
     should_stop: Callable[[], bool] | None = None
     alpha: NDArray[np.uint8] | None = None
     encoding: Encoding = EIGHT_BITS
+    colouring: Colouring | None = None
     step: int = 0
     evaluations: int = 0
     interrupted: bool = False
@@ -137,7 +144,7 @@ class Progress:
         """Why the run ended; a solver that ends by itself before its last step found no better."""
         if self.interrupted:
             return "interrupted"
-        return "steps" if self.step == self.settings.steps else "no_progress"
+        return "steps" if self.step == self.settings.most_steps else "no_progress"
 
     @property
     def pixels(self) -> Pixels | None:
@@ -183,6 +190,7 @@ class Progress:
                     encoding=self.encoding,
                     arrays=self.arrays,
                     checks=tuple(self.checks),
+                    colouring=self.colouring,
                 )
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total
@@ -216,7 +224,7 @@ class FrameCollector:
         """Keep the picture after a step, if it is one of those to keep."""
         # Only then: it may have to be fetched from a device.
         if step.step == 1 or step.step % self._every == 0:
-            self._pictures.append(self._frame(step.pixels))
+            self._pictures.append(self._frame(step.pixels, step.colouring))
             self.steps.append(step.step)
 
     def finish(self, pixels: Pixels) -> list[NDArray[np.uint8]]:
@@ -232,9 +240,11 @@ class FrameCollector:
         ]
         return [*earlier, last]
 
-    def _frame(self, pixels: Pixels) -> NDArray[np.uint8]:
+    def _frame(self, pixels: Pixels, colouring: Colouring | None = None) -> NDArray[np.uint8]:
         size = (pixels.shape[0], pixels.shape[1])
         fitted = fit_box(size, self._box, enlarge=False)
         pixels = pixels if fitted == size else resize_pixels(pixels, *fitted)
+        if colouring is not None:
+            pixels = colouring.finish(pixels)
         alpha = None if self._alpha is None else resize_channel(self._alpha, *fitted)
         return with_alpha(to_8_bit(pixels), alpha)

@@ -36,7 +36,7 @@ class Result:
 
     Attributes:
         picture: with the content's transparency; 0–255 unless the settings say not to clip.
-        cost: of the picture, at the result's size.
+        cost: of the picture, at the result's size; in grey, if ``colors`` is ``luminance``.
         initial_cost: of the start, at the result's size, within 0–255 if the settings clip; None if it was not
             measured.
         steps: solver iterations that were made, over all scales.
@@ -151,8 +151,9 @@ def run_job(
             should_stop=should_stop,
             alpha=job.alpha,
             encoding=job.encoding,
+            colouring=job.colouring,
         )
-        for scale, steps in enumerate(split_steps(job.settings.steps, scales)):
+        for scale, steps in enumerate(split_steps(job.settings.most_steps, scales)):
             progress.begin_scale()
             if steps > 0:
                 start = arrays.place(job.start(scale, progress.pixels))
@@ -186,14 +187,15 @@ def make_result(
     before = pixels
     if job.grain is not None and _has_moved(job, progress, pixels):
         pixels = clean_pixels(pixels, job.contents[-1], job.grain, job.alpha)
-    cost = cost if pixels is before else None
-    if cost is None or final.approximate:
-        cost = final.cost(pixels)
+    finished = job.colouring.finish(pixels)
+    compared = job.colouring.compare(finished)
+    if cost is None or compared is not before or final.approximate:
+        cost = final.cost(compared)
     if len(job.sizes) == 1:
         # The solver's first evaluation was the start's.
         initial_cost = progress.first_cost
     return Result(
-        picture=job.picture(pixels),
+        picture=job.picture(finished),
         cost=cost,
         initial_cost=initial_cost or final.cost(job.start(-1)),
         steps=progress.step,
@@ -221,6 +223,8 @@ def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
     if pixels.shape[:2] != job.sizes[-1]:
         # In 8 bits, as whoever sent a signal is waiting: that takes a tenth of the time.
         pixels = resize_8_bit(to_8_bit(pixels), *job.sizes[-1])
+    if job.colouring.finishes:
+        pixels = job.colouring.finish(pixels.astype(np.float32))
     return Result(
         picture=job.picture(pixels),
         cost=last.cost,

@@ -19,7 +19,7 @@ def warn_of_uncleaned(
     settings: Settings, size: tuple[int, ...], grain: Grain | None, otherwise: str = ""
 ) -> None:
     """Log why a result will not be cleaned. Of the smallest, only where a preset does not clean by itself."""
-    if not settings.clean:
+    if not settings.clean or not settings.most_steps:
         return
     if min(size) < LEAST_SIDE:
         if not getattr(PRESETS.get(settings.preset), "clean", False):

@@ -1,0 +1,89 @@
+"""The ways to colour a result: what they compare, and what becomes of the picture in the end.
+
+- ``style``: nothing; a picture takes its colours from the paintings, with their strokes.
+- ``luminance``: photograph and paintings are compared in grey, the picture stays grey while it is optimised, and the
+  photograph's hues and chroma are put back at last. So strokes are where the paintings' light and shade has them.
+- ``matched``: paintings get the photograph's mean and covariance of colours before they are compared.
+- ``histogram``: the result gets the photograph's distribution of each channel, afterwards.
+- ``only``: the photograph gets the paintings' mean and covariance of colours, and no strokes: no step is made.
+
+After Gatys et al. 2016, "Preserving color in neural artistic style transfer". Departures from its luminance-only
+transfer: lightness is OKLab's in place of YIQ's; and paintings keep their own mean and contrast of lightness.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..pictures.picture import Picture, Pixels, WeightedPicture
+from ..pictures.resizing import resize_pixels
+from ..settings import Colors
+from .histogram import match_histograms
+from .linear import fit_map
+from .oklab import to_grey, with_chroma
+
+
+class _Grey:
+    """`nstx.engine.pictures.picture.Recolouring` to greys that are as light."""
+
+    key = "grey-1"
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        return to_grey(pixels)
+
+
+def as_compared(
+    colors: Colors, content: Picture, styles: Sequence[WeightedPicture]
+) -> tuple[Picture, list[WeightedPicture]]:
+    """Return the pictures that targets are computed of: in grey, or paintings in the photograph's colours."""
+    if colors == "luminance":
+        content, *greys = (
+            replace(picture, recolouring=_Grey())
+            for picture in (content, *(style for style, _ in styles))
+        )
+        return content, [(grey, weight) for grey, (_, weight) in zip(greys, styles, strict=True)]
+    if colors == "matched":
+        return content, [
+            (replace(style, recolouring=fit_map(style, [(content, 1.0)])), weight)
+            for style, weight in styles
+        ]
+    return content, list(styles)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Colouring:
+    """What becomes of a picture's colours.
+
+    Attributes:
+        colors: the way to colour it.
+        content: the photograph in its colours, float32 (height, width, 3), at the result's size.
+        alpha: of the result, uint8 (height, width); None if it is opaque.
+    """
+
+    colors: Colors
+    content: Pixels
+    alpha: NDArray[np.uint8] | None = None
+
+    @property
+    def finishes(self) -> bool:
+        """Whether an optimised picture's colours change at last."""
+        return self.colors in ("luminance", "histogram")
+
+    def finish(self, pixels: Pixels) -> Pixels:
+        """Return an optimised picture in its final colours; of another size, too, as at a coarse scale."""
+        if not self.finishes:
+            return pixels
+        content, size = self.content, pixels.shape[:2]
+        if content.shape[:2] != size:
+            content = resize_pixels(content, *size)
+        if self.colors == "luminance":
+            return with_chroma(pixels, content)
+        # Of another size all counts alike: it is a picture on the way.
+        alpha = self.alpha if self.content is content else None
+        return match_histograms(pixels, content, alpha)
+
+    def compare(self, pixels: Pixels) -> Pixels:
+        """Return any picture as it is compared with the targets: in grey, if they are."""
+        return to_grey(pixels) if self.colors == "luminance" else pixels

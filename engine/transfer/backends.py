@@ -1,0 +1,54 @@
+"""The gradient backend of a job: opened for it, or shared with another job."""
+
+from collections.abc import Sequence
+
+from nstx.models.errors import UsageError
+
+from ..devices.memory import check_memory, memory_errors
+from ..gradients.choice import PrecisionPolicy, choose_backend
+from ..gradients.opening import BackendFactory, open_backend
+from ..settings import Settings
+
+
+def open_for(
+    settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
+) -> BackendFactory:
+    """Check that memory holds a result of this height and width, and open the backend."""
+    choice = choose_backend(settings, size, policy)
+    check_memory(size, choice.device)
+    with memory_errors(size):
+        return open_backend(settings, choice)
+
+
+def share_backend(
+    opened: BackendFactory,
+    before: Settings,
+    settings: Settings,
+    size: Sequence[int],
+    policy: PrecisionPolicy | None,
+) -> BackendFactory:
+    """Return a backend that was opened for other settings; `UsageError` if these need one of their own."""
+    if differing := backend_differences(opened, before, settings, size, policy):
+        raise UsageError(
+            f"expected settings that share a backend, got another {', '.join(differing)}; "
+            "try without like"
+        )
+    return opened
+
+
+def backend_differences(
+    opened: BackendFactory,
+    before: Settings,
+    settings: Settings,
+    size: Sequence[int],
+    policy: PrecisionPolicy | None = None,
+) -> list[str]:
+    """Return what keeps settings, and a result of this size, from sharing a backend with those before."""
+    names = ("device", "precision", "backend", "threads", "weights")
+    differing = [name for name in names if getattr(before, name) != getattr(settings, name)]
+    objectives = (before.objective, settings.objective)
+    if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():
+        differing.append("objective (but for its weights)")
+    if not differing and choose_backend(settings, size, policy) != opened.choice:
+        differing.append("amount of work, so that auto is another backend")
+    return differing
