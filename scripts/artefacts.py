@@ -37,8 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     picture, content, style, out = arguments
     result = read_image(picture)
-    photograph, paintings = fit_to(result, read_image(content), style, choose_settings())
-    pixels = result.pixels.astype(np.float32)
+    pixels, photograph, paintings = fit_to(result, read_image(content), style, choose_settings())
     styles = [painting for painting, _ in paintings]
     flatness = find_flatness(photograph)
     if flatness is None or min(pixels.shape[:2]) < 2 * SIDE:
