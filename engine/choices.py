@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 from nstx.models.arguments import check_type
 from nstx.models.errors import UsageError, about
-from nstx.models.objective import parse_layers
+from nstx.models.layers import parse_layers
 from nstx.models.presets import Preset, SolverName, find_preset
 from nstx.models.printable import printable
 from nstx.models.values import suggest

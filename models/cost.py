@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import NumericalError
-from .objective import LayerWeight, Objective
+from .layers import LayerWeight
+from .objective import Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

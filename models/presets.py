@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .errors import UsageError
-from .objective import LayerWeight, LayerWeighting, Objective, weigh_layers
+from .layers import LayerWeight, LayerWeighting, weigh_layers
+from .objective import Objective
 from .values import describe, suggest
 
 SolverName = Literal["adam", "lbfgs"]

@@ -13,7 +13,8 @@ from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.targets.targets import Targets, make_targets
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 from nstx.models.vgg19 import CONVOLUTIONS, Pooling, PoolRounding
 from nstx.models.weights.load import Weights
 

@@ -30,7 +30,7 @@ from nstx.engine.pictures.picture import Pixels
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.targets.store import TargetKey, TargetMemory
 from nstx.models.errors import UsageError
-from nstx.models.objective import LayerWeight
+from nstx.models.layers import LayerWeight
 from nstx.models.storage.locks import locked
 from nstx.models.storage.seals import digest_file
 

@@ -28,7 +28,8 @@ from nstx.export.gradient import export_gradient
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
-from nstx.models.objective import LayerWeight, objective_from_json, objective_to_json
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import objective_from_json, objective_to_json
 from nstx.models.presets import PRESETS
 from nstx.models.weights.load import Weights, load_weights, prepare_weights, weights_digest
 

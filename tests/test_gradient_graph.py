@@ -31,7 +31,8 @@ from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.graphs.node_order import order_for_memory
 from nstx.export.model_files import write_model
 from nstx.models.errors import ModelError, UsageError
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.storage.seals import seal_is_right
 from nstx.models.vgg19 import CONVOLUTIONS, Pooling, PoolRounding

@@ -27,7 +27,8 @@ from nstx.engine.kernels import availability
 from nstx.engine.kernels.availability import kernel_support
 from nstx.engine.kernels.support import KernelSupport, describe_kernels
 from nstx.models.errors import NumericalError
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.weights.load import load_weights
 

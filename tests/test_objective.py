@@ -5,7 +5,7 @@ import pytest
 
 from nstx.engine.choices import choose_settings
 from nstx.models.errors import UsageError
-from nstx.models.objective import LayerWeight, parse_layers
+from nstx.models.layers import LayerWeight, parse_layers
 from nstx.models.presets import PRESETS, find_preset
 
 COURSERA = PRESETS["coursera"].objective

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from pictures import random_pixels
 
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.reference.cost import reference_cost
 from nstx.models.reference.features import reference_features, reference_gram

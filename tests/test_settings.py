@@ -12,7 +12,8 @@ import pytest
 from nstx.engine.choices import Choices, choose_settings
 from nstx.engine.settings import Settings
 from nstx.models.errors import UsageError
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS, find_preset
 
 NONSENSE: tuple[Any, ...] = (

@@ -42,7 +42,8 @@ from nstx.engine.solvers.solver import run_solver
 from nstx.engine.targets.targets import Targets
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.vgg19 import Pooling, PoolRounding
 from nstx.models.weights.load import Weights, load_weights

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from nstx.models.cost import Cost
-from nstx.models.objective import LayerWeight
+from nstx.models.layers import LayerWeight
 from nstx.models.storage.cache import keeps_cache
 
 from ..colours.modes import as_compared

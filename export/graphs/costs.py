@@ -13,7 +13,8 @@ In an objective with relative costs, k is divided by the mean square of T, or by
 
 from dataclasses import dataclass
 
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 
 from .builder import FLOAT, GraphBuilder
 from .feature_graph import INPUT_NAME

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from nstx.models.objective import LayerWeight
+from nstx.models.layers import LayerWeight
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from nstx.models.objective import LayerWeight
+from nstx.models.layers import LayerWeight
 from nstx.models.vgg19 import find_layer
 
 from .builder import CONTRIBUTED, FLOAT, FLOAT16

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cost import Cost
-from ..objective import LayerWeight, Objective
+from ..layers import LayerWeight
+from ..objective import Objective
 from ..weights.load import Weights, prepare_weights
 from .features import Array64, reference_features, reference_gram
 

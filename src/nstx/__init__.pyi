@@ -36,7 +36,7 @@ from .models.errors import NumericalError as NumericalError
 from .models.errors import OutputError as OutputError
 from .models.errors import UsageError as UsageError
 from .models.errors import WeightsError as WeightsError
-from .models.objective import LayerWeight as LayerWeight
+from .models.layers import LayerWeight as LayerWeight
 from .models.objective import Objective as Objective
 from .models.version import __version__ as __version__
 from .models.weights.load import Weights as Weights

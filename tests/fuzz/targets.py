@@ -18,7 +18,8 @@ from nstx.engine.targets.files import check_targets, read_targets, write_targets
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays
 from nstx.engine.targets.store import TargetFolder, encode_target, target_name
 from nstx.engine.targets.targets import make_zero_targets
-from nstx.models.objective import LayerWeight, Objective
+from nstx.models.layers import LayerWeight
+from nstx.models.objective import Objective
 from nstx.models.storage.seals import digest_arrays, digest_bytes
 from nstx.models.weights.copies import OWN_FORMAT
 from nstx.models.weights.load import load_weights
