@@ -12,9 +12,9 @@ from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
 from .graphs.build_features import build_feature_model
-from .graphs.builder import check_model
 from .graphs.feature_graph import FeatureGraph
 from .model_files import check_model_output, write_model
+from .nodes.builder import check_model
 from .parity import ParityReport, measure_parity
 from .runtime.providers import CPU, Provider
 

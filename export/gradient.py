@@ -6,9 +6,9 @@ from nstx.models.weights.load import Weights, prepare_weights
 
 from .gradient_parity import GradientParity, measure_gradient_parity
 from .graphs.build_gradient import build_gradient_model
-from .graphs.builder import check_model
 from .graphs.gradient_graph import GradientGraph
 from .model_files import check_model_output, write_model
+from .nodes.builder import check_model
 from .runtime.providers import CPU, Provider
 
 

@@ -9,9 +9,9 @@ from nstx.models.errors import OutputError
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.storage.seals import digest_bytes, seal
 
-from .graphs.builder import OPSET
 from .graphs.feature_graph import FeatureGraph, parity_path
 from .graphs.gradient_graph import GradientGraph
+from .nodes.builder import OPSET
 
 SUFFIXES = (".onnx",)
 

@@ -19,7 +19,6 @@ from pictures import random_pixels
 
 from nstx.export.features import export_features
 from nstx.export.graphs.build_features import build_feature_model
-from nstx.export.graphs.builder import check_model
 from nstx.export.graphs.feature_graph import (
     FeatureGraph,
     GraphPrecision,
@@ -27,6 +26,7 @@ from nstx.export.graphs.feature_graph import (
     parity_path,
 )
 from nstx.export.model_files import write_model
+from nstx.export.nodes.builder import check_model
 from nstx.export.parity import (
     CHECK_HEIGHT,
     CHECK_WIDTH,

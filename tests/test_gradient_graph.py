@@ -26,10 +26,10 @@ from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.export.gradient_parity import GradientParity, measure_gradient_parity
 from nstx.export.graphs.build_gradient import build_gradient_model
-from nstx.export.graphs.builder import check_model
 from nstx.export.graphs.gradient_graph import GradientGraph
-from nstx.export.graphs.node_order import order_for_memory
 from nstx.export.model_files import write_model
+from nstx.export.nodes.builder import check_model
+from nstx.export.nodes.node_order import order_for_memory
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.layers import LayerWeight
 from nstx.models.objective import Objective

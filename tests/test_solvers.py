@@ -18,7 +18,7 @@ from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.solver import Steps, StopSolving, run_solver
 from nstx.engine.solvers.two_loops import History, make_preconditioner
 from nstx.export.graphs.build_gradient import add_adam
-from nstx.export.graphs.builder import FLOAT, GraphBuilder, tensor_info
+from nstx.export.nodes.builder import FLOAT, GraphBuilder, tensor_info
 from nstx.models.cost import Cost
 
 

@@ -281,8 +281,8 @@ def _export_model(
     ``description`` is of its graph. ``export`` takes the weights and the ``provider`` that is
     compared with float64. The objective's preprocessing becomes part of them.
     """
-    from nstx.export.graphs.builder import OPSET
     from nstx.export.graphs.feature_graph import parity_path
+    from nstx.export.nodes.builder import OPSET
     from nstx.models.weights.load import load_weights
 
     with console.working("building the graph, comparing it with float64"):

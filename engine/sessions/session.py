@@ -226,7 +226,7 @@ def _optimise(model: bytes, choices: SessionChoices) -> bytes:
         optimised = written.read_bytes()
     if not choices.in_order:
         return optimised
-    from nstx.export.graphs.node_order import order_for_memory
+    from nstx.export.nodes.node_order import order_for_memory
 
     return order_for_memory(optimised)
 

@@ -10,7 +10,7 @@ from onnx import ModelProto, ValueInfoProto
 from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
-from .builder import FLOAT, UINT8, GraphBuilder, activation_info, tensor_info
+from ..nodes.builder import FLOAT, UINT8, GraphBuilder, activation_info, tensor_info
 from .feature_graph import INPUT_NAME, FeatureGraph, gram_name
 from .network import NetworkBuilder
 

@@ -13,8 +13,8 @@ from onnx import ModelProto
 
 from nstx.models.weights.load import Weights
 
+from ..nodes.builder import FLOAT, GraphBuilder
 from .build_interleaved import build_interleaved_model
-from .builder import FLOAT, GraphBuilder
 from .costs import CostBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph

@@ -11,7 +11,7 @@ from onnx import ModelProto
 from nstx.models.vgg19 import Layer
 from nstx.models.weights.load import Weights
 
-from .builder import GraphBuilder
+from ..nodes.builder import GraphBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
 from .gradient_parts import finish_gradient

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from nstx.models.layers import LayerWeight
 from nstx.models.objective import Objective
 
-from .builder import FLOAT, GraphBuilder
+from ..nodes.builder import FLOAT, GraphBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import content_input, style_input
 

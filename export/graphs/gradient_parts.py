@@ -9,7 +9,7 @@ from nstx.models.layers import LayerWeight
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
-from .builder import FLOAT, GraphBuilder, activation_info, tensor_info
+from ..nodes.builder import FLOAT, GraphBuilder, activation_info, tensor_info
 from .feature_graph import INPUT_NAME
 from .gradient_graph import (
     ADAM_INPUTS,

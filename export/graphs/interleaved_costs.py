@@ -25,7 +25,7 @@ import numpy as np
 from nstx.models.layers import LayerWeight
 from nstx.models.vgg19 import find_layer
 
-from .builder import CONTRIBUTED, FLOAT, FLOAT16
+from ..nodes.builder import CONTRIBUTED, FLOAT, FLOAT16
 from .costs import CostBuilder
 from .feature_graph import FP16_SCALE, INPUT_NAME, GraphPrecision
 from .gradient_graph import content_input, style_input

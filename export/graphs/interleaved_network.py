@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nstx.models.vgg19 import Layer, PoolRounding
 from nstx.models.weights.load import Weights
 
-from .builder import BOOL, CONTRIBUTED, FLOAT, FLOAT16, GraphBuilder
+from ..nodes.builder import BOOL, CONTRIBUTED, FLOAT, FLOAT16, GraphBuilder
 from .feature_graph import FP16_SCALE, GraphPrecision
 from .network import add_window_share
 

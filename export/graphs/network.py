@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from nstx.models.vgg19 import Layer, Pooling, PoolRounding
 from nstx.models.weights.load import Weights
 
-from .builder import FLOAT, FLOAT16, GraphBuilder
+from ..nodes.builder import FLOAT, FLOAT16, GraphBuilder
 from .feature_graph import FP16_SCALE, GraphPrecision
 
 _CONVOLUTION: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nstx.models.reference.features import reference_convolution, reference_pooling
 from nstx.models.vgg19 import Pooling
 
-from ..graphs.builder import FLOAT, GraphBuilder, tensor_info
+from ..nodes.builder import FLOAT, GraphBuilder, tensor_info
 
 _SIDE = 5
 PROBE_INPUT = {"x": np.arange(3 * _SIDE**2, dtype=np.float32).reshape(1, 3, _SIDE, _SIDE)}

@@ -55,7 +55,7 @@ class SessionChoices:
         stream: address of a CUDA stream to compute on, in place of ONNX Runtime's own.
         planar: whether the graph takes (batch, 3, height, width); TensorRT's profiles differ.
         optimised: whether the graph was optimised for this machine before.
-        in_order: whether nodes run in the order of `nstx.export.graphs.node_order`, in which an
+        in_order: whether nodes run in the order of `nstx.export.nodes.node_order`, in which an
             optimised graph is kept. What is not optimised yet has ONNX Runtime's own order.
         keep_optimised: where to write the optimised graph.
         engine_folder: where TensorRT keeps its engines of this graph and of no other: their names
