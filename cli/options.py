@@ -13,6 +13,7 @@ from nstx.engine.settings import CHOICES, COLORS, INITS, Settings
 from nstx.models import objective
 from nstx.models.errors import UsageError
 from nstx.models.presets import PRESETS, Preset, SolverName
+from nstx.models.statistics import STATISTICS
 from nstx.models.values import describe
 from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling
 
@@ -54,6 +55,14 @@ class Objective(Group):
         str | None,
         Help(
             "Layers of the style cost, as name or name:weight, separated by commas.", is_list=True
+        ),
+    ] = None
+    style_statistic: Annotated[
+        str | None,
+        Help(
+            f"What of style layers is compared: {', '.join(STATISTICS)}; of single ones, as "
+            "name:weight:statistic in --style-layers. [default: gram]",
+            values=STATISTICS,
         ),
     ] = None
     content_weight: Annotated[float | None, Help("Weight of the content cost (α).")] = None

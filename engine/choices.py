@@ -7,9 +7,10 @@ from typing import Any, TypedDict, Unpack
 
 from nstx.models.arguments import check_type
 from nstx.models.errors import UsageError, about
-from nstx.models.layers import parse_layers
+from nstx.models.layers import check_statistic, parse_layers
 from nstx.models.presets import Preset, SolverName, find_preset
 from nstx.models.printable import printable
+from nstx.models.statistics import Statistic
 from nstx.models.values import suggest
 from nstx.models.vgg19 import Pooling
 
@@ -36,6 +37,7 @@ class ChoicesButInit(TypedDict, total=False):
 
     content_layers: str | Sequence[str] | None
     style_layers: str | Sequence[str] | None
+    style_statistic: Statistic | None
     content_weight: float | None
     style_weight: float | None
     tv_weight: float | None
@@ -84,7 +86,9 @@ def choose_settings(
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
             commas; the preset weighs style layers without a weight), ``content_weight``,
-            ``style_weight``, ``tv_weight``, ``pooling``. None stands for the preset's value.
+            ``style_weight``, ``tv_weight``, ``pooling``; and ``style_statistic``, what of style layers is
+            compared (`nstx.models.statistics`), for all but those that have their own behind their
+            weight, as in ``conv1_1:1:wasserstein``. None stands for the preset's value.
 
     Raises:
         UsageError: the preset or a choice is not known, or out of its range.
@@ -103,9 +107,14 @@ def choose_settings(
     }
     base = preset if isinstance(preset, Preset) else find_preset(preset)
     weighting = {"content_layers": "equal", "style_layers": base.style_layer_weights}
+    statistic = _take_statistic(chosen)
     for kind in [kind for kind in weighting if kind in chosen]:
         with about(kind):
-            chosen[kind] = parse_layers(chosen[kind], weighting[kind])
+            of_kind = statistic if kind == "style_layers" and statistic else "gram"
+            chosen[kind] = parse_layers(chosen[kind], weighting[kind], of_kind)
+    if statistic and "style_layers" not in chosen:
+        layers = base.objective.style_layers
+        chosen["style_layers"] = tuple(replace(item, statistic=statistic) for item in layers)
     of_objective = {name: chosen.pop(name) for name in _OBJECTIVE_CHOICES if name in chosen}
     if "width" in chosen or "height" in chosen:
         chosen.setdefault("size", None)
@@ -124,3 +133,9 @@ def choose_settings(
     defaults = {name: getattr(base, name) for name in names if hasattr(base, name)}
     objective = replace(defaults.pop("objective"), **of_objective)
     return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})
+
+
+def _take_statistic(chosen: dict[str, Any]) -> Statistic | None:
+    with about("style_statistic"):
+        name = chosen.pop("style_statistic", None)
+        return None if name is None else check_statistic(name)

@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 from nstx.models.errors import ModelError
 from nstx.models.objective import Objective
 from nstx.models.reference.cost import reference_total_variation
-from nstx.models.reference.features import Array64, reference_features, reference_gram
+from nstx.models.reference.features import Array64, reference_features
 from nstx.models.reference.gradient import reference_gradient, total_variation_gradient
+from nstx.models.reference.statistics import reference_style
+from nstx.models.statistics import covariance_root
 from nstx.models.weights.load import Weights
 
 from .graphs.build_gradient import BETA1, BETA2, EPSILON
 from .graphs.feature_graph import INPUT_NAME, GraphPrecision
-from .graphs.gradient_graph import WEIGHT_INPUTS, GradientGraph, content_input, style_input
+from .graphs.gradient_graph import (
+    WEIGHT_INPUTS,
+    GradientGraph,
+    content_input,
+    root_input,
+    style_input,
+)
 from .parity import check_pictures, relative_error, run_model
 from .runtime.providers import CPU, Provider
 from .runtime.session import SessionChoices, runtime_version
@@ -155,7 +163,10 @@ def _make_problem(
         neighbour = pictures[index - 1]
         features = reference_features(weights, neighbour, objective.layers, *objective.poolings)
         content = {name: features[name] for name in objective.content_names}
-        style = {name: reference_gram(features[name]) for name in objective.style_names}
+        style = {
+            name: reference_style(statistic, features[name])
+            for name, statistic in objective.statistics.items()
+        }
         weighted = replace(
             objective,
             content_weight=objective.content_weight * _CONTENT_FACTORS[index],
@@ -170,6 +181,10 @@ def _make_problem(
         numbers = {name: np.array(getattr(weighted, name)) for name in WEIGHT_INPUTS}
         targets = {content_input(name): target for name, target in content.items()}
         targets |= {style_input(name): target for name, target in style.items()}
+        targets |= {
+            root_input(name): covariance_root(style[name])
+            for name in GradientGraph(objective=objective).root_layers
+        }
         rows.append({INPUT_NAME: picture, **numbers, "tv_weight": np.array(tv_weight), **targets})
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     inputs = {name: values.astype(np.float32) for name, values in stacked.items()}

@@ -13,9 +13,17 @@ from numpy.typing import NDArray
 
 from nstx.models.errors import ModelError
 from nstx.models.reference.features import Array64, Storing, reference_features, reference_gram
+from nstx.models.reference.statistics import reference_style
 from nstx.models.weights.load import Weights
 
-from .graphs.feature_graph import FP16_SCALE, INPUT_NAME, FeatureGraph, GraphPrecision, gram_name
+from .graphs.feature_graph import (
+    FP16_SCALE,
+    INPUT_NAME,
+    FeatureGraph,
+    GraphPrecision,
+    gram_name,
+    moments_name,
+)
 from .runtime.providers import CPU, Provider
 from .runtime.session import SessionChoices, open_session, run_session, runtime_version
 
@@ -194,7 +202,11 @@ def _features(
 
 def _outputs(graph: FeatureGraph, features: Mapping[str, Array64]) -> dict[str, Array64]:
     activations = {name: features[name] for name in graph.activations}
-    return activations | {gram_name(name): reference_gram(features[name]) for name in graph.grams}
+    grams = {gram_name(name): reference_gram(features[name]) for name in graph.grams}
+    moments = {
+        moments_name(name): reference_style("wasserstein", features[name]) for name in graph.moments
+    }
+    return activations | grams | moments
 
 
 def _compare(

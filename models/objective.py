@@ -11,7 +11,8 @@ G = F Fᵀ / N its Gram matrix per position::
 The published costs differ in k only. The deeplearning.ai assignment writes
 Σ(a_C − a_G)²/(4·H·W·C) and Σ(G_S − G_G)²/(4·C²·N²) with G = F Fᵀ: that is k_c = k_s = ¼. Gatys et
 al. 2016, as published by the author, use mean squared errors: k_c = k_s = 1, with w = 10³/C².
-In our preset ``default``, k is 1 over the mean square of the target instead.
+In our preset ``default``, k is 1 over the mean square of the target instead. A style layer can have another
+statistic than G; see `nstx.models.statistics`.
 
 Dividing G by N, rather than the cost by N², gives the same number where both pictures have one size,
 and a meaningful one where the style picture has another.
@@ -19,11 +20,12 @@ and a meaningful one where the style picture has another.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from .arguments import with_example
 from .errors import UsageError, about
-from .layers import LayerWeight
+from .layers import LayerWeight, check_statistic
+from .statistics import Statistic
 from .storage.plain_data import take_list, take_number, take_text
 from .values import check_flag, check_number, in_words, refuse
 from .vgg19 import (
@@ -45,14 +47,14 @@ class Objective:
     """What is minimised; `UsageError` if a layer or a weight is wrong, or nothing is left to do.
 
     Attributes:
-        content_layers, style_layers: whose activations or Gram matrices are compared.
+        content_layers, style_layers: whose activations or statistics are compared.
         content_weight, style_weight, tv_weight: α, β and that of the total variation, ≥ 0.
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
         pool_rounding: of odd sizes; see `nstx.models.vgg19.PoolRounding`.
         content_factor, style_factor: k_c and k_s.
         preprocessing: of pixels; see `nstx.models.vgg19.Preprocessing`.
-        relative: whether each layer's mean is divided by the mean square of its target (or by 1
-            where that is less), so that a cost of 1 is as far from the target as 0 is. Strong and
+        relative: whether each layer's cost is divided by what it is at an activation of 0, of content and
+            Gram matrices the mean square of the target, or by 1 where that is less. Strong and
             weak pictures then pull alike. Our own; no published preset does it.
     """
 
@@ -100,8 +102,19 @@ class Objective:
 
     @property
     def style_names(self) -> tuple[str, ...]:
-        """Layers of which the style pictures' Gram matrix is a target."""
-        return tuple(item.layer for item in self.style_layers) if self.uses_style else ()
+        """Layers of which the style pictures' Gram matrix, or another statistic, is a target."""
+        return tuple(self.statistics)
+
+    @property
+    def statistics(self) -> dict[str, Statistic]:
+        """What is compared of each of the layers `style_names`, in their order."""
+        used = self.style_layers if self.uses_style else ()
+        return {item.layer: item.statistic for item in used}
+
+    @property
+    def compares_grams_alone(self) -> bool:
+        """Whether no style layer has another statistic than its Gram matrix."""
+        return set(self.statistics.values()) <= {"gram"}
 
     @property
     def poolings(self) -> tuple[Pooling, PoolRounding]:
@@ -132,11 +145,14 @@ class Objective:
 
 
 def objective_to_json(objective: Objective) -> dict[str, Any]:
-    """Return an objective as plain data, the preprocessing only where it is not the usual one.
+    """Return an objective as plain data, preprocessing and statistics only where they are not the usual.
 
     So what was written before there were others stays what it was.
     """
     data = asdict(objective)
+    for item in (*data["content_layers"], *data["style_layers"]):
+        if item["statistic"] == "gram":
+            del item["statistic"]
     if objective.preprocessing == "published":
         del data["preprocessing"]
     return data
@@ -146,7 +162,11 @@ def objective_from_json(data: Any) -> Objective:
     """Return an objective from the plain data of `objective_to_json`; `ValueError` if it is none."""
     layers = {
         kind: tuple(
-            LayerWeight(take_text(item, "layer"), take_number(item, "weight"))
+            LayerWeight(
+                take_text(item, "layer"),
+                take_number(item, "weight"),
+                cast(Statistic, take_text({"statistic": "gram", **item}, "statistic")),
+            )
             for item in take_list(data, kind, len(LAYERS))
         )
         for kind in ("content_layers", "style_layers")
@@ -187,7 +207,13 @@ def _check_layers(objective: Objective, kind: str) -> tuple[LayerWeight, ...]:
             raise UsageError(
                 f"expected a convolution as {kind} layer, got {item.layer!r}; try conv4_2"
             )
-        checked.append(LayerWeight(layer.name, weight))
+        statistic = check_statistic(item.statistic)
+        if kind == "content" and statistic != "gram":
+            raise UsageError(
+                f"expected content layers without a statistic, got {statistic} for {layer.name}; "
+                f"try --style-layers {layer.name}:{statistic}"
+            )
+        checked.append(LayerWeight(layer.name, weight, statistic))
     names = [item.layer for item in checked]
     if len(set(names)) != len(names):
         raise UsageError(

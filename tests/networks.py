@@ -1,6 +1,6 @@
 """Networks and objectives that the tests make on the spot, and how they compare gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from nstx.engine.devices.convolution import Layout, try_bf16
 from nstx.engine.devices.cuda_graph import Capture
 from nstx.engine.devices.device import Device, DeviceKind
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
+from nstx.engine.features.activations import Features
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.targets.targets import Targets, make_targets
@@ -91,8 +92,18 @@ def targets_of(weights: Weights, objective: Objective, content: np.ndarray) -> T
     return make_targets(
         content.shape[:2],
         extract(content, objective.content_names, []).activations,
-        [(extract(style, [], objective.style_names).grams, 1.0)],
+        [(extract_style(extract, objective, style), 1.0)],
     )
+
+
+def extract_style(
+    extract: Callable[..., Features], objective: Objective, pixels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return Gram matrices or moments, as an objective's layers have them, of a style picture."""
+    kinds = objective.statistics
+    grams = [name for name, statistic in kinds.items() if statistic == "gram"]
+    features = extract(pixels, [], grams, [name for name in kinds if name not in grams])
+    return {**features.grams, **features.moments}
 
 
 def by_hand(

@@ -179,9 +179,15 @@ class CountingExtractor:
         self._extractor = extractor
         self.calls: list[tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]] = []
 
-    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
+    def extract(
+        self,
+        pixels: Pixels,
+        activations: Sequence[str],
+        grams: Sequence[str],
+        moments: Sequence[str] = (),
+    ) -> Features:
         self.calls.append((pixels.shape[:2], tuple(activations), tuple(grams)))
-        return self._extractor.extract(pixels, activations, grams)
+        return self._extractor.extract(pixels, activations, grams, moments)
 
 
 class CountingStore(TargetMemory):

@@ -567,7 +567,9 @@ class OneSession:
 
     session: Session[FeatureGraph]
 
-    def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
+    def open(
+        self, activations: tuple[str, ...], grams: tuple[str, ...], moments: tuple[str, ...] = ()
+    ) -> Session[FeatureGraph]:
         return self.session
 
 

@@ -317,9 +317,9 @@ def test_a_fused_gradient_that_is_not_finite_is_an_error() -> None:
 
 def test_kernels_are_for_cuda_and_for_precisions_that_gain_by_them() -> None:
     cpu, cuda = Device("cpu"), Device("cuda")
-    assert choose_kernels(BackendChoice("torch", cpu, "bf16")) is None
-    assert choose_kernels(BackendChoice("onnx", cuda, "fp16")) is None
-    support = choose_kernels(BackendChoice("torch", cuda, "fp32"))
+    assert choose_kernels(BackendChoice("torch", cpu, "bf16"), PRESETS["default"].objective) is None
+    assert choose_kernels(BackendChoice("onnx", cuda, "fp16"), PRESETS["default"].objective) is None
+    support = choose_kernels(BackendChoice("torch", cuda, "fp32"), PRESETS["default"].objective)
     assert support == KernelSupport("torch", "fp32 would gain nothing by kernels")
     assert not support.works
 
@@ -347,7 +347,9 @@ def test_kernels_that_fail_are_warned_of(
     monkeypatch.setattr(availability, "_error_of_kernels", distance)
     availability._try_kernels.cache_clear()
     try:
-        support = choose_kernels(BackendChoice("torch", Device("cuda"), "bf16"))
+        support = choose_kernels(
+            BackendChoice("torch", Device("cuda"), "bf16"), PRESETS["default"].objective
+        )
     finally:
         availability._try_kernels.cache_clear()
     assert support == KernelSupport("torch", reason, is_fault)

@@ -23,6 +23,7 @@ from nstx.engine.targets.precompute import PrecomputedPicture, find_pictures, pr
 from nstx.engine.targets.store import TargetFolder, as_stored, target_is_sound
 from nstx.models.errors import DeviceError, ImageError, NumericalError, UsageError
 from nstx.models.reference.features import reference_features, reference_gram
+from nstx.models.reference.statistics import reference_style
 from nstx.models.storage.cache import cache_folder
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
@@ -55,13 +56,23 @@ class Yardstick:
         name = "onnx" if extraction.extractor == "auto" else extraction.extractor
         return OpenedExtractor(self, name, "the yardstick")
 
-    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
+    def extract(
+        self,
+        pixels: Pixels,
+        activations: Sequence[str],
+        grams: Sequence[str],
+        moments: Sequence[str] = (),
+    ) -> Features:
         self.calls.append((pixels.shape[:2], tuple(activations), tuple(grams)))
-        layers = [*activations, *grams]
+        layers = [*activations, *grams, *moments]
         features = _widen(reference_features(self.weights, pixels, layers, "avg", "ceil"))
         return Features(
             {name: features[name].astype(np.float32) for name in activations},
             {name: reference_gram(features[name]).astype(np.float32) for name in grams},
+            {
+                name: reference_style("wasserstein", features[name]).astype(np.float32)
+                for name in moments
+            },
         )
 
 

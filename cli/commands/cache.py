@@ -200,13 +200,15 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
     if not of:
         return f"{entry.kind} {entry.path.name}", "(damaged or of another release)"
     if entry.kind == "targets":
-        statistic = " Gram" if of["statistic"] == "gram" else ""
+        statistic = {"gram": " Gram", "moments": " moments"}.get(of["statistic"], "")
         how = f"({of['pooling']}, {of['computed_by']}, weights {of['weights'][:8]}…)"
         return f"{of['path']} {of['width']}×{of['height']}{statistic}", how
     if entry.kind == "sessions":
         activations = of.get("activations") or of.get("content_layers")
         grams = of.get("grams") or of.get("style_layers")
-        what = ", ".join(filter(None, (activations, grams and f"Gram {grams}")))
+        moments = of.get("moments")
+        parts = (activations, grams and f"Gram {grams}", moments and f"moments {moments}")
+        what = ", ".join(filter(None, parts))
         if "gradient" in of:
             what = f"{'the gradient' if of['gradient'] == 'true' else 'the cost'} of {what}"
         return f"graph of {what}", f"({of.get('pooling')}, {of.get('pool_rounding')})"

@@ -9,6 +9,7 @@ import typer
 
 from nstx.engine.comparison.plan import DEFAULT_LAYERS
 from nstx.engine.settings import COLORS, INITS
+from nstx.models.statistics import STATISTICS
 
 from .. import options
 from ..grouped import Group, Help, argument, grouped, without
@@ -37,6 +38,10 @@ class Compared(Group):
         str | None, Help("Weights of the content cost (α).", is_list=True)
     ] = None
     style_weight: Annotated[str | None, Help("Weights of the style cost (β).", is_list=True)] = None
+    style_statistic: Annotated[
+        str | None,
+        Help(f"What of style layers is compared: {', '.join(STATISTICS)}.", is_list=True),
+    ] = None
     style_scale: Annotated[
         str | None,
         Help("Long sides of the style pictures as multiples of the result's.", is_list=True),
@@ -67,7 +72,8 @@ def compare(
     ],
     compared: Compared,
     objective: Annotated[
-        options.Objective, without("content_layers", "content_weight", "style_weight")
+        options.Objective,
+        without("content_layers", "content_weight", "style_weight", "style_statistic"),
     ],
     size: Annotated[options.Size, without("style_scale")],
     solver: Annotated[options.Solver, without("steps", "init")],

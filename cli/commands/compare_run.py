@@ -11,6 +11,7 @@ from nstx.engine.comparison.plan import ComparisonPlan, ComparisonRun
 from nstx.engine.settings import COLORS, INITS
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
+from nstx.models.statistics import STATISTICS
 from nstx.models.values import describe
 
 from ..choices import split_names, split_style
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _KINDS: dict[type, str] = {str: "values", float: "numbers", int: "whole numbers"}
 _COMPARED: dict[str, tuple[type, str]] = {
     "content_layers": (str, "conv3_2,conv4_2"),
+    "style_statistic": (str, ",".join(STATISTICS)),
     "init": (str, ",".join(INITS)),
     "content_weight": (float, "1,3,10"),
     "style_weight": (float, "1,3,10"),

@@ -19,12 +19,13 @@ DEFAULT_LAYERS = ("conv3_2", "conv4_2", "conv5_2")
 """The content layers that are compared by default: fine, usual and coarse content."""
 
 COMPARABLE = (
-    "content_layers", "init", "content_weight", "style_weight", "style_scale", "steps", "colors",
+    "content_layers", "style_statistic", "init", "content_weight", "style_weight", "style_scale",
+    "steps", "colors",
 )  # fmt: skip
 """Settings that may take several values, in the order of the axes.
 
-Content layers come first: runs that share them can share a gradient backend if they follow one
-another.
+Content layers and the statistic come first: runs that share them can share a gradient backend if they
+follow one another.
 """
 
 _LONGEST_NAME = 60  # characters, of up to four bytes each

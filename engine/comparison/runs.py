@@ -34,6 +34,9 @@ from .folder import ComparisonFolder
 from .plan import ComparisonRun
 from .records import RunKey, RunRecord, name_files
 
+_Shared = tuple[float, tuple[LayerWeight, ...]]
+"""A style scale and style layers, of which runs share a loader."""
+
 
 class ComparisonJobs:
     """Prepares the jobs of a comparison, one after the other.
@@ -78,13 +81,13 @@ class ComparisonJobs:
         layers = tuple(LayerWeight(name, 1.0) for name in sorted(names))
         content_weight = max(objective.content_weight for objective in objectives)
         style_weight = max(objective.style_weight for objective in objectives)
-        distinct: dict[tuple[float, tuple[tuple[int, int], ...], Colors], Settings] = {}
+        distinct: dict[tuple[_Shared, tuple[tuple[int, int], ...], Colors], Settings] = {}
         for settings in self._settings:
-            kind = settings.style_scale, self._sizes(settings), settings.colors
-            distinct.setdefault(kind, settings)
-        loaders: dict[float, TargetLoader] = {}
-        for (scale, sizes, colors), settings in distinct.items():
-            if scale not in loaders:
+            shared_by = settings.style_scale, settings.objective.style_layers
+            distinct.setdefault((shared_by, self._sizes(settings), settings.colors), settings)
+        loaders: dict[_Shared, TargetLoader] = {}
+        for (shared_by, sizes, colors), settings in distinct.items():
+            if shared_by not in loaders:
                 objective = replace(
                     settings.objective,
                     content_layers=layers,
@@ -92,11 +95,11 @@ class ComparisonJobs:
                     style_weight=style_weight,
                 )
                 shared = replace(settings, objective=objective)
-                loaders[scale] = TargetLoader(shared, store=self._store, opener=self._opener)
+                loaders[shared_by] = TargetLoader(shared, store=self._store, opener=self._opener)
             content, styles = as_compared(colors, self._content, self._styles)
-            loaders[scale].load_picture(content, "activation", sizes)
+            loaders[shared_by].load_picture(content, "content", sizes)
             for style, _ in styles:
-                loaders[scale].load_picture(style, "gram", sizes)
+                loaders[shared_by].load_picture(style, "style", sizes)
 
     def prepare(self, run: ComparisonRun) -> Job:
         """Return the job of a run."""

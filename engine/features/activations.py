@@ -14,17 +14,24 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Activations and Gram matrices of a picture, by layer."""
+    """Activations, Gram matrices and moments (`nstx.models.statistics`) of a picture, by layer."""
 
     activations: Mapping[str, Array] = field(repr=False)
     grams: Mapping[str, Array] = field(repr=False)
+    moments: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
 
 class FeatureExtractor(Protocol):
     """Evaluates VGG-19, truncated where the objective needs it, on one picture."""
 
-    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
-        """Return activations F, float32 (channels, h, w), and Gram matrices G = F Fᵀ / N of layers.
+    def extract(
+        self,
+        pixels: Pixels,
+        activations: Sequence[str],
+        grams: Sequence[str],
+        moments: Sequence[str] = (),
+    ) -> Features:
+        """Return activations F, float32 (channels, h, w), Gram matrices G = F Fᵀ / N and moments of layers.
 
         Pixels are (height, width, 3), of any size of 16 or more a side. The features go by the
         table's names of the layers, however they were spelled.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.export.graphs.feature_graph import INPUT_NAME, FeatureGraph, gram_name
+from nstx.export.graphs.feature_graph import INPUT_NAME, FeatureGraph, name_outputs
 from nstx.export.runtime.providers import import_onnxruntime
 from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.models.errors import ModelError, UsageError
@@ -21,13 +21,16 @@ from ..pictures.picture import Pixels
 from ..sessions.session import Session, open_graph, open_model_file
 from .activations import Features
 
-_Layers = tuple[tuple[str, ...], tuple[str, ...]]  # of activations, and of Gram matrices
+_Layers = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""Of activations, of Gram matrices, and of moments."""
 
 
 class SessionSource(Protocol):
     """Opens sessions of VGG-19's features."""
 
-    def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
+    def open(
+        self, activations: tuple[str, ...], grams: tuple[str, ...], moments: tuple[str, ...] = ()
+    ) -> Session[FeatureGraph]:
         """Return a session with these outputs, and perhaps others; `ModelError` if it lacks one."""
         ...
 
@@ -47,9 +50,11 @@ class BuiltGraphs:
     choices: SessionChoices
     use_cache: bool = True
 
-    def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
+    def open(
+        self, activations: tuple[str, ...], grams: tuple[str, ...], moments: tuple[str, ...] = ()
+    ) -> Session[FeatureGraph]:
         """Implement `SessionSource`, with exactly these outputs."""
-        graph = replace(self.template, activations=activations, grams=grams)
+        graph = replace(self.template, activations=activations, grams=grams, moments=moments)
 
         def build() -> bytes:
             from nstx.export.graphs.build_features import build_feature_model
@@ -75,13 +80,15 @@ class ModelFile:
     weights_sha256: str | None = None
     use_cache: bool = True
 
-    def open(self, activations: tuple[str, ...], grams: tuple[str, ...]) -> Session[FeatureGraph]:
+    def open(
+        self, activations: tuple[str, ...], grams: tuple[str, ...], moments: tuple[str, ...] = ()
+    ) -> Session[FeatureGraph]:
         """Implement `SessionSource`."""
         session = open_model_file(
             self.path, self.choices, weights_sha256=self.weights_sha256, use_cache=self.use_cache
         )
         outputs = session.graph.outputs
-        names = (*activations, *map(gram_name, grams))
+        names = name_outputs(activations, grams, moments)
         missing = [name for name in names if name not in outputs]
         if missing:
             raise ModelError(
@@ -113,25 +120,38 @@ class OnnxExtractor:
         self._source = source
         self._sessions: dict[_Layers, Session[FeatureGraph]] = {}
 
-    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
+    def extract(
+        self,
+        pixels: Pixels,
+        activations: Sequence[str],
+        grams: Sequence[str],
+        moments: Sequence[str] = (),
+    ) -> Features:
         """Implement `FeatureExtractor`."""
-        batch = self.extract_batch(pixels[None], activations, grams)
+        batch = self.extract_batch(pixels[None], activations, grams, moments)
         return Features(
             {name: array[0] for name, array in batch.activations.items()},
             {name: array[0] for name, array in batch.grams.items()},
+            {name: array[0] for name, array in batch.moments.items()},
         )
 
     def extract_batch(
-        self, pixels: NDArray[Any], activations: Sequence[str], grams: Sequence[str]
+        self,
+        pixels: NDArray[Any],
+        activations: Sequence[str],
+        grams: Sequence[str],
+        moments: Sequence[str] = (),
     ) -> Features:
         """Return the features of pictures (batch, height, width, 3), with the batch in front."""
-        layers = _canonical(activations, grams)
+        layers = _canonical(activations, grams, moments)
         if layers not in self._sessions:
             self._sessions[layers] = self._source.open(*layers)
         session = self._sessions[layers]
         inputs = {INPUT_NAME: session.graph.to_input(pixels, session.mean)}
         with memory_errors(pixels.shape[1:3]):
-            values = run_session(session.runner.run, session.provider, _outputs(layers), inputs)
+            values = run_session(
+                session.runner.run, session.provider, list(name_outputs(*layers)), inputs
+            )
         _check_shapes(session.graph, layers, pixels.shape[:3], values)
         # Copied, because an output that is kept would keep the session's whole arena alive.
         return _as_features(layers, [np.array(value) for value in values])
@@ -152,7 +172,7 @@ class FixedExtractor:
         grams: Sequence[str],
     ) -> None:
         self._shape = (*shape, 3)
-        self._layers = _canonical(activations, grams)
+        self._layers = _canonical(activations, grams, ())
         choices = replace(source.choices, fixed_shape=shape)
         self._session = session = replace(source, choices=choices).open(*self._layers)
         make = import_onnxruntime().OrtValue
@@ -164,7 +184,7 @@ class FixedExtractor:
         shapes = {output.name: output.shape for output in session.runner.get_outputs()}
         self._outputs = {
             name: make.ortvalue_from_shape_and_type(shapes[name], np.float32, *place)
-            for name in _outputs(self._layers)
+            for name in name_outputs(*self._layers)
         }
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
@@ -188,16 +208,11 @@ class FixedExtractor:
         return _as_features(self._layers, [v.numpy().copy() for v in self._outputs.values()])
 
 
-def _canonical(activations: Sequence[str], grams: Sequence[str]) -> _Layers:
-    names, gram_names = (
-        [find_layer(name).name for name in layers] for layers in (activations, grams)
+def _canonical(activations: Sequence[str], grams: Sequence[str], moments: Sequence[str]) -> _Layers:
+    names, gram_names, moments_names = (
+        tuple(find_layer(name).name for name in layers) for layers in (activations, grams, moments)
     )
-    return tuple(names), tuple(gram_names)
-
-
-def _outputs(layers: _Layers) -> list[str]:
-    """Return the names of the graph's outputs, activations first."""
-    return [*layers[0], *map(gram_name, layers[1])]
+    return names, gram_names, moments_names
 
 
 def _check_shapes(
@@ -211,7 +226,7 @@ def _check_shapes(
     Channels may be fewer than VGG-19's.
     """
     batch, height, width = shape
-    for index, (name, value) in enumerate(zip(_outputs(layers), values, strict=True)):
+    for index, (name, value) in enumerate(zip(name_outputs(*layers), values, strict=True)):
         channels = value.shape[1] if value.ndim > 1 else 0
         expected: tuple[int, ...] = (batch, channels, channels)
         if index < len(layers[0]):
@@ -225,8 +240,6 @@ def _check_shapes(
 
 
 def _as_features(layers: _Layers, values: Sequence[NDArray[np.float32]]) -> Features:
-    count = len(layers[0])
-    return Features(
-        dict(zip(layers[0], values[:count], strict=True)),
-        dict(zip(layers[1], values[count:], strict=True)),
-    )
+    rest = iter(values)
+    activations, grams, moments = ({name: next(rest) for name in of_kind} for of_kind in layers)
+    return Features(activations, grams, moments)

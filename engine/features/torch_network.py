@@ -107,21 +107,44 @@ def gram_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return (flat @ flat.transpose(1, 2)) / flat.shape[2]
 
 
+def moment_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return the moments, (batch, channels + 1, channels + 1), of activations (batch, channels, h, w).
+
+    As `nstx.models.statistics` has them: G, bordered by μ, with a 1 in the corner.
+    """
+    gram, mean = gram_matrices(features, dtype), features.to(dtype).mean((2, 3))
+    return join_moments(gram, mean)
+
+
+def join_moments(gram: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Return Gram matrices (batch, channels, channels), bordered by means (batch, channels) and a 1."""
+    top = torch.cat([gram, mean[:, :, None]], 2)
+    return torch.cat([top, F.pad(mean[:, None], (0, 1), value=1.0)], 1)
+
+
 class TorchExtractor:
     """A `FeatureExtractor` on PyTorch, of the layers of a network."""
 
     def __init__(self, network: TorchNetwork) -> None:
         self._network = network
 
-    def extract(self, pixels: Pixels, activations: Sequence[str], grams: Sequence[str]) -> Features:
+    def extract(
+        self,
+        pixels: Pixels,
+        activations: Sequence[str],
+        grams: Sequence[str],
+        moments: Sequence[str] = (),
+    ) -> Features:
         """Implement `FeatureExtractor`."""
-        activations = [find_layer(name).name for name in activations]
-        grams = [find_layer(name).name for name in grams]
+        activations, grams, moments = (
+            [find_layer(name).name for name in names] for names in (activations, grams, moments)
+        )
         network, device = self._network, self._network.device
         with device.numerics(), torch.no_grad():
-            features = network(network.upload(pixels[None]), [*activations, *grams])
+            features = network(network.upload(pixels[None]), [*activations, *grams, *moments])
             dtype = device.accumulate_dtype
             return Features(
                 {name: features[name][0].to(dtype).cpu().numpy() for name in activations},
                 {name: gram_matrices(features[name], dtype)[0].cpu().numpy() for name in grams},
+                {name: moment_matrices(features[name], dtype)[0].cpu().numpy() for name in moments},
             )

@@ -14,7 +14,7 @@ from nstx.models.weights.load import Weights
 from ..devices.convolution import Convolution, Layout, fastest_layout, make_convolution
 from ..devices.cuda_graph import Capture
 from ..devices.torch_device import TorchDevice
-from ..features.torch_network import Activation, TorchNetwork
+from ..features.torch_network import Activation, TorchNetwork, join_moments
 from .backend import Problems
 from .torch_gradient import TorchGradient
 from .torch_problem import Part, TorchProblem, total_variation, variation_gradient
@@ -134,6 +134,12 @@ class BackpropBackend(TorchGradient):
     ) -> torch.Tensor:
         """Add a layer's cost to parts; return its gradient with respect to what is compared."""
         part = (kind, activation.layer.name)
+        if part in self.problem.moments:
+            moments = join_moments(
+                self._gram(activation.output), activation.output.mean((2, 3), dtype=self._sums)
+            )
+            parts[part], slope = self.problem.compare_moments(part, moments)
+            return slope * self.problem.weights[part][:, None, None]
         if kind == "content":
             difference = self.problem.difference(part, activation.output.to(self._sums))
         elif self._dtype == torch.bfloat16 and not activation.output.is_cuda:
@@ -183,8 +189,12 @@ class BackpropBackend(TorchGradient):
             # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
             slope = self._compare("style", activation, parts) * (seed * (2 / (height * width)))
             rows, slope = _rows(features), slope.to(self._dtype)
+            # Of moments, the slope is bordered by what all positions share.
+            slope, border = slope[:, :channels, :channels], slope[:, channels:, :channels]
             # In place: otherwise the gradient would be copied first.
             total = rows @ slope if gradient is None else _rows(gradient).baddbmm_(rows, slope)
+            if border.shape[1]:
+                total += border
             gradient = total.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         if ("content", name) in self.problem.targets:
             slope = (self._compare("content", activation, parts) * seed).to(self._dtype)

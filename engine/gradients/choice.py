@@ -133,6 +133,12 @@ def _choose_onnx(settings: Settings, device: Device) -> BackendChoice:
             setting="precision",
         )
     precision: Precision = "fp32" if settings.precision == "auto" else settings.precision
+    if precision != "fp32" and not settings.objective.compares_grams_alone:
+        raise DeviceError(
+            f"expected fp32 for style statistics other than gram by the backend onnx on {device}, "
+            f"got {precision}; try --precision fp32, or --backend torch",
+            setting="precision",
+        )
     return BackendChoice("onnx", device, precision)
 
 

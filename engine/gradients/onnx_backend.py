@@ -12,6 +12,7 @@ from nstx.export.graphs.gradient_graph import (
     WEIGHT_INPUTS,
     GradientGraph,
     content_input,
+    root_input,
     style_input,
 )
 from nstx.export.runtime.exactness import check_fp32
@@ -148,6 +149,8 @@ def describe_problems(problems: Problems) -> dict[str, NDArray[np.float32]]:
         inputs[content_input(name)] = _stack([picture.content[name] for picture in targets])
     for name in first.style_names:
         inputs[style_input(name)] = _stack([picture.style[name] for picture in targets])
+    for name in GradientGraph(objective=first).root_layers:
+        inputs[root_input(name)] = _stack([picture.root(name) for picture in targets])
     return inputs
 
 

@@ -94,7 +94,11 @@ class OnDevice:
         """
         planar = describe_planar(self.objective, self.precision)
         objective = planar.objective
-        if self.precision == "fp32" or objective.pooling == "max":
+        if (
+            self.precision == "fp32"
+            or objective.pooling == "max"
+            or not objective.compares_grams_alone
+        ):
             return planar
         least = 2 ** sum(layer.kind == "pool" for layer in objective.network)
         even = height % least == 0 and width % least == 0

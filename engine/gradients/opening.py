@@ -113,7 +113,7 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     if by_hand and place.is_cpu:
         keep_freed_memory()
 
-    kernels = choose_kernels(choice)
+    kernels = choose_kernels(choice, settings.objective)
 
     @functools.cache  # what a precision needs is made once, when it is needed
     def backends(precision: "TorchPrecision") -> "Callable[..., TorchGradient]":
@@ -160,6 +160,7 @@ def _torch_backends(
     by_hand: bool,
     kernels: KernelSupport | None,
 ) -> "Callable[..., TorchGradient]":
+    # Kernels compare Gram matrices alone: see `choose_kernels`.
     if kernels is not None and kernels.works and device.precision in _KERNEL_PRECISIONS:
         from .fused import FusedBackend, FusedPass
 
@@ -176,16 +177,20 @@ def _torch_backends(
     return partial(AutogradBackend, network)
 
 
-def choose_kernels(choice: BackendChoice) -> KernelSupport | None:
+def choose_kernels(choice: BackendChoice, objective: Objective) -> KernelSupport | None:
     """Return what computes what lies between the convolutions of a backend; None where it has no choice.
 
-    In fp32 that is PyTorch: convolutions take so much longer there that nothing would be gained. Where
-    Triton fails it is PyTorch, too, with a warning.
+    In fp32 that is PyTorch: convolutions take so much longer there that nothing would be gained. So it is for
+    other style statistics than Gram matrices, of which there are no kernels. Where Triton fails it is PyTorch,
+    too, with a warning.
     """
     if choice.name != "torch" or not choice.device.is_cuda:
         return None
     if choice.precision not in _KERNEL_PRECISIONS:
         return KernelSupport("torch", f"{choice.precision} would gain nothing by kernels")
+    if not objective.compares_grams_alone:
+        others = sorted({*objective.statistics.values()} - {"gram"})
+        return KernelSupport("torch", f"style statistic {', '.join(others)} has no kernels")
     from ..kernels.availability import kernel_support
 
     support = kernel_support(choice.device.index)

@@ -19,7 +19,8 @@ from nstx.models.cost import Cost
 from ..devices.arrays import Array, ArrayT
 from ..devices.cuda_graph import Capture, CudaGraph, captures_graphs
 from ..devices.torch_device import TorchDevice
-from ..features.torch_network import TorchNetwork, gram_matrices
+from ..features.torch_network import TorchNetwork, gram_matrices, moment_matrices
+from ..statistics.moments import compare_by_autograd
 from .backend import GradientBackend, Problems, gradient_error
 from .torch_problem import Part, TorchProblem, total_variation
 
@@ -197,6 +198,11 @@ class AutogradBackend(TorchGradient):
         features = self._network(pixels.contiguous(), problem.layers)
         for part in problem.targets:
             x = features[part[1]]
+            if part in problem.moments:
+                moments = problem.correct(part, moment_matrices(x, dtype))
+                cost = compare_by_autograd(problem.moments[part], moments)
+                parts[part] = problem.factors[part] * cost
+                continue
             statistic = x.to(dtype) if part[0] == "content" else gram_matrices(x, dtype)
             parts[part] = problem.cost(part, problem.difference(part, statistic))
         if ("tv", "") in problem.weights:

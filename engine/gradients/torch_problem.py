@@ -12,6 +12,7 @@ from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.objective import Objective
 
 from ..devices.torch_device import TorchDevice
+from ..statistics.moments import MomentCost
 from .backend import Problems, check_batch
 
 Part = tuple[str, str]
@@ -24,7 +25,8 @@ class TorchProblem:
     Attributes:
         layers: whose features are needed.
         targets: of each layer, (batch, …).
-        factors: what each layer's mean squared errors are multiplied with, (batch).
+        moments: how moments are compared, of style layers that compare no Gram matrices.
+        factors: what each layer's costs are multiplied with, (batch).
         weights: of each part of the cost, (batch).
         aims: what features are compared with: targets, with offsets where there are some.
         noted: features that were compared, in a block of `noting`; None outside.
@@ -44,7 +46,21 @@ class TorchProblem:
             for kind in ("content", "style")
             for name in getattr(first, f"{kind}_names")
         }
-        self.factors = {part: _factor(first, part[0], x) for part, x in self.targets.items()}
+        self.moments = {
+            ("style", name): MomentCost(
+                statistic,
+                self.targets["style", name],
+                upload([picture.root(name) for picture in targets])
+                if statistic == "wasserstein"
+                else None,
+            )
+            for name, statistic in first.statistics.items()
+            if statistic != "gram"
+        }
+        self.factors = {
+            part: _factor(first, part[0], x, self.moments.get(part))
+            for part, x in self.targets.items()
+        }
         self.weights = {part: upload(w) for part, w in _weights_of(self._objectives).items()}
         # Changed in place, as CUDA graphs know its place.
         self.aims = {part: target.clone() for part, target in self.targets.items()}
@@ -85,6 +101,18 @@ class TorchProblem:
         """Return a layer's costs before their weights, (batch), of `difference`."""
         return self.factors[part] * difference.square().flatten(1).mean(1)
 
+    def compare_moments(
+        self, part: Part, moments: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a layer's costs before their weights, (batch), and their slope, of its moments."""
+        cost, slope = self.moments[part].compare(self.correct(part, moments))
+        return self.factors[part] * cost, self.factors[part][:, None, None] * slope
+
+    def correct(self, part: Part, moments: torch.Tensor) -> torch.Tensor:
+        """Return moments less their offsets: what they cost is no function of a difference from aims."""
+        self.note(part, moments)
+        return moments - (self.aims[part] - self.targets[part])
+
     def total(self, parts: Mapping[Part, torch.Tensor]) -> torch.Tensor:
         """Return the sum of all pictures' costs, (), of the parts before their weights, (batch)."""
         return torch.stack([self.weights[key] * value for key, value in parts.items()]).sum()
@@ -119,11 +147,14 @@ def _weights_of(objectives: Sequence[Objective]) -> dict[Part, list[float]]:
     return weights
 
 
-def _factor(objective: Objective, kind: str, target: torch.Tensor) -> torch.Tensor:
+def _factor(
+    objective: Objective, kind: str, target: torch.Tensor, moments: MomentCost | None
+) -> torch.Tensor:
     factor = getattr(objective, f"{kind}_factor")
     if not objective.relative:
         return target.new_full((len(target),), factor)
-    factors: torch.Tensor = factor / target.square().flatten(1).mean(1).clamp(min=1.0)
+    strength = target.square().flatten(1).mean(1) if moments is None else moments.strength()
+    factors: torch.Tensor = factor / strength.clamp(min=1.0)
     return factors
 
 

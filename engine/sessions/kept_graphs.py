@@ -37,7 +37,7 @@ MOST_KEPT = 12
 _TWIN_SECONDS = 60.0
 
 _DESCRIBED = (
-    *("kind", "activations", "grams", "content_layers", "style_layers", "gradient"),
+    *("kind", "activations", "grams", "moments", "content_layers", "style_layers", "gradient"),
     *("pooling", "pool_rounding", "precision", "input", "weights_sha256"),
 )
 

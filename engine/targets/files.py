@@ -21,6 +21,7 @@ from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.presets import PRESETS
 from nstx.models.printable import printable
+from nstx.models.statistics import style_side
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.storage.inputs import open_input
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
@@ -75,12 +76,16 @@ class SavedTargets:
 
 def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
     """Return what targets depend on besides the pictures, as plain data."""
+    statistics = {item.layer: item.statistic for item in objective.style_layers}
+    others = sorted(name for name, statistic in statistics.items() if statistic != "gram")
     return {
         "content_layers": sorted(item.layer for item in objective.content_layers),
         "style_layers": sorted(item.layer for item in objective.style_layers),
         "pooling": objective.pooling,
         "pool_rounding": objective.pool_rounding,
         "weights_sha256": weights_sha256,
+        # Their targets are moments: of all such statistics the same.
+        **({"moments_layers": others} if others else {}),
     }
 
 
@@ -269,10 +274,11 @@ def check_targets(
 ) -> None:
     """Raise `UsageError` with the differences if targets are of another objective, weights or colours."""
     before = describe_basis(saved.objective, saved.weights_sha256)
+    after = describe_basis(objective, weights_sha256)
     different = [
-        f"{name} {before[name]} instead of {value}"
-        for name, value in describe_basis(objective, weights_sha256).items()
-        if before[name] != value
+        f"{name} {before.get(name, 'none')} instead of {after.get(name, 'none')}"
+        for name in {**after, **before}
+        if before.get(name) != after.get(name)
     ]
     if saved.colors != _compared_in(colors):
         different.append(f"colors {saved.colors} instead of {colors}")
@@ -290,7 +296,9 @@ def _wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
     for kind, names in (("content", objective.content_names), ("style", objective.style_names)):
         for layer in map(find_layer, names):
             size = layer.output_size(target.height, target.width, objective.pool_rounding)
-            shape = (layer.channels, *(size if kind == "content" else (layer.channels,)))
+            shape: tuple[int, ...] = (layer.channels, *size)
+            if kind == "style":
+                shape = (style_side(objective.statistics[layer.name], layer.channels),) * 2
             array = getattr(target, kind).get(layer.name)
             if array is None:
                 yield f"no {kind} {layer.name}"

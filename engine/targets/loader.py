@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_alpha, resize_picture
 from ..settings import Settings
 from ..sizes import style_size
-from .store import Statistic, TargetFolder, TargetKey, TargetStore, as_stored
+from .store import Kept, TargetFolder, TargetKey, TargetStore, as_stored
 from .targets import Array, Targets, make_targets
 
 TargetSource = Literal["hit", "miss", "file"]
@@ -30,12 +30,14 @@ TargetSource = Literal["hit", "miss", "file"]
 # The precision that each extractor computes fp32 graphs in: TensorRT takes TF32 for it.
 _PRECISIONS = {"onnx": "fp32", "torch": "fp32", "tensorrt": "tf32"}
 
+Role = Literal["content", "style"]
+
 _Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Request:
-    """A statistic of a picture at one size; the digest is empty without a store.
+    """What is needed of a picture at one size; the digest is empty without a store.
 
     ``pixels`` are the picture's at that size, where somebody has them already.
     """
@@ -43,7 +45,7 @@ class _Request:
     picture: Picture
     digest: str
     size: _Size
-    statistic: Statistic
+    role: Role
     pixels: Pixels | None
 
 
@@ -108,8 +110,8 @@ class TargetLoader:
         `UsageError` if a style picture would be too small, `NumericalError` if a target is not
         finite.
         """
-        activations, source = self.load_picture(content, "activation", sizes, contents)
-        loaded = [self.load_picture(picture, "gram", sizes) for picture, _ in styles]
+        activations, source = self.load_picture(content, "content", sizes, contents)
+        loaded = [self.load_picture(picture, "style", sizes) for picture, _ in styles]
         weights = [weight for _, weight in styles]
         targets = []
         for index, size in enumerate(sizes):
@@ -123,16 +125,16 @@ class TargetLoader:
     def load_picture(
         self,
         picture: Picture,
-        statistic: Statistic,
+        role: Role,
         sizes: Sequence[_Size],
         resized: Sequence[Pixels] = (),
     ) -> tuple[list[dict[str, Array]], TargetSource | None]:
-        """Return activations of a content, or Gram matrices of a style, and their source.
+        """Return activations of a content, or Gram matrices and moments of a style, and their source.
 
         They go by layer, for results of each size; what is not stored is computed.
         """
         layers = self._settings.objective.content_names
-        if statistic == "gram":
+        if role == "style":
             settings, layers = self._settings, self._settings.objective.style_names
             scale, stretch = settings.style_scale, settings.stretch
             sizes = [style_size(picture.size, size, scale, stretch=stretch) for size in sizes]
@@ -142,9 +144,7 @@ class TargetLoader:
         loaded = []
         source: TargetSource = "hit"
         for size, pixels in zip_longest(sizes, resized):
-            request = _Request(
-                picture=picture, digest=digest, size=size, statistic=statistic, pixels=pixels
-            )
+            request = _Request(picture=picture, digest=digest, size=size, role=role, pixels=pixels)
             values = self._read(request, layers)
             missing = [layer for layer in layers if layer not in values]
             if missing:
@@ -187,22 +187,31 @@ class TargetLoader:
 
     def _compute(self, request: _Request, layers: Sequence[str]) -> dict[str, Array]:
         check_memory(request.size, self._device, FEATURE_BYTES)
-        of_gram = request.statistic == "gram"
         with memory_errors(request.size):
             pixels = request.pixels
             if pixels is None:
                 resampling = self._settings.resampling
                 pixels = resize_picture(request.picture, *request.size, resampling)
             extract = self._open().extractor.extract
-            features = extract(pixels, *([], layers) if of_gram else (layers, []))
-        values = features.grams if of_gram else features.activations
+            kinds = {layer: self._kept(request, layer) for layer in layers}
+            groups = ([name for name, kind in kinds.items() if kind == of] for of in get_args(Kept))
+            features = extract(pixels, *groups)
+        values = {**features.activations, **features.grams, **features.moments}
         for layer in layers:
             if not np.isfinite(values[layer]).all():
                 raise NumericalError(
                     f"expected finite targets of {printable(request.picture.path)}, got NaN or infinity in "
                     f"{layer}; try pixels of 0–255, or other weights"
                 )
-        return {layer: as_stored(value) if of_gram else value for layer, value in values.items()}
+        return {
+            layer: value if kinds[layer] == "activation" else as_stored(value)
+            for layer, value in values.items()
+        }
+
+    def _kept(self, request: _Request, layer: str) -> Kept:
+        if request.role == "content":
+            return "activation"
+        return "gram" if self._settings.objective.statistics[layer] == "gram" else "moments"
 
     def _open(self) -> OpenedExtractor:
         if self._opened is None:
@@ -226,7 +235,7 @@ class TargetLoader:
             height=request.size[0],
             width=request.size[1],
             layer=layer,
-            statistic=request.statistic,
+            statistic=self._kept(request, layer),
             pooling=self._settings.objective.pooling,
             pool_rounding=self._settings.objective.pool_rounding,
             weights=self.weights_sha256,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from nstx.models.errors import ImageError, NstxError, NumericalError, UsageError, about
 from nstx.models.printable import printable
@@ -16,9 +15,7 @@ from ..pictures.resizing import resize_alpha, resize_picture
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
-from .loader import LoadedTargets, TargetLoader, TargetSource, measure_grains
-
-Role = Literal["content", "style"]
+from .loader import LoadedTargets, Role, TargetLoader, TargetSource, measure_grains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +154,10 @@ def _precompute(
         picture = content if role == "content" else style
         if role == "content":
             sizes = choose_sizes(picture.size, (), settings)
-            _, source = loader.load_picture(picture, "activation", sizes)
+            _, source = loader.load_picture(picture, "content", sizes)
         else:
             usable = _usable_results(picture, results, settings)
-            _, source = loader.load_picture(picture, "gram", tuple(usable))
+            _, source = loader.load_picture(picture, "style", tuple(usable))
             sizes = tuple(usable.values())
     except (ImageError, UsageError, NumericalError) as error:
         return PrecomputedPicture(

@@ -39,7 +39,8 @@ from .targets import Array
 
 _log = logging.getLogger("nstx")
 
-Statistic = Literal["activation", "gram"]
+Kept = Literal["activation", "gram", "moments"]
+"""What is kept of a layer; moments are of all other style statistics (`nstx.models.statistics`)."""
 
 _LARGEST_SIDE = 1 << 20  # of a picture
 
@@ -71,7 +72,7 @@ class TargetKey:
     height: int
     width: int
     layer: str
-    statistic: Statistic
+    statistic: Kept
     pooling: Pooling
     pool_rounding: PoolRounding
     weights: str
@@ -87,9 +88,18 @@ class TargetKey:
     def stored_shape(self) -> tuple[int, ...]:
         """The shape in which the value is stored; `UsageError` if there is no such layer."""
         layer = find_layer(self.layer)
-        if self.statistic == "gram":
-            return (folded_size(layer.channels),)
+        if self.statistic != "activation":
+            return (folded_size(self._side),)
         return (layer.channels, *layer.output_size(self.height, self.width, self.pool_rounding))
+
+    @property
+    def _side(self) -> int:
+        """How many rows and columns a symmetric value has."""
+        return find_layer(self.layer).channels + (self.statistic == "moments")
+
+    def restore(self, value: Array) -> Array:
+        """Return a value as it was before it was stored."""
+        return value if self.statistic == "activation" else unfold(value, self._side)
 
 
 @runtime_checkable
@@ -108,7 +118,7 @@ class TargetStore(Protocol):
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
         """Keep a target, if it can be kept, with the path of its picture for people to read.
 
-        The value is float32, (channels, h, w), or a symmetric (channels, channels).
+        The value is float32, (channels, h, w), or a symmetric Gram matrix or moments.
         """
         ...
 
@@ -235,13 +245,13 @@ def _read_key(description: dict[str, Any]) -> TargetKey:
     fields = take_object(description, "key")
     if fields.keys() != TargetKey.__dataclass_fields__.keys():
         raise ValueError("its key has other parts")
-    digest, statistic = r"[0-9a-f]{64}", "|".join(get_args(Statistic))
+    digest, statistic = r"[0-9a-f]{64}", "|".join(get_args(Kept))
     key = TargetKey(
         picture=take_text(fields, "picture", digest),
         height=take_whole(fields, "height", 1, _LARGEST_SIDE),
         width=take_whole(fields, "width", 1, _LARGEST_SIDE),
         layer=take_text(fields, "layer"),
-        statistic=cast(Statistic, take_text(fields, "statistic", statistic)),
+        statistic=cast(Kept, take_text(fields, "statistic", statistic)),
         pooling=cast(Pooling, take_text(fields, "pooling", "max|avg")),
         pool_rounding=cast(PoolRounding, take_text(fields, "pool_rounding", "ceil|floor")),
         weights=take_text(fields, "weights", digest),
@@ -257,7 +267,7 @@ def _read_key(description: dict[str, Any]) -> TargetKey:
 
 def encode_target(key: TargetKey, value: Array, picture: str) -> bytes:
     """Return the bytes of an entry; see `TargetStore.write`."""
-    stored = fold(value) if key.statistic == "gram" else value
+    stored = value if key.statistic == "activation" else fold(value)
     arrays = {"value": np.ascontiguousarray(stored, np.float32)}
     description = {"key": key.to_json(), "channels": len(value), "picture": picture}
     return pack_arrays(arrays, description)
@@ -275,11 +285,11 @@ def _take_value(
     with np.errstate(over="ignore", invalid="ignore"):
         if not math.isfinite(value.sum()):  # in a third of the time that isfinite takes of all
             raise ValueError("it has values that are not finite")
-    return value if key.statistic == "activation" else unfold(value, find_layer(key.layer).channels)
+    return key.restore(value)
 
 
 def as_stored(gram: Array) -> Array:
-    """Return a Gram matrix as a folder would give it back.
+    """Return a Gram matrix, or moments, as a folder would give them back.
 
     It is symmetric up to rounding only; of two values that mirror each other the folder keeps one.
     """

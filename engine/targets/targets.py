@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.objective import Objective
+from nstx.models.statistics import covariance_root, style_side
 from nstx.models.vgg19 import find_layer
 
 Array = NDArray[np.float32]
@@ -18,13 +19,21 @@ class Targets:
 
     Attributes:
         content: by content layer, float32 (channels, h, w), the activation after the ReLU.
-        style: by style layer, float32 (channels, channels), G = F Fᵀ / N, blended over the styles.
+        style: by style layer, float32 (channels, channels), G = F Fᵀ / N, or for other statistics moments
+            (`nstx.models.statistics`); blended over the styles.
     """
 
     height: int
     width: int
     content: Mapping[str, Array] = field(repr=False)
     style: Mapping[str, Array] = field(repr=False)
+    _roots: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
+
+    def root(self, layer: str) -> NDArray[np.float64]:
+        """Return the root of a style layer's covariance, (channels, channels), computed once."""
+        if layer not in self._roots:
+            self._roots[layer] = covariance_root(self.style[layer])
+        return self._roots[layer]
 
 
 def make_targets(
@@ -32,11 +41,12 @@ def make_targets(
     content: Mapping[str, Array],
     styles: Sequence[tuple[Mapping[str, Array], float]],
 ) -> Targets:
-    """Return the targets of a content's activations, and of styles' Gram matrices with weights.
+    """Return the targets of a content's activations, and of styles' Gram matrices or moments with weights.
 
     Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
     blend has the gradient of the weighted sum of the costs of each style,
-    Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0.
+    Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0. Moments are blended alike: they are
+    then those of positions taken from all styles by their weights, of which other statistics follow.
     """
     total = sum(weight for _, weight in styles)
     blended: dict[str, Array] = {}
@@ -55,6 +65,6 @@ def make_zero_targets(objective: Objective, height: int, width: int) -> Targets:
         layer = find_layer(name)
         size = layer.output_size(height, width, objective.pool_rounding)
         content[name] = np.zeros((layer.channels, *size), np.float32)
-    for name in objective.style_names:
-        style[name] = np.zeros((find_layer(name).channels,) * 2, np.float32)
+    for name, statistic in objective.statistics.items():
+        style[name] = np.zeros((style_side(statistic, find_layer(name).channels),) * 2, np.float32)
     return Targets(height=height, width=width, content=content, style=style)

@@ -11,7 +11,7 @@ from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
 from ..nodes.builder import FLOAT, UINT8, GraphBuilder, activation_info, tensor_info
-from .feature_graph import INPUT_NAME, FeatureGraph, gram_name
+from .feature_graph import INPUT_NAME, FeatureGraph, gram_name, moments_name
 from .network import NetworkBuilder
 
 _DESCRIPTION = (
@@ -37,9 +37,12 @@ def build_feature_model(
         channels = weights.kernels[f"conv{layer.block}_1"].shape[0]
         if layer.name in graph.activations:
             outputs[layer.name] = activation_info(layer.name, channels, layer.stride)
-        if layer.name in graph.grams:
+        if layer.name in (*graph.grams, *graph.moments):
             gram = _add_gram(builder, layer.name)
             outputs[gram] = tensor_info(gram, FLOAT, ["batch", channels, channels])
+        if layer.name in graph.moments:
+            moments = _add_moments(builder, layer.name)
+            outputs[moments] = tensor_info(moments, FLOAT, ["batch", channels + 1, channels + 1])
     return builder.finish(
         [pixels],
         [outputs[name] for name in graph.outputs],
@@ -75,3 +78,22 @@ def _add_gram(builder: GraphBuilder, layer: str) -> str:
     scaled = builder.add("Div", [flat, root], f"{layer}_scaled")
     transposed = builder.add("Transpose", [scaled], f"{layer}_transposed", perm=[0, 2, 1])
     return builder.add("MatMul", [scaled, transposed], gram_name(layer))
+
+
+def _add_moments(builder: GraphBuilder, layer: str) -> str:
+    """Add a layer's moments: its Gram matrix, bordered by the means of its channels and a 1."""
+    mean = layer
+    # Axis by axis, as sums of a million values one after the other are not exact in float32.
+    for axis in (3, 2):
+        over = builder.integers(f"over_{axis}", [axis])
+        mean = builder.add("ReduceMean", [mean, over], f"{layer}_mean_{axis}", keepdims=0)
+    column, row = (
+        builder.add(
+            "Unsqueeze", [mean, builder.integers(f"axis_{axis}", [axis])], f"{layer}_{name}"
+        )
+        for axis, name in ((2, "column"), (1, "row"))
+    )
+    one, end = builder.number("one", 1), builder.integers("one_at_the_end", [0, 0, 0, 0, 0, 1])
+    last = builder.add("Pad", [row, end, one], f"{layer}_last_row")
+    top = builder.add("Concat", [gram_name(layer), column], f"{layer}_first_rows", axis=2)
+    return builder.add("Concat", [top, last], moments_name(layer), axis=1)

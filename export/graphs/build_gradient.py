@@ -1,6 +1,7 @@
 """The cost of style transfer with its gradient as an ONNX graph, written by hand.
 
-Forward through VGG-19; costs, and their gradients at the activations (`nstx.export.graphs.costs`); these
+Forward through VGG-19; costs, and their gradients at the activations (`nstx.export.graphs.costs` and
+`moment_costs`); these
 carried back to the pixels, layer by layer (`nstx.export.graphs.network`). Nothing is traced. All sizes are
 free, and operators are standard, with kernels for the CPU and WebAssembly, and in ONNX Runtime since
 1.30 all for CUDA; older ones take the padding of the total variation and some means to the CPU.
@@ -15,10 +16,10 @@ from nstx.models.weights.load import Weights
 
 from ..nodes.builder import FLOAT, GraphBuilder
 from .build_interleaved import build_interleaved_model
-from .costs import CostBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
 from .gradient_parts import add_part, finish_gradient
+from .moment_costs import MomentCosts
 from .network import NetworkBuilder
 
 # Kingma and Ba 2015, with ε as in their section 2, on gradients that `gradient_factor` scales to 1.
@@ -37,7 +38,7 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     activations = {INPUT_NAME: x}
     for layer in objective.network:
         x = activations[layer.name] = network.add_layer(layer, x)
-    costs = CostBuilder(builder, objective, graph.gradient)
+    costs = MomentCosts(builder, objective, graph.gradient)
     variation, variation_gradient = costs.add_total_variation()
     weighted = [builder.add("Mul", [variation, "tv_weight"], "variation_weighted")]
     seeds: dict[str, list[str]] = {}

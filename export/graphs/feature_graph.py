@@ -51,6 +51,7 @@ FP16_SCALE = 1 / 16
 activations of black-and-white pictures reach 40 000, and fp16 ends at 65 504. A ReLU network with
 its biases scaled too is linear in its input's scale, so outputs are scaled back exactly."""
 
+_OUTPUTS = ("activations", "grams", "moments")
 _PROPERTIES = ("pooling", "pool_rounding", "precision", "input")
 
 
@@ -64,6 +65,11 @@ def gram_name(layer: str) -> str:
     return f"{layer}_gram"
 
 
+def moments_name(layer: str) -> str:
+    """Return the name of the output that holds a layer's moments: ``conv1_1_moments``."""
+    return f"{layer}_moments"
+
+
 @with_example("FeatureGraph(activations='conv4_2')")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureGraph:
@@ -74,12 +80,16 @@ class FeatureGraph:
             (batch, channels, h, w), named as the layer. Poolings may be named too.
         grams: layers whose Gram matrix G = F Fᵀ / N is an output: float32
             (batch, channels, channels), named ``LAYER_gram``.
+        moments: layers whose Gram matrix with a channel of ones is an output: G, bordered by the means of
+            channels, with a 1 in the corner, float32 (batch, channels + 1, channels + 1), named
+            ``LAYER_moments``.
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
         pool_rounding: of odd sizes, ``ceil`` (75 → 38) or ``floor`` (75 → 37).
     """
 
     activations: tuple[str, ...] = ()
     grams: tuple[str, ...] = ()
+    moments: tuple[str, ...] = ()
     pooling: Pooling = "avg"
     pool_rounding: PoolRounding = "ceil"
     precision: GraphPrecision = "fp32"
@@ -89,7 +99,7 @@ class FeatureGraph:
     kind: ClassVar[str] = "features-1"
 
     def __post_init__(self) -> None:
-        for kind in ("activations", "grams"):
+        for kind in _OUTPUTS:
             layers = getattr(self, kind)
             check_type(kind, layers, str | Sequence[str], f"{kind}=('conv4_2',)")
             names = split_layers(layers) if isinstance(layers, str) else layers
@@ -103,7 +113,7 @@ class FeatureGraph:
     @property
     def layers(self) -> tuple[str, ...]:
         """Every layer that an output is of, by depth, each once."""
-        return _by_depth((*self.activations, *self.grams))
+        return _by_depth((*self.activations, *self.grams, *self.moments))
 
     @property
     def network(self) -> tuple[Layer, ...]:
@@ -117,8 +127,8 @@ class FeatureGraph:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs, in their order: activations, then Gram matrices."""
-        return (*self.activations, *map(gram_name, self.grams))
+        """Names of the outputs, in their order: activations, Gram matrices, moments."""
+        return name_outputs(self.activations, self.grams, self.moments)
 
     def to_input(
         self, pixels: NDArray[np.floating | np.uint8], mean: Sequence[float]
@@ -133,7 +143,10 @@ class FeatureGraph:
 
     def key(self) -> dict[str, Any]:
         """Return what a graph of this description is looked up by, as plain data."""
-        return asdict(self)
+        key = asdict(self)
+        if not self.moments:
+            del key["moments"]  # of before there were some, so that what was kept then is found
+        return key
 
     def metadata(self, weights: Weights, objective: Objective | None) -> dict[str, str]:
         """Return a model file's metadata, with the objective that the outputs serve, if any."""
@@ -148,6 +161,8 @@ class FeatureGraph:
             "weights_sha256": weights.sha256,
             "file_sha256": NO_SEAL,
         }
+        if self.moments:
+            metadata["moments"] = ",".join(self.moments)
         if objective is not None:
             metadata["objective"] = json.dumps(objective_to_json(objective))
         return metadata
@@ -161,7 +176,7 @@ class FeatureGraph:
                 f"{printable(metadata.get('kind', 'unknown'))[:40]!r}; try to export it again"
             )
         chosen: dict[str, Any] = {name: metadata.get(name, "") for name in _PROPERTIES}
-        for name in ("activations", "grams"):
+        for name in _OUTPUTS:
             chosen[name] = tuple(filter(None, metadata.get(name, "").split(",")))
         try:
             return cls(**chosen)
@@ -170,6 +185,13 @@ class FeatureGraph:
                 f"expected a model of 'nstx export features' in {path}, got one with a wrong "
                 f"description ({printable(error)[:200]}); try to export it again"
             ) from error
+
+
+def name_outputs(
+    activations: Sequence[str], grams: Sequence[str], moments: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the names of a graph's outputs, of its layers."""
+    return (*activations, *map(gram_name, grams), *map(moments_name, moments))
 
 
 def _by_depth(names: Sequence[str]) -> tuple[str, ...]:

@@ -49,7 +49,9 @@ class GradientGraph:
 
     Inputs are ``pixels``, float32 (batch, height, width, 3), RGB, 0–255; `WEIGHT_INPUTS`; and the
     targets, ``content_LAYER``, float32 (batch, channels, h, w), and ``style_LAYER``, float32
-    (batch, channels, channels). Outputs are ``total``, ``content``, ``style`` and
+    (batch, channels, channels), or for other statistics than ``gram`` moments (batch, channels + 1,
+    channels + 1), beside which ``wasserstein`` needs ``style_root_LAYER``, float32 (batch, channels,
+    channels), of `nstx.models.statistics.covariance_root`. Outputs are ``total``, ``content``, ``style`` and
     ``total_variation``, float32 (batch); ``content_layers`` and ``style_layers``, float32
     (batch, layers), before their weights; and ``gradient``, float32 (batch, height, width, 3).
     Each picture of a batch has its own targets, weights and costs. An ``interleaved`` graph has
@@ -86,6 +88,11 @@ class GradientGraph:
                 "expected a graph with its gradient for Adam, got costs alone; try one of the two"
             )
         check_choice("layout", self.layout, _LAYOUTS)
+        if self.layout == "interleaved" and not self.objective.compares_grams_alone:
+            raise UsageError(
+                "expected Gram matrices alone for an interleaved graph, got another style statistic; "
+                "try layout='planar'"
+            )
         plain = self.gradient and not self.adam and self.objective.pooling == "avg"
         if self.layout == "interleaved" and not plain:
             raise UsageError(
@@ -102,7 +109,14 @@ class GradientGraph:
     def targets(self) -> tuple[str, ...]:
         """Names of the inputs that hold targets."""
         content = [content_input(name) for name in self.objective.content_names]
-        return (*content, *(style_input(name) for name in self.objective.style_names))
+        style = [style_input(name) for name in self.objective.style_names]
+        return (*content, *style, *map(root_input, self.root_layers))
+
+    @property
+    def root_layers(self) -> tuple[str, ...]:
+        """Style layers of which a root is an input, beside the target that it follows from."""
+        statistics = self.objective.statistics.items()
+        return tuple(name for name, statistic in statistics if statistic == "wasserstein")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -190,3 +204,8 @@ def content_input(layer: str) -> str:
 def style_input(layer: str) -> str:
     """Return the name of the input that holds a layer's style target: ``style_conv1_1``."""
     return f"style_{layer}"
+
+
+def root_input(layer: str) -> str:
+    """Return the name of the input that holds a style target's root: ``style_root_conv1_1``."""
+    return f"style_root_{layer}"

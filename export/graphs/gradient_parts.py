@@ -6,6 +6,7 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from nstx.models.layers import LayerWeight
+from nstx.models.statistics import style_side
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
@@ -17,6 +18,7 @@ from .gradient_graph import (
     ADAM_OUTPUTS,
     FACTOR_INPUTS,
     GradientGraph,
+    root_input,
 )
 
 _DESCRIPTION = (
@@ -62,10 +64,12 @@ def _describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInf
         return tensor_info(name, FLOAT, ["batch", len(layers)])
     if name not in graph.targets:
         return tensor_info(name, FLOAT, ["batch"])
-    kind, _, layer = name.partition("_")
+    kind, layer = name.partition("_")[0], find_layer("_".join(name.split("_")[-2:])).name
     channels = len(weights.kernels[layer])
     if kind == "style":
-        return tensor_info(name, FLOAT, ["batch", channels, channels])
+        is_root = name == root_input(layer)
+        side = channels if is_root else style_side(objective.statistics[layer], channels)
+        return tensor_info(name, FLOAT, ["batch", side, side])
     info = activation_info(name, channels, find_layer(layer).stride)
     if graph.layout == "planar":
         return info

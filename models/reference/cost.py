@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from ..cost import Cost
 from ..layers import LayerWeight
 from ..objective import Objective
+from ..statistics import Statistic
 from ..weights.load import Weights, prepare_weights
-from .features import Array64, reference_features, reference_gram
+from .features import Array64, reference_features
+from .statistics import reference_scale, reference_style, reference_style_cost
 
 Arrays = Mapping[str, NDArray[np.floating]]
-"""Activations (channels, h, w) or Gram matrices (channels, channels), by layer."""
+"""By layer: activations (channels, h, w), or Gram matrices or moments (`nstx.models.statistics`)."""
 
 
 def reference_cost(
@@ -32,13 +34,14 @@ def reference_cost(
         return reference_features(weights, picture, layers, *objective.poolings)
 
     targets = features(content, objective.content_names) if objective.uses_content else {}
-    grams: dict[str, Array64] = {}
+    statistics = objective.statistics
+    style: dict[str, Array64] = {}
     whole = sum(weight for _, weight in styles)
     for picture, weight in styles if objective.uses_style else ():
         for name, activation in features(picture, objective.style_names).items():
-            share = reference_gram(activation) * (weight / whole)
-            grams[name] = grams[name] + share if name in grams else share
-    return cost_of_features(objective, pixels, features(pixels, objective.layers), targets, grams)
+            share = reference_style(statistics[name], activation) * (weight / whole)
+            style[name] = style[name] + share if name in style else share
+    return cost_of_features(objective, pixels, features(pixels, objective.layers), targets, style)
 
 
 def cost_of_features(
@@ -48,7 +51,7 @@ def cost_of_features(
     content: Arrays,
     style: Arrays,
 ) -> Cost:
-    """Return a picture's cost from its activations and target activations and Gram matrices."""
+    """Return a picture's cost from its activations, target activations and targets of styles."""
 
     def error(factor: float, values: NDArray[np.floating], target: NDArray[np.floating]) -> float:
         return factor * float(np.mean((values - target) ** 2)) / target_scale(objective, target)
@@ -58,8 +61,8 @@ def cost_of_features(
         for name in objective.content_names
     }
     style_layers = {
-        name: error(objective.style_factor, reference_gram(features[name]), style[name])
-        for name in objective.style_names
+        name: _style_cost(objective, statistic, features[name], style[name])
+        for name, statistic in objective.statistics.items()
     }
     content_cost = _weighted_sum(objective.content_layers, content_layers)
     style_cost = _weighted_sum(objective.style_layers, style_layers)
@@ -75,8 +78,23 @@ def cost_of_features(
     )
 
 
+def _style_cost(
+    objective: Objective,
+    statistic: Statistic,
+    features: NDArray[np.floating],
+    target: NDArray[np.floating],
+) -> float:
+    cost, _ = reference_style_cost(statistic, reference_style(statistic, features), target)
+    return objective.style_factor * cost / style_scale(objective, statistic, target)
+
+
+def style_scale(objective: Objective, statistic: Statistic, target: NDArray[np.floating]) -> float:
+    """Return what a style layer's cost is divided by: 1, unless costs are relative."""
+    return reference_scale(statistic, target) if objective.relative else 1.0
+
+
 def target_scale(objective: Objective, target: NDArray[np.floating]) -> float:
-    """Return what a layer's mean squared error is divided by: 1, unless costs are relative."""
+    """Return what a content layer's cost is divided by: 1, unless costs are relative."""
     if not objective.relative:
         return 1.0
     return max(1.0, float(np.mean(target.astype(np.float64) ** 2)))

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from ..cost import Cost
 from ..objective import Objective
+from ..statistics import Statistic
 from ..vgg19 import Pooling
 from ..weights.load import Weights, prepare_weights
-from .cost import Arrays, cost_of_features, target_scale
-from .features import Array64, reference_convolution, reference_features, reference_gram
+from .cost import Arrays, cost_of_features, style_scale, target_scale
+from .features import Array64, reference_convolution, reference_features
+from .statistics import reference_style, reference_style_cost
 
 
 def reference_gradient(
@@ -82,13 +84,25 @@ def _gradients_at_layers(
         seeds[item.layer] = 2 * weight * factor / difference.size * difference
     for item in objective.style_layers if objective.uses_style else ():
         activation, target = features[item.layer], np.asarray(style[item.layer], np.float64)
-        flat = activation.reshape(len(activation), -1)
-        difference = reference_gram(activation) - target
-        factor = objective.style_factor / target_scale(objective, target)
+        factor = objective.style_factor / style_scale(objective, item.statistic, target)
         weight = objective.style_weight * item.weight
-        seed = 4 * weight * factor / difference.size / flat.shape[1] * (difference @ flat)
+        seed = _style_seed(item.statistic, activation, target, weight * factor)
         seeds[item.layer] = seeds.get(item.layer, 0) + seed.reshape(activation.shape)
     return seeds
+
+
+def _style_seed(
+    statistic: Statistic, activation: Array64, target: Array64, weight: float
+) -> Array64:
+    """Return the gradient of a layer's style cost at its activation, as (channels, positions)."""
+    flat = activation.reshape(len(activation), -1)
+    values = reference_style(statistic, activation)
+    if statistic == "gram":
+        difference = values - target
+        return 4 * weight / difference.size / flat.shape[1] * (difference @ flat)
+    _, slope = reference_style_cost(statistic, values, target)
+    # Values are F̃ F̃ᵀ / N, with F̃ the activation and a channel of ones.
+    return 2 * weight / flat.shape[1] * (slope[:-1, :-1] @ flat + slope[:-1, -1:])
 
 
 def _backpropagate(
