@@ -93,6 +93,10 @@ class RunDigests:
         fields["weights"] = self._digest_weights(settings.weights)
         request = {"content": self.content, "styles": self.styles, "settings": fields}
         objective = {k: v for k, v in fields["objective"].items() if k not in _VARIED}
+        objective["style_layers"] = [
+            {k: v for k, v in item.items() if k != "statistic"}
+            for item in objective["style_layers"]
+        ]
         common = {k: v for k, v in fields.items() if k not in _VARIED} | {"objective": objective}
         return RunKey(
             digest=digest_json({"version": __version__, **request}),
