@@ -72,7 +72,7 @@ def _parse_layer(parts: Sequence[str], default: LayerWeight) -> LayerWeight:
 def check_statistic(name: object) -> Statistic:
     """Return the statistic of a style layer; `UsageError` if there is none of this name."""
     for statistic in STATISTICS:
-        if statistic == name:
+        if isinstance(name, str) and statistic == name:
             return statistic
     raise UsageError(
         f"expected a statistic of {', '.join(STATISTICS)}, got {describe(name)}; "
