@@ -15,7 +15,8 @@ from target_keys import KEY
 
 from nstx.engine.cache import list_cache, verify_cache
 from nstx.engine.choices import choose_settings
-from nstx.engine.targets.files import SavedTargets, describe_basis, read_targets, write_targets
+from nstx.engine.targets.basis import describe_basis
+from nstx.engine.targets.files import SavedTargets, read_targets, write_targets
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays
 from nstx.engine.targets.store import TargetFolder, describe_target, target_name
 from nstx.engine.targets.targets import make_zero_targets

@@ -8,7 +8,7 @@ way of colouring where its targets are no others', and a checksum. A run on anot
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,17 +21,16 @@ from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.presets import PRESETS
 from nstx.models.printable import printable
-from nstx.models.statistics import style_side
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.storage.inputs import open_input
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
 from nstx.models.storage.seals import digest_bytes
-from nstx.models.vgg19 import find_layer
 
 from ..artefacts.grain import FIGURES, Grain
 from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE, Colors
+from .basis import describe_basis, wrong_shapes
 from .sealed_arrays import SUFFIX, pack_arrays, read_bytes, unpack_arrays
 from .targets import Targets
 
@@ -72,21 +71,6 @@ class SavedTargets:
     depth: Literal[8, 16] = 8
     file: InputFile | None = None
     colors: Colors = "style"
-
-
-def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
-    """Return what targets depend on besides the pictures, as plain data."""
-    statistics = {item.layer: item.statistic for item in objective.style_layers}
-    others = sorted(name for name, statistic in statistics.items() if statistic != "gram")
-    return {
-        "content_layers": sorted(item.layer for item in objective.content_layers),
-        "style_layers": sorted(item.layer for item in objective.style_layers),
-        "pooling": objective.pooling,
-        "pool_rounding": objective.pool_rounding,
-        "weights_sha256": weights_sha256,
-        # Their targets are moments: of all such statistics the same.
-        **({"moments_layers": others} if others else {}),
-    }
 
 
 @check_arguments
@@ -215,7 +199,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         content = _take_layers(f"{scale}/content/", objective.content_names, remaining)
         style = _take_layers(f"{scale}/style/", objective.style_names, remaining)
         targets.append(Targets(height=height, width=width, content=content, style=style))
-        if wrong := list(_wrong_shapes(targets[-1], objective)):
+        if wrong := list(wrong_shapes(targets[-1], objective)):
             raise ValueError("; ".join(wrong))
     if not contents or remaining:
         raise ValueError("a picture is missing, or something has no place in it")
@@ -283,24 +267,9 @@ def check_targets(
     if saved.colors != _compared_in(colors):
         different.append(f"colors {saved.colors} instead of {colors}")
     for target in saved.targets:
-        different += _wrong_shapes(target, objective)
+        different += wrong_shapes(target, objective)
     if different:
         raise UsageError(
             f"expected targets of this objective, got {'; '.join(different)}; "
             "try the options that they were computed with"
         )
-
-
-def _wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
-    """Yield a description of each target that is missing, or whose shape is not the layer's."""
-    for kind, names in (("content", objective.content_names), ("style", objective.style_names)):
-        for layer in map(find_layer, names):
-            size = layer.output_size(target.height, target.width, objective.pool_rounding)
-            shape: tuple[int, ...] = (layer.channels, *size)
-            if kind == "style":
-                shape = (style_side(objective.statistics[layer.name], layer.channels),) * 2
-            array = getattr(target, kind).get(layer.name)
-            if array is None:
-                yield f"no {kind} {layer.name}"
-            elif array.shape != shape:
-                yield f"{kind} {layer.name} of shape {array.shape} instead of {shape}"

@@ -1,0 +1,40 @@
+"""What targets depend on besides pictures, and the shapes that they have."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from nstx.models.objective import Objective
+from nstx.models.statistics import style_side
+from nstx.models.vgg19 import find_layer
+
+from .targets import Targets
+
+
+def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
+    """Return what targets depend on besides the pictures, as plain data."""
+    statistics = {item.layer: item.statistic for item in objective.style_layers}
+    others = sorted(name for name, statistic in statistics.items() if statistic != "gram")
+    return {
+        "content_layers": sorted(item.layer for item in objective.content_layers),
+        "style_layers": sorted(item.layer for item in objective.style_layers),
+        "pooling": objective.pooling,
+        "pool_rounding": objective.pool_rounding,
+        "weights_sha256": weights_sha256,
+        # Their targets are moments: of all such statistics the same.
+        **({"moments_layers": others} if others else {}),
+    }
+
+
+def wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
+    """Yield a description of each target that is missing, or whose shape is not the layer's."""
+    for kind, names in (("content", objective.content_names), ("style", objective.style_names)):
+        for layer in map(find_layer, names):
+            size = layer.output_size(target.height, target.width, objective.pool_rounding)
+            shape: tuple[int, ...] = (layer.channels, *size)
+            if kind == "style":
+                shape = (style_side(objective.statistics[layer.name], layer.channels),) * 2
+            array = getattr(target, kind).get(layer.name)
+            if array is None:
+                yield f"no {kind} {layer.name}"
+            elif array.shape != shape:
+                yield f"{kind} {layer.name} of shape {array.shape} instead of {shape}"
