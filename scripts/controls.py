@@ -1,11 +1,14 @@
 """The pictures of docs/controls.md, one for each control.
 
-Usage: controls.py CONTROL OUT.jpg
+Usage: controls.py CONTROL OUT.jpg [CONTENT STYLE]
+
+colours needs a photograph and a painting.
 """
 
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +16,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from nstx import choose_settings, read_image, stylize, write_image
+from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.pictures.writing import to_8_bit
+from nstx.engine.settings import COLORS
 
 Pixels = NDArray[np.float32]
+
+SIDE = 320  # pixels of a result
 
 
 def main(arguments: Sequence[str]) -> int:
     """Draw a control's picture and return the exit code."""
-    if len(arguments) != 2 or arguments[0] not in CONTROLS:
+    drawn = [name for name in CONTROLS if arguments[:1] == [name]]
+    if not drawn or len(arguments) != 2 + len(signature(CONTROLS[drawn[0]]).parameters):
         print(f"expected a control of {', '.join(CONTROLS)}, and OUT.jpg", file=sys.stderr)
         return 2
-    CONTROLS[arguments[0]]().save(Path(arguments[1]), quality=90, optimize=True)
+    CONTROLS[drawn[0]](*arguments[2:]).save(Path(arguments[1]), quality=90, optimize=True)
     return 0
 
 
@@ -55,7 +63,45 @@ def draw_depth() -> Image.Image:
     return side_by_side(pictures)
 
 
-CONTROLS: dict[str, Callable[[], Image.Image]] = {"depth": draw_depth}
+def draw_colours(content: str, style: str) -> Image.Image:
+    """Return the ways to colour a result, with what they are made of, and an exchange of channels afterwards."""
+    photograph, painting = read_image(content), read_image(style)
+    results = {
+        colors: stylize(photograph, painting, size=SIDE, steps=100, colors=colors).pixels
+        for colors in COLORS
+    }
+    size = results["style"].shape[:2]
+    originals = {
+        name: resize_picture(picture, *size)
+        for name, picture in (("CONTENT", photograph), ("STYLE", painting))
+    }
+    luma, *_ = as_ycbcr(results["style"])
+    _, *chroma = as_ycbcr(originals["CONTENT"])
+    exchanged = Image.merge("YCbCr", (luma, *chroma)).convert("RGB")
+    pictures = {**originals, **results, "style, Y exchanged": np.asarray(exchanged, np.float32)}
+    names = list(pictures)
+    return stack(
+        [
+            side_by_side({name: pictures[name] for name in names[first : first + 4]})
+            for first in (0, 4)
+        ]
+    )
+
+
+def as_ycbcr(pixels: Pixels) -> tuple[Image.Image, ...]:
+    """Return luma and two differences of colour, as other programs exchange them."""
+    return Image.fromarray(to_8_bit(pixels)).convert("YCbCr").split()
+
+
+def stack(rows: Sequence[Image.Image]) -> Image.Image:
+    """Return pictures of one width above each other."""
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for index, row in enumerate(rows):
+        sheet.paste(row, (0, index * row.height))
+    return sheet
+
+
+CONTROLS: dict[str, Callable[..., Image.Image]] = {"colours": draw_colours, "depth": draw_depth}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -27,7 +27,7 @@ from nstx import (
     stylize,
 )
 from nstx.engine.colours.oklab import to_grey, to_oklab
-from nstx.engine.settings import COLORS, Colors
+from nstx.engine.settings import COLORS, BackendName, Colors
 from nstx.models.presets import SolverName
 
 LAYERS = ("--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1", "--device", "cpu")
@@ -52,12 +52,20 @@ def job_of(colors: Colors, solver: SolverName = "lbfgs", **choices: Any) -> Job:
     return prepare_job(CONTENT, [(STYLE, 1.0)], settings)
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-@pytest.mark.parametrize("init", ["content", "noise", "matched"])
+@pytest.mark.parametrize(
+    ("solver", "backend", "init"),
+    [
+        ("lbfgs", "onnx", "content"),
+        ("lbfgs", "torch", "noise"),
+        ("adam", "onnx", "matched"),
+        ("adam", "torch", "blend"),
+    ],
+)
 def test_a_picture_stays_grey_and_has_the_contents_chroma_at_last(
-    solver: SolverName, init: str
+    solver: SolverName, backend: BackendName, init: str
 ) -> None:
-    job, steps = job_of("luminance", solver, init=init, clean=False), list[Step]()
+    choices = {"init": init, "backend": backend, "precision": "fp32", "clean": False}
+    job, steps = job_of("luminance", solver, **choices), list[Step]()
     start = job.start(0)
     assert (start == start[..., :1]).all()
     result = run_job(job, on_step=steps.append)
@@ -131,13 +139,25 @@ def test_a_batch_may_mix_them() -> None:
         np.testing.assert_allclose(result.pixels, run_job(job).pixels, atol=2)
 
 
-def test_grey_pictures_are_the_same_in_luminance_and_in_style() -> None:
+def test_grey_pictures_are_the_same_in_luminance_and_matched() -> None:
     one, other = (
         stylize(GREY[0], GREY[1], **{**LIGHT, "steps": 1, "colors": colors})
-        for colors in ("style", "luminance")
+        for colors in ("matched", "luminance")
     )
-    assert one.initial_cost == other.initial_cost
+    assert one.initial_cost is not None
+    assert other.initial_cost is not None
+    assert one.initial_cost.total == pytest.approx(other.initial_cost.total, rel=1e-3)
     assert np.ptp(other.pixels, axis=2).max() < 0.01
+
+
+def test_greys_of_styles_have_the_contents_mean_and_contrast() -> None:
+    dark = Picture((STYLE.pixels * 0.3).astype(np.uint8), None)
+    job = prepare_job(CONTENT, dark, **{**LIGHT, "colors": "luminance"})
+    light = prepare_job(CONTENT, STYLE, **{**LIGHT, "colors": "luminance"})
+    for layer, gram in job.targets[0].style.items():
+        np.testing.assert_allclose(
+            gram, light.targets[0].style[layer], rtol=0.3, atol=gram.max() / 50
+        )
 
 
 @pytest.mark.parametrize("colors", ["luminance", "matched"])
@@ -174,7 +194,11 @@ def test_hidden_pixels_change_nothing() -> None:
 
 @pytest.mark.parametrize("colors", ["luminance", "matched", "histogram"])
 def test_a_targets_file_leads_to_the_same_bytes(
-    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path, colors: Colors
+    nstx: Nstx,
+    save_picture: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    colors: Colors,
 ) -> None:
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     file, common = tmp_path / "t.safetensors", [*LAYERS, "--size", 48, "--colors", colors]
@@ -190,6 +214,10 @@ def test_a_targets_file_leads_to_the_same_bytes(
     assert code == 0, err
     assert json.loads(out)["colors"] == colors
     assert direct.read_bytes() == again.read_bytes()
+    if not named:  # a configuration gives way to the file
+        monkeypatch.setenv("NSTX_COLORS", "histogram")
+        code, out, err = nstx("optimize", "--targets", file, "-o", again, *more)
+        assert (code, json.loads(out)["colors"]) == (0, colors), err
     saved = read_targets(file)
     assert saved.colors == ("style" if colors == "histogram" else colors)
     wrong: Colors = "luminance" if colors == "matched" else "matched"
@@ -265,7 +293,9 @@ def test_matched_styles_are_precomputed_for_each_content(
     assert "4 already in the cache" in out
     assert "none of the styles' shared among contents" in out
     code, out, _ = nstx(*arguments, "luminance", "--json")
-    assert [item["targets"] for item in json.loads(out)["pictures"]] == ["miss"] * 3
+    assert [item["targets"] for item in json.loads(out)["pictures"]] == ["miss"] * 4
+    code, out, _ = nstx(*arguments, "histogram", "--json")
+    assert [item["targets"] for item in json.loads(out)["pictures"]] == ["hit", "hit", "miss"]
     code, _, err = nstx("precompute", *common, "matched")
     assert code == 2
     assert "expected contents" in err

@@ -172,11 +172,12 @@ def _fill_cache(
     console: Console,
 ) -> dict[str, Any]:
     """Compute the targets that the cache lacks, and return the fields of ``--json``."""
+    from nstx.engine.colours.modes import shares_targets
     from nstx.engine.targets.precompute import precompute_targets
 
     styles, done = list(dict.fromkeys(path for path, _ in weighted)), 0
     # Where styles are matched to contents, each pair has targets of its own.
-    pairs = len(contents) if settings.colors == "matched" else 1
+    pairs = 1 if shares_targets(settings.colors) else len(contents)
     with console.counting("computing targets", len(contents) + len(styles) * pairs) as advance:
 
         def on_picture(picture: "PrecomputedPicture") -> None:
@@ -227,8 +228,8 @@ def _describe(data: dict[str, Any]) -> str:
         text += f", {sources.count('hit')} already in the cache"
     if data["extractor"] is not None:
         text += f", by {data['extractor']['name']} on {data['extractor']['runs_on']}"
-    if data["colors"] == "matched":
-        text += ", none of the styles' shared among contents, as each gives them its own colours"
+    if any(picture["matched_to"] for picture in data["pictures"]):
+        text += ", none of the styles' shared among contents, as each is matched to one"
     return f"{text}, in {seconds}"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nstx.engine.settings import COLORS
 from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset, find_preset
 
@@ -72,6 +73,7 @@ def optimize(
         with uncollected():
             saved = None if recording.targets is None else _read_targets(recording.targets, size)
             preset = _saved_preset(objective, saved)
+            colours = _saved_colours(colours, saved)
             settings = options.settings_of(objective, colours, size, solver, machine, preset=preset)
             begin_loading(settings)
             # Only now, as it takes a while, in which other things can be loaded.
@@ -124,6 +126,15 @@ def _saved_preset(objective: options.Objective, saved: "SavedTargets | None") ->
     if saved is None or objective.sources["preset"] == COMMAND_LINE:
         return None
     return replace(find_preset(saved.preset), objective=saved.objective, colors=saved.colors)
+
+
+def _saved_colours(colours: options.Colours, saved: "SavedTargets | None") -> options.Colours:
+    """Return the option, unless a configuration has one that a targets file has no targets for: then the file's."""
+    if saved is None or colours.colors not in COLORS or colours.sources["colors"] == COMMAND_LINE:
+        return colours
+    from nstx.engine.targets.files import compared_in
+
+    return colours if compared_in(colours.colors) == saved.colors else replace(colours, colors=None)
 
 
 def _read_targets(path: Path, size: options.Size) -> "SavedTargets":

@@ -2,13 +2,14 @@
 
 - ``style``: nothing; a picture takes its colours from the paintings, with their strokes.
 - ``luminance``: photograph and paintings are compared in grey, the picture stays grey while it is optimised, and the
-  photograph's hues and chroma are put back at last. So strokes are where the paintings' light and shade has them.
+  photograph's hues and chroma are put back at last. So strokes are where the paintings' light and shade has them. Their
+  greys get the photograph's mean and contrast: a picture that is much lighter or darker has no room for its colours.
 - ``matched``: paintings get the photograph's mean and covariance of colours before they are compared.
 - ``histogram``: the result gets the photograph's distribution of each channel, afterwards.
 - ``only``: the photograph gets the paintings' mean and covariance of colours, and no strokes: no step is made.
 
-After Gatys et al. 2016, "Preserving color in neural artistic style transfer". Departures from its luminance-only
-transfer: lightness is OKLab's in place of YIQ's; and paintings keep their own mean and contrast of lightness.
+After Gatys et al. 2016, "Preserving color in neural artistic style transfer". Departures: lightness and colour are OKLab's
+in place of YIQ's; and the map of ``matched`` is another (`nstx.engine.colours.linear`).
 """
 
 from collections.abc import Sequence
@@ -21,17 +22,23 @@ from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_pixels
 from ..settings import Colors
 from .histogram import match_histograms
-from .linear import fit_map
+from .linear import LinearMap, fit_map
 from .oklab import to_grey, with_chroma
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Grey:
-    """`nstx.engine.pictures.picture.Recolouring` to greys that are as light."""
+    """`nstx.engine.pictures.picture.Recolouring` to greys that are as light, and then by a map, if there is one."""
 
-    key = "grey-1"
+    then: LinearMap | None = None
+
+    @property
+    def key(self) -> str:
+        return "grey-1" if self.then is None else f"grey-1 {self.then.key}"
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        return to_grey(pixels)
+        grey = to_grey(pixels)
+        return grey if self.then is None else self.then(grey)
 
 
 def as_compared(
@@ -39,17 +46,25 @@ def as_compared(
 ) -> tuple[Picture, list[WeightedPicture]]:
     """Return the pictures that targets are computed of: in grey, or paintings in the photograph's colours."""
     if colors == "luminance":
-        content, *greys = (
-            replace(picture, recolouring=_Grey())
-            for picture in (content, *(style for style, _ in styles))
-        )
-        return content, [(grey, weight) for grey, (_, weight) in zip(greys, styles, strict=True)]
+        content = replace(content, recolouring=_Grey())
+        return content, [(_match_grey(style, content), weight) for style, weight in styles]
     if colors == "matched":
         return content, [
             (replace(style, recolouring=fit_map(style, [(content, 1.0)])), weight)
             for style, weight in styles
         ]
     return content, list(styles)
+
+
+def shares_targets(colors: Colors) -> bool:
+    """Whether a painting's targets serve all photographs: it is compared as it is, and not matched to each."""
+    return colors not in ("luminance", "matched")
+
+
+def _match_grey(style: Picture, content: Picture) -> Picture:
+    """Return a style in greys with the mean and the contrast of those of a content, which is grey."""
+    moved = fit_map(replace(style, recolouring=_Grey()), [(content, 1.0)])
+    return replace(style, recolouring=_Grey(moved))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

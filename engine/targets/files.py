@@ -27,6 +27,7 @@ from nstx.models.storage.plain_data import take_object, take_text, take_whole
 from nstx.models.storage.seals import digest_bytes
 
 from ..artefacts.grain import FIGURES, Grain
+from ..colours.modes import shares_targets
 from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE, Colors
@@ -117,7 +118,7 @@ def write_targets(
         "preset": preset,
         **({} if depth == 8 else {"depth": depth}),
     }
-    if (compared := _compared_in(colors)) != "style":
+    if (compared := compared_in(colors)) != "style":
         description |= {"format": _FORMAT_OF_COLOURS, "colors": compared}
     try:
         if grain is not None:
@@ -227,9 +228,9 @@ def _take_depth(description: dict[str, Any]) -> Literal[8, 16]:
     return 16 if depth == 16 else 8
 
 
-def _compared_in(colors: Colors) -> Colors:
+def compared_in(colors: Colors) -> Colors:
     """Return the way of colouring that has the same targets, and the least to do with colours."""
-    return colors if colors in ("luminance", "matched") else "style"
+    return "style" if shares_targets(colors) else colors
 
 
 def _is_grain(array: NDArray[Any]) -> bool:
@@ -264,7 +265,7 @@ def check_targets(
         for name in {**after, **before}
         if before.get(name) != after.get(name)
     ]
-    if saved.colors != _compared_in(colors):
+    if saved.colors != compared_in(colors):
         different.append(f"colors {saved.colors} instead of {colors}")
     for target in saved.targets:
         different += wrong_shapes(target, objective)

@@ -7,7 +7,7 @@ from pathlib import Path
 from nstx.models.errors import ImageError, NstxError, NumericalError, UsageError, about
 from nstx.models.printable import printable
 
-from ..colours.modes import as_compared
+from ..colours.modes import as_compared, shares_targets
 from ..formats.identify import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import take_input
@@ -80,7 +80,7 @@ def precompute_targets(
     """Load the targets of every content and every style, so that what is missing is computed.
 
     A style is resized for the results of all contents; without contents, for a result whose long
-    side is the settings' size. Styles that are matched to the contents' colours are another picture for
+    side is the settings' size. Styles that are matched to the contents' colours or greys are another picture for
     each content, so that each pair has targets of its own. ``on_picture`` is called after every picture; one
     that cannot be used stops no other. `UsageError` if there is neither a content nor a size, or no content
     to match colours with.
@@ -103,15 +103,16 @@ def precompute_targets(
                 done.append(picture)
                 on_picture(picture)
 
-    if settings.colors != "matched":
+    if shares_targets(settings.colors):
         compute(contents, None)
     elif not contents:
         raise UsageError(
             "expected contents whose colours the styles are matched to, got none; try --content photo.jpg",
             setting="colors",
         )
-    for content in contents if settings.colors == "matched" else ():
-        compute([content], content)
+    else:
+        for content in contents:
+            compute([content], content)
     return done
 
 
