@@ -67,7 +67,9 @@ def draw_colours(content: str, style: str) -> Image.Image:
     """Return the ways to colour a result, with what they are made of, and an exchange of channels afterwards."""
     photograph, painting = read_image(content), read_image(style)
     results = {
-        colors: stylize(photograph, painting, size=SIDE, steps=100, colors=colors).pixels
+        colors: stylize(
+            photograph, painting, size=SIDE, steps=100, colors=colors, precision="fp32"
+        ).pixels
         for colors in COLORS
     }
     size = results["style"].shape[:2]
@@ -78,7 +80,8 @@ def draw_colours(content: str, style: str) -> Image.Image:
     luma, *_ = as_ycbcr(results["style"])
     _, *chroma = as_ycbcr(originals["CONTENT"])
     exchanged = Image.merge("YCbCr", (luma, *chroma)).convert("RGB")
-    pictures = {**originals, **results, "style, Y exchanged": np.asarray(exchanged, np.float32)}
+    pictures: dict[str, Pixels] = {**originals, **results}
+    pictures["style, Y exchanged"] = np.asarray(exchanged, np.float32)
     names = list(pictures)
     return stack(
         [
