@@ -66,7 +66,7 @@ def draw_depth() -> Image.Image:
 def draw_colours(content: str, style: str) -> Image.Image:
     """Return the ways to colour a result, with what they are made of, and an exchange of channels afterwards."""
     photograph, painting = read_image(content), read_image(style)
-    results = {
+    results: dict[str, Pixels] = {
         colors: stylize(
             photograph, painting, size=SIDE, steps=100, colors=colors, precision="fp32"
         ).pixels
