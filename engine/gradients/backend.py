@@ -1,9 +1,11 @@
 """What every gradient backend must offer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError, UsageError
@@ -99,6 +101,14 @@ class GradientBackend(ABC):
     @abstractmethod
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """Return the costs alone."""
+
+    def export(self) -> Mapping[str, NDArray[Any]]:
+        """Return what the next evaluation depends on besides its pictures, by name; nothing changes it later."""
+        return {}
+
+    def resume(self, earlier: Mapping[str, NDArray[Any]], checks: Sequence[PrecisionCheck]) -> None:
+        """Take over, before the first evaluation, what was exported, and the checks that had been made."""
+        assert not earlier  # what exports something takes it over
 
     def cost_and_gradient(self, pixels: ArrayT) -> tuple[Cost, ArrayT]:
         """Return the cost and ∂J/∂pixels, float32 (height, width, 3), of a backend of one picture."""

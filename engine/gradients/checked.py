@@ -14,8 +14,12 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
@@ -107,6 +111,35 @@ class CheckedBackend(GradientBackend):
         self._evaluation = 0
         self._next_check, self._interval = self._schedule.begins, self._schedule.first
         self._best, self._best_at = math.inf, 0
+        # The aims of the low precision, exported after so many checks: they change with a check alone.
+        self._exported: tuple[int, Mapping[str, NDArray[Any]]] = (0, {})
+
+    def export(self) -> Mapping[str, NDArray[Any]]:
+        """Implement `GradientBackend`."""
+        counts = [self._stage, self._evaluation, self._next_check, self._interval, self._best_at]
+        state = {"checking": np.array([*counts, self._best], np.float64)}
+        if self._fast is None:
+            return state
+        if self._exported[0] != len(self.checks):
+            aims = self._fast.problem.export()
+            self._exported = len(self.checks), {f"aim/{name}": aim for name, aim in aims.items()}
+        return {**state, **self._fast.export(), **self._exported[1]}
+
+    def resume(self, earlier: Mapping[str, NDArray[Any]], checks: Sequence[PrecisionCheck]) -> None:
+        """Implement `GradientBackend`."""
+        *counts, self._best = earlier["checking"].tolist()
+        stage, self._evaluation, self._next_check, self._interval, self._best_at = map(int, counts)
+        self.checks = list(checks)
+        if stage != self._stage or "seed" not in earlier:
+            self._stage, self._fast = stage, None
+        if "seed" not in earlier:
+            return
+        if self._fast is None:
+            self._fast = self._backends(self._plan.stages[stage])(self._problem)
+        self._fast.resume(earlier, checks)
+        aims = {name.removeprefix("aim/"): aim for name, aim in earlier.items()}
+        if any(name.startswith("aim/") for name in earlier):
+            self._fast.problem.resume(aims)
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""

@@ -7,12 +7,13 @@ costs and the gradient's largest value come back in one transfer.
 import contextlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
 
@@ -21,7 +22,7 @@ from ..devices.cuda_graph import Capture, CudaGraph, captures_graphs
 from ..devices.torch_device import TorchDevice
 from ..features.torch_network import TorchNetwork, gram_matrices, moment_matrices
 from ..statistics.moments import compare_by_autograd
-from .backend import GradientBackend, Problems, gradient_error
+from .backend import GradientBackend, PrecisionCheck, Problems, gradient_error
 from .torch_problem import Part, TorchProblem, total_variation
 
 # fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
@@ -113,6 +114,14 @@ class TorchGradient(GradientBackend):
                 self.seed *= _SEED_STEP
         same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
         return costs, cast(ArrayT, same_kind)
+
+    def export(self) -> Mapping[str, NDArray[Any]]:
+        """Implement `GradientBackend`."""
+        return {"seed": np.asarray(self.seed, np.float64)}
+
+    def resume(self, earlier: Mapping[str, NDArray[Any]], checks: Sequence[PrecisionCheck]) -> None:
+        """Implement `GradientBackend`."""
+        self.seed = float(earlier["seed"])
 
     def read_costs(self, rows: torch.Tensor) -> Iterator[list[Cost]]:
         """Yield the costs of several evaluations, each of a batch; waits for the device, once.

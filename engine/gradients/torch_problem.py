@@ -3,10 +3,11 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.objective import Objective
@@ -77,6 +78,15 @@ class TorchProblem:
         """Add offsets to targets, in place of earlier ones, to make up for what rounding adds."""
         for part, offset in offsets.items():
             torch.add(self.targets[part], offset, out=self.aims[part])
+
+    def export(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of all aims on the host, by the names of their parts."""
+        return {"/".join(part): aim.cpu().numpy().copy() for part, aim in self.aims.items()}
+
+    def resume(self, aims: Mapping[str, NDArray[Any]]) -> None:
+        """Take over aims that were exported."""
+        for part, aim in self.aims.items():
+            aim.copy_(torch.from_numpy(aims["/".join(part)]))
 
     @contextmanager
     def noting(self) -> Iterator[dict[Part, torch.Tensor]]:

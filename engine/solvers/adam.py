@@ -4,7 +4,8 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
-from ..devices.arrays import Array, ArrayT
+from ..devices.arrays import NUMPY, Array, Arrays, ArrayT
+from .memory import SolverMemory
 from .solver import StepCallback, Steps
 
 # ε as in section 2 of the paper (and TensorFlow 1), on gradients scaled to 1. The same rule as ONNX nodes:
@@ -49,17 +50,41 @@ def adam_rate(learning_rate: float, step: int) -> float:
 
 
 def adam_steps(
-    start: Array, *, steps: int, learning_rate: float, clip: bool, on_step: StepCallback
+    start: Array,
+    *,
+    steps: int,
+    learning_rate: float,
+    clip: bool,
+    on_step: StepCallback,
+    arrays: Arrays = NUMPY,
+    memory: SolverMemory | None = None,
 ) -> Steps:
-    """Return Adam, ready to run from a picture, which is not changed; its rate is in pixel values."""
-    state = AdamState(start, start * 0, start * 0)
-    _, gradient = yield start
-    # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
-    # costs of 10⁹ and of 0.1 are both usual.
-    scale = 1 / max(float(abs(gradient).max()), 1e-34)
-    for step in range(1, steps + 1):
+    """Return Adam, ready to run from a picture, which is not changed; its rate is in pixel values.
+
+    Where ``memory`` has a state, it goes on from that.
+    """
+    memory = memory or SolverMemory()
+    earlier, made = memory.earlier, 0
+    if earlier is None:
+        state = AdamState(start, start * 0, start * 0)
+        _, gradient = yield start
+        # Adam does not depend on the cost's scale but for ε, which must not exceed the gradient:
+        # costs of 10⁹ and of 0.1 are both usual.
+        scale = 1 / max(float(abs(gradient).max()), 1e-34)
+    else:
+        made, scale, gradient = (
+            int(earlier["made"]),
+            float(earlier["scale"]),
+            arrays.place(earlier["gradient"]),
+        )
+        state = AdamState(*(arrays.place(earlier[name]) for name in AdamState._fields))
+    memory.export = lambda: {
+        "made": float(made), "scale": scale, "gradient": gradient, **state._asdict()
+    }  # fmt: skip
+    for step in range(made + 1, steps + 1):
         # Learning rates that leave float32 lead to costs that are not finite, which are errors of their own.
         with np.errstate(over="ignore", invalid="ignore"):
             state = adam_update(state, gradient * scale, adam_rate(learning_rate, step), clip=clip)
         cost, gradient = yield state.pixels
+        made = step
         on_step(state.pixels, cost)

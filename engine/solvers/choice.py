@@ -8,6 +8,7 @@ from ..gradients.opening import BackendFactory
 from ..settings import Settings
 from .adam import adam_steps
 from .lbfgs import lbfgs_steps
+from .memory import SolverMemory
 from .solver import Evaluation, StepCallback, Steps, StopSolving, Watcher, run_solver
 
 
@@ -18,20 +19,22 @@ def begin_solver(
     start: Array,
     on_step: StepCallback,
     backend: GradientBackend | None = None,
+    memory: SolverMemory | None = None,
 ) -> Steps:
     """Return a solver that makes a number of steps from a picture (height, width, 3).
 
-    If one ``backend`` evaluates its pictures and no others, it is named.
+    If one ``backend`` evaluates its pictures and no others, it is named. ``memory`` is where it goes on from.
     """
     stays_grey = settings.colors == "luminance"
     if settings.solver == "lbfgs":
         solver = lbfgs_steps(
             start, steps=steps, clip=settings.clip, on_step=on_step, arrays=opened.arrays,
-            lead=None if backend is None or stays_grey else backend.lead,
+            lead=None if backend is None or stays_grey else backend.lead, memory=memory,
         )  # fmt: skip
     else:
         solver = adam_steps(
-            start, steps=steps, learning_rate=settings.learning_rate, clip=settings.clip, on_step=on_step
+            start, steps=steps, learning_rate=settings.learning_rate, clip=settings.clip, on_step=on_step,
+            arrays=opened.arrays, memory=memory,
         )  # fmt: skip
     return _in_grey(solver, opened.arrays) if stays_grey else solver
 
@@ -41,13 +44,11 @@ def _in_grey(solver: Steps, arrays: Arrays) -> Steps:
 
     Its gradients are projected on grey: each pixel's three values become their mean.
     """
-    pixels = next(solver)
-    while True:
-        cost, gradient = yield pixels
-        try:
+    with contextlib.suppress(StopIteration):
+        pixels = next(solver)
+        while True:
+            cost, gradient = yield pixels
             pixels = solver.send((cost, arrays.to_grey(gradient)))
-        except StopIteration:
-            return
 
 
 def solve(
@@ -58,10 +59,12 @@ def solve(
     *,
     backend: GradientBackend,
     watcher: Watcher,
+    memory: SolverMemory | None = None,
 ) -> None:
     """Run a solver that makes a number of steps, or until the watcher raises `StopSolving`.
 
-    Adam runs ahead of its host where the factory of the backend, which is of one picture, allows it.
+    Adam runs ahead of its host where the factory of the backend, which is of one picture, allows it. Where ``memory``
+    has a state, the solver goes on from that, and ``steps`` counts those that led to it.
     """
 
     def evaluate(pixels: Array) -> Evaluation:
@@ -74,7 +77,9 @@ def solve(
     # Ahead of its host, a gradient goes from its backend to Adam as it is.
     if settings.solver == "lbfgs" or settings.colors == "luminance" or not opened.runs_ahead:
         try:
-            solver = begin_solver(settings, steps, opened, start, watcher.after_step, backend)
+            solver = begin_solver(
+                settings, steps, opened, start, watcher.after_step, backend, memory
+            )
             run_solver(solver, evaluate)
         finally:
             # The solver's memory is not kept by a backend that outlives it.
@@ -85,5 +90,6 @@ def solve(
     rate = settings.learning_rate
     with contextlib.suppress(StopSolving):
         run_adam(
-            backend, start, steps=steps, learning_rate=rate, clip=settings.clip, watcher=watcher
-        )
+            backend, start, steps=steps, learning_rate=rate, clip=settings.clip, watcher=watcher,
+            memory=memory,
+        )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.arrays import Array
+from .memory import Saved, State
 
 # Ten pairs serve as well as 20 or 40.
 PAIRS = 10
@@ -56,6 +57,12 @@ class Descent(Protocol[PointT]):
 
     def __bool__(self) -> bool:
         """Whether there are steps that the direction follows from."""
+
+    def export(self) -> State:
+        """Return the state after `follow`, for `nstx.engine.solvers.memory`."""
+
+    def resume(self, earlier: Saved) -> None:
+        """Take over a state that was exported, of a picture of this size."""
 
     def begin(self, pictures: Array, gradients: Array) -> None:
         """Begin to examine a batch of one picture, which may be examined next, on a device."""

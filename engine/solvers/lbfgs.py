@@ -16,6 +16,7 @@ from nstx.models.cost import Cost
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import Follower
 from .descent import Descent, Limits, PointT
+from .memory import SolverMemory
 from .solver import Evaluation, StepCallback, Steps
 from .two_loops import HostDescent
 
@@ -45,6 +46,7 @@ def lbfgs_steps(
     arrays: Arrays = NUMPY,
     preconditioned: bool = True,
     lead: Callable[[Follower], None] | None = None,
+    memory: SolverMemory | None = None,
 ) -> Steps:
     """Return L-BFGS, ready to run from a picture, which is not changed.
 
@@ -52,29 +54,41 @@ def lbfgs_steps(
     point is found along the steepest descent.
 
     Frequencies are weighted if it is ``preconditioned``. ``lead`` is that of the backend, if one evaluates this
-    solver's pictures and no others (`GradientBackend.lead`).
+    solver's pictures and no others (`GradientBackend.lead`). Where ``memory`` has a state, the solver goes on from
+    it.
     """
     low, high = (0.0, 255.0) if clip else (-math.inf, math.inf)
-    pixels = start.clip(low, high)
-    cost, gradient = yield pixels
-    largest = float(abs(gradient).max())
-    # Less is as good as nothing, and its inverse would leave float32.
-    limits = Limits(low=low, high=high, scale=1 / largest if largest > 1e-34 else 0.0)
+    memory = memory or SolverMemory()
+    made, earlier, pixels = 0, memory.earlier, start.clip(low, high)
+    if earlier is None:
+        cost, gradient = yield pixels
+        total, largest = cost.total, float(abs(gradient).max())
+        # Less is as good as nothing, and its inverse would leave float32.
+        limits = Limits(low=low, high=high, scale=1 / largest if largest > 1e-34 else 0.0)
+    else:
+        made, total, gradient = int(earlier["made"]), float(earlier["total"]), pixels * 0
+        limits = Limits(low=low, high=high, scale=float(earlier["scale"]))
     descent = _open_descent(pixels, gradient, limits, arrays, preconditioned=preconditioned)
+    if earlier is not None:
+        descent.resume(earlier)
+    memory.export = lambda: {
+        "made": float(made), "total": total, "scale": limits.scale, **descent.export()
+    }  # fmt: skip
     if lead is not None:
         lead(descent.begin)
-    for _ in range(steps):
-        better = yield from _take_step(descent, cost, limits.scale)
+    while made < steps:
+        better = yield from _take_step(descent, total, limits.scale)
         if better is None and descent:
             # A backend of low precision may have corrected itself since the last evaluation.
             cost, gradient = yield descent.pixels
+            total = cost.total
             descent.restart(descent.examine(descent.pixels, gradient))
-            better = yield from _take_step(descent, cost, limits.scale)
+            better = yield from _take_step(descent, total, limits.scale)
         if better is None:
             return
         descent.follow(better.point)
-        cost = better.cost
-        on_step(better.point.pixels, cost)
+        made, total = made + 1, better.cost.total
+        on_step(better.point.pixels, better.cost)
 
 
 def _open_descent(
@@ -87,15 +101,15 @@ def _open_descent(
     return HostDescent(pixels, gradient, limits, arrays, preconditioned=preconditioned)
 
 
-def _take_step(descent: Descent[PointT], cost: Cost, scale: float) -> _Search[PointT]:
+def _take_step(descent: Descent[PointT], total: float, scale: float) -> _Search[PointT]:
     """Return a better point, or None where there is none in the direction of the last steps."""
     slope = descent.aim()
     if slope >= 0:
         return None
-    return (yield from _search(descent, cost, slope, scale))
+    return (yield from _search(descent, total, slope, scale))
 
 
-def _search(descent: Descent[PointT], cost: Cost, slope: float, scale: float) -> _Search[PointT]:
+def _search(descent: Descent[PointT], total: float, slope: float, scale: float) -> _Search[PointT]:
     """Search along a direction, bent at the bounds; return the best point that is good enough.
 
     Armijo's condition on the decrease; steps grow while most of the slope is left (Wolfe's), and
@@ -103,7 +117,7 @@ def _search(descent: Descent[PointT], cost: Cost, slope: float, scale: float) ->
 
     Args:
         descent: aimed along a direction.
-        cost: of the current point.
+        total: cost of the current point.
         slope: of the direction, negative.
         scale: of the cost, as the slope has it.
     """
@@ -113,7 +127,7 @@ def _search(descent: Descent[PointT], cost: Cost, slope: float, scale: float) ->
         pixels = descent.trial(length)
         trial_cost, gradient = yield pixels
         point = descent.examine(pixels, gradient)
-        decrease = (cost.total - trial_cost.total) * scale
+        decrease = (total - trial_cost.total) * scale
         if decrease <= _DECREASE * descent.expected(point):
             if best is not None:
                 break

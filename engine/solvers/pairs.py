@@ -9,6 +9,8 @@ scale, and n minus the gradient where it is not blocked, the direction is
 P is symmetric, so that Yᵀ P n needs no picture but P Y, which is kept in place of Y.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,7 @@ class Products:
     """The inner products of an evaluation.
 
     Attributes:
+        numbers: all of them.
         with_downhill: of the rows with n, (`MULTIPLIED`).
         with_change: of the rows with y, (`MULTIPLIED`).
         squares: s · s and y · y.
@@ -45,7 +48,8 @@ class Products:
     """
 
     def __init__(self, numbers: Numbers) -> None:
-        """Take numbers (`PRODUCTS`) in the order of the attributes."""
+        """Take numbers (`PRODUCTS`) in the order of the attributes, which are kept."""
+        self.numbers = numbers
         self.with_downhill = numbers[:MULTIPLIED]
         self.with_change = numbers[MULTIPLIED : 2 * MULTIPLIED]
         others: list[float] = numbers[2 * MULTIPLIED :].tolist()
@@ -70,6 +74,23 @@ class Pairs:
 
     def __bool__(self) -> bool:
         return self._count > 0
+
+    def export(self) -> dict[str, Numbers]:
+        """Return all that `resume` needs, by name; nothing changes it later."""
+        return {
+            "pairs": np.array([self._count, self._next, self._scale]),
+            "inverse": self._inverse.copy(),
+            "smoothed": self._smoothed.copy(),
+            "diagonal": self._diagonal.copy(),
+        }
+
+    def resume(self, earlier: Mapping[str, Numbers]) -> None:
+        """Take over what was exported."""
+        count, following, self._scale = earlier["pairs"].tolist()
+        self._count, self._next = int(count), int(following)
+        self._inverse, self._smoothed, self._diagonal = (
+            earlier[name].copy() for name in ("inverse", "smoothed", "diagonal")
+        )
 
     def clear(self) -> None:
         """Forget all pairs."""

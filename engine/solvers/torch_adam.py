@@ -14,6 +14,7 @@ from ..devices.torch_arrays import Arrival, as_tensor
 from ..gradients.backend import GradientBackend
 from ..gradients.torch_gradient import TorchGradient
 from .adam import BETA1, BETA2, EPSILON, adam_rate
+from .memory import Saved, SolverMemory, State
 from .solver import Watcher
 
 STEPS_AHEAD = 10
@@ -34,6 +35,7 @@ def run_adam(
     learning_rate: float,
     clip: bool,
     watcher: Watcher,
+    memory: SolverMemory | None = None,
 ) -> None:
     """Run Adam to its end; raises what the watcher raises.
 
@@ -47,12 +49,22 @@ def run_adam(
         learning_rate: in pixel values.
         clip: whether pixels are brought back into 0–255 after each step.
         watcher: follows the run.
+        memory: what it goes on from: a state of which the last picture's cost is not known yet.
     """
     assert isinstance(backend, TorchGradient)
+    memory = memory or SolverMemory()
+    memory.is_ahead = True
     with backend.computing():
         adam, reports = TorchAdam(backend, as_tensor(start), clip=clip), _Reports(backend)
+        memory.export, first = adam.export, 1
         take: _Take = lambda cost: watcher.after_evaluation(cost, ())
-        for step in range(1, steps + 2):
+        if memory.earlier is not None:
+            first, pixels = adam.resume(memory.earlier) + 1, adam.pixels
+            take = partial(watcher.after_step, pixels)
+        for step in range(first, steps + 2):
+            if step > first and memory.is_due():
+                reports.finish()
+                memory.keep()
             try:
                 watcher.before_evaluation()
             except BaseException:
@@ -86,12 +98,44 @@ class TorchAdam:
         self._mean, self._square = torch.zeros_like(start), torch.zeros_like(start)
         # Of the gradient; 0 until the first step has computed it.
         self._scale, self._rate = start.new_zeros(()), start.new_zeros(())
+        self._made = 0
         self._graph = CudaGraph() if backend.captures else None
         if self._graph is not None:
             self._graph.prepare(self._step, self._rate)
             self._pixels.copy_(start)
             for tensor in (self._mean, self._square, self._scale):
                 tensor.zero_()
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """A copy of the picture that is evaluated next."""
+        return self._pixels.clone()
+
+    def export(self) -> State:
+        """Return the state on the host; waits for the device."""
+        tensors = {
+            "pixels": self._pixels,
+            "mean": self._mean,
+            "square": self._square,
+            "scale": self._scale,
+        }
+        fetched: dict[str, Array | float] = {
+            name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()
+        }
+        return fetched | {"made": float(self._made)}
+
+    def resume(self, earlier: Saved) -> int:
+        """Take over a state that was exported; return the number of steps that led to it."""
+        tensors = {
+            "pixels": self._pixels,
+            "mean": self._mean,
+            "square": self._square,
+            "scale": self._scale,
+        }
+        for name, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(earlier[name]))
+        self._made = int(earlier["made"])
+        return self._made
 
     def advance(self, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Evaluate the picture and make a step; return `TorchGradient.evaluate`'s rows, and the next picture.
@@ -101,6 +145,7 @@ class TorchAdam:
         Args:
             rate: `adam_rate`.
         """
+        self._made += 1
         self._rate.fill_(rate)
         if self._graph is None:
             (rows,) = self._step(self._rate)

@@ -14,6 +14,7 @@ from ..devices.arrays import Array
 from ..devices.cuda_graph import CudaGraph, Function, graphs_are_allowed
 from ..devices.torch_arrays import as_tensor
 from .descent import FIRST_STEP, Limits, curves_upwards
+from .memory import Saved, State
 from .pairs import PRODUCTS, SMOOTH_CHANGE, SMOOTH_DOWNHILL, STEP, SUMMED, Pairs, Products
 from .torch_vectors import NO_SLOT, Vectors
 
@@ -53,7 +54,7 @@ class TorchDescent:
         kernels: bool | None = None,
     ) -> None:
         start = as_tensor(pixels)
-        self._pairs = Pairs()
+        self._pairs, self._scale = Pairs(), limits.scale
         self._vectors = Vectors(start, limits, preconditioned=preconditioned, kernels=kernels)
         if capture is None:
             capture = start.is_cuda and graphs_are_allowed()
@@ -78,6 +79,20 @@ class TorchDescent:
 
     def __bool__(self) -> bool:
         return bool(self._pairs)
+
+    def export(self) -> State:
+        """Implement `Descent`; waits for the device."""
+        assert self._examined is self._point
+        pairs, products = self._pairs.export(), self._point.products.numbers.copy()
+        return {**self._vectors.export(), **pairs, "products": products, "slot": float(self._slot)}
+
+    def resume(self, earlier: Saved) -> None:
+        """Implement `Descent`."""
+        self._pairs.resume(earlier)
+        gradient = self._vectors.resume(earlier) / -self._scale
+        products = Products(earlier["products"].copy())
+        self._examined = self._point = TorchPoint(self._vectors.now.clone(), gradient, products)
+        self._slot, self._is_kept, self._has_trial = int(earlier["slot"]), False, False
 
     def begin(self, pictures: Array, gradients: Array) -> None:
         """Implement `Descent`; does not wait for the device."""

@@ -5,11 +5,14 @@ may be done twice, as the first call of a capture does: neither changes what its
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..devices.arrays import Array
 from ..devices.torch_device import exact_products
 from .descent import PAIRS, Limits, frequency_weights
 from .pairs import MULTIPLIED, PRODUCTS, SMOOTH_CHANGE, SMOOTH_DOWNHILL, STEP, SUMMED
@@ -62,6 +65,25 @@ class Vectors:
         self.products = torch.zeros(PRODUCTS, dtype=torch.float64, device=start.device)
         self._order = torch.from_numpy(_order_of_products()).to(start.device)
         self.has_kernels = _kernels_work(start.device) if kernels is None else kernels
+
+    def export(self) -> dict[str, Array | NDArray[np.float64] | float]:
+        """Return the examined point's picture and rows, and those of all pairs, on the host."""
+        rows = {
+            "rows": self.rows[:MULTIPLIED],
+            "free": self.rows[_FREE],
+            "downhill": self.rows[_DOWNHILL],
+        }
+        tensors = {"pixels": self.now, **rows}
+        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+
+    def resume(self, earlier: Mapping[str, NDArray[Any]]) -> torch.Tensor:
+        """Take over what was exported; return minus the gradient (height, width, 3), times its scale."""
+        for tensor, name in (
+            (self.now, "pixels"), (self.rows[:MULTIPLIED], "rows"), (self.rows[_FREE], "free"),
+            (self.rows[_DOWNHILL], "downhill"),
+        ):  # fmt: skip
+            tensor.copy_(torch.from_numpy(earlier[name]))
+        return self.rows[_DOWNHILL].permute(1, 2, 0).contiguous()
 
     def compare(self, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Fill the rows of an evaluation of ``trial``, and the products; ``now`` becomes the trial.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..devices.arrays import Array, Arrays, Mask
 from .descent import FIRST_STEP, PAIRS, Limits, curves_upwards, frequency_weights
+from .memory import Saved, State, place_value
 
 Preconditioner = Callable[[Array], Array]
 """A symmetric, positive linear map of pictures (height, width, 3), which returns a new one."""
@@ -28,7 +29,7 @@ class History:
     """
 
     def __init__(self, arrays: Arrays, precondition: Preconditioner) -> None:
-        self._dot, self._precondition = arrays.dot, precondition
+        self._arrays, self._dot, self._precondition = arrays, arrays.dot, precondition
         # 240 bytes per pixel.
         self._pairs: deque[tuple[Array, Array, float | Array]] = deque(maxlen=PAIRS)
         self._scale: float | Array = 1.0
@@ -39,6 +40,24 @@ class History:
     def clear(self) -> None:
         """Forget all steps."""
         self._pairs.clear()
+
+    def export(self) -> State:
+        """Return the steps by name, oldest first; nothing changes them later."""
+        state: dict[str, Array | float] = {"factor": self._scale}
+        for index, (step, change, curvature) in enumerate(self._pairs):
+            state |= {f"step/{index}": step, f"change/{index}": change}
+            state[f"curvature/{index}"] = curvature
+        return state
+
+    def resume(self, earlier: Saved) -> None:
+        """Take over the steps that were exported."""
+        self._scale, self._pairs = place_value(earlier["factor"], self._arrays), deque(maxlen=PAIRS)
+        while f"step/{len(self._pairs)}" in earlier:
+            index = len(self._pairs)
+            step, change = (self._arrays.place(earlier[f"{k}/{index}"]) for k in ("step", "change"))
+            self._pairs.append(
+                (step, change, place_value(earlier[f"curvature/{index}"], self._arrays))
+            )
 
     def add(self, step: Array, change: Array) -> None:
         """Add a step, and the change of the gradient over it, if they curve upwards."""
@@ -97,7 +116,7 @@ class HostDescent:
         preconditioned: bool = True,
     ) -> None:
         height, width, _ = pixels.shape
-        self._limits, self._dot = limits, arrays.dot
+        self._limits, self._arrays, self._dot = limits, arrays, arrays.dot
         self._history = History(
             arrays, make_preconditioner(height, width, arrays) if preconditioned else lambda x: x
         )
@@ -111,6 +130,17 @@ class HostDescent:
 
     def __bool__(self) -> bool:
         return bool(self._history)
+
+    def export(self) -> State:
+        """Implement `Descent`."""
+        point = self._point
+        return {"pixels": point.pixels, "gradient": point.gradient, **self._history.export()}
+
+    def resume(self, earlier: Saved) -> None:
+        """Implement `Descent`."""
+        pixels, gradient = (self._arrays.place(earlier[name]) for name in ("pixels", "gradient"))
+        self._point = HostPoint(pixels, gradient)
+        self._history.resume(earlier)
 
     def begin(self, pictures: Array, gradients: Array) -> None:
         """Implement `Descent`; the host has nothing to do meanwhile."""
