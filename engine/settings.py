@@ -144,11 +144,10 @@ def check_choice(what: str, name: str) -> str:
     names = CHOICES[what]
     # A list cannot be looked up, and is no name.
     if not isinstance(name, str) or name not in names:
-        article = "an" if what[0] in "aeiou" else "a"
+        kind = what if what.endswith("s") else f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
         suggestion = suggest(name, names, _LIKELY.get(what, "auto"))
         raise UsageError(
-            f"expected {article} {what} of {', '.join(names)}, got {describe(name)}; "
-            f"try {suggestion}",
+            f"expected {kind} of {', '.join(names)}, got {describe(name)}; try {suggestion}",
             setting=what,
         )
     return name

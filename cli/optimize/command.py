@@ -25,7 +25,9 @@ from .request import OptimizeRequest, Recording
 if TYPE_CHECKING:
     from nstx.engine.targets.files import SavedTargets
 
-_OF_STEPS = ("steps", "solver", "learning_rate", "init", "seed")
+_OF_STEPS = (
+    "steps", "solver", "learning_rate", "init", "seed", "clean", "save_every", "trace",
+)  # fmt: skip
 """Options that do nothing where no step is made."""
 
 app = typer.Typer(add_completion=False)
@@ -96,10 +98,11 @@ def optimize(
                 f"no snapshot falls in the run, of {format_count(settings.steps, 'step')}: "
                 f"try --save-every below {every}"
             )
-        idle = [name for name in _OF_STEPS if solver.sources[name] == COMMAND_LINE]
+        sources = {**solver.sources, **recording.sources}
+        idle = [name for name in _OF_STEPS if sources[name] == COMMAND_LINE]
         if settings.colors == "only" and idle:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
-            console.warn(f"{flags} does nothing with --colors only, which makes no step")
+            console.warn(f"{flags} to no effect: --colors only makes no step")
         elif settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
             console.warn("--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)")
         run_optimize(request, console, interrupt)
