@@ -16,6 +16,9 @@ with their ridges throughout, of which the gradient is exact, and 0 where both p
 In an objective with relative costs each is divided by what it is at an activation of 0, or by 1 where that is
 less: ``gram`` by mean G*², ``covariance`` by mean Σ*², the others by tr G* / C, the mean square of the activation.
 
+Of a region, positions count by shares s ≥ 0 that sum to 1, a mask's values over their sum: G = F diag(s) Fᵀ and
+μ = F s. Else each share is 1 / N.
+
 All but ``gram`` follow from the moments, the Gram matrix of F with a channel of ones: G, bordered by μ, with a 1
 in the corner. Moments of pictures and of their parts add up as Gram matrices do; Σ and σ do not.
 """

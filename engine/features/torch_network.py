@@ -97,23 +97,39 @@ class TorchNetwork:
         return Activation(layer, output, indices)
 
 
-def gram_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def gram_matrices(
+    features: torch.Tensor, dtype: torch.dtype, shares: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return G = F Fᵀ / N, (batch, channels, channels), of activations (batch, channels, h, w).
 
-    Accumulated in ``dtype``. Half-precision activations are widened first: G itself can exceed what
-    fp16 holds.
+    With shares s of positions, (batch, h, w), F diag(s) Fᵀ. Accumulated in ``dtype``. Half-precision activations are
+    widened first: G itself can exceed what fp16 holds.
     """
     flat = features.flatten(2).to(dtype)
+    if shares is not None:
+        return (flat * shares.flatten(1)[:, None]) @ flat.transpose(1, 2)
     return (flat @ flat.transpose(1, 2)) / flat.shape[2]
 
 
-def moment_matrices(features: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def moment_matrices(
+    features: torch.Tensor, dtype: torch.dtype, shares: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return the moments, (batch, channels + 1, channels + 1), of activations (batch, channels, h, w).
 
     As `nstx.models.statistics` has them: G, bordered by μ, with a 1 in the corner.
     """
-    gram, mean = gram_matrices(features, dtype), features.to(dtype).mean((2, 3))
-    return join_moments(gram, mean)
+    return join_moments(
+        gram_matrices(features, dtype, shares), channel_means(features, dtype, shares)
+    )
+
+
+def channel_means(
+    features: torch.Tensor, dtype: torch.dtype, shares: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return μ, (batch, channels), of activations (batch, channels, h, w); with shares, F s."""
+    if shares is None:
+        return features.to(dtype).mean((2, 3))
+    return (features.flatten(2).to(dtype) @ shares.flatten(1)[:, :, None])[:, :, 0]
 
 
 def join_moments(gram: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from nstx.models.weights.load import Weights
 from ..devices.convolution import Convolution, Layout, fastest_layout, make_convolution
 from ..devices.cuda_graph import Capture
 from ..devices.torch_device import TorchDevice
-from ..features.torch_network import Activation, TorchNetwork, join_moments
+from ..features.torch_network import Activation, TorchNetwork, channel_means, join_moments
 from .backend import Problems
 from .torch_gradient import TorchGradient
 from .torch_problem import Part, TorchProblem, total_variation, variation_gradient
@@ -88,6 +88,13 @@ class BackpropBackend(TorchGradient):
         super().__init__(device, problems, capture=capture)
         self._backward = backward
         self._dtype, self._sums = device.dtype, device.accumulate_dtype
+        # Shares over their largest, which half precision holds, as (batch, positions, 1).
+        flat = {part: shares.flatten(1) for part, shares in self.problem.shares.items()}
+        self._peaks = {part: shares.amax(1)[:, None, None] for part, shares in flat.items()}
+        self._relative = {
+            part: (shares[:, :, None] / self._peaks[part]).to(self._dtype)
+            for part, shares in flat.items()
+        }
 
     def _differentiate(
         self, pixels: torch.Tensor, seed: torch.Tensor
@@ -135,9 +142,12 @@ class BackpropBackend(TorchGradient):
         """Add a layer's cost to parts; return its gradient with respect to what is compared."""
         part = (kind, activation.layer.name)
         if part in self.problem.moments:
-            moments = join_moments(
-                self._gram(activation.output), activation.output.mean((2, 3), dtype=self._sums)
-            )
+            features, shares = activation.output, self.problem.shares.get(part)
+            if shares is None:
+                mean = features.mean((2, 3), dtype=self._sums)
+            else:
+                mean = channel_means(features, self._sums, shares)
+            moments = join_moments(self._gram(part, features), mean)
             parts[part], slope = self.problem.compare_moments(part, moments)
             return slope * self.problem.weights[part][:, None, None]
         if kind == "content":
@@ -145,20 +155,30 @@ class BackpropBackend(TorchGradient):
         elif self._dtype == torch.bfloat16 and not activation.output.is_cuda:
             difference = self.gram_difference(part, activation.output)
         else:
-            difference = self.problem.difference(part, self._gram(activation.output))
+            difference = self.problem.difference(part, self._gram(part, activation.output))
         parts[part] = self.problem.cost(part, difference)
         slope = 2 * self.problem.weights[part] * self.problem.factors[part] / difference[0].numel()
         return difference * slope.reshape(-1, *(1,) * (difference.ndim - 1))
 
-    def _gram(self, features: torch.Tensor) -> torch.Tensor:
-        """Return G = FᵀF / N, (batch, channels, channels), accumulated in the precision of sums."""
+    def _gram(self, part: Part, features: torch.Tensor) -> torch.Tensor:
+        """Return G = FᵀF / N, (batch, channels, channels), accumulated in the precision of sums.
+
+        Where positions have shares s, Fᵀ diag(s) F.
+        """
         rows = _rows(features)
-        positions = rows.shape[1]
+        weighed, total = self._weigh(part, rows)
         if self._dtype.itemsize == 2 and rows.is_cuda:
             # The matrix units sum halves in fp32, and PyTorch hands that on.
-            return torch.bmm(rows.transpose(1, 2), rows, out_dtype=self._sums) / positions
+            return torch.bmm(weighed.transpose(1, 2), rows, out_dtype=self._sums) / total
         wide = rows.to(self._sums)
-        return wide.transpose(1, 2) @ wide / positions
+        left = wide if weighed is rows else weighed.to(self._sums)
+        return left.transpose(1, 2) @ wide / total
+
+    def _weigh(self, part: Part, rows: torch.Tensor) -> tuple[torch.Tensor, float | torch.Tensor]:
+        """Return positions times their shares over the largest, and what to divide sums over them by."""
+        if part not in self._relative:
+            return rows, rows.shape[1]
+        return rows * self._relative[part], 1 / self._peaks[part]
 
     def gram_difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
         """Return G − A, for bf16 on the CPU.
@@ -168,10 +188,16 @@ class BackpropBackend(TorchGradient):
         its 256th. That A has to be in bf16 for it, too, is made up for in fp32.
         """
         rows, aim = _rows(features), self.problem.aims[part]
-        rounded = aim.to(self._dtype)
-        scale = 1 / rows.shape[1]
-        difference = torch.baddbmm(rounded, rows.transpose(1, 2), rows, beta=-1, alpha=scale)
-        difference = difference.to(self._sums) + (rounded.to(self._sums) - aim)
+        weighed, total = self._weigh(part, rows)
+        if isinstance(total, torch.Tensor):
+            # Each picture has its own total, which one factor of a product cannot be: so A is multiplied.
+            rounded = (aim * total).to(self._dtype)
+            product = torch.baddbmm(rounded, weighed.transpose(1, 2), rows, beta=-1)
+            difference = product.to(self._sums) / total + (rounded.to(self._sums) / total - aim)
+        else:
+            rounded = aim.to(self._dtype)
+            product = torch.baddbmm(rounded, rows.transpose(1, 2), rows, beta=-1, alpha=1 / total)
+            difference = product.to(self._sums) + (rounded.to(self._sums) - aim)
         self.problem.note(part, aim + difference)
         return difference
 
@@ -185,17 +211,18 @@ class BackpropBackend(TorchGradient):
         """Return a gradient plus that of a layer's own costs."""
         name, features = activation.layer.name, activation.output
         if ("style", name) in self.problem.targets:
-            batch, channels, height, width = features.shape
+            part, (batch, channels, height, width) = ("style", name), features.shape
+            rows, total = self._weigh(part, _rows(features))
             # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
-            slope = self._compare("style", activation, parts) * (seed * (2 / (height * width)))
-            rows, slope = _rows(features), slope.to(self._dtype)
-            # Of moments, the slope is bordered by what all positions share.
+            slope = self._compare("style", activation, parts) * (seed * (2 / total))
+            slope = slope.to(self._dtype)
+            # Of moments, the slope is bordered by what all positions have in common.
             slope, border = slope[:, :channels, :channels], slope[:, channels:, :channels]
             # In place: otherwise the gradient would be copied first.
-            total = rows @ slope if gradient is None else _rows(gradient).baddbmm_(rows, slope)
+            added = rows @ slope if gradient is None else _rows(gradient).baddbmm_(rows, slope)
             if border.shape[1]:
-                total += border
-            gradient = total.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+                added += border * self._relative[part] if part in self._relative else border
+            gradient = added.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         if ("content", name) in self.problem.targets:
             slope = (self._compare("content", activation, parts) * seed).to(self._dtype)
             if gradient is None:

@@ -27,7 +27,7 @@ from ..devices.device import choose_provider_on
 from ..pictures.picture import Batch
 from ..sessions.session import Session, open_graph
 from ..settings import Settings
-from .backend import GradientBackend, Problems, check_batch, gradient_error
+from .backend import GradientBackend, Problems, check_batch, gradient_error, refuse_regions
 from .choice import BackendChoice
 
 LARGEST = "largest"
@@ -140,6 +140,7 @@ def describe_problems(problems: Problems) -> dict[str, NDArray[np.float32]]:
     """
     objectives = [objective for objective, _ in problems]
     targets = [of_picture for _, of_picture in problems]
+    refuse_regions(problems, "the backend onnx")
     first = check_batch(objectives, [(t.height, t.width) for t in targets])
     inputs: dict[str, NDArray[np.float32]] = {
         name: np.array([getattr(objective, name) for objective in objectives], np.float32)

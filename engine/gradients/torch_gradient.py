@@ -208,12 +208,14 @@ class AutogradBackend(TorchGradient):
         for part in problem.targets:
             x = features[part[1]]
             if part in problem.moments:
-                moments = problem.correct(part, moment_matrices(x, dtype))
+                values = moment_matrices(x, dtype, problem.shares.get(part))
+                moments = problem.correct(part, values)
                 cost = compare_by_autograd(problem.moments[part], moments)
                 parts[part] = problem.factors[part] * cost
                 continue
-            statistic = x.to(dtype) if part[0] == "content" else gram_matrices(x, dtype)
-            parts[part] = problem.cost(part, problem.difference(part, statistic))
+            if part[0] == "style":
+                x = gram_matrices(x, dtype, problem.shares.get(part))
+            parts[part] = problem.cost(part, problem.difference(part, x.to(dtype)))
         if ("tv", "") in problem.weights:
             parts["tv", ""] = total_variation(pixels)
         return parts

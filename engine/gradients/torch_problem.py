@@ -14,6 +14,7 @@ from nstx.models.objective import Objective
 
 from ..devices.torch_device import TorchDevice
 from ..statistics.moments import MomentCost
+from ..targets.targets import Targets
 from .backend import Problems, check_batch
 
 Part = tuple[str, str]
@@ -27,6 +28,7 @@ class TorchProblem:
         layers: whose features are needed.
         targets: of each layer, (batch, …).
         moments: how moments are compared, of style layers that compare no Gram matrices.
+        shares: of each style layer's positions, (batch, h, w); of layers in which all positions count alike, none.
         factors: what each layer's costs are multiplied with, (batch).
         weights: of each part of the cost, (batch).
         aims: what features are compared with: targets, with offsets where there are some.
@@ -57,6 +59,11 @@ class TorchProblem:
             )
             for name, statistic in first.statistics.items()
             if statistic != "gram"
+        }
+        self.shares = {
+            ("style", name): upload(shares)
+            for name in first.style_names
+            if (shares := _shares_of(name, targets))
         }
         self.factors = {
             part: _factor(first, part[0], x, self.moments.get(part))
@@ -143,6 +150,15 @@ class TorchProblem:
             cost = combine_costs(objective, layers["content"], layers["style"], variation)
             costs.append(check_cost(cost))
         return costs
+
+
+def _shares_of(layer: str, targets: Sequence[Targets]) -> list[NDArray[np.float32]]:
+    """Return the shares of a layer's positions, (h, w), by picture; none if all count alike in all pictures."""
+    known = [picture.shares[layer] for picture in targets if layer in picture.shares]
+    if not known:
+        return []
+    alike = np.full_like(known[0], 1 / known[0].size)
+    return [picture.shares.get(layer, alike) for picture in targets]
 
 
 def _weights_of(objectives: Sequence[Objective]) -> dict[Part, list[float]]:

@@ -21,12 +21,15 @@ class Targets:
         content: by content layer, float32 (channels, h, w), the activation after the ReLU.
         style: by style layer, float32 (channels, channels), G = F Fᵀ / N, or for other statistics moments
             (`nstx.models.statistics`); blended over the styles.
+        shares: by style layer, float32 (h, w), how much each position counts, summing to 1; of layers in which all
+            count alike, none.
     """
 
     height: int
     width: int
     content: Mapping[str, Array] = field(repr=False)
     style: Mapping[str, Array] = field(repr=False)
+    shares: Mapping[str, Array] = field(default_factory=dict, repr=False)
     _roots: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
 
     def root(self, layer: str) -> NDArray[np.float64]:

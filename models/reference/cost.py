@@ -17,7 +17,7 @@ from .features import Array64, reference_features
 from .statistics import reference_scale, reference_style, reference_style_cost
 
 Arrays = Mapping[str, NDArray[np.floating]]
-"""By layer: activations (channels, h, w), or Gram matrices or moments (`nstx.models.statistics`)."""
+"""By layer: activations (channels, h, w), Gram matrices or moments, or shares (`nstx.models.statistics`)."""
 
 
 def reference_cost(
@@ -26,8 +26,13 @@ def reference_cost(
     pixels: NDArray[np.floating],
     content: NDArray[np.floating],
     styles: Sequence[tuple[NDArray[np.floating], float]],
+    *,
+    shares: Arrays | None = None,
 ) -> Cost:
-    """Return the cost of a picture, (height, width, 3), RGB, 0–255; ``content`` has its shape."""
+    """Return the cost of a picture, (height, width, 3), RGB, 0–255; ``content`` has its shape.
+
+    Of style layers in ``shares``, the picture's positions count by these, (h, w).
+    """
     weights = prepare_weights(weights, objective.preprocessing)
 
     def features(picture: NDArray[np.floating], layers: Sequence[str]) -> dict[str, Array64]:
@@ -41,7 +46,8 @@ def reference_cost(
         for name, activation in features(picture, objective.style_names).items():
             share = reference_style(statistics[name], activation) * (weight / whole)
             style[name] = style[name] + share if name in style else share
-    return cost_of_features(objective, pixels, features(pixels, objective.layers), targets, style)
+    values = features(pixels, objective.layers)
+    return cost_of_features(objective, pixels, values, targets, style, shares)
 
 
 def cost_of_features(
@@ -50,8 +56,13 @@ def cost_of_features(
     features: Arrays,
     content: Arrays,
     style: Arrays,
+    shares: Arrays | None = None,
 ) -> Cost:
-    """Return a picture's cost from its activations, target activations and targets of styles."""
+    """Return a picture's cost from its activations, target activations and targets of styles.
+
+    Of style layers in ``shares``, positions count by these, (h, w).
+    """
+    shares = shares or {}
 
     def error(factor: float, values: NDArray[np.floating], target: NDArray[np.floating]) -> float:
         return factor * float(np.mean((values - target) ** 2)) / target_scale(objective, target)
@@ -61,7 +72,7 @@ def cost_of_features(
         for name in objective.content_names
     }
     style_layers = {
-        name: _style_cost(objective, statistic, features[name], style[name])
+        name: _style_cost(objective, statistic, features[name], style[name], shares.get(name))
         for name, statistic in objective.statistics.items()
     }
     content_cost = _weighted_sum(objective.content_layers, content_layers)
@@ -83,8 +94,9 @@ def _style_cost(
     statistic: Statistic,
     features: NDArray[np.floating],
     target: NDArray[np.floating],
+    shares: NDArray[np.floating] | None,
 ) -> float:
-    cost, _ = reference_style_cost(statistic, reference_style(statistic, features), target)
+    cost, _ = reference_style_cost(statistic, reference_style(statistic, features, shares), target)
     return objective.style_factor * cost / style_scale(objective, statistic, target)
 
 

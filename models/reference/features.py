@@ -44,9 +44,16 @@ def reference_features(
     return features
 
 
-def reference_gram(features: NDArray[np.floating]) -> Array64:
-    """Return G = F Fᵀ / N, (channels, channels), of an activation F, (channels, h, w)."""
+def reference_gram(
+    features: NDArray[np.floating], shares: NDArray[np.floating] | None = None
+) -> Array64:
+    """Return G = F Fᵀ / N, (channels, channels), of an activation F, (channels, h, w).
+
+    With shares s of positions, (h, w), F diag(s) Fᵀ.
+    """
     flat = features.reshape(features.shape[0], -1)
+    if shares is not None:
+        return np.asarray((flat * shares.astype(np.float64).ravel()) @ flat.T)
     return np.asarray((flat @ flat.T) / flat.shape[1], np.float64)
 
 

@@ -24,13 +24,18 @@ def reference_gradient(
     pixels: NDArray[np.floating],
     content: Arrays,
     style: Arrays,
+    *,
+    shares: Arrays | None = None,
 ) -> tuple[Cost, Array64]:
-    """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3)."""
+    """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3).
+
+    Of style layers in ``shares``, positions count by these, (h, w).
+    """
     weights = prepare_weights(weights, objective.preprocessing)
     names = [layer.name for layer in objective.network]
     features = reference_features(weights, pixels, names, *objective.poolings)
-    cost = cost_of_features(objective, pixels, features, content, style)
-    seeds = _gradients_at_layers(objective, features, content, style)
+    cost = cost_of_features(objective, pixels, features, content, style, shares)
+    seeds = _gradients_at_layers(objective, features, content, style, shares or {})
     gradient = _backpropagate(objective, weights, pixels, features, seeds)
     if objective.tv_weight > 0:
         gradient = gradient + objective.tv_weight * total_variation_gradient(pixels)
@@ -72,7 +77,11 @@ def pool_gradient(source: Array64, gradient: Array64, pooling: Pooling) -> Array
 
 
 def _gradients_at_layers(
-    objective: Objective, features: Mapping[str, Array64], content: Arrays, style: Arrays
+    objective: Objective,
+    features: Mapping[str, Array64],
+    content: Arrays,
+    style: Arrays,
+    shares: Arrays,
 ) -> dict[str, Array64]:
     """Return the cost's gradient at the activations that it is computed from, by layer."""
     seeds: dict[str, Array64] = {}
@@ -86,23 +95,30 @@ def _gradients_at_layers(
         activation, target = features[item.layer], np.asarray(style[item.layer], np.float64)
         factor = objective.style_factor / style_scale(objective, item.statistic, target)
         weight = objective.style_weight * item.weight
-        seed = _style_seed(item.statistic, activation, target, weight * factor)
+        of_layer = shares.get(item.layer)
+        seed = _style_seed(item.statistic, activation, target, weight * factor, of_layer)
         seeds[item.layer] = seeds.get(item.layer, 0) + seed.reshape(activation.shape)
     return seeds
 
 
 def _style_seed(
-    statistic: Statistic, activation: Array64, target: Array64, weight: float
+    statistic: Statistic,
+    activation: Array64,
+    target: Array64,
+    weight: float,
+    shares: NDArray[np.floating] | None,
 ) -> Array64:
     """Return the gradient of a layer's style cost at its activation, as (channels, positions)."""
     flat = activation.reshape(len(activation), -1)
-    values = reference_style(statistic, activation)
+    values = reference_style(statistic, activation, shares)
     if statistic == "gram":
-        difference = values - target
-        return 4 * weight / difference.size / flat.shape[1] * (difference @ flat)
-    _, slope = reference_style_cost(statistic, values, target)
-    # Values are F̃ F̃ᵀ / N, with F̃ the activation and a channel of ones.
-    return 2 * weight / flat.shape[1] * (slope[:-1, :-1] @ flat + slope[:-1, -1:])
+        by_gram, border = 2 * (values - target) / target.size, np.zeros((1, 1))
+    else:
+        _, slope = reference_style_cost(statistic, values, target)
+        by_gram, border = slope[:-1, :-1], slope[:-1, -1:]
+    # Values are F̃ diag(s) F̃ᵀ, with F̃ the activation, or it and a channel of ones.
+    of_positions = 1 / flat.shape[1] if shares is None else shares.astype(np.float64).reshape(1, -1)
+    return 2 * weight * (by_gram @ flat + border) * of_positions
 
 
 def _backpropagate(

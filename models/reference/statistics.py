@@ -10,11 +10,18 @@ Style = NDArray[np.floating]
 """A Gram matrix (channels, channels), or moments (channels + 1, channels + 1)."""
 
 
-def reference_style(statistic: Statistic, features: NDArray[np.floating]) -> Array64:
-    """Return a layer's Gram matrix, or its moments for other statistics, of (channels, h, w)."""
+def reference_style(
+    statistic: Statistic,
+    features: NDArray[np.floating],
+    shares: NDArray[np.floating] | None = None,
+) -> Array64:
+    """Return a layer's Gram matrix, or its moments for other statistics, of (channels, h, w).
+
+    Positions count by their shares, (h, w), or all alike.
+    """
     if statistic == "gram":
-        return reference_gram(features)
-    return reference_gram(np.concatenate([features, np.ones_like(features[:1])]))
+        return reference_gram(features, shares)
+    return reference_gram(np.concatenate([features, np.ones_like(features[:1])]), shares)
 
 
 def reference_scale(statistic: Statistic, target: Style) -> float:

@@ -1,0 +1,169 @@
+"""Regions: positions that count by their shares, each backend's gradient against float64, and that against differences."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import CASES, by_hand, mixed_objective, needs_bf16, relative_error, targets_of
+from pictures import random_pixels
+from test_statistics import open_onnx, with_statistic
+
+from nstx.engine.devices.device import Device
+from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
+from nstx.engine.features.torch_network import TorchNetwork
+from nstx.engine.gradients.backend import GradientBackend
+from nstx.engine.gradients.torch_gradient import AutogradBackend
+from nstx.engine.targets.targets import Targets
+from nstx.export.parity import check_pictures
+from nstx.models.errors import UsageError
+from nstx.models.objective import Objective
+from nstx.models.presets import PRESETS
+from nstx.models.reference.cost import reference_cost
+from nstx.models.reference.features import reference_features
+from nstx.models.reference.gradient import reference_gradient
+from nstx.models.reference.statistics import reference_style
+from nstx.models.statistics import STATISTICS, Statistic
+from nstx.models.vgg19 import Pooling, PoolRounding, find_layer
+from nstx.models.weights.load import Weights
+
+
+def random_shares(objective: Objective, size: tuple[int, int], seed: int) -> dict[str, np.ndarray]:
+    """Return shares of the positions of each style layer, a third of them 0."""
+    generator, shares = np.random.default_rng(seed), {}
+    for name in objective.style_names:
+        values = generator.random(find_layer(name).output_size(*size, objective.pool_rounding))
+        values = np.maximum(values - 0.3, 0) + 1e-9
+        shares[name] = (values / values.sum()).astype(np.float32)
+    return shares
+
+
+def problems_of(
+    weights: Weights, objective: Objective, pictures: list[np.ndarray]
+) -> list[Targets]:
+    """Return the targets of a batch: the last picture of which has no region."""
+    targets = [targets_of(weights, objective, picture[::-1].copy()) for picture in pictures]
+    return [
+        replace(item, shares=random_shares(objective, (item.height, item.width), seed))
+        for seed, item in enumerate(targets[:-1])
+    ] + targets[-1:]
+
+
+def check_gradients(
+    weights: Weights,
+    objective: Objective,
+    pictures: list[np.ndarray],
+    precision: TorchPrecision,
+    most: float,
+) -> None:
+    targets = problems_of(weights, objective, pictures)
+    exact = [
+        reference_gradient(
+            objective, weights, picture, item.content, item.style, shares=item.shares
+        )
+        for picture, item in zip(pictures, targets, strict=True)
+    ]
+    device = TorchDevice(Device("cpu"), precision)
+    network = TorchNetwork(weights, objective.layers, *objective.poolings, device)
+    backends: list[GradientBackend] = [by_hand(weights, objective, targets, precision)]
+    if precision != "bf16":
+        backends.append(AutogradBackend(network, [(objective, item) for item in targets]))
+    for backend in backends:
+        costs, gradients = backend.costs_and_gradients(np.stack(pictures))
+        alone = backend.costs(np.stack(pictures))
+        for cost, single, ours, (total, gradient) in zip(
+            costs, alone, gradients, exact, strict=True
+        ):
+            assert cost.total == pytest.approx(total.total, rel=most)
+            assert single.total == pytest.approx(total.total, rel=most)
+            assert relative_error(ours, gradient) < most
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), CASES)
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_gradient_of_a_region_agrees_with_central_differences(
+    tiny_weights: Weights, statistic: Statistic, pooling: Pooling, rounding: PoolRounding
+) -> None:
+    objective = with_statistic(mixed_objective(pooling, rounding, style_weight=5.0), statistic)
+    objective = replace(objective, content_weight=0.0, tv_weight=0.0)
+    picture, style = random_pixels(37, 33, 2), random_pixels(41, 57, 3)
+    shares = random_shares(objective, (37, 33), 5)
+    features = reference_features(tiny_weights, style, objective.layers, *objective.poolings)
+    targets = {
+        name: reference_style(kind, features[name]) for name, kind in objective.statistics.items()
+    }
+    cost, gradient = reference_gradient(
+        objective, tiny_weights, picture, {}, targets, shares=shares
+    )
+    whole, _ = reference_gradient(objective, tiny_weights, picture, {}, targets)
+    assert cost.total != pytest.approx(whole.total, rel=1e-3)
+    step = 3e-5
+    direction = gradient * np.random.default_rng(5).integers(0, 2, gradient.shape)
+    direction /= np.linalg.norm(direction)
+    totals = [
+        reference_cost(
+            objective,
+            tiny_weights,
+            picture + offset * direction,
+            picture,
+            [(style, 1.0)],
+            shares=shares,
+        ).total
+        for offset in (step, -step)
+    ]
+    slope = (totals[0] - totals[1]) / (2 * step)
+    assert np.sum(gradient * direction) == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize(("pooling", "rounding"), CASES)
+@pytest.mark.parametrize("size", [(37, 33), (48, 32)])
+def test_gradients_of_regions_are_those_of_float64(
+    tiny_weights: Weights, size: tuple[int, int], pooling: Pooling, rounding: PoolRounding
+) -> None:
+    objective = with_statistic(mixed_objective(pooling, rounding), *STATISTICS)
+    pictures = [random_pixels(*size, seed) for seed in (1, 2)]
+    check_gradients(tiny_weights, objective, pictures, "fp64", 1e-6)
+    objective = mixed_objective(pooling, rounding)
+    check_gradients(tiny_weights, objective, pictures, "fp32", 1e-3)
+
+
+@needs_bf16
+@pytest.mark.parametrize("statistics", [("gram",), ("mean-std",)])
+def test_regions_in_bf16_are_as_good_as_bf16(
+    tiny_weights: Weights, statistics: tuple[Statistic, ...]
+) -> None:
+    objective = with_statistic(mixed_objective("avg", "ceil", style_weight=5.0), *statistics)
+    pictures = [random_pixels(37, 33, seed) for seed in (1, 2)]
+    check_gradients(tiny_weights, objective, pictures, "bf16", 0.1)
+
+
+def test_float32_gradients_of_regions_agree_with_float64_on_real_weights(
+    real_weights: Weights,
+) -> None:
+    objective = PRESETS["default"].objective
+    objective = replace(objective, style_layers=objective.style_layers[:3], content_weight=0.0)
+    pictures = list(check_pictures()[:2, :51, :67].astype(np.float32))
+    check_gradients(real_weights, objective, pictures, "fp32", 1e-2)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_statistics_of_regions_add_up_to_that_of_the_whole(statistic: Statistic) -> None:
+    """As parts of a picture do, each with its shares of the same total."""
+    generator = np.random.default_rng(1)
+    features, weights = generator.random((5, 6, 7)), generator.random((6, 7))
+    shares = weights / weights.sum()
+    parts = [
+        reference_style(statistic, features[:, rows], shares[rows])
+        for rows in (slice(0, 2), slice(2, 6))
+    ]
+    np.testing.assert_allclose(sum(parts), reference_style(statistic, features, shares), rtol=1e-12)
+    alike = np.full((6, 7), 1 / 42)
+    whole = reference_style(statistic, features)
+    np.testing.assert_allclose(reference_style(statistic, features, alike), whole, rtol=1e-12)
+
+
+def test_onnx_refuses_regions(tiny_weights: Weights) -> None:
+    objective = mixed_objective("avg", "ceil")
+    targets = targets_of(tiny_weights, objective, random_pixels(32, 32, 1))
+    masked = replace(targets, shares=random_shares(objective, (32, 32), 1))
+    with pytest.raises(UsageError, match="--backend torch"):
+        open_onnx(tiny_weights, objective, [(objective, masked)])
