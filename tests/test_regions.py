@@ -14,6 +14,7 @@ from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.backend import GradientBackend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.targets.targets import Targets
+from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.parity import check_pictures
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
@@ -67,6 +68,9 @@ def check_gradients(
     backends: list[GradientBackend] = [by_hand(weights, objective, targets, precision)]
     if precision != "bf16":
         backends.append(AutogradBackend(network, [(objective, item) for item in targets]))
+    if precision == "fp32":
+        problems = [(objective, item) for item in targets]
+        backends.append(open_onnx(weights, objective, problems, regions=True))
     for backend in backends:
         costs, gradients = backend.costs_and_gradients(np.stack(pictures))
         alone = backend.costs(np.stack(pictures))
@@ -122,7 +126,6 @@ def test_gradients_of_regions_are_those_of_float64(
     objective = with_statistic(mixed_objective(pooling, rounding), *STATISTICS)
     pictures = [random_pixels(*size, seed) for seed in (1, 2)]
     check_gradients(tiny_weights, objective, pictures, "fp64", 1e-6)
-    objective = mixed_objective(pooling, rounding)
     check_gradients(tiny_weights, objective, pictures, "fp32", 1e-3)
 
 
@@ -161,9 +164,19 @@ def test_statistics_of_regions_add_up_to_that_of_the_whole(statistic: Statistic)
     np.testing.assert_allclose(reference_style(statistic, features, alike), whole, rtol=1e-12)
 
 
-def test_onnx_refuses_regions(tiny_weights: Weights) -> None:
+def test_onnx_refuses_regions_of_which_its_graph_knows_nothing(tiny_weights: Weights) -> None:
     objective = mixed_objective("avg", "ceil")
     targets = targets_of(tiny_weights, objective, random_pixels(32, 32, 1))
     masked = replace(targets, shares=random_shares(objective, (32, 32), 1))
     with pytest.raises(UsageError, match="--backend torch"):
         open_onnx(tiny_weights, objective, [(objective, masked)])
+
+
+def test_graphs_with_regions_are_looked_up_by_another_key(tiny_weights: Weights) -> None:
+    plain = GradientGraph(objective=mixed_objective("avg", "ceil"))
+    graph = replace(plain, regions=True)
+    assert plain.key() == {key: graph.key()[key] for key in graph.key() if key != "regions"}
+    assert GradientGraph.from_metadata(graph.metadata(tiny_weights), "here") == graph
+    assert "regions" not in plain.metadata(tiny_weights)
+    with pytest.raises(UsageError, match="regions"):
+        replace(graph, layout="interleaved")

@@ -118,9 +118,11 @@ def test_the_root_of_a_covariance_is_its_root() -> None:
     np.testing.assert_allclose(root @ root, covariance + ridge * np.eye(4), atol=1e-12)
 
 
-def open_onnx(weights: Weights, objective: Objective, problems: Problems) -> OnnxBackend:
+def open_onnx(
+    weights: Weights, objective: Objective, problems: Problems, *, regions: bool = False
+) -> OnnxBackend:
     """Return ONNX Runtime's backend, of a graph that is not kept."""
-    graph = describe_planar(objective, "fp32")
+    graph = describe_planar(objective, "fp32", regions=regions)
 
     def build() -> bytes:
         model: bytes = check_model(build_gradient_model(graph, weights)).SerializeToString()

@@ -120,14 +120,6 @@ class GradientBackend(ABC):
         return self.costs(pixels[None])[0]
 
 
-def refuse_regions(problems: Problems, by: str) -> None:
-    """Raise `UsageError` if positions of a style layer do not all count alike, which a backend cannot do."""
-    if any(targets.shares for _, targets in problems):
-        raise UsageError(
-            f"expected style layers without regions for {by}, got some; try --backend torch"
-        )
-
-
 def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]]) -> Objective:
     """Return a batch's first objective, whose layers, formulas and pooling all pictures have.
 

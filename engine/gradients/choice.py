@@ -10,7 +10,7 @@ checked too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nstx.models.errors import DeviceError
 
@@ -46,12 +46,14 @@ class BackendChoice:
     Attributes:
         largest_error: of its gradients, which are checked against fp32, as in `PrecisionPolicy`; None
             where nothing is checked.
+        regions: whether positions of style layers may count by shares, as masks and transparency have them.
     """
 
     name: BackendName
     device: Device
     precision: Precision
     largest_error: float | None = None
+    regions: bool = False
 
     @property
     def checked(self) -> bool:
@@ -60,13 +62,32 @@ class BackendChoice:
 
 
 def choose_backend(
-    settings: Settings, size: Sequence[int] | None = None, policy: PrecisionPolicy | None = None
+    settings: Settings,
+    size: Sequence[int] | None = None,
+    policy: PrecisionPolicy | None = None,
+    *,
+    regions: bool = False,
 ) -> BackendChoice:
     """Return the backend, device and precision of a run: the same each time on the same machine.
 
     Without a size (height, width) no precision is chosen that must be checked. `DeviceError` if what was
     asked for is not there.
     """
+    choice = _choose(settings, size, policy)
+    if not regions:
+        return choice
+    if choice.name == "onnx" and choice.precision != "fp32":
+        raise DeviceError(
+            f"expected fp32 for masks and transparency by the backend onnx on {choice.device}, got "
+            f"{choice.precision}; try --precision fp32, or --backend torch",
+            setting="precision",
+        )
+    return replace(choice, regions=True)
+
+
+def _choose(
+    settings: Settings, size: Sequence[int] | None, policy: PrecisionPolicy | None
+) -> BackendChoice:
     device = settle(settings.device)
     policy = policy or PrecisionPolicy()
     if size is not None and _is_worth_bf16(settings, device, size, policy):

@@ -13,13 +13,16 @@ from nstx.export.graphs.gradient_graph import (
     GradientGraph,
     content_input,
     root_input,
+    shares_input,
     style_input,
 )
 from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import import_onnxruntime
 from nstx.export.runtime.session import RuntimePrecision, SessionChoices, run_session
 from nstx.models.cost import Cost, check_cost, combine_costs
+from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
+from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import load_weights
 
 from ..devices.arrays import NUMPY, Array, ArrayT
@@ -27,7 +30,7 @@ from ..devices.device import choose_provider_on
 from ..pictures.picture import Batch
 from ..sessions.session import Session, open_graph
 from ..settings import Settings
-from .backend import GradientBackend, Problems, check_batch, gradient_error, refuse_regions
+from .backend import GradientBackend, Problems, check_batch, gradient_error
 from .choice import BackendChoice
 
 LARGEST = "largest"
@@ -43,11 +46,14 @@ def runtime_precision(choice: BackendChoice) -> RuntimePrecision:
     return choice.precision
 
 
-def describe_planar(objective: Objective, precision: RuntimePrecision) -> GradientGraph:
+def describe_planar(
+    objective: Objective, precision: RuntimePrecision, *, regions: bool = False
+) -> GradientGraph:
     """Return the graph that serves all weights of a cost: only whether a part counts is built in."""
     return GradientGraph(
         objective=replace(objective.with_unit_weights(), tv_weight=0.0),
         precision="fp16" if precision == "fp16" else "fp32",
+        regions=regions,
     )
 
 
@@ -55,7 +61,8 @@ def open_gradient_session(
     settings: Settings, choice: BackendChoice, weights_sha256: str
 ) -> Session[GradientGraph]:
     """Return a session of the cost with its gradient; weights are loaded only to build its graph."""
-    graph = describe_planar(settings.objective, runtime_precision(choice))
+    precision = runtime_precision(choice)
+    graph = describe_planar(settings.objective, precision, regions=choice.regions)
 
     def build() -> bytes:
         from nstx.export.graphs.build_gradient import build_gradient_model
@@ -89,7 +96,7 @@ class OnnxBackend(GradientBackend):
         self._session = session
         provider = session.provider
         self._objectives = [objective for objective, _ in problems]
-        fixed = describe_problems(problems)
+        fixed = describe_problems(problems, regions=session.graph.regions)
         make = import_onnxruntime().OrtValue.ortvalue_from_numpy
         self._place = (provider.device, provider.index)
         # The arrays are kept, as ONNX Runtime uses those of the CPU where they are.
@@ -133,14 +140,15 @@ class OnnxBackend(GradientBackend):
         return values
 
 
-def describe_problems(problems: Problems) -> dict[str, NDArray[np.float32]]:
+def describe_problems(
+    problems: Problems, *, regions: bool = False
+) -> dict[str, NDArray[np.float32]]:
     """Return a batch's weights and targets as inputs of a planar graph.
 
-    `UsageError` if the problems are no batch (`check_batch`).
+    `UsageError` if the problems are no batch (`check_batch`), or have regions and the graph has none.
     """
     objectives = [objective for objective, _ in problems]
     targets = [of_picture for _, of_picture in problems]
-    refuse_regions(problems, "the backend onnx")
     first = check_batch(objectives, [(t.height, t.width) for t in targets])
     inputs: dict[str, NDArray[np.float32]] = {
         name: np.array([getattr(objective, name) for objective in objectives], np.float32)
@@ -152,6 +160,15 @@ def describe_problems(problems: Problems) -> dict[str, NDArray[np.float32]]:
         inputs[style_input(name)] = _stack([picture.style[name] for picture in targets])
     for name in GradientGraph(objective=first).root_layers:
         inputs[root_input(name)] = _stack([picture.root(name) for picture in targets])
+    if not regions and any(picture.shares for picture in targets):
+        raise UsageError(
+            "expected targets without regions for a graph that has none, got some; try --backend torch"
+        )
+    for name in first.style_names if regions else ():
+        size = find_layer(name).output_size(
+            targets[0].height, targets[0].width, first.pool_rounding
+        )
+        inputs[shares_input(name)] = _stack([picture.shares_of(name, size) for picture in targets])
     return inputs
 
 

@@ -63,7 +63,8 @@ def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs: its weights, and its network or graph."""
     if choice.name == "torch":
         return _open_torch(settings, choice)
-    if choice.device.is_cuda and torch_has(choice.device):
+    # Its graphs on a device know no regions.
+    if choice.device.is_cuda and torch_has(choice.device) and not choice.regions:
         return _open_onnx_on_device(settings, choice)
     from .onnx_backend import OnnxBackend, open_gradient_session
 
@@ -188,6 +189,8 @@ def choose_kernels(choice: BackendChoice, objective: Objective) -> KernelSupport
         return None
     if choice.precision not in _KERNEL_PRECISIONS:
         return KernelSupport("torch", f"{choice.precision} would gain nothing by kernels")
+    if choice.regions:
+        return KernelSupport("torch", "masks and transparency have no kernels")
     if not objective.compares_grams_alone:
         others = sorted({*objective.statistics.values()} - {"gram"})
         return KernelSupport("torch", f"style statistic {', '.join(others)} has no kernels")

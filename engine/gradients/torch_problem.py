@@ -154,11 +154,8 @@ class TorchProblem:
 
 def _shares_of(layer: str, targets: Sequence[Targets]) -> list[NDArray[np.float32]]:
     """Return the shares of a layer's positions, (h, w), by picture; none if all count alike in all pictures."""
-    known = [picture.shares[layer] for picture in targets if layer in picture.shares]
-    if not known:
-        return []
-    alike = np.full_like(known[0], 1 / known[0].size)
-    return [picture.shares.get(layer, alike) for picture in targets]
+    sizes = [picture.shares[layer].shape for picture in targets if layer in picture.shares]
+    return [picture.shares_of(layer, sizes[0]) for picture in targets] if sizes else []
 
 
 def _weights_of(objectives: Sequence[Objective]) -> dict[Part, list[float]]:

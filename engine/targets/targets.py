@@ -32,6 +32,11 @@ class Targets:
     shares: Mapping[str, Array] = field(default_factory=dict, repr=False)
     _roots: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
 
+    def shares_of(self, layer: str, size: tuple[int, int]) -> Array:
+        """Return the shares of a style layer's positions, of a size (h, w); where all count alike, equal ones."""
+        alike = np.full(size, 1 / (size[0] * size[1]), np.float32)
+        return self.shares.get(layer, alike)
+
     def root(self, layer: str) -> NDArray[np.float64]:
         """Return the root of a style layer's covariance, (channels, channels), computed once."""
         if layer not in self._roots:

@@ -38,7 +38,7 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     activations = {INPUT_NAME: x}
     for layer in objective.network:
         x = activations[layer.name] = network.add_layer(layer, x)
-    costs = MomentCosts(builder, objective, graph.gradient)
+    costs = MomentCosts(builder, objective, graph.gradient, graph.regions)
     variation, variation_gradient = costs.add_total_variation()
     weighted = [builder.add("Mul", [variation, "tv_weight"], "variation_weighted")]
     seeds: dict[str, list[str]] = {}

@@ -4,6 +4,7 @@ With G = F Fᵀ / N the Gram matrix of an activation F (channels × N positions)
 number of channels, k the objective's factor (see `nstx.models.objective`) and w all weights together::
 
     style cost         k · mean (G − T)²      its gradient at F         4 k w / (C² N) · (G − T) F
+    of a region        G = F diag(s) Fᵀ                                 4 k w / C² · (G − T) F diag(s)
     content cost       k · mean (F − T)²      its gradient at F         2 k w / (C N) · (F − T)
     total variation    mean of the squared    its gradient at a pixel   2 w / n · (sum of its
                        differences                                      differences)
@@ -18,7 +19,7 @@ from nstx.models.objective import Objective
 
 from ..nodes.builder import FLOAT, GraphBuilder
 from .feature_graph import INPUT_NAME
-from .gradient_graph import content_input, style_input
+from .gradient_graph import content_input, shares_input, style_input
 
 CostNames = tuple[str, str | None]
 """Names of a cost, float32 (batch), and of its weighted gradient, if gradients are added."""
@@ -31,6 +32,7 @@ class CostBuilder:
     builder: GraphBuilder
     objective: Objective
     gradient: bool
+    regions: bool = False
 
     def add_content(self, item: LayerWeight, activation: str, channels: int) -> CostNames:
         """Add the content cost of a layer; its gradient is (batch, channels, h, w)."""
@@ -49,19 +51,39 @@ class CostBuilder:
         target, name = style_input(item.layer), f"{item.layer}_style"
         flat = self._reshape(f"{name}_flat", activation, (0, 0, -1))
         transposed = self.builder.add("Transpose", [flat], f"{name}_transposed", perm=[0, 2, 1])
-        product = self.builder.add("MatMul", [flat, transposed], f"{name}_product")
-        gram = self.builder.add("Div", [product, self._positions(activation)], f"{name}_gram")
+        weighed = self._weigh(item.layer, flat)
+        gram = self._weighed_gram(name, activation, weighed, transposed)
         difference = self.builder.add("Sub", [gram, target], f"{name}_difference")
         factor = self._factor(name, self.objective.style_factor, target, (1, 2))
         cost = self._mean_square(name, difference, (1, 2), factor)
         if not self.gradient:
             return cost, None
-        scale = self._scale(name, 4 * item.weight / channels**2, activation, factor, "style_weight")
+        number = 4 * item.weight / channels**2
+        scale = self._scale(name, number, activation, factor, "style_weight", self.regions)
         spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1))
         scaled = self.builder.add("Mul", [difference, spread], f"{name}_scaled")
-        flat_gradient = self.builder.add("MatMul", [scaled, flat], f"{name}_flat_gradient")
+        flat_gradient = self.builder.add("MatMul", [scaled, weighed], f"{name}_flat_gradient")
         shape = self.builder.add("Shape", [activation], f"{name}_shape")
         return cost, self.builder.add("Reshape", [flat_gradient, shape], f"{name}_gradient")
+
+    def _weigh(self, layer: str, flat: str) -> str:
+        """Add an activation (batch, channels, positions) times its positions' shares, if there are regions."""
+        if not self.regions:
+            return flat
+        return self.builder.add("Mul", [flat, self._shares(layer)], f"{flat}_weighed")
+
+    def _shares(self, layer: str) -> str:
+        """Add the shares of a style layer's positions, (batch, 1, positions)."""
+        name = f"{shares_input(layer)}_flat"
+        if self.builder.has(name):
+            return name
+        return self._reshape(name, shares_input(layer), (0, 1, -1))
+
+    def _weighed_gram(self, name: str, activation: str, weighed: str, transposed: str) -> str:
+        if self.regions:
+            return self.builder.add("MatMul", [weighed, transposed], f"{name}_gram")
+        product = self.builder.add("MatMul", [weighed, transposed], f"{name}_product")
+        return self.builder.add("Div", [product, self._positions(activation)], f"{name}_gram")
 
     def add_total_variation(self) -> CostNames:
         """Add the total variation of the pixels; its gradient is (batch, height, width, 3)."""
@@ -111,10 +133,19 @@ class CostBuilder:
             mean = self.builder.add("ReduceMean", [mean, over], f"{name}_mean_{axis}", keepdims=0)
         return mean if factor is None else self.builder.add("Mul", [mean, factor], f"{name}_cost")
 
-    def _scale(self, name: str, number: float, activation: str, factor: str, weight: str) -> str:
-        """Add number · factor · weight / positions, (batch)."""
-        constant = self.builder.number(f"{name}_number", number)
-        scale = self.builder.add("Div", [constant, self._positions(activation)], f"{name}_part")
+    def _scale(
+        self,
+        name: str,
+        number: float,
+        activation: str,
+        factor: str,
+        weight: str,
+        has_shares: bool = False,
+    ) -> str:
+        """Add number · factor · weight / positions, (batch); where these have shares, without them."""
+        scale = self.builder.number(f"{name}_number", number)
+        if not has_shares:
+            scale = self.builder.add("Div", [scale, self._positions(activation)], f"{name}_part")
         scale = self.builder.add("Mul", [scale, factor], f"{name}_with_factor")
         return self.builder.add("Mul", [scale, weight], f"{name}_with_weight")
 

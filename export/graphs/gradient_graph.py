@@ -22,7 +22,7 @@ GraphLayout = Literal["planar", "interleaved"]
 """Of activations: (batch, channels, h, w), which every runtime has; or (batch, h, w, channels) by operators
 that ONNX Runtime has on CUDA alone, where tensor cores want it so."""
 
-_FLAGS = ("gradient", "adam", "even")
+_FLAGS = ("gradient", "adam", "even", "regions")
 
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
@@ -51,7 +51,8 @@ class GradientGraph:
     targets, ``content_LAYER``, float32 (batch, channels, h, w), and ``style_LAYER``, float32
     (batch, channels, channels), or for other statistics than ``gram`` moments (batch, channels + 1,
     channels + 1), beside which ``wasserstein`` needs ``style_root_LAYER``, float32 (batch, channels,
-    channels), of `nstx.models.statistics.covariance_root`. Outputs are ``total``, ``content``, ``style`` and
+    channels), of `nstx.models.statistics.covariance_root`. With ``regions`` there is ``shares_LAYER`` of each style
+    layer, float32 (batch, h, w): how much each position counts, summing to 1. Outputs are ``total``, ``content``, ``style`` and
     ``total_variation``, float32 (batch); ``content_layers`` and ``style_layers``, float32
     (batch, layers), before their weights; and ``gradient``, float32 (batch, height, width, 3).
     Each picture of a batch has its own targets, weights and costs. An ``interleaved`` graph has
@@ -69,6 +70,7 @@ class GradientGraph:
             pooling, in fp16 and tf32: float32 convolutions of such a graph are meant to be in TF32, and
             Gram matrices are made up for it.
         even: whether all sides that are pooled are even, so that nothing need be cut or padded.
+        regions: whether positions of style layers count by shares that are inputs, and not all alike.
     """
 
     objective: Objective
@@ -77,6 +79,7 @@ class GradientGraph:
     adam: bool = False
     layout: GraphLayout = "planar"
     even: bool = False
+    regions: bool = False
 
     # The version of this description: it changes when graphs of one come out differently.
     kind: ClassVar[str] = "gradient-2"
@@ -94,10 +97,10 @@ class GradientGraph:
                 "try layout='planar'"
             )
         plain = self.gradient and not self.adam and self.objective.pooling == "avg"
-        if self.layout == "interleaved" and not plain:
+        if self.layout == "interleaved" and not (plain and not self.regions):
             raise UsageError(
-                "expected a gradient with average pooling, without Adam, for an interleaved graph, got "
-                "another; try layout='planar'"
+                "expected a gradient with average pooling, without Adam or regions, for an interleaved graph, "
+                "got another; try layout='planar'"
             )
 
     @property
@@ -110,7 +113,8 @@ class GradientGraph:
         """Names of the inputs that hold targets."""
         content = [content_input(name) for name in self.objective.content_names]
         style = [style_input(name) for name in self.objective.style_names]
-        return (*content, *style, *map(root_input, self.root_layers))
+        shares = map(shares_input, self.objective.style_names if self.regions else ())
+        return (*content, *style, *map(root_input, self.root_layers), *shares)
 
     @property
     def root_layers(self) -> tuple[str, ...]:
@@ -156,6 +160,8 @@ class GradientGraph:
             "weights_sha256": weights.sha256,
             "file_sha256": NO_SEAL,
         }
+        if self.regions:
+            metadata["regions"] = json.dumps(self.regions)
         if self.layout != "planar":
             metadata |= {"layout": self.layout, "even": json.dumps(self.even)}
         return metadata
@@ -163,8 +169,10 @@ class GradientGraph:
     def key(self) -> dict[str, Any]:
         """Return what a graph of this description is looked up by, as plain data."""
         parts = {**asdict(self), "objective": objective_to_json(self.objective)}
+        # As before there were others, so that what was kept then is found.
+        if not self.regions:
+            del parts["regions"]
         if self.layout == "planar":
-            # Of before there were others, so that what was kept then is found.
             del parts["layout"], parts["even"]
             return parts
         return parts | {"version": _INTERLEAVED_VERSION}
@@ -204,6 +212,11 @@ def content_input(layer: str) -> str:
 def style_input(layer: str) -> str:
     """Return the name of the input that holds a layer's style target: ``style_conv1_1``."""
     return f"style_{layer}"
+
+
+def shares_input(layer: str) -> str:
+    """Return the name of the input that holds the shares of a style layer's positions: ``shares_conv1_1``."""
+    return f"shares_{layer}"
 
 
 def root_input(layer: str) -> str:

@@ -19,6 +19,7 @@ from .gradient_graph import (
     FACTOR_INPUTS,
     GradientGraph,
     root_input,
+    shares_input,
 )
 
 _DESCRIPTION = (
@@ -71,6 +72,9 @@ def _describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInf
         side = channels if is_root else style_side(objective.statistics[layer], channels)
         return tensor_info(name, FLOAT, ["batch", side, side])
     info = activation_info(name, channels, find_layer(layer).stride)
+    if name == shares_input(layer):
+        batch, _, *sides = (d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim)
+        return tensor_info(name, FLOAT, [batch, *sides])
     if graph.layout == "planar":
         return info
     batch, _, *sides = (d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim)

@@ -1,7 +1,8 @@
 """Costs of other style statistics than the Gram matrix as ONNX nodes, with their gradients.
 
 The formulas are those of `nstx.models.statistics`. With P the moments and D = ∂J/∂P, which is S bordered by a
-vector b, the gradient at an activation F of N positions is 2 (S F + b 1ᵀ) / N. Roots of matrices are the coupled
+vector b, the gradient at an activation F of N positions is 2 (S F + b 1ᵀ) / N, or of positions with shares s
+2 (S F + b 1ᵀ) diag(s). Roots of matrices are the coupled
 Newton–Schulz iteration, unrolled: products and sums alone, which every runtime has.
 """
 
@@ -56,7 +57,8 @@ class MomentCosts(CostBuilder):
             return CostBuilder.add_style(self, item, activation, channels)
         name, add = f"{item.layer}_style", self.builder.add
         flat = self._reshape(f"{name}_flat", activation, (0, 0, -1))
-        ours = self._add_moments(name, activation, flat)
+        weighed = self._weigh(item.layer, flat)
+        ours = self._add_moments(name, activation, flat, weighed, item.layer)
         theirs = self._split_moments(style_input(item.layer), channels)
         if item.statistic == "covariance":
             compared = self._compare_covariances(name, ours, theirs, channels)
@@ -77,13 +79,16 @@ class MomentCosts(CostBuilder):
             "Mul", [factor, self.builder.number(f"{name}_number", 2 * item.weight)], f"{name}_twice"
         )
         scale = add("Mul", [scale, "style_weight"], f"{name}_with_weight")
-        scale = add("Div", [scale, self._positions(activation)], f"{name}_per_position")
+        if not self.regions:
+            scale = add("Div", [scale, self._positions(activation)], f"{name}_per_position")
         spread = self._reshape(f"{name}_scale", scale, (-1, 1, 1))
         scaled, border = (
             add("Mul", [part, spread], f"{part}_scaled")
             for part in (compared.by_gram, compared.border)
         )
-        product = add("MatMul", [scaled, flat], f"{name}_product_gradient")
+        if self.regions:
+            border = add("Mul", [border, self._shares(item.layer)], f"{name}_border_weighed")
+        product = add("MatMul", [scaled, weighed], f"{name}_product_gradient")
         flat_gradient = add("Add", [product, border], f"{name}_flat_gradient")
         shape = add("Shape", [activation], f"{name}_shape")
         return cost, add("Reshape", [flat_gradient, shape], f"{name}_gradient")
@@ -203,11 +208,15 @@ class MomentCosts(CostBuilder):
         inverse = add("Mul", [inverse, number("minus_two", -2)], f"{name}_inverse")
         return add("Sqrt", [norm], f"{name}_size"), half, inverse
 
-    def _add_moments(self, name: str, activation: str, flat: str) -> _Moments:
+    def _add_moments(
+        self, name: str, activation: str, flat: str, weighed: str, layer: str
+    ) -> _Moments:
         add = self.builder.add
         transposed = add("Transpose", [flat], f"{name}_transposed", perm=[0, 2, 1])
-        product = add("MatMul", [flat, transposed], f"{name}_product")
-        gram = add("Div", [product, self._positions(activation)], f"{name}_gram")
+        gram = self._weighed_gram(name, activation, weighed, transposed)
+        if self.regions:
+            column = add("Transpose", [self._shares(layer)], f"{name}_shares", perm=[0, 2, 1])
+            return self._with_covariance(name, gram, add("MatMul", [flat, column], f"{name}_mean"))
         # Axis by axis, as sums of a million values one after the other are not exact in float32.
         across, down = (self.builder.integers(f"over_{axis}", (axis,)) for axis in (3, 2))
         mean = add("ReduceMean", [activation, across], f"{name}_mean_across", keepdims=0)
