@@ -36,6 +36,6 @@ def match_histograms(
 
 def _distribution(values: Pixels, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of values below each edge, (257), which rises all the way from 0 to 1."""
-    counts, _ = np.histogram(values, _EDGES, weights=weights)
+    counts = np.bincount(np.rint(values).astype(np.intp), weights, minlength=256)
     shares = counts / counts.sum() + _EMPTY
     return np.concatenate([[0.0], shares.cumsum() / shares.sum()])
