@@ -104,7 +104,21 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-CONTROLS: dict[str, Callable[..., Image.Image]] = {"colours": draw_colours, "depth": draw_depth}
+def draw_statistic() -> Image.Image:
+    """Return the harbour in the swirls by Gram matrices, and by Wasserstein distances."""
+    examples, pictures = Path(__file__).parents[1] / "examples", {}
+    for statistic in ("gram", "wasserstein"):
+        settings = choose_settings(size=512, steps=60, style_statistic=statistic)
+        result = stylize(examples / "harbour.jpg", examples / "swirls.jpg", settings)
+        pictures[statistic] = result.picture.pixels.astype(np.float32)
+    return side_by_side(pictures)
+
+
+CONTROLS: dict[str, Callable[..., Image.Image]] = {
+    "colours": draw_colours,
+    "depth": draw_depth,
+    "statistic": draw_statistic,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

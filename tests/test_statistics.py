@@ -1,6 +1,10 @@
 """Statistics of style layers: each backend's cost and gradient against float64, and that against differences."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,20 +12,41 @@ import torch
 from networks import CASES, by_hand, mixed_objective, relative_error, targets_of
 from pictures import random_pixels
 
+from nstx import (
+    DeviceError,
+    FeatureGraph,
+    UsageError,
+    choose_settings,
+    evaluate_picture,
+    prepare_job,
+    prepare_job_from_targets,
+    read_targets,
+    run_job,
+    write_targets,
+)
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
-from nstx.engine.features.torch_network import TorchNetwork
+from nstx.engine.features.torch_network import TorchNetwork, moment_matrices
 from nstx.engine.gradients.backend import GradientBackend, Problems
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
+from nstx.engine.gradients.choice import BackendChoice, check_statistics
 from nstx.engine.gradients.onnx_backend import OnnxBackend, describe_planar
+from nstx.engine.gradients.opening import choose_kernels
 from nstx.engine.gradients.torch_gradient import AutogradBackend
+from nstx.engine.gradients.torch_problem import Part
+from nstx.engine.kernels.support import KernelSupport
 from nstx.engine.sessions.session import open_graph
+from nstx.engine.settings import BackendName
 from nstx.engine.statistics.roots import matrix_roots
+from nstx.engine.targets.basis import describe_basis
+from nstx.engine.transfer.costs import BoundCosts
+from nstx.export.graphs.build_features import build_feature_model
 from nstx.export.graphs.build_gradient import build_gradient_model
+from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.nodes.builder import check_model
-from nstx.export.parity import check_pictures
+from nstx.export.parity import check_pictures, measure_parity
 from nstx.export.runtime.session import SessionChoices
-from nstx.models.objective import Objective
+from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.presets import PRESETS
 from nstx.models.reference.cost import reference_cost
 from nstx.models.reference.features import reference_features
@@ -198,21 +223,36 @@ def test_float32_gradients_agree_with_float64_on_real_weights(
         assert max(errors) < 1e-2
 
 
-def test_offsets_make_up_for_what_rounding_adds_to_moments(tiny_weights: Weights) -> None:
-    objective = with_statistic(mixed_objective("avg", "ceil"), *STATISTICS)
+@pytest.mark.parametrize("statistic", STATISTICS[1:])
+def test_offsets_make_up_for_what_rounding_adds(
+    tiny_weights: Weights, statistic: Statistic
+) -> None:
+    """And leave a picture that is far from where they were measured a cost and a gradient."""
+    objective = with_statistic(mixed_objective("avg", "ceil", style_weight=5.0), statistic)
+    objective = replace(objective, content_weight=0.0, tv_weight=0.0)
     picture = random_pixels(40, 48, 1)
-    backend = by_hand(
-        tiny_weights, objective, [targets_of(tiny_weights, objective, picture)], "fp64"
-    )
-    with backend.problem.noting() as noted:
-        cost, gradient = backend.cost_and_gradient(picture)
-    shifted = {part: 0.01 * features for part, features in noted.items()}
-    backend.problem.offset({part: noted[part] * 0 for part in noted})
-    assert backend.cost_and_gradient(picture)[0] == cost
-    backend.problem.offset(shifted)
-    moved, other = backend.cost_and_gradient(picture)
-    assert moved.total != pytest.approx(cost.total)
-    assert relative_error(other, gradient) > 1e-3
+    targets = targets_of(tiny_weights, objective, picture)
+    exact, rounded = (by_hand(tiny_weights, objective, [targets], "fp64") for _ in range(2))
+    other = picture + 5 * random_pixels(40, 48, 2) / 255
+    # As if a device rounded its activations: those of another picture.
+    with exact.problem.noting() as right:
+        _, expected = exact.cost_and_gradient(picture)
+    with rounded.problem.noting() as wrong:
+        rounded.cost_and_gradient(other)
+    rounded.problem.offset({part: wrong[part] - right[part] for part in right})
+    for part, slope in right.items():
+        _, corrected = rounded.problem.compare_moments(part, moments_at(rounded, part, other))
+        torch.testing.assert_close(corrected, rounded.problem.factors[part][:, None, None] * slope)
+    far, gradient = rounded.cost_and_gradient(255 - picture)
+    assert np.isfinite(far.total)
+    assert relative_error(gradient, expected) > 0.1
+
+
+def moments_at(backend: BackpropBackend, part: Part, picture: np.ndarray) -> torch.Tensor:
+    """Return the moments of a picture at a layer."""
+    network = backend._backward.network
+    features = network(network.upload(picture[None]), [part[1]])[part[1]]
+    return moment_matrices(features, torch.float64)
 
 
 @pytest.mark.parametrize("channels", [3, 64])
@@ -226,3 +266,85 @@ def test_roots_of_matrices_are_their_roots(channels: int) -> None:
     np.testing.assert_allclose((size * half)[0], (basis * np.sqrt(values)) @ basis.T, atol=1e-6)
     inverse_root = (basis / np.sqrt(values)) @ basis.T
     np.testing.assert_allclose((inverse / size)[0], inverse_root, rtol=1e-5, atol=1e-6)
+
+
+SMALL: dict[str, Any] = {
+    "size": 32, "steps": 1, "content_layers": "conv1_2", "device": "cpu", "precision": "fp32",
+    "style_layers": "conv1_1:0.5:mean-std,conv1_2:wasserstein,conv2_1:covariance,conv2_2:gram",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_a_run_its_cache_its_targets_file_and_the_yardstick_agree(
+    save_picture: Callable[..., Path], tmp_path: Path, backend: BackendName
+) -> None:
+    content, style = save_picture("c.png", 40, 48, seed=1), save_picture("s.png", 50, 37, seed=2)
+    job = prepare_job(content, [(style, 2.0), content], backend=backend, **SMALL)
+    again = prepare_job(content, [(style, 2.0), content], backend=backend, **SMALL)
+    assert again.loaded.styles == ("hit", "hit")
+    result = run_job(job)
+    expected = evaluate_picture(result.picture, content, [(style, 2.0), content], job.settings)
+    assert job.backend(0).cost(result.pixels).total == pytest.approx(result.cost.total, rel=1e-4)
+    assert BoundCosts(job).measure(result.picture.pixels.astype(np.float32)).total == pytest.approx(
+        expected.total, rel=1e-4
+    )
+    path, objective = tmp_path / "t.safetensors", job.settings.objective
+    write_targets(path, job.contents, job.targets, objective, job.opened.weights_sha256)
+    saved = read_targets(path)
+    assert saved.objective == objective
+    assert [target.style["conv1_2"].shape for target in saved.targets] == [(65, 65)]
+    assert prepare_job_from_targets(saved, job.settings).targets[0].style.keys() == set(
+        objective.style_names
+    )
+    grams = choose_settings(**SMALL | {"style_layers": "conv1_1,conv1_2,conv2_1,conv2_2"})
+    with pytest.raises(UsageError, match=r"moments_layers .* instead of none"):
+        prepare_job_from_targets(saved, grams)
+
+
+def test_gram_targets_of_before_have_the_keys_and_files_that_they_had() -> None:
+    objective = PRESETS["default"].objective
+    assert "statistic" not in str(objective_to_json(objective))
+    assert "moments_layers" not in describe_basis(objective, "0" * 64)
+    assert "moments" not in FeatureGraph(grams=("conv1_1",)).key()
+    others = with_statistic(objective, "wasserstein")
+    assert objective_from_json(json.loads(json.dumps(objective_to_json(others)))) == others
+    assert GradientGraph(objective=others).key() != GradientGraph(objective=objective).key()
+
+
+def test_a_statistic_is_for_all_layers_but_those_that_have_their_own() -> None:
+    layers = choose_settings(
+        style_layers="conv1_1:2,conv2_1:gram,conv3_1:0.5:covariance", style_statistic="mean-std"
+    ).objective.style_layers
+    assert [(item.weight, item.statistic) for item in layers] == [
+        (2.0, "mean-std"), (pytest.approx(1 / 3), "gram"), (0.5, "covariance"),
+    ]  # fmt: skip
+    usual = choose_settings(style_statistic="wasserstein").objective.style_layers
+    assert usual == with_statistic(PRESETS["default"].objective, "wasserstein").style_layers
+    for wrong, message in (
+        ({"style_layers": "conv1_1:1:histogram"}, "statistic of gram, covariance"),
+        ({"content_layers": "conv4_2:1:covariance"}, "content layers without a statistic"),
+        ({"style_statistic": "mean"}, "try mean-std"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            choose_settings(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_knows_gram_matrices_alone_is_not_used_for_other_statistics() -> None:
+    settings = choose_settings(style_statistic="wasserstein", precision="fp32")
+    cuda = BackendChoice("torch", Device("cuda"), "bf16")
+    assert choose_kernels(cuda, settings.objective) == KernelSupport(
+        "torch", "style statistic wasserstein has no kernels"
+    )
+    with pytest.raises(UsageError, match="Gram matrices alone"):
+        GradientGraph(objective=settings.objective, layout="interleaved")
+    with pytest.raises(DeviceError, match="expected fp32 for style statistics other than gram"):
+        check_statistics(replace(settings, precision="tf32"), Device("cuda"))
+    check_statistics(settings, Device("cuda"))
+
+
+def test_extracted_moments_are_the_yardsticks(tiny_weights: Weights) -> None:
+    graph = FeatureGraph(grams=("conv1_1",), moments=("conv1_1", "conv3_1"), input="float32")
+    model = check_model(build_feature_model(graph, tiny_weights)).SerializeToString()
+    report = measure_parity(model, graph, tiny_weights, check_pictures()[:1, :37, :51])
+    assert [output.name for output in report.outputs] == list(graph.outputs)
+    assert report.passed

@@ -154,13 +154,22 @@ def _choose_onnx(settings: Settings, device: Device) -> BackendChoice:
             setting="precision",
         )
     precision: Precision = "fp32" if settings.precision == "auto" else settings.precision
-    if precision != "fp32" and not settings.objective.compares_grams_alone:
-        raise DeviceError(
-            f"expected fp32 for style statistics other than gram by the backend onnx on {device}, "
-            f"got {precision}; try --precision fp32, or --backend torch",
-            setting="precision",
-        )
+    check_statistics(settings, device)
     return BackendChoice("onnx", device, precision)
+
+
+def check_statistics(settings: Settings, device: Device) -> None:
+    """Check that ONNX Runtime computes an objective's statistics; `DeviceError` if it would round them.
+
+    Matrix products of its graphs but for Gram matrices would be in TF32 or fp16 there, too.
+    """
+    if settings.precision in ("auto", "fp32") or settings.objective.compares_grams_alone:
+        return
+    raise DeviceError(
+        f"expected fp32 for style statistics other than gram by the backend onnx on {device}, "
+        f"got {settings.precision}; try --precision fp32, or --backend torch",
+        setting="precision",
+    )
 
 
 def runs_ahead(choice: BackendChoice) -> bool:

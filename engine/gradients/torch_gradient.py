@@ -9,6 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -208,10 +209,9 @@ class AutogradBackend(TorchGradient):
         for part in problem.targets:
             x = features[part[1]]
             if part in problem.moments:
+                compare = partial(problem.compare_moments, part)
                 values = moment_matrices(x, dtype, problem.shares.get(part))
-                moments = problem.correct(part, values)
-                cost = compare_by_autograd(problem.moments[part], moments)
-                parts[part] = problem.factors[part] * cost
+                parts[part] = compare_by_autograd(compare, values)
                 continue
             if part[0] == "style":
                 x = gram_matrices(x, dtype, problem.shares.get(part))

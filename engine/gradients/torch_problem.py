@@ -97,7 +97,7 @@ class TorchProblem:
 
     @contextmanager
     def noting(self) -> Iterator[dict[Part, torch.Tensor]]:
-        """Note the features that are compared in this block, Gram matrices and activations."""
+        """Note what is compared in this block: Gram matrices and activations, and slopes of moments."""
         self.noted = {}
         try:
             yield self.noted
@@ -121,14 +121,17 @@ class TorchProblem:
     def compare_moments(
         self, part: Part, moments: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer's costs before their weights, (batch), and their slope, of its moments."""
-        cost, slope = self.moments[part].compare(self.correct(part, moments))
-        return self.factors[part] * cost, self.factors[part][:, None, None] * slope
+        """Return a layer's costs before their weights, (batch), and their slope, of its moments.
 
-    def correct(self, part: Part, moments: torch.Tensor) -> torch.Tensor:
-        """Return moments less their offsets: what they cost is no function of a difference from aims."""
-        self.note(part, moments)
-        return moments - (self.aims[part] - self.targets[part])
+        What is noted, and has offsets, is the slope: moments less an offset need be those of no activation,
+        and their covariance no covariance. The cost goes with the slope, and is as it was at the target.
+        """
+        cost, slope = self.moments[part].compare(moments)
+        self.note(part, slope)
+        tilt = self.aims[part] - self.targets[part]
+        cost = cost - (tilt * (moments - self.targets[part])).sum((1, 2))
+        factors = self.factors[part]
+        return factors * cost, factors[:, None, None] * (slope - tilt)
 
     def total(self, parts: Mapping[Part, torch.Tensor]) -> torch.Tensor:
         """Return the sum of all pictures' costs, (), of the parts before their weights, (batch)."""

@@ -3,6 +3,7 @@
 All of it is products and sums of matrices, in the precision of sums, and is never waited for.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -68,9 +69,13 @@ class MomentCost:
         return cost, (_identity(covariance) - transport) / channels
 
 
-def compare_by_autograd(cost: MomentCost, moments: torch.Tensor) -> torch.Tensor:
+Compare = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Returns the cost of moments, (batch), and its slope."""
+
+
+def compare_by_autograd(compare: Compare, moments: torch.Tensor) -> torch.Tensor:
     """Return the cost, (batch), of moments that are differentiated by autograd: with the slope that is known."""
-    result: torch.Tensor = _Compared.apply(moments, cost)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _Compared.apply(moments, compare)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -79,9 +84,9 @@ class _Compared(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, moments: torch.Tensor, cost: MomentCost
+        ctx: torch.autograd.function.FunctionCtx, moments: torch.Tensor, compare: Compare
     ) -> torch.Tensor:
-        value, slope = cost.compare(moments)
+        value, slope = compare(moments)
         ctx.save_for_backward(slope)
         return value
 
