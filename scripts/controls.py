@@ -108,7 +108,7 @@ def draw_statistic() -> Image.Image:
     """Return the harbour in the swirls by Gram matrices, and by Wasserstein distances."""
     examples, pictures = Path(__file__).parents[1] / "examples", {}
     for statistic in ("gram", "wasserstein"):
-        settings = choose_settings(size=512, steps=60, style_statistic=statistic)
+        settings = choose_settings(size=512, steps=40, style_statistic=statistic)
         result = stylize(examples / "harbour.jpg", examples / "swirls.jpg", settings)
         pictures[statistic] = result.picture.pixels.astype(np.float32)
     return side_by_side(pictures)
