@@ -34,11 +34,13 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     nstx.write_targets(targets, job.contents, job.targets, settings.objective, sha256)
     pictures = {"content": photo, "styles": photo, "settings": settings, "preset": "default"}
     following = {"on_step": None, "should_stop": lambda: True}
+    kept = {"checkpoint": str(folder / "k"), "checkpoint_every": 5.0}
     return {
-        "stylize": {**pictures, "init": None, **following},
+        "stylize": {**pictures, "init": None, **following, **kept},
         "prepare_job": {**pictures, "init": None, "like": job},
         "prepare_job_from_targets": {"saved": nstx.read_targets(targets), "settings": settings},
-        "run_job": {"job": job, "costs": None, **following},
+        "run_job": {"job": job, "costs": None, **following, **kept},
+        "resume": {"folder": str(folder / "k"), **following, "checkpoint_every": 5.0},
         "run_batch": {"jobs": [job], **following},
         "evaluate_picture": {"picture": photo, **pictures},
         "measure_artefacts": {"picture": photo, **pictures},

@@ -56,6 +56,7 @@ def test_the_public_surface_is_pinned() -> None:
         "prepare_job_from_targets",
         "read_image",
         "read_targets",
+        "resume",
         "run_batch",
         "run_job",
         "stylize",

@@ -31,7 +31,7 @@ from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
 from nstx.engine.gradients import ahead
 from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.kernels.support import load_triton, triton_lock
-from nstx.engine.transfer import repeatability, run
+from nstx.engine.transfer import report, run
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
@@ -461,8 +461,8 @@ def test_a_run_that_may_differ_says_why(
     tunes: bool,
     reason: str | None,
 ) -> None:
-    monkeypatch.setattr(repeatability, "_tunes", lambda: tunes)
-    actual = repeatability.why_not_repeatable(choice, extractor)
+    monkeypatch.setattr(report, "_tunes", lambda: tunes)
+    actual = report.why_not_repeatable(choice, extractor)
     assert (actual is None) is (reason is None)
     assert reason is None or reason in str(actual)
 

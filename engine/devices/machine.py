@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,10 +41,10 @@ def describe_machine(cpuinfo: Path = CPUINFO) -> dict[str, Any]:
     }
 
 
-def package_versions() -> dict[str, str | None]:
-    """Return the version of each package that matters, None where it is not installed."""
-    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
-    for name in _PACKAGES:
+def package_versions(names: Sequence[str] = _PACKAGES) -> dict[str, str | None]:
+    """Return the version of each package, of those that matter, None where it is not installed."""
+    versions: dict[str, str | None] = dict.fromkeys(names)
+    for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions

@@ -52,4 +52,7 @@ def _fetch(value: Array | NDArray[np.float64] | float, arrays: Arrays) -> NDArra
 
 def place_value(value: NDArray[Any], arrays: Arrays) -> Array | float:
     """Return a value of `fetch_state` as it was: a number of the host's, or an array of its kind."""
-    return float(value) if value.dtype == np.float64 else arrays.place(value)
+    if value.dtype == np.float64:
+        return float(value)
+    # `Arrays.place` makes () to (1,).
+    return arrays.place(value) if value.shape else arrays.place(value[None])[0]

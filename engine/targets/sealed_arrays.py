@@ -4,17 +4,21 @@ The description stands in one key of the metadata, because safetensors writes se
 order, and equal contents are to give equal bytes.
 """
 
-from collections.abc import Mapping
-from io import SEEK_END, BytesIO
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from io import SEEK_END, BufferedReader, BytesIO
 from json import dumps
 from typing import Any, BinaryIO
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from nstx.models.storage.plain_data import (
     parse_json,
+    take_field,
     take_list,
     take_object,
     take_text,
@@ -27,9 +31,14 @@ SUFFIX = ".safetensors"
 LONGEST_HEADER = 1 << 20
 """Bytes of a file besides its arrays, at most."""
 
-_MOST_BYTES = 1 << 62
+_MOST_BYTES, _MOST_AXES = 1 << 62, 8
+_KINDS = {"uint8": "U8", "float32": "F32", "float64": "F64"}
+_TYPES = {kind: name for name, kind in _KINDS.items()}
 _KEY = "nstx"
 _LENGTH = 8  # bytes that hold the header's length
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
+"""The type and shape of each array, in a file's order."""
+
 _FOREIGN = "it is damaged, or another kind of file"
 
 
@@ -37,6 +46,86 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]], description: Mapping[str, An
     """Return the bytes of a file of contiguous arrays, with plain data and its ``seal``."""
     text = dumps({"seal": NO_SEAL, **description})
     return seal(save(dict(arrays), metadata={_KEY: text}))
+
+
+def stream_arrays(
+    arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]
+) -> Iterator[bytes | memoryview]:
+    """Yield what `pack_arrays` returns, piece by piece, as the arrays lie in memory: none is copied.
+
+    They are written in another order. `ValueError` where the description is too long to be read again.
+    """
+    text = dumps({"seal": NO_SEAL, **description})
+    take_text({_KEY: text}, _KEY)
+    tensors: dict[str, Any] = {"__metadata__": {_KEY: text}}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        kind, shape = _KINDS[array.dtype.name], list(array.shape)
+        tensors[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+    header = dumps(tensors).encode()
+    header += b" " * (-len(header) % _LENGTH)
+    if len(header) > LONGEST_HEADER:
+        raise ValueError("it has too many arrays")
+    header = len(header).to_bytes(_LENGTH, "little") + header
+    pieces = [_bytes_of(array) for array in arrays.values()]
+    yield header.replace(NO_SEAL.encode(), _digest(header, pieces).encode(), 1)
+    yield from pieces
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(bytearray())
+
+
+def _digest(header: bytes, pieces: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.sha256(header)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_shapes(file: BinaryIO) -> Shapes:
+    """Return the type and shape of each array, in their order, from a file's first bytes alone.
+
+    `ValueError` if it is no such file, or its length is not that of its arrays.
+    """
+    file.seek(0)
+    header = _read_header(file)
+    _parse(header[_LENGTH:])
+    arrays = parse_json(header[_LENGTH:])
+    del arrays["__metadata__"]
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+    end = 0
+    for name, array in arrays.items():
+        kind = take_text(array, "dtype", "|".join(_KINDS.values()))
+        sides = take_list(array, "shape", _MOST_AXES)
+        shape = tuple(take_whole({name: side}, name, 0, _MOST_BYTES) for side in sides)
+        begin, end = end, end + math.prod(shape) * np.dtype(_TYPES[kind]).itemsize
+        if take_field(array, "data_offsets") != [begin, end]:
+            raise ValueError(_FOREIGN)
+        shapes[name] = _TYPES[kind], shape
+    if file.seek(0, SEEK_END) != len(header) + end:
+        raise ValueError(_FOREIGN)
+    return shapes
+
+
+def read_in_place(file: BufferedReader, shapes: Shapes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file that `stream_arrays` made, each read to where it stays.
+
+    Whoever calls this has looked at its `read_shapes`, as so much memory is taken. `ValueError` if the file was
+    changed.
+    """
+    file.seek(0)
+    header = _read_header(file)
+    seal_in = take_text(_parse(header[_LENGTH:]), "seal", "[0-9a-f]{64}")
+    arrays = {name: np.empty(shape, kind) for name, (kind, shape) in shapes.items()}
+    pieces = [_bytes_of(array) for array in arrays.values()]
+    for piece in pieces:
+        if file.readinto(piece) != len(piece):
+            raise ValueError(_FOREIGN)
+    if _digest(header.replace(seal_in.encode(), NO_SEAL.encode(), 1), pieces) != seal_in:
+        raise ValueError("its checksum is wrong")
+    return arrays
 
 
 def read_arrays(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -13,6 +13,9 @@ from PIL import Image
 
 from nstx.models.cost import Cost
 
+from ..checkpoints.contents import Contents
+from ..checkpoints.keeper import Checkpoints
+from ..checkpoints.reached import Reached, StepRecord
 from ..colours.modes import Colouring
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
@@ -114,6 +117,7 @@ class Progress:
         alpha: of the result.
         encoding: of the content picture's file.
         colouring: of the result.
+        checkpoints: of the run, if it is kept.
         step: the number of steps so far, over all scales.
         interrupted: whether ``should_stop`` ended the run.
         first_cost: of the first evaluation.
@@ -128,6 +132,7 @@ class Progress:
     alpha: NDArray[np.uint8] | None = None
     encoding: Encoding = EIGHT_BITS
     colouring: Colouring | None = None
+    checkpoints: Checkpoints | None = None
     step: int = 0
     evaluations: int = 0
     interrupted: bool = False
@@ -138,6 +143,8 @@ class Progress:
     _scale: int = 0
     _began: float = field(default_factory=time.perf_counter)
     _best: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW + 1))
+    _is_over: bool = False
+    _records: list[StepRecord] = field(default_factory=list)
 
     @property
     def stopped(self) -> StopReason:
@@ -151,14 +158,47 @@ class Progress:
         """The picture after the last step; None before the first."""
         return None if self.picture is None else self.arrays.fetch(self.picture)
 
+    @property
+    def seconds(self) -> float:
+        """From the start of the first scale on, without those between a checkpoint and the run that goes on."""
+        return time.perf_counter() - self._began
+
     def begin_scale(self) -> None:
         """Enter the next scale."""
         self._scale += 1
         self._best.clear()
+        self._is_over = False
+
+    def reach(self) -> Reached:
+        """Return how far the run is; steps are known if it is kept."""
+        return Reached(
+            scale=self._scale, is_over=self._is_over, evaluations=self.evaluations, seconds=self.seconds,
+            first_cost=self.first_cost, steps=self._records[:], best=tuple(self._best),
+            checks=tuple(self.checks),
+        )  # fmt: skip
+
+    def resume(self, earlier: Contents) -> None:
+        """Go on from where a run was."""
+        reached = earlier.reached
+        self._scale, self._is_over, self.evaluations = (
+            reached.scale,
+            reached.is_over,
+            reached.evaluations,
+        )
+        self._began = time.perf_counter() - reached.seconds
+        self.first_cost, self._records, self.checks = (
+            reached.first_cost,
+            [*reached.steps],
+            [*reached.checks],
+        )
+        self._best.extend(reached.best)
+        self.step, self.picture = len(reached.steps), self.arrays.place(earlier.picture)
+        self.cost = reached.steps[-1].cost if reached.steps else None
 
     def before_evaluation(self) -> None:
         """Count an evaluation; raise `StopSolving` if the run is to stop."""
-        if self.should_stop is not None and self.should_stop():
+        stops = self.should_stop is not None and self.should_stop()
+        if stops and (self.checkpoints is None or self.checkpoints.may_stop(self.step)):
             self.interrupted = True
             raise StopSolving
         self.evaluations += 1
@@ -174,7 +214,7 @@ class Progress:
     def after_step(self, picture: Array, cost: Cost, /) -> None:
         """Keep the picture, and call back; raise `StopSolving` if there is no progress any more."""
         self.step += 1
-        self.picture, self.cost = picture, cost
+        self.picture, self.cost, seconds = picture, cost, self.seconds
         if self.on_step is not None:
             self.on_step(
                 Step(
@@ -184,7 +224,7 @@ class Progress:
                     scales=self.scales,
                     cost=cost,
                     evaluations=self.evaluations,
-                    seconds=time.perf_counter() - self._began,
+                    seconds=seconds,
                     picture=picture,
                     alpha=self.alpha,
                     encoding=self.encoding,
@@ -195,8 +235,12 @@ class Progress:
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total
         self._best.append(best)
-        is_over = len(self._best) > _WINDOW and best >= self._best[0] * (1 - _LEAST_PROGRESS)
-        if self.settings.early_stop and is_over:
+        is_still = len(self._best) > _WINDOW and best >= self._best[0] * (1 - _LEAST_PROGRESS)
+        self._is_over = self.settings.early_stop and is_still
+        if self.checkpoints is not None:
+            self._records.append(StepRecord(self._scale, self.evaluations, seconds, cost))
+            self.checkpoints.take()
+        if self._is_over:
             raise StopSolving
 
 

@@ -1,6 +1,7 @@
 """The transfer: from pictures and settings to a stylised picture."""
 
-import time
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from nstx.models.cost import Cost
 from nstx.models.presets import Preset
 
 from ..artefacts.cleaning import clean_pixels
+from ..checkpoints.contents import Contents
+from ..checkpoints.keeper import MINUTES, Checkpoints, check_minutes
 from ..choices import ChoicesButInit
 from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import PrecisionCheck
@@ -99,6 +102,8 @@ def stylize(
     init: Init | Source | None = None,
     on_step: Callable[[Step], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = MINUTES,
     **choices: Unpack[ChoicesButInit],
 ) -> Result:
     """Stylise a picture: `prepare_job`, then `run_job`, whose errors it raises.
@@ -111,10 +116,16 @@ def stylize(
         init: the start, in place of the settings': its name, or a picture.
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run at its last finished step.
+        checkpoint: the folder of its checkpoint, as of `run_job`.
+        checkpoint_every: minutes from one to the next.
         choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
     """
+    check_minutes(checkpoint_every)
     job = prepare_job(content, styles, settings, preset=preset, init=init, **choices)
-    return run_job(job, on_step=on_step, should_stop=should_stop)
+    return run_job(
+        job, on_step=on_step, should_stop=should_stop, checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+    )  # fmt: skip
 
 
 @check_arguments
@@ -124,6 +135,8 @@ def run_job(
     costs: BoundCosts | None = None,
     on_step: Callable[[Step], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
+    checkpoint_every: float = MINUTES,
 ) -> Result:
     """Optimise the picture, coarse to fine.
 
@@ -133,43 +146,73 @@ def run_job(
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run, and the result is the last
             finished step's picture, brought to the final size.
+        checkpoint: a folder, made if need be, in which the run is kept as it goes, and when it is interrupted. If it
+            has been kept there before, it goes on from there, and ends in the same bytes as if it had not
+            stopped. The folder stays, and belongs to whoever saves the result.
+        checkpoint_every: minutes from one checkpoint to the next.
 
     Raises:
+        UsageError: the checkpoint is of another run, which the message tells apart, or damaged.
+        OutputError: the folder cannot be written, or another run has it.
         NumericalError: a cost or gradient stopped being finite.
         DeviceError: the device ran out of memory.
     """
     costs = costs or BoundCosts(job)
-    arrays, scales = job.opened.arrays, len(job.sizes)
-    with memory_errors(job.sizes[-1]):
-        began = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        if checkpoint is not None and not isinstance(checkpoint, Checkpoints):
+            checkpoint = stack.enter_context(Checkpoints(checkpoint, checkpoint_every))
+        earlier = checkpoint.begin(job) if checkpoint else None
+        stack.enter_context(memory_errors(job.sizes[-1]))
         initial_cost = _try_memory(job)
         progress = Progress(
             settings=job.settings,
-            scales=scales,
-            arrays=arrays,
+            scales=len(job.sizes),
+            arrays=job.opened.arrays,
             on_step=on_step,
             should_stop=should_stop,
             alpha=job.alpha,
             encoding=job.encoding,
             colouring=job.colouring,
+            checkpoints=checkpoint,
         )
-        for scale, steps in enumerate(split_steps(job.settings.most_steps, scales)):
+        if earlier is not None:
+            progress.resume(earlier)
+        try:
+            _run_scales(job, costs, progress, earlier)
+        except (KeyboardInterrupt, SystemExit):
+            progress.interrupted = True
+            raise
+        finally:
+            if checkpoint and progress.interrupted:
+                checkpoint.write()
+        return make_result(job, costs, progress, progress.seconds, initial_cost)
+
+
+def _run_scales(job: Job, costs: BoundCosts, progress: Progress, earlier: Contents | None) -> None:
+    """Run the solver of each scale; of those that a run has ended before, of none."""
+    arrays, kept = job.opened.arrays, progress.checkpoints
+    for scale, steps in enumerate(split_steps(job.settings.most_steps, len(job.sizes))):
+        state = earlier if earlier is not None and earlier.reached.scale == scale + 1 else None
+        if earlier is not None and scale + 1 < earlier.reached.scale:
+            continue
+        if state is None:
             progress.begin_scale()
-            if steps > 0:
-                start = arrays.place(job.start(scale, progress.pixels))
-                # No name holds the backend, so that it is freed before the next is bound.
-                solve(
-                    job.settings,
-                    steps,
-                    job.opened,
-                    start,
-                    backend=costs.at(scale),
-                    watcher=progress,
-                )
-            if progress.interrupted:
-                break
-        seconds = time.perf_counter() - began
-        return make_result(job, costs, progress, seconds, initial_cost)
+        if steps > 0 and not (state is not None and state.reached.is_over):
+            pixels = job.start(scale, progress.pixels) if state is None else state.solver["pixels"]
+            # No name holds the backend, so that it is freed before the next is bound.
+            solve(
+                job.settings,
+                steps,
+                job.opened,
+                arrays.place(pixels),
+                backend=costs.at(scale),
+                watcher=progress,
+                memory=None if kept is None else kept.watch(costs.at(scale), progress, state),
+            )
+            if kept:
+                kept.leave()
+        if progress.interrupted:
+            break
 
 
 def make_result(

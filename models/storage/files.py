@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import OutputError
@@ -219,8 +219,10 @@ def write_output(path: Path, data: bytes) -> None:
         ) from error
 
 
-def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write ``data`` so that ``path`` holds either all of it or what it held before.
+def write_atomically(
+    path: Path, data: bytes | Iterable[bytes | memoryview], *, sync: bool = True
+) -> None:
+    """Write ``data``, whole or in pieces, so that ``path`` holds either all of it or what it held before.
 
     It goes to a temporary file in the same folder, made if need be, which is then renamed; none
     is left if that fails. ``sync`` waits for the disk, so that this holds if the power fails, too.
@@ -230,7 +232,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     with removed_at_exit(Path(name)):
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.write(data) if isinstance(data, bytes) else file.writelines(data)
                 if sync:
                     file.flush()
                     os.fsync(file.fileno())

@@ -21,6 +21,7 @@ from .engine.transfer.job import Job as Job
 from .engine.transfer.job import prepare_job as prepare_job
 from .engine.transfer.job import prepare_job_from_targets as prepare_job_from_targets
 from .engine.transfer.progress import Step as Step
+from .engine.transfer.resuming import resume as resume
 from .engine.transfer.run import Result as Result
 from .engine.transfer.run import run_job as run_job
 from .engine.transfer.run import stylize as stylize

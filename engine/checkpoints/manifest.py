@@ -1,0 +1,181 @@
+"""What a checkpoint is of: pictures, settings, weights, versions and the machine; read strictly, and compared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nstx.models.errors import NstxError
+from nstx.models.objective import objective_from_json, objective_to_json
+from nstx.models.printable import printable
+from nstx.models.storage.plain_data import (
+    take_field,
+    take_list,
+    take_number,
+    take_object,
+    take_text,
+    take_whole,
+)
+from nstx.models.version import __version__
+
+from ..pictures.picture import InputFile
+from ..settings import INITS, MAX_SIDE, Settings
+
+_FORMAT = "nstx-checkpoint-1"
+_DIGEST = "[0-9a-f]{64}"
+_ROLES = "content|style|init|targets"
+_MOST_INPUTS, _MOST_SCALES = 1000, 16
+
+# What comes of these settings is compared, and of some nothing but rounding comes.
+_BY_OUTCOME = ("device", "backend", "precision", "weights", "threads", "use_cache")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a checkpoint is of.
+
+    Attributes:
+        settings: of the run; paths in them are absolute.
+        inputs: its files; paths are absolute, but of what came from no file.
+        pictures: digests, by role, of the content at the result's size, and of what came from no file.
+        weights_sha256: of the weight file.
+        sizes: height and width of each scale.
+        backend: name, device, precision, and whether it is checked.
+        machine: what rounding depends on: processor, libraries.
+        wide: whether the content has colours beyond sRGB.
+        request: what whoever asked for the run needs to go on with it; it is not looked at here.
+    """
+
+    settings: Settings
+    inputs: tuple[InputFile, ...]
+    pictures: Mapping[str, str]
+    weights_sha256: str
+    sizes: tuple[tuple[int, int], ...]
+    backend: Mapping[str, Any]
+    machine: Mapping[str, str]
+    wide: bool = False
+    request: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        settings = {field.name: getattr(self.settings, field.name) for field in fields(Settings)}
+        settings["objective"] = objective_to_json(self.settings.objective)
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        inputs = [asdict(item) for item in self.inputs]
+        return {
+            "format": _FORMAT,
+            "version": __version__,
+            **plain,
+            "settings": settings,
+            "inputs": inputs,
+        }
+
+    def differences(self, other: "Manifest") -> Iterator[str]:
+        """Yield, in words, what another run has that this one has not, so that it cannot go on from it."""
+        for role in _ROLES.split("|"):
+            digests = [
+                [item.sha256 for item in manifest.inputs if item.role == role]
+                for manifest in (self, other)
+            ]
+            weights = [
+                [item.weight for item in manifest.inputs if item.role == role]
+                for manifest in (self, other)
+            ]
+            if digests[0] != digests[1] or self.pictures.get(role) != other.pictures.get(role):
+                yield f"another {role}"
+            elif weights[0] != weights[1]:
+                yield f"another weight of a {role}"
+        if self.weights_sha256 != other.weights_sha256:
+            yield "other weights of the network"
+        for field in fields(Settings):
+            values = [_compared(field.name, manifest.settings) for manifest in (self, other)]
+            if values[0] != values[1]:
+                yield _describe(field.name, values)
+        if self.sizes != other.sizes:
+            yield "other sizes"
+        for name, value in self.backend.items():
+            if value != other.backend.get(name):
+                yield f"{name} {printable(other.backend.get(name))} instead of {printable(value)}"
+
+    def roundings(self, other: "Manifest") -> list[str]:
+        """Return, in words, what the machine of another run has else, so that the last digits may differ."""
+        names = {**other.machine, **self.machine}
+        return [
+            f"{name} {printable(other.machine.get(name))[:80]} instead of {printable(self.machine.get(name))[:80]}"
+            for name in names
+            if other.machine.get(name) != self.machine.get(name)
+        ]
+
+
+def _compared(name: str, settings: Settings) -> Any:
+    value = getattr(settings, name)
+    if name in _BY_OUTCOME or (name == "init" and value not in INITS):
+        return None
+    return value
+
+
+def _describe(name: str, values: Sequence[Any]) -> str:
+    texts = [printable(value)[:40] for value in values]
+    if name == "objective" or texts[0] == texts[1]:
+        return f"another {name}"
+    return f"{name} {texts[1]} instead of {texts[0]}"
+
+
+def read_manifest(data: Any) -> Manifest:
+    """Return a manifest from the plain data in a checkpoint; `ValueError` if a part of it cannot be."""
+    if take_text(data, "format") != _FORMAT:
+        raise ValueError("it is another kind of file, or of another version")
+    version = take_text(data, "version")
+    if version != __version__:
+        raise ValueError(f"it is of nstx {printable(version)[:20]}, and this is {__version__}")
+    backend, machine = take_object(data, "backend"), take_object(data, "machine")
+    pictures = take_object(data, "pictures")
+    return Manifest(
+        settings=_read_settings(take_object(data, "settings")),
+        inputs=tuple(map(_read_input, take_list(data, "inputs", _MOST_INPUTS))),
+        pictures={
+            take_text({"r": role}, "r", _ROLES): take_text(pictures, role, _DIGEST)
+            for role in pictures
+        },
+        weights_sha256=take_text(data, "weights_sha256", _DIGEST),
+        sizes=tuple(map(_read_size, take_list(data, "sizes", _MOST_SCALES))),
+        backend={
+            **{name: take_text(backend, name) for name in ("backend", "device", "precision")},
+            "checked": _take_flag(backend, "checked"),
+        },
+        machine={name: take_text(machine, name) for name in machine},
+        wide=_take_flag(data, "wide"),
+        request=None if take_field(data, "request") is None else take_object(data, "request"),
+    )
+
+
+def _read_settings(data: dict[str, Any]) -> Settings:
+    objective = objective_from_json(take_object(data, "objective"))
+    for name, value in data.items():
+        if isinstance(value, str):
+            take_text(data, name)
+    try:
+        return Settings(**{**data, "objective": objective})
+    except (TypeError, NstxError) as error:  # TypeError: fields are missing, or are unknown
+        raise ValueError(f"its settings cannot be: {printable(error)[:200]}") from error
+
+
+def _read_input(data: Any) -> InputFile:
+    path = take_text(data, "path")
+    sha256 = None if take_field(data, "sha256") is None else take_text(data, "sha256", _DIGEST)
+    if "\0" in path:
+        raise ValueError("an input has a NUL in its name")
+    weight = None if take_field(data, "weight") is None else float(take_number(data, "weight", 0))
+    return InputFile(role=take_text(data, "role", _ROLES), path=path, sha256=sha256, weight=weight)
+
+
+def _read_size(data: Any) -> tuple[int, int]:
+    sides = take_list({"size": data}, "size", 2)
+    height, width = (take_whole({"side": side}, "side", 1, MAX_SIDE) for side in sides)
+    return height, width
+
+
+def _take_flag(data: Any, name: str) -> bool:
+    value = take_field(data, name)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name!r} is neither true nor false")  # noqa: TRY004  (as all of plain data)
+    return value

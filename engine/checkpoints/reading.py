@@ -1,0 +1,70 @@
+"""Reads the checkpoint in a folder, which may come from anybody: what it is of, and what it holds."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+
+from nstx.models.errors import UsageError
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import open_input
+
+from ..targets.sealed_arrays import SUFFIX, read_description, read_in_place, read_shapes
+from .contents import Contents, check_shapes, read_contents
+from .manifest import Manifest, read_manifest
+from .runs import Run, facts_of
+
+_log = logging.getLogger("nstx")
+
+NAME = f"checkpoint{SUFFIX}"
+"""The file in the folder."""
+
+_MOST_BYTES = 1 << 40
+
+
+def find_manifest(folder: Path) -> Manifest:
+    """Return what the checkpoint in a folder is of; `UsageError` if there is none that can be used."""
+    with _opened(folder) as file:
+        return read_manifest(read_description(file))
+
+
+def read_checkpoint(folder: Path, run: Run, manifest: Manifest) -> Contents:
+    """Return the checkpoint in a folder, for a run with a manifest; `UsageError` if it is none of that."""
+    with _opened(folder) as file:
+        earlier = read_manifest(read_description(file))
+        if differences := list(earlier.differences(manifest)):
+            raise UsageError(
+                f"expected a checkpoint of this run in {printable(folder)}, got {', '.join(differences)}; try "
+                "another folder for this run, or what that one was begun with"
+            )
+        facts, shapes = facts_of(run), read_shapes(file)
+        check_shapes(shapes, facts)
+        contents = read_contents(read_in_place(file, shapes), facts)
+    if roundings := earlier.roundings(manifest):
+        _log.warning(
+            "the checkpoint was written with another machine or library, so that the last digits may differ: %s",
+            "; ".join(roundings),
+        )
+    return contents
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[BufferedReader]:
+    """Open the checkpoint in a folder; what is wrong with it is a `UsageError`."""
+    path = folder / NAME
+    with open_input(
+        path,
+        kind="a checkpoint",
+        most_bytes=_MOST_BYTES,
+        error=UsageError,
+        advice="the folder of --checkpoint",
+    ) as file:
+        try:
+            yield file
+        except (OSError, ValueError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
+            raise UsageError(
+                f"expected a checkpoint at {printable(path)}, got one that cannot be used "
+                f"({printable(reason)[:200]}); try to begin anew in another folder"
+            ) from error

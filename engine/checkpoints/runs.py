@@ -1,0 +1,134 @@
+"""What a checkpoint says of a job, and what is known of it before it is read."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from nstx.models.weights.sources import split_source
+
+from ..devices.machine import describe_machine, package_versions
+from ..gradients.opening import BackendFactory
+from ..pictures.picture import InputFile, Picture, Pixels
+from ..settings import INITS, Settings
+from ..targets.targets import Targets
+from .contents import Facts
+from .manifest import Manifest
+
+_LIBRARIES = {"onnx": ("numpy", "onnxruntime", "onnxruntime-gpu"), "torch": ("numpy", "torch")}
+
+
+class Run(Protocol):
+    """What is asked of a job."""
+
+    @property
+    def settings(self) -> Settings:
+        """Of the run."""
+
+    @property
+    def opened(self) -> BackendFactory:
+        """Makes its backends."""
+
+    @property
+    def contents(self) -> Sequence[Pixels]:
+        """The content picture at each scale."""
+
+    @property
+    def targets(self) -> Sequence[Targets]:
+        """Of each scale."""
+
+    @property
+    def inputs(self) -> Sequence[InputFile]:
+        """Its files."""
+
+    @property
+    def init(self) -> Picture | None:
+        """The picture that it starts from, if one was named or made."""
+
+    @property
+    def beyond(self) -> Pixels | None:
+        """The content's colours beyond sRGB."""
+
+
+def describe_run(run: Run, request: Mapping[str, Any] | None = None) -> Manifest:
+    """Return what a checkpoint of a job is of."""
+    opened, settings = run.opened, run.settings
+    choice = opened.choice
+    init = settings.init if settings.init in INITS else _absolute(settings.init)
+    weights, (file, convention) = settings.weights, split_source(settings.weights)
+    if weights != "embedded":
+        weights = f"{convention}:{_absolute(file)}" if convention else _absolute(file)
+    return Manifest(
+        settings=replace(settings, init=init, weights=weights),
+        inputs=tuple(
+            item if item.sha256 is None else replace(item, path=_absolute(item.path))
+            for item in run.inputs
+        ),
+        pictures=dict(_digest_pictures(run)),
+        weights_sha256=opened.weights_sha256,
+        sizes=tuple((target.height, target.width) for target in run.targets),
+        backend={
+            "backend": choice.name, "device": str(choice.device), "precision": choice.precision,
+            "checked": choice.checked,
+        },
+        machine=_describe_machine(choice.name),
+        wide=run.beyond is not None,
+        request=request,
+    )  # fmt: skip
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).absolute())
+
+
+def _digest_pictures(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield digests of what a run is made of, where its files do not tell."""
+    yield "content", _digest([run.contents[-1]])
+    unnamed = {item.role for item in run.inputs if item.sha256 is None}
+    if "style" in unnamed:
+        yield "style", _digest([array for target in run.targets for array in target.style.values()])
+    if "init" in unnamed and run.init is not None:
+        yield "init", run.init.digest
+
+
+def _digest(arrays: Sequence[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+@functools.cache  # it does not change, and packages are looked for on the disk
+def _describe_machine(backend: str) -> Mapping[str, str]:
+    versions = package_versions(_LIBRARIES[backend])
+    processor = {
+        "processor": str(describe_machine()["processor"]),
+        "processors": str(os.cpu_count()),
+    }
+    return processor | {name: version for name, version in versions.items() if version is not None}
+
+
+def facts_of(run: Run) -> Facts:
+    """Return what is known of a job's checkpoint before it is read."""
+    opened, settings = run.opened, run.settings
+    on_device = opened.arrays.must_be_awaited
+    if settings.solver == "adam":
+        on_device = (
+            opened.runs_ahead and settings.colors != "luminance"
+        )  # as `nstx.engine.solvers.choice`
+    backend = "seed" if opened.choice.name == "torch" else "none"
+    return Facts(
+        objective=settings.objective,
+        steps=settings.most_steps,
+        targets=run.targets,
+        solver=settings.solver,
+        on_device=on_device,
+        backend=backend if opened.plan is None else "checked",
+        stages=1 if opened.plan is None else len(opened.plan.stages),
+    )

@@ -1,0 +1,73 @@
+"""Going on with a run from its checkpoint alone, which names its pictures and has its settings."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from nstx.models.arguments import check_arguments
+from nstx.models.errors import UsageError
+from nstx.models.printable import printable
+
+from ..checkpoints.keeper import MINUTES, check_minutes
+from ..checkpoints.manifest import Manifest
+from ..checkpoints.reading import find_manifest
+from ..pictures.reading import read_image
+from ..targets.files import read_targets
+from .job import Job, prepare_job, prepare_job_from_targets
+from .progress import Step
+from .run import Result, run_job
+
+
+@check_arguments
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    on_step: Callable[[Step], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    checkpoint_every: float = MINUTES,
+) -> Result:
+    """Go on with the run that is kept in a folder, as if it had not stopped: see `run_job`, whose errors it raises.
+
+    Its pictures are read again, from where they were.
+
+    Args:
+        folder: of its checkpoint, where it is kept on.
+        on_step: called after each step that is still to make.
+        should_stop: called before each evaluation; True ends the run at its last finished step.
+        checkpoint_every: minutes from one checkpoint to the next.
+
+    Raises:
+        UsageError: there is no checkpoint, it is damaged or of another version, a picture or the weights are others
+            than they were, or one came from no file.
+    """
+    check_minutes(checkpoint_every)
+    folder = Path(folder)
+    job = _prepare(find_manifest(folder), folder)
+    return run_job(
+        job, on_step=on_step, should_stop=should_stop, checkpoint=folder, checkpoint_every=checkpoint_every
+    )  # fmt: skip
+
+
+def _prepare(manifest: Manifest, folder: Path) -> Job:
+    if unnamed := sorted({item.role for item in manifest.inputs if item.sha256 is None}):
+        raise UsageError(
+            f"expected a run of files in {printable(folder)}, got one whose {' and '.join(unnamed)} came from "
+            "none; try the call that began it, with the same pictures and checkpoint"
+        )
+    paths: dict[str, list[tuple[str, float]]] = {}
+    for item in manifest.inputs:
+        paths.setdefault(item.role, []).append(
+            (item.path, 1.0 if item.weight is None else item.weight)
+        )
+    if "targets" in paths:
+        return prepare_job_from_targets(read_targets(paths["targets"][0][0]), manifest.settings)
+    if not {"content", "style"} <= paths.keys():
+        raise UsageError(
+            f"expected a checkpoint of a content and a style in {printable(folder)}, got one of neither; "
+            "try to begin anew in another folder"
+        )
+    starts = [read_image(path) for path, _ in paths.get("init", ())]
+    content = read_image(paths["content"][0][0], wide=manifest.wide)
+    return prepare_job(
+        content, paths["style"], manifest.settings, init=starts[0] if starts else None
+    )
