@@ -23,10 +23,11 @@ All but ``gram`` follow from the moments, the Gram matrix of F with a channel of
 in the corner. Moments of pictures and of their parts add up as Gram matrices do; Σ and σ do not.
 """
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Statistic = Literal["gram", "covariance", "mean-std", "wasserstein"]
 """Of a style layer."""
@@ -53,8 +54,10 @@ def style_side(statistic: Statistic, channels: int) -> int:
     return channels if statistic == "gram" else channels + 1
 
 
-def covariance_root(moments: NDArray[np.floating]) -> NDArray[np.float64]:
+def covariance_root(moments: "NDArray[np.floating]") -> "NDArray[np.float64]":
     """Return (Σ + ridge)^½, (C, C), of moments (C + 1, C + 1), in float64."""
+    import numpy as np  # a command line is read without it
+
     wide = np.asarray(moments, np.float64)
     gram, mean = wide[:-1, :-1], wide[:-1, -1]
     ridge = RIDGE * np.trace(gram) / len(gram) + LEAST
