@@ -28,6 +28,10 @@ class Commands(LazyGroup):
             "Stylise the picture CONTENT with the style of one or more paintings.",
             ".optimize.command",
         ),
+        "resume": Entry(
+            "Go on with the run of 'nstx optimize' that is kept in DIR, and write what it was to write.",
+            ".optimize.resume",
+        ),
         "compare": Entry("Stylise CONTENT in several ways and lay the results side by side."),
         "evaluate": Entry(
             "Print the cost of any picture, computed in float64 apart from the fast paths."

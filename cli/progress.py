@@ -39,6 +39,7 @@ class Forecast:
         sizes: height and width of each scale, coarse first.
         steps: of the run, over all scales.
         choice: what computes it.
+        earlier: that a run goes on from, which took no time.
 
     Attributes:
         total: pixels of all steps.
@@ -46,7 +47,11 @@ class Forecast:
     """
 
     def __init__(
-        self, sizes: Sequence[tuple[int, int]], steps: int, choice: "BackendChoice"
+        self,
+        sizes: Sequence[tuple[int, int]],
+        steps: int,
+        choice: "BackendChoice",
+        earlier: Sequence["Step"] = (),
     ) -> None:
         besides = _BESIDES if choice.device.is_cpu else _BESIDES_ACCELERATED
         self._areas = [height * width + besides for height, width in sizes]
@@ -54,7 +59,10 @@ class Forecast:
         areas = [round(area * (share + _FIRST - 1)) if share else 0 for area, share in shares]
         *self._starts, self.total = itertools.accumulate(areas, initial=0)
         self.done = 0
-        self._scale = self._made = 0
+        self._scale = earlier[-1].scale if earlier else 0
+        # Steps of the scale, and those of them whose time is known.
+        self._made, self._timed = sum(step.scale == self._scale for step in earlier), 0
+        self._before = earlier[-1].seconds if earlier else 0.0
         self._began = self._last = self._longest = 0.0
         # Of a unit of work, as it was measured last.
         self._pace: float | None = None
@@ -64,17 +72,19 @@ class Forecast:
     def take(self, step: "Step") -> None:
         """Count a step."""
         if step.scale != self._scale:
-            self._scale, self._made = step.scale, 0
-            self._began, self._longest = step.seconds, 0.0
-        elif self._made:
-            self._longest = max(self._longest, step.seconds - self._last)
-        self._made += 1
-        self._last = step.seconds
+            self._scale, self._made, self._timed = step.scale, 0, 0
+        seconds = step.seconds - self._before
+        if self._timed:
+            self._longest = max(self._longest, seconds - self._last)
+        else:
+            self._began, self._longest = seconds, 0.0
+        self._made, self._timed = self._made + 1, self._timed + 1
+        self._last = seconds
         area = self._areas[step.scale - 1]
         self.done = self._starts[step.scale - 1] + round((self._made + _FIRST - 1) * area)
         seconds = self._last - self._began - self._longest
         if seconds >= _MEASURED_SECONDS and not (self._waits and self._scale == 1):
-            self._pace = seconds / ((self._made - 2) * area)
+            self._pace = seconds / ((self._timed - 2) * area)
 
     @property
     def share(self) -> float:
@@ -99,6 +109,7 @@ def show_steps(
     steps: int,
     choice: "BackendChoice",
     title: str = "",
+    earlier: Sequence["Step"] = (),
 ) -> Iterator[Callable[["Step"], None]]:
     """Show how a run goes; the function that is yielded takes each step.
 
@@ -112,9 +123,10 @@ def show_steps(
         steps: of the run, over all scales.
         choice: what computes it.
         title: what is being done; stands before all else.
+        earlier: steps that the run goes on from.
     """
     title = f"{printable(title)}  " if title else ""
-    forecast, pace = Forecast(sizes, steps, choice), Pace()
+    forecast, pace = Forecast(sizes, steps, choice, earlier), Pace()
     is_announced = False
     with console.bar(f"{title}starting", forecast.total) as update:
 

@@ -20,7 +20,7 @@ from ..sources import COMMAND_LINE
 from .garbage import uncollected
 from .interrupt import Interrupt
 from .pipes import PIPE, pipes
-from .request import OptimizeRequest, Recording
+from .request import Keeping, OptimizeRequest, Recording
 
 if TYPE_CHECKING:
     from nstx.engine.targets.files import SavedTargets
@@ -59,6 +59,7 @@ def optimize(
     solver: options.Solver,
     machine: options.Machine,
     recording: Recording,
+    keeping: Keeping,
     shown: options.Output,
 ) -> None:
     """Stylise the picture CONTENT with the style of one or more paintings."""
@@ -90,6 +91,8 @@ def optimize(
             saved=saved,
             settings=settings,
             began=began,
+            checkpoint=keeping.checkpoint,
+            checkpoint_every=keeping.checkpoint_every,
         )
         console = shown.console(all_on_stderr=to_stdout)
         every = recording.save_every or 1

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.rescue import rescue, write_or_rescue
 from nstx.engine.transfer.job import Job
@@ -67,6 +68,7 @@ class RunEnding:
         recorder: of the run.
         console: prints the result.
         interrupt: of the run.
+        kept: the run's checkpoint, if there is to be one.
 
     Attributes:
         last: the last step that was made; its picture is finite.
@@ -81,8 +83,11 @@ class RunEnding:
         recorder: Recorder,
         console: Console,
         interrupt: Interrupt,
+        kept: Checkpoints | None = None,
     ) -> None:
-        self._request, self._job = request, job
+        self._request, self._job, self.kept = request, job, kept
+        if kept is not None:
+            interrupt.keep = kept.write
         self._recorder, self._console, self._interrupt = recorder, console, interrupt
         self.last: Step | None = None
         self.seconds: dict[str, float | None] = dict.fromkeys(SECONDS)
@@ -93,10 +98,8 @@ class RunEnding:
         self._outcome: _Outcome | None = None
         self._problem: Exception | None = None
         self._is_sent = self._is_rescued = False
-        # No thread waits for the last two without an end.
-        self._deciding, self._sending, self._rescuing, self._reporting = (
-            threading.Lock() for _ in range(4)
-        )
+        locks = (threading.Lock() for _ in range(4))
+        self._deciding, self._sending, self._rescuing, self._reporting = locks
         self._has_ended, self._is_written, self._is_reported = (threading.Event() for _ in range(3))
 
     def fail(self, failure: Failure, stopped: StopReason) -> None:
@@ -156,6 +159,7 @@ class RunEnding:
             self._save_in_haste()
         except Exception as error:  # noqa: BLE001  (the last line of defence, as of `run_app`)
             self._problem = self._problem or error
+        self._interrupt.wait_until_kept()
         codes = list[int | None]()
         if within(_DELIVERY, lambda: codes.append(self._deliver())):
             return codes[0]
@@ -203,11 +207,10 @@ class RunEnding:
 
     def _announce(self, outcome: _Outcome) -> None:
         """Warn that the picture is not where it was to be, if it is not."""
-        asked = self._request.output
+        asked, place = self._request.output, printable(outcome.output)
         if outcome.output != asked:
             self._console.warn(
-                f"{printable(asked)} stands there and stays; the unfinished picture is "
-                f"{printable(outcome.output)}"
+                f"{printable(asked)} stands there and stays; the unfinished picture is {place}"
             )
 
     def _write(self, outcome: _Outcome, *, in_haste: bool = False) -> None:
@@ -292,5 +295,6 @@ class RunEnding:
             saved_cost=saved_cost,
             seconds=seconds,
             files=self._recorder.files,
+            kept=self.kept,
         )
         self._console.result(data | failure_json(outcome.failure), describe_result)

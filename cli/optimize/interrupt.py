@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _SAVING = "the picture is being saved"
 _INSISTENCE = (
     2.0  # seconds in which a picture must be saved, and the result printed, after one more Ctrl-C
 )
+
+_KEEPING = 1.5  # seconds that a checkpoint has, from the signal on
 
 # With 19, a busy machine takes up to half a minute to let these threads see that the process has ended.
 _NICENESS = 5
@@ -44,6 +47,9 @@ class Interrupt(Ending):
     Args:
         is_loading: whether threads load libraries at the moment.
         report: as of `Ending`.
+
+    Attributes:
+        keep: writes a checkpoint of the run, which begins when a signal comes.
     """
 
     def __init__(
@@ -57,6 +63,9 @@ class Interrupt(Ending):
         self._rescue: Callable[[], None] | None = None
         self._is_saving = False
         self._saved: object = None
+        self.keep: Callable[[], None] | None = None
+        self._keeping: threading.Thread | None = None
+        self._keeping_until = 0.0
 
     def defer(self, leave: Callable[[], int | None], rescue: Callable[[], None]) -> None:
         """From now on, a signal only asks the run to end.
@@ -83,7 +92,18 @@ class Interrupt(Ending):
         yield
         self._saved = output
 
+    def wait_until_kept(self) -> None:
+        """Wait for the checkpoint that a signal has begun, as long as there is time for it."""
+        if self._keeping is not None:
+            self._keeping.join(max(0.0, self._keeping_until - time.monotonic()))
+            if self._keeping.is_alive():
+                say("the checkpoint takes too long; the one before stays")
+
     def _decide(self) -> None:
+        if self.keep is not None and self._leave is not None:
+            self._keeping = threading.Thread(target=self.keep, daemon=True)
+            self._keeping_until = time.monotonic() + _KEEPING
+            self._keeping.start()
         if self._leave is None:
             say(_NOTHING_SAVED)
         elif self._saved is not None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Self
 
@@ -65,12 +66,20 @@ class Recorder:
             for kind, names in list(self._written.items())  # another thread may ask
         }
 
-    def begin(self, job: Job) -> None:
-        """Write the start at the result's size, if that is asked for, and prepare for the steps."""
-        if self._request.recording.animate is not None:
+    def begin(self, job: Job, earlier: Sequence[Step] = ()) -> None:
+        """Write the start at the result's size, if that is asked for, and prepare for the steps.
+
+        Of a run that goes on, the trace has the earlier steps, too; the start lies there already.
+        """
+        recording, path = self._request.recording, self._request.recording.save_init
+        if recording.animate is not None:
             self._frames = FrameCollector(self._request.settings.steps, alpha=job.alpha)
-        path = self._request.recording.save_init
-        if path is not None:
+            if earlier:
+                self.console.warn(f"the animation begins with step {len(earlier) + 1}")
+        if recording.trace is not None:
+            for step in earlier:
+                self._write_trace(recording.trace, step)
+        if path is not None and not (earlier and path.exists()):
             write_image(self._place(path), job.picture(job.start(-1)), **self._request.saving(path))
             self._note("init", path)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.devices.memory import peak_memory_bytes
 from nstx.engine.pictures.srgb import choose_profile, describe_profile
 from nstx.engine.pictures.writing import choose_depth
@@ -18,6 +19,7 @@ from nstx.models.objective import objective_to_json
 from nstx.models.printable import printable
 
 from ..formats import format_bytes, format_cost, format_count, format_seconds
+from .keeping import describe_kept
 from .request import OptimizeRequest
 
 SECONDS = ("total", "load", "targets", "optimize", "save", "start", "until_first_step")
@@ -51,6 +53,7 @@ def result_json(
     saved_cost: Cost | None,
     seconds: Mapping[str, float | None],
     files: dict[str, list[str]],
+    kept: Checkpoints | None = None,
 ) -> dict[str, Any]:
     """Return the fields of ``--json``.
 
@@ -68,6 +71,7 @@ def result_json(
         saved_cost: that of its file, or None.
         seconds: by the names of `SECONDS`.
         files: what else was written, by kind.
+        kept: the run's checkpoint, if there is to be one.
     """
     settings, extractor, choice = request.settings, job.extractor, job.opened.choice
     last = result.last_step
@@ -90,6 +94,7 @@ def result_json(
         "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},
         "peak_memory_bytes": peak_memory_bytes(choice.device, by_torch=choice.name == "torch"),
         "files": files,
+        **describe_kept(kept),
     }
 
 
@@ -146,6 +151,11 @@ def describe_result(data: dict[str, Any]) -> str:
     for kind, paths in data["files"].items():
         last = f" … {paths[-1]}" if len(paths) > 1 else ""
         lines.append(f"  {kind}: {paths[0]}{last}")
+    if data["checkpoint"] and data["checkpoint"]["step"] is not None:
+        folder = printable(data["checkpoint"]["folder"])
+        lines.append(
+            f"  step {data['checkpoint']['step']} is kept: 'nstx resume {folder}' goes on from it"
+        )
     return "\n".join(lines)
 
 

@@ -96,6 +96,25 @@ class Recording(Group):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping(Group):
+    """Where a run is kept as it goes."""
+
+    panel: ClassVar[str | None] = "Output"
+
+    checkpoint: Annotated[
+        Path | None,
+        Help(
+            "Keep the run in the folder DIR as it goes, and when it is interrupted: 'nstx resume DIR' goes on from "
+            "there, as does the same command, to the same result. Once that is saved, it is removed.",
+            metavar="DIR",
+        ),
+    ] = None
+    checkpoint_every: Annotated[
+        float, Help("Minutes from one checkpoint to the next.", metavar="MINUTES")
+    ] = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizeRequest:
     """Pictures or targets, settings, and where the results go.
 
@@ -106,6 +125,8 @@ class OptimizeRequest:
         stdin: the file that holds a picture from standard input, if one does.
         saved: the targets file that ``recording`` names.
         began: when the command began, a reading of ``time.perf_counter``.
+        checkpoint: the folder in which the run is kept; None keeps none.
+        checkpoint_every: minutes from one checkpoint to the next.
     """
 
     content: Path | None
@@ -117,12 +138,19 @@ class OptimizeRequest:
     began: float
     to_stdout: bool = False
     stdin: Path | None = None
+    checkpoint: Path | None = None
+    checkpoint_every: float = 5.0
 
     def __post_init__(self) -> None:
         from nstx.engine.drawing.animation import check_animation
         from nstx.engine.pictures.writing import SUFFIXES, check_depth
 
         recording = self.recording
+        if self.checkpoint is not None and (self.to_stdout or self.stdin is not None):
+            raise UsageError(
+                "expected files for --checkpoint, which can be read and written later, got -; try out.png",
+                setting="checkpoint",
+            )
         if recording.save_every is not None and recording.save_every < 1:
             raise UsageError(
                 f"expected 1 or more steps between saved pictures, got {recording.save_every}; "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
@@ -28,6 +29,7 @@ from ..progress import show_steps
 from .ending import RunEnding
 from .garbage import uncollected
 from .interrupt import Interrupt
+from .keeping import earlier_steps, keeping
 from .pipes import PIPE
 from .recorder import Recorder
 from .request import OptimizeRequest
@@ -35,25 +37,34 @@ from .request import OptimizeRequest
 
 def run_optimize(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> None:
     """Do the whole job, and exit with 128 plus the signal's number if one, which ``interrupt`` takes, ended it early."""
-    with locked(request.outputs):
-        _run(request, console, interrupt)
+    with locked(request.outputs), keeping(request) as kept:
+        _run(request, console, interrupt, kept)
 
 
-def _run(request: OptimizeRequest, console: Console, interrupt: Interrupt) -> None:
+def _run(
+    request: OptimizeRequest, console: Console, interrupt: Interrupt, kept: Checkpoints | None
+) -> None:
     with console.working("loading weights, computing targets"), uncollected():
         job = _load(request)
     _check_outputs(request, job)
+    earlier = earlier_steps(job, kept.begin(job) if kept else None)
+    if earlier:
+        console.log(f"going on from step {len(earlier)} of {job.settings.most_steps}")
     recorder = Recorder(request, console)
-    ending = RunEnding(request, job, recorder=recorder, console=console, interrupt=interrupt)
+    ending = RunEnding(
+        request, job, recorder=recorder, console=console, interrupt=interrupt, kept=kept
+    )
     ending.seconds["load"] = time.perf_counter() - request.began - job.target_seconds
     ending.seconds["targets"] = job.target_seconds
     costs = BoundCosts(job)
-    result = _optimise(job, costs, ending, recorder, _Steps(request, ending, interrupt))
+    result = _optimise(job, costs, ending, recorder, _Steps(request, ending, interrupt, earlier))
     if result.stopped == "failed":
         costs = BoundCosts(job)  # what the failed one holds may be memory that saving needs
     saving = time.perf_counter()
     try:
         output = ending.save(result)
+        if kept and result.is_complete:
+            kept.remove()
     finally:
         recorder.show_last(result)
         recorder.save_animation(result)
@@ -73,12 +84,15 @@ def _optimise(
 ) -> Result:
     """Return what a run has led to; `ending` is told how it failed, if it did after its first step."""
     console, result = recorder.console, None
-    bar = show_steps(console, job.sizes, job.settings.most_steps, job.opened.choice)
+    earlier, sizes = on_step.earlier, job.sizes
+    bar = show_steps(console, sizes, job.settings.most_steps, job.opened.choice, earlier=earlier)
     with recorder, bar as show:
-        recorder.begin(job)
+        recorder.begin(job, earlier)
         on_step.takers = (show, recorder.take)
         try:
-            result = run_job(job, costs=costs, on_step=on_step, should_stop=on_step.should_stop)
+            result = run_job(
+                job, costs=costs, on_step=on_step, should_stop=on_step.should_stop, checkpoint=ending.kept
+            )  # fmt: skip
         except NumericalError as error:
             if on_step.evaluations < 2:
                 raise  # the start has no finite cost or gradient itself
@@ -117,17 +131,27 @@ class _Steps:
         request: what was asked for.
         ending: of the run, which is told the last step.
         interrupt: of the run, which is deferred from the first step on.
+        earlier: steps that the run goes on from.
 
     Attributes:
         takers: that take each step, too.
         evaluations: that were begun.
     """
 
-    def __init__(self, request: OptimizeRequest, ending: RunEnding, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        request: OptimizeRequest,
+        ending: RunEnding,
+        interrupt: Interrupt,
+        earlier: Sequence[Step] = (),
+    ) -> None:
         self._request, self._ending, self._interrupt = request, ending, interrupt
         self.takers: Sequence[Callable[[Step], None]] = ()
         self._costs: dict[int, set[float]] = {}
-        self.evaluations = 0
+        self.earlier, self._is_first, self.evaluations = earlier, True, len(earlier)
+        for step in earlier:
+            ending.last = step
+            self._costs.setdefault(step.scale, set()).add(step.cost.total)
 
     def should_stop(self) -> bool:
         """Count an evaluation that may come, and return whether the run is to stop instead."""
@@ -138,10 +162,12 @@ class _Steps:
         # Only now is there something to save.
         self._ending.last = step
         self._interrupt.defer(self._ending.leave, self._ending.rescue)
-        if step.step == 1:
+        if self._is_first:
+            self._is_first = False
             started, seconds = process_seconds(), self._ending.seconds
             seconds["start"] = started - (time.perf_counter() - self._request.began)
-            seconds["until_first_step"] = started - step.seconds
+            before = self.earlier[-1].seconds if self.earlier else 0.0
+            seconds["until_first_step"] = started - (step.seconds - before)
         self._costs.setdefault(step.scale, set()).add(step.cost.total)
         for take in self.takers:
             take(step)

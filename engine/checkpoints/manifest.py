@@ -22,7 +22,7 @@ from ..settings import INITS, MAX_SIDE, Settings
 
 _FORMAT = "nstx-checkpoint-1"
 _DIGEST = "[0-9a-f]{64}"
-_ROLES = "content|style|init|targets"
+_ROLE = "[a-z]{1,20}"
 _MOST_INPUTS, _MOST_SCALES = 1000, 16
 
 # What comes of these settings is compared, and of some nothing but rounding comes.
@@ -71,7 +71,8 @@ class Manifest:
 
     def differences(self, other: "Manifest") -> Iterator[str]:
         """Yield, in words, what another run has that this one has not, so that it cannot go on from it."""
-        for role in _ROLES.split("|"):
+        roles = [item.role for manifest in (self, other) for item in manifest.inputs]
+        for role in dict.fromkeys(["content", *roles]):
             digests = [
                 [item.sha256 for item in manifest.inputs if item.role == role]
                 for manifest in (self, other)
@@ -133,7 +134,7 @@ def read_manifest(data: Any) -> Manifest:
         settings=_read_settings(take_object(data, "settings")),
         inputs=tuple(map(_read_input, take_list(data, "inputs", _MOST_INPUTS))),
         pictures={
-            take_text({"r": role}, "r", _ROLES): take_text(pictures, role, _DIGEST)
+            take_text({"r": role}, "r", _ROLE): take_text(pictures, role, _DIGEST)
             for role in pictures
         },
         weights_sha256=take_text(data, "weights_sha256", _DIGEST),
@@ -165,7 +166,7 @@ def _read_input(data: Any) -> InputFile:
     if "\0" in path:
         raise ValueError("an input has a NUL in its name")
     weight = None if take_field(data, "weight") is None else float(take_number(data, "weight", 0))
-    return InputFile(role=take_text(data, "role", _ROLES), path=path, sha256=sha256, weight=weight)
+    return InputFile(role=take_text(data, "role", _ROLE), path=path, sha256=sha256, weight=weight)
 
 
 def _read_size(data: Any) -> tuple[int, int]:

@@ -90,10 +90,12 @@ def _digest_pictures(run: Run) -> Iterator[tuple[str, str]]:
     """Yield digests of what a run is made of, where its files do not tell."""
     yield "content", _digest([run.contents[-1]])
     unnamed = {item.role for item in run.inputs if item.sha256 is None}
-    if "style" in unnamed:
-        yield "style", _digest([array for target in run.targets for array in target.style.values()])
     if "init" in unnamed and run.init is not None:
         yield "init", run.init.digest
+    # What came of them is all that there is of the others.
+    aims = [part for target in run.targets for part in (target.style, target.shares)]
+    for role in sorted(unnamed - {"content", "init"}):
+        yield role, _digest([array for part in aims for array in part.values()])
 
 
 def _digest(arrays: Sequence[Any]) -> str:
