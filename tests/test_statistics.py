@@ -37,7 +37,8 @@ from nstx.engine.gradients.torch_problem import Part
 from nstx.engine.kernels.support import KernelSupport
 from nstx.engine.sessions.session import open_graph
 from nstx.engine.settings import BackendName
-from nstx.engine.statistics.roots import matrix_roots
+from nstx.engine.statistics.moments import MomentCost
+from nstx.engine.statistics.roots import inverse_root
 from nstx.engine.targets.basis import describe_basis
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.export.graphs.build_features import build_feature_model
@@ -256,16 +257,14 @@ def moments_at(backend: BackpropBackend, part: Part, picture: np.ndarray) -> tor
 
 
 @pytest.mark.parametrize("channels", [3, 64])
-def test_roots_of_matrices_are_their_roots(channels: int) -> None:
+def test_inverse_roots_of_matrices_are_that(channels: int) -> None:
     """Of the largest condition that the ridge leaves to so many channels."""
     generator = np.random.default_rng(2)
     basis, _ = np.linalg.qr(generator.normal(size=(channels, channels)))
     values = np.geomspace(1, (channels / RIDGE) ** -2, channels) * 300
     matrix = torch.from_numpy((basis * values) @ basis.T)[None]
-    size, half, inverse = matrix_roots(matrix)
-    np.testing.assert_allclose((size * half)[0], (basis * np.sqrt(values)) @ basis.T, atol=1e-6)
-    inverse_root = (basis / np.sqrt(values)) @ basis.T
-    np.testing.assert_allclose((inverse / size)[0], inverse_root, rtol=1e-5, atol=1e-6)
+    expected = (basis / np.sqrt(values)) @ basis.T
+    np.testing.assert_allclose(inverse_root(matrix)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 SMALL: dict[str, Any] = {
@@ -348,3 +347,19 @@ def test_extracted_moments_are_the_yardsticks(tiny_weights: Weights) -> None:
     report = measure_parity(model, graph, tiny_weights, check_pictures()[:1, :37, :51])
     assert [output.name for output in report.outputs] == list(graph.outputs)
     assert report.passed
+
+
+def test_rounding_of_a_distance_shrinks_with_it() -> None:
+    """Or else a line search would find no lower cost where there is one."""
+    generator = np.random.default_rng(3)
+    features = 100 * generator.random((32, 400, 1)) ** 4
+    target = reference_style("wasserstein", features)
+    near = reference_style("wasserstein", features * (1 + 0.01 * generator.random(features.shape)))
+    exact, _ = reference_style_cost("wasserstein", near, target)
+    ours, _ = MomentCost(
+        "wasserstein",
+        torch.from_numpy(target)[None].float(),
+        torch.from_numpy(covariance_root(target))[None].float(),
+    ).compare(torch.from_numpy(near)[None].float())
+    assert exact < 1e-4 * np.trace(target)
+    assert float(ours) == pytest.approx(exact, rel=1e-3)

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from nstx.models.statistics import DEVIATION_FLOOR, LEAST, RIDGE, Statistic
 
-from .roots import matrix_roots
+from .roots import inverse_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,18 @@ class MomentCost:
         return cost + distance, _join(by_gram, border)
 
     def _transport(self, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cost between covariances, (batch), and its gradient with respect to the picture's."""
-        root = self.root
+        """Return the cost between covariances, (batch), and its gradient with respect to the picture's.
+
+        With T the map that carries one Gaussian to the other, the cost is the mean square of x − T x, which is
+        tr (I − T) Σ (I − T): near the target its rounding shrinks with it, and that of the traces does not.
+        """
+        root, channels = self.root, covariance.shape[1]
         assert root is not None
-        size, halves, inverses = matrix_roots(root @ covariance @ root)
-        transport = root @ inverses @ root / size
-        channels = covariance.shape[1]
-        traces = _diagonal(covariance).sum(1) + root.square().flatten(1).sum(1)
-        cost = (traces - 2 * size[:, 0, 0] * _diagonal(halves).sum(1)) / channels
+        transport = root @ inverse_root(root @ covariance @ root) @ root
         # Rounding leaves it symmetric but for a millionth.
-        transport = (transport + transport.transpose(1, 2)) / 2
-        return cost, (_identity(covariance) - transport) / channels
+        change = _identity(covariance) - (transport + transport.transpose(1, 2)) / 2
+        cost = ((change @ covariance) * change).sum((1, 2)) / channels
+        return cost, change / channels
 
 
 Compare = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

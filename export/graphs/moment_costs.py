@@ -147,10 +147,9 @@ class MomentCosts(CostBuilder):
         covariance = add("Add", [ours.covariance, ridge], f"{name}_with_ridge")
         product = add("MatMul", [root, covariance], f"{name}_left")
         product = add("MatMul", [product, root], f"{name}_both")
-        size, half, inverse = self._add_roots(name, product, channels)
+        inverse = self._add_inverse_root(name, product, channels)
         map_ = add("MatMul", [root, inverse], f"{name}_map_left")
-        map_ = add("MatMul", [map_, root], f"{name}_map_both")
-        map_ = add("Div", [map_, size], f"{name}_map")
+        map_ = add("MatMul", [map_, root], f"{name}_map")
         slope = add("Sub", [identity, map_], f"{name}_identity_less_map")
         slope = add("Mul", [slope, part], f"{name}_by_covariance")
         pulled = add("MatMul", [slope, ours.mean], f"{name}_pulled")
@@ -159,15 +158,13 @@ class MomentCosts(CostBuilder):
         spread = add("Mul", [spread, number("ridge", RIDGE)], f"{name}_ridge_slope")
         spread = add("Mul", [identity, spread], f"{name}_ridge_slope_matrix")
         by_gram = add("Add", [slope, spread], f"{name}_slope")
-        # Traces over C: of both covariances, less twice that of the root.
-        squares = self._mean_square(f"{name}_root", root, (1, 2), None)
-        squares = add("Mul", [squares, number(f"count_{channels}", channels)], f"{name}_root_trace")
-        doubled = add("Mul", [half, size], f"{name}_half_sized")
-        doubled = add("Mul", [doubled, number("two", 2)], f"{name}_half_doubled")
-        rest = add("Sub", [covariance, doubled], f"{name}_rest")
-        rest = self._mean_diagonal(f"{name}_rest", rest, channels)
-        rest = self._reshape(f"{name}_rest_per_picture", rest, (-1,))
-        cost = add("Sum", [means, squares, rest], f"{name}_sum")
+        # The mean square of what the map changes: its rounding shrinks with it, which that of traces does not.
+        moved = add("MatMul", [slope, covariance], f"{name}_moved")
+        terms = add("Mul", [moved, slope], f"{name}_terms")
+        axes = self.builder.integers("over_matrix", (1, 2))
+        total = add("ReduceSum", [terms, axes], f"{name}_terms_sum", keepdims=0)
+        total = add("Mul", [total, number(f"count_{channels}", channels)], f"{name}_distance")
+        cost = add("Add", [means, total], f"{name}_sum")
         strength = self._mean_diagonal(f"{name}_target", theirs.gram, channels)
         strength = self._reshape(f"{name}_per_picture", strength, (-1,))
         return _Compared(cost, by_gram, border, strength)
@@ -183,8 +180,8 @@ class MomentCosts(CostBuilder):
         border = add("Sub", [shift_part, pulled], f"{name}_border")
         return self._mean_square(f"{name}_shift", shift, (1, 2), None), border
 
-    def _add_roots(self, name: str, matrix: str, channels: int) -> tuple[str, str, str]:
-        """Add size, Y and Z of M: M^½ = size · Y and M^−½ = Z / size; the size is (batch, 1, 1)."""
+    def _add_inverse_root(self, name: str, matrix: str, channels: int) -> str:
+        """Add M^−½ of matrices, (batch, channels, channels)."""
         add, number = self.builder.add, self.builder.number
         square = add("Mul", [matrix, matrix], f"{name}_matrix_square")
         axes = self.builder.integers("over_matrix", (1, 2))
@@ -199,14 +196,13 @@ class MomentCosts(CostBuilder):
         step = add("Mul", [half, minus], f"{name}_minus_0")
         step = add("Add", [three_halves, step], f"{name}_step_0")
         inverse = add("Mul", [step, minus], f"{name}_inverse_1")
-        half = add("MatMul", [half, step], f"{name}_half_1")
         for index in range(1, ROOT_STEPS):
+            half = add("MatMul", [half, step], f"{name}_half_{index}")
             step = add("MatMul", [inverse, half], f"{name}_product_{index}")
             step = add("Add", [three_halves, step], f"{name}_step_{index}")
-            half = add("MatMul", [half, step], f"{name}_half_{index + 1}")
             inverse = add("MatMul", [step, inverse], f"{name}_inverse_{index + 1}")
-        inverse = add("Mul", [inverse, number("minus_two", -2)], f"{name}_inverse")
-        return add("Sqrt", [norm], f"{name}_size"), half, inverse
+        inverse = add("Mul", [inverse, number("minus_two", -2)], f"{name}_inverse_over_norm")
+        return add("Div", [inverse, add("Sqrt", [norm], f"{name}_size")], f"{name}_inverse")
 
     def _add_moments(
         self, name: str, activation: str, flat: str, weighed: str, layer: str
