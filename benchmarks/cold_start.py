@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 PHASES = {
-    "settings": "cli.options:settings_of",
+    "settings": "cli.options.shared:settings_of",
     "pictures read": "engine.pictures.reading:read_image",
     "pictures resized": "engine.pictures.resizing:resize_picture",
     "CUDA's context": "engine.gradients.ahead:open_context",

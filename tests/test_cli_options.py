@@ -12,7 +12,7 @@ from nstx.cli.app import Commands
 from nstx.cli.configuration.defaults import apply_config
 from nstx.cli.grouped import only, without
 from nstx.cli.lazy import Entry, LazyGroup
-from nstx.cli.options import Machine, Objective, Size, Solver, choices_of, settings_of
+from nstx.cli.options.shared import Machine, Objective, Size, Solver, choices_of, settings_of
 from nstx.cli.sources import COMMAND_LINE, CONFIGURATION, ENVIRONMENT
 from nstx.engine.choices import choose_settings
 from nstx.models.errors import UsageError
@@ -25,7 +25,7 @@ from typing import Annotated
 import typer
 
 from nstx.cli.grouped import Help, grouped, only
-from nstx.cli.options import Solver
+from nstx.cli.options.shared import Solver
 
 app = typer.Typer(add_completion=False)
 

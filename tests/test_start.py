@@ -31,7 +31,7 @@ from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
 from nstx.engine.gradients import ahead
 from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.kernels.support import load_triton, triton_lock
-from nstx.engine.transfer import report, run
+from nstx.engine.transfer import costs, report
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
@@ -481,8 +481,8 @@ def accelerated_job() -> Job:
 def test_memory_is_tried_where_there_may_be_too_little(
     monkeypatch: pytest.MonkeyPatch, accelerated_job: Job, has_memory: bool
 ) -> None:
-    monkeypatch.setattr(run, "has_room", lambda *_: has_memory)
-    cost = run._try_memory(accelerated_job)
+    monkeypatch.setattr(costs, "has_room", lambda *_: has_memory)
+    cost = costs.try_memory(accelerated_job)
     if has_memory:
         assert cost is None
     else:

@@ -12,11 +12,11 @@ from nstx.engine.devices.machine import has_bf16_units, is_there
 from nstx.export.runtime.providers import Provider, provider_loads
 from nstx.models.errors import DeviceError
 
-from .. import options
 from ..choices import split_names, split_numbers
 from ..console import Console
 from ..grouped import Group, Help, argument, grouped, only
 from ..lazy import CommandGroup
+from ..options import shared as options
 
 app = typer.Typer(
     cls=CommandGroup,

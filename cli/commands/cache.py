@@ -19,12 +19,12 @@ from nstx.models.storage.cache import (
 )
 from nstx.models.values import describe
 
-from .. import options
 from ..console import Console
 from ..errors.exits import failure_json
 from ..formats import format_bytes, format_count
 from ..grouped import Help, grouped
 from ..lazy import CommandGroup
+from ..options import shared as options
 
 if TYPE_CHECKING:
     from nstx.engine.cache import CacheEntry

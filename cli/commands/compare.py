@@ -11,8 +11,8 @@ from nstx.engine.comparison.plan import DEFAULT_LAYERS
 from nstx.engine.settings import COLORS, INITS
 from nstx.models.statistics import STATISTICS
 
-from .. import options
 from ..grouped import Group, Help, argument, grouped, without
+from ..options import shared as options
 
 app = typer.Typer(add_completion=False)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import typer
 
-from .. import options
 from ..formats import format_bytes
 from ..grouped import grouped
+from ..options import shared as options
 
 app = typer.Typer(add_completion=False)
 

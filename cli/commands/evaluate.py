@@ -9,9 +9,10 @@ import typer
 
 from nstx.models.errors import about
 
-from .. import options
 from ..formats import format_cost
 from ..grouped import Help, argument, grouped, only
+from ..options import regions
+from ..options import shared as options
 
 if TYPE_CHECKING:
     from nstx.models.objective import Objective
@@ -29,6 +30,7 @@ def evaluate(
     ],
     objective: options.Objective,
     colours: options.Colours,
+    region: regions.Regions,
     size: Annotated[options.Size, only("style_scale")],
     machine: Annotated[options.Machine, only("weights", "no_cache")],
     shown: options.Output,
@@ -54,7 +56,7 @@ def evaluate(
         photograph = read_image(content)
     with about("style"):
         paintings = read_styles(styles)
-    cost = evaluate_picture(picture, photograph, paintings, settings)
+    cost = evaluate_picture(picture, photograph, paintings, settings, mask=region.mask)
     inputs = (
         picture.as_input("image"),
         photograph.as_input("content"),
@@ -68,6 +70,7 @@ def evaluate(
         "preset": settings.preset,
         "colors": settings.colors,
         "precision": "fp64",
+        "mask": region.mask,
         "artefacts": None,
         "inputs": [asdict(item) for item in inputs],
     }

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import options
 from ..choices import split_layers
 from ..console import Console
 from ..formats import format_bytes, format_seconds
 from ..grouped import Group, Help, grouped, only, without
 from ..lazy import CommandGroup
+from ..options import shared as options
 
 if TYPE_CHECKING:
     import numpy as np

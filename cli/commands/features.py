@@ -10,10 +10,10 @@ import typer
 from nstx.models.errors import UsageError, about
 from nstx.models.vgg19 import check_pooling
 
-from .. import options
 from ..console import Console
 from ..formats import format_seconds
 from ..grouped import Group, Help, argument, grouped, only
+from ..options import shared as options
 from ..sources import DEFAULT
 
 if TYPE_CHECKING:

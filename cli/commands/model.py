@@ -6,8 +6,8 @@ import typer
 
 from nstx.models.errors import about
 
-from .. import options
 from ..grouped import Help, grouped, only
+from ..options import shared as options
 
 app = typer.Typer(add_completion=False)
 

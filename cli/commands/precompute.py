@@ -12,12 +12,14 @@ from nstx.models.errors import ImageError, NstxError, OutputError, UsageError, a
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_output
 
-from .. import options
 from ..choices import split_style
 from ..console import Console
 from ..errors.exits import describe_failure, failure_json
 from ..formats import format_bytes, format_count, format_seconds
 from ..grouped import Group, Help, grouped, without
+from ..options import regions
+from ..options import shared as options
+from ..sources import COMMAND_LINE
 
 if TYPE_CHECKING:
     from nstx.engine.settings import Settings
@@ -101,6 +103,7 @@ def precompute(
     pictures: Pictures,
     objective: Annotated[options.Objective, without("content_weight", "style_weight", "tv_weight")],
     colours: options.Colours,
+    region: regions.Regions,
     size: options.Size,
     machine: Annotated[options.Machine, without("precision", "backend")],
     shown: options.Output,
@@ -115,6 +118,10 @@ def precompute(
     console = shown.console()
     if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
+    if pictures.output is None and region.sources["mask"] == COMMAND_LINE:
+        raise UsageError(
+            "expected a file to write to for --mask, as what the cache has is the same with any, got none; try -o FILE"
+        )
     settings = options.settings_of(objective, colours, size, machine)
     # Before the loader, which reads the weights: a mistake in the pictures is an error at once.
     contents, styles = pictures.paths()
@@ -122,7 +129,9 @@ def precompute(
     if pictures.output is None:
         data = _fill_cache(contents, styles, settings, loader, console)
     else:
-        data = _write_file(pictures.output, contents, styles, settings, loader, console)
+        data = _write_file(
+            pictures.output, contents, styles, settings, loader, console, region.mask
+        )
     extractor = loader.extractor
     data |= {
         "colors": settings.colors,
@@ -143,17 +152,20 @@ def _write_file(
     settings: "Settings",
     loader: "TargetLoader",
     console: Console,
+    mask: str | None,
 ) -> dict[str, Any]:
     """Write the targets file of one content, and return its fields of ``--json``."""
+    from nstx.engine.regions.masks import ALPHA
     from nstx.engine.targets.files import SUFFIXES
     from nstx.engine.targets.precompute import precompute_file
     from nstx.models.weights.sources import split_source
 
     check_output(output, SUFFIXES)
-    inputs = [*contents, split_source(settings.weights)[0], *(path for path, _ in styles)]
+    masks = [] if mask in (None, ALPHA) else [Path(mask or "")]
+    inputs = [*contents, split_source(settings.weights)[0], *(path for path, _ in styles), *masks]
     check_distinct([output], inputs)
     with console.working("computing targets"):
-        sizes, loaded, read = precompute_file(output, contents[0], styles, settings, loader)
+        sizes, loaded, read = precompute_file(output, contents[0], styles, settings, loader, mask)
     return {
         "output": str(output),
         "bytes": output.stat().st_size,

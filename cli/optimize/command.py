@@ -11,11 +11,12 @@ from nstx.engine.settings import COLORS
 from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset, find_preset
 
-from .. import options
 from ..errors.exits import report_failure
 from ..formats import format_count
 from ..grouped import Help, argument, grouped
 from ..interrupts import handling
+from ..options import regions
+from ..options import shared as options
 from ..sources import COMMAND_LINE
 from .garbage import uncollected
 from .interrupt import Interrupt
@@ -55,6 +56,7 @@ def optimize(
     *,
     objective: options.Objective,
     colours: options.Colours,
+    region: regions.Regions,
     size: options.Size,
     solver: options.Solver,
     machine: options.Machine,
@@ -74,7 +76,7 @@ def optimize(
     interrupt = Interrupt(is_loading, report_failure)
     with handling(interrupt), pipes(content, styles or (), output) as files:
         with uncollected():
-            saved = None if recording.targets is None else _read_targets(recording.targets, size)
+            saved = _read_targets(recording.targets, size, region)
             preset = _saved_preset(objective, saved)
             colours = _saved_colours(colours, saved)
             settings = options.settings_of(objective, colours, size, solver, machine, preset=preset)
@@ -87,6 +89,7 @@ def optimize(
             output=files.output,
             to_stdout=to_stdout,
             stdin=files.stdin,
+            mask=region.mask,
             recording=recording,
             saved=saved,
             settings=settings,
@@ -143,9 +146,18 @@ def _saved_colours(colours: options.Colours, saved: "SavedTargets | None") -> op
     return colours if compared_in(colours.colors) == saved.colors else replace(colours, colors=None)
 
 
-def _read_targets(path: Path, size: options.Size) -> "SavedTargets":
-    """Read a targets file, which has its sizes; others may stand in a configuration only."""
+def _read_targets(
+    path: Path | None, size: options.Size, region: regions.Regions
+) -> "SavedTargets | None":
+    """Read a targets file, which has its sizes and mask; others may stand in a configuration only."""
+    if path is None:
+        return None
     from nstx.engine.targets.files import read_targets
+
+    if region.sources["mask"] == COMMAND_LINE:
+        raise UsageError(
+            "expected --targets without --mask, as they have their own, got both; try 'nstx precompute' with it"
+        )
 
     names = [name for name, source in size.sources.items() if source == COMMAND_LINE]
     if names:

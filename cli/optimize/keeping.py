@@ -10,6 +10,7 @@ import numpy as np
 from nstx.engine.checkpoints.contents import Contents
 from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.checkpoints.manifest import Manifest
+from nstx.engine.regions.masks import ALPHA
 from nstx.engine.targets.files import read_targets
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
@@ -53,6 +54,7 @@ def _to_json(request: OptimizeRequest) -> dict[str, Any]:
         "content": _absolute(request.content),
         "styles": [[_absolute(path), weight] for path, weight in styles],
         "output": _absolute(request.output),
+        "mask": _name_mask(request.mask),
         "recording": recording,
         "checkpoint_every": request.checkpoint_every,
     }
@@ -60,6 +62,10 @@ def _to_json(request: OptimizeRequest) -> dict[str, Any]:
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
+
+
+def _name_mask(mask: str | None) -> str | None:
+    return mask if mask is None or mask == ALPHA else _absolute(Path(mask))
 
 
 def read_request(manifest: Manifest, folder: Path, began: float) -> OptimizeRequest:
@@ -77,6 +83,7 @@ def read_request(manifest: Manifest, folder: Path, began: float) -> OptimizeRequ
     try:
         recording = _read_recording(take_object(data, "recording"))
         content, output = _take_path(data, "content"), _take_path(data, "output")
+        mask = ALPHA if data.get("mask") == ALPHA else _take_path(data, "mask")
         styles = tuple(map(_read_style, take_list(data, "styles", _MOST_STYLES)))
         minutes = float(take_number(data, "checkpoint_every", 0))
         if output is None or (content is None or not styles) == (recording.targets is None):
@@ -91,6 +98,7 @@ def read_request(manifest: Manifest, folder: Path, began: float) -> OptimizeRequ
     return OptimizeRequest(
         content=content, styles=styles, output=output, recording=recording, saved=saved,
         settings=manifest.settings, began=began, checkpoint=folder, checkpoint_every=minutes,
+        mask=None if mask is None else str(mask),
     )  # fmt: skip
 
 

@@ -122,6 +122,7 @@ class OptimizeRequest:
         content: None if ``saved`` has it.
         styles: each as ``PATH`` or ``PATH:weight``.
         to_stdout: whether ``output`` goes to standard output afterwards.
+        mask: where the styles apply, a picture or ``alpha``; None everywhere, or where ``saved`` has it.
         stdin: the file that holds a picture from standard input, if one does.
         saved: the targets file that ``recording`` names.
         began: when the command began, a reading of ``time.perf_counter``.
@@ -140,6 +141,7 @@ class OptimizeRequest:
     stdin: Path | None = None
     checkpoint: Path | None = None
     checkpoint_every: float = 5.0
+    mask: str | None = None
 
     def __post_init__(self) -> None:
         from nstx.engine.drawing.animation import check_animation
@@ -226,10 +228,12 @@ class OptimizeRequest:
         return map(self.snapshot, range(every, self.settings.steps + 1, every))
 
     def _check_distinct(self) -> None:
+        from nstx.engine.regions.masks import ALPHA
         from nstx.models.weights.sources import split_source
 
         recording, settings = self.recording, self.settings
         styles = [split_style(style)[0] for style in self.styles]
         files = [Path(settings.init), split_source(settings.weights)[0]]
-        inputs = (self.content, recording.targets, *styles, *files)
+        masks = [] if self.mask in (None, ALPHA) else [Path(self.mask or "")]
+        inputs = (self.content, recording.targets, *styles, *files, *masks)
         check_distinct([*self.outputs, *self._snapshots()], list(filter(None, inputs)))

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from .. import options
 from ..errors.exits import report_failure
 from ..grouped import argument, grouped
 from ..interrupts import handling
+from ..options import shared as options
 from .garbage import uncollected
 from .interrupt import Interrupt
 

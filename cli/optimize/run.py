@@ -207,6 +207,7 @@ def _load(request: OptimizeRequest) -> Job:
         _named(request.content, request, wide=request.recording.keep_profile),
         [(_named(path, request), weight) for path, weight in styles],
         request.settings,
+        mask=request.mask,
     )
 
 

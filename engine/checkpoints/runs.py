@@ -15,6 +15,7 @@ from nstx.models.weights.sources import split_source
 from ..devices.machine import describe_machine, package_versions
 from ..gradients.opening import BackendFactory
 from ..pictures.picture import InputFile, Picture, Pixels
+from ..regions.masks import ALPHA
 from ..settings import INITS, Settings
 from ..targets.targets import Targets
 from .contents import Facts
@@ -66,7 +67,9 @@ def describe_run(run: Run, request: Mapping[str, Any] | None = None) -> Manifest
     return Manifest(
         settings=replace(settings, init=init, weights=weights),
         inputs=tuple(
-            item if item.sha256 is None else replace(item, path=_absolute(item.path))
+            item
+            if item.sha256 is None or (item.role, item.path) == ("mask", ALPHA)
+            else replace(item, path=_absolute(item.path))
             for item in run.inputs
         ),
         pictures=dict(_digest_pictures(run)),
@@ -94,8 +97,9 @@ def _digest_pictures(run: Run) -> Iterator[tuple[str, str]]:
         yield "init", run.init.digest
     # What came of them is all that there is of the others.
     aims = [part for target in run.targets for part in (target.style, target.shares)]
+    regions = [target.region.counts for target in run.targets if target.region is not None]
     for role in sorted(unnamed - {"content", "init"}):
-        yield role, _digest([array for part in aims for array in part.values()])
+        yield role, _digest([*(array for part in aims for array in part.values()), *regions])
 
 
 def _digest(arrays: Sequence[Any]) -> str:
@@ -121,9 +125,12 @@ def facts_of(run: Run) -> Facts:
     opened, settings = run.opened, run.settings
     on_device = opened.arrays.must_be_awaited
     if settings.solver == "adam":
-        on_device = (
-            opened.runs_ahead and settings.colors != "luminance"
-        )  # as `nstx.engine.solvers.choice`
+        # As `nstx.engine.solvers.choice`.
+        region = run.targets[-1].region
+        is_changed = settings.colors == "luminance" or (
+            region is not None and region.mask is not None
+        )
+        on_device = opened.runs_ahead and not is_changed
     backend = "seed" if opened.choice.name == "torch" else "none"
     return Facts(
         objective=settings.objective,

@@ -74,17 +74,19 @@ class Colouring:
     Attributes:
         colors: the way to colour it.
         content: the photograph in its colours, float32 (height, width, 3), at the result's size.
-        alpha: of the result, uint8 (height, width); None if it is opaque.
+        alpha: how much of each pixel of it counts, uint8 (height, width); None if all do.
+        cover: how much of the result shows over it, float32 (height, width, 1), 0–1; None if nothing else does.
     """
 
     colors: Colors
     content: Pixels
     alpha: NDArray[np.uint8] | None = None
+    cover: Pixels | None = None
 
     @property
     def finishes(self) -> bool:
-        """Whether an optimised picture's colours change at last."""
-        return self.colors in ("luminance", "histogram")
+        """Whether an optimised picture's colours change at last, or what shows of it."""
+        return self.colors in ("luminance", "histogram") or self.cover is not None
 
     def finish(self, pixels: Pixels) -> Pixels:
         """Return an optimised picture in its final colours; of another size, too, as at a coarse scale."""
@@ -94,10 +96,17 @@ class Colouring:
         if content.shape[:2] != size:
             content = resize_pixels(content, *size)
         if self.colors == "luminance":
-            return with_chroma(pixels, content)
-        # Of another size all counts alike: it is a picture on the way.
-        alpha = self.alpha if self.content is content else None
-        return match_histograms(pixels, content, alpha)
+            pixels = with_chroma(pixels, content)
+        elif self.colors == "histogram":
+            # Of another size all counts alike: it is a picture on the way.
+            alpha = self.alpha if self.content is content else None
+            pixels = match_histograms(pixels, content, alpha)
+        if self.cover is None:
+            return pixels
+        cover = (
+            self.cover if self.content is content else resize_pixels(self.cover, *size).clip(0, 1)
+        )
+        return content * (1 - cover) + pixels * cover
 
     def compare(self, pixels: Pixels) -> Pixels:
         """Return any picture as it is compared with the targets: in grey, if they are."""

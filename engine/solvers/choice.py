@@ -4,6 +4,7 @@ import contextlib
 
 from ..devices.arrays import Array, Arrays
 from ..gradients.backend import GradientBackend
+from ..gradients.gated import GatedBackend
 from ..gradients.opening import BackendFactory
 from ..settings import Settings
 from .adam import adam_steps
@@ -75,7 +76,8 @@ def solve(
         return cost, gradient
 
     # Ahead of its host, a gradient goes from its backend to Adam as it is.
-    if settings.solver == "lbfgs" or settings.colors == "luminance" or not opened.runs_ahead:
+    is_changed = settings.colors == "luminance" or isinstance(backend, GatedBackend)
+    if settings.solver == "lbfgs" or is_changed or not opened.runs_ahead:
         try:
             solver = begin_solver(
                 settings, steps, opened, start, watcher.after_step, backend, memory

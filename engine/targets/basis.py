@@ -1,12 +1,16 @@
-"""What targets depend on besides pictures, and the shapes that they have."""
+"""What targets depend on besides pictures, and the shapes that they and their regions have."""
 
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nstx.models.objective import Objective
 from nstx.models.statistics import style_side
 from nstx.models.vgg19 import find_layer
 
+from ..regions.masks import Region
 from .targets import Targets
 
 
@@ -38,3 +42,16 @@ def wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
                 yield f"no {kind} {layer.name}"
             elif array.shape != shape:
                 yield f"{kind} {layer.name} of shape {array.shape} instead of {shape}"
+
+
+def take_region(
+    scale: int, size: tuple[int, int], arrays: dict[str, NDArray[Any]]
+) -> Region | None:
+    """Take the region of a scale, of a size (height, width), out of a file's arrays; `ValueError` if it is of none."""
+    counts, mask = arrays.pop(f"{scale}/region", None), arrays.pop(f"{scale}/mask", None)
+    for values in (counts, mask):
+        if values is not None and (
+            counts is None or values.dtype != np.uint8 or values.shape != size or not values.any()
+        ):
+            raise ValueError("its region is none of its picture")
+    return None if counts is None else Region(counts, mask)

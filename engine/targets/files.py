@@ -2,7 +2,7 @@
 
 A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
 or float32 if its values are no whole numbers; in its colours, whatever is compared), ``k/content/LAYER`` and
-``k/style/LAYER`` (float32); ``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the
+``k/style/LAYER`` (float32), and of a run with regions ``k/region`` and perhaps ``k/mask`` (uint8); ``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the
 style pictures, if results are to be cleaned; a description, with the content picture's depth where that is 16 and the
 way of colouring where its targets are no others', and a checksum. A run on another machine can start from it.
 """
@@ -31,7 +31,7 @@ from ..colours.modes import shares_targets
 from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
 from ..settings import MIN_SIDE, Colors
-from .basis import describe_basis, wrong_shapes
+from .basis import describe_basis, take_region, wrong_shapes
 from .sealed_arrays import SUFFIX, pack_arrays, read_bytes, unpack_arrays
 from .targets import Targets
 
@@ -142,6 +142,10 @@ def _name_arrays(contents: Sequence[Pixels], targets: Sequence[Targets]) -> dict
         for kind, by_layer in (("content", target.content), ("style", target.style)):
             for layer, array in by_layer.items():
                 arrays[f"{scale}/{kind}/{layer}"] = np.ascontiguousarray(array)
+        if target.region is not None:
+            arrays[f"{scale}/region"] = np.ascontiguousarray(target.region.counts)
+            if target.region.mask is not None:
+                arrays[f"{scale}/mask"] = np.ascontiguousarray(target.region.mask)
     return arrays
 
 
@@ -194,14 +198,9 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
     contents: list[Pixels] = []
     targets: list[Targets] = []
     while f"{len(contents)}/pixels" in remaining:
-        scale = len(contents)
-        contents.append(_take_pixels(f"{scale}/pixels", remaining))
-        height, width = contents[-1].shape[:2]
-        content = _take_layers(f"{scale}/content/", objective.content_names, remaining)
-        style = _take_layers(f"{scale}/style/", objective.style_names, remaining)
-        targets.append(Targets(height=height, width=width, content=content, style=style))
-        if wrong := list(wrong_shapes(targets[-1], objective)):
-            raise ValueError("; ".join(wrong))
+        pixels, target = _take_scale(len(contents), objective, remaining)
+        contents.append(pixels)
+        targets.append(target)
     if not contents or remaining:
         raise ValueError("a picture is missing, or something has no place in it")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != contents[-1].shape[:2]):
@@ -236,6 +235,29 @@ def compared_in(colors: Colors) -> Colors:
 def _is_grain(array: NDArray[Any]) -> bool:
     has_shape = array.dtype == np.float32 and array.shape == (FIGURES,)
     return has_shape and bool(array.min() >= 0 and array.max() < 256)
+
+
+def _take_scale(
+    scale: int, objective: Objective, arrays: dict[str, NDArray[Any]]
+) -> tuple[Pixels, Targets]:
+    """Take a scale's picture and targets out of a file's arrays."""
+    pixels = _take_pixels(f"{scale}/pixels", arrays)
+    height, width = pixels.shape[:2]
+    region = take_region(scale, (height, width), arrays)
+    shares = {}
+    if region is not None:
+        shares = region.shares(objective.style_names, objective.pool_rounding)
+    target = Targets(
+        height=height,
+        width=width,
+        content=_take_layers(f"{scale}/content/", objective.content_names, arrays),
+        style=_take_layers(f"{scale}/style/", objective.style_names, arrays),
+        shares=shares,
+        region=region,
+    )
+    if wrong := list(wrong_shapes(target, objective)):
+        raise ValueError("; ".join(wrong))
+    return pixels, target
 
 
 def _take_pixels(name: str, arrays: dict[str, NDArray[Any]]) -> Pixels:

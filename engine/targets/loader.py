@@ -19,6 +19,8 @@ from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_alpha, resize_picture
+from ..regions.masks import SEEN, Region, make_regions
+from ..regions.positions import weigh_statistics
 from ..settings import Settings
 from ..sizes import style_size
 from .store import Kept, TargetFolder, TargetKey, TargetStore, as_stored
@@ -47,6 +49,13 @@ class _Request:
     size: _Size
     role: Role
     pixels: Pixels | None
+
+    @property
+    def region(self) -> Region | None:
+        """Of a style that is not opaque, what counts in its statistics; None where all does."""
+        if self.role == "content":
+            return None
+        return make_regions(self.picture, None, [self.size])[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,10 +111,12 @@ class TargetLoader:
         styles: Sequence[WeightedPicture],
         sizes: Sequence[_Size],
         contents: Sequence[Pixels] = (),
+        regions: Sequence[Region | None] = (),
     ) -> LoadedTargets:
         """Return the targets of a content picture and its styles at each of a run's sizes.
 
-        ``contents`` is the content picture at these sizes; without it, it is resized if need be.
+        ``contents`` is the content picture at these sizes; without it, it is resized if need be. ``regions`` are
+        where the styles apply in it.
 
         `UsageError` if a style picture would be too small, `NumericalError` if a target is not
         finite.
@@ -117,10 +128,18 @@ class TargetLoader:
         for index, size in enumerate(sizes):
             grams = [values[index] for values, _ in loaded]
             blend = list(zip(grams, weights, strict=True))
-            targets.append(make_targets(size, activations[index], blend))
+            region = regions[index] if regions else None
+            shares = self._shares(region)
+            targets.append(make_targets(size, activations[index], blend, shares, region))
         return LoadedTargets(
             targets=tuple(targets), content=source, styles=tuple(source for _, source in loaded)
         )
+
+    def _shares(self, region: Region | None) -> dict[str, Array]:
+        objective = self._settings.objective
+        if region is None:
+            return {}
+        return region.shares(objective.style_names, objective.pool_rounding)
 
     def load_picture(
         self,
@@ -194,9 +213,17 @@ class TargetLoader:
                 pixels = resize_picture(request.picture, *request.size, resampling)
             extract = self._open().extractor.extract
             kinds = {layer: self._kept(request, layer) for layer in layers}
-            groups = ([name for name, kind in kinds.items() if kind == of] for of in get_args(Kept))
-            features = extract(pixels, *groups)
-        values = {**features.activations, **features.grams, **features.moments}
+            region = request.region
+            if region is None:
+                of_kind = {
+                    of: [name for name in layers if kinds[name] == of] for of in get_args(Kept)
+                }
+                features = extract(pixels, *of_kind.values())
+                values = {**features.activations, **features.grams, **features.moments}
+            else:
+                activations = extract(pixels, layers, []).activations
+                moments = [name for name in layers if kinds[name] == "moments"]
+                values = weigh_statistics(activations, self._shares(region), moments)
         for layer in layers:
             if not np.isfinite(values[layer]).all():
                 raise NumericalError(
@@ -241,6 +268,7 @@ class TargetLoader:
             weights=self.weights_sha256,
             computed_by=f"{extractor} {self._device.kind} {_PRECISIONS[extractor]}",
             resampling=self._settings.resampling,
+            region="" if request.region is None else SEEN,
         )
 
 

@@ -10,8 +10,9 @@ from nstx.models.printable import printable
 from ..colours.modes import as_compared, shares_targets
 from ..formats.identify import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
-from ..pictures.reading import take_input
+from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_picture
+from ..regions.masks import make_regions, take_mask
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
@@ -196,8 +197,9 @@ def precompute_file(
     styles: Sequence[tuple[Path, float]],
     settings: Settings,
     loader: TargetLoader,
+    mask: Source | None = None,
 ) -> tuple[tuple[tuple[int, int], ...], LoadedTargets, tuple[InputFile, ...]]:
-    """Write the targets file of one content and its styles with their weights.
+    """Write the targets file of one content and its styles with their weights, which apply within a mask.
 
     Returns:
         Height and width of each scale, coarse first; the targets; and what a report says of the
@@ -209,7 +211,9 @@ def precompute_file(
         weighted = [(take_input(style), weight) for style, weight in styles]
     sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
     compared, styles_compared = as_compared(settings.colors, picture, weighted)
-    loaded = loader.load(compared, styles_compared, sizes)
+    masked = None if mask is None else take_mask(mask, picture)
+    regions = make_regions(picture, None if masked is None else masked.values, sizes)
+    loaded = loader.load(compared, styles_compared, sizes, regions=regions)
     write_targets(
         path,
         [resize_picture(picture, *size, settings.resampling) for size in sizes],
@@ -225,5 +229,6 @@ def precompute_file(
     inputs = (
         picture.as_input("content"),
         *(style.as_input("style", weight) for style, weight in weighted),
+        *([] if masked is None else [masked.file]),
     )
     return sizes, loaded, inputs

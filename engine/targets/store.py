@@ -66,6 +66,7 @@ class TargetKey:
         computed_by: extractor, kind of device and precision, such as ``onnx cpu fp32``. Versions of
             libraries and models of processors do not count; they differ by rounding.
         resampling: the filter by which the picture was resized.
+        region: which of its pixels count, and by what rule; empty where all do alike.
     """
 
     picture: str
@@ -78,11 +79,13 @@ class TargetKey:
     weights: str
     computed_by: str
     resampling: Resampling = "lanczos"
+    region: str = ""
 
     def to_json(self) -> dict[str, str | int]:
-        """Return the key as plain data."""
+        """Return the key as plain data, as it was before there were regions where it has none."""
         # Not dataclasses.asdict, which makes deep copies and takes a tenth of a hit's time.
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        names = self.__dataclass_fields__
+        return {name: getattr(self, name) for name in names if name != "region" or self.region}
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -243,7 +246,7 @@ def target_is_sound(path: Path) -> bool:
 def _read_key(description: dict[str, Any]) -> TargetKey:
     """Return the key in an entry's description; `ValueError` if it is none."""
     fields = take_object(description, "key")
-    if fields.keys() != TargetKey.__dataclass_fields__.keys():
+    if {"region", *fields} != TargetKey.__dataclass_fields__.keys():
         raise ValueError("its key has other parts")
     digest, statistic = r"[0-9a-f]{64}", "|".join(get_args(Kept))
     key = TargetKey(
@@ -257,6 +260,7 @@ def _read_key(description: dict[str, Any]) -> TargetKey:
         weights=take_text(fields, "weights", digest),
         computed_by=take_text(fields, "computed_by"),
         resampling=cast(Resampling, take_text(fields, "resampling", "lanczos|bicubic")),
+        region=take_text(fields, "region") if "region" in fields else "",
     )
     try:
         math.prod(key.stored_shape)

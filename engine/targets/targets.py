@@ -10,6 +10,8 @@ from nstx.models.objective import Objective
 from nstx.models.statistics import covariance_root, style_side
 from nstx.models.vgg19 import find_layer
 
+from ..regions.masks import Region
+
 Array = NDArray[np.float32]
 
 
@@ -23,6 +25,7 @@ class Targets:
             (`nstx.models.statistics`); blended over the styles.
         shares: by style layer, float32 (h, w), how much each position counts, summing to 1; of layers in which all
             count alike, none.
+        region: of the picture, that shares follow from, and within which it may change; None where it has none.
     """
 
     height: int
@@ -30,6 +33,7 @@ class Targets:
     content: Mapping[str, Array] = field(repr=False)
     style: Mapping[str, Array] = field(repr=False)
     shares: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    region: Region | None = field(default=None, repr=False)
     _roots: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
 
     def shares_of(self, layer: str, size: tuple[int, int]) -> Array:
@@ -48,8 +52,12 @@ def make_targets(
     size: tuple[int, int],
     content: Mapping[str, Array],
     styles: Sequence[tuple[Mapping[str, Array], float]],
+    shares: Mapping[str, Array] | None = None,
+    region: Region | None = None,
 ) -> Targets:
     """Return the targets of a content's activations, and of styles' Gram matrices or moments with weights.
+
+    ``shares`` and ``region`` are `Targets`'.
 
     Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
     blend has the gradient of the weighted sum of the costs of each style,
@@ -63,7 +71,10 @@ def make_targets(
             share = gram if weight == total else gram * (weight / total)
             blended[layer] = blended[layer] + share if layer in blended else share
     height, width = size
-    return Targets(height=height, width=width, content=content, style=blended)
+    return Targets(
+        height=height, width=width, content=content, style=blended, shares=shares or {},
+        region=region,
+    )  # fmt: skip
 
 
 def make_zero_targets(objective: Objective, height: int, width: int) -> Targets:

@@ -11,10 +11,14 @@ from ..settings import Settings
 
 
 def open_for(
-    settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
+    settings: Settings,
+    size: Sequence[int],
+    policy: PrecisionPolicy | None = None,
+    *,
+    regions: bool = False,
 ) -> BackendFactory:
     """Check that memory holds a result of this height and width, and open the backend."""
-    choice = choose_backend(settings, size, policy)
+    choice = choose_backend(settings, size, policy, regions=regions)
     check_memory(size, choice.device)
     with memory_errors(size):
         return open_backend(settings, choice)
@@ -26,9 +30,14 @@ def share_backend(
     settings: Settings,
     size: Sequence[int],
     policy: PrecisionPolicy | None,
+    *,
+    regions: bool = False,
 ) -> BackendFactory:
     """Return a backend that was opened for other settings; `UsageError` if these need one of their own."""
-    if differing := backend_differences(opened, before, settings, size, policy):
+    differing = backend_differences(opened, before, settings, size, policy)
+    if opened.choice.regions != regions:
+        differing.append("mask or transparency")
+    if differing:
         raise UsageError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "
             "try without like"
@@ -49,6 +58,7 @@ def backend_differences(
     objectives = (before.objective, settings.objective)
     if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():
         differing.append("objective (but for its weights)")
-    if not differing and choose_backend(settings, size, policy) != opened.choice:
+    regions = opened.choice.regions
+    if not differing and choose_backend(settings, size, policy, regions=regions) != opened.choice:
         differing.append("amount of work, so that auto is another backend")
     return differing

@@ -16,6 +16,7 @@ from nstx.models.objective import Objective
 from ..devices.arrays import Array
 from ..devices.memory import GRADIENT_BYTES, check_memory, memory_errors
 from ..gradients.backend import PrecisionCheck, check_batch
+from ..gradients.gated import Gate, GatedBackend
 from ..sizes import split_steps
 from ..solvers.choice import begin_solver
 from ..solvers.solver import Steps, StopSolving
@@ -88,12 +89,14 @@ class _Member:
     Attributes:
         problem: its objective and targets.
         progress: of its run.
+        gate: where it may change; None if everywhere.
         steps: its solver at work.
         pixels: the picture that is to be evaluated next.
     """
 
     problem: tuple[Objective, Targets]
     progress: Progress
+    gate: Gate | None
     steps: Steps
     pixels: Array
 
@@ -123,6 +126,9 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
         if members != bound:
             problems = [member.problem for member in members]
             backend, bound = opened.bind(problems, scale, len(jobs[0].sizes)), members
+            gates = [member.gate for member in members]
+            if any(gates):
+                backend = GatedBackend(backend, gates, opened.arrays)
         earlier = len(backend.checks)
         pixels = opened.arrays.stack([member.pixels for member in members])
         costs, gradients = backend.costs_and_gradients(pixels)
@@ -143,5 +149,5 @@ def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> l
             start = job.opened.arrays.place(job.start(scale, progress.pixels))
             steps = begin_solver(job.settings, count, job.opened, start, progress.after_step)
             problem = (job.settings.objective, job.targets[scale])
-            members.append(_Member(problem, progress, steps, next(steps)))
+            members.append(_Member(problem, progress, job.gate(scale), steps, next(steps)))
     return members

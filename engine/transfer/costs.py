@@ -14,12 +14,14 @@ from nstx.models.reference.cost import reference_cost
 from nstx.models.weights.load import load_weights
 
 from ..choices import ChoicesButInit
-from ..devices.memory import memory_errors
+from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import GradientBackend
-from ..pictures.picture import Pixels
-from ..pictures.reading import Source, as_picture, read_image
+from ..pictures.picture import Picture, Pixels
+from ..pictures.reading import Source, as_picture, read_image, take_input
+from ..regions.masks import Mask, make_regions, take_mask
+from ..regions.positions import Values
 from ..settings import PresetName, Settings
-from .inputs import Styles, fit_to, take_settings
+from .inputs import Styles, fit_to, take_settings, take_styles
 
 if TYPE_CHECKING:
     from .job import Job
@@ -63,6 +65,7 @@ def evaluate_picture(
     styles: Styles,
     settings: Settings | None = None,
     *,
+    mask: Source | None = None,
     preset: PresetName | Preset | str = "default",
     **choices: Unpack[ChoicesButInit],
 ) -> Cost:
@@ -76,6 +79,7 @@ def evaluate_picture(
         styles: one or several, each by itself or with a weight above 0; brought to the size that
             goes with it.
         settings: whose objective, style scale and weights are used, in place of the preset and choices.
+        mask: where the styles apply; see `nstx.prepare_job`.
         preset: that the settings start from.
         choices: what differs from the preset; see `choose_settings`.
 
@@ -87,11 +91,54 @@ def evaluate_picture(
     settings, _ = take_settings(settings, preset, choices)
     picture = as_picture(picture)
     with memory_errors(picture.size):
-        pixels, photograph, paintings = fit_to(picture, content, styles, settings)
+        content, weighted = take_input(content), take_styles(styles)
+        masked = None if mask is None else take_mask(mask, content).values
+        pixels, photograph, paintings = fit_to(picture, content, weighted, settings)
         weights = load_weights(
             settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
         )
-        cost = reference_cost(settings.objective, weights, pixels, photograph, paintings)
+        shares = [
+            _shares(settings, source, own, size)
+            for source, own, size in (
+                (content, masked, picture.size),
+                *(
+                    (style, None, fitted.shape[:2])
+                    for (style, _), (fitted, _) in zip(weighted, paintings, strict=True)
+                ),
+            )
+        ]
+        cost = reference_cost(
+            settings.objective, weights, pixels, photograph, paintings, shares=shares[0],
+            style_shares=shares[1:],
+        )  # fmt: skip
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")
+    return cost
+
+
+def _shares(
+    settings: Settings, picture: Picture, mask: Mask | None, size: tuple[int, int]
+) -> dict[str, Values]:
+    """Return how much each position of a picture counts, by style layer; of layers in which all count alike, none."""
+    objective = settings.objective
+    (region,) = make_regions(picture, mask, [size])
+    if region is None:
+        return {}
+    return region.shares(objective.style_names, objective.pool_rounding)
+
+
+def try_memory(job: "Job") -> Cost | None:
+    """Evaluate the start at the result's size where a device may report that its memory is exhausted.
+
+    So that it does so now and not after hours. The backend is bound for this alone, and what it needs is
+    free afterwards; it evaluates twice, as a checked one computes otherwise the second time. None where
+    there is memory enough, as the evaluation would keep the first step waiting; a CPU's is compared with
+    the size before (`check_memory`).
+    """
+    device = job.opened.choice.device
+    if device.is_cpu or len(job.sizes) == 1 or has_room(job.sizes[-1], device):
+        return None
+    trial, start = job.backend(-1), job.start(-1)
+    cost, _ = trial.cost_and_gradient(start)
+    trial.cost_and_gradient(start)
     return cost

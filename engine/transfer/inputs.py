@@ -136,3 +136,13 @@ def read_start(settings: Settings) -> Picture | None:
         return None
     check_start(init)
     return read_image(init)
+
+
+def check_needs_no_styles(settings: Settings, start: Picture | None) -> None:
+    """Raise `UsageError` if a run has to have the style pictures beside their targets."""
+    for name, value, other in (("colors", "only", "style"), ("init", "matched", "content")):
+        if getattr(settings, name) == value and (start is None or name == "colors"):
+            raise UsageError(
+                f"expected the style pictures to match colours with, got targets alone; try --{name} {other}",
+                setting=name,
+            )

@@ -20,10 +20,12 @@ from ..devices.memory import memory_errors
 from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy
+from ..gradients.gated import Gate, close
 from ..gradients.opening import BackendFactory
 from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture, resize_pixels
+from ..regions.masks import Mask, Region, TakenMask, make_regions, take_mask
 from ..settings import Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
@@ -31,7 +33,7 @@ from ..targets.loader import LoadedTargets, TargetLoader, measure_grains
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
 from .backends import open_for, share_backend
-from .inputs import Styles, read_start, take_settings, take_styles
+from .inputs import Styles, check_needs_no_styles, read_start, take_settings, take_styles
 from .starts import make_start
 from .warnings import warn_of_enlargement, warn_of_uncleaned
 
@@ -94,6 +96,12 @@ class Job:
         problems = [(self.settings.objective, self.targets[scale])]
         return self.opened.bind(problems, scale, len(self.sizes))
 
+    def gate(self, scale: int) -> Gate | None:
+        """Return where the picture of a scale may change, and what it is elsewhere; None if it may everywhere."""
+        region = self.targets[scale].region
+        opens = None if region is None else region.gate
+        return None if opens is None else (opens, self.contents[scale])
+
     def picture(self, pixels: Pixels | NDArray[np.uint8]) -> Picture:
         """Return a picture of the result's size, with what the content has besides its pixels.
 
@@ -116,7 +124,9 @@ class Job:
             pixels = self.colouring.compare(pixels)
         else:
             pixels = resize_pixels(reached, *self.sizes[scale])
-        return pixels.clip(0, 255) if self.settings.clip else pixels
+        pixels = pixels.clip(0, 255) if self.settings.clip else pixels
+        gate = self.gate(scale)
+        return pixels if gate is None else close(gate, pixels)
 
 
 @check_arguments
@@ -127,6 +137,7 @@ def prepare_job(
     *,
     preset: PresetName | Preset | str = "default",
     init: Init | Source | None = None,
+    mask: Source | None = None,
     like: Job | None = None,
     store: TargetStore | None = None,
     policy: PrecisionPolicy | None = None,
@@ -141,6 +152,8 @@ def prepare_job(
         settings: of the run, in place of the preset and choices.
         preset: that the settings start from.
         init: the start, in place of the settings': its name, or a picture.
+        mask: where the styles apply: a picture that is white there and black where the content stays as it is; or
+            ``alpha``, the content's own transparency.
         like: a job whose gradient backend is shared; `UsageError` if these settings need another.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
@@ -148,9 +161,11 @@ def prepare_job(
     """
     settings, start = take_settings(settings, preset, choices, init)
     photograph, paintings = take_input(content), take_styles(styles)
+    masked = None if mask is None else take_mask(mask, photograph)
     return make_job(
-        photograph, paintings, settings, init=start, like=like, store=store, policy=policy
-    )
+        photograph, paintings, settings, init=start, masked=masked, like=like, store=store,
+        policy=policy,
+    )  # fmt: skip
 
 
 def make_job(
@@ -159,16 +174,21 @@ def make_job(
     settings: Settings,
     *,
     init: Picture | None = None,
+    masked: TakenMask | None = None,
     like: Job | None = None,
     store: TargetStore | None = None,
     policy: PrecisionPolicy | None = None,
 ) -> Job:
     """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
     sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
+    regions = make_regions(photograph, None if masked is None else masked.values, sizes)
+    has_regions = regions[-1] is not None
     if like is None:
-        opened = open_for(settings, sizes[-1], policy)
+        opened = open_for(settings, sizes[-1], policy, regions=has_regions)
     else:
-        opened = share_backend(like.opened, like.settings, settings, sizes[-1], policy)
+        opened = share_backend(
+            like.opened, like.settings, settings, sizes[-1], policy, regions=has_regions
+        )
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         alpha = resize_alpha(photograph, *sizes[-1])
@@ -178,7 +198,7 @@ def make_job(
         began = time.perf_counter()
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
-        loaded = loader.load(content, styles, sizes, contents)
+        loaded = loader.load(content, styles, sizes, contents, regions)
         cleans = settings.clean and settings.most_steps > 0
         grain = measure_grains(styles, sizes[-1], settings) if cleans else None
         warn_of_uncleaned(settings, sizes[-1], grain)
@@ -190,7 +210,7 @@ def make_job(
     return Job(
         settings=settings,
         contents=contents,
-        colouring=Colouring(settings.colors, in_colour, alpha),
+        colouring=_colour(settings, in_colour, alpha, regions[-1]),
         alpha=alpha,
         encoding=photograph.encoding,
         beyond=resize_beyond(photograph, *sizes[-1], settings.resampling),
@@ -203,7 +223,8 @@ def make_job(
         inputs=(
             photograph.as_input("content"),
             *(style.as_input("style", weight) for style, weight in paintings),
-            *_init_inputs(init),
+            *([] if masked is None else [masked.file]),
+            *([] if init is None else [init.as_input("init")]),
         ),
     )
 
@@ -236,12 +257,13 @@ def prepare_job_from_targets(
             "try prepare_job with the pictures"
         )
     settings, start = take_settings(settings, preset, choices, init)
-    _check_needs_no_styles(settings, start)
-    opened = open_for(settings, saved.contents[-1].shape[:2])
+    check_needs_no_styles(settings, start)
+    region = saved.targets[-1].region
+    opened = open_for(settings, saved.contents[-1].shape[:2], regions=region is not None)
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
     start = start or read_start(settings)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
-    colouring = Colouring(settings.colors, saved.contents[-1], saved.alpha)
+    colouring = _colour(settings, saved.contents[-1], saved.alpha, region)
     finish_loading()
     return Job(
         settings=settings,
@@ -253,19 +275,17 @@ def prepare_job_from_targets(
         grain=saved.grain if settings.clean else None,
         init=start,
         opened=opened,
-        inputs=(*(filter(None, [saved.file])), *_init_inputs(start)),
+        inputs=(
+            *filter(None, [saved.file]),
+            *([] if start is None else [start.as_input("init")]),
+        ),
     )
 
 
-def _check_needs_no_styles(settings: Settings, start: Picture | None) -> None:
-    """Raise `UsageError` if a run has to have the style pictures beside their targets."""
-    for name, value, other in (("colors", "only", "style"), ("init", "matched", "content")):
-        if getattr(settings, name) == value and (start is None or name == "colors"):
-            raise UsageError(
-                f"expected the style pictures to match colours with, got targets alone; try --{name} {other}",
-                setting=name,
-            )
-
-
-def _init_inputs(named: Picture | None) -> tuple[InputFile, ...]:
-    return () if named is None else (named.as_input("init"),)
+def _colour(
+    settings: Settings, content: Pixels, alpha: Mask | None, region: Region | None
+) -> Colouring:
+    """Return what becomes of the colours of a result that has these of its content outside its region."""
+    if region is None or region.mask is None:
+        return Colouring(settings.colors, content, alpha)
+    return Colouring(settings.colors, content, region.counts, region.cover)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..gradients.backend import PrecisionCheck, PrecisionPlan
 from ..gradients.choice import BackendChoice
 from ..kernels.support import describe_kernels
@@ -35,7 +37,20 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "kernels": describe_kernels(job.opened.kernels()),
         "deterministic": reason is None,
         "not_deterministic_because": reason,
+        "mask": _describe_mask(job),
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
+    }
+
+
+def _describe_mask(job: "Job") -> dict[str, float] | None:
+    """Return which share of the result's pixels may change, and how much of them shows; None without a mask."""
+    region = job.targets[-1].region
+    if region is None or region.mask is None:
+        return None
+    assert region.cover is not None
+    return {
+        "share": float(np.mean(region.mask > 0)),
+        "coverage": float(np.mean(region.cover, dtype=np.float64)),
     }
 
 

@@ -68,6 +68,8 @@ def _prepare(manifest: Manifest, folder: Path) -> Job:
         )
     starts = [read_image(path) for path, _ in paths.get("init", ())]
     content = read_image(paths["content"][0][0], wide=manifest.wide)
+    masks = [path for path, _ in paths.get("mask", ())]
     return prepare_job(
-        content, paths["style"], manifest.settings, init=starts[0] if starts else None
-    )
+        content, paths["style"], manifest.settings, init=starts[0] if starts else None,
+        mask=masks[0] if masks else None,
+    )  # fmt: skip

@@ -18,8 +18,9 @@ from ..artefacts.cleaning import clean_pixels
 from ..checkpoints.contents import Contents
 from ..checkpoints.keeper import MINUTES, Checkpoints, check_minutes
 from ..choices import ChoicesButInit
-from ..devices.memory import has_room, memory_errors
-from ..gradients.backend import PrecisionCheck
+from ..devices.memory import memory_errors
+from ..gradients.backend import GradientBackend, PrecisionCheck
+from ..gradients.gated import GatedBackend
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source
 from ..pictures.resizing import resize_8_bit
@@ -27,7 +28,7 @@ from ..pictures.writing import Saving, encode_image, to_8_bit, write_image
 from ..settings import Init, PresetName, Settings
 from ..sizes import split_steps
 from ..solvers.choice import solve
-from .costs import BoundCosts
+from .costs import BoundCosts, try_memory
 from .inputs import Styles
 from .job import Job, prepare_job
 from .progress import Progress, Step, StopReason
@@ -100,6 +101,7 @@ def stylize(
     *,
     preset: PresetName | Preset | str = "default",
     init: Init | Source | None = None,
+    mask: Source | None = None,
     on_step: Callable[[Step], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -114,6 +116,7 @@ def stylize(
         settings: of the run, in place of the preset and choices.
         preset: that the settings start from.
         init: the start, in place of the settings': its name, or a picture.
+        mask: where the styles apply: a picture that is white there, or ``alpha``; see `prepare_job`.
         on_step: called after each step.
         should_stop: called before each evaluation; True ends the run at its last finished step.
         checkpoint: the folder of its checkpoint, as of `run_job`.
@@ -121,7 +124,7 @@ def stylize(
         choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
     """
     check_minutes(checkpoint_every)
-    job = prepare_job(content, styles, settings, preset=preset, init=init, **choices)
+    job = prepare_job(content, styles, settings, preset=preset, init=init, mask=mask, **choices)
     return run_job(
         job, on_step=on_step, should_stop=should_stop, checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
@@ -163,7 +166,7 @@ def run_job(
             checkpoint = stack.enter_context(Checkpoints(checkpoint, checkpoint_every))
         earlier = checkpoint.begin(job) if checkpoint else None
         stack.enter_context(memory_errors(job.sizes[-1]))
-        initial_cost = _try_memory(job)
+        initial_cost = try_memory(job)
         progress = Progress(
             settings=job.settings,
             scales=len(job.sizes),
@@ -205,7 +208,7 @@ def _run_scales(job: Job, costs: BoundCosts, progress: Progress, earlier: Conten
                 steps,
                 job.opened,
                 arrays.place(pixels),
-                backend=costs.at(scale),
+                backend=_gated(job, costs.at(scale), scale),
                 watcher=progress,
                 memory=None if kept is None else kept.watch(costs.at(scale), progress, state),
             )
@@ -229,7 +232,9 @@ def make_result(
         pixels, cost = job.start(-1, pixels), None
     before = pixels
     if job.grain is not None and _has_moved(job, progress, pixels):
-        pixels = clean_pixels(pixels, job.contents[-1], job.grain, job.alpha)
+        region = job.targets[-1].region
+        seen = job.alpha if region is None or region.mask is None else region.counts
+        pixels = clean_pixels(pixels, job.contents[-1], job.grain, seen)
     finished = job.colouring.finish(pixels)
     compared = job.colouring.compare(finished)
     if cost is None or compared is not before or final.approximate:
@@ -248,6 +253,12 @@ def make_result(
         checks=tuple(progress.checks),
         cleaned=pixels is not before,
     )
+
+
+def _gated(job: Job, backend: GradientBackend, scale: int) -> GradientBackend:
+    """Return a backend of a scale's pictures, which may change within their mask alone."""
+    gate = job.gate(scale)
+    return backend if gate is None else GatedBackend(backend, [gate], job.opened.arrays)
 
 
 def _has_moved(job: Job, progress: Progress, pixels: Pixels) -> bool:
@@ -279,20 +290,3 @@ def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
         checks=last.checks,
         last_step=last,
     )
-
-
-def _try_memory(job: Job) -> Cost | None:
-    """Evaluate the start at the result's size where a device may report that its memory is exhausted.
-
-    So that it does so now and not after hours. The backend is bound for this alone, and what it needs is
-    free afterwards; it evaluates twice, as a checked one computes otherwise the second time. None where
-    there is memory enough, as the evaluation would keep the first step waiting; a CPU's is compared with
-    the size before (`check_memory`).
-    """
-    device = job.opened.choice.device
-    if device.is_cpu or len(job.sizes) == 1 or has_room(job.sizes[-1], device):
-        return None
-    trial, start = job.backend(-1), job.start(-1)
-    cost, _ = trial.cost_and_gradient(start)
-    trial.cost_and_gradient(start)
-    return cost

@@ -28,10 +28,12 @@ def reference_cost(
     styles: Sequence[tuple[NDArray[np.floating], float]],
     *,
     shares: Arrays | None = None,
+    style_shares: Sequence[Arrays] = (),
 ) -> Cost:
     """Return the cost of a picture, (height, width, 3), RGB, 0–255; ``content`` has its shape.
 
-    Of style layers in ``shares``, the picture's positions count by these, (h, w).
+    Of style layers in ``shares``, the picture's positions count by these, (h, w), and in ``style_shares`` those of
+    each style.
     """
     weights = prepare_weights(weights, objective.preprocessing)
 
@@ -42,9 +44,11 @@ def reference_cost(
     statistics = objective.statistics
     style: dict[str, Array64] = {}
     whole = sum(weight for _, weight in styles)
-    for picture, weight in styles if objective.uses_style else ():
+    counts = style_shares or [{}] * len(styles)
+    for (picture, weight), of in zip(styles if objective.uses_style else (), counts, strict=False):
         for name, activation in features(picture, objective.style_names).items():
-            share = reference_style(statistics[name], activation) * (weight / whole)
+            own = reference_style(statistics[name], activation, of.get(name))
+            share = own * (weight / whole)
             style[name] = style[name] + share if name in style else share
     values = features(pixels, objective.layers)
     return cost_of_features(objective, pixels, values, targets, style, shares)

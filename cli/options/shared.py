@@ -17,10 +17,10 @@ from nstx.models.statistics import STATISTICS
 from nstx.models.values import describe
 from nstx.models.vgg19 import Pooling, PoolRounding, check_pooling
 
-from .console import Console
-from .grouped import Group, Help
-from .session import session
-from .sources import COMMAND_LINE, CONFIGURATION, ENVIRONMENT
+from ..console import Console
+from ..grouped import Group, Help
+from ..session import session
+from ..sources import COMMAND_LINE, CONFIGURATION, ENVIRONMENT
 
 
 def _default(name: str) -> Any:

@@ -1,0 +1,163 @@
+"""Masks: where a content's style applies, read from a picture or from the content's own transparency."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstx.models.errors import UsageError, about
+from nstx.models.printable import printable
+from nstx.models.vgg19 import PoolRounding
+
+from ..pictures.picture import InputFile, Picture
+from ..pictures.reading import Source, as_picture
+from ..pictures.resizing import resize_channel
+from .cover import feather
+from .positions import Values, share_positions
+
+Mask = NDArray[np.uint8]
+"""uint8, (height, width): how much of a style applies at each pixel."""
+
+ALPHA = "alpha"
+"""In the place of a mask, the content's own transparency."""
+
+SEEN = "alpha-1"
+"""The region of a picture's targets in which what is transparent does not count; it changes with the rule."""
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+_END = 8  # levels at either end that count as black and white, as JPEG blurs both
+_PROPORTIONS = 0.01  # by which a mask's may differ from its content's, besides a pixel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """Where a style applies in a picture of one size.
+
+    Attributes:
+        counts: how much each pixel counts in the statistics of styles.
+        mask: what of the picture may change; None if all of it, as where transparency alone makes the region.
+    """
+
+    counts: Mask = field(repr=False)
+    mask: Mask | None = field(default=None, repr=False)
+
+    def shares(self, layers: Sequence[str], rounding: PoolRounding) -> dict[str, Values]:
+        """Return how much each position of some layers counts, float32 (h, w), summing to 1."""
+        return share_positions(self.counts, layers, rounding)
+
+    @property
+    def gate(self) -> Values | None:
+        """1 where the picture may change, else 0, float32 (height, width, 1); None if it may everywhere."""
+        return None if self.mask is None else (self.mask[..., None] > 0).astype(np.float32)
+
+    @property
+    def cover(self) -> Values | None:
+        """How much of the result shows, float32 (height, width, 1); None if it does throughout."""
+        return None if self.mask is None else feather(self.mask)[..., None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakenMask:
+    """A mask as it was read.
+
+    Attributes:
+        values: at the mask's own size; None if it covers everything.
+        file: what a report says of it.
+    """
+
+    values: Mask | None = field(repr=False)
+    file: InputFile
+
+
+@about("mask")
+def take_mask(source: Source, content: Picture) -> TakenMask:
+    """Return a mask of a content.
+
+    It is the grey of a picture, times its opacity if it has any transparency: white where the style applies. What is
+    within 8 levels of black or white is, and the rest is spread over all levels between.
+
+    Args:
+        source: a picture, or ``alpha``.
+        content: whose proportions it must have, to a hundredth or a pixel.
+
+    Raises:
+        UsageError: it has other proportions, or is black throughout; or the content is opaque.
+        ImageError: it cannot be used.
+    """
+    if isinstance(source, str) and source == ALPHA:
+        if content.alpha is None:
+            raise UsageError(
+                f"expected a content with transparency for the mask alpha, got an opaque one in "
+                f"{printable(content.path)}; try a picture that is white where the style applies"
+            )
+        levels, file = (
+            content.alpha.astype(np.float32),
+            InputFile(role="mask", path=ALPHA, sha256=content.file_sha256),
+        )
+    else:
+        picture = as_picture(source)
+        file = picture.as_input("mask")
+        _check_proportions(picture, content)
+        levels = picture.pixels.astype(np.float32) @ _GREY
+        if picture.alpha is not None:
+            levels *= picture.alpha / np.float32(255)
+    spread = (levels - _END) * np.float32(255 / (255 - 2 * _END))
+    mask: Mask = np.rint(spread.clip(0, 255)).astype(np.uint8)
+    if not mask.any():
+        raise UsageError(
+            "expected a mask that is white where the style applies, got one that is black throughout; try another, "
+            "or none"
+        )
+    return TakenMask(None if mask.min() == 255 else mask, file)
+
+
+def _check_proportions(picture: Picture, content: Picture) -> None:
+    across = picture.height * content.width / content.height
+    if abs(picture.width - across) > max(1.0, _PROPORTIONS * across):
+        raise UsageError(
+            f"expected a mask of the content's proportions, {content.width}×{content.height}, got "
+            f"{picture.width}×{picture.height} in {printable(picture.path)}; try one that was made of the content"
+        )
+
+
+def make_regions(
+    content: Picture, mask: Mask | None, sizes: Sequence[tuple[int, int]]
+) -> list[Region | None]:
+    """Return the region of a content at each size; None where all of it counts alike and may change.
+
+    What is not seen at all does not count; what is seen counts alike, however little of it. `UsageError` if the mask covers nothing that is seen.
+    """
+    seen = None if content.alpha is None else content.alpha > 0
+    if seen is None or seen.all() or not seen.any():
+        if mask is None:
+            return [None] * len(sizes)
+        return [_make_region(None, mask, size) for size in sizes]
+    cover = seen.astype(np.uint8) * np.uint8(255)
+    return [_make_region(cover, mask, size) for size in sizes]
+
+
+@about("mask")
+def _make_region(cover: Mask | None, mask: Mask | None, size: tuple[int, int]) -> Region:
+    seen = None if cover is None else fit_mask(cover, *size)
+    if mask is None:
+        assert seen is not None
+        return Region(seen)
+    fitted = counts = fit_mask(mask, *size)
+    if seen is not None:
+        counts = np.rint(fitted * (seen / np.float32(255))).astype(np.uint8)
+        if not counts.any():
+            raise UsageError(
+                "expected a mask that covers something opaque, got one of transparent pixels alone; try another"
+            )
+    return Region(counts, fitted)
+
+
+def fit_mask(mask: Mask, height: int, width: int) -> Mask:
+    """Return a mask at a size; what is too small for it keeps a pixel."""
+    fitted = resize_channel(mask, height, width)
+    if not fitted.any():
+        rows, columns = np.nonzero(mask)
+        fitted = np.zeros((height, width), np.uint8)
+        fitted[rows * height // mask.shape[0], columns * width // mask.shape[1]] = 255
+    return fitted
