@@ -326,8 +326,8 @@ def test_a_checkpoint_that_takes_long_is_written_more_seldom(
     written: list[int] = []
     really = storage.write_atomically
 
-    def write(path: Path, data: Any) -> None:
-        really(path, data)
+    def write(path: Path, data: Any, **more: Any) -> None:
+        really(path, data, **more)
         clock(20.0)
 
     monkeypatch.setattr("nstx.engine.checkpoints.keeper.write_atomically", write)

@@ -184,6 +184,7 @@ def test_a_run_that_is_killed_while_it_is_kept_leaves_what_was_there(
     assert len(list((tmp_path / "k").glob("*.part"))) == 1
     code, data, _ = optimize("out.png", "--checkpoint", tmp_path / "k")
     assert (code, data["resumed_from_step"]) == (0, 3)
+    assert not (tmp_path / "k").exists()
 
 
 @pytest.fixture
@@ -232,9 +233,9 @@ def test_a_checkpoint_that_takes_too_long_leaves_the_one_before(
     later = threading.Event()
     really = storage.write_atomically
 
-    def write(path: Path, data: Any) -> None:
+    def write(path: Path, data: Any, **more: Any) -> None:
         later.wait(60)
-        really(path, data)
+        really(path, data, **more)
 
     monkeypatch.setattr("nstx.engine.checkpoints.keeper.write_atomically", write)
     threading.Timer(1.0, later.set).start()

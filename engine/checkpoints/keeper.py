@@ -20,8 +20,14 @@ from numpy.typing import NDArray
 from nstx.models.arguments import with_example
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
-from nstx.models.storage.cache import sweep_litter
-from nstx.models.storage.files import check_file, check_new_files, make_folder, write_atomically
+from nstx.models.storage.files import (
+    PART_PREFIX,
+    PART_SUFFIX,
+    check_file,
+    check_new_files,
+    make_folder,
+    write_atomically,
+)
 from nstx.models.storage.locks import locked
 from nstx.models.values import check_number, refuse
 
@@ -43,6 +49,8 @@ MINUTES = 5.0
 """Between two checkpoints."""
 
 _LONGEST_MINUTES = 1e6
+_MARK = "checkpoint-"
+
 SHARE = 20
 """A checkpoint that takes long is written more seldom: of so many parts of the time, one is for writing."""
 
@@ -110,11 +118,17 @@ class Checkpoints:
         make_folder(self.folder)
         check_file(self._path)
         self._block.enter_context(locked([self._path]))
-        sweep_litter(self.folder)
+        self._sweep()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._block.close()
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left half written here: nobody writes it, as the folder is locked."""
+        for part in self.folder.glob(f"{PART_PREFIX}{_MARK}*{PART_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     @property
     def _path(self) -> Path:
@@ -184,7 +198,7 @@ class Checkpoints:
                 return
             began = time.monotonic()
             try:
-                write_atomically(self._path, self._pack(snapshot))
+                write_atomically(self._path, self._pack(snapshot), mark=_MARK)
                 self._written, self.step = snapshot, len(snapshot.reached.steps)
             except OSError as error:
                 _log.warning(
@@ -198,6 +212,7 @@ class Checkpoints:
         """Remove the checkpoint of a run that is done, and the folder if nothing else lies in it."""
         with self._writing, contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+            self._sweep()
             self._latest = self._written = self.step = None
             self._block.close()
             self.folder.rmdir()

@@ -220,15 +220,16 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def write_atomically(
-    path: Path, data: bytes | Iterable[bytes | memoryview], *, sync: bool = True
+    path: Path, data: bytes | Iterable[bytes | memoryview], *, sync: bool = True, mark: str = ""
 ) -> None:
     """Write ``data``, whole or in pieces, so that ``path`` holds either all of it or what it held before.
 
     It goes to a temporary file in the same folder, made if need be, which is then renamed; none
-    is left if that fails. ``sync`` waits for the disk, so that this holds if the power fails, too.
+    is left if that fails. ``sync`` waits for the disk, so that this holds if the power fails, too. ``mark`` stands in
+    its name, for whoever may remove those that killed processes left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX, suffix=PART_SUFFIX)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX + mark, suffix=PART_SUFFIX)
     with removed_at_exit(Path(name)):
         try:
             with os.fdopen(handle, "wb") as file:
