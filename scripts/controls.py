@@ -2,7 +2,7 @@
 
 Usage: controls.py CONTROL OUT.jpg [CONTENT STYLE]
 
-colours needs a photograph and a painting.
+colours and mask need a photograph and a painting.
 """
 
 import sys
@@ -114,9 +114,30 @@ def draw_statistic() -> Image.Image:
     return side_by_side(pictures)
 
 
+def draw_mask(content: str, style: str) -> Image.Image:
+    """Return a photograph, a mask of its middle, and what comes of it within the mask and of all of it."""
+    photograph, painting = read_image(content), read_image(style)
+    settings = choose_settings(size=SIDE, steps=40, precision="fp32")
+    whole = stylize(photograph, painting, settings).pixels
+    height, width = whole.shape[:2]
+    mask = Image.new("L", (width, height))
+    middle = (0.2 * width, 0.1 * height, 0.8 * width, 0.9 * height)
+    ImageDraw.Draw(mask).ellipse(middle, fill=255)
+    grey = np.repeat(np.asarray(mask, np.float32)[..., None], 3, axis=2)
+    return side_by_side(
+        {
+            "photograph": resize_picture(photograph, height, width),
+            "mask": grey,
+            "within the mask": stylize(photograph, painting, settings, mask=mask).pixels,
+            "without one": whole,
+        }
+    )
+
+
 CONTROLS: dict[str, Callable[..., Image.Image]] = {
     "colours": draw_colours,
     "depth": draw_depth,
+    "mask": draw_mask,
     "statistic": draw_statistic,
 }
 
