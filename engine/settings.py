@@ -154,8 +154,8 @@ def check_choice(what: str, name: str) -> str:
 
 
 def check_count(name: str, value: int | None) -> int | None:
-    """Return ``threads``, ``steps`` or ``scales``; `UsageError` if out of range. None never is."""
-    if value is None:
+    """Return ``threads``, ``steps`` or ``scales``; `UsageError` if out of range. None is but of steps."""
+    if value is None and name != "steps":
         return None
     count = check_whole(name, value)
     if not 1 <= count <= _MOST[name]:

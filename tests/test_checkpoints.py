@@ -2,6 +2,9 @@
 
 import errno
 import itertools
+import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,12 @@ from nstx.engine.checkpoints import keeper, manifest, runs
 from nstx.engine.checkpoints.reading import NAME, find_manifest
 from nstx.engine.devices.machine import Processor
 from nstx.engine.gradients.choice import PrecisionPolicy
+from nstx.engine.targets.sealed_arrays import (
+    read_description,
+    read_in_place,
+    read_shapes,
+    stream_arrays,
+)
 from nstx.engine.transfer import progress
 from nstx.engine.transfer.job import Job
 from nstx.models.storage import files as storage
@@ -358,3 +367,120 @@ def test_a_manifest_says_what_a_run_is_of(files: tuple[Path, Path], tmp_path: Pa
     assert manifest.settings.init == str(files[1])
     assert manifest.sizes == ((20, 24), (40, 48))
     assert {"processor", "numpy"} <= manifest.machine.keys()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
+    """A job, and the folder in which it is kept after three steps."""
+    job, folder = job_of(), tmp_path_factory.mktemp("stopped")
+    nstx.run_job(job, should_stop=after(4), checkpoint=folder)
+    return job, folder
+
+
+def parts_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays and the description of a checkpoint."""
+    with path.open("rb") as file:
+        description, shapes = read_description(file), read_shapes(file)
+        arrays = read_in_place(file, shapes)
+    del description["seal"]
+    return arrays, description
+
+
+def refuse(
+    stopped: tuple[Job, Path], data: bytes, message: str = "got one that cannot be used"
+) -> None:
+    job, folder = stopped
+    path = folder / NAME
+    before = path.read_bytes()
+    path.write_bytes(data)
+    try:
+        with pytest.raises(UsageError, match=message):
+            nstx.run_job(job, checkpoint=folder)
+        assert path.read_bytes() == data
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_damaged_checkpoint_is_refused(stopped: tuple[Job, Path]) -> None:
+    data, chance = (stopped[1] / NAME).read_bytes(), np.random.default_rng(0)
+    for position in chance.integers(0, len(data), 20).tolist():
+        refuse(stopped, data[:position])
+        refuse(stopped, data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+    refuse(stopped, data + b"0")
+    refuse(stopped, b"")
+    refuse(stopped, (2**63).to_bytes(8, "little") + data[8:])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("solver/pixels", None, "there is no picture in it"),
+        ("solver/pixels", np.zeros((10**3, 10**3, 3), np.float32), "has the size of no scale"),
+        ("solver/gradient", None, "it lacks solver/gradient"),
+        (
+            "solver/gradient",
+            np.full((20, 24, 3), np.nan, np.float32),
+            "solver/gradient is not finite",
+        ),
+        ("solver/gradient", np.zeros((20, 24, 3)), "has no place in it, or another form"),
+        ("solver/step/1", None, "it lacks solver/change/1, solver/change/2, solver/curvature/1"),
+        ("solver/step/10", np.zeros((20, 24, 3), np.float32), "solver/step/10 has no place in it"),
+        ("solver/made", np.array(1e9), "made is no whole number of 0 … 15"),
+        ("solver/mean", np.zeros((20, 24, 3), np.float32), "solver/mean has no place in it"),
+        ("backend/seed", np.array(1.0), "backend/seed has no place in it"),
+        ("reached/steps", np.zeros((2, 9)), "it has 0 where a whole number of 1 … 2 stands"),
+        ("reached/steps", np.zeros((2, 10)), "its steps have another form"),
+        (
+            "reached/reached",
+            np.array([3.0, 0, 5, 1]),
+            "it has 3 where a whole number of 1 … 2 stands",
+        ),
+        ("reached/reached", np.array([2.0, 0, 5, 1]), "its picture is not of its scale"),
+        ("reached/best", np.zeros(12), "it has more steps than its run, or costs that are none"),
+        ("reached/checks", np.full((1, 9), np.nan), "it has a check without an error"),
+    ],
+)
+def test_arrays_that_cannot_be_are_refused(
+    name: str, value: Any, message: str, stopped: tuple[Job, Path]
+) -> None:
+    arrays, description = parts_of(stopped[1] / NAME)
+    arrays[name] = value
+    kept = {key: array for key, array in arrays.items() if array is not None}
+    refuse(stopped, b"".join(stream_arrays(kept, description)), message)
+
+
+def test_memory_is_taken_for_no_more_than_the_run_has(stopped: tuple[Job, Path]) -> None:
+    path = stopped[1] / NAME
+    _, description = parts_of(path)
+    text = json.dumps({"seal": "0" * 64, **description})
+    size = 1 << 36
+    pixels = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"nstx": text}, "solver/pixels": pixels}).encode()
+    before = path.read_bytes()
+    try:
+        with path.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + size)  # of which nothing is on the disk
+        with pytest.raises(UsageError, match="its picture has the size of no scale"):
+            nstx.run_job(stopped[0], checkpoint=stopped[1])
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and FIFOs are POSIX's")
+def test_what_is_no_file_is_refused_and_a_link_is_not_written_through(tmp_path: Path) -> None:
+    job, folder = job_of(), tmp_path / "k"
+    nstx.run_job(job, should_stop=after(4), checkpoint=folder)
+    path, victim = folder / NAME, tmp_path / "victim"
+    path.rename(victim)
+    data = victim.read_bytes()
+    os.mkfifo(path)
+    with pytest.raises(OutputError, match="got a FIFO"):
+        nstx.run_job(job, checkpoint=folder)
+    with pytest.raises(UsageError, match="got a FIFO"):
+        nstx.resume(folder)
+    path.unlink()
+    path.symlink_to(victim)
+    nstx.run_job(job, checkpoint=folder, checkpoint_every=0)
+    assert victim.read_bytes() == data
+    assert not path.is_symlink()

@@ -20,6 +20,7 @@ from nstx.engine.transfer.report import describe_fallbacks
 from nstx.engine.transfer.run import Result, run_job
 from nstx.models.cost import Cost
 from nstx.models.errors import NstxError, NumericalError
+from nstx.models.printable import printable
 from nstx.models.storage.locks import locked
 
 from ..choices import split_style
@@ -49,7 +50,8 @@ def _run(
     _check_outputs(request, job)
     earlier = earlier_steps(job, kept.begin(job) if kept else None)
     if earlier:
-        console.log(f"going on from step {len(earlier)} of {job.settings.most_steps}")
+        place = printable(request.output.absolute())
+        console.log(f"going on from step {len(earlier)} of {job.settings.most_steps}, to {place}")
     recorder = Recorder(request, console)
     ending = RunEnding(
         request, job, recorder=recorder, console=console, interrupt=interrupt, kept=kept

@@ -151,12 +151,14 @@ def read_manifest(data: Any) -> Manifest:
 
 def _read_settings(data: dict[str, Any]) -> Settings:
     objective = objective_from_json(take_object(data, "objective"))
+    if data.keys() != {field.name for field in fields(Settings)}:
+        raise ValueError("its settings are those of another version")
     for name, value in data.items():
         if isinstance(value, str):
             take_text(data, name)
     try:
         return Settings(**{**data, "objective": objective})
-    except (TypeError, NstxError) as error:  # TypeError: fields are missing, or are unknown
+    except NstxError as error:
         raise ValueError(f"its settings cannot be: {printable(error)[:200]}") from error
 
 
