@@ -179,15 +179,18 @@ def test_what_repeats_with_the_grid_goes(
     assert left.std() < 0.15 * grid.std()
 
 
-@pytest.mark.parametrize("kept", ["chance", "photograph", "period of 16", "hidden"])
+@pytest.mark.parametrize(
+    "kept", ["chance", "photograph", "half of it", "none of it", "period of 16", "hidden"]
+)
 def test_no_other_grid_goes_or_comes(kept: str) -> None:
     plain = np.full((*SIZE, 3), 120, np.float32)
     grain = np.random.default_rng(6).normal(0, 3, (*SIZE, 3)).astype(np.float32)
     photograph, picture, alpha = plain, plain + grain, None
     inside = (slice(8, -8), slice(8, -8))
-    if kept == "photograph":
+    shares = {"photograph": 1.0, "half of it": 0.5, "none of it": 0.0}
+    if kept in shares:
         photograph = plain + tiled(2 * GRID, SIZE)
-        picture = photograph + grain
+        picture = plain + grain + shares[kept] * tiled(2 * GRID, SIZE)
     elif kept == "period of 16":
         half = np.random.default_rng(7).normal(0, 1, (8, 16, 1))
         picture = picture + tiled(np.concatenate([half, -half]), SIZE)

@@ -80,7 +80,8 @@ def clean_pixels(
         picture = clamp_speckles(picture, flatness.share, limit)
         thresholds = _find_thresholds(picture, content, flatness, bands)
         picture, own = _shrink(picture, flatness, thresholds)
-        grid.take_off(picture, own - _find_grid(content, flatness), flatness.share)
+        pattern = grid.leave_shared(own, _find_grid(content, flatness))
+        grid.take_off(picture, pattern, flatness.share)
     return picture.clip(pixels.min(), pixels.max())
 
 

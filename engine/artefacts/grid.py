@@ -45,6 +45,13 @@ def find_pattern(sums: Sums) -> Sums:
     return np.asarray(mean * both.clip(0, 1))
 
 
+def leave_shared(pattern: Sums, photograph: Sums) -> Sums:
+    """Return a pattern, (8, 8, 3), without as much of a photograph's as is in it: its projection on that, at most all."""
+    squares = np.maximum((photograph**2).sum((0, 1)), 1e-9)
+    shared = (pattern * photograph).sum((0, 1)) / squares
+    return np.asarray(pattern - shared.clip(0, 1) * photograph)
+
+
 def take_off(picture: Pixels, pattern: Sums, share: Values) -> None:
     """Take a pattern off a picture, float32 (height, width, 3), in RGB, by a share (height, width); in place."""
     colours = (pattern @ TO_RGB).astype(np.float32)
