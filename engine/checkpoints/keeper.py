@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from numpy.typing import NDArray
+import numpy as np
 
 from nstx.models.arguments import with_example
 from nstx.models.errors import UsageError
@@ -61,7 +61,7 @@ class _Snapshot:
 
     reached: Reached
     solver: State
-    backend: Mapping[str, NDArray[Any]]
+    backend: Mapping[str, np.ndarray[Any, Any]]
     picture: Array | None
 
 
