@@ -210,7 +210,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
     for module in (interrupts, run_interrupt):
         monkeypatch.setattr(module, "end_process", end)
-    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda: None)
+    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda *_: None)
     monkeypatch.setattr(ending, "_FOR_EVER", 0.0)
     return codes
 

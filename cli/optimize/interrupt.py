@@ -25,14 +25,15 @@ _KEEPING = 1.5  # seconds that a checkpoint has, from the signal on
 _NICENESS = 5
 
 
-def _have_helpers_wait() -> None:
+def _have_helpers_wait(*others: int | None) -> None:
     """Have threads that help the main one to compute come after others, on Linux, which can do that.
 
-    What they compute is not wanted any more. The main thread may hold Python's lock, so it goes on.
+    What they compute is not wanted any more. The main thread may hold Python's lock, so it goes on, as do others that
+    are named by their native numbers.
     """
     if sys.platform != "linux":
         return
-    busy = {threading.get_native_id(), threading.main_thread().native_id}
+    busy = {threading.get_native_id(), threading.main_thread().native_id, *others}
     with contextlib.suppress(OSError):
         for path in Path("/proc/self/task").iterdir():
             if int(path.name) not in busy:
@@ -104,6 +105,7 @@ class Interrupt(Ending):
             self._keeping = threading.Thread(target=self.keep, daemon=True)
             self._keeping_until = time.monotonic() + _KEEPING
             self._keeping.start()
+            _have_helpers_wait(self._keeping.native_id)
         if self._leave is None:
             say(_NOTHING_SAVED)
         elif self._saved is not None:
@@ -143,7 +145,8 @@ class Interrupt(Ending):
         if self._leave is None:
             super()._run_out()
         elif not self._over.is_set():
-            _have_helpers_wait()
+            if self._keeping is None:
+                _have_helpers_wait()
             code = self._leave()
             if code is not None or not self._over.wait(ANSWER_SECONDS):
                 end_process(self.exit_code if code is None else code)

@@ -49,6 +49,9 @@ MINUTES = 5.0
 """Between two checkpoints."""
 
 _LONGEST_MINUTES = 1e6
+_FIRST = 0.1
+"""The share of the time between two checkpoints after which the first comes, so that there soon is one."""
+
 _MARK = "checkpoint-"
 
 SHARE = 20
@@ -82,7 +85,8 @@ class Checkpoints:
 
     Args:
         folder: made if it is not there.
-        minutes: between two checkpoints, at least; none takes more than a twentieth of the time.
+        minutes: between two checkpoints, at least; none takes more than a twentieth of the time. The first comes after
+            a tenth of them.
         request: what whoever asks for the run needs to go on with it, as plain data.
 
     Attributes:
@@ -145,7 +149,7 @@ class Checkpoints:
                 self.earlier = read_checkpoint(self.folder, run, manifest)
                 self.step = len(self.earlier.reached.steps)
             self._run = run, manifest
-            self._due = time.monotonic() + self._seconds
+            self._due = time.monotonic() + self._seconds * _FIRST
             _check_length(manifest)
         return self.earlier
 
