@@ -155,15 +155,19 @@ def _write_file(
     mask: str | None,
 ) -> dict[str, Any]:
     """Write the targets file of one content, and return its fields of ``--json``."""
-    from nstx.engine.regions.masks import ALPHA
+    from nstx.engine.regions.masks import mask_file
     from nstx.engine.targets.files import SUFFIXES
     from nstx.engine.targets.precompute import precompute_file
     from nstx.models.weights.sources import split_source
 
     check_output(output, SUFFIXES)
-    masks = [] if mask in (None, ALPHA) else [Path(mask or "")]
-    inputs = [*contents, split_source(settings.weights)[0], *(path for path, _ in styles), *masks]
-    check_distinct([output], inputs)
+    files = (
+        *contents,
+        split_source(settings.weights)[0],
+        *(path for path, _ in styles),
+        mask_file(mask),
+    )
+    check_distinct([output], list(filter(None, files)))
     with console.working("computing targets"):
         sizes, loaded, read = precompute_file(output, contents[0], styles, settings, loader, mask)
     return {

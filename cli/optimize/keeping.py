@@ -10,7 +10,7 @@ import numpy as np
 from nstx.engine.checkpoints.contents import Contents
 from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.checkpoints.manifest import Manifest
-from nstx.engine.regions.masks import ALPHA
+from nstx.engine.regions.masks import ALPHA, mask_file
 from nstx.engine.targets.files import read_targets
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
@@ -54,7 +54,7 @@ def _to_json(request: OptimizeRequest) -> dict[str, Any]:
         "content": _absolute(request.content),
         "styles": [[_absolute(path), weight] for path, weight in styles],
         "output": _absolute(request.output),
-        "mask": _name_mask(request.mask),
+        "mask": _absolute(mask_file(request.mask)) or request.mask,
         "recording": recording,
         "checkpoint_every": request.checkpoint_every,
     }
@@ -62,10 +62,6 @@ def _to_json(request: OptimizeRequest) -> dict[str, Any]:
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
-
-
-def _name_mask(mask: str | None) -> str | None:
-    return mask if mask is None or mask == ALPHA else _absolute(Path(mask))
 
 
 def read_request(manifest: Manifest, folder: Path, began: float) -> OptimizeRequest:

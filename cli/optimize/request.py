@@ -228,12 +228,11 @@ class OptimizeRequest:
         return map(self.snapshot, range(every, self.settings.steps + 1, every))
 
     def _check_distinct(self) -> None:
-        from nstx.engine.regions.masks import ALPHA
+        from nstx.engine.regions.masks import mask_file
         from nstx.models.weights.sources import split_source
 
         recording, settings = self.recording, self.settings
         styles = [split_style(style)[0] for style in self.styles]
         files = [Path(settings.init), split_source(settings.weights)[0]]
-        masks = [] if self.mask in (None, ALPHA) else [Path(self.mask or "")]
-        inputs = (self.content, recording.targets, *styles, *files, *masks)
+        inputs = (self.content, recording.targets, *styles, *files, mask_file(self.mask))
         check_distinct([*self.outputs, *self._snapshots()], list(filter(None, inputs)))

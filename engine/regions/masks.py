@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.errors import UsageError, about
+from nstx.models.objective import Objective
 from nstx.models.printable import printable
-from nstx.models.vgg19 import PoolRounding
 
 from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import Source, as_picture
@@ -42,10 +43,6 @@ class Region:
     counts: Mask = field(repr=False)
     mask: Mask | None = field(default=None, repr=False)
 
-    def shares(self, layers: Sequence[str], rounding: PoolRounding) -> dict[str, Values]:
-        """Return how much each position of some layers counts, float32 (h, w), summing to 1."""
-        return share_positions(self.counts, layers, rounding)
-
     @property
     def gate(self) -> Values | None:
         """1 where the picture may change, else 0, float32 (height, width, 1); None if it may everywhere."""
@@ -55,6 +52,21 @@ class Region:
     def cover(self) -> Values | None:
         """How much of the result shows, float32 (height, width, 1); None if it does throughout."""
         return None if self.mask is None else feather(self.mask)[..., None]
+
+
+def layer_shares(region: Region | None, objective: Objective) -> dict[str, Values]:
+    """Return how much each position of a picture's style layers counts, float32 (h, w), summing to 1.
+
+    Without a region all count alike, and there are none.
+    """
+    if region is None:
+        return {}
+    return share_positions(region.counts, objective.style_names, objective.pool_rounding)
+
+
+def mask_file(mask: str | None) -> Path | None:
+    """Return the file of a mask as it is named; None of `ALPHA`, and of no mask."""
+    return None if mask is None or mask == ALPHA else Path(mask)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

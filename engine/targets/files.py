@@ -30,6 +30,7 @@ from ..artefacts.grain import FIGURES, Grain
 from ..colours.modes import shares_targets
 from ..pictures.picture import InputFile, Pixels
 from ..pictures.writing import to_8_bit
+from ..regions.masks import layer_shares
 from ..settings import MIN_SIDE, Colors
 from .basis import describe_basis, take_region, wrong_shapes
 from .sealed_arrays import SUFFIX, pack_arrays, read_bytes, unpack_arrays
@@ -244,15 +245,12 @@ def _take_scale(
     pixels = _take_pixels(f"{scale}/pixels", arrays)
     height, width = pixels.shape[:2]
     region = take_region(scale, (height, width), arrays)
-    shares = {}
-    if region is not None:
-        shares = region.shares(objective.style_names, objective.pool_rounding)
     target = Targets(
         height=height,
         width=width,
         content=_take_layers(f"{scale}/content/", objective.content_names, arrays),
         style=_take_layers(f"{scale}/style/", objective.style_names, arrays),
-        shares=shares,
+        shares=layer_shares(region, objective),
         region=region,
     )
     if wrong := list(wrong_shapes(target, objective)):

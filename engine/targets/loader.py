@@ -19,7 +19,7 @@ from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_alpha, resize_picture
-from ..regions.masks import SEEN, Region, make_regions
+from ..regions.masks import SEEN, Region, layer_shares, make_regions
 from ..regions.positions import weigh_statistics
 from ..settings import Settings
 from ..sizes import style_size
@@ -41,7 +41,8 @@ _Size = tuple[int, int]
 class _Request:
     """What is needed of a picture at one size; the digest is empty without a store.
 
-    ``pixels`` are the picture's at that size, where somebody has them already.
+    ``pixels`` are the picture's at that size, where somebody has them already. ``region`` is of a style that is not
+    opaque: what counts in its statistics; None where all does.
     """
 
     picture: Picture
@@ -49,13 +50,7 @@ class _Request:
     size: _Size
     role: Role
     pixels: Pixels | None
-
-    @property
-    def region(self) -> Region | None:
-        """Of a style that is not opaque, what counts in its statistics; None where all does."""
-        if self.role == "content":
-            return None
-        return make_regions(self.picture, None, [self.size])[0]
+    region: Region | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -129,17 +124,11 @@ class TargetLoader:
             grams = [values[index] for values, _ in loaded]
             blend = list(zip(grams, weights, strict=True))
             region = regions[index] if regions else None
-            shares = self._shares(region)
+            shares = layer_shares(region, self._settings.objective)
             targets.append(make_targets(size, activations[index], blend, shares, region))
         return LoadedTargets(
             targets=tuple(targets), content=source, styles=tuple(source for _, source in loaded)
         )
-
-    def _shares(self, region: Region | None) -> dict[str, Array]:
-        objective = self._settings.objective
-        if region is None:
-            return {}
-        return region.shares(objective.style_names, objective.pool_rounding)
 
     def load_picture(
         self,
@@ -160,10 +149,14 @@ class TargetLoader:
         if not layers or not sizes:
             return [{} for _ in sizes], None
         digest = "" if self._store is None else picture.digest
+        opaque: list[Region | None] = [None] * len(sizes)
+        regions = opaque if role == "content" else make_regions(picture, None, sizes)
         loaded = []
         source: TargetSource = "hit"
-        for size, pixels in zip_longest(sizes, resized):
-            request = _Request(picture=picture, digest=digest, size=size, role=role, pixels=pixels)
+        for size, region, pixels in zip_longest(sizes, regions, resized):
+            request = _Request(
+                picture=picture, digest=digest, size=size, role=role, pixels=pixels, region=region
+            )
             values = self._read(request, layers)
             missing = [layer for layer in layers if layer not in values]
             if missing:
@@ -213,8 +206,7 @@ class TargetLoader:
                 pixels = resize_picture(request.picture, *request.size, resampling)
             extract = self._open().extractor.extract
             kinds = {layer: self._kept(request, layer) for layer in layers}
-            region = request.region
-            if region is None:
+            if request.region is None:
                 of_kind = {
                     of: [name for name in layers if kinds[name] == of] for of in get_args(Kept)
                 }
@@ -223,7 +215,8 @@ class TargetLoader:
             else:
                 activations = extract(pixels, layers, []).activations
                 moments = [name for name in layers if kinds[name] == "moments"]
-                values = weigh_statistics(activations, self._shares(region), moments)
+                shares = layer_shares(request.region, self._settings.objective)
+                values = weigh_statistics(activations, shares, moments)
         for layer in layers:
             if not np.isfinite(values[layer]).all():
                 raise NumericalError(

@@ -1,5 +1,6 @@
 """Targets of many pictures, computed ahead of the runs that will need them."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,8 @@ def precompute_targets(
     # A size that no picture can have is a mistake of the call and of none of its pictures.
     fit_size((512, 512), size=settings.size, height=settings.height, width=settings.width)
     done: list[PrecomputedPicture] = []
+    # A content that styles are matched to is read once for all of them.
+    read = functools.lru_cache(1)(take_input)
 
     def compute(together: Sequence[Path], matched_to: Path | None) -> None:
         # Sizes of results, each with whether a run ends at it: coarser scales can be left out.
@@ -98,7 +101,7 @@ def precompute_targets(
         roles: tuple[tuple[Role, Sequence[Path]], ...] = (("content", together), ("style", styles))
         for role, paths in roles:
             for path in paths:
-                picture = _precompute(path, role, results, settings, loader, matched_to)
+                picture = _precompute(path, role, results, settings, loader, matched_to, read)
                 if role == "content":
                     _add_results(results, picture.sizes, settings)
                 done.append(picture)
@@ -143,30 +146,31 @@ def _precompute(
     results: Mapping[tuple[int, int], bool],
     settings: Settings,
     loader: TargetLoader,
-    matched_to: Path | None = None,
+    matched_to: Path | None,
+    read: Callable[[Path], Picture],
 ) -> PrecomputedPicture:
-    read: InputFile | None = None
+    file: InputFile | None = None
     matched_to = matched_to if role == "style" else None
     try:
         with about(role):
             picture = take_input(path)
-        read = picture.as_input(role)
-        reference = picture if matched_to is None else take_input(matched_to)
-        content, [(style, _)] = as_compared(settings.colors, reference, [(picture, 1.0)])
-        picture = content if role == "content" else style
+        file = picture.as_input(role)
         if role == "content":
+            picture, _ = as_compared(settings.colors, picture, [])
             sizes = choose_sizes(picture.size, (), settings)
             _, source = loader.load_picture(picture, "content", sizes)
         else:
+            content = picture if matched_to is None else read(matched_to)
+            _, [(picture, _)] = as_compared(settings.colors, content, [(picture, 1.0)])
             usable = _usable_results(picture, results, settings)
             _, source = loader.load_picture(picture, "style", tuple(usable))
             sizes = tuple(usable.values())
     except (ImageError, UsageError, NumericalError) as error:
         return PrecomputedPicture(
-            path=path, role=role, matched_to=matched_to, error=error, input=read
+            path=path, role=role, matched_to=matched_to, error=error, input=file
         )
     return PrecomputedPicture(
-        path=path, role=role, matched_to=matched_to, sizes=sizes, source=source, input=read
+        path=path, role=role, matched_to=matched_to, sizes=sizes, source=source, input=file
     )
 
 

@@ -18,7 +18,7 @@ from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source, as_picture, read_image, take_input
-from ..regions.masks import Mask, make_regions, take_mask
+from ..regions.masks import Mask, layer_shares, make_regions, take_mask
 from ..regions.positions import Values
 from ..settings import PresetName, Settings
 from .inputs import Styles, fit_to, take_settings, take_styles
@@ -120,11 +120,8 @@ def _shares(
     settings: Settings, picture: Picture, mask: Mask | None, size: tuple[int, int]
 ) -> dict[str, Values]:
     """Return how much each position of a picture counts, by style layer; of layers in which all count alike, none."""
-    objective = settings.objective
     (region,) = make_regions(picture, mask, [size])
-    if region is None:
-        return {}
-    return region.shares(objective.style_names, objective.pool_rounding)
+    return layer_shares(region, settings.objective)
 
 
 def try_memory(job: "Job") -> Cost | None:

@@ -192,9 +192,11 @@ def make_job(
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         alpha = resize_alpha(photograph, *sizes[-1])
-        in_colour = resize_picture(photograph, *sizes[-1], settings.resampling)
         content, styles = as_compared(settings.colors, photograph, paintings)
         contents = tuple(resize_picture(content, *size, settings.resampling) for size in sizes)
+        in_colour = contents[-1]
+        if content is not photograph:
+            in_colour = resize_picture(photograph, *sizes[-1], settings.resampling)
         began = time.perf_counter()
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
