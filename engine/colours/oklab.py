@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pictures.picture import Pixels, row_bands
+from ..profiles.conversion import decode_srgb, encode_srgb
 
 _Values = NDArray[np.float32]
 
@@ -35,7 +36,6 @@ _TO_LAB = np.array(
 _FROM_CONES = np.linalg.inv(_TO_CONES.astype(np.float64)).astype(np.float32)
 _FROM_LAB = np.linalg.inv(_TO_LAB.astype(np.float64)).astype(np.float32)
 
-_WHITE = np.float32(255)
 _HALVINGS = 12
 _TOLERANCE = 0.5 / 255
 """Of what is within the gamut: it is rounded to a colour that is."""
@@ -43,13 +43,13 @@ _TOLERANCE = 0.5 / 255
 
 def to_oklab(pixels: Pixels) -> _Values:
     """Return L (0–1), a and b (within ±0.4), float32 (…, 3), of colours (…, 3), RGB, 0–255."""
-    cones = _to_linear(pixels) @ _TO_CONES.T
+    cones = decode_srgb(pixels) @ _TO_CONES.T
     return np.asarray(np.cbrt(cones) @ _TO_LAB.T, np.float32)
 
 
 def from_oklab(values: _Values) -> Pixels:
     """Return colours, RGB, 0–255 and beyond, float32 (…, 3), of L, a and b (…, 3)."""
-    return _from_linear(_to_light(values))
+    return encode_srgb(_to_light(values))
 
 
 def to_grey(pixels: Pixels) -> Pixels:
@@ -59,7 +59,7 @@ def to_grey(pixels: Pixels) -> Pixels:
         colours = pixels[band].astype(np.float32, copy=False)
         lightness = to_oklab(colours) @ np.array([1, 0, 0], np.float32)
         is_grey = (colours == colours[..., :1]).all(-1)
-        grey[band] = np.where(is_grey, colours[..., 0], _from_linear(lightness**3))[..., None]
+        grey[band] = np.where(is_grey, colours[..., 0], encode_srgb(lightness**3))[..., None]
     return grey
 
 
@@ -76,7 +76,7 @@ def with_chroma(grey: Pixels, content: Pixels) -> Pixels:
     coloured = np.empty_like(grey, np.float32)
     for band in row_bands(*grey.shape[:2]):
         values = to_oklab(content[band])
-        values[..., 0] = np.cbrt(_to_linear(grey[band].mean(-1).clip(0, 255)))
+        values[..., 0] = np.cbrt(decode_srgb(grey[band].mean(-1).clip(0, 255)))
         values[..., 1:] *= _find_share(values)[..., None]
         coloured[band] = from_oklab(values).clip(0, 255)
     return coloured
@@ -109,18 +109,5 @@ def _to_light(values: _Values) -> _Values:
     return np.asarray((cones * cones * cones) @ _FROM_CONES.T, np.float32)
 
 
-def _to_linear(values: Pixels) -> _Values:
-    """Return shares of white's light of sRGB's values, 0–255 (IEC 61966-2-1)."""
-    size = np.abs(values) / _WHITE
-    light = np.where(size <= 0.04045, size / 12.92, ((size + 0.055) / 1.055) ** 2.4)
-    return np.asarray(np.copysign(light, values), np.float32)
-
-
-def _from_linear(light: _Values) -> Pixels:
-    size = np.abs(light)
-    values = np.where(size <= 0.0031308, size * 12.92, 1.055 * size ** (1 / 2.4) - 0.055)
-    return np.asarray(np.copysign(values * _WHITE, light), np.float32)
-
-
 _LEAST_LIGHT = -_TOLERANCE / 12.92
-_MOST_LIGHT = float(_to_linear(np.array(255 * (1 + _TOLERANCE), np.float32)))
+_MOST_LIGHT = float(decode_srgb(np.array(255 * (1 + _TOLERANCE), np.float32)))

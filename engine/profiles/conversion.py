@@ -31,29 +31,29 @@ def to_srgb(colours: Colours, space: Space, *, cut: bool = True) -> Colours:
         light = np.repeat(light, 3, axis=-1)
     else:
         light = light @ (space.to_xyz @ np.linalg.inv(SRGB_TO_XYZ)).astype(np.float32)
-    return _encode(light.clip(0, 1) if cut else light)
+    return encode_srgb(light.clip(0, 1) if cut else light)
 
 
 def from_srgb(colours: Colours, space: Space) -> Colours:
     """Return sRGB's colours, (…, 3), in those of a profile of RGB; those that it lacks are cut to 0–255."""
     assert space.to_xyz is not None  # else there is no way back
-    light = _decode(colours) @ (SRGB_TO_XYZ @ np.linalg.inv(space.to_xyz)).astype(np.float32)
+    light = decode_srgb(colours) @ (SRGB_TO_XYZ @ np.linalg.inv(space.to_xyz)).astype(np.float32)
     values = [
         np.interp(light[..., index], curve, NODES) for index, curve in enumerate(space.curves)
     ]
     return np.stack(values, axis=-1, dtype=np.float32) * np.float32(255)
 
 
-def _encode(light: Colours) -> Colours:
-    """Return the sRGB values, 0–255, of linear light, of which 1 is white."""
+def encode_srgb(light: Colours) -> Colours:
+    """Return the sRGB values, 0–255 and beyond, of linear light, of which 1 is white; mirrored at 0."""
     size = np.abs(light)
     curved = np.float32(1 + _SHIFT) * size ** np.float32(1 / _POWER) - np.float32(_SHIFT)
     values = np.where(size <= _LEAST_LIGHT, np.float32(_SLOPE) * size, curved)
     return np.copysign(values, light) * np.float32(255)
 
 
-def _decode(values: Colours) -> Colours:
-    """Return the linear light of sRGB values."""
+def decode_srgb(values: Colours) -> Colours:
+    """Return the linear light of sRGB values, 0–255 and beyond; mirrored at 0."""
     unit = np.abs(values) / np.float32(255)
     curved = ((unit + np.float32(_SHIFT)) / np.float32(1 + _SHIFT)) ** np.float32(_POWER)
     return np.copysign(np.where(unit <= _LEAST_VALUE, unit / np.float32(_SLOPE), curved), values)
