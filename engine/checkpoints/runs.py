@@ -17,6 +17,7 @@ from ..gradients.opening import BackendFactory
 from ..pictures.picture import InputFile, Picture, Pixels
 from ..regions.masks import ALPHA
 from ..settings import INITS, Settings
+from ..solvers.choice import is_ahead
 from ..targets.targets import Targets
 from .contents import Facts
 from .manifest import Manifest
@@ -125,12 +126,9 @@ def facts_of(run: Run) -> Facts:
     opened, settings = run.opened, run.settings
     on_device = opened.arrays.must_be_awaited
     if settings.solver == "adam":
-        # As `nstx.engine.solvers.choice`.
         region = run.targets[-1].region
-        is_changed = settings.colors == "luminance" or (
-            region is not None and region.mask is not None
-        )
-        on_device = opened.runs_ahead and not is_changed
+        is_gated = region is not None and region.mask is not None
+        on_device = is_ahead(settings, opened, is_gated=is_gated)
     backend = "seed" if opened.choice.name == "torch" else "none"
     return Facts(
         objective=settings.objective,

@@ -22,6 +22,13 @@ def close(gate: Gate, pixels: Pixels) -> Pixels:
     return pixels * opens + content * (1 - opens)
 
 
+def gated(
+    backend: GradientBackend, gates: Sequence[Gate | None], arrays: Arrays
+) -> GradientBackend:
+    """Return a backend whose pictures may change within their gates alone; as it is where there are none."""
+    return GatedBackend(backend, gates, arrays) if any(gates) else backend
+
+
 class GatedBackend(GradientBackend):
     """A backend whose pictures are closed before they are evaluated, as their gradients are afterwards.
 

@@ -52,6 +52,12 @@ def _in_grey(solver: Steps, arrays: Arrays) -> Steps:
             pixels = solver.send((cost, arrays.to_grey(gradient)))
 
 
+def is_ahead(settings: Settings, opened: BackendFactory, *, is_gated: bool) -> bool:
+    """Whether a solver is Adam ahead of its host: a gradient goes from its backend to Adam as it is then."""
+    is_changed = settings.colors == "luminance" or is_gated
+    return settings.solver == "adam" and opened.runs_ahead and not is_changed
+
+
 def solve(
     settings: Settings,
     steps: int,
@@ -75,9 +81,7 @@ def solve(
         watcher.after_evaluation(cost, backend.checks[earlier:])
         return cost, gradient
 
-    # Ahead of its host, a gradient goes from its backend to Adam as it is.
-    is_changed = settings.colors == "luminance" or isinstance(backend, GatedBackend)
-    if settings.solver == "lbfgs" or is_changed or not opened.runs_ahead:
+    if not is_ahead(settings, opened, is_gated=isinstance(backend, GatedBackend)):
         try:
             solver = begin_solver(
                 settings, steps, opened, start, watcher.after_step, backend, memory

@@ -16,7 +16,7 @@ from nstx.models.objective import Objective
 from ..devices.arrays import Array
 from ..devices.memory import GRADIENT_BYTES, check_memory, memory_errors
 from ..gradients.backend import PrecisionCheck, check_batch
-from ..gradients.gated import Gate, GatedBackend
+from ..gradients.gated import Gate, gated
 from ..sizes import split_steps
 from ..solvers.choice import begin_solver
 from ..solvers.solver import Steps, StopSolving
@@ -24,7 +24,7 @@ from ..targets.targets import Targets
 from .costs import BoundCosts
 from .job import Job
 from .progress import Progress, Step
-from .run import Result, make_result
+from .run import Result, follow, make_result
 
 
 @check_arguments
@@ -61,16 +61,7 @@ def run_batch(
     with memory_errors(size):
         began = time.perf_counter()
         runs = [
-            Progress(
-                settings=job.settings,
-                scales=scales,
-                arrays=opened.arrays,
-                on_step=on_step and partial(on_step, index),
-                should_stop=should_stop,
-                alpha=job.alpha,
-                encoding=job.encoding,
-                colouring=job.colouring,
-            )
+            follow(job, on_step=on_step and partial(on_step, index), should_stop=should_stop)
             for index, job in enumerate(jobs)
         ]
         for scale in range(scales):
@@ -126,9 +117,7 @@ def _run_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> Non
         if members != bound:
             problems = [member.problem for member in members]
             backend, bound = opened.bind(problems, scale, len(jobs[0].sizes)), members
-            gates = [member.gate for member in members]
-            if any(gates):
-                backend = GatedBackend(backend, gates, opened.arrays)
+            backend = gated(backend, [member.gate for member in members], opened.arrays)
         earlier = len(backend.checks)
         pixels = opened.arrays.stack([member.pixels for member in members])
         costs, gradients = backend.costs_and_gradients(pixels)

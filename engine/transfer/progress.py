@@ -180,17 +180,10 @@ class Progress:
     def resume(self, earlier: Contents) -> None:
         """Go on from where a run was."""
         reached = earlier.reached
-        self._scale, self._is_over, self.evaluations = (
-            reached.scale,
-            reached.is_over,
-            reached.evaluations,
-        )
+        self._scale, self._is_over = reached.scale, reached.is_over
         self._began = time.perf_counter() - reached.seconds
-        self.first_cost, self._records, self.checks = (
-            reached.first_cost,
-            [*reached.steps],
-            [*reached.checks],
-        )
+        self.evaluations, self.first_cost = reached.evaluations, reached.first_cost
+        self._records, self.checks = [*reached.steps], [*reached.checks]
         self._best.extend(reached.best)
         self.step, self.picture = len(reached.steps), self.arrays.place(earlier.picture)
         self.cost = reached.steps[-1].cost if reached.steps else None

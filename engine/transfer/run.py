@@ -19,8 +19,8 @@ from ..checkpoints.contents import Contents
 from ..checkpoints.keeper import MINUTES, Checkpoints, check_minutes
 from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
-from ..gradients.backend import GradientBackend, PrecisionCheck
-from ..gradients.gated import GatedBackend
+from ..gradients.backend import PrecisionCheck
+from ..gradients.gated import gated
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source
 from ..pictures.resizing import resize_8_bit
@@ -167,17 +167,7 @@ def run_job(
         earlier = checkpoint.begin(job) if checkpoint else None
         stack.enter_context(memory_errors(job.sizes[-1]))
         initial_cost = try_memory(job)
-        progress = Progress(
-            settings=job.settings,
-            scales=len(job.sizes),
-            arrays=job.opened.arrays,
-            on_step=on_step,
-            should_stop=should_stop,
-            alpha=job.alpha,
-            encoding=job.encoding,
-            colouring=job.colouring,
-            checkpoints=checkpoint,
-        )
+        progress = follow(job, on_step=on_step, should_stop=should_stop, checkpoints=checkpoint)
         if earlier is not None:
             progress.resume(earlier)
         try:
@@ -189,6 +179,27 @@ def run_job(
             if checkpoint and progress.interrupted:
                 checkpoint.write()
         return make_result(job, costs, progress, progress.seconds, initial_cost)
+
+
+def follow(
+    job: Job,
+    *,
+    on_step: Callable[[Step], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Progress:
+    """Return the progress of a job that begins now; see `run_job`."""
+    return Progress(
+        settings=job.settings,
+        scales=len(job.sizes),
+        arrays=job.opened.arrays,
+        on_step=on_step,
+        should_stop=should_stop,
+        alpha=job.alpha,
+        encoding=job.encoding,
+        colouring=job.colouring,
+        checkpoints=checkpoints,
+    )
 
 
 def _run_scales(job: Job, costs: BoundCosts, progress: Progress, earlier: Contents | None) -> None:
@@ -208,7 +219,7 @@ def _run_scales(job: Job, costs: BoundCosts, progress: Progress, earlier: Conten
                 steps,
                 job.opened,
                 arrays.place(pixels),
-                backend=_gated(job, costs.at(scale), scale),
+                backend=gated(costs.at(scale), [job.gate(scale)], arrays),
                 watcher=progress,
                 memory=None if kept is None else kept.watch(costs.at(scale), progress, state),
             )
@@ -253,12 +264,6 @@ def make_result(
         checks=tuple(progress.checks),
         cleaned=pixels is not before,
     )
-
-
-def _gated(job: Job, backend: GradientBackend, scale: int) -> GradientBackend:
-    """Return a backend of a scale's pictures, which may change within their mask alone."""
-    gate = job.gate(scale)
-    return backend if gate is None else GatedBackend(backend, [gate], job.opened.arrays)
 
 
 def _has_moved(job: Job, progress: Progress, pixels: Pixels) -> bool:
