@@ -16,7 +16,7 @@ from ..solvers.descent import PAIRS
 from ..solvers.pairs import MULTIPLIED, PRODUCTS
 from ..targets.sealed_arrays import Shapes
 from ..targets.targets import Targets
-from .reached import REACHED_NAMES, Reached, read_reached
+from .reached import REACHED_NAMES, Reached, is_whole, read_reached
 
 Loaded = Mapping[str, NDArray[Any]]
 
@@ -183,5 +183,5 @@ def _check_numbers(solver: Loaded, backend: Loaded, facts: Facts) -> None:
         if np.isnan(best):
             raise ValueError("its best cost is none")
     for name, (value, low, high) in whole.items():
-        if not (low <= value <= high and value == int(value)):
+        if not is_whole(float(value), low, high):
             raise ValueError(f"its {name} is no whole number of {low} … {high}")

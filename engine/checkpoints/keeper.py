@@ -34,9 +34,7 @@ from nstx.models.values import check_number, refuse
 from ..devices.arrays import Array
 from ..gradients.backend import GradientBackend
 from ..solvers.memory import SolverMemory, State, fetch_state
-from ..targets.sealed_arrays import (
-    stream_arrays,
-)
+from ..targets.sealed_arrays import stream_arrays
 from .contents import BACKEND, PICTURE, REACHED, SOLVER, Contents
 from .manifest import Manifest
 from .reached import Reached

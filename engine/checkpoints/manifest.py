@@ -15,13 +15,13 @@ from nstx.models.storage.plain_data import (
     take_text,
     take_whole,
 )
+from nstx.models.storage.seals import DIGEST
 from nstx.models.version import __version__
 
 from ..pictures.picture import InputFile
 from ..settings import INITS, MAX_SIDE, Settings
 
 _FORMAT = "nstx-checkpoint-1"
-_DIGEST = "[0-9a-f]{64}"
 _ROLE = "[a-z]{1,20}"
 _MOST_INPUTS, _MOST_SCALES = 1000, 16
 
@@ -134,10 +134,10 @@ def read_manifest(data: Any) -> Manifest:
         settings=_read_settings(take_object(data, "settings")),
         inputs=tuple(map(_read_input, take_list(data, "inputs", _MOST_INPUTS))),
         pictures={
-            take_text({"r": role}, "r", _ROLE): take_text(pictures, role, _DIGEST)
+            take_text({"r": role}, "r", _ROLE): take_text(pictures, role, DIGEST)
             for role in pictures
         },
-        weights_sha256=take_text(data, "weights_sha256", _DIGEST),
+        weights_sha256=take_text(data, "weights_sha256", DIGEST),
         sizes=tuple(map(_read_size, take_list(data, "sizes", _MOST_SCALES))),
         backend={
             **{name: take_text(backend, name) for name in ("backend", "device", "precision")},
@@ -164,7 +164,7 @@ def _read_settings(data: dict[str, Any]) -> Settings:
 
 def _read_input(data: Any) -> InputFile:
     path = take_text(data, "path")
-    sha256 = None if take_field(data, "sha256") is None else take_text(data, "sha256", _DIGEST)
+    sha256 = None if take_field(data, "sha256") is None else take_text(data, "sha256", DIGEST)
     if "\0" in path:
         raise ValueError("an input has a NUL in its name")
     weight = None if take_field(data, "weight") is None else float(take_number(data, "weight", 0))

@@ -186,8 +186,13 @@ def _read_check(row: Sequence[float]) -> PrecisionCheck:
     )
 
 
+def is_whole(value: float, low: int, high: int) -> bool:
+    """Whether a number is a whole one of a range."""
+    return low <= value <= high and value == int(value)
+
+
 def _whole(value: float, low: int, high: int) -> int:
-    if not (low <= value <= high and value == int(value)):
+    if not is_whole(value, low, high):
         raise ValueError(f"it has {value:g} where a whole number of {low} … {high} stands")
     return int(value)
 

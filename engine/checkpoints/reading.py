@@ -2,15 +2,19 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
-from nstx.models.storage.inputs import open_input
 
-from ..targets.sealed_arrays import SUFFIX, read_description, read_in_place, read_shapes
+from ..targets.sealed_arrays import (
+    SUFFIX,
+    open_sealed,
+    read_description,
+    read_in_place,
+    read_shapes,
+)
 from .contents import Contents, check_shapes, read_contents
 from .manifest import Manifest, read_manifest
 from .runs import Run, facts_of
@@ -49,22 +53,12 @@ def read_checkpoint(folder: Path, run: Run, manifest: Manifest) -> Contents:
     return contents
 
 
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[BufferedReader]:
+def _opened(folder: Path) -> contextlib.AbstractContextManager[BufferedReader]:
     """Open the checkpoint in a folder; what is wrong with it is a `UsageError`."""
-    path = folder / NAME
-    with open_input(
-        path,
+    return open_sealed(
+        folder / NAME,
         kind="a checkpoint",
         most_bytes=_MOST_BYTES,
-        error=UsageError,
         advice="the folder of --checkpoint",
-    ) as file:
-        try:
-            yield file
-        except (OSError, ValueError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
-            raise UsageError(
-                f"expected a checkpoint at {printable(path)}, got one that cannot be used "
-                f"({printable(reason)[:200]}); try to begin anew in another folder"
-            ) from error
+        instead="to begin anew in another folder",
+    )

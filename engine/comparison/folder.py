@@ -29,11 +29,10 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import check_folder, write_output
 from nstx.models.storage.inputs import open_input, read_input
 from nstx.models.storage.plain_data import parse_json, take_list, take_object, take_text
-from nstx.models.storage.seals import digest_bytes
+from nstx.models.storage.seals import DIGEST, digest_bytes
 from nstx.models.version import __version__
 
 from .records import (
-    DIGEST,
     MOST_BYTES,
     RUN_NAME,
     RUNS,

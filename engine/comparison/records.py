@@ -21,7 +21,7 @@ from nstx.models.storage.plain_data import (
     take_text,
     take_whole,
 )
-from nstx.models.storage.seals import digest_json
+from nstx.models.storage.seals import DIGEST, digest_json
 
 from ..drawing.film_strip import check_film
 from ..settings import MAX_SIDE
@@ -30,7 +30,6 @@ RUNS = "runs"
 RUN_NAME = r"[\w+-][\w.+-]{0,99}"
 """Names of runs, as `nstx.engine.comparison.plan` makes them: without separators of paths."""
 
-DIGEST = "[0-9a-f]{64}"
 MOST_BYTES = 1 << 31
 """Of a file of a run."""
 

@@ -22,9 +22,8 @@ from nstx.models.objective import Objective, objective_from_json, objective_to_j
 from nstx.models.presets import PRESETS
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
-from nstx.models.storage.inputs import open_input
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
-from nstx.models.storage.seals import digest_bytes
+from nstx.models.storage.seals import DIGEST, digest_bytes
 
 from ..artefacts.grain import FIGURES, Grain
 from ..colours.modes import shares_targets
@@ -33,7 +32,7 @@ from ..pictures.writing import to_8_bit
 from ..regions.masks import layer_shares
 from ..settings import MIN_SIDE, Colors
 from .basis import describe_basis, take_region, wrong_shapes
-from .sealed_arrays import SUFFIX, pack_arrays, read_bytes, unpack_arrays
+from .sealed_arrays import SUFFIX, open_sealed, pack_arrays, read_bytes, unpack_arrays
 from .targets import Targets
 
 SUFFIXES = (SUFFIX,)
@@ -163,18 +162,11 @@ def read_targets(path: str | Path) -> SavedTargets:
         UsageError: there is none, or it is damaged or of another kind.
     """
     path = Path(path)
-    with open_input(
-        path, kind="a targets file", most_bytes=_MOST_BYTES, error=UsageError, advice=_ADVICE
+    with open_sealed(
+        path, kind="a targets file", most_bytes=_MOST_BYTES, advice=_ADVICE, instead=_ADVICE
     ) as file:
-        try:
-            data = read_bytes(file)
-            saved = _unpack(*unpack_arrays(data))
-        except (OSError, ValueError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
-            raise UsageError(
-                f"expected a targets file at {printable(path)}, got one that cannot be used "
-                f"({printable(reason)[:200]}); try {_ADVICE}"
-            ) from error
+        data = read_bytes(file)
+        saved = _unpack(*unpack_arrays(data))
     read = InputFile(role="targets", path=str(path), sha256=digest_bytes(data))
     return replace(saved, file=read)
 
@@ -187,7 +179,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
     colors = take_text(description, "colors", "luminance|matched") if has_colours else "style"
     objective = objective_from_json(take_object(description, "objective"))
     basis = take_object(description, "basis")
-    weights_sha256 = take_text(basis, "weights_sha256", "[0-9a-f]{64}")
+    weights_sha256 = take_text(basis, "weights_sha256", DIGEST)
     if basis != describe_basis(objective, weights_sha256):
         raise ValueError("its targets are not those of its objective")
     preset = take_text(description, "preset", "|".join(PRESETS))

@@ -4,11 +4,13 @@ The description stands in one key of the metadata, because safetensors writes se
 order, and equal contents are to give equal bytes.
 """
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from io import SEEK_END, BufferedReader, BytesIO
 from json import dumps
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nstx.models.errors import UsageError
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import open_input
 from nstx.models.storage.plain_data import (
     parse_json,
     take_field,
@@ -24,7 +29,7 @@ from nstx.models.storage.plain_data import (
     take_text,
     take_whole,
 )
-from nstx.models.storage.seals import NO_SEAL, seal, seal_is_right
+from nstx.models.storage.seals import DIGEST, NO_SEAL, seal, seal_is_right
 
 SUFFIX = ".safetensors"
 
@@ -40,6 +45,32 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """The type and shape of each array, in a file's order."""
 
 _FOREIGN = "it is damaged, or another kind of file"
+
+
+@contextlib.contextmanager
+def open_sealed(
+    path: Path, *, kind: str, most_bytes: int, advice: str, instead: str
+) -> Iterator[BufferedReader]:
+    """Open a file of sealed arrays; whatever is wrong with it, in a block, too, is a `UsageError`.
+
+    Args:
+        path: of the file.
+        kind: what messages call it, such as ``a targets file``.
+        most_bytes: that it may have.
+        advice: what is to be tried where there is none.
+        instead: what is to be tried where it cannot be used.
+    """
+    with open_input(
+        path, kind=kind, most_bytes=most_bytes, error=UsageError, advice=advice
+    ) as file:
+        try:
+            yield file
+        except (OSError, ValueError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or "memory cannot hold it"
+            raise UsageError(
+                f"expected {kind} at {printable(path)}, got one that cannot be used "
+                f"({printable(reason)[:200]}); try {instead}"
+            ) from error
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]) -> bytes:
@@ -117,7 +148,7 @@ def read_in_place(file: BufferedReader, shapes: Shapes) -> dict[str, NDArray[Any
     """
     file.seek(0)
     header = _read_header(file)
-    seal_in = take_text(_parse(header[_LENGTH:]), "seal", "[0-9a-f]{64}")
+    seal_in = take_text(_parse(header[_LENGTH:]), "seal", DIGEST)
     arrays = {name: np.empty(shape, kind) for name, (kind, shape) in shapes.items()}
     pieces = [_bytes_of(array) for array in arrays.values()]
     for piece in pieces:

@@ -29,7 +29,7 @@ from nstx.models.storage.cache import (
 )
 from nstx.models.storage.files import write_atomically
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
-from nstx.models.storage.seals import digest_json
+from nstx.models.storage.seals import DIGEST, digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding, find_layer
 
 from ..settings import Resampling
@@ -44,7 +44,7 @@ Kept = Literal["activation", "gram", "moments"]
 
 _LARGEST_SIDE = 1 << 20  # of a picture
 
-TARGET_NAME = r"[0-9a-f]{64}\.safetensors"
+TARGET_NAME = rf"{DIGEST}\.safetensors"
 
 # Of the limit, what pruning leaves, so that a full folder is not pruned at every write.
 _SHARE_LEFT = 0.9
@@ -248,16 +248,16 @@ def _read_key(description: dict[str, Any]) -> TargetKey:
     fields = take_object(description, "key")
     if {"region", *fields} != TargetKey.__dataclass_fields__.keys():
         raise ValueError("its key has other parts")
-    digest, statistic = r"[0-9a-f]{64}", "|".join(get_args(Kept))
+    statistic = "|".join(get_args(Kept))
     key = TargetKey(
-        picture=take_text(fields, "picture", digest),
+        picture=take_text(fields, "picture", DIGEST),
         height=take_whole(fields, "height", 1, _LARGEST_SIDE),
         width=take_whole(fields, "width", 1, _LARGEST_SIDE),
         layer=take_text(fields, "layer"),
         statistic=cast(Kept, take_text(fields, "statistic", statistic)),
         pooling=cast(Pooling, take_text(fields, "pooling", "max|avg")),
         pool_rounding=cast(PoolRounding, take_text(fields, "pool_rounding", "ceil|floor")),
-        weights=take_text(fields, "weights", digest),
+        weights=take_text(fields, "weights", DIGEST),
         computed_by=take_text(fields, "computed_by"),
         resampling=cast(Resampling, take_text(fields, "resampling", "lanczos|bicubic")),
         region=take_text(fields, "region") if "region" in fields else "",

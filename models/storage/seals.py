@@ -20,6 +20,10 @@ NO_SEAL = "nstx" * 16  # as long as a sha256 in hexadecimal, and never mistaken 
 """Stands in a file, in front of anything like it, while the checksum is computed."""
 
 
+DIGEST = "[0-9a-f]{64}"
+"""The form of a checksum."""
+
+
 def seal(data: bytes) -> bytes:
     """Return a file's bytes with their checksum in the place of `NO_SEAL`."""
     return data.replace(NO_SEAL.encode(), digest_bytes(data).encode(), 1)
