@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hint
 import typer
 
 from .session import session
-from .sources import setting_of, source_of
+from .sources import flag_of, setting_of, source_of
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -183,7 +183,7 @@ def _read_help(name: str, hint: Any, panel: str | None = None) -> Any:
     kind, help_ = (*get_args(hint), None, None)[:2]
     if not isinstance(help_, Help):
         return hint
-    flags = help_.flags or (f"--{name.replace('_', '-')}",)
+    flags = help_.flags or (flag_of(name),)
     option = typer.Option(
         *flags,
         # Brackets are markup to typer, which would leave them out.

@@ -60,6 +60,11 @@ def name_source(error: NstxError, context: Any) -> str:
     return f"{expected}{got}{value}{try_}{advice}{semicolon}{rest}"
 
 
+def flag_of(setting: str) -> str:
+    """Return the option of a setting: ``--style-weight`` of ``style_weight``."""
+    return f"--{setting.replace('_', '-')}"
+
+
 def setting_of(flag: str) -> str:
     """Return the setting of an option: ``style_weight`` of ``--style-weight``."""
     return flag.lstrip("-").replace("-", "_")

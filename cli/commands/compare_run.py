@@ -18,6 +18,7 @@ from ..choices import split_names, split_style
 from ..console import Console
 from ..formats import format_cost, format_count, format_seconds
 from ..progress import show_steps
+from ..sources import flag_of
 
 if TYPE_CHECKING:
     from nstx.engine.comparison.records import RunRecord
@@ -56,7 +57,7 @@ def _split(name: str, text: str) -> list[Any]:
     except ValueError:
         values = []
     if not values:
-        option = f"--{name.replace('_', '-')}"
+        option = flag_of(name)
         raise UsageError(
             f"expected {_KINDS[kind]} separated by commas for {option}, got {describe(text)}; "
             f"try {option} {example}",

@@ -17,7 +17,7 @@ from ..grouped import Help, argument, grouped
 from ..interrupts import handling
 from ..options import regions
 from ..options import shared as options
-from ..sources import COMMAND_LINE
+from ..sources import COMMAND_LINE, flag_of
 from .garbage import uncollected
 from .interrupt import Interrupt
 from .pipes import PIPE, pipes
@@ -107,7 +107,7 @@ def optimize(
         sources = {**solver.sources, **recording.sources}
         idle = [name for name in _OF_STEPS if sources[name] == COMMAND_LINE]
         if settings.colors == "only" and idle:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            flags = ", ".join(map(flag_of, idle))
             console.warn(f"{flags} to no effect: --colors only makes no step")
         elif settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
             console.warn("--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)")
@@ -161,7 +161,7 @@ def _read_targets(
 
     names = [name for name, source in size.sources.items() if source == COMMAND_LINE]
     if names:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        flags = ", ".join(map(flag_of, names))
         raise UsageError(
             f"expected --targets without sizes, got {flags}; try 'nstx precompute' with it"
         )

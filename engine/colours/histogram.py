@@ -22,8 +22,10 @@ def match_histograms(
         content: the other, of that shape.
         alpha: of both, uint8 (height, width), if they are not opaque: what is not seen does not count.
     """
-    is_seen = np.ones(pixels.shape[:2], bool) if alpha is None or alpha.max() == 0 else alpha > 0
-    weights = np.ones(is_seen.sum()) if alpha is None or alpha.max() == 0 else alpha[is_seen] / 255
+    if alpha is None or alpha.max() == 0:
+        alpha = np.full(pixels.shape[:2], 255, np.uint8)
+    is_seen = alpha > 0
+    weights = alpha[is_seen] / 255
     matched = np.empty(pixels.shape, np.float32)
     for channel in range(3):
         values = pixels[..., channel].clip(0, 255)

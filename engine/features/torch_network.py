@@ -128,7 +128,7 @@ def channel_means(
 ) -> torch.Tensor:
     """Return μ, (batch, channels), of activations (batch, channels, h, w); with shares, F s."""
     if shares is None:
-        return features.to(dtype).mean((2, 3))
+        return features.mean((2, 3), dtype=dtype)
     return (features.flatten(2).to(dtype) @ shares.flatten(1)[:, :, None])[:, :, 0]
 
 

@@ -142,11 +142,8 @@ class BackpropBackend(TorchGradient):
         """Add a layer's cost to parts; return its gradient with respect to what is compared."""
         part = (kind, activation.layer.name)
         if part in self.problem.moments:
-            features, shares = activation.output, self.problem.shares.get(part)
-            if shares is None:
-                mean = features.mean((2, 3), dtype=self._sums)
-            else:
-                mean = channel_means(features, self._sums, shares)
+            features = activation.output
+            mean = channel_means(features, self._sums, self.problem.shares.get(part))
             moments = join_moments(self._gram(part, features), mean)
             parts[part], slope = self.problem.compare_moments(part, moments)
             return slope * self.problem.weights[part][:, None, None]

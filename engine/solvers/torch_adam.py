@@ -111,28 +111,22 @@ class TorchAdam:
         """A copy of the picture that is evaluated next."""
         return self._pixels.clone()
 
+    @property
+    def _state(self) -> dict[str, torch.Tensor]:
+        """What is exported, by name."""
+        tensors = (self._pixels, self._mean, self._square, self._scale)
+        return dict(zip(("pixels", "mean", "square", "scale"), tensors, strict=True))
+
     def export(self) -> State:
         """Return the state on the host; waits for the device."""
-        tensors = {
-            "pixels": self._pixels,
-            "mean": self._mean,
-            "square": self._square,
-            "scale": self._scale,
-        }
         fetched: dict[str, Array | float] = {
-            name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()
+            name: tensor.to("cpu", copy=True) for name, tensor in self._state.items()
         }
         return fetched | {"made": float(self._made)}
 
     def resume(self, earlier: Saved) -> int:
         """Take over a state that was exported; return the number of steps that led to it."""
-        tensors = {
-            "pixels": self._pixels,
-            "mean": self._mean,
-            "square": self._square,
-            "scale": self._scale,
-        }
-        for name, tensor in tensors.items():
+        for name, tensor in self._state.items():
             tensor.copy_(torch.from_numpy(earlier[name]))
         self._made = int(earlier["made"])
         return self._made

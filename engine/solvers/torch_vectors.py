@@ -66,22 +66,23 @@ class Vectors:
         self._order = torch.from_numpy(_order_of_products()).to(start.device)
         self.has_kernels = _kernels_work(start.device) if kernels is None else kernels
 
-    def export(self) -> dict[str, Array | NDArray[np.float64] | float]:
-        """Return the examined point's picture and rows, and those of all pairs, on the host."""
-        rows = {
+    @property
+    def _state(self) -> dict[str, torch.Tensor]:
+        """The examined point's picture and rows, and those of all pairs, by name."""
+        return {
+            "pixels": self.now,
             "rows": self.rows[:MULTIPLIED],
             "free": self.rows[_FREE],
             "downhill": self.rows[_DOWNHILL],
         }
-        tensors = {"pixels": self.now, **rows}
-        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+
+    def export(self) -> dict[str, Array | NDArray[np.float64] | float]:
+        """Return the state on the host."""
+        return {name: tensor.to("cpu", copy=True) for name, tensor in self._state.items()}
 
     def resume(self, earlier: Mapping[str, NDArray[Any]]) -> torch.Tensor:
         """Take over what was exported; return minus the gradient (height, width, 3), times its scale."""
-        for tensor, name in (
-            (self.now, "pixels"), (self.rows[:MULTIPLIED], "rows"), (self.rows[_FREE], "free"),
-            (self.rows[_DOWNHILL], "downhill"),
-        ):  # fmt: skip
+        for name, tensor in self._state.items():
             tensor.copy_(torch.from_numpy(earlier[name]))
         return self.rows[_DOWNHILL].permute(1, 2, 0).contiguous()
 

@@ -111,11 +111,10 @@ def _style_seed(
     """Return the gradient of a layer's style cost at its activation, as (channels, positions)."""
     flat = activation.reshape(len(activation), -1)
     values = reference_style(statistic, activation, shares)
-    if statistic == "gram":
-        by_gram, border = 2 * (values - target) / target.size, np.zeros((1, 1))
-    else:
-        _, slope = reference_style_cost(statistic, values, target)
-        by_gram, border = slope[:-1, :-1], slope[:-1, -1:]
+    _, slope = reference_style_cost(statistic, values, target)
+    # A Gram matrix has no border, of which the sum is 0.
+    by_gram: Array64 = slope[: len(flat), : len(flat)]
+    border: Array64 = slope[: len(flat), len(flat) :].sum(1, keepdims=True)
     # Values are F̃ diag(s) F̃ᵀ, with F̃ the activation, or it and a channel of ones.
     of_positions = 1 / flat.shape[1] if shares is None else shares.astype(np.float64).reshape(1, -1)
     return 2 * weight * (by_gram @ flat + border) * of_positions
