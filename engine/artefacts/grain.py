@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .speckles import measure_isolation
 from .strips import (
     FROM_RGB,
+    Mask,
     Pixels,
     Strip,
     Values,
@@ -90,8 +91,15 @@ def combine_grains(grains: Sequence[tuple[Grain | None, float]]) -> Grain | None
 
 def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:
     """Return the mean squares of all bands where it is flat, (4), in the order of `Grain` without its last."""
-    details = collect_flat(pixels, flatness)
-    return np.array([squares.mean(dtype=np.float64) for squares, _ in details])
+
+    def collect(strip: Strip) -> list[Values]:
+        bands, _ = split(pixels, strip)
+        return _squares(bands, flatness.flat[strip])
+
+    parts = in_strips(measured_strips(flatness.flat), collect)
+    return np.array(
+        [np.concatenate(figure).mean(dtype=np.float64) for figure in zip(*parts, strict=True)]
+    )
 
 
 def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Values]]:
@@ -100,19 +108,22 @@ def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Value
     def collect(strip: Strip) -> list[tuple[Values, Values]]:
         where = flatness.flat[strip]
         bands, _ = split(pixels, strip)
-        return [
-            (
-                np.square(band[AROUND:-AROUND, AROUND:-AROUND, channels][where]).mean(1),
-                strengths(band, channels)[where],
-            )
-            for band in bands
-            for channels in PARTS
-        ]
+        around = [strengths(band, channels)[where] for band in bands for channels in PARTS]
+        return list(zip(_squares(bands, where), around, strict=True))
 
     parts = in_strips(measured_strips(flatness.flat), collect)
     return [
         (np.concatenate([s for s, _ in figure]), np.concatenate([a for _, a in figure]))
         for figure in zip(*parts, strict=True)
+    ]
+
+
+def _squares(bands: Sequence[Values], where: Mask) -> list[Values]:
+    """Return the squares of all bands' channels at some pixels, in the order of `Grain`."""
+    return [
+        np.square(band[AROUND:-AROUND, AROUND:-AROUND, channels][where]).mean(1)
+        for band in bands
+        for channels in PARTS
     ]
 
 
