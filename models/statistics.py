@@ -17,7 +17,9 @@ In an objective with relative costs each is divided by what it is at an activati
 less: ``gram`` by mean G*², ``covariance`` by mean Σ*², the others by tr G* / C, the mean square of the activation.
 
 Of a region, positions count by shares s ≥ 0 that sum to 1, a mask's values over their sum: G = F diag(s) Fᵀ and
-μ = F s. Else each share is 1 / N.
+μ = F s. Else each share is 1 / N. Of several regions each has shares, a target and its cost; a layer's is Σ aᵣ Jᵣ, with
+aᵣ the region's part of all regions' area, so that a style counts as much at each pixel as if there were one. (Gatys et
+al. 2017, arXiv 1611.07865, weigh them alike, whatever their size.)
 
 All but ``gram`` follow from the moments, the Gram matrix of F with a channel of ones: G, bordered by μ, with a 1
 in the corner. Moments of pictures and of their parts add up as Gram matrices do; Σ and σ do not.

@@ -13,6 +13,7 @@ from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchNetwork
 from nstx.engine.gradients.backend import GradientBackend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
+from nstx.engine.regions.positions import share_positions
 from nstx.engine.targets.targets import Targets
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.parity import check_pictures
@@ -38,11 +39,40 @@ def random_shares(objective: Objective, size: tuple[int, int], seed: int) -> dic
     return shares
 
 
+def with_regions(weights: Weights, objective: Objective, targets: Targets, seed: int) -> Targets:
+    """Return targets of three regions: of what they had, of another style, and of two pixels of a third."""
+    size = targets.height, targets.width
+    dot = np.zeros(size, np.uint8)
+    dot[size[0] // 2, size[1] // 3 : size[1] // 3 + 2] = 255
+    shares = [random_shares(objective, size, seed), random_shares(objective, size, seed + 9)]
+    shares.append(share_positions(dot, objective.style_names, objective.pool_rounding))
+    styles = [dict[str, np.ndarray](targets.style)]
+    for number in (1, 2):
+        other = random_pixels(40, 36, seed + 20 * number) * np.float32(0.5 * number)
+        features = reference_features(weights, other, objective.style_names, *objective.poolings)
+        styles.append(
+            {
+                name: reference_style(kind, features[name])
+                for name, kind in objective.statistics.items()
+            }
+        )
+    return replace(
+        targets,
+        style={n: np.stack([s[n] for s in styles]).astype(np.float32) for n in targets.style},
+        shares={n: np.stack([s[n] for s in shares]) for n in targets.style},
+        areas=(0.6, 0.3, 0.1),
+    )
+
+
 def problems_of(
-    weights: Weights, objective: Objective, pictures: list[np.ndarray]
+    weights: Weights, objective: Objective, pictures: list[np.ndarray], regions: int = 1
 ) -> list[Targets]:
-    """Return the targets of a batch: the last picture of which has no region."""
+    """Return the targets of a batch, of several regions each; or of one, of which the last picture has none."""
     targets = [targets_of(weights, objective, picture[::-1].copy()) for picture in pictures]
+    if regions > 1:
+        return [
+            with_regions(weights, objective, item, seed) for seed, item in enumerate(targets, 1)
+        ]
     return [
         replace(item, shares=random_shares(objective, (item.height, item.width), seed))
         for seed, item in enumerate(targets[:-1])
@@ -55,11 +85,18 @@ def check_gradients(
     pictures: list[np.ndarray],
     precision: TorchPrecision,
     most: float,
+    regions: int = 1,
 ) -> None:
-    targets = problems_of(weights, objective, pictures)
+    targets = problems_of(weights, objective, pictures, regions)
     exact = [
         reference_gradient(
-            objective, weights, picture, item.content, item.style, shares=item.shares
+            objective,
+            weights,
+            picture,
+            item.content,
+            item.style,
+            shares=item.shares,
+            areas=item.areas,
         )
         for picture, item in zip(pictures, targets, strict=True)
     ]
@@ -70,7 +107,7 @@ def check_gradients(
         backends.append(AutogradBackend(network, [(objective, item) for item in targets]))
     if precision == "fp32":
         problems = [(objective, item) for item in targets]
-        backends.append(open_onnx(weights, objective, problems, regions=True))
+        backends.append(open_onnx(weights, objective, problems, regions=regions))
     for backend in backends:
         costs, gradients = backend.costs_and_gradients(np.stack(pictures))
         alone = backend.costs(np.stack(pictures))
@@ -84,21 +121,33 @@ def check_gradients(
 
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)
 @pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize("regions", [1, 2])
 def test_gradient_of_a_region_agrees_with_central_differences(
-    tiny_weights: Weights, statistic: Statistic, pooling: Pooling, rounding: PoolRounding
+    tiny_weights: Weights,
+    statistic: Statistic,
+    pooling: Pooling,
+    rounding: PoolRounding,
+    regions: int,
 ) -> None:
     objective = with_statistic(mixed_objective(pooling, rounding, style_weight=5.0), statistic)
     objective = replace(objective, content_weight=0.0, tv_weight=0.0)
-    picture, style = random_pixels(37, 33, 2), random_pixels(41, 57, 3)
-    shares = random_shares(objective, (37, 33), 5)
-    features = reference_features(tiny_weights, style, objective.layers, *objective.poolings)
-    targets = {
-        name: reference_style(kind, features[name]) for name, kind in objective.statistics.items()
-    }
+    picture = random_pixels(37, 33, 2)
+    styles = [(random_pixels(41, 57, 3 + index), 1.0) for index in range(regions)]
+    features = [
+        reference_features(tiny_weights, style, objective.layers, *objective.poolings)
+        for style, _ in styles
+    ]
+    targets, shares, areas = {}, {}, (1.0,) if regions == 1 else (0.3, 0.7)
+    counts = [random_shares(objective, (37, 33), 5 + index) for index in range(regions)]
+    for name, kind in objective.statistics.items():
+        aims = [reference_style(kind, of_style[name]) for of_style in features]
+        targets[name] = aims[0] if regions == 1 else np.stack(aims)
+        shares[name] = counts[0][name] if regions == 1 else np.stack([c[name] for c in counts])
     cost, gradient = reference_gradient(
-        objective, tiny_weights, picture, {}, targets, shares=shares
+        objective, tiny_weights, picture, {}, targets, shares=shares, areas=areas
     )
-    whole, _ = reference_gradient(objective, tiny_weights, picture, {}, targets)
+    first = {name: target if regions == 1 else target[0] for name, target in targets.items()}
+    whole, _ = reference_gradient(objective, tiny_weights, picture, {}, first)
     assert cost.total != pytest.approx(whole.total, rel=1e-3)
     step = 3e-5
     direction = gradient * np.random.default_rng(5).integers(0, 2, gradient.shape)
@@ -109,8 +158,10 @@ def test_gradient_of_a_region_agrees_with_central_differences(
             tiny_weights,
             picture + offset * direction,
             picture,
-            [(style, 1.0)],
+            styles,
             shares=shares,
+            areas=areas,
+            style_regions=range(regions),
         ).total
         for offset in (step, -step)
     ]
@@ -120,32 +171,41 @@ def test_gradient_of_a_region_agrees_with_central_differences(
 
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)
 @pytest.mark.parametrize("size", [(37, 33), (48, 32)])
+@pytest.mark.parametrize("regions", [1, 3])
 def test_gradients_of_regions_are_those_of_float64(
-    tiny_weights: Weights, size: tuple[int, int], pooling: Pooling, rounding: PoolRounding
+    tiny_weights: Weights,
+    size: tuple[int, int],
+    pooling: Pooling,
+    rounding: PoolRounding,
+    regions: int,
 ) -> None:
     objective = with_statistic(mixed_objective(pooling, rounding), *STATISTICS)
+    if regions == 3 and size == (37, 33):
+        objective = replace(objective, relative=True, style_weight=1e4)
     pictures = [random_pixels(*size, seed) for seed in (1, 2)]
-    check_gradients(tiny_weights, objective, pictures, "fp64", 1e-6)
-    check_gradients(tiny_weights, objective, pictures, "fp32", 1e-3)
+    check_gradients(tiny_weights, objective, pictures, "fp64", 1e-6, regions)
+    check_gradients(tiny_weights, objective, pictures, "fp32", 1e-3, regions)
 
 
 @needs_bf16
 @pytest.mark.parametrize("statistics", [("gram",), ("mean-std",)])
+@pytest.mark.parametrize("regions", [1, 3])
 def test_regions_in_bf16_are_as_good_as_bf16(
-    tiny_weights: Weights, statistics: tuple[Statistic, ...]
+    tiny_weights: Weights, statistics: tuple[Statistic, ...], regions: int
 ) -> None:
     objective = with_statistic(mixed_objective("avg", "ceil", style_weight=5.0), *statistics)
     pictures = [random_pixels(37, 33, seed) for seed in (1, 2)]
-    check_gradients(tiny_weights, objective, pictures, "bf16", 0.1)
+    check_gradients(tiny_weights, objective, pictures, "bf16", 0.1, regions)
 
 
+@pytest.mark.parametrize("regions", [1, 3])
 def test_float32_gradients_of_regions_agree_with_float64_on_real_weights(
-    real_weights: Weights,
+    real_weights: Weights, regions: int
 ) -> None:
     objective = PRESETS["default"].objective
     objective = replace(objective, style_layers=objective.style_layers[:3], content_weight=0.0)
     pictures = list(check_pictures()[:2, :51, :67].astype(np.float32))
-    check_gradients(real_weights, objective, pictures, "fp32", 1e-2)
+    check_gradients(real_weights, objective, pictures, "fp32", 1e-2, regions)
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -174,7 +234,12 @@ def test_onnx_refuses_regions_of_which_its_graph_knows_nothing(tiny_weights: Wei
 
 def test_graphs_with_regions_are_looked_up_by_another_key(tiny_weights: Weights) -> None:
     plain = GradientGraph(objective=mixed_objective("avg", "ceil"))
-    graph = replace(plain, regions=True)
+    graph = replace(plain, regions=1)
+    assert graph.key()["regions"] is True  # as before there were several
+    several = replace(plain, regions=3)
+    assert GradientGraph.from_metadata(several.metadata(tiny_weights), "here") == several
+    with pytest.raises(UsageError, match="regions"):
+        replace(plain, regions=65)
     assert plain.key() == {key: graph.key()[key] for key in graph.key() if key != "regions"}
     assert GradientGraph.from_metadata(graph.metadata(tiny_weights), "here") == graph
     assert "regions" not in plain.metadata(tiny_weights)

@@ -145,7 +145,7 @@ def test_the_root_of_a_covariance_is_its_root() -> None:
 
 
 def open_onnx(
-    weights: Weights, objective: Objective, problems: Problems, *, regions: bool = False
+    weights: Weights, objective: Objective, problems: Problems, *, regions: int = 0
 ) -> OnnxBackend:
     """Return ONNX Runtime's backend, of a graph that is not kept."""
     graph = describe_planar(objective, "fp32", regions=regions)

@@ -140,7 +140,10 @@ def _backend_shapes(facts: Facts, targets: Targets) -> dict[str, tuple[str, tupl
         shapes["checking"] = _NUMBER, (6,)
         for kind in ("content", "style"):
             for layer, target in getattr(targets, kind).items():
-                shapes[f"aim/{kind}/{layer}"] = _PICTURE, (1, *target.shape)
+                # Of several regions a style's target has as many rows as a batch would.
+                stacked = kind == "style" and len(targets.areas) > 1
+                shape = target.shape if stacked else (1, *target.shape)
+                shapes[f"aim/{kind}/{layer}"] = _PICTURE, shape
     return {BACKEND + name: shape for name, shape in shapes.items()}
 
 

@@ -102,12 +102,14 @@ def gram_matrices(
 ) -> torch.Tensor:
     """Return G = F Fᵀ / N, (batch, channels, channels), of activations (batch, channels, h, w).
 
-    With shares s of positions, (batch, h, w), F diag(s) Fᵀ. Accumulated in ``dtype``. Half-precision activations are
+    With shares s of positions, (batch, h, w), F diag(s) Fᵀ; of several regions of each picture, shares are
+    (batch · regions, h, w), and so are the matrices. Accumulated in ``dtype``. Half-precision activations are
     widened first: G itself can exceed what fp16 holds.
     """
     flat = features.flatten(2).to(dtype)
     if shares is not None:
-        return (flat * shares.flatten(1)[:, None]) @ flat.transpose(1, 2)
+        regions = split_regions(shares.flatten(1), len(flat))
+        return join_regions([(flat * part[:, None]) @ flat.transpose(1, 2) for part in regions])
     return (flat @ flat.transpose(1, 2)) / flat.shape[2]
 
 
@@ -126,10 +128,22 @@ def moment_matrices(
 def channel_means(
     features: torch.Tensor, dtype: torch.dtype, shares: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return μ, (batch, channels), of activations (batch, channels, h, w); with shares, F s."""
+    """Return μ, (batch, channels), of activations (batch, channels, h, w); with shares, F s, as `gram_matrices`."""
     if shares is None:
         return features.mean((2, 3), dtype=dtype)
-    return (features.flatten(2).to(dtype) @ shares.flatten(1)[:, :, None])[:, :, 0]
+    flat = features.flatten(2).to(dtype)
+    regions = split_regions(shares.flatten(1), len(flat))
+    return join_regions([(flat @ part[:, :, None])[:, :, 0] for part in regions])
+
+
+def split_regions(values: torch.Tensor, batch: int) -> tuple[torch.Tensor, ...]:
+    """Return what there is of each region, (batch, …), of values (batch · regions, …)."""
+    return values.reshape(batch, -1, *values.shape[1:]).unbind(1)
+
+
+def join_regions(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return what there is of each region, (batch, …), as (batch · regions, …)."""
+    return values[0] if len(values) == 1 else torch.stack(list(values), 1).flatten(0, 1)
 
 
 def join_moments(gram: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

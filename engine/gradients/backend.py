@@ -120,6 +120,16 @@ class GradientBackend(ABC):
         return self.costs(pixels[None])[0]
 
 
+def check_regions(targets: Sequence[Targets]) -> int:
+    """Return how many regions each picture of a batch has; `UsageError` if they have not as many."""
+    counts = sorted({len(of_picture.areas) for of_picture in targets})
+    if len(counts) > 1:
+        raise UsageError(
+            f"expected pictures with as many regions, got {' and '.join(map(str, counts))}; try one batch for each"
+        )
+    return counts[0]
+
+
 def check_batch(objectives: Sequence[Objective], sizes: Sequence[tuple[int, int]]) -> Objective:
     """Return a batch's first objective, whose layers, formulas and pooling all pictures have.
 

@@ -5,6 +5,8 @@ the gradient of a Gram matrix is added where the gradient passes by, masks are a
 everything is channels_last. In bf16 little but convolutions remains. On CUDA all of it is one graph.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 
@@ -14,7 +16,14 @@ from nstx.models.weights.load import Weights
 from ..devices.convolution import Convolution, Layout, fastest_layout, make_convolution
 from ..devices.cuda_graph import Capture
 from ..devices.torch_device import TorchDevice
-from ..features.torch_network import Activation, TorchNetwork, channel_means, join_moments
+from ..features.torch_network import (
+    Activation,
+    TorchNetwork,
+    channel_means,
+    join_moments,
+    join_regions,
+    split_regions,
+)
 from .backend import Problems
 from .torch_gradient import TorchGradient
 from .torch_problem import Part, TorchProblem, total_variation, variation_gradient
@@ -88,12 +97,13 @@ class BackpropBackend(TorchGradient):
         super().__init__(device, problems, capture=capture)
         self._backward = backward
         self._dtype, self._sums = device.dtype, device.accumulate_dtype
-        # Shares over their largest, which half precision holds, as (batch, positions, 1).
-        flat = {part: shares.flatten(1) for part, shares in self.problem.shares.items()}
-        self._peaks = {part: shares.amax(1)[:, None, None] for part, shares in flat.items()}
-        self._relative = {
-            part: (shares[:, :, None] / self._peaks[part]).to(self._dtype)
-            for part, shares in flat.items()
+        # Of each region, shares over their largest, which half precision holds, (batch, positions, 1), and these.
+        self._weighed = {
+            part: [
+                _over_largest(region, self._dtype)
+                for region in split_regions(shares, len(shares) // self.problem.regions)
+            ]
+            for part, shares in self.problem.shares.items()
         }
 
     def _differentiate(
@@ -146,7 +156,8 @@ class BackpropBackend(TorchGradient):
             mean = channel_means(features, self._sums, self.problem.shares.get(part))
             moments = join_moments(self._gram(part, features), mean)
             parts[part], slope = self.problem.compare_moments(part, moments)
-            return slope * self.problem.weights[part][:, None, None]
+            weights = self.problem.weights[part]
+            return slope * weights.repeat_interleave(self.problem.regions)[:, None, None]
         if kind == "content":
             difference = self.problem.difference(part, activation.output.to(self._sums))
         elif self._dtype == torch.bfloat16 and not activation.output.is_cuda:
@@ -154,28 +165,34 @@ class BackpropBackend(TorchGradient):
         else:
             difference = self.problem.difference(part, self._gram(part, activation.output))
         parts[part] = self.problem.cost(part, difference)
-        slope = 2 * self.problem.weights[part] * self.problem.factors[part] / difference[0].numel()
+        slope = 2 * self.problem.slopes[part] / difference[0].numel()
         return difference * slope.reshape(-1, *(1,) * (difference.ndim - 1))
 
     def _gram(self, part: Part, features: torch.Tensor) -> torch.Tensor:
         """Return G = FᵀF / N, (batch, channels, channels), accumulated in the precision of sums.
 
-        Where positions have shares s, Fᵀ diag(s) F.
+        Where positions have shares s, Fᵀ diag(s) F, (batch · regions, channels, channels).
         """
-        rows = _rows(features)
-        weighed, total = self._weigh(part, rows)
-        if self._dtype.itemsize == 2 and rows.is_cuda:
-            # The matrix units sum halves in fp32, and PyTorch hands that on.
-            return torch.bmm(weighed.transpose(1, 2), rows, out_dtype=self._sums) / total
-        wide = rows.to(self._sums)
-        left = wide if weighed is rows else weighed.to(self._sums)
-        return left.transpose(1, 2) @ wide / total
+        rows, grams = _rows(features), []
+        for weighed, total in self._weigh(part, rows):
+            if self._dtype.itemsize == 2 and rows.is_cuda:
+                # The matrix units sum halves in fp32, and PyTorch hands that on.
+                product = torch.bmm(weighed.transpose(1, 2), rows, out_dtype=self._sums)
+            else:
+                wide = rows.to(self._sums)
+                left = wide if weighed is rows else weighed.to(self._sums)
+                product = left.transpose(1, 2) @ wide
+            grams.append(product / total)
+        return join_regions(grams)
 
-    def _weigh(self, part: Part, rows: torch.Tensor) -> tuple[torch.Tensor, float | torch.Tensor]:
-        """Return positions times their shares over the largest, and what to divide sums over them by."""
-        if part not in self._relative:
-            return rows, rows.shape[1]
-        return rows * self._relative[part], 1 / self._peaks[part]
+    def _weigh(
+        self, part: Part, rows: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, float | torch.Tensor]]:
+        """Yield positions times a region's shares over the largest, and what to divide sums over them by."""
+        if part not in self._weighed:
+            yield rows, rows.shape[1]
+        for relative, largest in self._weighed.get(part, ()):
+            yield rows * relative, 1 / largest
 
     def gram_difference(self, part: Part, features: torch.Tensor) -> torch.Tensor:
         """Return G − A, for bf16 on the CPU.
@@ -184,18 +201,23 @@ class BackpropBackend(TorchGradient):
         So A is subtracted within the product, before rounding: the difference is rounded, by less than
         its 256th. That A has to be in bf16 for it, too, is made up for in fp32.
         """
-        rows, aim = _rows(features), self.problem.aims[part]
-        weighed, total = self._weigh(part, rows)
-        if isinstance(total, torch.Tensor):
-            # Each picture has its own total, which one factor of a product cannot be: so A is multiplied.
-            rounded = (aim * total).to(self._dtype)
-            product = torch.baddbmm(rounded, weighed.transpose(1, 2), rows, beta=-1)
-            difference = product.to(self._sums) / total + (rounded.to(self._sums) / total - aim)
-        else:
-            rounded = aim.to(self._dtype)
-            product = torch.baddbmm(rounded, rows.transpose(1, 2), rows, beta=-1, alpha=1 / total)
-            difference = product.to(self._sums) + (rounded.to(self._sums) - aim)
-        self.problem.note(part, aim + difference)
+        rows, aims, differences = _rows(features), self.problem.aims[part], []
+        regions = split_regions(aims, len(rows))
+        for (weighed, total), aim in zip(self._weigh(part, rows), regions, strict=True):
+            if isinstance(total, torch.Tensor):
+                # Each picture has its own total, which one factor of a product cannot be: so A is multiplied.
+                rounded = (aim * total).to(self._dtype)
+                product = torch.baddbmm(rounded, weighed.transpose(1, 2), rows, beta=-1)
+                rest = rounded.to(self._sums) / total - aim
+                differences.append(product.to(self._sums) / total + rest)
+            else:
+                rounded = aim.to(self._dtype)
+                product = torch.baddbmm(
+                    rounded, rows.transpose(1, 2), rows, beta=-1, alpha=1 / total
+                )
+                differences.append(product.to(self._sums) + (rounded.to(self._sums) - aim))
+        difference = join_regions(differences)
+        self.problem.note(part, aims + difference)
         return difference
 
     def _add_parts(
@@ -208,18 +230,8 @@ class BackpropBackend(TorchGradient):
         """Return a gradient plus that of a layer's own costs."""
         name, features = activation.layer.name, activation.output
         if ("style", name) in self.problem.targets:
-            part, (batch, channels, height, width) = ("style", name), features.shape
-            rows, total = self._weigh(part, _rows(features))
-            # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
-            slope = self._compare("style", activation, parts) * (seed * (2 / total))
-            slope = slope.to(self._dtype)
-            # Of moments, the slope is bordered by what all positions have in common.
-            slope, border = slope[:, :channels, :channels], slope[:, channels:, :channels]
-            # In place: otherwise the gradient would be copied first.
-            added = rows @ slope if gradient is None else _rows(gradient).baddbmm_(rows, slope)
-            if border.shape[1]:
-                added += border * self._relative[part] if part in self._relative else border
-            gradient = added.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+            slopes = self._compare("style", activation, parts)
+            gradient = self._add_style(("style", name), features, slopes, gradient, seed)
         if ("content", name) in self.problem.targets:
             slope = (self._compare("content", activation, parts) * seed).to(self._dtype)
             if gradient is None:
@@ -227,6 +239,39 @@ class BackpropBackend(TorchGradient):
             else:
                 gradient = gradient + slope
         return gradient
+
+    def _add_style(
+        self,
+        part: Part,
+        features: torch.Tensor,
+        slopes: torch.Tensor,
+        gradient: torch.Tensor | None,
+        seed: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return a gradient plus that of a layer's style costs, by their slopes, (batch · regions, …)."""
+        batch, channels, height, width = features.shape
+        regions = split_regions(slopes, batch)
+        added = None if gradient is None else _rows(gradient)
+        weighed = self._weigh(part, _rows(features))
+        for index, ((rows, total), slope) in enumerate(zip(weighed, regions, strict=True)):
+            # G is symmetric, and F stands in it twice: ∂J/∂F = 2 F ∂J/∂G / N.
+            slope = (slope * (seed * (2 / total))).to(self._dtype)
+            # Of moments, the slope is bordered by what all positions have in common.
+            slope, border = slope[:, :channels, :channels], slope[:, channels:, :channels]
+            # In place: otherwise the gradient would be copied first.
+            added = rows @ slope if added is None else added.baddbmm_(rows, slope)
+            if border.shape[1]:
+                shares = self._weighed.get(part)
+                added += border if shares is None else border * shares[index][0]
+        assert added is not None
+        return added.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _over_largest(shares: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return shares (batch, h, w) over their largest, (batch, positions, 1), and these, (batch, 1, 1)."""
+    flat = shares.flatten(1)
+    largest = flat.amax(1)[:, None, None]
+    return (flat[:, :, None] / largest).to(dtype), largest
 
 
 def _rows(features: torch.Tensor) -> torch.Tensor:

@@ -46,14 +46,15 @@ class BackendChoice:
     Attributes:
         largest_error: of its gradients, which are checked against fp32, as in `PrecisionPolicy`; None
             where nothing is checked.
-        regions: whether positions of style layers may count by shares, as masks and transparency have them.
+        regions: how many there are with styles of their own, whose positions count by shares, as masks and
+            transparency have them; 0 where all positions count alike.
     """
 
     name: BackendName
     device: Device
     precision: Precision
     largest_error: float | None = None
-    regions: bool = False
+    regions: int = 0
 
     @property
     def checked(self) -> bool:
@@ -66,7 +67,7 @@ def choose_backend(
     size: Sequence[int] | None = None,
     policy: PrecisionPolicy | None = None,
     *,
-    regions: bool = False,
+    regions: int = 0,
 ) -> BackendChoice:
     """Return the backend, device and precision of a run: the same each time on the same machine.
 
@@ -82,7 +83,7 @@ def choose_backend(
             f"{choice.precision}; try --precision fp32, or --backend torch",
             setting="precision",
         )
-    return replace(choice, regions=True)
+    return replace(choice, regions=regions)
 
 
 def _choose(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nstx.export.graphs.feature_graph import INPUT_NAME
 from nstx.export.graphs.gradient_graph import (
+    AREAS_INPUT,
     WEIGHT_INPUTS,
     GradientGraph,
     content_input,
@@ -30,7 +31,7 @@ from ..devices.device import choose_provider_on
 from ..pictures.picture import Batch
 from ..sessions.session import Session, open_graph
 from ..settings import Settings
-from .backend import GradientBackend, Problems, check_batch, gradient_error
+from .backend import GradientBackend, Problems, check_batch, check_regions, gradient_error
 from .choice import BackendChoice
 
 LARGEST = "largest"
@@ -47,7 +48,7 @@ def runtime_precision(choice: BackendChoice) -> RuntimePrecision:
 
 
 def describe_planar(
-    objective: Objective, precision: RuntimePrecision, *, regions: bool = False
+    objective: Objective, precision: RuntimePrecision, *, regions: int = 0
 ) -> GradientGraph:
     """Return the graph that serves all weights of a cost: only whether a part counts is built in."""
     return GradientGraph(
@@ -140,9 +141,7 @@ class OnnxBackend(GradientBackend):
         return values
 
 
-def describe_problems(
-    problems: Problems, *, regions: bool = False
-) -> dict[str, NDArray[np.float32]]:
+def describe_problems(problems: Problems, *, regions: int = 0) -> dict[str, NDArray[np.float32]]:
     """Return a batch's weights and targets as inputs of a planar graph.
 
     `UsageError` if the problems are no batch (`check_batch`), or have regions and the graph has none.
@@ -160,10 +159,17 @@ def describe_problems(
         inputs[style_input(name)] = _stack([picture.style[name] for picture in targets])
     for name in GradientGraph(objective=first).root_layers:
         inputs[root_input(name)] = _stack([picture.root(name) for picture in targets])
+    count = check_regions(targets)
+    if count != max(1, regions):
+        raise UsageError(
+            f"expected targets of {regions} regions for such a graph, got {count}; try another graph"
+        )
     if not regions and any(picture.shares for picture in targets):
         raise UsageError(
             "expected targets without regions for a graph that has none, got some; try --backend torch"
         )
+    if regions > 1:
+        inputs[AREAS_INPUT] = np.array([picture.areas for picture in targets], np.float32)
     for name in first.style_names if regions else ():
         size = find_layer(name).output_size(
             targets[0].height, targets[0].width, first.pool_rounding

@@ -15,7 +15,7 @@ from nstx.models.objective import Objective
 from ..devices.torch_device import TorchDevice
 from ..statistics.moments import MomentCost
 from ..targets.targets import Targets
-from .backend import Problems, check_batch
+from .backend import Problems, check_batch, check_regions
 
 Part = tuple[str, str]
 """A part of the cost: ``content`` or ``style`` with a layer, or ``tv`` with nothing."""
@@ -26,11 +26,14 @@ class TorchProblem:
 
     Attributes:
         layers: whose features are needed.
-        targets: of each layer, (batch, …).
+        regions: how many each picture has, one beside the other in what there is of style layers.
+        targets: of each layer, (batch, …), or of styles (batch · regions, …).
         moments: how moments are compared, of style layers that compare no Gram matrices.
-        shares: of each style layer's positions, (batch, h, w); of layers in which all positions count alike, none.
-        factors: what each layer's costs are multiplied with, (batch).
+        shares: of each style layer's positions, (batch · regions, h, w); of layers in which all positions count
+            alike, none.
+        factors: what each layer's costs are multiplied with, (batch), or of styles (batch · regions).
         weights: of each part of the cost, (batch).
+        slopes: weights times factors, of each layer, as these.
         aims: what features are compared with: targets, with offsets where there are some.
         noted: features that were compared, in a block of `noting`; None outside.
     """
@@ -39,13 +42,18 @@ class TorchProblem:
         self._objectives = [objective for objective, _ in problems]
         targets = [of_picture for _, of_picture in problems]
         first = check_batch(self._objectives, [(t.height, t.width) for t in targets])
-        self.layers = first.layers
+        self.layers, self.regions = first.layers, check_regions(targets)
 
-        def upload(values: Sequence[ArrayLike]) -> torch.Tensor:
-            return device.upload(np.array(values), device.accumulate_dtype)
+        def upload(values: Sequence[ArrayLike], *, of_regions: bool = False) -> torch.Tensor:
+            array = np.array(values)
+            if of_regions and self.regions > 1:
+                array = array.reshape(-1, *array.shape[2:])
+            return device.upload(array, device.accumulate_dtype)
 
         self.targets: dict[Part, torch.Tensor] = {
-            (kind, name): upload([getattr(picture, kind)[name] for picture in targets])
+            (kind, name): upload(
+                [getattr(picture, kind)[name] for picture in targets], of_regions=kind == "style"
+            )
             for kind in ("content", "style")
             for name in getattr(first, f"{kind}_names")
         }
@@ -53,7 +61,7 @@ class TorchProblem:
             ("style", name): MomentCost(
                 statistic,
                 self.targets["style", name],
-                upload([picture.root(name) for picture in targets])
+                upload([picture.root(name) for picture in targets], of_regions=True)
                 if statistic == "wasserstein"
                 else None,
             )
@@ -61,7 +69,7 @@ class TorchProblem:
             if statistic != "gram"
         }
         self.shares = {
-            ("style", name): upload(shares)
+            ("style", name): upload(shares, of_regions=True)
             for name in first.style_names
             if (shares := _shares_of(name, targets))
         }
@@ -69,7 +77,15 @@ class TorchProblem:
             part: _factor(first, part[0], x, self.moments.get(part))
             for part, x in self.targets.items()
         }
+        if self.regions > 1:
+            areas = upload([picture.areas for picture in targets], of_regions=True)
+            for name in first.style_names:
+                self.factors["style", name] = self.factors["style", name] * areas
         self.weights = {part: upload(w) for part, w in _weights_of(self._objectives).items()}
+        self.slopes = {
+            part: self.weights[part].repeat_interleave(len(factors) // len(problems)) * factors
+            for part, factors in self.factors.items()
+        }
         # Changed in place, as CUDA graphs know its place.
         self.aims = {part: target.clone() for part, target in self.targets.items()}
         self.noted: dict[Part, torch.Tensor] | None = None
@@ -116,12 +132,18 @@ class TorchProblem:
 
     def cost(self, part: Part, difference: torch.Tensor) -> torch.Tensor:
         """Return a layer's costs before their weights, (batch), of `difference`."""
-        return self.factors[part] * difference.square().flatten(1).mean(1)
+        return self._add_regions(self.factors[part] * difference.square().flatten(1).mean(1), part)
+
+    def _add_regions(self, costs: torch.Tensor, part: Part) -> torch.Tensor:
+        """Return the sums of regions' costs, (batch), of a layer."""
+        if part[0] == "content" or self.regions == 1:
+            return costs
+        return costs.reshape(-1, self.regions).sum(1)
 
     def compare_moments(
         self, part: Part, moments: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer's costs before their weights, (batch), and their slope, of its moments.
+        """Return a layer's costs before their weights, (batch), and their slope, as the moments, of its moments.
 
         What is noted, and has offsets, is the slope: moments less an offset need be those of no activation,
         and their covariance no covariance. The cost goes with the slope, and is as it was at the target.
@@ -131,7 +153,7 @@ class TorchProblem:
         tilt = self.aims[part] - self.targets[part]
         cost = cost - (tilt * (moments - self.targets[part])).sum((1, 2))
         factors = self.factors[part]
-        return factors * cost, factors[:, None, None] * (slope - tilt)
+        return self._add_regions(factors * cost, part), factors[:, None, None] * (slope - tilt)
 
     def total(self, parts: Mapping[Part, torch.Tensor]) -> torch.Tensor:
         """Return the sum of all pictures' costs, (), of the parts before their weights, (batch)."""
@@ -157,7 +179,7 @@ class TorchProblem:
 
 def _shares_of(layer: str, targets: Sequence[Targets]) -> list[NDArray[np.float32]]:
     """Return the shares of a layer's positions, (h, w), by picture; none if all count alike in all pictures."""
-    sizes = [picture.shares[layer].shape for picture in targets if layer in picture.shares]
+    sizes = [picture.shares[layer].shape[-2:] for picture in targets if layer in picture.shares]
     return [picture.shares_of(layer, sizes[0]) for picture in targets] if sizes else []
 
 

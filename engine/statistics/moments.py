@@ -96,7 +96,10 @@ class _Compared(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx, *gradients: torch.Tensor
     ) -> tuple[torch.Tensor, None]:
         (slope,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradients[0][:, None, None] * slope, None
+        (gradient,) = gradients
+        # The cost of a picture is that of all its regions.
+        gradient = gradient.repeat_interleave(len(slope) // len(gradient))
+        return gradient[:, None, None] * slope, None
 
 
 def _covariance(moments: torch.Tensor) -> torch.Tensor:

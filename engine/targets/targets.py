@@ -22,10 +22,11 @@ class Targets:
     Attributes:
         content: by content layer, float32 (channels, h, w), the activation after the ReLU.
         style: by style layer, float32 (channels, channels), G = F Fᵀ / N, or for other statistics moments
-            (`nstx.models.statistics`); blended over the styles.
+            (`nstx.models.statistics`); blended over the styles. Of several regions (regions, …).
         shares: by style layer, float32 (h, w), how much each position counts, summing to 1; of layers in which all
-            count alike, none.
+            count alike, none. Of several regions (regions, h, w), of all layers.
         region: of the picture, that shares follow from, and within which it may change; None where it has none.
+        areas: of each region with styles of its own, summing to 1: by them their costs are weighed.
     """
 
     height: int
@@ -34,6 +35,7 @@ class Targets:
     style: Mapping[str, Array] = field(repr=False)
     shares: Mapping[str, Array] = field(default_factory=dict, repr=False)
     region: Region | None = field(default=None, repr=False)
+    areas: tuple[float, ...] = (1.0,)
     _roots: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
 
     def shares_of(self, layer: str, size: tuple[int, int]) -> Array:
@@ -42,9 +44,14 @@ class Targets:
         return self.shares.get(layer, alike)
 
     def root(self, layer: str) -> NDArray[np.float64]:
-        """Return the root of a style layer's covariance, (channels, channels), computed once."""
+        """Return the root of a style layer's covariance, (channels, channels), computed once; as `style`, of regions."""
         if layer not in self._roots:
-            self._roots[layer] = covariance_root(self.style[layer])
+            moments = self.style[layer]
+            self._roots[layer] = (
+                covariance_root(moments)
+                if len(self.areas) == 1
+                else np.stack([covariance_root(of_region) for of_region in moments])
+            )
         return self._roots[layer]
 
 

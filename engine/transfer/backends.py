@@ -15,7 +15,7 @@ def open_for(
     size: Sequence[int],
     policy: PrecisionPolicy | None = None,
     *,
-    regions: bool = False,
+    regions: int = 0,
 ) -> BackendFactory:
     """Check that memory holds a result of this height and width, and open the backend."""
     choice = choose_backend(settings, size, policy, regions=regions)
@@ -31,12 +31,14 @@ def share_backend(
     size: Sequence[int],
     policy: PrecisionPolicy | None,
     *,
-    regions: bool = False,
+    regions: int = 0,
 ) -> BackendFactory:
     """Return a backend that was opened for other settings; `UsageError` if these need one of their own."""
     differing = backend_differences(opened, before, settings, size, policy)
     if opened.choice.regions != regions:
-        differing.append("mask or transparency")
+        differing.append(
+            "mask or transparency" if opened.choice.regions + regions <= 1 else "number of regions"
+        )
     if differing:
         raise UsageError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "

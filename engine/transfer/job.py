@@ -182,12 +182,12 @@ def make_job(
     """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
     sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
     regions = make_regions(photograph, None if masked is None else masked.values, sizes)
-    has_regions = regions[-1] is not None
+    count = 0 if regions[-1] is None else 1
     if like is None:
-        opened = open_for(settings, sizes[-1], policy, regions=has_regions)
+        opened = open_for(settings, sizes[-1], policy, regions=count)
     else:
         opened = share_backend(
-            like.opened, like.settings, settings, sizes[-1], policy, regions=has_regions
+            like.opened, like.settings, settings, sizes[-1], policy, regions=count
         )
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
@@ -261,7 +261,7 @@ def prepare_job_from_targets(
     settings, start = take_settings(settings, preset, choices, init)
     check_needs_no_styles(settings, start)
     region = saved.targets[-1].region
-    opened = open_for(settings, saved.contents[-1].shape[:2], regions=region is not None)
+    opened = open_for(settings, saved.contents[-1].shape[:2], regions=0 if region is None else 1)
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
     start = start or read_start(settings)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")

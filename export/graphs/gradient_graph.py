@@ -13,6 +13,7 @@ from nstx.models.objective import Objective, objective_from_json, objective_to_j
 from nstx.models.printable import printable
 from nstx.models.storage.plain_data import parse_json
 from nstx.models.storage.seals import NO_SEAL
+from nstx.models.values import describe
 from nstx.models.version import __version__
 from nstx.models.weights.load import Weights
 
@@ -22,12 +23,17 @@ GraphLayout = Literal["planar", "interleaved"]
 """Of activations: (batch, channels, h, w), which every runtime has; or (batch, h, w, channels) by operators
 that ONNX Runtime has on CUDA alone, where tensor cores want it so."""
 
-_FLAGS = ("gradient", "adam", "even", "regions")
+_FLAGS = ("gradient", "adam", "even")
+
+MOST_REGIONS = 64
 
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
 # It changes when interleaved graphs of one description come out differently; planar ones have their kind.
 _INTERLEAVED_VERSION = 3
+
+AREAS_INPUT = "areas"
+"""What the costs of several regions are weighed by: float32 (batch, regions)."""
 
 WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
 """α, β and the weight of the total variation: float32 (batch)."""
@@ -52,7 +58,8 @@ class GradientGraph:
     (batch, channels, channels), or for other statistics than ``gram`` moments (batch, channels + 1,
     channels + 1), beside which ``wasserstein`` needs ``style_root_LAYER``, float32 (batch, channels,
     channels), of `nstx.models.statistics.covariance_root`. With ``regions`` there is ``shares_LAYER`` of each style
-    layer, float32 (batch, h, w): how much each position counts, summing to 1. Outputs are ``total``, ``content``, ``style`` and
+    layer, float32 (batch, h, w): how much each position counts, summing to 1. Of several, all that there is of style
+    layers is (batch, regions, …), and ``areas``, float32 (batch, regions), are what their costs are weighed by. Outputs are ``total``, ``content``, ``style`` and
     ``total_variation``, float32 (batch); ``content_layers`` and ``style_layers``, float32
     (batch, layers), before their weights; and ``gradient``, float32 (batch, height, width, 3).
     Each picture of a batch has its own targets, weights and costs. An ``interleaved`` graph has
@@ -70,7 +77,7 @@ class GradientGraph:
             pooling, in fp16 and tf32: float32 convolutions of such a graph are meant to be in TF32, and
             Gram matrices are made up for it.
         even: whether all sides that are pooled are even, so that nothing need be cut or padded.
-        regions: whether positions of style layers count by shares that are inputs, and not all alike.
+        regions: how many there are whose positions count by shares that are inputs; 0 where all count alike.
     """
 
     objective: Objective
@@ -79,7 +86,7 @@ class GradientGraph:
     adam: bool = False
     layout: GraphLayout = "planar"
     even: bool = False
-    regions: bool = False
+    regions: int = 0
 
     # The version of this description: it changes when graphs of one come out differently.
     kind: ClassVar[str] = "gradient-2"
@@ -89,6 +96,10 @@ class GradientGraph:
         if self.adam and not self.gradient:
             raise UsageError(
                 "expected a graph with its gradient for Adam, got costs alone; try one of the two"
+            )
+        if not 0 <= self.regions <= MOST_REGIONS:
+            raise UsageError(
+                f"expected 0 … {MOST_REGIONS} regions, got {describe(self.regions)}; try fewer"
             )
         check_choice("layout", self.layout, _LAYOUTS)
         if self.layout == "interleaved" and not self.objective.compares_grams_alone:
@@ -114,7 +125,8 @@ class GradientGraph:
         content = [content_input(name) for name in self.objective.content_names]
         style = [style_input(name) for name in self.objective.style_names]
         shares = map(shares_input, self.objective.style_names if self.regions else ())
-        return (*content, *style, *map(root_input, self.root_layers), *shares)
+        areas = (AREAS_INPUT,) if self.regions > 1 else ()
+        return (*content, *style, *map(root_input, self.root_layers), *shares, *areas)
 
     @property
     def root_layers(self) -> tuple[str, ...]:
@@ -161,14 +173,20 @@ class GradientGraph:
             "file_sha256": NO_SEAL,
         }
         if self.regions:
-            metadata["regions"] = json.dumps(self.regions)
+            metadata["regions"] = json.dumps(self._regions)
         if self.layout != "planar":
             metadata |= {"layout": self.layout, "even": json.dumps(self.even)}
         return metadata
 
+    @property
+    def _regions(self) -> int:
+        """As before there were several, so that what was kept then is found."""
+        return True if self.regions == 1 else self.regions
+
     def key(self) -> dict[str, Any]:
         """Return what a graph of this description is looked up by, as plain data."""
         parts = {**asdict(self), "objective": objective_to_json(self.objective)}
+        parts["regions"] = self._regions
         # As before there were others, so that what was kept then is found.
         if not self.regions:
             del parts["regions"]
@@ -189,6 +207,7 @@ class GradientGraph:
                 objective=objective_from_json(parse_json(metadata["objective"])),
                 precision=precision,
                 layout=layout,
+                regions=_parse_regions(metadata.get("regions", "0")),
                 **{name: _parse_flag(metadata.get(name, "false")) for name in _FLAGS},
             )
         except (KeyError, ValueError, UsageError) as error:
@@ -202,6 +221,14 @@ def _parse_flag(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"{text[:20]!r} in the place of true or false")
     return text == "true"
+
+
+def _parse_regions(text: str) -> int:
+    if text == "true":
+        return 1
+    if not (text.isascii() and text.isdigit() and len(text) <= 3):
+        raise ValueError(f"{text[:20]!r} in the place of a number of regions")
+    return int(text)
 
 
 def content_input(layer: str) -> str:

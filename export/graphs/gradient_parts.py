@@ -16,6 +16,7 @@ from .gradient_graph import (
     ADAM_INPUTS,
     ADAM_MOMENTS,
     ADAM_OUTPUTS,
+    AREAS_INPUT,
     FACTOR_INPUTS,
     GradientGraph,
     root_input,
@@ -65,16 +66,19 @@ def _describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInf
         return tensor_info(name, FLOAT, ["batch", len(layers)])
     if name not in graph.targets:
         return tensor_info(name, FLOAT, ["batch"])
+    first: list[str | int] = ["batch", graph.regions] if graph.regions > 1 else ["batch"]
+    if name == AREAS_INPUT:
+        return tensor_info(name, FLOAT, first)
     kind, layer = name.partition("_")[0], find_layer("_".join(name.split("_")[-2:])).name
     channels = len(weights.kernels[layer])
     if kind == "style":
         is_root = name == root_input(layer)
         side = channels if is_root else style_side(objective.statistics[layer], channels)
-        return tensor_info(name, FLOAT, ["batch", side, side])
+        return tensor_info(name, FLOAT, [*first, side, side])
     info = activation_info(name, channels, find_layer(layer).stride)
     if name == shares_input(layer):
-        batch, _, *sides = (d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim)
-        return tensor_info(name, FLOAT, [batch, *sides])
+        _, _, *sides = (d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim)
+        return tensor_info(name, FLOAT, [*first, *sides])
     if graph.layout == "planar":
         return info
     batch, _, *sides = (d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim)

@@ -13,8 +13,7 @@ import numpy as np
 from nstx.models.layers import LayerWeight
 from nstx.models.statistics import DEVIATION_FLOOR, LEAST, RIDGE, ROOT_STEPS
 
-from .costs import CostBuilder, CostNames
-from .gradient_graph import root_input, style_input
+from .costs import CostBuilder, CostNames, StyleRegion
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +50,29 @@ class _Compared:
 class MomentCosts(CostBuilder):
     """Adds an objective's costs, those of all style statistics."""
 
-    def add_style(self, item: LayerWeight, activation: str, channels: int) -> CostNames:
-        """Add the style cost of a layer; its gradient is (batch, channels, h, w)."""
+    def add_region(
+        self, item: LayerWeight, region: StyleRegion, activation: str, channels: int
+    ) -> CostNames:
+        """Add the style cost of a layer in one region; its gradient is (batch, channels, h, w)."""
         if item.statistic == "gram":
-            return CostBuilder.add_style(self, item, activation, channels)
-        name, add = f"{item.layer}_style", self.builder.add
+            return CostBuilder.add_region(self, item, region, activation, channels)
+        name, add = region.name, self.builder.add
         flat = self._reshape(f"{name}_flat", activation, (0, 0, -1))
-        weighed = self._weigh(item.layer, flat)
-        ours = self._add_moments(name, activation, flat, weighed, item.layer)
-        theirs = self._split_moments(style_input(item.layer), channels)
+        weighed = self._weigh(region, flat)
+        ours = self._add_moments(region, activation, flat, weighed)
+        theirs = self._split_moments(region.target, channels)
         if item.statistic == "covariance":
             compared = self._compare_covariances(name, ours, theirs, channels)
         elif item.statistic == "mean-std":
             compared = self._compare_deviations(name, ours, theirs, channels)
         else:
-            compared = self._transport(name, ours, theirs, item.layer, channels)
+            compared = self._transport(name, ours, theirs, region.root, channels)
         factor = self.builder.number(f"{name}_factor", self.objective.style_factor)
         if self.objective.relative:
             one = self.builder.number("one", 1)
             strength = add("Max", [compared.strength, one], f"{name}_strength")
             factor = add("Div", [factor, strength], f"{name}_relative_factor")
+        factor = self._weigh_area(region, factor)
         cost = add("Mul", [compared.cost, factor], f"{name}_cost")
         if not self.gradient:
             return cost, None
@@ -86,8 +88,8 @@ class MomentCosts(CostBuilder):
             add("Mul", [part, spread], f"{part}_scaled")
             for part in (compared.by_gram, compared.border)
         )
-        if self.regions:
-            border = add("Mul", [border, self._shares(item.layer)], f"{name}_border_weighed")
+        if region.shares is not None:
+            border = add("Mul", [border, self._flatten(region.shares)], f"{name}_border_weighed")
         product = add("MatMul", [scaled, weighed], f"{name}_product_gradient")
         flat_gradient = add("Add", [product, border], f"{name}_flat_gradient")
         shape = add("Shape", [activation], f"{name}_shape")
@@ -136,9 +138,9 @@ class MomentCosts(CostBuilder):
         return _Compared(cost, slope, border, self._reshape(f"{name}_per_picture", strength, (-1,)))
 
     def _transport(
-        self, name: str, ours: _Moments, theirs: _Moments, layer: str, channels: int
+        self, name: str, ours: _Moments, theirs: _Moments, root: str, channels: int
     ) -> _Compared:
-        add, number, root = self.builder.add, self.builder.number, root_input(layer)
+        add, number = self.builder.add, self.builder.number
         part, identity = number(f"part_{channels}", 1 / channels), self._identity(channels)
         ridge = self._mean_diagonal(f"{name}_gram", ours.gram, channels)
         ridge = add("Mul", [ridge, number("ridge", RIDGE)], f"{name}_ridge_share")
@@ -205,13 +207,14 @@ class MomentCosts(CostBuilder):
         return add("Div", [inverse, add("Sqrt", [norm], f"{name}_size")], f"{name}_inverse")
 
     def _add_moments(
-        self, name: str, activation: str, flat: str, weighed: str, layer: str
+        self, region: StyleRegion, activation: str, flat: str, weighed: str
     ) -> _Moments:
-        add = self.builder.add
+        name, add = region.name, self.builder.add
         transposed = add("Transpose", [flat], f"{name}_transposed", perm=[0, 2, 1])
         gram = self._weighed_gram(name, activation, weighed, transposed)
-        if self.regions:
-            column = add("Transpose", [self._shares(layer)], f"{name}_shares", perm=[0, 2, 1])
+        if region.shares is not None:
+            shares = self._flatten(region.shares)
+            column = add("Transpose", [shares], f"{name}_shares", perm=[0, 2, 1])
             return self._with_covariance(name, gram, add("MatMul", [flat, column], f"{name}_mean"))
         # Axis by axis, as sums of a million values one after the other are not exact in float32.
         across, down = (self.builder.integers(f"over_{axis}", (axis,)) for axis in (3, 2))

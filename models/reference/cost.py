@@ -14,7 +14,7 @@ from ..objective import Objective
 from ..statistics import Statistic
 from ..weights.load import Weights, prepare_weights
 from .features import Array64, reference_features
-from .statistics import reference_scale, reference_style, reference_style_cost
+from .statistics import reference_scale, reference_style, reference_style_cost, split_regions
 
 Arrays = Mapping[str, NDArray[np.floating]]
 """By layer: activations (channels, h, w), Gram matrices or moments, or shares (`nstx.models.statistics`)."""
@@ -29,11 +29,14 @@ def reference_cost(
     *,
     shares: Arrays | None = None,
     style_shares: Sequence[Arrays] = (),
+    areas: Sequence[float] = (1.0,),
+    style_regions: Sequence[int] = (),
 ) -> Cost:
     """Return the cost of a picture, (height, width, 3), RGB, 0–255; ``content`` has its shape.
 
     Of style layers in ``shares``, the picture's positions count by these, (h, w), and in ``style_shares`` those of
-    each style.
+    each style. Of several regions, with their ``areas``, shares are (regions, h, w), and ``style_regions`` has the
+    region of each style.
     """
     weights = prepare_weights(weights, objective.preprocessing)
 
@@ -42,16 +45,20 @@ def reference_cost(
 
     targets = features(content, objective.content_names) if objective.uses_content else {}
     statistics = objective.statistics
-    style: dict[str, Array64] = {}
-    whole = sum(weight for _, weight in styles)
-    counts = style_shares or [{}] * len(styles)
-    for (picture, weight), of in zip(styles if objective.uses_style else (), counts, strict=False):
+    styles = styles if objective.uses_style else ()
+    counts, places = style_shares or [{}] * len(styles), style_regions or [0] * len(styles)
+    blends: list[dict[str, Array64]] = [{} for _ in areas]
+    for (picture, weight), of, place in zip(styles, counts, places, strict=False):
+        whole = sum(w for (_, w), at in zip(styles, places, strict=True) if at == place)
+        style = blends[place]
         for name, activation in features(picture, objective.style_names).items():
             own = reference_style(statistics[name], activation, of.get(name))
             share = own * (weight / whole)
             style[name] = style[name] + share if name in style else share
+    stacked = {name: np.stack([of[name] for of in blends]) for name in blends[0]}
+    aims = blends[0] if len(areas) == 1 else stacked
     values = features(pixels, objective.layers)
-    return cost_of_features(objective, pixels, values, targets, style, shares)
+    return cost_of_features(objective, pixels, values, targets, aims, shares, areas)
 
 
 def cost_of_features(
@@ -61,10 +68,12 @@ def cost_of_features(
     content: Arrays,
     style: Arrays,
     shares: Arrays | None = None,
+    areas: Sequence[float] = (1.0,),
 ) -> Cost:
     """Return a picture's cost from its activations, target activations and targets of styles.
 
-    Of style layers in ``shares``, positions count by these, (h, w).
+    Of style layers in ``shares``, positions count by these, (h, w). Of several regions, with their ``areas``, there
+    is a target and shares of each, stacked.
     """
     shares = shares or {}
 
@@ -76,7 +85,10 @@ def cost_of_features(
         for name in objective.content_names
     }
     style_layers = {
-        name: _style_cost(objective, statistic, features[name], style[name], shares.get(name))
+        name: sum(
+            area * _style_cost(objective, statistic, features[name], target, counts)
+            for area, target, counts in split_regions(areas, style[name], shares.get(name))
+        )
         for name, statistic in objective.statistics.items()
     }
     content_cost = _weighted_sum(objective.content_layers, content_layers)

@@ -3,7 +3,7 @@
 Every exported gradient is held against it, and the tests hold it against PyTorch's autograd.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from ..vgg19 import Pooling
 from ..weights.load import Weights, prepare_weights
 from .cost import Arrays, cost_of_features, style_scale, target_scale
 from .features import Array64, reference_convolution, reference_features
-from .statistics import reference_style, reference_style_cost
+from .statistics import reference_style, reference_style_cost, split_regions
 
 
 def reference_gradient(
@@ -26,16 +26,18 @@ def reference_gradient(
     style: Arrays,
     *,
     shares: Arrays | None = None,
+    areas: Sequence[float] = (1.0,),
 ) -> tuple[Cost, Array64]:
     """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3).
 
-    Of style layers in ``shares``, positions count by these, (h, w).
+    Of style layers in ``shares``, positions count by these, (h, w). Of several regions, with their ``areas``, there
+    is a target and shares of each, stacked.
     """
     weights = prepare_weights(weights, objective.preprocessing)
     names = [layer.name for layer in objective.network]
     features = reference_features(weights, pixels, names, *objective.poolings)
-    cost = cost_of_features(objective, pixels, features, content, style, shares)
-    seeds = _gradients_at_layers(objective, features, content, style, shares or {})
+    cost = cost_of_features(objective, pixels, features, content, style, shares, areas)
+    seeds = _gradients_at_layers(objective, features, content, style, shares or {}, areas)
     gradient = _backpropagate(objective, weights, pixels, features, seeds)
     if objective.tv_weight > 0:
         gradient = gradient + objective.tv_weight * total_variation_gradient(pixels)
@@ -82,6 +84,7 @@ def _gradients_at_layers(
     content: Arrays,
     style: Arrays,
     shares: Arrays,
+    areas: Sequence[float],
 ) -> dict[str, Array64]:
     """Return the cost's gradient at the activations that it is computed from, by layer."""
     seeds: dict[str, Array64] = {}
@@ -92,12 +95,13 @@ def _gradients_at_layers(
         weight = objective.content_weight * item.weight
         seeds[item.layer] = 2 * weight * factor / difference.size * difference
     for item in objective.style_layers if objective.uses_style else ():
-        activation, target = features[item.layer], np.asarray(style[item.layer], np.float64)
-        factor = objective.style_factor / style_scale(objective, item.statistic, target)
-        weight = objective.style_weight * item.weight
-        of_layer = shares.get(item.layer)
-        seed = _style_seed(item.statistic, activation, target, weight * factor, of_layer)
-        seeds[item.layer] = seeds.get(item.layer, 0) + seed.reshape(activation.shape)
+        activation, of_layer = features[item.layer], np.asarray(style[item.layer], np.float64)
+        for area, aim, of_region in split_regions(areas, of_layer, shares.get(item.layer)):
+            target = np.asarray(aim, np.float64)
+            factor = objective.style_factor / style_scale(objective, item.statistic, target)
+            weight = area * objective.style_weight * item.weight * factor
+            seed = _style_seed(item.statistic, activation, target, weight, of_region)
+            seeds[item.layer] = seeds.get(item.layer, 0) + seed.reshape(activation.shape)
     return seeds
 
 

@@ -1,5 +1,7 @@
 """Costs of style statistics in float64, with their slopes, from the formulas of `nstx.models.statistics`."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,17 @@ def reference_style(
     if statistic == "gram":
         return reference_gram(features, shares)
     return reference_gram(np.concatenate([features, np.ones_like(features[:1])]), shares)
+
+
+def split_regions(
+    areas: Sequence[float], target: Style, shares: NDArray[np.floating] | None
+) -> Iterator[tuple[float, Style, NDArray[np.floating] | None]]:
+    """Yield each region's area with its target and shares, of a layer's; of several regions both are stacked."""
+    if len(areas) == 1:
+        yield areas[0], target, shares
+        return
+    assert shares is not None
+    yield from zip(areas, target, shares, strict=True)
 
 
 def reference_scale(statistic: Statistic, target: Style) -> float:
