@@ -22,7 +22,7 @@ def test_whole_runs_are_measured(
 ) -> None:
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = [
-        "bench", "optimize", content, style, "--sizes", "40,56", "--steps", 3, "--rounds", 2,
+        "bench", "optimize", content, style, "--sizes", "40,56", "--steps", 3, "--rounds", 1,
         "--variants", "onnx,torch", "--device", "cpu",
     ]  # fmt: skip
     code, out, _ = nstx(*arguments, "--json")

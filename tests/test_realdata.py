@@ -61,20 +61,11 @@ def test_signs_of_the_published_first_gradient_agree(
     assert agree[large].mean() > 0.9999
 
 
-@pytest.mark.parametrize(
-    ("content", "style"),
-    [
-        ("tubingen.jpg", "starry_night_google.jpg"),
-        ("astronaut.png", "kandinsky_composition_vii.jpg"),
-    ],
-)
-def test_sixty_lbfgs_steps_reach_one_percent_of_the_initial_cost(
-    data_folder: Path, content: str, style: str
-) -> None:
+def test_sixty_lbfgs_steps_reach_one_percent_of_the_initial_cost(data_folder: Path) -> None:
     settings = choose_settings("coursera", solver="lbfgs", steps=60, width=200, height=150)
     result = stylize(
-        read_image(data_folder / "content" / content),
-        [(read_image(data_folder / "style" / style), 1.0)],
+        read_image(data_folder / "content" / "tubingen.jpg"),
+        [(read_image(data_folder / "style" / "starry_night_google.jpg"), 1.0)],
         settings,
     )
     assert result.initial_cost is not None
