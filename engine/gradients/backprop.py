@@ -55,6 +55,15 @@ class BackwardPass:
             flipped = kernel.flip(2, 3).transpose(0, 1)
             self._convolutions[name] = make_convolution(device, flipped, None, layout, relu=False)
 
+    def activate(self, pixels: torch.Tensor) -> list[Activation]:
+        """Return the activations of all layers, of pixels (batch, 3, height, width)."""
+        x = self.network.centre(pixels)
+        activations: list[Activation] = []
+        for layer in self.network.layers:
+            activations.append(self.network.apply(layer, x))
+            x = activations[-1].output
+        return activations
+
     def __call__(
         self, activation: Activation, gradient: torch.Tensor, before: torch.Tensor
     ) -> torch.Tensor:
@@ -109,7 +118,7 @@ class BackpropBackend(TorchGradient):
     def _differentiate(
         self, pixels: torch.Tensor, seed: torch.Tensor
     ) -> tuple[dict[Part, torch.Tensor], torch.Tensor]:
-        activations = self._forward(pixels)
+        activations = self._backward.activate(pixels)
         parts: dict[Part, torch.Tensor] = {}
         gradient: torch.Tensor | None = None
         while activations:
@@ -127,18 +136,9 @@ class BackpropBackend(TorchGradient):
             gradient = gradient + weights.reshape(-1, 1, 1, 1) * variation_gradient(pixels)
         return parts, gradient
 
-    def _forward(self, pixels: torch.Tensor) -> list[Activation]:
-        network = self._backward.network
-        x = network.centre(pixels)
-        activations: list[Activation] = []
-        for layer in network.layers:
-            activations.append(network.apply(layer, x))
-            x = activations[-1].output
-        return activations
-
     def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
         parts: dict[Part, torch.Tensor] = {}
-        for activation in self._forward(pixels):
+        for activation in self._backward.activate(pixels):
             for kind in ("style", "content"):
                 if (kind, activation.layer.name) in self.problem.targets:
                     self._compare(kind, activation, parts)

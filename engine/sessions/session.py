@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.graphs.tile_graph import TileGraph
 from nstx.export.runtime.model_bytes import MOST_BYTES, check_features, read_metadata
 from nstx.export.runtime.providers import Provider
 from nstx.export.runtime.session import SessionChoices, open_session, runtime_version
@@ -32,7 +33,7 @@ from .kept_graphs import find_graph, keep_graph, part_folder
 
 _log = logging.getLogger("nstx")
 
-GraphT = TypeVar("GraphT", FeatureGraph, GradientGraph)
+GraphT = TypeVar("GraphT", FeatureGraph, GradientGraph, TileGraph)
 """The description of a graph, which its model file carries in the metadata."""
 
 

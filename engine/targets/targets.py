@@ -11,6 +11,7 @@ from nstx.models.statistics import covariance_root, style_side
 from nstx.models.vgg19 import find_layer
 
 from ..regions.masks import Region
+from ..tiles.kept import KeptActivation
 
 Array = NDArray[np.float32]
 
@@ -25,6 +26,7 @@ class Targets:
             (`nstx.models.statistics`); blended over the styles. Of several regions (regions, …).
         shares: by style layer, float32 (h, w), how much each position counts, summing to 1; of layers in which all
             count alike, none. Of several regions (regions, h, w), of all layers.
+        kept: by content layer, what is too large to be in ``content``, which then lacks it.
         region: of the picture, that shares follow from, and within which it may change; None where it has none.
         areas: of each region with styles of its own, summing to 1: by them their costs are weighed.
     """
@@ -36,6 +38,7 @@ class Targets:
     shares: Mapping[str, Array] = field(default_factory=dict, repr=False)
     region: Region | None = field(default=None, repr=False)
     areas: tuple[float, ...] = (1.0,)
+    kept: Mapping[str, KeptActivation] = field(default_factory=dict, repr=False)
     _roots: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
 
     def shares_of(self, layer: str, size: tuple[int, int]) -> Array:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto
 
+from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
 from ..nodes.builder import FLOAT, GraphBuilder
@@ -58,21 +59,22 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
         weighted.append(add_part(builder, kind, items, layer_costs))
     builder.add("Sum", weighted, "total")
     if variation_gradient is not None:
-        gradient = _add_backward(network, graph, activations, seeds)
+        gradient = add_backward(network, objective, activations, seeds)
         gradient = builder.add("Add", [gradient, variation_gradient], "gradient")
         if graph.adam:
             add_adam(builder, gradient)
     return finish_gradient(builder, graph, weights)
 
 
-def _add_backward(
+def add_backward(
     network: NetworkBuilder,
-    graph: GradientGraph,
+    objective: Objective,
     activations: Mapping[str, str],
     seeds: Mapping[str, Sequence[str]],
 ) -> str:
+    """Add the gradient at the pixels, (batch, height, width, 3), of those that begin at layers."""
     builder = network.builder
-    layers = graph.objective.network
+    layers = objective.network
     sources = [INPUT_NAME, *(layer.name for layer in layers)]
     scale = _add_gradient_scale(network, seeds)
     gradient, is_cut = "", True
@@ -88,7 +90,7 @@ def _add_backward(
         gradient = network.add_backward(
             layer, activations[source], activations[layer.name], gradient
         )
-        is_cut = layer.kind == "pool" and graph.objective.pooling == "max"
+        is_cut = layer.kind == "pool" and objective.pooling == "max"
     if scale is not None:
         gradient = builder.add("Cast", [gradient], "planar_gradient_float", to=FLOAT)
         gradient = builder.add("Mul", [gradient, scale], "planar_gradient")

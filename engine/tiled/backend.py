@@ -1,0 +1,90 @@
+"""Costs and gradients of pictures that memory would not hold whole, exactly.
+
+In a first pass over the tiles, sums of style statistics and of content costs come about; from these the cost of the
+whole and its slopes follow; in a second pass each tile's inner positions are where its gradient begins, and these
+gradients add up to that of the whole. A step takes two forward passes and a backward one, of tiles with their halos.
+(Two passes, as in Galerne et al. 2024, "Scaling painting style transfer"; there gradients are cut to inner pixels,
+for which halos have to be twice as wide.)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nstx.models.cost import Cost
+
+from ..devices.arrays import NUMPY, Array, Arrays, ArrayT
+from ..gradients.backend import GradientBackend, PrecisionCheck, gradient_error
+from .passes import Slopes, TilePasses, Values
+from .problem import TiledProblem
+from .variation import add_variation_gradient, total_variation
+
+
+class TiledBackend(GradientBackend):
+    """Costs and gradients by a network's passes over tiles.
+
+    Args:
+        passes: of the network.
+        problem: of the batch, with the layout of its tiles; that of another backend is shared.
+        arrays: that pictures are kept as, on the host.
+
+    Attributes:
+        problem: the targets, with offsets of this backend's own.
+    """
+
+    def __init__(
+        self, passes: TilePasses, problem: TiledProblem, *, arrays: Arrays = NUMPY
+    ) -> None:
+        self._passes, self._arrays = passes, arrays
+        self.problem = problem
+
+    def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
+        """Implement `GradientBackend`."""
+        x = self._fetch(pixels)
+        costs, slopes = self._compare(x)
+        gradient = np.zeros_like(x)
+        for tile in self.problem.layout.tiles:
+            part = self._passes.gradient(self.problem.task(tile, x), slopes)
+            if not np.isfinite(part).all():
+                raise gradient_error()
+            gradient[:, *tile.window] += part
+        self._passes.rest()
+        weights = self.problem.variations
+        if weights.any():
+            add_variation_gradient(x, weights, gradient)
+        if isinstance(pixels, np.ndarray):
+            return costs, cast(ArrayT, gradient)
+        return costs, cast(ArrayT, self._arrays.place(gradient))
+
+    def costs(self, pixels: Array) -> Sequence[Cost]:
+        """Implement `GradientBackend`, by the first pass alone."""
+        return self._compare(self._fetch(pixels))[0]
+
+    def export(self) -> Mapping[str, NDArray[Any]]:
+        """Implement `GradientBackend`: nothing but its problem's offsets, which a checked one exports.
+
+        The seed is that of backends which scale gradients, as `CheckedBackend` knows an exact one by its lack.
+        """
+        return {"seed": np.asarray(1.0)}
+
+    def resume(self, earlier: Mapping[str, NDArray[Any]], checks: Sequence[PrecisionCheck]) -> None:
+        """Implement `GradientBackend`."""
+
+    def _fetch(self, pixels: Array) -> Values:
+        return pixels if isinstance(pixels, np.ndarray) else self._arrays.fetch(pixels)
+
+    def _compare(self, pixels: Values) -> tuple[list[Cost], Slopes]:
+        """Return the costs and slopes that follow from a pass over all tiles."""
+        style, content = dict[str, Any](), dict[str, Any]()
+        for tile in self.problem.layout.tiles:
+            sums = self._passes.sums(self.problem.task(tile, pixels))
+            for total, part in ((style, sums.style), (content, sums.content)):
+                for name, values in part.items():
+                    wide = np.asarray(values, np.float64)
+                    total[name] = total[name] + wide if name in total else wide
+        self._passes.rest()
+        has_variation = self.problem.variations.any()
+        variation = total_variation(pixels) if has_variation else np.zeros(len(pixels))
+        return self.problem.compare(style, content, variation)

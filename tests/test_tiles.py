@@ -1,0 +1,231 @@
+"""Tiles: gradients and costs by tiles are those of whole pictures, whatever the tiles, backends and objectives."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from networks import CASES, extract_style, mixed_objective, relative_error
+from pictures import random_pixels
+
+from nstx.engine.devices.device import Device
+from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
+from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
+from nstx.engine.gradients.backend import GradientBackend
+from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
+from nstx.engine.gradients.torch_gradient import AutogradBackend
+from nstx.engine.regions.positions import share_positions
+from nstx.engine.sessions.session import load_session
+from nstx.engine.targets.targets import Targets, make_targets
+from nstx.engine.tiled.backend import TiledBackend
+from nstx.engine.tiled.onnx_passes import OnnxPasses
+from nstx.engine.tiled.passes import TilePasses
+from nstx.engine.tiled.problem import TiledProblem
+from nstx.engine.tiled.torch_passes import AutogradPasses, WrittenPasses
+from nstx.engine.tiles.layout import TileLayout, lay_tiles
+from nstx.export.graphs.build_tile import build_tile_model
+from nstx.export.graphs.tile_graph import TileGraph, TilePart
+from nstx.export.nodes.builder import check_model
+from nstx.export.runtime.session import SessionChoices
+from nstx.models.objective import Objective
+from nstx.models.statistics import STATISTICS
+from nstx.models.vgg19 import LAYERS, Pooling, PoolRounding, find_layer
+from nstx.models.weights.load import Weights
+
+SIZES = [(160, 192), (150, 211), (97, 65), (83, 300)]
+"""Of pictures: even, odd, ending after a pixel, and long."""
+
+MASKED = {"mean-std", "gram"}
+"""Statistics that are tried with masks, as well."""
+
+
+def layout_of(objective: Objective, size: Sequence[int], side: int) -> TileLayout:
+    layout = lay_tiles(size, objective.layers, objective.pool_rounding, side)
+    assert layout is not None
+    return layout
+
+
+@pytest.mark.parametrize("rounding", ["ceil", "floor"])
+@pytest.mark.parametrize("size", [*SIZES, (64, 65), (400, 17)])
+@pytest.mark.parametrize("side", [16, 112])
+def test_each_position_of_each_layer_is_in_one_tile(
+    size: tuple[int, int], side: int, rounding: PoolRounding
+) -> None:
+    names = [layer.name for layer in LAYERS if layer.kind == "conv"]
+    layout = TileLayout(*size, tuple(names), rounding, side)
+    tiles = layout.tiles
+    for name in names:
+        counts = np.zeros(find_layer(name).output_size(*size, rounding), int)
+        for tile in tiles:
+            counts[layout.positions(tile, name)] += 1
+            (top, _), (left, _) = tile.outer
+            assert top % 16 == left % 16 == 0
+            inner, outer = layout.positions(tile, name), layout.within(tile, name)
+            stride, own = (
+                find_layer(name).stride,
+                find_layer(name).output_size(*tile.size, rounding),
+            )
+            for part, place, first, end in zip(inner, outer, (top, left), own, strict=True):
+                assert part.start * stride == place.start * stride + first
+                assert part.stop - part.start == place.stop - place.start
+                assert place.stop <= end
+        assert (counts == 1).all()
+    assert max(end - first for tile in tiles for first, end in tile.inner) <= side
+
+
+@pytest.mark.parametrize(
+    ("layers", "halo"), [(("conv1_1",), 1), (("conv2_1", "conv1_2"), 4), (("conv4_2",), 40), (("conv5_1",), 80)]
+)  # fmt: skip
+def test_a_halo_is_as_wide_as_what_the_deepest_layer_sees(
+    layers: tuple[str, ...], halo: int
+) -> None:
+    assert TileLayout(500, 500, layers, "ceil", 64).halo == halo
+    deepest = max((find_layer(name) for name in layers), key=lambda layer: layer.receptive_field)
+    assert 2 * halo >= deepest.receptive_field - deepest.stride
+
+
+def test_what_fits_in_a_tile_has_none() -> None:
+    assert lay_tiles((64, 50), ("conv1_1",), "ceil", 64) is None
+    assert lay_tiles((64, 65), ("conv1_1",), "ceil", 64) is not None
+
+
+def make_problems(
+    weights: Weights, objective: Objective, size: tuple[int, int], *, masked: bool, batch: int = 1
+) -> list[tuple[Objective, Targets]]:
+    """Return pictures that differ in targets, weights and masks; the last has none."""
+    network = TorchNetwork(
+        weights, objective.layers, *objective.poolings, TorchDevice(Device("cpu"), "fp64")
+    )
+    extract = TorchExtractor(network).extract
+    problems = []
+    for index in range(batch):
+        content, style = random_pixels(*size, 10 + index), random_pixels(41, 57, 20 + index)
+        shares = {}
+        if masked and (index < batch - 1 or batch == 1):
+            counts = random_pixels(*size, 30)[..., 0].astype(np.uint8)
+            counts[: size[0] // 2, : size[1] // 2] = 0  # whole tiles count nothing
+            shares = share_positions(counts, objective.style_names, objective.pool_rounding)
+        targets = make_targets(
+            size,
+            extract(content, objective.content_names, []).activations,
+            [(extract_style(extract, objective, style), 1.0)],
+            shares,
+        )
+        problems.append((replace(objective, style_weight=0.02 * (index + 1)), targets))
+    return problems
+
+
+def torch_pair(
+    weights: Weights,
+    objective: Objective,
+    problems: Sequence[tuple[Objective, Targets]],
+    side: int,
+    name: str,
+    precision: TorchPrecision,
+) -> tuple[GradientBackend, GradientBackend]:
+    """Return a backend of whole pictures, and one of their tiles, of the same network."""
+    device = TorchDevice(Device("cpu"), precision)
+    passes: TilePasses
+    whole: GradientBackend
+    if name == "autograd":
+        network = TorchNetwork(weights, objective.layers, *objective.poolings, device)
+        whole, passes = AutogradBackend(network, problems), AutogradPasses(network, objective)
+    else:
+        backward = BackwardPass(weights, objective, device)
+        whole, passes = BackpropBackend(backward, problems), WrittenPasses(backward, objective)
+    sides = problems[0][1]
+    layout = layout_of(objective, (sides.height, sides.width), side)
+    return whole, TiledBackend(passes, TiledProblem(layout, problems))
+
+
+def agree(
+    whole: GradientBackend, tiled: GradientBackend, pixels: np.ndarray, most: float, cost: float
+) -> None:
+    expected, gradients = whole.costs_and_gradients(pixels)
+    costs, tiled_gradients = tiled.costs_and_gradients(pixels)
+    for ours, theirs in zip(costs, expected, strict=True):
+        assert ours.total == pytest.approx(theirs.total, rel=cost)
+        assert ours.style_layers == pytest.approx(theirs.style_layers, rel=10 * cost)
+        assert ours.content_layers == pytest.approx(theirs.content_layers, rel=cost)
+        assert ours.total_variation == pytest.approx(theirs.total_variation, rel=cost)
+    for gradient, reference in zip(tiled_gradients, gradients, strict=True):
+        assert relative_error(gradient, reference) < most
+    alone = tiled.costs(pixels)
+    assert [value.total for value in alone] == [value.total for value in costs]
+
+
+def objective_of(pooling: Pooling, rounding: PoolRounding, statistic: Any) -> Objective:
+    objective = mixed_objective(pooling, rounding)
+    layers = tuple(replace(item, statistic=statistic) for item in objective.style_layers)
+    return replace(objective, style_layers=layers, relative=statistic in MASKED)
+
+
+@pytest.mark.parametrize("name", ["autograd", "written"])
+@pytest.mark.parametrize("index", range(8))
+def test_tiles_have_the_whole_gradient_in_float64(
+    tiny_weights: Weights, index: int, name: str
+) -> None:
+    """Every statistic, with and without masks, at every size, with every pooling and rounding."""
+    statistic, size, case = STATISTICS[index % 4], SIZES[(index + index // 4) % 4], CASES[index % 4]
+    objective, batch = objective_of(*case, statistic), 1 + index % 2
+    problems = make_problems(tiny_weights, objective, size, masked=index < 4, batch=batch)
+    pair = torch_pair(tiny_weights, objective, problems, (64, 80)[index // 4], name, "fp64")
+    pixels = np.stack([random_pixels(*size, 40 + i) for i in range(batch)])
+    agree(*pair, pixels.astype(np.float64), 2e-6, 1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["autograd", "written"])
+def test_tiles_have_the_whole_gradient_in_float32(
+    tiny_weights: Weights, name: str, masked: bool
+) -> None:
+    objective, size = mixed_objective("avg", "ceil"), (150, 211)
+    problems = make_problems(tiny_weights, objective, size, masked=masked, batch=2)
+    pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
+    for side in (64, 128, 160):
+        pair = torch_pair(tiny_weights, objective, problems, side, name, "fp32")
+        agree(*pair, pixels, 1e-4, 1e-5)
+
+
+def test_tensors_come_back_as_tensors(tiny_weights: Weights) -> None:
+    from nstx.engine.devices.torch_arrays import TorchArrays
+
+    objective, size = mixed_objective("max", "floor"), (97, 65)
+    problems = make_problems(tiny_weights, objective, size, masked=False)
+    _, tiled = torch_pair(tiny_weights, objective, problems, 64, "written", "fp32")
+    assert isinstance(tiled, TiledBackend)
+    tiled = TiledBackend(tiled._passes, tiled.problem, arrays=TorchArrays(torch.device("cpu")))
+    pixels = random_pixels(*size, 3)
+    cost, gradient = tiled.cost_and_gradient(torch.from_numpy(pixels))
+    assert isinstance(gradient, torch.Tensor)
+    again, expected = tiled.cost_and_gradient(pixels)
+    assert cost == again
+    assert np.array_equal(gradient.numpy(), expected)
+
+
+def onnx_passes(objective: Objective, weights: Weights) -> OnnxPasses:
+    """Return the passes of small graphs that are built on the spot."""
+    sessions = []
+    for part in get_args(TilePart):
+        graph = TileGraph(objective=objective.with_unit_weights(), part=part)
+        model = check_model(build_tile_model(graph, weights)).SerializeToString()
+        sessions.append(load_session(model, TileGraph, SessionChoices(threads=1)))
+    return OnnxPasses(*sessions)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "case", "size"),
+    [(name, *rest) for name, *rest in zip(STATISTICS, CASES, SIZES, strict=True)],
+)
+def test_onnx_runtime_has_the_whole_gradient(
+    tiny_weights: Weights, statistic: Any, case: tuple[Pooling, PoolRounding], size: tuple[int, int]
+) -> None:
+    objective = objective_of(*case, statistic)
+    problems = make_problems(tiny_weights, objective, size, masked=statistic in MASKED, batch=2)
+    whole, tiled = torch_pair(tiny_weights, objective, problems, 64, "autograd", "fp64")
+    assert isinstance(tiled, TiledBackend)
+    tiled = TiledBackend(onnx_passes(objective, tiny_weights), tiled.problem)
+    pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
+    agree(whole, tiled, pixels, 1e-4, 1e-5)
