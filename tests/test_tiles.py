@@ -37,8 +37,8 @@ from nstx.models.weights.load import Weights
 SIZES = [(160, 192), (150, 211), (97, 65), (83, 300)]
 """Of pictures: even, odd, ending after a pixel, and long."""
 
-MASKED = {"mean-std", "gram"}
-"""Statistics that are tried with masks, as well."""
+RELATIVE = {"mean-std", "gram"}
+"""Statistics whose costs are tried in relation to their targets."""
 
 
 def layout_of(objective: Objective, size: Sequence[int], side: int) -> TileLayout:
@@ -92,29 +92,50 @@ def test_what_fits_in_a_tile_has_none() -> None:
 
 
 def make_problems(
-    weights: Weights, objective: Objective, size: tuple[int, int], *, masked: bool, batch: int = 1
+    weights: Weights,
+    objective: Objective,
+    size: tuple[int, int],
+    *,
+    batch: int = 1,
+    regions: int = 0,
 ) -> list[tuple[Objective, Targets]]:
-    """Return pictures that differ in targets, weights and masks; the last has none."""
+    """Return pictures that differ in targets, weights and masks; of several the last has no mask, if it may."""
     network = TorchNetwork(
         weights, objective.layers, *objective.poolings, TorchDevice(Device("cpu"), "fp64")
     )
     extract = TorchExtractor(network).extract
     problems = []
     for index in range(batch):
-        content, style = random_pixels(*size, 10 + index), random_pixels(41, 57, 20 + index)
-        shares = {}
-        if masked and (index < batch - 1 or batch == 1):
-            counts = random_pixels(*size, 30)[..., 0].astype(np.uint8)
-            counts[: size[0] // 2, : size[1] // 2] = 0  # whole tiles count nothing
-            shares = share_positions(counts, objective.style_names, objective.pool_rounding)
+        content = random_pixels(*size, 10 + index)
         targets = make_targets(
             size,
             extract(content, objective.content_names, []).activations,
-            [(extract_style(extract, objective, style), 1.0)],
-            shares,
+            [(extract_style(extract, objective, random_pixels(41, 57, 20 + index)), 1.0)],
         )
+        masks = [
+            share_positions(mask, objective.style_names, objective.pool_rounding)
+            for mask in _draw_masks(size, regions, index)
+        ]
+        if regions > 1:
+            other = extract_style(extract, objective, random_pixels(40, 50, 70))
+            style = {name: np.stack([own, other[name]]) for name, own in targets.style.items()}
+            shares = {name: np.stack([mask[name] for mask in masks]) for name in masks[0]}
+            targets = replace(targets, style=style, shares=shares, areas=(0.3, 0.7))
+        elif regions == 1 and (index < batch - 1 or batch == 1):
+            targets = replace(targets, shares=masks[0])
         problems.append((replace(objective, style_weight=0.02 * (index + 1)), targets))
     return problems
+
+
+def _draw_masks(size: tuple[int, int], regions: int, seed: int) -> list[np.ndarray]:
+    """Return masks that leave whole tiles out."""
+    masks = []
+    for region in range(regions):
+        counts = random_pixels(*size, 30 + seed + region)[..., 0].astype(np.uint8)
+        half = np.s_[: size[0] // 2, : size[1] // 2] if region == 0 else np.s_[size[0] // 2 :]
+        counts[half] = 0
+        masks.append(counts)
+    return masks
 
 
 def torch_pair(
@@ -159,7 +180,7 @@ def agree(
 def objective_of(pooling: Pooling, rounding: PoolRounding, statistic: Any) -> Objective:
     objective = mixed_objective(pooling, rounding)
     layers = tuple(replace(item, statistic=statistic) for item in objective.style_layers)
-    return replace(objective, style_layers=layers, relative=statistic in MASKED)
+    return replace(objective, style_layers=layers, relative=statistic in RELATIVE)
 
 
 @pytest.mark.parametrize("name", ["autograd", "written"])
@@ -170,21 +191,23 @@ def test_tiles_have_the_whole_gradient_in_float64(
     """Every statistic, with and without masks, at every size, with every pooling and rounding."""
     statistic, size, case = STATISTICS[index % 4], SIZES[(index + index // 4) % 4], CASES[index % 4]
     objective, batch = objective_of(*case, statistic), 1 + index % 2
-    problems = make_problems(tiny_weights, objective, size, masked=index < 4, batch=batch)
+    problems = make_problems(
+        tiny_weights, objective, size, batch=batch, regions=(2, 1, 1, 2, 0)[min(index, 4)]
+    )
     pair = torch_pair(tiny_weights, objective, problems, (64, 80)[index // 4], name, "fp64")
     pixels = np.stack([random_pixels(*size, 40 + i) for i in range(batch)])
     agree(*pair, pixels.astype(np.float64), 2e-6, 1e-6)
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("regions", [0, 1, 2])
 @pytest.mark.parametrize("name", ["autograd", "written"])
 def test_tiles_have_the_whole_gradient_in_float32(
-    tiny_weights: Weights, name: str, masked: bool
+    tiny_weights: Weights, name: str, regions: int
 ) -> None:
     objective, size = mixed_objective("avg", "ceil"), (150, 211)
-    problems = make_problems(tiny_weights, objective, size, masked=masked, batch=2)
+    problems = make_problems(tiny_weights, objective, size, batch=2, regions=regions)
     pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
-    for side in (64, 128, 160):
+    for side in (64, 160):
         pair = torch_pair(tiny_weights, objective, problems, side, name, "fp32")
         agree(*pair, pixels, 1e-4, 1e-5)
 
@@ -193,7 +216,7 @@ def test_tensors_come_back_as_tensors(tiny_weights: Weights) -> None:
     from nstx.engine.devices.torch_arrays import TorchArrays
 
     objective, size = mixed_objective("max", "floor"), (97, 65)
-    problems = make_problems(tiny_weights, objective, size, masked=False)
+    problems = make_problems(tiny_weights, objective, size)
     _, tiled = torch_pair(tiny_weights, objective, problems, 64, "written", "fp32")
     assert isinstance(tiled, TiledBackend)
     tiled = TiledBackend(tiled._passes, tiled.problem, arrays=TorchArrays(torch.device("cpu")))
@@ -205,27 +228,33 @@ def test_tensors_come_back_as_tensors(tiny_weights: Weights) -> None:
     assert np.array_equal(gradient.numpy(), expected)
 
 
-def onnx_passes(objective: Objective, weights: Weights) -> OnnxPasses:
+def onnx_passes(objective: Objective, weights: Weights, regions: int) -> OnnxPasses:
     """Return the passes of small graphs that are built on the spot."""
     sessions = []
     for part in get_args(TilePart):
-        graph = TileGraph(objective=objective.with_unit_weights(), part=part)
+        graph = TileGraph(
+            objective=objective.with_unit_weights(), part=part, regions=max(1, regions)
+        )
         model = check_model(build_tile_model(graph, weights)).SerializeToString()
         sessions.append(load_session(model, TileGraph, SessionChoices(threads=1)))
     return OnnxPasses(*sessions)
 
 
 @pytest.mark.parametrize(
-    ("statistic", "case", "size"),
-    [(name, *rest) for name, *rest in zip(STATISTICS, CASES, SIZES, strict=True)],
+    ("statistic", "case", "size", "regions"),
+    list(zip(STATISTICS, CASES, SIZES, (0, 2, 1, 2), strict=True)),
 )
 def test_onnx_runtime_has_the_whole_gradient(
-    tiny_weights: Weights, statistic: Any, case: tuple[Pooling, PoolRounding], size: tuple[int, int]
+    tiny_weights: Weights,
+    statistic: Any,
+    case: tuple[Pooling, PoolRounding],
+    size: tuple[int, int],
+    regions: int,
 ) -> None:
     objective = objective_of(*case, statistic)
-    problems = make_problems(tiny_weights, objective, size, masked=statistic in MASKED, batch=2)
+    problems = make_problems(tiny_weights, objective, size, batch=2, regions=regions)
     whole, tiled = torch_pair(tiny_weights, objective, problems, 64, "autograd", "fp64")
     assert isinstance(tiled, TiledBackend)
-    tiled = TiledBackend(onnx_passes(objective, tiny_weights), tiled.problem)
+    tiled = TiledBackend(onnx_passes(objective, tiny_weights, regions), tiled.problem)
     pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
     agree(whole, tiled, pixels, 1e-4, 1e-5)

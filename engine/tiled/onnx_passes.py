@@ -1,12 +1,12 @@
 """The passes over tiles by ONNX Runtime, without PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nstx.export.graphs.feature_graph import INPUT_NAME
-from nstx.export.graphs.gradient_graph import content_input, shares_input
-from nstx.export.graphs.tile_graph import TileGraph, TilePart, tile_name
+from nstx.export.graphs.gradient_graph import content_input
+from nstx.export.graphs.tile_graph import TileGraph, TilePart, scale_input, tile_name
 from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer
@@ -24,7 +24,7 @@ def open_tile_session(
 ) -> Session[TileGraph]:
     """Return a session of one of the passes; weights are loaded only to build its graph."""
     objective = settings.objective.with_unit_weights()
-    graph = TileGraph(objective=objective, part=part)
+    graph = TileGraph(objective=objective, part=part, regions=max(1, choice.regions))
 
     def build() -> bytes:
         from nstx.export.graphs.build_tile import build_tile_model
@@ -56,10 +56,13 @@ class OnnxPasses(TilePasses):
         outputs = _run(self._sums, self._inputs(task))
         style, content = dict[str, Values](), dict[str, Values]()
         for name in self.objective.style_names:
-            gram = outputs[tile_name("gram", name)]
-            if name in graph.moment_layers:
-                gram = _join(gram, outputs[tile_name("mean", name)], self._totals(name, task))
-            style[name] = gram
+            parts = []
+            for region, total in enumerate(self._totals(name, task)):
+                part = outputs[tile_name("gram", region, name)]
+                if name in graph.moment_layers:
+                    part = _join(part, outputs[tile_name("mean", region, name)], total)
+                parts.append(part)
+            style[name] = np.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
         for name in self.objective.content_names:
             inner = outputs[name][:, :, *task.places[name]]
             difference = (inner - task.content[name]).reshape(len(inner), -1)
@@ -71,17 +74,18 @@ class OnnxPasses(TilePasses):
         inputs = self._inputs(task)
         for name, slope in slopes.style.items():
             twice = (2 * slope).astype(np.float32)
-            if name in self._gradient.graph.moment_layers:
-                inputs[tile_name("border", name)] = twice[:, :-1, -1:]
-                twice = twice[:, :-1, :-1]
-            inputs[tile_name("slope", name)] = twice
+            for region, part in enumerate(_split(twice, task)):
+                if name in self._gradient.graph.moment_layers:
+                    inputs[tile_name("border", region, name)] = part[:, :-1, -1:]
+                    part = part[:, :-1, :-1]
+                inputs[tile_name("slope", region, name)] = part
         for name, scale in slopes.content.items():
             target = task.content[name]
             scales = np.broadcast_to(
                 scale.astype(np.float32)[:, None, None, None], (len(scale), 1, *target.shape[2:])
             )
             inputs[content_input(name)] = self._spread(target, name, task)
-            inputs[tile_name("scale", name)] = self._spread(scales, name, task)
+            inputs[scale_input(name)] = self._spread(scales, name, task)
         gradient: Values = _run(self._gradient, inputs)["gradient"]
         return gradient
 
@@ -89,21 +93,22 @@ class OnnxPasses(TilePasses):
         """Return the pixels, and shares that are 0 beyond a tile's inner positions."""
         inputs = {INPUT_NAME: task.pixels}
         for name in self.objective.style_names:
-            rows, columns = task.places[name]
-            size = (rows.stop - rows.start, columns.stop - columns.start)
             shares = task.shares.get(name)
             if shares is None:
+                rows, columns = task.places[name]
+                size = (rows.stop - rows.start, columns.stop - columns.start)
                 shares = np.full((len(task.pixels), *size), 1 / task.positions[name], np.float32)
-            inputs[shares_input(name)] = self._spread(shares, name, task)
+            for region, part in enumerate(_split(shares, task)):
+                inputs[tile_name("shares", region, name)] = self._spread(part, name, task)
         return inputs
 
-    def _totals(self, name: str, task: TileTask) -> Values:
-        """Return the sum of a tile's shares, (batch)."""
+    def _totals(self, name: str, task: TileTask) -> Sequence[Values]:
+        """Return the sum of a tile's shares, (batch), of each region."""
         if name in task.shares:
-            return task.shares[name].sum((1, 2), dtype=np.float64)
+            return _split(task.shares[name].sum((1, 2), dtype=np.float64), task)
         rows, columns = task.places[name]
         count = (rows.stop - rows.start) * (columns.stop - columns.start)
-        return np.full(len(task.pixels), count / task.positions[name])
+        return [np.full(len(task.pixels), count / task.positions[name])]
 
     def _spread(self, values: Values, name: str, task: TileTask) -> Values:
         """Return values of inner positions (…, h, w) among zeros for the others."""
@@ -114,11 +119,18 @@ class OnnxPasses(TilePasses):
         return spread
 
 
+def _split(values: Values, task: TileTask) -> Sequence[Values]:
+    """Return what there is of each region, (batch, …), of values (batch · regions, …)."""
+    regions = values.reshape(len(task.pixels), task.regions, *values.shape[1:])
+    return [regions[:, region] for region in range(task.regions)]
+
+
 def _join(gram: Values, mean: Values, total: Values) -> Values:
     """Return moments of a tile, (batch, channels + 1, channels + 1)."""
     top = np.concatenate([gram, mean], 2)
     corner = total.astype(gram.dtype)[:, None, None]
-    joined: Values = np.concatenate([top, np.concatenate([mean.transpose(0, 2, 1), corner], 2)], 1)
+    bottom = np.concatenate([mean.transpose(0, 2, 1), corner], 2)
+    joined: Values = np.concatenate([top, bottom], 1)
     return joined
 
 

@@ -25,13 +25,15 @@ class TileTask:
         pixels: of the outer rectangle, (batch, height, width, 3).
         places: the inner positions of each layer.
         positions: how many each layer has in the whole picture.
-        shares: of inner positions, (batch, h, w), of style layers in which not all count alike.
+        regions: how many there are in each picture, with styles of their own.
+        shares: of inner positions, (batch · regions, h, w), of style layers in which not all count alike.
         content: targets of inner positions, (batch, channels, h, w), by content layer.
     """
 
     pixels: Values
     places: Mapping[str, Place]
     positions: Mapping[str, int]
+    regions: int = 1
     shares: Mapping[str, Values] = field(default_factory=dict)
     content: Mapping[str, Values] = field(default_factory=dict)
 
@@ -41,7 +43,7 @@ class TileSums:
     """A tile's part of what costs follow from.
 
     Attributes:
-        style: its part of Gram matrices or moments, (batch, side, side), by style layer.
+        style: its part of Gram matrices or moments, (batch · regions, side, side), by style layer.
         content: sums of squared differences, (batch), by content layer.
     """
 
@@ -54,7 +56,7 @@ class Slopes:
     """How the cost of the whole changes, with all factors and weights.
 
     Attributes:
-        style: ∂J/∂G, or that of moments, (batch, side, side), symmetric, by style layer.
+        style: ∂J/∂G, or that of moments, (batch · regions, side, side), symmetric, by style layer.
         content: what differences from targets are multiplied with to be the gradient, (batch), by content layer.
     """
 

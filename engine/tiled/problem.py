@@ -16,7 +16,7 @@ from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 from nstx.models.reference.statistics import reference_scale, reference_style_cost
 
-from ..gradients.backend import Problems, check_batch
+from ..gradients.backend import Problems, check_batch, check_regions
 from ..targets.targets import Targets
 from ..tiles.kept import sum_squares
 from ..tiles.layout import Tile, TileLayout
@@ -31,6 +31,7 @@ class TiledProblem:
 
     Attributes:
         layout: of the tiles.
+        regions: how many each picture has; arrays of style layers are (batch · regions, …).
         noted: Gram matrices and slopes that were compared, in a block of `noting`; None outside.
     """
 
@@ -40,6 +41,7 @@ class TiledProblem:
         self._targets = [targets for _, targets in problems]
         sizes = [(targets.height, targets.width) for targets in self._targets]
         self._first = check_batch(self.objectives, sizes)
+        self.regions = check_regions(self._targets)
         layouts = {kept.layout for targets in self._targets for kept in targets.kept.values()}
         if layouts - {layout}:
             raise UsageError(
@@ -54,7 +56,7 @@ class TiledProblem:
             for name in self._first.content_names
         }
         self._style_factors = {
-            name: np.array([_style_factor(self._first, own, name) for own in self._targets])
+            name: np.concatenate([_style_factors(self._first, own, name) for own in self._targets])
             for name in self._first.style_names
         }
         self._offsets: dict[Part, Array64] = {}
@@ -78,6 +80,7 @@ class TiledProblem:
             pixels=pixels[:, *tile.window],
             places={name: layout.within(tile, name) for name in first.layers},
             positions={name: layout.count(name) for name in first.layers},
+            regions=self.regions,
             shares={
                 name: self._shares(name, tile) for name, shared in self._shared.items() if shared
             },
@@ -91,12 +94,11 @@ class TiledProblem:
         place, count = self.layout.positions(tile, layer), self.layout.count(layer)
         size = (place[0].stop - place[0].start, place[1].stop - place[1].start)
         alike = np.full(size, 1 / count, np.float32)
-        return np.stack(
-            [
-                own.shares[layer][place] if layer in own.shares else alike
-                for own in self._targets
-            ]
-        )  # fmt: skip
+        shares = [
+            own.shares[layer][..., *place] if layer in own.shares else alike
+            for own in self._targets
+        ]
+        return np.stack(shares).reshape(-1, *size)
 
     def _content(self, targets: Targets, layer: str, tile: Tile) -> Values:
         if layer in targets.kept:
@@ -135,15 +137,15 @@ class TiledProblem:
     ) -> tuple[list[Cost], Slopes]:
         """Return each picture's cost, and how it changes.
 
-        ``style`` are Gram matrices or moments, (batch, side, side), ``content`` sums of squared differences, (batch),
+        ``style`` are Gram matrices or moments, (batch · regions, side, side), ``content`` sums of squared differences, (batch),
         and the variation is (batch). `NumericalError` if a cost is not finite.
         """
         style_costs, style_slopes = dict[str, Array64](), dict[str, Array64]()
         for name, values in style.items():
             costs, slopes = self._compare_style(name, values)
             factors = self._style_factors[name]
-            style_costs[name] = costs * factors
-            weights = self._weights("style", name) * factors
+            style_costs[name] = (costs * factors).reshape(-1, self.regions).sum(1)
+            weights = self._weights("style", name).repeat(self.regions) * factors
             style_slopes[name] = slopes * weights[:, None, None]
         content_costs, content_slopes = dict[str, Array64](), dict[str, Array64]()
         for name, sums in content.items():
@@ -164,7 +166,7 @@ class TiledProblem:
         return costs_of, Slopes(style_slopes, content_slopes)
 
     def _compare_style(self, name: str, values: Array64) -> tuple[Array64, Array64]:
-        """Return costs before all factors, (batch), and their slopes; offsets are as `TorchProblem`'s."""
+        """Return costs before all factors, (batch · regions), and their slopes; offsets are as `TorchProblem`'s."""
         statistic, part = self._first.statistics[name], ("style", name)
         offsets = self._offsets.get(part, np.zeros_like(values))
         costs, slopes = [], []
@@ -182,7 +184,11 @@ class TiledProblem:
         return np.array(costs), stacked if statistic == "gram" else stacked - offsets
 
     def _style(self, name: str) -> Sequence[Array64]:
-        return [np.asarray(own.style[name], np.float64) for own in self._targets]
+        return [
+            target
+            for own in self._targets
+            for target in _regions_of(own, np.asarray(own.style[name], np.float64))
+        ]
 
     def _channels(self, name: str) -> int:
         own = self._targets[0]
@@ -210,8 +216,17 @@ def _content_factor(objective: Objective, targets: Targets, name: str) -> float:
     return objective.content_factor / max(1.0, strength)
 
 
-def _style_factor(objective: Objective, targets: Targets, name: str) -> float:
-    if not objective.relative:
-        return objective.style_factor
-    scale = reference_scale(objective.statistics[name], targets.style[name])
-    return objective.style_factor / scale
+def _style_factors(objective: Objective, targets: Targets, name: str) -> list[float]:
+    """Return the factor of each region."""
+    statistic, factor = objective.statistics[name], objective.style_factor
+    return [
+        area * factor / (reference_scale(statistic, target) if objective.relative else 1.0)
+        for area, target in zip(
+            targets.areas, _regions_of(targets, targets.style[name]), strict=True
+        )
+    ]
+
+
+def _regions_of(targets: Targets, style: NDArray[Any]) -> NDArray[Any]:
+    """Return a layer's style target of each region, (regions, side, side)."""
+    return style if len(targets.areas) > 1 else style[None]

@@ -1,6 +1,6 @@
 """The passes over tiles by PyTorch: by autograd, and by the backward pass that is written out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nstx.models.objective import Objective
 
-from ..features.torch_network import TorchNetwork, gram_matrices, moment_matrices
+from ..features.torch_network import TorchNetwork, gram_matrices, moment_matrices, split_regions
 from ..gradients.backprop import BackwardPass
 from .passes import Slopes, TilePasses, TileSums, TileTask, Values
 
@@ -64,14 +64,14 @@ class TorchPasses(TilePasses):
             total = part if total is None else total.add_(part)
         if total is None:  # a tile that ends before a layer's first position
             side = features.shape[1] + (not self._compares_gram(name))
-            total = torch.zeros(len(features), side, side, dtype=self._sums)
+            total = torch.zeros(len(features) * task.regions, side, side, dtype=self._sums)
         return total
 
     def _compares_gram(self, name: str) -> bool:
         return self.objective.statistics[name] == "gram"
 
     def _shares(self, name: str, task: TileTask, band: slice) -> torch.Tensor:
-        """Return the shares of some rows of a tile, (batch, h, w)."""
+        """Return the shares of some rows of a tile, (batch · regions, h, w)."""
         first = task.places[name][0].start
         return self._tensor(task.shares[name][:, band.start - first : band.stop - first])
 
@@ -134,23 +134,27 @@ class WrittenPasses(TorchPasses):
         """Add 2 (S F + b 1ᵀ) diag(s) at inner positions, of a slope that is S bordered by b."""
         channels, dtype = features.shape[1], features.dtype
         rows, columns = task.places[name]
-        # Shares over their largest are within what half precision holds.
-        slope = torch.from_numpy(slopes.style[name])
+        slope = torch.from_numpy(2 * slopes.style[name])
         own = task.shares.get(name)
-        peaks = [1 / task.positions[name]] * len(slope) if own is None else own.max((1, 2)).tolist()
-        # Where a tile's shares are all 0, so is what it adds.
-        scales = [peak or 1.0 for peak in peaks]
-        slope = (slope * (2 * torch.tensor(scales, dtype=slope.dtype)[:, None, None])).to(dtype)
+        # Shares over their largest are within what half precision holds; where all are 0, so is what is added.
+        peaks = None if own is None else self._tensor(own).amax((1, 2)).clamp_(min=1e-30)
+        slope = slope / task.positions[name] if peaks is None else slope * peaks[:, None, None]
+        regions = split_regions(slope.to(dtype), len(features))
         for band in _bands(rows, columns):
             place = (slice(None), band, columns)
-            wide = features.permute(0, 2, 3, 1)[place]
-            added = wide.flatten(1, 2) @ slope[:, :channels, :channels]
-            if slope.shape[1] > channels:
-                added += slope[:, channels:, :channels]
-            if own is not None:
-                shares = self._shares(name, task, band).flatten(1)[:, :, None]
-                added *= (shares / self._tensor(np.array(scales))[:, None, None]).to(dtype)
-            gradient.permute(0, 2, 3, 1)[place] += added.reshape(wide.shape)
+            inner = features.permute(0, 2, 3, 1)[place]
+            flat = inner.flatten(1, 2)
+            counts: Sequence[torch.Tensor | None] = [None]
+            if peaks is not None:
+                shares = self._shares(name, task, band).flatten(1) / peaks[:, None]
+                counts = split_regions(shares.to(dtype)[:, :, None], len(features))
+            for part, count in zip(regions, counts, strict=True):
+                added = flat @ part[:, :channels, :channels]
+                if part.shape[1] > channels:
+                    added += part[:, channels:, :channels]
+                if count is not None:
+                    added *= count
+                gradient.permute(0, 2, 3, 1)[place] += added.reshape(inner.shape)
 
     def _add_content(
         self,

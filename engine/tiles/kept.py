@@ -31,7 +31,8 @@ class KeptActivation:
 
     def __init__(self, layout: TileLayout, layer: str, folder: Path | None = None) -> None:
         self.layout, self.layer = layout, layer
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder and str(folder))  # noqa: SIM115
+        place = None if folder is None else str(folder)
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=place)  # noqa: SIM115
         self._places: list[tuple[int, tuple[int, ...]]] = []
         self._squares, self._count = 0.0, 0
 

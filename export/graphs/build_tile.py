@@ -13,7 +13,7 @@ from .costs import CostBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import content_input
 from .network import NetworkBuilder
-from .tile_graph import TileGraph, tile_name
+from .tile_graph import TileGraph, scale_input, tile_name
 
 _DESCRIPTION = "A pass over a tile of a picture, for the cost of neural style transfer on VGG-19."
 
@@ -27,19 +27,21 @@ def build_tile_model(graph: TileGraph, weights: Weights) -> ModelProto:
     activations = {INPUT_NAME: x}
     for layer in objective.network:
         x = activations[layer.name] = network.add_layer(layer, x)
-    costs = TileCosts(builder, objective, is_gradient, regions=True)
+    costs = TileCosts(builder, objective, is_gradient)
+    places = [(name, at) for name in objective.style_names for at in range(graph.regions)]
     if is_gradient:
         seeds: dict[str, list[str]] = {}
-        for name in objective.style_names:
+        for name, region in places:
             has_border = name in graph.moment_layers
-            seeds.setdefault(name, []).append(costs.add_style_seed(name, has_border=has_border))
+            seed = costs.add_style_seed(name, region, has_border=has_border)
+            seeds.setdefault(name, []).append(seed)
         for name in objective.content_names:
             seeds.setdefault(name, []).append(costs.add_content_seed(name))
         gradient = add_backward(network, objective, activations, seeds)
         builder.add("Identity", [gradient], "gradient")
     else:
-        for name in objective.style_names:
-            costs.add_sums(name, has_mean=name in graph.moment_layers)
+        for name, region in places:
+            costs.add_sums(name, region, has_mean=name in graph.moment_layers)
     return builder.finish(
         [_describe_end(graph, weights, name) for name in graph.inputs],
         [_describe_end(graph, weights, name) for name in graph.outputs],
@@ -52,42 +54,48 @@ def build_tile_model(graph: TileGraph, weights: Weights) -> ModelProto:
 class TileCosts(CostBuilder):
     """Adds what costs of a tile's positions follow from, and what their gradients begin with."""
 
-    def add_sums(self, layer: str, *, has_mean: bool) -> None:
+    def add_sums(self, layer: str, region: int, *, has_mean: bool) -> None:
         """Add a tile's part of a Gram matrix, and of means."""
-        flat = self._reshape(f"{layer}_flat", layer, (0, 0, -1))
-        transposed = self.builder.add("Transpose", [flat], f"{layer}_transposed", perm=[0, 2, 1])
-        product = [self._weigh(layer, flat), transposed]
-        self.builder.add("MatMul", product, tile_name("gram", layer))
+        add, flat = self.builder.add, self._flat(layer)
+        shares = self._flatten(tile_name("shares", region, layer))
+        weighed = add("Mul", [flat, shares], f"{shares}_weighed")
+        transposed = f"{layer}_transposed"
+        if not self.builder.has(transposed):
+            add("Transpose", [flat], transposed, perm=[0, 2, 1])
+        add("MatMul", [weighed, transposed], tile_name("gram", region, layer))
         if has_mean:
-            shares = self._shares(layer)
-            column = self.builder.add("Transpose", [shares], f"{shares}_column", perm=[0, 2, 1])
-            self.builder.add("MatMul", [flat, column], tile_name("mean", layer))
+            column = add("Transpose", [shares], f"{shares}_column", perm=[0, 2, 1])
+            add("MatMul", [flat, column], tile_name("mean", region, layer))
 
-    def add_style_seed(self, layer: str, *, has_border: bool) -> str:
+    def add_style_seed(self, layer: str, region: int, *, has_border: bool) -> str:
         """Add (S F + b 1ᵀ) diag(s), (batch, channels, h, w)."""
-        add, name = self.builder.add, f"{layer}_seed"
-        flat = self._reshape(f"{layer}_flat", layer, (0, 0, -1))
-        seed = add("MatMul", [tile_name("slope", layer), flat], f"{name}_product")
+        add, name = self.builder.add, f"{layer}_seed_{region}"
+        slope = tile_name("slope", region, layer)
+        seed = add("MatMul", [slope, self._flat(layer)], f"{name}_product")
         if has_border:
-            seed = add("Add", [seed, tile_name("border", layer)], f"{name}_bordered")
-        seed = add("Mul", [seed, self._shares(layer)], f"{name}_flat")
+            seed = add("Add", [seed, tile_name("border", region, layer)], f"{name}_bordered")
+        shares = self._flatten(tile_name("shares", region, layer))
+        seed = add("Mul", [seed, shares], f"{name}_flat")
         shape = add("Shape", [layer], f"{name}_shape")
         return add("Reshape", [seed, shape], name)
+
+    def _flat(self, layer: str) -> str:
+        """Add an activation as (batch, channels, positions), once."""
+        name = f"{layer}_flat"
+        return name if self.builder.has(name) else self._reshape(name, layer, (0, 0, -1))
 
     def add_content_seed(self, layer: str) -> str:
         """Add q ∘ (F − T), (batch, channels, h, w)."""
         name = f"{layer}_content_seed"
         difference = self.builder.add("Sub", [layer, content_input(layer)], f"{name}_difference")
-        return self.builder.add("Mul", [difference, tile_name("scale", layer)], name)
+        return self.builder.add("Mul", [difference, scale_input(layer)], name)
 
 
 def _describe_end(graph: TileGraph, weights: Weights, name: str) -> ValueInfoProto:
     """Declare an input or output."""
     if name in (INPUT_NAME, "gradient"):
         return tensor_info(name, FLOAT, ["batch", "height", "width", 3])
-    kind, _, layer = name.partition("_")
-    if kind not in ("shares", "gram", "mean", "slope", "border", "content", "scale"):
-        layer = name
+    kind, layer = name.partition("_")[0], "_".join(name.split("_")[-2:])
     channels = len(weights.kernels[layer])
     sides: Sequence[str | int] = [
         side.dim_param
