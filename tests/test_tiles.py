@@ -25,10 +25,10 @@ from nstx.engine.tiled.passes import TilePasses
 from nstx.engine.tiled.problem import TiledProblem
 from nstx.engine.tiled.torch_passes import AutogradPasses, WrittenPasses
 from nstx.engine.tiles.layout import TileLayout, lay_tiles
-from nstx.export.graphs.build_tile import build_tile_model
-from nstx.export.graphs.tile_graph import TileGraph, TilePart
 from nstx.export.nodes.builder import check_model
 from nstx.export.runtime.session import SessionChoices
+from nstx.export.tiles.build_tile import build_tile_model
+from nstx.export.tiles.tile_graph import TileGraph, TilePart
 from nstx.models.objective import Objective
 from nstx.models.statistics import STATISTICS
 from nstx.models.vgg19 import LAYERS, Pooling, PoolRounding, find_layer

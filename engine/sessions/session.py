@@ -16,10 +16,10 @@ from typing import Any, Generic, TypeVar
 
 from nstx.export.graphs.feature_graph import FeatureGraph
 from nstx.export.graphs.gradient_graph import GradientGraph
-from nstx.export.graphs.tile_graph import TileGraph
 from nstx.export.runtime.model_bytes import MOST_BYTES, check_features, read_metadata
 from nstx.export.runtime.providers import Provider
 from nstx.export.runtime.session import SessionChoices, open_session, runtime_version
+from nstx.export.tiles.tile_graph import TileGraph
 from nstx.models.errors import ModelError
 from nstx.models.printable import printable
 from nstx.models.storage.cache import cache_folder, keeps_cache, mark_used, remove, warn_unkept

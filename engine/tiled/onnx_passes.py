@@ -6,8 +6,8 @@ import numpy as np
 
 from nstx.export.graphs.feature_graph import INPUT_NAME
 from nstx.export.graphs.gradient_graph import content_input
-from nstx.export.graphs.tile_graph import TileGraph, TilePart, scale_input, tile_name
 from nstx.export.runtime.session import SessionChoices, run_session
+from nstx.export.tiles.tile_graph import TileGraph, TilePart, scale_input, tile_name
 from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import load_weights
@@ -27,7 +27,7 @@ def open_tile_session(
     graph = TileGraph(objective=objective, part=part, regions=max(1, choice.regions))
 
     def build() -> bytes:
-        from nstx.export.graphs.build_tile import build_tile_model
+        from nstx.export.tiles.build_tile import build_tile_model
 
         weights = load_weights(
             settings.weights, objective.preprocessing, use_cache=settings.use_cache

@@ -7,12 +7,12 @@ from onnx import ModelProto, ValueInfoProto
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
+from ..graphs.build_gradient import add_backward
+from ..graphs.costs import CostBuilder
+from ..graphs.feature_graph import INPUT_NAME
+from ..graphs.gradient_graph import content_input
+from ..graphs.network import NetworkBuilder
 from ..nodes.builder import FLOAT, GraphBuilder, activation_info, tensor_info
-from .build_gradient import add_backward
-from .costs import CostBuilder
-from .feature_graph import INPUT_NAME
-from .gradient_graph import content_input
-from .network import NetworkBuilder
 from .tile_graph import TileGraph, scale_input, tile_name
 
 _DESCRIPTION = "A pass over a tile of a picture, for the cost of neural style transfer on VGG-19."

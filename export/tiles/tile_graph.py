@@ -17,8 +17,8 @@ from nstx.models.values import describe
 from nstx.models.version import __version__
 from nstx.models.weights.load import Weights
 
-from .feature_graph import INPUT_NAME, check_choice
-from .gradient_graph import MOST_REGIONS, content_input
+from ..graphs.feature_graph import INPUT_NAME, check_choice
+from ..graphs.gradient_graph import MOST_REGIONS, content_input
 
 TilePart = Literal["sums", "gradient"]
 """The pass forward, or that forward and back."""
