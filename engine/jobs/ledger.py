@@ -1,0 +1,294 @@
+"""The ledger: jobs in one table, claimed by workers of any number of processes, each with a lease and a fence.
+
+A worker that dies keeps its jobs no longer than its lease, which its heartbeats prolong. A job that is claimed again
+has a larger fence, and whoever had it before can write nothing about it any more. A result is published in two
+transactions: the first says which bytes they will be, the second renames the file and ends the job; so whoever claims a job
+that died between them sees that its file is there, and does nothing twice. (Fencing tokens: Kleppmann 2016, "How to
+do distributed locking".)
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from sqlite3 import Row
+from types import TracebackType
+from typing import Any, Self
+
+from nstx.models.errors import NstxError
+
+from .records import STATES, Claim, JobRecord, NewJob, State, read_claim, read_record
+from .table import open_table, table_errors, writing
+
+LEASE = 60.0
+"""Seconds that a worker keeps a job from one heartbeat to the next."""
+
+_PAGE = 500
+
+
+class LostClaimError(NstxError):
+    """A job that its worker has lost: the lease ran out, or it was canceled or changed."""
+
+
+class Ledger:
+    """A ledger's file, opened for one thread.
+
+    Args:
+        path: of the file, which is made if need be; on a local disk.
+        now: returns seconds since 1970.
+
+    Every method raises `OutputError` where the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
+        self._path, self._now = path, now
+        self._connection = open_table(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def add(self, jobs: Iterable[NewJob]) -> int:
+        """Add jobs, and return how many of them are to be made.
+
+        One that is there with its fingerprint stays as it is, unless it has failed or was canceled: then it is
+        queued again, as is one of another fingerprint, whose result would be another.
+        """
+        queued = 0
+        with table_errors(self._path), writing(self._connection):
+            for job in jobs:
+                row = self._row("SELECT state, fingerprint FROM jobs WHERE id = ?", job.id)
+                is_same = row is not None and row["fingerprint"] == job.fingerprint
+                if row is None or not is_same or row["state"] in ("failed", "canceled"):
+                    self._put(job)
+                    queued += 1
+                else:
+                    queued += row["state"] != "succeeded"
+        return queued
+
+    def claim(
+        self, worker: str, most: int = 1, *, lease: float = LEASE, kind: str | None = None
+    ) -> list[Claim]:
+        """Give a worker the next jobs of one kind, oldest first, and return them; none if none waits.
+
+        Jobs whose leases have run out wait again, or have failed where they have no attempt left.
+        """
+        with table_errors(self._path), writing(self._connection):
+            now = self._now()
+            self._take_back("lease < ?", now)
+            if kind is None:
+                first = self._row(
+                    "SELECT kind FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1"
+                )
+                if first is None:
+                    return []
+                kind = first["kind"]
+            waiting = self._connection.execute(
+                "SELECT * FROM jobs WHERE state = 'queued' AND kind = ? ORDER BY number LIMIT ?",
+                (kind, most),
+            ).fetchall()
+            (last,) = self._connection.execute("SELECT last FROM fences").fetchone()
+            fences = range(last + 1, last + 1 + len(waiting))
+            for row, fence in zip(waiting, fences, strict=True):
+                self._connection.execute(
+                    "UPDATE jobs SET state = 'running', worker = ?, lease = ?, fence = ?, "
+                    "attempts = attempts + 1, started = ?, ended = NULL WHERE number = ?",
+                    (worker, now + lease, fence, now, row["number"]),
+                )
+            self._connection.execute("UPDATE fences SET last = ?", (last + len(waiting),))
+        return [read_claim(row, fence) for row, fence in zip(waiting, fences, strict=True)]
+
+    def beat(
+        self,
+        claims: Sequence[Claim],
+        progress: Mapping[str, Any] | None = None,
+        *,
+        lease: float = LEASE,
+    ) -> list[Claim]:
+        """Prolong the leases of a worker's claims, and return those that it still has.
+
+        A lease that has run out is prolonged too, if nobody has claimed the job since. ``progress`` has a note of
+        some jobs, by their ids.
+        """
+        kept = []
+        with table_errors(self._path), writing(self._connection):
+            for claim in claims:
+                note = (progress or {}).get(claim.id)
+                if self._change(
+                    claim, "lease = ?, progress = coalesce(?, progress)",
+                    self._now() + lease, None if note is None else json.dumps(note),
+                ):  # fmt: skip
+                    kept.append(claim)
+        return kept
+
+    def note_checkpoint(self, claim: Claim, checkpoint: str) -> None:
+        """Note what a later attempt can go on from: once it is safe on the disk. `LostClaimError` if it is lost."""
+        with table_errors(self._path), writing(self._connection):
+            self._change_or_raise(claim, "checkpoint = ?", checkpoint)
+
+    def publish(
+        self, claim: Claim, sha256: str, result: Mapping[str, Any], put: Callable[[], object]
+    ) -> None:
+        """End a job with its result.
+
+        Args:
+            claim: of the job.
+            sha256: of the result's file.
+            result: what is known of it, as plain data.
+            put: moves the file, which is whole and safe on the disk, into its place, in no time.
+
+        `LostClaimError` if the claim is lost: then nothing is put.
+        """
+        with table_errors(self._path), writing(self._connection):
+            self._change_or_raise(claim, "sha256 = ?, result = ?", sha256, json.dumps(result))
+        with table_errors(self._path), writing(self._connection):
+            # Nobody can claim the job in this block.
+            self._change_or_raise(claim, "lease = lease")
+            put()
+            self._end(claim, "succeeded")
+
+    def acknowledge(self, claim: Claim) -> None:
+        """End a job whose file an earlier attempt has put: its sha256 is the claim's. `LostClaimError` if it is lost."""
+        with table_errors(self._path), writing(self._connection):
+            self._end(claim, "succeeded")
+
+    def fail(self, claim: Claim, error: Mapping[str, Any], *, again: bool = False) -> None:
+        """End a job that cannot be made; ``again`` queues it once more, if it has attempts left. A lost one is let be."""
+        with table_errors(self._path), writing(self._connection):
+            row = self._row("SELECT attempts, most_attempts FROM jobs WHERE id = ?", claim.id)
+            state = "failed"
+            if again and row is not None and row["attempts"] < row["most_attempts"]:
+                state = "queued"
+            self._change(
+                claim, "state = ?, error = ?, lease = NULL, ended = ?",
+                state, json.dumps(error), self._now(),
+            )  # fmt: skip
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Queue jobs again that a worker gives back, as if they had not been claimed."""
+        with table_errors(self._path), writing(self._connection):
+            for claim in claims:
+                self._change(claim, "state = 'queued', lease = NULL, attempts = attempts - 1")
+
+    def abandon(self, worker: str) -> None:
+        """Take the jobs of a worker that has died, without waiting for their leases to run out."""
+        with table_errors(self._path), writing(self._connection):
+            self._take_back("worker = ?", worker)
+
+    def cancel(self, job: str) -> bool:
+        """Cancel a job that waits or runs; return whether it did. Its worker learns of it by its next heartbeat."""
+        with table_errors(self._path), writing(self._connection):
+            done = self._connection.execute(
+                "UPDATE jobs SET state = 'canceled', lease = NULL, ended = ? "
+                "WHERE id = ? AND state IN ('queued', 'running')",
+                (self._now(), job),
+            )
+            return done.rowcount > 0
+
+    def queue_again(self, job: str) -> None:
+        """Queue a job once more that has ended, as when its result is gone."""
+        with table_errors(self._path), writing(self._connection):
+            self._connection.execute(
+                "UPDATE jobs SET state = 'queued', attempts = 0, checkpoint = NULL, sha256 = NULL, progress = NULL, "
+                "result = NULL, error = NULL, ended = NULL "
+                "WHERE id = ? AND state IN ('succeeded', 'failed', 'canceled')",
+                (job,),
+            )
+
+    def counts(self) -> dict[State, int]:
+        """Return how many jobs there are in each state."""
+        with table_errors(self._path):
+            rows = self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")
+            counts = dict(rows.fetchall())
+        return {state: counts.get(state, 0) for state in STATES}
+
+    def find(self, job: str) -> JobRecord | None:
+        """Return a job by its id; None if there is none."""
+        with table_errors(self._path):
+            row = self._row("SELECT * FROM jobs WHERE id = ?", job)
+        return None if row is None else read_record(row)
+
+    def page(
+        self, after: int = 0, most: int = _PAGE, state: State | None = None
+    ) -> list[JobRecord]:
+        """Return the next jobs after a number, oldest first; all of them, or those in a state."""
+        with table_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT * FROM jobs WHERE number > ? AND (? IS NULL OR state = ?) ORDER BY number LIMIT ?",
+                (after, state, state, most),
+            )
+            return list(map(read_record, rows.fetchall()))
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        """Yield all jobs, oldest first, a page of them in memory at a time."""
+        last = 0
+        while records := self.page(last):
+            yield from records
+            last = records[-1].number
+
+    def _row(self, query: str, *values: object) -> Row | None:
+        row: Row | None = self._connection.execute(query, values).fetchone()
+        return row
+
+    def _put(self, job: NewJob) -> None:
+        """Queue a new job, or an old one anew, under its number."""
+        self._connection.execute(
+            "INSERT INTO jobs (id, state, kind, fingerprint, request, most_attempts, created) "
+            "VALUES (:id, 'queued', :kind, :fingerprint, :request, :most, :now) ON CONFLICT (id) DO UPDATE SET "
+            "state = 'queued', kind = :kind, fingerprint = :fingerprint, request = :request, most_attempts = :most, "
+            "attempts = 0, worker = NULL, lease = NULL, checkpoint = NULL, sha256 = NULL, progress = NULL, "
+            "result = NULL, error = NULL, started = NULL, ended = NULL",
+            {
+                "id": job.id, "kind": job.kind, "fingerprint": job.fingerprint, "most": job.attempts,
+                "request": json.dumps(job.request), "now": self._now(),
+            },
+        )  # fmt: skip
+
+    def _take_back(self, condition: str, value: object) -> None:
+        """Queue the running jobs of a condition again; without an attempt left they have failed."""
+        self._connection.execute(
+            "UPDATE jobs SET lease = NULL, "
+            "state = CASE WHEN attempts < most_attempts THEN 'queued' ELSE 'failed' END, "
+            "error = CASE WHEN attempts < most_attempts THEN error ELSE ? END, "
+            "ended = CASE WHEN attempts < most_attempts THEN NULL ELSE ? END "
+            f"WHERE state = 'running' AND {condition}",
+            (json.dumps(_DIED), self._now(), value),
+        )
+
+    def _change(self, claim: Claim, change: str, *values: object) -> bool:
+        """Change the row of a claim; return whether it is still its worker's."""
+        done = self._connection.execute(
+            f"UPDATE jobs SET {change} WHERE id = ? AND fence = ? AND state = 'running'",
+            (*values, claim.id, claim.fence),
+        )
+        return done.rowcount > 0
+
+    def _change_or_raise(self, claim: Claim, change: str, *values: object) -> None:
+        if not self._change(claim, change, *values):
+            raise LostClaimError(
+                f"expected a claim that holds, got that of attempt {claim.attempt}, which was lost to another worker, "
+                "or canceled; try claiming the job again"
+            )
+
+    def _end(self, claim: Claim, state: State) -> None:
+        self._change_or_raise(
+            claim, "state = ?, lease = NULL, error = NULL, ended = ?", state, self._now()
+        )
+
+
+_DIED = {
+    "type": "WorkerDied",
+    "message": "expected a worker that ends the job, got none that survived it; try it alone, or with a smaller size",
+}
+"""What is said of a job that none of its attempts has ended."""
