@@ -28,7 +28,8 @@ from .settings import (
 )
 
 _OBJECTIVE_CHOICES = (
-    "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight", "pooling",
+    "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight",
+    "laplacian_weight", "pooling",
 )  # fmt: skip
 
 
@@ -41,6 +42,7 @@ class ChoicesButInit(TypedDict, total=False):
     content_weight: float | None
     style_weight: float | None
     tv_weight: float | None
+    laplacian_weight: float | None
     pooling: Pooling | None
     solver: SolverName | None
     learning_rate: float | None
@@ -86,7 +88,7 @@ def choose_settings(
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
             commas; the preset weighs style layers without a weight), ``content_weight``,
-            ``style_weight``, ``tv_weight``, ``pooling``; and ``style_statistic``, what of style layers is
+            ``style_weight``, ``tv_weight``, ``laplacian_weight``, ``pooling``; and ``style_statistic``, what of style layers is
             compared (`nstx.models.statistics`), for all but those that have their own behind their
             weight, as in ``conv1_1:1:wasserstein``. None stands for the preset's value.
 

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from nstx.models.errors import ModelError
 from nstx.models.objective import Objective
-from nstx.models.reference.cost import reference_total_variation
+from nstx.models.reference.cost import laplacian_difference, reference_total_variation
 from nstx.models.reference.features import Array64, reference_features
-from nstx.models.reference.gradient import reference_gradient, total_variation_gradient
+from nstx.models.reference.gradient import (
+    laplacian_gradient,
+    reference_gradient,
+    total_variation_gradient,
+)
 from nstx.models.reference.statistics import reference_style
 from nstx.models.statistics import covariance_root
 from nstx.models.weights.load import Weights
@@ -22,7 +26,7 @@ from nstx.models.weights.load import Weights
 from .graphs.build_gradient import BETA1, BETA2, EPSILON
 from .graphs.feature_graph import INPUT_NAME, GraphPrecision
 from .graphs.gradient_graph import (
-    WEIGHT_INPUTS,
+    LAPLACIAN_INPUTS,
     GradientGraph,
     content_input,
     root_input,
@@ -48,9 +52,9 @@ _STEP_TOLERANCE = 1e-3
 
 _HEIGHT, _WIDTH = 67, 95
 
-# Each picture's weights, as multiples of the objective's, and the share of the total variation in its
-# cost. They differ, so that a graph which took them from another picture would be found out.
-_CONTENT_FACTORS, _STYLE_FACTORS, _VARIATION_SHARES = (
+# Each picture's weights, as multiples of the objective's, and what a cost of pixels is of what the network's are.
+# They differ, so that a graph which took them from another picture would be found out.
+_CONTENT_FACTORS, _STYLE_FACTORS, _PIXEL_SHARES = (
     (1.0, 0.5, 2.0),
     (1.0, 2.0, 0.7),
     (0.2, 0.5, 0.3),
@@ -172,23 +176,42 @@ def _make_problem(
             content_weight=objective.content_weight * _CONTENT_FACTORS[index],
             style_weight=objective.style_weight * _STYLE_FACTORS[index],
             tv_weight=0.0,
+            laplacian_weight=0.0,
         )
         cost, gradient = reference_gradient(weighted, weights, picture, content, style)
-        variation, share = reference_total_variation(picture), _VARIATION_SHARES[index]
-        tv_weight = float(np.float32(cost.total * share / (1 - share) / variation))
-        totals.append(cost.total + tv_weight * variation)
-        gradients.append(gradient + tv_weight * total_variation_gradient(picture))
-        numbers = {name: np.array(getattr(weighted, name)) for name in WEIGHT_INPUTS}
+        described, share = GradientGraph(objective=objective), _PIXEL_SHARES[index]
+        numbers = {name: np.array(getattr(weighted, name)) for name in described.weights}
+        total = cost.total
+        for name, (part, slope) in _pixel_costs(described, picture, neighbour).items():
+            weight = float(np.float32(cost.total * share / (1 - share) / part))
+            total, gradient = total + weight * part, gradient + weight * slope
+            numbers[name] = np.array(weight)
+        totals.append(total)
+        gradients.append(gradient)
         targets = {content_input(name): target for name, target in content.items()}
         targets |= {style_input(name): target for name, target in style.items()}
         targets |= {
-            root_input(name): covariance_root(style[name])
-            for name in GradientGraph(objective=objective).root_layers
+            root_input(name): covariance_root(style[name]) for name in described.root_layers
         }
-        rows.append({INPUT_NAME: picture, **numbers, "tv_weight": np.array(tv_weight), **targets})
+        if described.has_laplacian:
+            targets[LAPLACIAN_INPUTS[1]] = -laplacian_difference(
+                np.zeros_like(neighbour), neighbour
+            )
+        rows.append({INPUT_NAME: picture, **numbers, **targets})
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     inputs = {name: values.astype(np.float32) for name, values in stacked.items()}
     return inputs, totals, gradients
+
+
+def _pixel_costs(
+    graph: GradientGraph, picture: NDArray[np.float32], content: NDArray[np.float32]
+) -> dict[str, tuple[float, Array64]]:
+    """Return costs of pixels before their weights, with their gradients, by the names of their weights."""
+    costs = {"tv_weight": (reference_total_variation(picture), total_variation_gradient(picture))}
+    if graph.has_laplacian:
+        cost = float(np.mean(laplacian_difference(picture, content) ** 2))
+        costs["laplacian_weight"] = cost, laplacian_gradient(picture, content)
+    return costs
 
 
 def _adam_inputs(pictures: NDArray[np.float32], largest: float) -> dict[str, NDArray[np.float32]]:

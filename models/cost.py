@@ -14,8 +14,9 @@ class Cost:
     """The cost of one picture under an objective.
 
     Attributes:
-        total: α·content + β·style + tv_weight·total_variation.
-        content, style, total_variation: J_content, J_style and J_tv, before their weights.
+        total: α·content + β·style + tv_weight·total_variation + laplacian_weight·laplacian.
+        content, style, total_variation, laplacian: J_content, J_style, J_tv and J_laplacian, before their
+            weights; a part of weight 0 is not computed, and 0.
         style_layers, content_layers: the cost of each layer, before its weight.
     """
 
@@ -25,6 +26,7 @@ class Cost:
     total_variation: float
     style_layers: Mapping[str, float] = field(default_factory=dict)
     content_layers: Mapping[str, float] = field(default_factory=dict)
+    laplacian: float = 0.0
 
 
 def combine_costs(
@@ -32,6 +34,7 @@ def combine_costs(
     content_layers: Mapping[str, float],
     style_layers: Mapping[str, float],
     total_variation: float,
+    laplacian: float,
 ) -> Cost:
     """Weigh layers' costs into one `Cost`, in float64; a part of weight 0 has none and costs 0."""
     content = _weighted_sum(objective.content_layers, content_layers)
@@ -40,6 +43,7 @@ def combine_costs(
         objective.content_weight * content
         + objective.style_weight * style
         + objective.tv_weight * total_variation
+        + objective.laplacian_weight * laplacian
     )
     return Cost(
         total=total,
@@ -48,6 +52,7 @@ def combine_costs(
         total_variation=total_variation,
         style_layers=dict(style_layers),
         content_layers=dict(content_layers),
+        laplacian=laplacian,
     )
 
 

@@ -3,11 +3,14 @@
 With F the activation of a layer after its ReLU, seen as a C×N matrix (N = height·width), and
 G = F Fᵀ / N its Gram matrix per position::
 
-    J         = α·J_content + β·J_style + tv_weight·J_tv
+    J         = α·J_content + β·J_style + tv_weight·J_tv + laplacian_weight·J_laplacian
     J_content = Σ_layers w · k_c · mean (F − F_content)²
     J_style   = Σ_layers w · k_s · mean (G − G_style)²        (mean over the C² entries)
     J_tv      = mean of the squared differences of neighbouring pixels, 0–255
+    J_laplacian = mean (Δ P x − Δ P c)², of the picture x and the content c, 0–255
 
+P takes means over squares of 4×4 pixels, Δ is the kernel (0 −1 0; −1 4 −1; 0 −1 0), summed over the
+channels and without padding (Li et al. 2017, arXiv 1707.01253). Rows and columns that fill no square do not count.
 The published costs differ in k only. The deeplearning.ai assignment writes
 Σ(a_C − a_G)²/(4·H·W·C) and Σ(G_S − G_G)²/(4·C²·N²) with G = F Fᵀ: that is k_c = k_s = ¼. Gatys et
 al. 2016, as published by the author, use mean squared errors: k_c = k_s = 1, with w = 10³/C².
@@ -49,6 +52,7 @@ class Objective:
     Attributes:
         content_layers, style_layers: whose activations or statistics are compared.
         content_weight, style_weight, tv_weight: α, β and that of the total variation, ≥ 0.
+        laplacian_weight: that of the content's detail, ≥ 0.
         pooling: ``max`` or ``avg`` (padding is not counted in an average).
         pool_rounding: of odd sizes; see `nstx.models.vgg19.PoolRounding`.
         content_factor, style_factor: k_c and k_s.
@@ -63,6 +67,7 @@ class Objective:
     content_weight: float
     style_weight: float
     tv_weight: float = 0.0
+    laplacian_weight: float = 0.0
     pooling: Pooling
     pool_rounding: PoolRounding
     content_factor: float = 1.0
@@ -132,7 +137,7 @@ class Objective:
         return truncate(self.layers)
 
     def with_unit_weights(self) -> "Objective":
-        """Return the objective with α, β and ``tv_weight`` at 1 where they count, else at 0.
+        """Return the objective with α, β and the weights of pixels' costs at 1 where they count, else at 0.
 
         Objectives that are then equal differ in these weights alone, and one graph computes them.
         """
@@ -141,11 +146,12 @@ class Objective:
             content_weight=float(self.uses_content),
             style_weight=float(self.uses_style),
             tv_weight=float(self.tv_weight > 0),
+            laplacian_weight=float(self.laplacian_weight > 0),
         )
 
 
 def objective_to_json(objective: Objective) -> dict[str, Any]:
-    """Return an objective as plain data, preprocessing and statistics only where they are not the usual.
+    """Return an objective as plain data; what came later only where it is not the usual.
 
     So what was written before there were others stays what it was.
     """
@@ -155,6 +161,8 @@ def objective_to_json(objective: Objective) -> dict[str, Any]:
             del item["statistic"]
     if objective.preprocessing == "published":
         del data["preprocessing"]
+    if objective.laplacian_weight == 0:
+        del data["laplacian_weight"]
     return data
 
 
@@ -177,10 +185,15 @@ def objective_from_json(data: Any) -> Objective:
         raise ValueError(f"the objective cannot be: {str(error)[:200]}") from error
 
 
+LAPLACIAN_POOL = 4
+"""Pixels a side of the squares whose means the Laplacian is of."""
+
 _LARGEST_WEIGHT = 1e30
 
 
-_NUMBERS = ("content_weight", "style_weight", "tv_weight", "content_factor", "style_factor")
+_NUMBERS = (
+    "content_weight", "style_weight", "tv_weight", "laplacian_weight", "content_factor", "style_factor",
+)  # fmt: skip
 
 
 def _check_weight(name: str, value: object) -> float:

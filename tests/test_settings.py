@@ -25,7 +25,7 @@ NONSENSE: tuple[Any, ...] = (
 def test_choices_are_the_settings_but_for_the_preset_and_with_the_objectives_own() -> None:
     names = {field.name for field in fields(Settings)} - {"preset", "objective"}
     of_objective = {field.name for field in fields(Objective)} & Choices.__annotations__.keys()
-    assert len(of_objective) == 6
+    assert len(of_objective) == 7
     # The statistic becomes part of the style layers.
     assert Choices.__annotations__.keys() == names | of_objective | {"style_statistic"}
 

@@ -18,7 +18,7 @@ from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.regions.positions import share_positions
 from nstx.engine.sessions.session import load_session
-from nstx.engine.targets.targets import Targets, make_targets
+from nstx.engine.targets.targets import Targets, make_targets, with_details
 from nstx.engine.tiled.backend import TiledBackend
 from nstx.engine.tiled.onnx_passes import OnnxPasses
 from nstx.engine.tiled.passes import TilePasses
@@ -123,6 +123,7 @@ def make_problems(
             targets = replace(targets, style=style, shares=shares, areas=(0.3, 0.7))
         elif regions == 1 and (index < batch - 1 or batch == 1):
             targets = replace(targets, shares=masks[0])
+        (targets,) = with_details([targets], [content], objective)
         problems.append((replace(objective, style_weight=0.02 * (index + 1)), targets))
     return problems
 
@@ -171,6 +172,7 @@ def agree(
         assert ours.style_layers == pytest.approx(theirs.style_layers, rel=10 * cost)
         assert ours.content_layers == pytest.approx(theirs.content_layers, rel=cost)
         assert ours.total_variation == pytest.approx(theirs.total_variation, rel=cost)
+        assert ours.laplacian == pytest.approx(theirs.laplacian, rel=cost)
     for gradient, reference in zip(tiled_gradients, gradients, strict=True):
         assert relative_error(gradient, reference) < most
     alone = tiled.costs(pixels)
@@ -205,6 +207,7 @@ def test_tiles_have_the_whole_gradient_in_float32(
     tiny_weights: Weights, name: str, regions: int
 ) -> None:
     objective, size = mixed_objective("avg", "ceil"), (150, 211)
+    objective = replace(objective, laplacian_weight=0.1 * regions)
     problems = make_problems(tiny_weights, objective, size, batch=2, regions=regions)
     pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
     for side in (64, 160):

@@ -42,6 +42,9 @@ class Compared(Group):
         str | None,
         Help(f"What of style layers is compared: {', '.join(STATISTICS)}.", is_list=True),
     ] = None
+    laplacian_weight: Annotated[
+        str | None, Help("Weights of the photograph's detail.", is_list=True)
+    ] = None
     style_scale: Annotated[
         str | None,
         Help("Long sides of the style pictures as multiples of the result's.", is_list=True),
@@ -73,7 +76,13 @@ def compare(
     compared: Compared,
     objective: Annotated[
         options.Objective,
-        without("content_layers", "content_weight", "style_weight", "style_statistic"),
+        without(
+            "content_layers",
+            "content_weight",
+            "style_weight",
+            "style_statistic",
+            "laplacian_weight",
+        ),
     ],
     size: Annotated[options.Size, without("style_scale")],
     solver: Annotated[options.Solver, without("steps", "init")],

@@ -30,6 +30,7 @@ _KINDS: dict[type, str] = {str: "values", float: "numbers", int: "whole numbers"
 _COMPARED: dict[str, tuple[type, str]] = {
     "content_layers": (str, "conv3_2,conv4_2"),
     "style_statistic": (str, ",".join(STATISTICS)),
+    "laplacian_weight": (float, "0,0.001,0.01"),
     "init": (str, ",".join(INITS)),
     "content_weight": (float, "1,3,10"),
     "style_weight": (float, "1,3,10"),

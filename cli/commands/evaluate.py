@@ -90,6 +90,9 @@ def _describe(objective: "Objective", data: dict[str, Any]) -> str:
     lines += [f"    {name:<8} {value:.6e}" for name, value in cost["style_layers"].items()]
     if objective.tv_weight:
         lines.append(f"variation {format_cost(cost['total_variation'])}")
+    if objective.laplacian_weight:
+        weight = f"{objective.laplacian_weight:g}"
+        lines.append(f"detail   {format_cost(cost['laplacian'])}  × {weight}")
     if data["artefacts"] is not None:
         lines += _describe_artefacts(data["artefacts"])
     return "\n".join(lines)

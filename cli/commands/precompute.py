@@ -101,7 +101,10 @@ class SeveralValues(TyperCommand):
 @grouped
 def precompute(
     pictures: Pictures,
-    objective: Annotated[options.Objective, without("content_weight", "style_weight", "tv_weight")],
+    objective: Annotated[
+        options.Objective,
+        without("content_weight", "style_weight", "tv_weight", "laplacian_weight"),
+    ],
     colours: options.Colours,
     region: regions.Regions,
     size: options.Size,

@@ -1,8 +1,7 @@
 """The options that commands share, and the settings that they make.
 
-Defaults and names come from `nstx.engine.settings.Settings` and the presets. A default of None
-means: as the preset has it. Values are checked by the library, not here, so that a library user and
-a command-line user read the same message.
+Defaults and names come from `nstx.engine.settings.Settings` and the presets; None means: as the preset has it.
+Values are checked by the library, so that its users and those of the command line read the same message.
 """
 
 from dataclasses import dataclass, replace
@@ -70,6 +69,7 @@ class Objective(Group):
         float | None, Help("Weight of the style cost (β); more of it, more of the painting.")
     ] = None
     tv_weight: Annotated[float | None, Help("Weight of the total variation, which smooths.")] = None
+    laplacian_weight: Annotated[float | None, Help("Weight of the photograph's detail.")] = None
     pooling: Annotated[
         str | None, Help(f"{' or '.join(get_args(Pooling))}.", values=get_args(Pooling))
     ] = None

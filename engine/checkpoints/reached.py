@@ -80,7 +80,8 @@ def cost_columns(objective: Objective) -> list[tuple[str, str]]:
     """Return what the numbers of a cost are: parts, and layers of style and content."""
     layers = [("style", name) for name in objective.style_names]
     layers += [("content", name) for name in objective.content_names]
-    return [*((part, "") for part in _PARTS), *layers]
+    parts = (*_PARTS, "laplacian") if objective.laplacian_weight > 0 else _PARTS
+    return [*((part, "") for part in parts), *layers]
 
 
 def _cost_row(cost: Cost, objective: Objective) -> list[float]:

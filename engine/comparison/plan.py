@@ -19,13 +19,12 @@ DEFAULT_LAYERS = ("conv3_2", "conv4_2", "conv5_2")
 """The content layers that are compared by default: fine, usual and coarse content."""
 
 COMPARABLE = (
-    "content_layers", "style_statistic", "init", "content_weight", "style_weight", "style_scale",
-    "steps", "colors",
+    "content_layers", "style_statistic", "laplacian_weight", "init", "content_weight", "style_weight",
+    "style_scale", "steps", "colors",
 )  # fmt: skip
 """Settings that may take several values, in the order of the axes.
 
-Content layers and the statistic come first: runs that share them can share a gradient backend if they
-follow one another.
+What a gradient backend depends on comes first: runs that share it can share a backend if they follow one another.
 """
 
 _LONGEST_NAME = 60  # characters, of up to four bytes each

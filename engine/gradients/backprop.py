@@ -26,7 +26,7 @@ from ..features.torch_network import (
 )
 from .backend import Problems
 from .torch_gradient import TorchGradient
-from .torch_problem import Part, TorchProblem, total_variation, variation_gradient
+from .torch_problem import Part, TorchProblem
 
 
 class BackwardPass:
@@ -130,11 +130,10 @@ class BackpropBackend(TorchGradient):
             gradient = self._backward(last, gradient, before)
         assert gradient is not None
         gradient = gradient.to(self._sums)
-        if ("tv", "") in self.problem.weights:
-            parts["tv", ""] = total_variation(pixels)
-            weights = self.problem.weights["tv", ""] * seed
-            gradient = gradient + weights.reshape(-1, 1, 1, 1) * variation_gradient(pixels)
-        return parts, gradient
+        for part, slope in self.problem.pixel_slopes(pixels).items():
+            weights = self.problem.weights[part] * seed
+            gradient = gradient + weights.reshape(-1, 1, 1, 1) * slope
+        return parts | self.problem.pixel_costs(pixels), gradient
 
     def _parts(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
         parts: dict[Part, torch.Tensor] = {}
@@ -142,9 +141,7 @@ class BackpropBackend(TorchGradient):
             for kind in ("style", "content"):
                 if (kind, activation.layer.name) in self.problem.targets:
                     self._compare(kind, activation, parts)
-        if ("tv", "") in self.problem.weights:
-            parts["tv", ""] = total_variation(pixels)
-        return parts
+        return parts | self.problem.pixel_costs(pixels)
 
     def _compare(
         self, kind: str, activation: Activation, parts: dict[Part, torch.Tensor]

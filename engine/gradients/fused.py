@@ -93,8 +93,9 @@ class FusedBackend(BackpropBackend):
     ) -> None:
         super().__init__(fused, problems, capture=capture)
         self._fused = fused
-        # What opens a run with regions takes another backend (`choose_kernels`).
+        # What opens a run with regions or a Laplacian takes another backend (`choose_kernels`).
         assert not self.problem.shares
+        assert self.problem.laplacian is None
         problem, device = self.problem, self._device.torch_device
         for part, aim in problem.aims.items():
             if part[0] == "content":

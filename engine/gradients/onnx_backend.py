@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nstx.export.graphs.feature_graph import INPUT_NAME
 from nstx.export.graphs.gradient_graph import (
     AREAS_INPUT,
-    WEIGHT_INPUTS,
+    LAPLACIAN_INPUTS,
     GradientGraph,
     content_input,
     root_input,
@@ -151,8 +151,11 @@ def describe_problems(problems: Problems, *, regions: int = 0) -> dict[str, NDAr
     first = check_batch(objectives, [(t.height, t.width) for t in targets])
     inputs: dict[str, NDArray[np.float32]] = {
         name: np.array([getattr(objective, name) for objective in objectives], np.float32)
-        for name in WEIGHT_INPUTS
+        for name in GradientGraph(objective=first).weights
     }
+    if first.laplacian_weight > 0:
+        details = [detail for picture in targets if (detail := picture.laplacian) is not None]
+        inputs[LAPLACIAN_INPUTS[1]] = _stack(details)
     for name in first.content_names:
         inputs[content_input(name)] = _stack([picture.content[name] for picture in targets])
     for name in first.style_names:
@@ -234,9 +237,10 @@ def _cost(objective: Objective, outputs: Mapping[str, NDArray[np.float32]]) -> C
         return dict(zip(names, outputs[f"{kind}_layers"].tolist(), strict=True)) if names else {}
 
     variation = float(outputs["total_variation"]) if objective.tv_weight > 0 else 0.0
+    laplacian = float(outputs["laplacian"]) if objective.laplacian_weight > 0 else 0.0
     content = layers("content", objective.content_names)
     style = layers("style", objective.style_names)
-    return check_cost(combine_costs(objective, content, style, variation))
+    return check_cost(combine_costs(objective, content, style, variation, laplacian))
 
 
 def describe_factors(problems: Problems) -> dict[str, NDArray[np.float32]]:

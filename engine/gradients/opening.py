@@ -191,6 +191,8 @@ def choose_kernels(choice: BackendChoice, objective: Objective) -> KernelSupport
         return KernelSupport("torch", f"{choice.precision} would gain nothing by kernels")
     if choice.regions:
         return KernelSupport("torch", "masks and transparency have no kernels")
+    if objective.laplacian_weight > 0:
+        return KernelSupport("torch", "the Laplacian has no kernels")
     if not objective.compares_grams_alone:
         others = sorted({*objective.statistics.values()} - {"gram"})
         return KernelSupport("torch", f"style statistic {', '.join(others)} has no kernels")

@@ -24,7 +24,7 @@ from ..devices.torch_device import TorchDevice
 from ..features.torch_network import TorchNetwork, gram_matrices, moment_matrices
 from ..statistics.moments import compare_by_autograd
 from .backend import GradientBackend, PrecisionCheck, Problems, gradient_error
-from .torch_problem import Part, TorchProblem, total_variation
+from .torch_problem import Part, TorchProblem
 
 # fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
 # is differentiated. The seed starts high, is divided while the gradient is not finite, and grows again
@@ -216,9 +216,7 @@ class AutogradBackend(TorchGradient):
             if part[0] == "style":
                 x = gram_matrices(x, dtype, problem.shares.get(part))
             parts[part] = problem.cost(part, problem.difference(part, x.to(dtype)))
-        if ("tv", "") in problem.weights:
-            parts["tv", ""] = total_variation(pixels)
-        return parts
+        return parts | problem.pixel_costs(pixels)
 
 
 def _are_finite(values: Sequence[float]) -> bool:

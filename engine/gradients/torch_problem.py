@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
 from numpy.typing import ArrayLike, NDArray
 
 from nstx.models.cost import Cost, check_cost, combine_costs
-from nstx.models.objective import Objective
+from nstx.models.objective import LAPLACIAN_POOL, Objective
 
 from ..devices.torch_device import TorchDevice
 from ..statistics.moments import MomentCost
@@ -18,7 +19,7 @@ from ..targets.targets import Targets
 from .backend import Problems, check_batch, check_regions
 
 Part = tuple[str, str]
-"""A part of the cost: ``content`` or ``style`` with a layer, or ``tv`` with nothing."""
+"""A part of the cost: ``content`` or ``style`` with a layer, or ``tv`` or ``laplacian`` with nothing."""
 
 
 class TorchProblem:
@@ -34,6 +35,7 @@ class TorchProblem:
         factors: what each layer's costs are multiplied with, (batch), or of styles (batch · regions).
         weights: of each part of the cost, (batch).
         slopes: weights times factors, of each layer, as these.
+        laplacian: of the contents, (batch, h, w); None where it does not count.
         aims: what features are compared with: targets, with offsets where there are some.
         noted: features that were compared, in a block of `noting`; None outside.
     """
@@ -86,6 +88,8 @@ class TorchProblem:
             part: self.weights[part].repeat_interleave(len(factors) // len(problems)) * factors
             for part, factors in self.factors.items()
         }
+        details = [detail for picture in targets if (detail := picture.laplacian) is not None]
+        self.laplacian = upload(details) if ("laplacian", "") in self.weights else None
         # Changed in place, as CUDA graphs know its place.
         self.aims = {part: target.clone() for part, target in self.targets.items()}
         self.noted: dict[Part, torch.Tensor] | None = None
@@ -171,10 +175,34 @@ class TorchProblem:
             # In the order of targets: the pass that is written out comes to the deepest layers first.
             for kind, layer in self.targets:
                 layers[kind][layer] = values[kind, layer][index]
-            variation = values["tv", ""][index] if ("tv", "") in values else 0.0
-            cost = combine_costs(objective, layers["content"], layers["style"], variation)
+            variation, laplacian = (
+                values[name, ""][index] if (name, "") in values else 0.0
+                for name in ("tv", "laplacian")
+            )
+            cost = combine_costs(
+                objective, layers["content"], layers["style"], variation, laplacian
+            )
             costs.append(check_cost(cost))
         return costs
+
+    def pixel_costs(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
+        """Return the costs before their weights, (batch), of pixels (batch, 3, height, width) as they are."""
+        costs: dict[Part, torch.Tensor] = {}
+        if ("tv", "") in self.weights:
+            costs["tv", ""] = total_variation(pixels)
+        if self.laplacian is not None:
+            difference = laplacians(pixels) - self.laplacian
+            costs["laplacian", ""] = difference.square().flatten(1).mean(1)
+        return costs
+
+    def pixel_slopes(self, pixels: torch.Tensor) -> dict[Part, torch.Tensor]:
+        """Return the gradients of `pixel_costs`, (batch, 3 or 1, height, width): 1 where channels have the same."""
+        slopes: dict[Part, torch.Tensor] = {}
+        if ("tv", "") in self.weights:
+            slopes["tv", ""] = variation_gradient(pixels)
+        if self.laplacian is not None:
+            slopes["laplacian", ""] = laplacian_gradient(pixels, self.laplacian)
+        return slopes
 
 
 def _shares_of(layer: str, targets: Sequence[Targets]) -> list[NDArray[np.float32]]:
@@ -188,6 +216,8 @@ def _weights_of(objectives: Sequence[Objective]) -> dict[Part, list[float]]:
     for objective in objectives:
         if objective.tv_weight > 0:
             weights.setdefault(("tv", ""), []).append(objective.tv_weight)
+        if objective.laplacian_weight > 0:
+            weights.setdefault(("laplacian", ""), []).append(objective.laplacian_weight)
         for kind in ("content", "style"):
             factor = getattr(objective, f"{kind}_weight")
             for item in getattr(objective, f"{kind}_layers"):
@@ -226,3 +256,28 @@ def variation_gradient(pixels: torch.Tensor) -> torch.Tensor:
         gradient.narrow(dimension, 1, length).add_(slope)
         gradient.narrow(dimension, 0, length).sub_(slope)
     return gradient
+
+
+def laplacians(pixels: torch.Tensor) -> torch.Tensor:
+    """Return Δ P x, (batch, h, w), of pixels (batch, 3, height, width): see `nstx.models.objective`."""
+    grey = pixels.sum(1, keepdim=True)
+    return _laplacians(F.avg_pool2d(grey, LAPLACIAN_POOL)[:, 0])
+
+
+def laplacian_gradient(pixels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the mean square of `laplacians` less their target: (batch, 1, height, width).
+
+    Of a symmetric kernel the adjoint is the kernel with zeros around, and of means over squares it is shared out.
+    """
+    difference = laplacians(pixels) - target
+    slope = difference * (2 / difference[0].numel() / LAPLACIAN_POOL**2)
+    squares = _laplacians(F.pad(slope, (2, 2, 2, 2)))[:, None]
+    spread = F.interpolate(squares, scale_factor=LAPLACIAN_POOL, mode="nearest")
+    (height, width), (rows, columns) = pixels.shape[2:], spread.shape[2:]
+    return F.pad(spread, (0, width - columns, 0, height - rows))
+
+
+def _laplacians(x: torch.Tensor) -> torch.Tensor:
+    # No convolution, which would be in TF32 where others are.
+    across, down = x.diff(n=2, dim=2)[:, 1:-1], x.diff(n=2, dim=1)[:, :, 1:-1]
+    return -(across + down)

@@ -73,6 +73,12 @@ class TiledProblem:
         """The weights of the total variation, (batch)."""
         return np.array([objective.tv_weight for objective in self.objectives])
 
+    @property
+    def details(self) -> tuple[Array64, list[NDArray[np.float32]]]:
+        """The weights of the contents' detail, (batch), and their Laplacians: none where it does not count."""
+        weights = np.array([objective.laplacian_weight for objective in self.objectives])
+        return weights, [item for own in self._targets if (item := own.laplacian) is not None]
+
     def task(self, tile: Tile, pixels: Values) -> TileTask:
         """Return what is done with a tile of pictures (batch, height, width, 3)."""
         layout, first = self.layout, self._first
@@ -133,12 +139,16 @@ class TiledProblem:
         }
 
     def compare(
-        self, style: Mapping[str, Array64], content: Mapping[str, Array64], variation: Array64
+        self,
+        style: Mapping[str, Array64],
+        content: Mapping[str, Array64],
+        variation: Array64,
+        laplacian: Array64,
     ) -> tuple[list[Cost], Slopes]:
         """Return each picture's cost, and how it changes.
 
         ``style`` are Gram matrices or moments, (batch · regions, side, side), ``content`` sums of squared differences, (batch),
-        and the variation is (batch). `NumericalError` if a cost is not finite.
+        and the costs of pixels are (batch). `NumericalError` if a cost is not finite.
         """
         style_costs, style_slopes = dict[str, Array64](), dict[str, Array64]()
         for name, values in style.items():
@@ -159,6 +169,7 @@ class TiledProblem:
                     {name: float(values[index]) for name, values in content_costs.items()},
                     {name: float(values[index]) for name, values in style_costs.items()},
                     float(variation[index]),
+                    float(laplacian[index]),
                 )
             )
             for index, objective in enumerate(self.objectives)

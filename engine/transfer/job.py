@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 import numpy as np
@@ -31,7 +31,7 @@ from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader, measure_grains
 from ..targets.store import TargetStore
-from ..targets.targets import Targets
+from ..targets.targets import Targets, with_details
 from .backends import open_for, share_backend
 from .inputs import Styles, check_needs_no_styles, read_start, take_settings, take_styles
 from .starts import make_start
@@ -216,7 +216,7 @@ def make_job(
         alpha=alpha,
         encoding=photograph.encoding,
         beyond=resize_beyond(photograph, *sizes[-1], settings.resampling),
-        loaded=loaded,
+        loaded=replace(loaded, targets=with_details(loaded.targets, contents, settings.objective)),
         grain=grain,
         init=start,
         opened=opened,
@@ -266,14 +266,16 @@ def prepare_job_from_targets(
     start = start or read_start(settings)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
     colouring = _colour(settings, saved.contents[-1], saved.alpha, region)
+    contents = tuple(map(colouring.compare, saved.contents))
+    targets = with_details(saved.targets, contents, settings.objective)
     finish_loading()
     return Job(
         settings=settings,
-        contents=tuple(map(colouring.compare, saved.contents)),
+        contents=contents,
         colouring=colouring,
         alpha=saved.alpha,
         encoding=Encoding(depth=saved.depth),
-        loaded=LoadedTargets(targets=saved.targets, content="file", styles=("file",)),
+        loaded=LoadedTargets(targets=targets, content="file", styles=("file",)),
         grain=saved.grain if settings.clean else None,
         init=start,
         opened=opened,

@@ -99,6 +99,7 @@ def trace_line(step: Step) -> dict[str, object]:
         "content": step.cost.content,
         "style": step.cost.style,
         "total_variation": step.cost.total_variation,
+        "laplacian": step.cost.laplacian,
         "style_layers": dict(step.cost.style_layers),
         "evaluations": step.evaluations,
         "seconds": step.seconds,

@@ -19,7 +19,7 @@ from ..nodes.builder import FLOAT, GraphBuilder
 from .build_interleaved import build_interleaved_model
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
-from .gradient_parts import add_part, finish_gradient
+from .gradient_parts import add_part, add_pixel_gradients, finish_gradient
 from .moment_costs import MomentCosts
 from .network import NetworkBuilder
 
@@ -42,6 +42,10 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     costs = MomentCosts(builder, objective, graph.gradient, graph.regions)
     variation, variation_gradient = costs.add_total_variation()
     weighted = [builder.add("Mul", [variation, "tv_weight"], "variation_weighted")]
+    laplacian_gradient = None
+    if graph.has_laplacian:
+        laplacian, laplacian_gradient = costs.add_laplacian()
+        weighted.append(builder.add("Mul", [laplacian, "laplacian_weight"], "laplacian_weighted"))
     seeds: dict[str, list[str]] = {}
     for kind, items, add in (
         ("content", objective.content_layers, costs.add_content),
@@ -60,7 +64,7 @@ def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
     builder.add("Sum", weighted, "total")
     if variation_gradient is not None:
         gradient = add_backward(network, objective, activations, seeds)
-        gradient = builder.add("Add", [gradient, variation_gradient], "gradient")
+        gradient = add_pixel_gradients(builder, gradient, [variation_gradient, laplacian_gradient])
         if graph.adam:
             add_adam(builder, gradient)
     return finish_gradient(builder, graph, weights)

@@ -14,7 +14,7 @@ from nstx.models.weights.load import Weights
 from ..nodes.builder import GraphBuilder
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
-from .gradient_parts import finish_gradient
+from .gradient_parts import add_pixel_gradients, finish_gradient
 from .interleaved_costs import Difference, InterleavedCosts, Part
 from .interleaved_network import InterleavedNetwork
 
@@ -43,6 +43,10 @@ def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProt
     if graph.has_variation:
         variation, variation_gradient = costs.add_total_variation()
         weighted.append(builder.add("Mul", [variation, "tv_weight"], "variation_weighted"))
+    laplacian_gradient = None
+    if graph.has_laplacian:
+        laplacian, laplacian_gradient = costs.add_laplacian()
+        weighted.append(builder.add("Mul", [laplacian, "laplacian_weight"], "laplacian_weighted"))
     builder.add("Sum", weighted, "total")
     scales, scale = costs.add_scales(parts)
     seeds: dict[str, list[str]] = {}
@@ -50,10 +54,12 @@ def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProt
         seed = costs.add_seed(difference, activations[difference.layer], factor)
         seeds.setdefault(difference.layer, []).append(seed)
     gradient = _add_backward(network, objective.network, activations, seeds)
-    name = "gradient" if variation_gradient is None else "network_gradient"
-    gradient = network.add_pixel_gradient(gradient, scale, name)
-    if variation_gradient is not None:
-        builder.add("Add", [gradient, variation_gradient], "gradient")
+    others = [name for name in (variation_gradient, laplacian_gradient) if name is not None]
+    gradient = network.add_pixel_gradient(
+        gradient, scale, "network_gradient" if others else "gradient"
+    )
+    if others:
+        add_pixel_gradients(builder, gradient, others)
     return finish_gradient(builder, graph, weights)
 
 

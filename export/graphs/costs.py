@@ -6,8 +6,6 @@ number of channels, k the objective's factor (see `nstx.models.objective`) and w
     style cost         k · mean (G − T)²      its gradient at F         4 k w / (C² N) · (G − T) F
     of a region        G = F diag(s) Fᵀ                                 4 k w / C² · (G − T) F diag(s)
     content cost       k · mean (F − T)²      its gradient at F         2 k w / (C N) · (F − T)
-    total variation    mean of the squared    its gradient at a pixel   2 w / n · (sum of its
-                       differences                                      differences)
 
 In an objective with relative costs, k is divided by the mean square of T, or by 1 where that is less.
 """
@@ -17,14 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstx.models.layers import LayerWeight
-from nstx.models.objective import Objective
 
-from ..nodes.builder import FLOAT, GraphBuilder
-from .feature_graph import INPUT_NAME
 from .gradient_graph import AREAS_INPUT, content_input, root_input, shares_input, style_input
-
-CostNames = tuple[str, str | None]
-"""Names of a cost, float32 (batch), and of its weighted gradient, if gradients are added."""
+from .pixel_costs import CostNames, PixelCosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +38,9 @@ class StyleRegion:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CostBuilder:
+class CostBuilder(PixelCosts):
     """Adds an objective's costs to a graph, and with ``gradient`` their gradients."""
 
-    builder: GraphBuilder
-    objective: Objective
-    gradient: bool
     regions: int = 0
 
     def add_content(self, item: LayerWeight, activation: str, channels: int) -> CostNames:
@@ -150,35 +140,6 @@ class CostBuilder:
         product = self.builder.add("MatMul", [weighed, transposed], f"{name}_product")
         return self.builder.add("Div", [product, self._positions(activation)], f"{name}_gram")
 
-    def add_total_variation(self) -> CostNames:
-        """Add the total variation of the pixels; its gradient is (batch, height, width, 3)."""
-        means, gradients = [], []
-        for axis, name in ((1, "down"), (2, "across")):
-            later = self._slice(f"variation_{name}_later", axis, 1, 2**31 - 1)
-            earlier = self._slice(f"variation_{name}_earlier", axis, 0, -1)
-            difference = self.builder.add("Sub", [later, earlier], f"variation_{name}")
-            means.append(self._mean_square(f"variation_{name}", difference, (1, 2, 3), None))
-            if self.gradient:
-                gradients.append(self._variation_gradient(f"variation_{name}", difference, axis))
-        cost = self.builder.add("Sum", means, "total_variation")
-        if not self.gradient:
-            return cost, None
-        summed = self.builder.add("Sum", gradients, "variation_unweighted")
-        weight = self._reshape("variation_weight", "tv_weight", (-1, 1, 1, 1))
-        return cost, self.builder.add("Mul", [summed, weight], "variation_gradient")
-
-    def _variation_gradient(self, name: str, difference: str, axis: int) -> str:
-        """Add the gradient: differences to the pixel before, less those of the pixel after."""
-        count = self._count(f"{name}_count", difference, 1)
-        scale = self.builder.add("Div", [self.builder.number("two", 2), count], f"{name}_scale")
-        scaled = self.builder.add("Mul", [difference, scale], f"{name}_scaled")
-        sides = []
-        for side, place in (("before", axis), ("after", 4 + axis)):
-            pads = self.builder.integers(f"pad_{axis}_{side}", [int(i == place) for i in range(8)])
-            nothing = self.builder.number("nothing", 0)
-            sides.append(self.builder.add("Pad", [scaled, pads, nothing], f"{name}_{side}"))
-        return self.builder.add("Sub", sides, f"{name}_gradient")
-
     def _factor(self, name: str, factor: float, target: str, axes: tuple[int, ...]) -> str:
         """Add what a mean squared error is multiplied with: a number, or (batch)."""
         constant = self.builder.number(f"{name}_factor", factor)
@@ -188,15 +149,6 @@ class CostBuilder:
         one = self.builder.number("one", 1)
         strength = self.builder.add("Max", [strength, one], f"{name}_strength")
         return self.builder.add("Div", [constant, strength], f"{name}_relative_factor")
-
-    def _mean_square(self, name: str, x: str, axes: tuple[int, ...], factor: str | None) -> str:
-        mean = self.builder.add("Mul", [x, x], f"{name}_square")
-        # Axis by axis: ONNX Runtime sums a million float32 values one after the other, which was
-        # wrong by 1e-5.
-        for axis in reversed(axes):
-            over = self.builder.integers(f"over_{axis}", (axis,))
-            mean = self.builder.add("ReduceMean", [mean, over], f"{name}_mean_{axis}", keepdims=0)
-        return mean if factor is None else self.builder.add("Mul", [mean, factor], f"{name}_cost")
 
     def _scale(
         self,
@@ -216,22 +168,3 @@ class CostBuilder:
 
     def _positions(self, activation: str) -> str:
         return self._count(f"{activation}_positions", activation, 2)
-
-    def _count(self, name: str, x: str, first: int) -> str:
-        """Add the product of a tensor's sizes from an axis on, as a float."""
-        if self.builder.has(name):
-            return name
-        sizes = self.builder.add("Shape", [x], f"{name}_sizes", start=first, end=4)
-        count = self.builder.add("ReduceProd", [sizes], f"{name}_integer", keepdims=0)
-        return self.builder.add("Cast", [count], name, to=FLOAT)
-
-    def _slice(self, name: str, axis: int, start: int, end: int) -> str:
-        bounds = [
-            self.builder.integers(f"{kind}_{value}", (value,))
-            for kind, value in (("from", start), ("to", end), ("axis", axis))
-        ]
-        return self.builder.add("Slice", [INPUT_NAME, *bounds], name)
-
-    def _reshape(self, name: str, x: str, shape: tuple[int, ...]) -> str:
-        sizes = self.builder.integers("shape_" + "_".join(map(str, shape)), shape)
-        return self.builder.add("Reshape", [x, sizes], name)

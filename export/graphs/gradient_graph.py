@@ -38,6 +38,9 @@ AREAS_INPUT = "areas"
 WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
 """α, β and the weight of the total variation: float32 (batch)."""
 
+LAPLACIAN_INPUTS = ("laplacian_weight", "laplacian_target")
+"""The weight of the content's detail, float32 (batch), and its Laplacian, float32 (batch, h, w)."""
+
 FACTOR_INPUTS = ("content_factors", "style_factors")
 """What the mean squared error of each layer is multiplied with, of interleaved graphs: float32 (batch, layers)."""
 
@@ -59,16 +62,18 @@ class GradientGraph:
     channels + 1), beside which ``wasserstein`` needs ``style_root_LAYER``, float32 (batch, channels,
     channels), of `nstx.models.statistics.covariance_root`. With ``regions`` there is ``shares_LAYER`` of each style
     layer, float32 (batch, h, w): how much each position counts, summing to 1. Of several, all that there is of style
-    layers is (batch, regions, …), and ``areas``, float32 (batch, regions), are what their costs are weighed by. Outputs are ``total``, ``content``, ``style`` and
+    layers is (batch, regions, …), and ``areas``, float32 (batch, regions), are what their costs are weighed by. Where
+    the objective's ``laplacian_weight`` is above 0, there are `LAPLACIAN_INPUTS`, and ``laplacian``, float32 (batch),
+    is an output. Outputs are ``total``, ``content``, ``style`` and
     ``total_variation``, float32 (batch); ``content_layers`` and ``style_layers``, float32
     (batch, layers), before their weights; and ``gradient``, float32 (batch, height, width, 3).
     Each picture of a batch has its own targets, weights and costs. An ``interleaved`` graph has
     `FACTOR_INPUTS` too, and neither ``tv_weight`` nor ``total_variation`` where that weight is 0.
 
     Attributes:
-        objective: whose layers, layer weights and formulas are built in. Its α, β and weight of the
-            total variation are inputs, and only whether α and β are above 0 matters: a part whose
-            weight is 0 is left out.
+        objective: whose layers, layer weights and formulas are built in. Its α, β and weights of the
+            total variation and the Laplacian are inputs, and only whether they are above 0 matters: a part whose
+            weight is 0 is left out, but for a planar graph's total variation.
         precision: ``fp32`` or ``fp16``, of convolutions; pixels, Gram matrices, costs and the
             gradient are float32 in both.
         gradient: whether the gradient is an output; without it the graph is a third of the work.
@@ -120,13 +125,19 @@ class GradientGraph:
         return self.layout == "planar" or self.objective.tv_weight > 0
 
     @property
+    def has_laplacian(self) -> bool:
+        """Whether the content's detail is compared."""
+        return self.objective.laplacian_weight > 0
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Names of the inputs that hold targets."""
         content = [content_input(name) for name in self.objective.content_names]
         style = [style_input(name) for name in self.objective.style_names]
         shares = map(shares_input, self.objective.style_names if self.regions else ())
         areas = (AREAS_INPUT,) if self.regions > 1 else ()
-        return (*content, *style, *map(root_input, self.root_layers), *shares, *areas)
+        detail = LAPLACIAN_INPUTS[1:] if self.has_laplacian else ()
+        return (*content, *style, *map(root_input, self.root_layers), *shares, *areas, *detail)
 
     @property
     def root_layers(self) -> tuple[str, ...]:
@@ -138,16 +149,22 @@ class GradientGraph:
     def inputs(self) -> tuple[str, ...]:
         """Names of all inputs, in their order."""
         if self.layout == "interleaved":
-            weights = WEIGHT_INPUTS if self.has_variation else WEIGHT_INPUTS[:2]
+            weights = self.weights if self.has_variation else self.weights[:2] + self.weights[3:]
             parts = (self.objective.content_names, self.objective.style_names)
             factors = [name for name, part in zip(FACTOR_INPUTS, parts, strict=True) if part]
             return (INPUT_NAME, *weights, *self.targets, *factors)
-        return (INPUT_NAME, *WEIGHT_INPUTS, *self.targets, *(ADAM_INPUTS if self.adam else ()))
+        return (INPUT_NAME, *self.weights, *self.targets, *(ADAM_INPUTS if self.adam else ()))
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights of parts of the cost, but for a total variation that an interleaved graph lacks."""
+        return (*WEIGHT_INPUTS, *(LAPLACIAN_INPUTS[:1] if self.has_laplacian else ()))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of all outputs, in their order."""
         names = ["total", "total_variation"] if self.has_variation else ["total"]
+        names += ["laplacian"] if self.has_laplacian else []
         for kind in ("content", "style"):
             if getattr(self.objective, f"{kind}_names"):
                 names += [kind, f"{kind}_layers"]

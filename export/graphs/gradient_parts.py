@@ -18,6 +18,7 @@ from .gradient_graph import (
     ADAM_OUTPUTS,
     AREAS_INPUT,
     FACTOR_INPUTS,
+    LAPLACIAN_INPUTS,
     GradientGraph,
     root_input,
     shares_input,
@@ -42,6 +43,12 @@ def add_part(
     return builder.add("Mul", [part, f"{kind}_weight"], f"{kind}_weighted")
 
 
+def add_pixel_gradients(builder: GraphBuilder, gradient: str, others: Sequence[str | None]) -> str:
+    """Add gradients of costs of pixels, as far as they count, to the network's: ``gradient``."""
+    names = [gradient, *filter(None, others)]
+    return builder.add("Add" if len(names) == 2 else "Sum", names, "gradient")
+
+
 def finish_gradient(builder: GraphBuilder, graph: GradientGraph, weights: Weights) -> ModelProto:
     """Return the model of a description whose nodes were added."""
     return builder.finish(
@@ -64,6 +71,8 @@ def _describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInf
     if name in ("content_layers", "style_layers", *FACTOR_INPUTS):
         layers = getattr(objective, f"{name.partition('_')[0]}_layers")
         return tensor_info(name, FLOAT, ["batch", len(layers)])
+    if name == LAPLACIAN_INPUTS[1]:
+        return tensor_info(name, FLOAT, ["batch", "laplacian_height", "laplacian_width"])
     if name not in graph.targets:
         return tensor_info(name, FLOAT, ["batch"])
     first: list[str | int] = ["batch", graph.regions] if graph.regions > 1 else ["batch"]

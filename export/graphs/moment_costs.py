@@ -13,7 +13,8 @@ import numpy as np
 from nstx.models.layers import LayerWeight
 from nstx.models.statistics import DEVIATION_FLOOR, LEAST, RIDGE, ROOT_STEPS
 
-from .costs import CostBuilder, CostNames, StyleRegion
+from .costs import CostBuilder, StyleRegion
+from .pixel_costs import CostNames
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..cost import Cost
 from ..layers import LayerWeight
-from ..objective import Objective
+from ..objective import LAPLACIAN_POOL, Objective
 from ..statistics import Statistic
 from ..weights.load import Weights, prepare_weights
 from .features import Array64, reference_features
@@ -58,7 +58,7 @@ def reference_cost(
     stacked = {name: np.stack([of[name] for of in blends]) for name in blends[0]}
     aims = blends[0] if len(areas) == 1 else stacked
     values = features(pixels, objective.layers)
-    return cost_of_features(objective, pixels, values, targets, aims, shares, areas)
+    return cost_of_features(objective, pixels, values, targets, aims, shares, areas, content)
 
 
 def cost_of_features(
@@ -69,11 +69,13 @@ def cost_of_features(
     style: Arrays,
     shares: Arrays | None = None,
     areas: Sequence[float] = (1.0,),
+    photograph: NDArray[np.floating] | None = None,
 ) -> Cost:
     """Return a picture's cost from its activations, target activations and targets of styles.
 
     Of style layers in ``shares``, positions count by these, (h, w). Of several regions, with their ``areas``, there
-    is a target and shares of each, stacked.
+    is a target and shares of each, stacked. The content's pixels, ``photograph``, are needed where their detail
+    counts.
     """
     shares = shares or {}
 
@@ -94,14 +96,20 @@ def cost_of_features(
     content_cost = _weighted_sum(objective.content_layers, content_layers)
     style_cost = _weighted_sum(objective.style_layers, style_layers)
     variation = reference_total_variation(pixels) if objective.tv_weight > 0 else 0.0
+    laplacian = 0.0
+    if objective.laplacian_weight > 0:
+        assert photograph is not None
+        laplacian = float(np.mean(laplacian_difference(pixels, photograph) ** 2))
     total = objective.content_weight * content_cost + objective.style_weight * style_cost
+    total += objective.tv_weight * variation
     return Cost(
-        total=total + objective.tv_weight * variation,
+        total=total + objective.laplacian_weight * laplacian,
         content=content_cost,
         style=style_cost,
         total_variation=variation,
         style_layers=style_layers,
         content_layers=content_layers,
+        laplacian=laplacian,
     )
 
 
@@ -132,6 +140,17 @@ def reference_total_variation(pixels: NDArray[np.floating]) -> float:
     """Return the mean squared difference of horizontal plus that of vertical neighbours."""
     x = pixels.astype(np.float64)
     return float(np.mean(np.diff(x, axis=1) ** 2) + np.mean(np.diff(x, axis=0) ** 2))
+
+
+def laplacian_difference(pixels: NDArray[np.floating], content: NDArray[np.floating]) -> Array64:
+    """Return Δ P x − Δ P c of a picture and its content, (height // 4 − 2, width // 4 − 2)."""
+    side = LAPLACIAN_POOL
+    change = (pixels.astype(np.float64) - content.astype(np.float64)).sum(2)
+    rows, columns = change.shape[0] // side, change.shape[1] // side
+    squares = change[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    x = squares.mean((1, 3))
+    around = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:]
+    return np.asarray(4 * x[1:-1, 1:-1] - around)
 
 
 def _weighted_sum(layers: Sequence[LayerWeight], costs: Mapping[str, float]) -> float:

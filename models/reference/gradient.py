@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cost import Cost
-from ..objective import Objective
+from ..objective import LAPLACIAN_POOL, Objective
 from ..statistics import Statistic
 from ..vgg19 import Pooling
 from ..weights.load import Weights, prepare_weights
-from .cost import Arrays, cost_of_features, style_scale, target_scale
+from .cost import Arrays, cost_of_features, laplacian_difference, style_scale, target_scale
 from .features import Array64, reference_convolution, reference_features
 from .statistics import reference_style, reference_style_cost, split_regions
 
@@ -27,21 +27,39 @@ def reference_gradient(
     *,
     shares: Arrays | None = None,
     areas: Sequence[float] = (1.0,),
+    photograph: NDArray[np.floating] | None = None,
 ) -> tuple[Cost, Array64]:
     """Return the cost of a picture and its gradient, float64, at the pixels, (height, width, 3).
 
     Of style layers in ``shares``, positions count by these, (h, w). Of several regions, with their ``areas``, there
-    is a target and shares of each, stacked.
+    is a target and shares of each, stacked. The content's pixels, ``photograph``, are needed where their detail
+    counts.
     """
     weights = prepare_weights(weights, objective.preprocessing)
     names = [layer.name for layer in objective.network]
     features = reference_features(weights, pixels, names, *objective.poolings)
-    cost = cost_of_features(objective, pixels, features, content, style, shares, areas)
+    cost = cost_of_features(objective, pixels, features, content, style, shares, areas, photograph)
     seeds = _gradients_at_layers(objective, features, content, style, shares or {}, areas)
     gradient = _backpropagate(objective, weights, pixels, features, seeds)
     if objective.tv_weight > 0:
         gradient = gradient + objective.tv_weight * total_variation_gradient(pixels)
+    if photograph is not None and objective.laplacian_weight > 0:
+        gradient = gradient + objective.laplacian_weight * laplacian_gradient(pixels, photograph)
     return cost, gradient
+
+
+def laplacian_gradient(pixels: NDArray[np.floating], content: NDArray[np.floating]) -> Array64:
+    """Return the gradient of the mean square of `nstx.models.reference.cost.laplacian_difference`."""
+    side, difference = LAPLACIAN_POOL, laplacian_difference(pixels, content)
+    slope = 2 * difference / difference.size
+    squares = np.zeros((slope.shape[0] + 2, slope.shape[1] + 2))
+    squares[1:-1, 1:-1] += 4 * slope
+    for part in (squares[:-2, 1:-1], squares[2:, 1:-1], squares[1:-1, :-2], squares[1:-1, 2:]):
+        part -= slope
+    gradient = np.zeros(pixels.shape)
+    spread = np.kron(squares, np.full((side, side), 1 / side**2))
+    gradient[: spread.shape[0], : spread.shape[1]] = spread[..., None]
+    return gradient
 
 
 def total_variation_gradient(pixels: NDArray[np.floating]) -> Array64:
