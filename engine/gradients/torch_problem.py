@@ -90,6 +90,9 @@ class TorchProblem:
         }
         details = [detail for picture in targets if (detail := picture.laplacian) is not None]
         self.laplacian = upload(details) if ("laplacian", "") in self.weights else None
+        self._begin()
+
+    def _begin(self) -> None:
         # Changed in place, as CUDA graphs know its place.
         self.aims = {part: target.clone() for part, target in self.targets.items()}
         self.noted: dict[Part, torch.Tensor] | None = None
@@ -97,8 +100,7 @@ class TorchProblem:
     def share(self) -> "TorchProblem":
         """Return the same problem for another backend: targets are shared, offsets are not."""
         problem = copy.copy(self)
-        problem.aims = {part: target.clone() for part, target in self.targets.items()}
-        problem.noted = None
+        problem._begin()
         return problem
 
     def offset(self, offsets: Mapping[Part, torch.Tensor]) -> None:
