@@ -170,7 +170,8 @@ class Recorder:
     def _watch(self, path: Path, picture: Picture) -> None:
         began = time.monotonic()
         try:
-            write_image(path, picture, **self._request.saving(path))
+            # A manifest is the result's alone, which lies elsewhere.
+            write_image(path, picture, **self._request.saving(path) | {"manifest": False})
         except OutputError as error:
             self.console.warn(str(error))
         ended = time.monotonic()

@@ -78,6 +78,13 @@ class Recording(Group):
             "it has none."
         ),
     ] = False
+    no_manifest: Annotated[
+        bool,
+        Help(
+            "Leave out what the picture's file says of its run: names and checksums of its pictures, all settings, "
+            "versions."
+        ),
+    ] = False
     force: Annotated[
         bool,
         Help(
@@ -201,6 +208,7 @@ class OptimizeRequest:
         return {
             "depth": None if recording.depth == "auto" else depth,
             "keep_profile": recording.keep_profile and suffix != ".npy",
+            "manifest": not recording.no_manifest,
         }
 
     def snapshot(self, step: int) -> Path:

@@ -39,7 +39,7 @@ from .contents import BACKEND, PICTURE, REACHED, SOLVER, Contents
 from .manifest import Manifest
 from .reached import Reached
 from .reading import NAME, read_checkpoint
-from .runs import Run, describe_run
+from .runs import Run, describe_kept
 
 _log = logging.getLogger("nstx")
 
@@ -142,7 +142,7 @@ class Checkpoints:
         Of a run that has begun already, the same.
         """
         if self._run is None:
-            manifest = describe_run(run, self._request)
+            manifest = describe_kept(run, self._request)
             if os.path.lexists(self._path):
                 self.earlier = read_checkpoint(self.folder, run, manifest)
                 self.step = len(self.earlier.reached.steps)

@@ -57,23 +57,14 @@ class Run(Protocol):
         """The content's colours beyond sRGB."""
 
 
-def describe_run(run: Run, request: Mapping[str, Any] | None = None) -> Manifest:
-    """Return what a checkpoint of a job is of."""
-    opened, settings = run.opened, run.settings
+def describe_run(run: Run) -> Manifest:
+    """Return what a job is of, its files by the paths that they were named by."""
+    opened = run.opened
     choice = opened.choice
-    init = settings.init if settings.init in INITS else _absolute(settings.init)
-    weights, (file, convention) = settings.weights, split_source(settings.weights)
-    if weights != "embedded":
-        weights = f"{convention}:{_absolute(file)}" if convention else _absolute(file)
     return Manifest(
-        settings=replace(settings, init=init, weights=weights),
-        inputs=tuple(
-            item
-            if item.sha256 is None or (item.role, item.path) == ("mask", ALPHA)
-            else replace(item, path=_absolute(item.path))
-            for item in run.inputs
-        ),
-        pictures=dict(_digest_pictures(run)),
+        settings=run.settings,
+        inputs=tuple(run.inputs),
+        pictures={},
         weights_sha256=opened.weights_sha256,
         sizes=tuple((target.height, target.width) for target in run.targets),
         backend={
@@ -82,8 +73,28 @@ def describe_run(run: Run, request: Mapping[str, Any] | None = None) -> Manifest
         },
         machine=_describe_machine(choice.name),
         wide=run.beyond is not None,
-        request=request,
     )  # fmt: skip
+
+
+def describe_kept(run: Run, request: Mapping[str, Any] | None = None) -> Manifest:
+    """Return what a checkpoint of a job is of."""
+    settings = run.settings
+    init = settings.init if settings.init in INITS else _absolute(settings.init)
+    weights, (file, convention) = settings.weights, split_source(settings.weights)
+    if weights != "embedded":
+        weights = f"{convention}:{_absolute(file)}" if convention else _absolute(file)
+    return replace(
+        describe_run(run),
+        settings=replace(settings, init=init, weights=weights),
+        inputs=tuple(
+            item
+            if item.sha256 is None or (item.role, item.path) == ("mask", ALPHA)
+            else replace(item, path=_absolute(item.path))
+            for item in run.inputs
+        ),
+        pictures=dict(_digest_pictures(run)),
+        request=request,
+    )
 
 
 def _absolute(path: str | Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .comment import make_exif
 from .repairs import png_chunks
 
 Samples16 = NDArray[np.uint16]
@@ -77,12 +78,15 @@ def _decode(data: bytes, raw_mode: str) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def encode_deep(samples: Samples16, profile: bytes | None, *, level: int = _LEVEL) -> bytes:
+def encode_deep(
+    samples: Samples16, profile: bytes | None, comment: str | None = None, *, level: int = _LEVEL
+) -> bytes:
     """Return a PNG file of 16 bits a channel; equal samples give equal bytes.
 
     Args:
         samples: (height, width, 3 or 4), RGB or RGBA.
         profile: the ICC profile that is embedded.
+        comment: a text of ASCII that the file carries.
         level: of zlib's compression.
     """
     height, width, channels = samples.shape
@@ -90,6 +94,8 @@ def encode_deep(samples: Samples16, profile: bytes | None, *, level: int = _LEVE
     parts = [SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
     if profile is not None:
         parts.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile, 9)))
+    if comment is not None:
+        parts.append(_chunk(b"eXIf", make_exif(comment)))
     stream = zlib.compressobj(level)
     lines = [stream.compress(rows) for rows in _filtered(samples)]
     parts += [_chunk(b"IDAT", b"".join([*lines, stream.flush()])), _chunk(b"IEND", b"")]

@@ -1,9 +1,9 @@
 """A picture as it was read: its pixels in sRGB, and its transparency beside them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,7 @@ class Picture:
         beyond: float32 (height, width, 3), by how much the colours of its file are beyond 0–255, which is not in
             the pixels; None of most.
         recolouring: what `nstx.engine.pictures.resizing.resize_picture` makes of its colours; None leaves them.
+        manifest: of the run that it is the result of, as plain data, which its file will carry; None of others.
     """
 
     pixels: NDArray[np.uint8] | Pixels
@@ -87,6 +88,7 @@ class Picture:
     encoding: Encoding = EIGHT_BITS
     beyond: Pixels | None = None
     recolouring: Recolouring | None = None
+    manifest: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,6 +1,7 @@
 """Writing a picture: which suffixes there are, and with which settings."""
 
 import io
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from nstx.models.storage.files import check_output, write_output
 from nstx.models.values import check_text, describe
 
 from ..formats import deep_png, deep_tiff
+from ..formats.comment import LONGEST_COMMENT, carry_comment
 from ..formats.deep_png import Samples16
 from ..profiles.icc import make_srgb_profile
 from .npy import choose_white
@@ -61,10 +63,13 @@ class Saving(TypedDict, total=False):
             format holds it (`DEEP_SUFFIXES`).
         keep_profile: whether its colours are brought back to the profile of that file, which is embedded then;
             that of sRGB where it has none.
+        manifest: whether the file of a result carries what it was made from (`nstx.engine.manifests`), as EXIF's
+            UserComment; ``.npy`` has no place for it. True where it is not named.
     """
 
     depth: Depth | None
     keep_profile: bool
+    manifest: bool
 
 
 _NO_ALPHA = {
@@ -151,6 +156,7 @@ def encode_image(
     *,
     depth: Depth = 8,
     profile: bytes | None = None,
+    comment: str | None = None,
     in_haste: bool = False,
 ) -> bytes:
     """Return the bytes of a picture file of one of `SUFFIXES`; equal pixels give equal bytes.
@@ -158,7 +164,8 @@ def encode_image(
     Pixels are (height, width, 3), 0–255; float32 ones are rounded, except for ``.npy``. ``alpha``
     is kept beside them where the format can, with the colours of what is not seen; a JPEG shows the picture
     on white. ``profile`` is the ICC profile that they are in, and is embedded; without one, a file of 16 bits a
-    channel has that of sRGB. ``in_haste`` takes less time and more bytes.
+    channel has that of sRGB. ``comment`` is a text of ASCII that the file carries, but for ``.npy``. ``in_haste``
+    takes less time and more bytes.
     """
     buffer = io.BytesIO()
     if suffix == ".npy":
@@ -166,7 +173,9 @@ def encode_image(
         return buffer.getvalue()
     name, options = _FORMATS[suffix]
     if depth == 16:
-        return _encode_deep(pixels, name, alpha, profile or make_srgb_profile(), in_haste=in_haste)
+        return _encode_deep(
+            pixels, name, alpha, profile or make_srgb_profile(), comment=comment, in_haste=in_haste
+        )
     if in_haste:
         options = {**options, **_HASTE.get(name, {})}
     eight = with_alpha(to_8_bit(pixels), alpha)
@@ -174,6 +183,8 @@ def encode_image(
         options = {**options, "exact": True}  # else libwebp changes what is not seen
     if profile is not None:
         options = {**options, "icc_profile": profile}
+    if comment is not None:
+        options = {**options, **carry_comment(comment, name)}
     image = Image.fromarray(on_white(eight) if name == "JPEG" else eight)
     image.save(buffer, format=name, **options)
     return buffer.getvalue()
@@ -185,14 +196,15 @@ def _encode_deep(
     alpha: NDArray[np.uint8] | None,
     profile: bytes,
     *,
+    comment: str | None,
     in_haste: bool,
 ) -> bytes:
     samples = to_16_bit(pixels)
     if alpha is not None:
         samples = np.concatenate([samples, to_16_bit(alpha)[..., None]], axis=2)
     if name == "TIFF":
-        return deep_tiff.encode_deep(samples, profile)
-    return deep_png.encode_deep(samples, profile, level=1 if in_haste else 6)
+        return deep_tiff.encode_deep(samples, profile, comment)
+    return deep_png.encode_deep(samples, profile, comment, level=1 if in_haste else 6)
 
 
 def write_image(
@@ -201,11 +213,13 @@ def write_image(
     *,
     depth: Depth | None = None,
     keep_profile: bool = False,
+    manifest: bool = True,
     in_haste: bool = False,
 ) -> None:
     """Write a picture with its transparency, or opaque pixels of 0–255; see `encode_image`.
 
-    Arrays of uint8 may be grey or RGBA, too. For ``depth`` and ``keep_profile`` see `Saving`.
+    Arrays of uint8 may be grey or RGBA, too. For ``depth``, ``keep_profile`` and ``manifest`` see
+    `Saving`.
 
     Raises:
         UsageError: it is neither a picture nor an array, or ``path`` is no path.
@@ -224,10 +238,29 @@ def write_image(
     if keep_profile:
         check_profiled(suffix)
         pixels, profile = to_own_profile(picture)
+    comment = None
+    if manifest and picture.manifest is not None and suffix != ".npy":
+        saved = {"depth": depth if suffix in DEEP_SUFFIXES else None, "keep_profile": keep_profile}
+        comment = _write_manifest({**picture.manifest, "saved": saved})
     data = encode_image(
-        pixels, suffix, picture.alpha, depth=depth, profile=profile, in_haste=in_haste
+        pixels,
+        suffix,
+        picture.alpha,
+        depth=depth,
+        profile=profile,
+        comment=comment,
+        in_haste=in_haste,
     )
     write_output(path, data)
+
+
+def _write_manifest(manifest: Mapping[str, Any]) -> str | None:
+    """Return a manifest as a text of ASCII; None, with a warning, of one that is too long for a file to carry."""
+    text = json.dumps(manifest, separators=(",", ":"))
+    if len(text) <= LONGEST_COMMENT:
+        return text
+    _log.warning("the picture carries no manifest, as that is too long; try fewer styles")
+    return None
 
 
 def _take_picture(picture: object) -> Picture:

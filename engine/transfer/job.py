@@ -1,9 +1,9 @@
 """A job: pictures and settings, made ready to run."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,16 +102,18 @@ class Job:
         opens = None if region is None else region.gate
         return None if opens is None else (opens, self.contents[scale])
 
-    def picture(self, pixels: Pixels | NDArray[np.uint8]) -> Picture:
+    def picture(
+        self, pixels: Pixels | NDArray[np.uint8], manifest: Mapping[str, Any] | None = None
+    ) -> Picture:
         """Return a picture of the result's size, with what the content has besides its pixels.
 
-        Its colours beyond sRGB fade where the picture departs from it.
+        Its colours beyond sRGB fade where the picture departs from it. Of a result, it has a manifest.
         """
         beyond = self.beyond
         if beyond is not None:
             distance = np.abs(pixels - self.colouring.content).max(2, keepdims=True)
             beyond = beyond * (1 - distance / np.float32(_FAR)).clip(0, 1)
-        return Picture(pixels, self.alpha, encoding=self.encoding, beyond=beyond)
+        return Picture(pixels, self.alpha, encoding=self.encoding, beyond=beyond, manifest=manifest)
 
     def start(self, scale: int, reached: Pixels | None = None) -> Pixels:
         """Return what a scale's solver starts from: clipped, if the settings clip.

@@ -21,6 +21,7 @@ from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
 from ..gradients.backend import PrecisionCheck
 from ..gradients.gated import gated
+from ..manifests.pictures import describe_picture
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source
 from ..pictures.resizing import resize_8_bit
@@ -254,7 +255,7 @@ def make_result(
         # The solver's first evaluation was the start's.
         initial_cost = progress.first_cost
     return Result(
-        picture=job.picture(finished),
+        picture=job.picture(finished, describe_picture(job, is_complete=not progress.interrupted)),
         cost=cost,
         initial_cost=initial_cost or final.cost(job.start(-1)),
         steps=progress.step,
@@ -285,7 +286,7 @@ def unfinished_result(job: Job, last: Step, stopped: StopReason) -> Result:
     if job.colouring.finishes:
         pixels = job.colouring.finish(pixels.astype(np.float32))
     return Result(
-        picture=job.picture(pixels),
+        picture=job.picture(pixels, describe_picture(job, is_complete=False)),
         cost=last.cost,
         initial_cost=None,
         steps=last.step,

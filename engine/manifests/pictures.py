@@ -1,0 +1,57 @@
+"""The manifest of a picture: what it was made from, as plain data that its file carries.
+
+Of files it has names and checksums, no path, as pictures are given to others; and nothing that differs between
+two equal runs, so that these still give equal files.
+"""
+
+from dataclasses import asdict, fields
+from pathlib import PureWindowsPath
+from typing import Any
+
+from nstx.models.objective import objective_to_json
+from nstx.models.version import __version__
+from nstx.models.weights.sources import EMBEDDED, split_source
+
+from ..checkpoints.runs import Run, describe_run
+from ..settings import Settings
+
+FORMAT = "nstx-picture-1"
+
+OF_THIS_MACHINE = ("use_cache",)
+"""Settings that no picture depends on, and no manifest has."""
+
+
+def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
+    """Return the manifest of what a run has led to, but for how it is saved."""
+    manifest = describe_run(run)
+    inputs = [{**asdict(item), "path": last_part(item.path)} for item in manifest.inputs]
+    settings = {
+        field.name: getattr(manifest.settings, field.name)
+        for field in fields(Settings)
+        if field.name not in OF_THIS_MACHINE
+    }
+    settings["objective"] = objective_to_json(manifest.settings.objective)
+    # A start that is a picture stands among the inputs, however it was named.
+    starts = [item["path"] for item in inputs if item["role"] == "init"]
+    settings["init"] = starts[0] if starts else settings["init"]
+    if settings["weights"] != EMBEDDED:
+        file, convention = split_source(settings["weights"])
+        name = last_part(str(file))
+        settings["weights"] = f"{convention}:{name}" if convention else name
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "complete": is_complete,
+        "inputs": inputs,
+        "settings": settings,
+        "weights_sha256": manifest.weights_sha256,
+        "sizes": manifest.sizes,
+        "backend": manifest.backend,
+        "machine": manifest.machine,
+    }
+
+
+def last_part(path: str) -> str:
+    """Return the last part of a path, by the rules of every system."""
+    # Twice: on Linux a file's own name may look like one behind a drive's letter.
+    return PureWindowsPath(PureWindowsPath(path).name).name
