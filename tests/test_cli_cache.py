@@ -161,11 +161,12 @@ def test_a_targets_file_is_enough_on_another_machine(
         image.save(content)
     targets, outputs = tmp_path / "t.safetensors", [tmp_path / "a.png", tmp_path / "b.png"]
     assert nstx("precompute", "--content", content, "--style", style, *TINY, "-o", targets)[0] == 0
-    assert nstx("optimize", content, style, *FAST, "-o", outputs[0])[0] == 0
+    bare = [*FAST, "--no-manifest"]
+    assert nstx("optimize", content, style, *bare, "-o", outputs[0])[0] == 0
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "elsewhere"))
     content.unlink()
     style.unlink()
-    data = run_json(nstx, "optimize", "--targets", targets, *FAST[2:], "-o", outputs[1])
+    data = run_json(nstx, "optimize", "--targets", targets, *bare[2:], "-o", outputs[1])
     assert data["targets"] == {"content": "file", "style": ["file"]}
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
@@ -192,8 +193,9 @@ def test_a_targets_file_brings_its_objective_and_preset(
     assert (
         nstx("precompute", "--content", content, "--style", style, *chosen, "-o", targets)[0] == 0
     )
-    assert nstx("optimize", content, style, *chosen, "--steps", "3", "-o", outputs[0])[0] == 0
-    data = run_json(nstx, "optimize", "--targets", targets, "--steps", "3", "-o", outputs[1])
+    steps = ["--steps", "3", "--no-manifest"]
+    assert nstx("optimize", content, style, *chosen, *steps, "-o", outputs[0])[0] == 0
+    data = run_json(nstx, "optimize", "--targets", targets, *steps, "-o", outputs[1])
     assert (data["preset"], data["objective"]["pooling"]) == ("gatys", "max")
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 

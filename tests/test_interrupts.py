@@ -183,7 +183,7 @@ def test_a_run_that_diverges_later_saves_the_picture_of_its_last_finite_step(
         return really(cost)
 
     monkeypatch.setattr(onnx_backend, "check_cost", check)
-    options = ("--solver", "adam", "--save-every", 1, "--backend", "onnx")
+    options = ("--solver", "adam", "--save-every", 1, "--backend", "onnx", "--no-manifest")
     code, data, err = optimize(*options)
     assert (code, data["stopped"], data["steps"]) == (8, "diverged", 1)
     assert data["error"]["kind"] == "NumericalError"
@@ -222,7 +222,8 @@ def test_a_run_that_fails_saves_the_picture_of_its_last_step(
     if is_occupied:
         output.write_bytes(b"complete")
     failing(error)
-    code, data, err = optimize("--solver", "adam", "--save-every", 1, "--backend", "onnx")
+    options = ("--solver", "adam", "--save-every", 1, "--backend", "onnx", "--no-manifest")
+    code, data, err = optimize(*options)
     saved = tmp_path / ("out.unfinished.png" if is_occupied else "out.png")
     assert (code, data["stopped"], data["steps"], data["output"]) == (4, "failed", 2, str(saved))
     assert data["error"]["exit_code"] == 4

@@ -58,8 +58,8 @@ def test_a_result_carries_its_run_and_no_path(files: tuple[Path, Path], tmp_path
     assert manifest["settings"].keys() == named
     result.save(tmp_path / "without.png", manifest=False)
     assert manifest_in(tmp_path / "without.png") is None
-    pixels = [read_image(tmp_path / name).pixels for name in ("out.png", "without.png")]
-    np.testing.assert_array_equal(*pixels)
+    carrying, bare = (read_image(tmp_path / name) for name in ("out.png", "without.png"))
+    np.testing.assert_array_equal(carrying.pixels, bare.pixels)
     nstx.write_image(tmp_path / "again.png", result.picture)
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
 

@@ -270,7 +270,7 @@ def test_a_targets_file_has_its_mask(tmp_path: Path, nstx: Nstx) -> None:
     Image.fromarray(LEFT).save(paths["mask"])
     options = ["--content-layers", "conv2_1", "--style-layers", "conv1_1,conv2_1"]
     options = [*options, "--device", "cpu", "--json"]
-    run = ["--steps", 3, "--precision", "fp32"]
+    run = ["--steps", 3, "--precision", "fp32", "--no-manifest"]
     size, mask = ["--size", 64, "--scales", 2], ["--mask", paths["mask"]]
     targets = tmp_path / "t.safetensors"
     pictures = (paths["content"], paths["style"])

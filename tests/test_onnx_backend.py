@@ -144,11 +144,12 @@ for name, seed in (("photo", 1), ("painting", 2)):
     Image.fromarray(pixels).save(f"{name}.png")
 pictures = ["--content", "photo.png", "--style", "painting.png"]
 layers = ["--style-layers", "conv1_1,conv2_1", "--content-layers", "conv2_2"]
+bare = "--no-manifest"
 for arguments in (
     ["precompute", *pictures, "--size", "48", *layers],
     ["precompute", *pictures, "--size", "48", *layers, "-o", "t.safetensors"],
-    ["optimize", "photo.png", "painting.png", "-o", "out.png", "--size", "48", "--steps", "2", *layers],
-    ["optimize", "--targets", "t.safetensors", "-o", "two.png", "--steps", "2", *layers],
+    ["optimize", "photo.png", "painting.png", "-o", "out.png", "--size", "48", "--steps", "2", *layers, bare],
+    ["optimize", "--targets", "t.safetensors", "-o", "two.png", "--steps", "2", *layers, bare],
     ["evaluate", "out.png", *pictures, *layers],
     ["features", "photo.png", "-o", "sheets", "--layers", "conv1_1", "--size", "48"],
     ["model"],

@@ -221,7 +221,7 @@ def test_a_result_has_the_contents_transparency(tmp_path: Path) -> None:
     job = prepare_job(Picture(CONTENT.pixels, alpha), STYLES, small(steps=1))
     result = run_job(job)
     assert result.pixels.dtype == np.float32
-    write_image(tmp_path / "out.png", result.picture)
+    write_image(tmp_path / "out.png", result.picture, manifest=False)
     saved = read_image(tmp_path / "out.png").alpha
     assert saved is not None
     assert saved.shape == result.pixels.shape[:2]
@@ -232,7 +232,7 @@ def test_a_result_has_the_contents_transparency(tmp_path: Path) -> None:
         alpha=job.alpha,
     )  # fmt: skip
     again = run_job(prepare_job_from_targets(read_targets(path), job.settings))
-    write_image(tmp_path / "again.png", again.picture)
+    write_image(tmp_path / "again.png", again.picture, manifest=False)
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
     assert stylize(CONTENT, STYLES, small(steps=1)).picture.alpha is None
 

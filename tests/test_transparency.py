@@ -230,7 +230,7 @@ def test_a_start_that_was_saved_begins_the_same_run(
     nstx: Nstx, cut_out: Path, painting: Path, tmp_path: Path
 ) -> None:
     start = tmp_path / "start.png"
-    common = ["--size", 64, "--steps", 2, *OPTIONS]
+    common = ["--size", 64, "--steps", 2, *OPTIONS, "--no-manifest"]
     arguments = ["optimize", cut_out, painting, *common]
     assert nstx(*arguments, "-o", tmp_path / "a.png", "--save-init", start)[0] == 0
     assert nstx(*arguments, "-o", tmp_path / "b.png", "--init", start)[0] == 0
