@@ -166,10 +166,7 @@ def test_everything_is_written_and_a_run_is_what_optimize_makes(
         assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
         assert json.loads(lines[-1])["total"] == run["cost_before_rounding"]
     layer = ["--content-layers", "conv2_2"]
-    assert (
-        nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST, *layer, "--no-manifest")[0]
-        == 0
-    )
+    assert nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST, *layer)[0] == 0
     assert (tmp_path / "o.png").read_bytes() == (folder / "conv2_2.png").read_bytes()
     summary = json.loads((folder / "compare.json").read_text())
     assert summary["runs"] == data["runs"]
