@@ -95,6 +95,8 @@ def test_joined_layers_are_used_together_and_odd_names_become_file_names() -> No
         ({"style_weight": (1.0, 1.0)}, "each value once"),
         ({"content_layers": ("conv4_2", "conv9_2")}, "conv9_2"),
         ({"steps": (5, 0)}, "steps"),
+        ({"blend": (0.5, 1.5)}, "0 … 1 of the second style"),
+        ({"blend": (0, 0.0)}, "each value once"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(
@@ -170,6 +172,29 @@ def test_everything_is_written_and_a_run_is_what_optimize_makes(
     assert (tmp_path / "o.png").read_bytes() == (folder / "conv2_2.png").read_bytes()
     summary = json.loads((folder / "compare.json").read_text())
     assert summary["runs"] == data["runs"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_blends_of_two_styles_are_an_axis(
+    nstx: Nstx, pictures: list[Path], save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = save_picture("other.png", 66, 58, 3)
+    folder, layer = tmp_path / "d", ["--content-layers", "conv1_2"]
+    named = ["compare", *pictures, other, "-o", folder, *FAST, *layer, "--json"]
+    code, out, err = nstx(*named, "--blend", "0,0.25")
+    assert code == 0, err
+    runs = json.loads(out)["runs"]
+    assert [run["label"] for run in runs] == ["blend 0", "blend 0.25"]
+    assert [run["blend"] for run in runs] == [0.0, 0.25]
+    one = ["optimize", pictures[0], f"{pictures[1]}:3", other, "-o", tmp_path / "o.png"]
+    assert nstx(*one, *FAST, *layer)[0] == 0
+    assert (tmp_path / "o.png").read_bytes() == (folder / runs[1]["picture"]).read_bytes()
+    code, out, _ = nstx(*named, "--blend", "0,0.25,1")
+    assert (code, json.loads(out)["made"]) == (0, ["blend-1"])
+    code, _, err = nstx(*named[:3], "-o", tmp_path / "e", "--blend", "0,1")
+    assert code == 2
+    assert "two styles without weights" in err
+    assert not (tmp_path / "e").exists()
 
 
 class CountingExtractor:

@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared(Group):
-    """Settings that take several values."""
+    """What takes several values."""
 
     panel: ClassVar[str | None] = "Compared: several values, separated by commas"
 
@@ -53,6 +53,13 @@ class Compared(Group):
     colors: Annotated[
         str | None, Help(f"Ways to colour the result: {', '.join(COLORS)}.", is_list=True)
     ] = None
+    blend: Annotated[
+        str | None,
+        Help(
+            "Of two paintings, the share of the second, 0 … 1; the first has the rest.",
+            is_list=True,
+        ),
+    ] = None
 
 
 @app.command()
@@ -62,7 +69,8 @@ def compare(
     styles: Annotated[
         list[str],
         argument(
-            "One or more paintings, each as PATH or PATH:weight; blended in every run.", "STYLE..."
+            "One or more paintings, each as PATH or PATH:weight; blended in every run: see --blend.",
+            "STYLE...",
         ),
     ],
     output: Annotated[

@@ -37,6 +37,7 @@ _COMPARED: dict[str, tuple[type, str]] = {
     "style_scale": (float, "0.5,1,2"),
     "steps": (int, "25,50,100"),
     "colors": (str, ",".join(COLORS[:3])),
+    "blend": (float, "0,0.25,0.5,0.75,1"),
 }
 """What the values of an option are, and an example."""
 

@@ -18,7 +18,7 @@ from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..settings import INITS, Settings
 from ..transfer.inputs import check_start
-from .plan import COMPARABLE
+from .plan import COMPARABLE, ComparisonRun
 from .records import RunKey
 
 # What one comparison varies. The scales follow from the start, of which a picture has one only.
@@ -77,8 +77,9 @@ class RunDigests:
         check_start(init)
         return self._digest_picture(Path(init))
 
-    def key(self, settings: Settings) -> RunKey:
-        """Return what a run with these settings is of."""
+    def key(self, run: ComparisonRun) -> RunKey:
+        """Return what a run is of."""
+        settings = run.settings
         fields = {k: v for k, v in asdict(settings).items() if k not in _WITHOUT_EFFECT}
         # The contents of files count, however their paths are written.
         if settings.init not in INITS:
@@ -91,7 +92,10 @@ class RunDigests:
             del fields["colors"]  # likewise
         fields["objective"] = objective_to_json(settings.objective)
         fields["weights"] = self._digest_weights(settings.weights)
-        request = {"content": self.content, "styles": self.styles, "settings": fields}
+        pictures = {"content": self.content, "styles": self.styles}
+        weights = run.weigh([weight for _, weight in self.styles])
+        styles = [(digest, w) for (digest, _), w in zip(self.styles, weights, strict=True) if w > 0]
+        request = {"content": self.content, "styles": styles, "settings": fields}
         objective = {k: v for k, v in fields["objective"].items() if k not in _VARIED}
         objective["style_layers"] = [
             {k: v for k, v in item.items() if k != "statistic"}
@@ -101,7 +105,7 @@ class RunDigests:
         return RunKey(
             digest=digest_json({"version": __version__, **request}),
             request=digest_json(request),
-            comparison=digest_json({**request, "settings": common}),
+            comparison=digest_json({**pictures, "settings": common}),
         )
 
 

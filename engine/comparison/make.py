@@ -91,9 +91,14 @@ def make_comparison(
     """
     if not styles:
         raise UsageError("expected one or more styles, got none; try a painting")
+    if any(run.blend is not None for run in plan.runs) and [w for _, w in styles] != [1, 1]:
+        raise UsageError(
+            f"expected two styles without weights for a blend of them, got {len(styles)}; try two paintings",
+            setting="blend",
+        )
     inputs = Inputs(content, tuple(styles))
     digests = RunDigests(inputs)
-    keys = {run.name: digests.key(run.settings) for run in plan.runs}
+    keys = {run.name: digests.key(run) for run in plan.runs}
     with _alone_in(folder):
         work = _Work(inputs, plan, folder, digests, keys, force=force)
         return _make(work, plan, watcher or Watcher())
@@ -230,6 +235,7 @@ class _Work:
             "picture": names.picture,
             "trace": names.trace,
             "digest": record.digest,
+            "blend": run.blend,
             **{name: value for name, value in record.result.items() if name != "film_steps"},
             "settings": asdict(run.settings),
         }

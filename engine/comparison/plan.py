@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nstx.models.errors import UsageError
+from nstx.models.errors import UsageError, about
 from nstx.models.printable import printable
+from nstx.models.values import check_number
 
 from ..choices import choose_settings
 from ..settings import INITS, Settings
@@ -20,9 +21,9 @@ DEFAULT_LAYERS = ("conv3_2", "conv4_2", "conv5_2")
 
 COMPARABLE = (
     "content_layers", "style_statistic", "laplacian_weight", "init", "content_weight", "style_weight",
-    "style_scale", "steps", "colors",
+    "style_scale", "steps", "colors", "blend",
 )  # fmt: skip
-"""Settings that may take several values, in the order of the axes.
+"""What may take several values, in the order of the axes: settings, and the second of two styles' share in their blend.
 
 What a gradient backend depends on comes first: runs that share it can share a backend if they follow one another.
 """
@@ -34,7 +35,7 @@ _Value = str | float | int
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A setting that takes two or more values, written as ``conv4_2`` or ``0.3``."""
+    """What takes two or more values, written as ``conv4_2`` or ``0.3``."""
 
     name: str
     values: tuple[str, ...]
@@ -62,12 +63,18 @@ class ComparisonRun:
     Attributes:
         name: of its files, without suffix: ``conv4_2``, ``content-weight-5_init-noise``.
         label: for people: ``conv4_2``, ``content weight 5, init noise``.
+        blend: the second style's share, 0–1; None where all have their weights.
     """
 
     name: str
     label: str
     values: tuple[str, ...]
     settings: Settings
+    blend: float | None = None
+
+    def weigh(self, weights: Sequence[float]) -> tuple[float, ...]:
+        """Return the styles' weights in this run, which may be 0, from those of the comparison."""
+        return tuple(weights) if self.blend is None else (1 - self.blend, self.blend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +89,15 @@ class ComparisonPlan:
 
     def __post_init__(self) -> None:
         _check_count(len(self.runs))
-        names: dict[Settings, str] = {}
+        names: dict[tuple[Settings, float | None], str] = {}
         for run in self.runs:
-            if run.settings in names:
+            key = run.settings, run.blend
+            if key in names:
                 raise UsageError(
-                    f"expected runs that differ, got {names[run.settings]} and {run.label}; "
+                    f"expected runs that differ, got {names[key]} and {run.label}; "
                     "try each value once"
                 )
-            names[run.settings] = run.label
+            names[key] = run.label
 
     @property
     def is_table(self) -> bool:
@@ -140,9 +148,22 @@ def plan_comparison(
     # Settings with a single value have no axis, and do not change the order of the combinations.
     for combination, values in zip(combinations, written, strict=True):
         chosen = choices | dict(zip(options, combination, strict=True))
+        blend = _take_blend(chosen.pop("blend", None))
         settings = choose_settings(preset, auto_scales=auto_scales, **chosen)
-        runs.append(_name_run(axes, values, settings))
+        runs.append(replace(_name_run(axes, values, settings), blend=blend))
     return ComparisonPlan(axes, tuple(_number_repeated(runs)))
+
+
+def _take_blend(value: object) -> float | None:
+    if value is None:
+        return None
+    with about("blend"):
+        blend = check_number("share of the second style in a blend", value)
+        if not 0 <= blend <= 1:
+            raise UsageError(
+                f"expected shares of 0 … 1 of the second style in a blend, got {blend:g}; try 0,0.5,1"
+            )
+        return blend
 
 
 def _check_count(count: int) -> None:

@@ -109,7 +109,9 @@ class ComparisonJobs:
             like.opened, like.settings, settings, self._sizes(settings)[-1]
         ):
             like = None  # so that its memory is free before another backend is opened
-        self._last = make_job(self._content, self._styles, settings, like=like, store=self._store)
+        weights = run.weigh([weight for _, weight in self._styles])
+        styles = [(style, w) for (style, _), w in zip(self._styles, weights, strict=True) if w > 0]
+        self._last = make_job(self._content, styles, settings, like=like, store=self._store)
         return self._last
 
 
