@@ -56,6 +56,7 @@ class ChoicesButInit(TypedDict, total=False):
     size: int | None
     width: int | None
     height: int | None
+    tile: int | None
     style_scale: float | None
     seed: int | None
     device: str | None

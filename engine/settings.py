@@ -78,6 +78,8 @@ class Settings:
             colours first; ``histogram`` the result the photograph's distribution of each channel afterwards;
             ``only`` makes no step, and gives the photograph the paintings' mean and covariance.
         size: long side in pixels; None if ``width`` or ``height`` says it.
+        tile: side in pixels, a multiple of 16 of 64 or more, of the tiles that larger pictures are evaluated by, one
+            at a time; None evaluates pictures whole. It changes memory and time, and results by rounding alone.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
@@ -104,6 +106,7 @@ class Settings:
     width: int | None = None
     height: int | None = None
     clean: bool = False
+    tile: int | None = None
     colors: Colors = "style"
     style_scale: float = 1.0
     seed: int = 0
@@ -185,6 +188,13 @@ def split_device(name: str) -> tuple[str, int]:
     )
 
 
+def _check_tile(name: str, value: Any) -> int:
+    tile = check_side(name, value)
+    if tile < 64 or tile % 16:
+        raise refuse("a multiple of 16 of 64 or more pixels", name, tile, max(64, tile // 16 * 16))
+    return tile
+
+
 def _check_positive(suggestion: int, name: str, value: Any) -> float:
     number = check_number(name, value)
     if number <= 0:
@@ -211,6 +221,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "init": partial(check_text, suggestion="content"),
     "weights": partial(check_text, suggestion="embedded"),
     "seed": _check_seed,
+    "tile": _check_tile,
     "device": lambda _, text: text if split_device(text) else "",
 }
 """What each attribute of `Settings` passes; it returns the value in Python's own type."""
@@ -218,4 +229,4 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
 _LIKELY = {"solver": "lbfgs", "colors": "luminance"}
 """What is suggested in place of a name that resembles none."""
 
-_MAY_BE_NONE = ("scales", "size", "width", "height", "threads")
+_MAY_BE_NONE = ("scales", "size", "width", "height", "threads", "tile")

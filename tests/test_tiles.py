@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from networks import CASES, extract_style, mixed_objective, relative_error
+from networks import CASES, extract_style, mixed_objective, needs_bf16, relative_error
 from pictures import random_pixels
 
+import nstx
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
-from nstx.engine.gradients.backend import GradientBackend
+from nstx.engine.gradients.backend import GradientBackend, PrecisionPlan
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
+from nstx.engine.gradients.checked import CheckedBackend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.regions.positions import share_positions
 from nstx.engine.sessions.session import load_session
@@ -29,6 +33,7 @@ from nstx.export.nodes.builder import check_model
 from nstx.export.runtime.session import SessionChoices
 from nstx.export.tiles.build_tile import build_tile_model
 from nstx.export.tiles.tile_graph import TileGraph, TilePart
+from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 from nstx.models.statistics import STATISTICS
 from nstx.models.vgg19 import LAYERS, Pooling, PoolRounding, find_layer
@@ -261,3 +266,133 @@ def test_onnx_runtime_has_the_whole_gradient(
     tiled = TiledBackend(onnx_passes(objective, tiny_weights, regions), tiled.problem)
     pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
     agree(whole, tiled, pixels, 1e-4, 1e-5)
+
+
+# A cost of the network's first layers alone.
+LIGHT: Any = {
+    "content_layers": "conv2_2", "style_layers": "conv1_1,conv2_1", "device": "cpu",
+    "precision": "fp32", "threads": 1, "tv_weight": 1e-3, "size": 150, "steps": 2, "scales": 2,
+}  # fmt: skip
+CONTENT = random_pixels(97, 150, 0).round().astype(np.uint8)
+STYLE = random_pixels(90, 70, 1).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize(
+    "choices", [{}, {"style_statistic": "covariance", "mask": "left"}], ids=str
+)
+def test_a_run_by_tiles_makes_the_same_picture(backend: Any, choices: dict[str, Any]) -> None:
+    if "mask" in choices:
+        mask = np.repeat(np.arange(150)[None] < 80, 97, 0) * np.uint8(255)
+        choices = {**choices, "mask": mask}
+    whole, tiled = (
+        nstx.stylize(CONTENT, STYLE, backend=backend, tile=tile, **{**LIGHT, **choices})
+        for tile in (None, 64)
+    )
+    np.testing.assert_allclose(tiled.pixels, whole.pixels, atol=0.05)
+    assert tiled.cost.total == pytest.approx(whole.cost.total, rel=1e-5)
+    assert tiled.steps == whole.steps
+
+
+def test_what_fits_in_a_tile_is_made_as_ever() -> None:
+    plain, tiled = (
+        nstx.stylize(CONTENT, STYLE, tile=tile, **{**LIGHT, "steps": 1}) for tile in (None, 160)
+    )
+    assert np.array_equal(plain.pixels, tiled.pixels)
+    assert plain.cost == tiled.cost
+
+
+def test_contents_by_tiles_are_not_in_memory_and_coarse_ones_are() -> None:
+    job = nstx.prepare_job(CONTENT, STYLE, backend="onnx", tile=80, **LIGHT)
+    coarse, fine = job.targets
+    assert list(coarse.content) == ["conv2_2"]
+    assert not coarse.kept
+    assert not fine.content
+    whole = nstx.prepare_job(CONTENT, STYLE, backend="onnx", **LIGHT).targets[-1]
+    kept = fine.kept["conv2_2"]
+    for tile in kept.layout.tiles:
+        place = kept.layout.positions(tile, "conv2_2")
+        expected = whole.content["conv2_2"][:, *place]
+        np.testing.assert_allclose(kept.read(tile.index), expected, rtol=1e-4, atol=1e-3)
+    assert kept.mean_square == pytest.approx(float(np.mean(whole.content["conv2_2"] ** 2)))
+    for name, gram in whole.style.items():
+        assert relative_error(fine.style[name], gram) < 1e-6
+
+
+@needs_bf16
+@pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
+def test_low_precision_is_checked_and_corrected(tiny_weights: Weights, statistic: Any) -> None:
+    """As it is of whole pictures, to which a checked backend by tiles is compared."""
+    objective, size = objective_of("avg", "ceil", statistic), (97, 130)
+    problems = make_problems(tiny_weights, objective, size)
+    layout = layout_of(objective, size, 64)
+    networks = {
+        precision: BackwardPass(tiny_weights, objective, TorchDevice(Device("cpu"), precision))
+        for precision in ("bf16", "fp32")
+    }
+
+    def by_tiles(precision: Any) -> Any:
+        def make(problems: Any, *, capture: Any = None) -> TiledBackend:
+            shared = (
+                problems if isinstance(problems, TiledProblem) else TiledProblem(layout, problems)
+            )
+            return TiledBackend(WrittenPasses(networks[precision], objective), shared.share())
+
+        return make
+
+    def whole(precision: Any) -> Any:
+        return partial(BackpropBackend, networks[precision])
+
+    plan, pixels = PrecisionPlan(("bf16", "fp32")), random_pixels(*size, 5)
+    checked = [CheckedBackend(plan, backends, problems) for backends in (by_tiles, whole)]
+    errors = []
+    for backend in checked:
+        backend.cost_and_gradient(pixels)
+        exact = backend.cost(pixels)
+        cost, gradient = backend.cost_and_gradient(pixels)  # corrected by the check
+        assert cost.total == pytest.approx(exact.total, rel=1e-2)
+        errors.append(relative_error(gradient, backends_gradient(whole("fp32")(problems), pixels)))
+    assert [check.precision for check in checked[0].checks] == ["bf16"]
+    assert checked[0].checks[0].error == pytest.approx(checked[1].checks[0].error, rel=0.5)
+    assert errors[0] < 2 * errors[1] + 0.01
+    # What is exported is all that the next evaluation depends on.
+    again = CheckedBackend(plan, by_tiles, problems)
+    again.resume(checked[0].export(), checked[0].checks)
+    moved = pixels + 1
+    ours, theirs = again.cost_and_gradient(moved), checked[0].cost_and_gradient(moved)
+    assert ours[0] == theirs[0]
+    assert np.array_equal(ours[1], theirs[1])
+
+
+def backends_gradient(backend: GradientBackend, pixels: np.ndarray) -> np.ndarray:
+    gradient: np.ndarray = backend.cost_and_gradient(pixels)[1]
+    return gradient
+
+
+@pytest.mark.parametrize("tile", [63, 72, 32, 65_600, 64.5, "all"])
+def test_tiles_of_other_sides_are_refused(tile: Any) -> None:
+    with pytest.raises(UsageError, match="tile"):
+        nstx.choose_settings(tile=tile)
+
+
+def test_targets_of_other_tiles_are_refused() -> None:
+    job = nstx.prepare_job(CONTENT, STYLE, backend="onnx", tile=80, **LIGHT)
+    objective = job.settings.objective
+    with pytest.raises(UsageError, match="made for these tiles"):
+        TiledProblem(layout_of(objective, (97, 150), 64), [(objective, job.targets[-1])])
+
+
+def test_the_command_takes_a_tile(nstx: Any, save_picture: Any, tmp_path: Path) -> None:
+    photo, painting = save_picture("c.png", 70, 100), save_picture("s.png", 60, 50)
+    arguments = [
+        "optimize", photo, painting, "--size", 100, "--steps", 1, "--scales", 1, "--device", "cpu",
+        "--content-layers", "conv2_1", "--style-layers", "conv1_1", "--threads", 1,
+    ]  # fmt: skip
+    pictures = []
+    for index, tile in enumerate([[], ["--tile", 64]]):
+        output = tmp_path / f"{index}.npy"
+        code, _, errors = nstx(*arguments, "-o", output, *tile)
+        assert code == 0, errors
+        pictures.append(np.load(output))
+    np.testing.assert_allclose(pictures[0], pictures[1], atol=0.02)
+    assert nstx(*arguments, "-o", tmp_path / "x.png", "--tile", 100)[0] == 2

@@ -17,6 +17,7 @@ from ..grouped import Help, argument, grouped
 from ..interrupts import handling
 from ..options import regions
 from ..options import shared as options
+from ..options.memory import Memory
 from ..sources import COMMAND_LINE, flag_of
 from .garbage import uncollected
 from .interrupt import Interrupt
@@ -60,6 +61,7 @@ def optimize(
     size: options.Size,
     solver: options.Solver,
     machine: options.Machine,
+    memory: Memory,
     recording: Recording,
     keeping: Keeping,
     shown: options.Output,
@@ -79,7 +81,9 @@ def optimize(
             saved = _read_targets(recording.targets, size, region)
             preset = _saved_preset(objective, saved)
             colours = _saved_colours(colours, saved)
-            settings = options.settings_of(objective, colours, size, solver, machine, preset=preset)
+            settings = options.settings_of(
+                objective, colours, size, solver, machine, memory, preset=preset
+            )
             begin_loading(settings)
             # Only now, as it takes a while, in which other things can be loaded.
             from .run import run_optimize

@@ -25,7 +25,7 @@ from .records import RunKey
 _VARIED = (*COMPARABLE, "scales")
 
 # A result does not depend on these settings, but for rounding.
-_WITHOUT_EFFECT = ("threads", "use_cache")
+_WITHOUT_EFFECT = ("threads", "use_cache", "tile")
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,14 +90,32 @@ GRADIENT_BYTES = 2_300
 FEATURE_BYTES = 1_000
 _BASE_BYTES = 400 << 20
 
+_STATE_BYTES = 80
+"""Of each pixel of a picture that is evaluated by tiles: its colours, its gradient and the content's, some twice."""
 
-def memory_needed(size: Sequence[int], bytes_per_pixel: int = GRADIENT_BYTES) -> int:
-    """Return the bytes that a process needs on the CPU, about, for a result of (height, width)."""
-    return _BASE_BYTES + bytes_per_pixel * size[0] * size[1]
+_HALOS = 160
+"""Pixels that two halos of a tile have at most."""
+
+
+def memory_needed(
+    size: Sequence[int], bytes_per_pixel: int = GRADIENT_BYTES, tile: int | None = None
+) -> int:
+    """Return the bytes that a process needs on the CPU, about, for a result of (height, width).
+
+    By tiles it is that of the largest with its halo, and what there is of the whole picture.
+    """
+    height, width = size[0], size[1]
+    if tile is None or max(height, width) <= tile:
+        return _BASE_BYTES + bytes_per_pixel * height * width
+    within = min(height, tile + _HALOS) * min(width, tile + _HALOS)
+    return _BASE_BYTES + bytes_per_pixel * within + _STATE_BYTES * height * width
 
 
 def check_memory(
-    size: Sequence[int], device: Device, bytes_per_pixel: int = GRADIENT_BYTES
+    size: Sequence[int],
+    device: Device,
+    bytes_per_pixel: int = GRADIENT_BYTES,
+    tile: int | None = None,
 ) -> None:
     """Refuse a size that this machine's memory cannot hold, before the system kills the process.
 
@@ -106,7 +124,7 @@ def check_memory(
     """
     if not device.is_cpu:
         return
-    needed, free = memory_needed(size, bytes_per_pixel), free_memory()
+    needed, free = memory_needed(size, bytes_per_pixel, tile), free_memory()
     if needed > free:
         raise DeviceError(
             f"expected a size that fits into {free / 2**30:.1f} GiB of free memory, got "

@@ -45,6 +45,11 @@ class TorchArrays:
         return pixels.contiguous()
 
 
+def on_cpu() -> TorchArrays:
+    """Return the arrays of main memory."""
+    return TorchArrays(torch.device("cpu"))
+
+
 def as_tensor(array: Array) -> torch.Tensor:
     """Return an array that is a tensor, typed as one."""
     assert isinstance(array, torch.Tensor)

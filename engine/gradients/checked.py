@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from ..devices.device import Device
 from ..devices.torch_device import TorchPrecision
 from .backend import Follower, GradientBackend, PrecisionCheck, PrecisionPlan, Problems
 from .choice import LARGEST_ERROR
-from .torch_gradient import TorchGradient
+from .torch_problem import Part
 
 _SOON = 4
 """Evaluations from a check that failed to the next."""
@@ -71,7 +71,46 @@ class Schedule:
         return cls(begins=65 if is_coarse else 1, first=16, growth=4, most=64, patience=8)
 
 
-MakeBackend = Callable[..., TorchGradient]
+class Aims(Protocol):
+    """What a backend compares with, and notes, so that it can be corrected."""
+
+    def noting(self) -> contextlib.AbstractContextManager[Mapping[Part, Any]]:
+        """Note what is compared in this block."""
+
+    def offset(self, offsets: Mapping[Part, Any]) -> None:
+        """Add offsets, in place of earlier ones."""
+
+    def export(self) -> dict[str, NDArray[Any]]:
+        """Return what offsets have made of it, by name."""
+
+    def resume(self, aims: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what was exported."""
+
+
+class CorrectableBackend(Protocol):
+    """A `GradientBackend` whose aims can be corrected."""
+
+    @property
+    def problem(self) -> Aims:
+        """Its aims."""
+
+    def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
+        """As of `GradientBackend`, like all that follows."""
+
+    def costs(self, pixels: Array) -> Sequence[Cost]:
+        """See there."""
+
+    def lead(self, follower: Follower | None) -> None:
+        """See there."""
+
+    def export(self) -> Mapping[str, NDArray[Any]]:
+        """See there."""
+
+    def resume(self, earlier: Mapping[str, NDArray[Any]], checks: Sequence[PrecisionCheck]) -> None:
+        """See there."""
+
+
+MakeBackend = Callable[..., CorrectableBackend]
 """Makes a backend of problems, or of those of another backend, whose targets it shares; ``capture`` says
 whether evaluations are captured."""
 
@@ -104,7 +143,7 @@ class CheckedBackend(GradientBackend):
         self._plan, self._backends = plan, backends
         self._largest_error, self._schedule = largest_error, schedule or Schedule()
         self._stage = 0
-        self._fast: TorchGradient | None = backends(plan.stages[0])(problems)
+        self._fast: CorrectableBackend | None = backends(plan.stages[0])(problems)
         # Its targets are shared by those that come later; it is not kept, so that it can be freed.
         self._problem = self._fast.problem
         self.checks: list[PrecisionCheck] = []
@@ -170,7 +209,7 @@ class CheckedBackend(GradientBackend):
         return self._exact.costs(pixels)
 
     @functools.cached_property
-    def _exact(self) -> TorchGradient:
+    def _exact(self) -> CorrectableBackend:
         return self._backends(self._plan.exact_by)(self._problem, capture=False)
 
     def _watch(self, costs: Sequence[Cost]) -> None:
@@ -178,7 +217,9 @@ class CheckedBackend(GradientBackend):
         if total < self._best:
             self._best, self._best_at = total, self._evaluation
 
-    def _check(self, fast: TorchGradient | None, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
+    def _check(
+        self, fast: CorrectableBackend | None, pixels: ArrayT
+    ) -> tuple[Sequence[Cost], ArrayT]:
         """Return the evaluation in fp32; compare and correct the low precision by it.
 
         ``fast`` is None where it has just failed.

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nstx.export.runtime.session import usable_threads
 from nstx.models.objective import Objective
@@ -22,9 +22,11 @@ from .choice import BackendChoice, runs_ahead
 
 if TYPE_CHECKING:
     from ..devices.torch_device import TorchDevice, TorchPrecision
-    from .torch_gradient import TorchGradient
 
 _log = logging.getLogger("nstx")
+
+Wrap = Callable[[partial[Any]], Callable[..., Any]]
+"""See `open_backend`."""
 
 _KERNEL_PRECISIONS = ("bf16", "fp16", "tf32")
 
@@ -59,10 +61,16 @@ class BackendFactory:
         return ((is_coarse and self.make_coarse) or self.make)(problems)
 
 
-def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
-    """Load what a backend needs: its weights, and its network or graph."""
+def open_backend(
+    settings: Settings, choice: BackendChoice, wrap: "Wrap | None" = None
+) -> BackendFactory:
+    """Load what a backend needs: its weights, and its network or graph.
+
+    ``wrap`` makes of what makes backends, whose first argument is a network or session, what does in its place.
+    """
+    wrap = wrap or (lambda make: make)
     if choice.name == "torch":
-        return _open_torch(settings, choice)
+        return _open_torch(settings, choice, wrap)
     # Its graphs on a device know no regions.
     if choice.device.is_cuda and torch_has(choice.device) and not choice.regions:
         return _open_onnx_on_device(settings, choice)
@@ -70,7 +78,7 @@ def open_backend(settings: Settings, choice: BackendChoice) -> BackendFactory:
 
     weights_sha256 = weights_digest(settings.weights, settings.objective.preprocessing)
     session = open_gradient_session(settings, choice, weights_sha256)
-    return BackendFactory(choice, weights_sha256, session.mean, partial(OnnxBackend, session))
+    return BackendFactory(choice, weights_sha256, session.mean, wrap(partial(OnnxBackend, session)))
 
 
 def _open_onnx_on_device(settings: Settings, choice: BackendChoice) -> BackendFactory:
@@ -98,7 +106,7 @@ def _open_onnx_on_device(settings: Settings, choice: BackendChoice) -> BackendFa
     return BackendFactory(choice, weights.sha256, weights.mean, make, arrays, kernels=make.describe)
 
 
-def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
+def _open_torch(settings: Settings, choice: BackendChoice, wrap: Wrap) -> BackendFactory:
     import torch
 
     from ..devices.torch_arrays import TorchArrays
@@ -117,9 +125,10 @@ def _open_torch(settings: Settings, choice: BackendChoice) -> BackendFactory:
     kernels = choose_kernels(choice, settings.objective)
 
     @functools.cache  # what a precision needs is made once, when it is needed
-    def backends(precision: "TorchPrecision") -> "Callable[..., TorchGradient]":
+    def backends(precision: "TorchPrecision") -> Callable[..., Any]:
         at = replace(device, precision=precision)
-        return _torch_backends(settings.objective, weights, at, by_hand=by_hand, kernels=kernels)
+        make = _torch_backends(settings.objective, weights, at, by_hand=by_hand, kernels=kernels)
+        return wrap(make)
 
     # MPS, whose Fourier transforms came late, computes gradients only.
     arrays = NUMPY if place.is_mps else TorchArrays(device.torch_device)
@@ -160,7 +169,7 @@ def _torch_backends(
     *,
     by_hand: bool,
     kernels: KernelSupport | None,
-) -> "Callable[..., TorchGradient]":
+) -> partial[Any]:
     # Kernels compare Gram matrices alone: see `choose_kernels`.
     if kernels is not None and kernels.works and device.precision in _KERNEL_PRECISIONS:
         from .fused import FusedBackend, FusedPass

@@ -13,18 +13,20 @@ from nstx.models.printable import printable
 from nstx.models.storage.cache import CACHE_KINDS, cache_folder, keeps_cache, sweep_litter
 from nstx.models.weights.load import weights_digest
 
-from ..artefacts.grain import Grain, combine_grains, measure_grain
 from ..devices.device import Device, settle
 from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.resizing import resize_alpha, resize_picture
+from ..pictures.resizing import resize_picture
 from ..regions.masks import SEEN, Region, layer_shares, make_regions
 from ..regions.positions import weigh_statistics
 from ..settings import Settings
 from ..sizes import style_size
+from ..tiles.kept import KeptActivation
+from ..tiles.layout import tiles_of
 from .store import Kept, TargetFolder, TargetKey, TargetStore, as_stored
 from .targets import Array, Targets, make_targets
+from .tiled import extract_content, extract_statistics
 
 TargetSource = Literal["hit", "miss", "file"]
 """Where a picture's targets came from: all of them from the cache, some computed, or a file."""
@@ -116,7 +118,7 @@ class TargetLoader:
         `UsageError` if a style picture would be too small, `NumericalError` if a target is not
         finite.
         """
-        activations, source = self.load_picture(content, "content", sizes, contents)
+        activations, source = self._load_content(content, sizes, contents)
         loaded = [self.load_picture(picture, "style", sizes) for picture, _ in styles]
         weights = [weight for _, weight in styles]
         targets = []
@@ -128,6 +130,31 @@ class TargetLoader:
             targets.append(make_targets(size, activations[index], blend, shares, region))
         return LoadedTargets(
             targets=tuple(targets), content=source, styles=tuple(source for _, source in loaded)
+        )
+
+    def _load_content(
+        self, picture: Picture, sizes: Sequence[_Size], resized: Sequence[Pixels]
+    ) -> tuple[list[Mapping[str, Array | KeptActivation]], TargetSource | None]:
+        """Return activations of a content at each size; what is evaluated by tiles is computed, and not stored."""
+        layouts = [tiles_of(self._settings, size) for size in sizes]
+        whole = layouts.count(None)  # the coarse ones
+        loaded, source = self.load_picture(picture, "content", sizes[:whole], resized[:whole])
+        layers, kept = self._settings.objective.content_names, list[dict[str, KeptActivation]]()
+        for size, layout, pixels in list(zip_longest(sizes, layouts, resized))[whole:]:
+            kept.append({})
+            if not layers or layout is None:
+                continue
+            source = "miss"
+            check_memory(size, self._device, FEATURE_BYTES, layout.side)
+            with memory_errors(size):
+                pixels = self._fit(picture, size, pixels)
+                folder = cache_folder() if self.keeps else None
+                kept[-1] = extract_content(self._open().extractor, pixels, layout, layers, folder)
+        return [*loaded, *kept], source
+
+    def _fit(self, picture: Picture, size: _Size, pixels: Pixels | None) -> Pixels:
+        return (
+            resize_picture(picture, *size, self._settings.resampling) if pixels is None else pixels
         )
 
     def load_picture(
@@ -198,15 +225,20 @@ class TargetLoader:
             self._store.write(key, value, path)
 
     def _compute(self, request: _Request, layers: Sequence[str]) -> dict[str, Array]:
-        check_memory(request.size, self._device, FEATURE_BYTES)
+        layout = tiles_of(self._settings, request.size) if request.role == "style" else None
+        tile = None if layout is None else layout.side
+        check_memory(request.size, self._device, FEATURE_BYTES, tile)
         with memory_errors(request.size):
-            pixels = request.pixels
-            if pixels is None:
-                resampling = self._settings.resampling
-                pixels = resize_picture(request.picture, *request.size, resampling)
+            pixels = self._fit(request.picture, request.size, request.pixels)
             extract = self._open().extractor.extract
             kinds = {layer: self._kept(request, layer) for layer in layers}
-            if request.region is None:
+            moments = [name for name in layers if kinds[name] == "moments"]
+            shares = layer_shares(request.region, self._settings.objective)
+            if layout is not None:
+                values = extract_statistics(
+                    self._open().extractor, pixels, layout, layers, moments, shares
+                )
+            elif request.region is None:
                 of_kind = {
                     of: [name for name in layers if kinds[name] == of] for of in get_args(Kept)
                 }
@@ -214,8 +246,6 @@ class TargetLoader:
                 values = {**features.activations, **features.grams, **features.moments}
             else:
                 activations = extract(pixels, layers, []).activations
-                moments = [name for name in layers if kinds[name] == "moments"]
-                shares = layer_shares(request.region, self._settings.objective)
                 values = weigh_statistics(activations, shares, moments)
         for layer in layers:
             if not np.isfinite(values[layer]).all():
@@ -263,28 +293,3 @@ class TargetLoader:
             resampling=self._settings.resampling,
             region="" if request.region is None else SEEN,
         )
-
-
-def fit_styles(
-    paintings: Sequence[WeightedPicture], size: _Size, settings: Settings
-) -> list[Pixels]:
-    """Return style pictures at the sizes that go with a result; `UsageError` as `style_size`."""
-    scale, stretch = settings.style_scale, settings.stretch
-    sizes = [style_size(style.size, size, scale, stretch=stretch) for style, _ in paintings]
-    return [
-        resize_picture(style, *own, settings.resampling)
-        for own, (style, _) in zip(sizes, paintings, strict=True)
-    ]
-
-
-def measure_grains(
-    paintings: Sequence[WeightedPicture], size: _Size, settings: Settings
-) -> Grain | None:
-    """Return the grain of a result's paintings, at the sizes that go with it; None if all are too small."""
-    fitted = fit_styles(paintings, size, settings)
-    return combine_grains(
-        [
-            (measure_grain(pixels, resize_alpha(style, *pixels.shape[:2])), weight)
-            for pixels, (style, weight) in zip(fitted, paintings, strict=True)
-        ]
-    )

@@ -17,7 +17,8 @@ from ..regions.masks import make_regions, take_mask
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
-from .loader import LoadedTargets, Role, TargetLoader, TargetSource, measure_grains
+from .loader import LoadedTargets, Role, TargetLoader, TargetSource
+from .paintings import measure_grains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ class Targets:
 
 def make_targets(
     size: tuple[int, int],
-    content: Mapping[str, Array],
+    content: Mapping[str, Array | KeptActivation],
     styles: Sequence[tuple[Mapping[str, Array], float]],
     shares: Mapping[str, Array] | None = None,
     region: Region | None = None,
@@ -84,9 +84,11 @@ def make_targets(
             share = gram if weight == total else gram * (weight / total)
             blended[layer] = blended[layer] + share if layer in blended else share
     height, width = size
+    kept = {name: value for name, value in content.items() if isinstance(value, KeptActivation)}
+    held = {name: value for name, value in content.items() if not isinstance(value, KeptActivation)}
     return Targets(
-        height=height, width=width, content=content, style=blended, shares=shares or {},
-        region=region,
+        height=height, width=width, content=held, style=blended, shares=shares or {},
+        region=region, kept=kept,
     )  # fmt: skip
 
 

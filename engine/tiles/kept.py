@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ class KeptActivation:
         self.layout, self.layer = layout, layer
         place = None if folder is None else str(folder)
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=place)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._places: list[tuple[int, tuple[int, ...]]] = []
         self._squares, self._count = 0.0, 0
 

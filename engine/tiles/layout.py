@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from nstx.models.vgg19 import PoolRounding, find_layer, truncate
 
+from ..settings import Settings
+
 Span = tuple[int, int]
 """The first and the end of some rows or columns."""
 
@@ -118,6 +120,17 @@ def lay_tiles(
     if max(size) <= side:
         return None
     return TileLayout(size[0], size[1], tuple(layers), rounding, side)
+
+
+def tiles_of(settings: Settings, size: Sequence[int]) -> TileLayout | None:
+    """Return the tiles that a picture (height, width) is evaluated by; None if it is evaluated whole.
+
+    This is where the size of tiles is decided.
+    """
+    if settings.tile is None:
+        return None
+    objective = settings.objective
+    return lay_tiles(size, objective.layers, objective.pool_rounding, settings.tile)
 
 
 def _split(length: int, most: int) -> list[Span]:

@@ -6,8 +6,9 @@ from nstx.models.errors import UsageError
 
 from ..devices.memory import check_memory, memory_errors
 from ..gradients.choice import PrecisionPolicy, choose_backend
-from ..gradients.opening import BackendFactory, open_backend
+from ..gradients.opening import BackendFactory
 from ..settings import Settings
+from ..tiled.opening import open_by_tiles
 
 
 def open_for(
@@ -19,9 +20,9 @@ def open_for(
 ) -> BackendFactory:
     """Check that memory holds a result of this height and width, and open the backend."""
     choice = choose_backend(settings, size, policy, regions=regions)
-    check_memory(size, choice.device)
+    check_memory(size, choice.device, tile=settings.tile)
     with memory_errors(size):
-        return open_backend(settings, choice)
+        return open_by_tiles(settings, choice)
 
 
 def share_backend(
@@ -55,7 +56,7 @@ def backend_differences(
     policy: PrecisionPolicy | None = None,
 ) -> list[str]:
     """Return what keeps settings, and a result of this size, from sharing a backend with those before."""
-    names = ("device", "precision", "backend", "threads", "weights")
+    names = ("device", "precision", "backend", "threads", "weights", "tile")
     differing = [name for name in names if getattr(before, name) != getattr(settings, name)]
     objectives = (before.objective, settings.objective)
     if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():

@@ -57,7 +57,8 @@ def run_batch(
     for scale in (0, -1):
         check_batch([job.settings.objective for job in jobs], [job.sizes[scale] for job in jobs])
     scales, size, opened = len(jobs[0].sizes), jobs[0].sizes[-1], jobs[0].opened
-    check_memory(size, opened.choice.device, GRADIENT_BYTES * len(jobs))
+    tile = jobs[0].settings.tile
+    check_memory(size, opened.choice.device, GRADIENT_BYTES * len(jobs), tile)
     with memory_errors(size):
         began = time.perf_counter()
         runs = [

@@ -17,7 +17,7 @@ from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, read_image, take_input
 from ..pictures.resizing import resize_picture
 from ..settings import INITS, MIN_SIDE, Settings
-from ..targets.loader import fit_styles
+from ..targets.paintings import fit_styles
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them."""

@@ -29,7 +29,8 @@ from ..regions.masks import Mask, Region, TakenMask, make_regions, take_mask
 from ..settings import Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.files import SavedTargets, check_targets
-from ..targets.loader import LoadedTargets, TargetLoader, measure_grains
+from ..targets.loader import LoadedTargets, TargetLoader
+from ..targets.paintings import measure_grains
 from ..targets.store import TargetStore
 from ..targets.targets import Targets, with_details
 from .backends import open_for, share_backend

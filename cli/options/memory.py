@@ -1,0 +1,21 @@
+"""How much memory a run takes: options that commands share."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from ..grouped import Group, Help
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory(Group):
+    """How much of a picture is evaluated at once."""
+
+    panel: ClassVar[str | None] = "Machine"
+
+    tile: Annotated[
+        int | None,
+        Help(
+            "Side in pixels, a multiple of 16, of tiles that pictures larger than it are evaluated by, one at a time: "
+            "less memory, more time, the same picture. On the CPU."
+        ),
+    ] = None

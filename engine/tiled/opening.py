@@ -1,0 +1,87 @@
+"""Opening a backend that evaluates pictures which are larger than a tile by tiles, and others whole."""
+
+import functools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from nstx.models.errors import DeviceError
+
+from ..devices.arrays import NUMPY, Arrays
+from ..gradients.backend import GradientBackend
+from ..gradients.choice import BackendChoice
+from ..gradients.opening import BackendFactory, open_backend
+from ..settings import Settings
+from ..tiles.layout import TileLayout, tiles_of
+from .passes import TilePasses
+
+
+def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
+    """Load what a backend needs, as `open_backend`; pictures larger than the settings' tile are evaluated by tiles.
+
+    `DeviceError` if there are tiles and the device is not the CPU.
+    """
+    if settings.tile is None:
+        return open_backend(settings, choice)
+    if not choice.device.is_cpu:
+        raise DeviceError(
+            f"expected the CPU for tiles, got {choice.device}; try --device cpu, or without --tile",
+            setting="tile",
+        )
+    return open_backend(settings, choice, partial(_by_tiles, settings, choice))
+
+
+def _by_tiles(
+    settings: Settings, choice: BackendChoice, make: partial[Any]
+) -> Callable[..., GradientBackend]:
+    """Return what makes backends of large pictures by the network or weights of those of whole ones."""
+    passes = functools.cache(lambda: _make_passes(settings, choice, make))
+
+    def make_backend(problems: Any, *, capture: bool | None = None) -> GradientBackend:
+        from .backend import TiledBackend
+        from .problem import TiledProblem
+
+        if not isinstance(problems, TiledProblem):
+            layout = _tiles_of_all(settings, problems)
+            if layout is None:
+                backend: GradientBackend = (
+                    make(problems) if capture is None else make(problems, capture=capture)
+                )
+                return backend
+            problems = TiledProblem(layout, problems)
+        return TiledBackend(passes(), problems.share(), arrays=_arrays(choice))
+
+    return make_backend
+
+
+def _tiles_of_all(settings: Settings, problems: Any) -> TileLayout | None:
+    if not isinstance(problems, list | tuple):
+        return None  # the problem of a backend of whole pictures
+    targets = problems[0][1]
+    return tiles_of(settings, (targets.height, targets.width))
+
+
+def _make_passes(settings: Settings, choice: BackendChoice, make: partial[Any]) -> TilePasses:
+    (network,) = make.args
+    if choice.name == "onnx":
+        from .onnx_passes import OnnxPasses, open_tile_session
+
+        digest = network.metadata["weights_sha256"]
+        return OnnxPasses(
+            open_tile_session(settings, choice, digest, "sums"),
+            open_tile_session(settings, choice, digest, "gradient"),
+        )
+    from ..gradients.backprop import BackwardPass
+    from .torch_passes import AutogradPasses, WrittenPasses
+
+    if isinstance(network, BackwardPass):
+        return WrittenPasses(network, settings.objective)
+    return AutogradPasses(network, settings.objective)
+
+
+def _arrays(choice: BackendChoice) -> Arrays:
+    if choice.name == "onnx":
+        return NUMPY
+    from ..devices.torch_arrays import on_cpu
+
+    return on_cpu()
