@@ -26,6 +26,7 @@ from nstx.models.storage.cache import (
 )
 from nstx.models.weights.load import copy_is_sound
 
+from .manifests.places import PLACE_NAME, describe_place, place_is_sound
 from .sessions.kept_graphs import SESSION_NAME, describe_kept, kept_is_sound
 from .targets.store import TARGET_NAME, describe_target, target_is_sound
 
@@ -37,6 +38,7 @@ _KINDS: dict[
     "weights": (r"[0-9a-f]{64}\.safetensors", lambda path: {"weights": path.stem}, copy_is_sound),
     "sessions": (SESSION_NAME, describe_kept, kept_is_sound),
     "tensorrt": (r"[0-9a-f]{32}-(\d+x\d+x\d+|free)/", lambda path: {"model": path.name}, None),
+    "places": (PLACE_NAME, describe_place, place_is_sound),
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypedDict, Unpack
 
 from nstx.models.arguments import check_type
 from nstx.models.errors import UsageError, about
-from nstx.models.layers import check_statistic, parse_layers
-from nstx.models.presets import Preset, SolverName, find_preset
+from nstx.models.layers import LayerWeighting, check_statistic, parse_layers
+from nstx.models.presets import PRESETS, Preset, SolverName, find_preset
 from nstx.models.printable import printable
 from nstx.models.statistics import Statistic
 from nstx.models.values import suggest
@@ -31,6 +31,9 @@ _OBJECTIVE_CHOICES = (
     "content_layers", "style_layers", "content_weight", "style_weight", "tv_weight",
     "laplacian_weight", "pooling",
 )  # fmt: skip
+
+
+_SIZES = ("size", "width", "height")
 
 
 class ChoicesButInit(TypedDict, total=False):
@@ -75,16 +78,16 @@ class Choices(ChoicesButInit, total=False):
 
 
 def choose_settings(
-    preset: PresetName | Preset | str = "default",
+    preset: PresetName | Preset | Settings | str = "default",
     *,
     auto_scales: bool = False,
     **choices: Unpack[Choices],
 ) -> Settings:
-    """Return the settings of a preset with some of them chosen differently.
+    """Return the settings of a preset, or other settings, with some of them chosen differently.
 
     Args:
-        preset: ``default``, ``bold``, ``fine``, ``coursera``, ``coursera-tf2`` or ``gatys``, or one of
-            your own.
+        preset: ``default``, ``bold``, ``fine``, ``coursera``, ``coursera-tf2`` or ``gatys``, one of your own, or
+            settings, of which all stays that is not chosen; a size replaces theirs in every form.
         auto_scales: choose the number of scales by the size, whatever the preset says.
         choices: any attribute of `Settings` but ``objective``, and of the objective:
             ``content_layers`` and ``style_layers`` (as ``name`` or ``name:weight``, separated by
@@ -108,8 +111,8 @@ def choose_settings(
         for name, value in choices.items()
         if value is not None
     }
-    base = preset if isinstance(preset, Preset) else find_preset(preset)
-    weighting = {"content_layers": "equal", "style_layers": base.style_layer_weights}
+    base = preset if isinstance(preset, Preset | Settings) else find_preset(preset)
+    weighting = {"content_layers": "equal", "style_layers": _weighting_of(base)}
     statistic = _take_statistic(chosen)
     for kind in [kind for kind in weighting if kind in chosen]:
         with about(kind):
@@ -119,9 +122,10 @@ def choose_settings(
         layers = base.objective.style_layers
         chosen["style_layers"] = tuple(replace(item, statistic=statistic) for item in layers)
     of_objective = {name: chosen.pop(name) for name in _OBJECTIVE_CHOICES if name in chosen}
-    if "width" in chosen or "height" in chosen:
-        chosen.setdefault("size", None)
-    elif "init" in chosen and chosen["init"] not in INITS:
+    is_exact = "width" in chosen or "height" in chosen
+    if is_exact or "size" in chosen:
+        chosen = {**dict.fromkeys(_SIZES), **chosen}
+    if not is_exact and "init" in chosen and chosen["init"] not in INITS:
         # A start of one's own is a finished picture: a coarse scale would throw its detail away.
         chosen.setdefault("scales", 1)
     if chosen.get("solver") == "lbfgs":
@@ -135,7 +139,15 @@ def choose_settings(
     names = [field.name for field in fields(Settings)]
     defaults = {name: getattr(base, name) for name in names if hasattr(base, name)}
     objective = replace(defaults.pop("objective"), **of_objective)
-    return Settings(preset=base.name, objective=objective, **{**defaults, **chosen})
+    name = base.name if isinstance(base, Preset) else defaults.pop("preset")
+    return Settings(preset=name, objective=objective, **{**defaults, **chosen})
+
+
+def _weighting_of(base: Preset | Settings) -> LayerWeighting:
+    """Return how style layers without a weight are weighted; of settings, by the preset that they started from."""
+    if isinstance(base, Preset):
+        return base.style_layer_weights
+    return PRESETS[base.preset].style_layer_weights if base.preset in PRESETS else "equal"
 
 
 def _take_statistic(chosen: dict[str, Any]) -> Statistic | None:

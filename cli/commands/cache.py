@@ -40,7 +40,8 @@ app = typer.Typer(
 Kind = Annotated[
     str | None,
     Help(
-        "Only targets, weights, sessions (ONNX graphs) or tensorrt (engines).", values=CACHE_KINDS
+        "Only targets, weights, sessions (ONNX graphs), tensorrt (engines) or places (of files that were read).",
+        values=CACHE_KINDS,
     ),
 ]
 
@@ -214,6 +215,8 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
         return f"graph of {what}", f"({of.get('pooling')}, {of.get('pool_rounding')})"
     if entry.kind == "weights":
         return f"weights {of['weights'][:8]}…", "as float32"
+    if entry.kind == "places":
+        return f"the place of {of['path']}", ""
     return f"TensorRT engines {entry.path.name}", ""
 
 

@@ -1,13 +1,14 @@
 """``nstx optimize``: the main job."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nstx.engine.settings import COLORS
+from nstx.engine.settings import COLORS, Settings
 from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset, find_preset
 
@@ -54,6 +55,15 @@ def optimize(
             metavar="OUT",
         ),
     ] = None,
+    repeats: Annotated[
+        Path | None,
+        Help(
+            "Make the picture OUT.png of an earlier run again, by what its file says of it: with its settings, but "
+            "for those that are named here, and its pictures, which are looked for unless they are.",
+            ("--from",),
+            metavar="OUT.png",
+        ),
+    ] = None,
     *,
     objective: options.Objective,
     colours: options.Colours,
@@ -70,6 +80,16 @@ def optimize(
     began = time.perf_counter()
     from nstx.engine.gradients.ahead import begin_loading, is_loading
 
+    repeated = None
+    if repeats is not None:
+        from .repeating import repeat  # it reads a picture, as not every command line does
+
+        repeated = repeat(
+            repeats, content, styles or [], output, region=region, recording=recording,
+            use_cache=not machine.no_cache,
+        )  # fmt: skip
+        content, styles, region = repeated.content, repeated.styles, repeated.region
+        recording = repeated.recording
     output = _check_arguments(content, styles, output, recording.targets)
     to_stdout = output == PIPE
     if to_stdout and (shown.as_json or recording.save_every is not None):
@@ -81,9 +101,11 @@ def optimize(
             saved = _read_targets(recording.targets, size, region)
             preset = _saved_preset(objective, saved)
             colours = _saved_colours(colours, saved)
-            settings = options.settings_of(
-                objective, colours, size, solver, machine, memory, preset=preset
-            )
+            groups = (objective, colours, size, solver, machine, memory)
+            if repeated is None:
+                settings = options.settings_of(*groups, preset=preset)
+            else:
+                settings = repeated.choose_settings(*groups)
             begin_loading(settings)
             # Only now, as it takes a while, in which other things can be loaded.
             from .run import run_optimize
@@ -100,22 +122,30 @@ def optimize(
             began=began,
             checkpoint=keeping.checkpoint,
             checkpoint_every=keeping.checkpoint_every,
+            repeats=None if repeated is None else repeated.manifest,
         )
         console = shown.console(all_on_stderr=to_stdout)
-        every = recording.save_every or 1
-        if every > settings.steps:
-            console.warn(
-                f"no snapshot falls in the run, of {format_count(settings.steps, 'step')}: "
-                f"try --save-every below {every}"
-            )
-        sources = {**solver.sources, **recording.sources}
-        idle = [name for name in _OF_STEPS if sources[name] == COMMAND_LINE]
-        if settings.colors == "only" and idle:
-            flags = ", ".join(map(flag_of, idle))
-            console.warn(f"{flags} to no effect: --colors only makes no step")
-        elif settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
-            console.warn("--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)")
+        for text in _describe_idle(settings, solver, recording):
+            console.warn(text)
         run_optimize(request, console, interrupt)
+
+
+def _describe_idle(
+    settings: Settings, solver: options.Solver, recording: Recording
+) -> Iterator[str]:
+    """Yield, in words, which options do nothing."""
+    every = recording.save_every or 1
+    if every > settings.steps:
+        yield (
+            f"no snapshot falls in the run, of {format_count(settings.steps, 'step')}: "
+            f"try --save-every below {every}"
+        )
+    sources = {**solver.sources, **recording.sources}
+    idle = [name for name in _OF_STEPS if sources[name] == COMMAND_LINE]
+    if settings.colors == "only" and idle:
+        yield f"{', '.join(map(flag_of, idle))} to no effect: --colors only makes no step"
+    elif settings.solver == "lbfgs" and solver.sources["learning_rate"] == COMMAND_LINE:
+        yield "--learning-rate does nothing with L-BFGS; it is Adam's (--solver adam)"
 
 
 def _check_arguments(

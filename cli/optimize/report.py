@@ -94,6 +94,7 @@ def result_json(
         "weights": {"source": settings.weights, "sha256": job.opened.weights_sha256},
         "peak_memory_bytes": peak_memory_bytes(choice.device, by_torch=choice.name == "torch"),
         "files": files,
+        "from": None if request.repeats is None else str(request.repeats.picture),
         **describe_kept(kept),
     }
 

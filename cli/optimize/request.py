@@ -15,6 +15,7 @@ from ..choices import split_style
 from ..grouped import Group, Help
 
 if TYPE_CHECKING:
+    from nstx.engine.manifests.reading import PictureManifest
     from nstx.engine.pictures.writing import Depth, Saving
     from nstx.engine.targets.files import SavedTargets
 
@@ -135,6 +136,7 @@ class OptimizeRequest:
         began: when the command began, a reading of ``time.perf_counter``.
         checkpoint: the folder in which the run is kept; None keeps none.
         checkpoint_every: minutes from one checkpoint to the next.
+        repeats: the manifest of the picture that is made again, if it is one.
     """
 
     content: Path | None
@@ -149,6 +151,7 @@ class OptimizeRequest:
     checkpoint: Path | None = None
     checkpoint_every: float = 5.0
     mask: str | None = None
+    repeats: "PictureManifest | None" = None
 
     def __post_init__(self) -> None:
         from nstx.engine.drawing.animation import check_animation
@@ -242,5 +245,6 @@ class OptimizeRequest:
         recording, settings = self.recording, self.settings
         styles = [split_style(style)[0] for style in self.styles]
         files = [Path(settings.init), split_source(settings.weights)[0]]
-        inputs = (self.content, recording.targets, *styles, *files, mask_file(self.mask))
+        picture = None if self.repeats is None else self.repeats.picture
+        inputs = (self.content, recording.targets, *styles, *files, mask_file(self.mask), picture)
         check_distinct([*self.outputs, *self._snapshots()], list(filter(None, inputs)))

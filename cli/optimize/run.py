@@ -9,6 +9,7 @@ import typer
 
 from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.devices.memory import process_seconds
+from nstx.engine.manifests.places import note_inputs
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.srgb import choose_profile
@@ -21,6 +22,7 @@ from nstx.engine.transfer.run import Result, run_job
 from nstx.models.cost import Cost
 from nstx.models.errors import NstxError, NumericalError
 from nstx.models.printable import printable
+from nstx.models.storage.cache import keeps_cache
 from nstx.models.storage.locks import locked
 
 from ..choices import split_style
@@ -47,6 +49,12 @@ def _run(
 ) -> None:
     with console.working("loading weights, computing targets"), uncollected():
         job = _load(request)
+    if request.repeats is not None:
+        from .repeating import tell_differences
+
+        tell_differences(console, request.repeats, job)
+    if keeps_cache(job.settings.use_cache):
+        note_inputs(job)
     _check_outputs(request, job)
     earlier = earlier_steps(job, kept.begin(job) if kept else None)
     if earlier:

@@ -1,7 +1,7 @@
 """What a checkpoint is of: pictures, settings, weights, versions and the machine; read strictly, and compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from nstx.models.errors import NstxError
@@ -9,6 +9,7 @@ from nstx.models.objective import objective_from_json, objective_to_json
 from nstx.models.printable import printable
 from nstx.models.storage.plain_data import (
     take_field,
+    take_flag,
     take_list,
     take_number,
     take_object,
@@ -128,31 +129,47 @@ def read_manifest(data: Any) -> Manifest:
     version = take_text(data, "version")
     if version != __version__:
         raise ValueError(f"it is of nstx {printable(version)[:20]}, and this is {__version__}")
-    backend, machine = take_object(data, "backend"), take_object(data, "machine")
     pictures = take_object(data, "pictures")
-    return Manifest(
-        settings=_read_settings(take_object(data, "settings")),
-        inputs=tuple(map(_read_input, take_list(data, "inputs", _MOST_INPUTS))),
+    return replace(
+        read_run(data, read_settings(take_object(data, "settings"))),
         pictures={
             take_text({"r": role}, "r", _ROLE): take_text(pictures, role, DIGEST)
             for role in pictures
         },
-        weights_sha256=take_text(data, "weights_sha256", DIGEST),
-        sizes=tuple(map(_read_size, take_list(data, "sizes", _MOST_SCALES))),
-        backend={
-            **{name: take_text(backend, name) for name in ("backend", "device", "precision")},
-            "checked": _take_flag(backend, "checked"),
-        },
-        machine={name: take_text(machine, name) for name in machine},
-        wide=_take_flag(data, "wide"),
+        wide=take_flag(data, "wide"),
         request=None if take_field(data, "request") is None else take_object(data, "request"),
     )
 
 
-def _read_settings(data: dict[str, Any]) -> Settings:
+def read_run(data: Any, settings: Settings) -> Manifest:
+    """Return what any manifest says of a run with these settings; `ValueError` if a part of it cannot be."""
+    backend, machine = take_object(data, "backend"), take_object(data, "machine")
+    return Manifest(
+        settings=settings,
+        inputs=tuple(map(_read_input, take_list(data, "inputs", _MOST_INPUTS))),
+        pictures={},
+        weights_sha256=take_text(data, "weights_sha256", DIGEST),
+        sizes=tuple(map(_read_size, take_list(data, "sizes", _MOST_SCALES))),
+        backend={
+            **{name: take_text(backend, name) for name in ("backend", "device", "precision")},
+            "checked": take_flag(backend, "checked"),
+        },
+        machine={name: take_text(machine, name) for name in machine},
+    )
+
+
+def read_settings(data: dict[str, Any], *, is_whole: bool = True) -> Settings:
+    """Return settings from plain data; `ValueError` if they cannot be.
+
+    Unless they must be whole, those that are missing have their defaults, by which a run is as it was before there
+    were such settings.
+    """
     objective = objective_from_json(take_object(data, "objective"))
-    if data.keys() != {field.name for field in fields(Settings)}:
-        raise ValueError("its settings are those of another version")
+    known = {field.name: field.default for field in fields(Settings)}
+    other = [name for name in known if is_whole or known[name] is MISSING if name not in data]
+    if other := [*other, *(data.keys() - known.keys())]:
+        names = printable(", ".join(sorted(other)))[:100]
+        raise ValueError(f"its settings are those of another version: {names}")
     for name, value in data.items():
         if isinstance(value, str):
             take_text(data, name)
@@ -175,10 +192,3 @@ def _read_size(data: Any) -> tuple[int, int]:
     sides = take_list({"size": data}, "size", 2)
     height, width = (take_whole({"side": side}, "side", 1, MAX_SIDE) for side in sides)
     return height, width
-
-
-def _take_flag(data: Any, name: str) -> bool:
-    value = take_field(data, name)
-    if not isinstance(value, bool):
-        raise ValueError(f"{name!r} is neither true nor false")  # noqa: TRY004  (as all of plain data)
-    return value

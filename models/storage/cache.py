@@ -20,9 +20,9 @@ from .inputs import open_input
 
 _log = logging.getLogger("nstx")
 
-CacheKind = Literal["targets", "weights", "sessions", "tensorrt"]
+CacheKind = Literal["targets", "weights", "sessions", "tensorrt", "places"]
 """Folders of the cache: targets of pictures, weights as float32, graphs ready to run, TensorRT's
-engines."""
+engines, and where files were that runs have read."""
 
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 

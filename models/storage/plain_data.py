@@ -102,6 +102,14 @@ def take_whole(data: Any, name: str, low: int, high: int) -> int:
     return value
 
 
+def take_flag(data: Any, name: str) -> bool:
+    """Return a field that is true or false."""
+    value = take_field(data, name)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name!r} is neither true nor false")  # noqa: TRY004  (as all of plain data)
+    return value
+
+
 def take_list(data: Any, name: str, most: int) -> list[Any]:
     """Return a field that is a list of at most ``most`` items."""
     value = take_field(data, name)

@@ -1,0 +1,198 @@
+"""``nstx optimize --from OUT.png``: a run again, from what its picture says of it and what the command line names anew."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nstx.engine.checkpoints.runs import describe_run
+from nstx.engine.choices import choose_settings
+from nstx.engine.manifests.lookup import ROLES, find_input, find_weights
+from nstx.engine.manifests.reading import PictureManifest, read_manifest
+from nstx.engine.pictures.picture import InputFile
+from nstx.engine.pictures.writing import DEEP_SUFFIXES
+from nstx.engine.regions.masks import ALPHA
+from nstx.engine.settings import INITS, Settings
+from nstx.engine.transfer.job import Job
+from nstx.models.errors import UsageError
+from nstx.models.printable import printable
+from nstx.models.version import __version__
+from nstx.models.weights.sources import EMBEDDED
+
+from ..choices import split_style
+from ..console import Console
+from ..grouped import Group, option_names
+from ..options import shared as options
+from ..options.regions import Regions
+from ..sources import COMMAND_LINE
+from .request import Recording
+
+_G = TypeVar("_G", bound=Group)
+
+
+class _Inputs:
+    """The files of a manifest, each looked for when it is asked for, where the cache knows if it is used."""
+
+    def __init__(self, manifest: PictureManifest, *, use_cache: bool) -> None:
+        self.manifest, self.use_cache = manifest, use_cache
+        items = manifest.run.inputs
+        if other := sorted({item.role for item in items} - {*ROLES}):
+            raise UsageError(
+                f"expected a manifest of {', '.join(ROLES)} in {printable(manifest.picture)}, got "
+                f"{printable(', '.join(other))}, which this version does not know; try that of the picture"
+            )
+        self.of = {role: [item for item in items if item.role == role] for role in ROLES}
+
+    def find(self, item: InputFile, advice: str) -> Path:
+        again = f"--from {printable(self.manifest.picture)}"
+        if not advice.startswith("--"):  # an argument
+            advice = f"'nstx optimize {advice} {again}'"
+        return find_input(item, self.manifest, use_cache=self.use_cache, advice=advice)
+
+    def find_first(self, role: str, advice: str) -> Path | None:
+        return next((self.find(item, advice) for item in self.of[role]), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeated:
+    """What a run is asked to do again: pictures and options as if a command line had named them.
+
+    Attributes:
+        inputs: of the manifest that it comes from.
+    """
+
+    content: Path | None
+    styles: list[str]
+    region: Regions
+    recording: Recording
+    inputs: _Inputs
+
+    @property
+    def manifest(self) -> PictureManifest:
+        """What the picture says that is made again."""
+        return self.inputs.manifest
+
+    def choose_settings(self, objective: options.Objective, *groups: Group) -> Settings:
+        """Return the settings of the manifest, but for those that the command line names.
+
+        If it names a preset, they begin anew. `UsageError` if they cannot be, or a file of them is not to be had.
+        """
+        if objective.sources["preset"] == COMMAND_LINE:
+            return options.settings_of(objective, *groups)
+        inputs, run = self.inputs, self.manifest.run
+        choices = options.choices_of(*map(_as_named, (objective, *groups)))
+        del choices["preset"]
+        # Whether the cache is used is this machine's matter.
+        choices["use_cache"] = inputs.use_cache
+        base = run.settings
+        if choices["init"] is None and base.init not in INITS:
+            base = replace(base, init=str(inputs.find_first("init", "--init FILE")))
+        if choices["weights"] is None and base.weights != EMBEDDED:
+            base = replace(base, weights=find_weights(self.manifest, use_cache=inputs.use_cache))
+        return choose_settings(base, **choices)
+
+
+def repeat(
+    picture: Path,
+    content: Path | None,
+    styles: Sequence[str],
+    output: Path | None,
+    *,
+    region: Regions,
+    recording: Recording,
+    use_cache: bool,
+) -> Repeated:
+    """Return what is to be done to make a picture again.
+
+    What the command line names goes before what the manifest has; environment and configuration count for nothing
+    that the manifest has. `UsageError` if there is none that can be used, or a file of it is not to be had.
+    """
+    manifest = read_manifest(picture)
+    inputs = _Inputs(manifest, use_cache=use_cache)
+    region, recording = _as_named(region), _as_saved(recording, manifest, output)
+    if content is None and not styles and recording.targets is None:
+        recording = replace(recording, targets=inputs.find_first("targets", "--targets FILE"))
+    if recording.targets is None:
+        content = content or inputs.find_first("content", "CONTENT")
+        styles = _take_styles(styles, inputs)
+        if region.mask is None:
+            region = replace(region, mask=_find_mask(inputs))
+    return Repeated(
+        content=content, styles=[*styles], region=region, recording=recording, inputs=inputs
+    )
+
+
+def _as_named(group: _G) -> _G:
+    """Return a group without values but those that the command line names; None stands for no value."""
+    others = {
+        name: None for name in option_names(type(group)) if group.sources[name] != COMMAND_LINE
+    }
+    return replace(group, **others)  # type: ignore[arg-type]
+
+
+def _as_saved(recording: Recording, manifest: PictureManifest, output: Path | None) -> Recording:
+    """Return how a picture is saved as that of a manifest was, where the format of the output has it."""
+    changes: dict[str, Any] = {}
+    suffix = "" if output is None else output.suffix.lower()
+    if recording.sources["targets"] != COMMAND_LINE:
+        changes["targets"] = None
+    if recording.sources["depth"] != COMMAND_LINE:
+        is_deep = manifest.depth is not None and suffix in DEEP_SUFFIXES
+        changes["depth"] = str(manifest.depth) if is_deep else "auto"
+    if recording.sources["keep_profile"] != COMMAND_LINE:
+        changes["keep_profile"] = manifest.keep_profile and suffix != ".npy"
+    return replace(recording, **changes)
+
+
+def _take_styles(named: Sequence[str], inputs: _Inputs) -> list[str]:
+    """Return styles with their weights: of those that are named, as many and without weights, the manifest's."""
+    items = inputs.of["style"]
+    weights = [1.0 if item.weight is None else item.weight for item in items]
+    if not named:
+        paths = [inputs.find(item, "CONTENT STYLE...") for item in items]
+        return [f"{path}:{weight!r}" for path, weight in zip(paths, weights, strict=True)]
+    if len(named) == len(items) and all(split_style(text)[0] == Path(text) for text in named):
+        return [f"{text}:{weight!r}" for text, weight in zip(named, weights, strict=True)]
+    return [*named]
+
+
+def _find_mask(inputs: _Inputs) -> str | None:
+    # The mask that is the content's own transparency has the checksum of the content.
+    contents = {item.sha256 for item in inputs.of["content"]}
+    if any(item.path == ALPHA and item.sha256 in contents for item in inputs.of["mask"]):
+        return ALPHA
+    path = inputs.find_first("mask", "--mask PICTURE")
+    return None if path is None else str(path)
+
+
+def tell_differences(console: Console, manifest: PictureManifest, job: Job) -> None:
+    """Say in what a job is another than the one that a picture was made by."""
+    if not manifest.is_complete:
+        console.warn(f"{printable(manifest.picture)} is unfinished: its whole run is made")
+    for text in _describe_differences(manifest, job):
+        console.log(text)
+
+
+def _describe_differences(manifest: PictureManifest, job: Job) -> Iterator[str]:
+    """Yield, in words, in what a job is another than the one that a picture was made by; of pictures, and rounding."""
+    run, place = manifest.run, printable(manifest.picture)
+    for role in dict.fromkeys(item.role for item in (*run.inputs, *job.inputs)):
+        before = [item for item in run.inputs if item.role == role]
+        after = [item for item in job.inputs if item.role == role]
+        names = ", ".join(printable(item.path) for item in after) or "none"
+        if [item.sha256 for item in before] != [item.sha256 for item in after]:
+            yield f"another {role} than that of {place}: {names}"
+        elif [item.weight for item in before] != [item.weight for item in after]:
+            yield f"another weight of a {role} than in {place}"
+    if run.weights_sha256 != job.opened.weights_sha256:
+        yield f"other weights of the network than those of {place}"
+    now = describe_run(job)
+    roundings = run.roundings(now) + [
+        f"{name} {printable(now.backend[name])} instead of {printable(value)}"
+        for name, value in run.backend.items()
+        if now.backend[name] != value
+    ]
+    if manifest.version != __version__:
+        roundings.insert(0, f"nstx {__version__} instead of {manifest.version}")
+    if roundings:
+        yield f"the last digits may differ from those of {place}: {'; '.join(roundings)}"
