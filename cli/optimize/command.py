@@ -92,9 +92,8 @@ def optimize(
         recording = repeated.recording
     output = _check_arguments(content, styles, output, recording.targets)
     to_stdout = output == PIPE
-    if to_stdout and (shown.as_json or recording.save_every is not None):
-        other = "--json" if shown.as_json else "--save-every"
-        raise UsageError(f"expected a file for {other}, got -o -; try -o out.png")
+    if to_stdout:
+        _check_stdout(shown, recording)
     interrupt = Interrupt(is_loading, report_failure)
     with handling(interrupt), pipes(content, styles or (), output) as files:
         with uncollected():
@@ -128,6 +127,13 @@ def optimize(
         for text in _describe_idle(settings, solver, recording):
             console.warn(text)
         run_optimize(request, console, interrupt)
+
+
+def _check_stdout(shown: options.Output, recording: Recording) -> None:
+    """Check that nothing is asked for beside a picture that goes to standard output."""
+    if shown.as_json or recording.save_every is not None:
+        other = "--json" if shown.as_json else "--save-every"
+        raise UsageError(f"expected a file for {other}, got -o -; try -o out.png")
 
 
 def _describe_idle(
