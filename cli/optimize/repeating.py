@@ -187,11 +187,13 @@ def _describe_differences(manifest: PictureManifest, job: Job) -> Iterator[str]:
     if run.weights_sha256 != job.opened.weights_sha256:
         yield f"other weights of the network than those of {place}"
     now = describe_run(job)
-    roundings = run.roundings(now) + [
-        f"{name} {printable(now.backend[name])} instead of {printable(value)}"
-        for name, value in run.backend.items()
-        if now.backend[name] != value
+    roundings = [
+        f"{name} {printable(now.backend[name])} instead of {printable(run.backend[name])}"
+        for name in ("backend", "device", "precision")
+        if now.backend[name] != run.backend[name]
     ]
+    if now.backend["backend"] == run.backend["backend"]:  # else it has libraries of its own
+        roundings += run.roundings(now)
     if manifest.version != __version__:
         roundings.insert(0, f"nstx {__version__} instead of {manifest.version}")
     if roundings:
