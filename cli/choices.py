@@ -2,7 +2,7 @@
 
 import math
 import os.path
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,37 @@ def split_style(text: str) -> tuple[Path, float]:
     return Path(path), value
 
 
+def split_styles_for(texts: Iterable[str]) -> dict[str, list[tuple[Path, float]]]:
+    """Split ``COLOUR=STYLE:weight`` into styles with their weights, by colours."""
+    styles: dict[str, list[tuple[Path, float]]] = {}
+    for text in texts:
+        colour, equals, style = text.partition("=")
+        if not (colour.strip() and equals and style):
+            raise UsageError(
+                f"expected a colour with its style, as COLOUR=STYLE, got {describe(text)}; "
+                "try --style-for '#ff0000=painting.jpg'",
+                setting="style_for",
+            )
+        with about("style_for"):
+            styles.setdefault(colour.strip(), []).append(split_style(style))
+    return styles
+
+
 def read_styles(styles: Iterable[str]) -> "list[tuple[Picture, float]]":
     """Read the style pictures with their weights."""
     from nstx.engine.pictures.reading import read_image
 
     return [(read_image(path), weight) for path, weight in map(split_style, styles)]
+
+
+def read_styles_for(
+    styles: Mapping[str, Sequence[tuple[Path, float]]],
+) -> "dict[str, list[tuple[Picture, float]]]":
+    """Read the style pictures with their weights of each colour."""
+    from nstx.engine.pictures.reading import read_image
+
+    with about("style_for"):
+        return {
+            colour: [(read_image(path), weight) for path, weight in blend]
+            for colour, blend in styles.items()
+        }

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.errors import ModelError
-from nstx.models.objective import Objective
 from nstx.models.reference.cost import laplacian_difference, reference_total_variation
 from nstx.models.reference.features import Array64, reference_features
 from nstx.models.reference.gradient import (
@@ -20,16 +19,19 @@ from nstx.models.reference.gradient import (
     total_variation_gradient,
 )
 from nstx.models.reference.statistics import reference_style
-from nstx.models.statistics import covariance_root
+from nstx.models.statistics import MOST_REGIONS, covariance_root
+from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
 from .graphs.build_gradient import BETA1, BETA2, EPSILON
 from .graphs.feature_graph import INPUT_NAME, GraphPrecision
 from .graphs.gradient_graph import (
+    AREAS_INPUT,
     LAPLACIAN_INPUTS,
     GradientGraph,
     content_input,
     root_input,
+    shares_input,
     style_input,
 )
 from .parity import check_pictures, relative_error, run_model
@@ -59,6 +61,9 @@ _CONTENT_FACTORS, _STYLE_FACTORS, _PIXEL_SHARES = (
     (1.0, 2.0, 0.7),
     (0.2, 0.5, 0.3),
 )
+
+# Before they are made to sum to 1, of as many regions as there are.
+_AREAS = np.arange(1.0, MOST_REGIONS + 1)
 
 # Adam's state before the step, so that its decay counts, too.
 _MOMENTS = {"first_moment": 0.01, "second_moment": 1e-3}
@@ -128,7 +133,7 @@ def measure_gradient_parity(
     Each picture has its own targets, and its own weights of content, style and total variation.
     """
     pictures = check_pictures()[:, :_HEIGHT, :_WIDTH].astype(np.float32)
-    inputs, totals, expected = _make_problem(graph.objective, weights, pictures)
+    inputs, totals, expected = _make_problem(graph, weights, pictures)
     if graph.adam:
         inputs |= _adam_inputs(pictures, max(float(np.abs(exact).max()) for exact in expected))
     outputs = run_model(
@@ -158,19 +163,23 @@ def measure_gradient_parity(
 
 
 def _make_problem(
-    objective: Objective, weights: Weights, pictures: NDArray[np.float32]
+    graph: GradientGraph, weights: Weights, pictures: NDArray[np.float32]
 ) -> tuple[dict[str, NDArray[np.float32]], list[float], list[Array64]]:
-    """Return a graph's inputs, and their costs and gradients; targets are the neighbour's."""
+    """Return a graph's inputs, and their costs and gradients; targets are the neighbour's.
+
+    Those of several regions are the neighbour's with other shares of its positions.
+    """
+    objective = graph.objective
+    sizes = _AREAS[: max(1, graph.regions)]
+    areas = tuple((sizes / sizes.sum()).tolist())
     rows: list[dict[str, NDArray[np.floating]]] = []
     totals, gradients = [], []
     for index, picture in enumerate(pictures):
         neighbour = pictures[index - 1]
         features = reference_features(weights, neighbour, objective.layers, *objective.poolings)
         content = {name: features[name] for name in objective.content_names}
-        style = {
-            name: reference_style(statistic, features[name])
-            for name, statistic in objective.statistics.items()
-        }
+        shares = _draw_shares(graph, seed=index)
+        style = _style_targets(graph, features, _draw_shares(graph, seed=index + len(pictures)))
         weighted = replace(
             objective,
             content_weight=objective.content_weight * _CONTENT_FACTORS[index],
@@ -178,22 +187,25 @@ def _make_problem(
             tv_weight=0.0,
             laplacian_weight=0.0,
         )
-        cost, gradient = reference_gradient(weighted, weights, picture, content, style)
-        described, share = GradientGraph(objective=objective), _PIXEL_SHARES[index]
-        numbers = {name: np.array(getattr(weighted, name)) for name in described.weights}
+        cost, gradient = reference_gradient(
+            weighted, weights, picture, content, style, shares=shares, areas=areas
+        )
+        share = _PIXEL_SHARES[index]
+        numbers = {name: np.array(getattr(weighted, name)) for name in graph.weights}
         total = cost.total
-        for name, (part, slope) in _pixel_costs(described, picture, neighbour).items():
+        for name, (part, slope) in _pixel_costs(graph, picture, neighbour).items():
             weight = float(np.float32(cost.total * share / (1 - share) / part))
             total, gradient = total + weight * part, gradient + weight * slope
             numbers[name] = np.array(weight)
         totals.append(total)
         gradients.append(gradient)
-        targets = {content_input(name): target for name, target in content.items()}
+        targets: dict[str, NDArray[np.floating]] = {}
+        targets |= {content_input(name): target for name, target in content.items()}
         targets |= {style_input(name): target for name, target in style.items()}
-        targets |= {
-            root_input(name): covariance_root(style[name]) for name in described.root_layers
-        }
-        if described.has_laplacian:
+        targets |= {root_input(name): _root(style[name]) for name in graph.root_layers}
+        targets |= {shares_input(name): of_layer for name, of_layer in shares.items()}
+        targets |= {AREAS_INPUT: np.array(areas)} if graph.regions > 1 else {}
+        if graph.has_laplacian:
             targets[LAPLACIAN_INPUTS[1]] = -laplacian_difference(
                 np.zeros_like(neighbour), neighbour
             )
@@ -212,6 +224,39 @@ def _pixel_costs(
         cost = float(np.mean(laplacian_difference(picture, content) ** 2))
         costs["laplacian_weight"] = cost, laplacian_gradient(picture, content)
     return costs
+
+
+def _draw_shares(graph: GradientGraph, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Return shares of each style layer's positions that vary; of a graph without regions none."""
+    if not graph.regions:
+        return {}
+    shares, generator = {}, np.random.default_rng(seed)
+    for name in graph.objective.style_names:
+        size = find_layer(name).output_size(_HEIGHT, _WIDTH, graph.objective.pool_rounding)
+        values = generator.random((graph.regions, *size)) ** 4
+        values = (values / values.sum((1, 2), keepdims=True)).astype(np.float32)
+        shares[name] = values if graph.regions > 1 else values[0]
+    return shares
+
+
+def _style_targets(
+    graph: GradientGraph, features: Mapping[str, Array64], shares: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.floating]]:
+    targets: dict[str, NDArray[np.floating]] = {}
+    for name, statistic in graph.objective.statistics.items():
+        of_layer = shares.get(name)
+        if of_layer is None or graph.regions == 1:
+            targets[name] = reference_style(statistic, features[name], of_layer)
+        else:
+            of_regions = [reference_style(statistic, features[name], part) for part in of_layer]
+            targets[name] = np.stack(of_regions)
+    return targets
+
+
+def _root(target: NDArray[np.floating]) -> Array64:
+    if target.ndim == 2:
+        return covariance_root(target)
+    return np.stack(list(map(covariance_root, target)))
 
 
 def _adam_inputs(pictures: NDArray[np.float32], largest: float) -> dict[str, NDArray[np.float32]]:

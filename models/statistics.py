@@ -36,6 +36,9 @@ Statistic = Literal["gram", "covariance", "mean-std", "wasserstein"]
 
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
+MOST_REGIONS = 64
+"""That have targets of their own."""
+
 RIDGE = 0.05
 """Of ``wasserstein``, as a share of tr G / C. With it gradients in float32 are within 1e-4 of float64's, with a
 tenth of it within 1e-3. It is of G and not of Σ, as Σ of a flat picture is but the rounding of G."""

@@ -20,8 +20,9 @@ from nstx.engine.artefacts.measure import Artefacts, find_artefacts
 from nstx.engine.artefacts.ripple import WINDOW
 from nstx.engine.artefacts.speckles import isolate
 from nstx.engine.artefacts.strips import FROM_RGB
+from nstx.engine.pictures.reading import take_input
 from nstx.engine.pictures.writing import to_8_bit
-from nstx.engine.transfer.inputs import fit_to
+from nstx.engine.preparation.inputs import fit_to, take_styles
 
 Pixels = NDArray[np.float32]
 
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     picture, content, style, out = arguments
     result = read_image(picture)
-    pixels, photograph, paintings = fit_to(result, read_image(content), style, choose_settings())
+    pixels, photograph, paintings = fit_to(
+        result, take_input(content), take_styles(style), choose_settings()
+    )
     styles = [painting for painting, _ in paintings]
     flatness = find_flatness(photograph)
     if flatness is None or min(pixels.shape[:2]) < 2 * SIDE:

@@ -1,8 +1,8 @@
 """The pictures of docs/controls.md, one for each control.
 
-Usage: controls.py CONTROL OUT.jpg [CONTENT STYLE]
+Usage: controls.py CONTROL OUT.jpg [CONTENT STYLE ...]
 
-colours and mask need a photograph and a painting.
+colours and mask need a photograph and a painting, regions a photograph of Tübingen and three paintings.
 """
 
 import sys
@@ -19,6 +19,7 @@ from nstx import choose_settings, read_image, stylize, write_image
 from nstx.engine.pictures.resizing import resize_picture
 from nstx.engine.pictures.writing import to_8_bit
 from nstx.engine.settings import COLORS
+from nstx.engine.sizes import fit_size
 
 Pixels = NDArray[np.float32]
 
@@ -134,10 +135,43 @@ def draw_mask(content: str, style: str) -> Image.Image:
     )
 
 
+_ROOFS = (
+    (0, 0.49), (0.18, 0.47), (0.33, 0.41), (0.53, 0.42), (0.6, 0.37), (0.64, 0.25), (0.655, 0.15), (0.67, 0.25),
+    (0.7, 0.32), (0.83, 0.28), (1, 0.23),
+)  # fmt: skip
+_BANK = ((0, 0.72), (0.16, 0.715), (0.49, 0.81), (0.52, 0.83), (0.95, 1), (0, 1))
+"""Of the photograph of Tübingen: where the sky ends, and the river, in parts of its sides."""
+
+
+def draw_regions(content: str, sky: str, town: str, river: str) -> Image.Image:
+    """Return a photograph of Tübingen, a map of it, its regions with a style each, and two of them with one."""
+    photograph = read_image(content)
+    settings = choose_settings(size=SIDE, steps=80, precision="fp32")
+    height, width = fit_size(photograph.size, size=SIDE)
+    drawn = Image.new("RGB", (width, height), "blue")
+    pen = ImageDraw.Draw(drawn)
+    for points, colour in (((*_ROOFS, (1, 1), (0, 1)), "red"), (_BANK, "lime")):
+        pen.polygon([(x * width, y * height) for x, y in points], fill=colour)
+    places = {"blue": sky, "lime": river}
+    return side_by_side(
+        {
+            "photograph": resize_picture(photograph, height, width),
+            "map": np.asarray(drawn, np.float32),
+            "a style for each colour": stylize(
+                photograph, town, settings, regions=drawn, style_for=places
+            ).pixels,
+            "for blue and lime": stylize(
+                photograph, settings=settings, regions=drawn, style_for=places
+            ).pixels,
+        }
+    )
+
+
 CONTROLS: dict[str, Callable[..., Image.Image]] = {
     "colours": draw_colours,
     "depth": draw_depth,
     "mask": draw_mask,
+    "regions": draw_regions,
     "statistic": draw_statistic,
 }
 

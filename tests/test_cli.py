@@ -71,7 +71,8 @@ def test_optimize_reports_every_field_and_evaluate_agrees(
 
 
 def _input(role: str, path: Path, weight: float | None = None) -> dict[str, object]:
-    return {"role": role, "path": str(path), "sha256": digest_file(path), "weight": weight}
+    digest = digest_file(path)
+    return {"role": role, "path": str(path), "sha256": digest, "weight": weight, "colors": None}
 
 
 def test_unrounded_pixels_have_the_cost_before_rounding(

@@ -18,12 +18,13 @@ from nstx.engine.choices import choose_settings
 from nstx.engine.features.extraction import Extraction, extract_features
 from nstx.engine.gradients.backend import check_batch
 from nstx.engine.pictures.picture import Picture
+from nstx.engine.preparation.starts import make_start
 from nstx.engine.sizes import choose_sizes
 from nstx.engine.targets.files import read_targets
 from nstx.engine.transfer.costs import evaluate_picture
-from nstx.engine.transfer.job import prepare_job, prepare_job_from_targets
+from nstx.engine.transfer.job import prepare_job
 from nstx.engine.transfer.run import run_job, stylize
-from nstx.engine.transfer.starts import make_start
+from nstx.engine.transfer.saved import prepare_job_from_targets
 from nstx.export.gradient import export_gradient
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.models.cost import Cost

@@ -16,7 +16,7 @@ from PIL import Image
 
 import nstx
 from nstx.engine.pictures.reading import as_picture
-from nstx.engine.transfer.inputs import take_styles
+from nstx.engine.preparation.inputs import take_styles
 from nstx.models.errors import ImageError, UsageError
 
 GUIDE = Path(__file__).parents[1] / "docs" / "python.md"

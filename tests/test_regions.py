@@ -15,9 +15,14 @@ from nstx.engine.gradients.backend import GradientBackend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.regions.positions import share_positions
 from nstx.engine.targets.targets import Targets
+from nstx.export.gradient_parity import measure_gradient_parity
+from nstx.export.graphs.build_gradient import build_gradient_model
+from nstx.export.graphs.feature_graph import GraphPrecision
 from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.nodes.builder import check_model
 from nstx.export.parity import check_pictures
 from nstx.models.errors import UsageError
+from nstx.models.layers import LayerWeight
 from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.reference.cost import reference_cost
@@ -230,6 +235,22 @@ def test_onnx_refuses_regions_of_which_its_graph_knows_nothing(tiny_weights: Wei
     masked = replace(targets, shares=random_shares(objective, (32, 32), 1))
     with pytest.raises(UsageError, match="--backend torch"):
         open_onnx(tiny_weights, objective, [(objective, masked)])
+
+
+@pytest.mark.parametrize("regions", [1, 3])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_exported_graphs_with_regions_are_compared_with_float64(
+    tiny_weights: Weights, regions: int, precision: GraphPrecision
+) -> None:
+    objective = with_statistic(mixed_objective("avg", "ceil"), *STATISTICS)
+    content = (LayerWeight("conv3_1", 1.0),)  # a style layer, too
+    objective = replace(objective, content_layers=content, relative=True)
+    graph = GradientGraph(objective=objective, regions=regions, precision=precision)
+    model = check_model(build_gradient_model(graph, tiny_weights)).SerializeToString()
+    report = measure_gradient_parity(model, graph, tiny_weights)
+    assert report.passed
+    assert len(report.gradient_errors) == 3
+    assert ("areas" in graph.inputs) == (regions > 1)
 
 
 def test_graphs_with_regions_are_looked_up_by_another_key(tiny_weights: Weights) -> None:

@@ -15,14 +15,15 @@ from nstx.engine.gradients.backend import GradientBackend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import write_image
+from nstx.engine.preparation.starts import make_start
 from nstx.engine.settings import Settings
 from nstx.engine.targets.files import read_targets, write_targets
 from nstx.engine.targets.targets import Targets
 from nstx.engine.transfer.costs import BoundCosts, evaluate_picture
-from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
+from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.run import run_job, stylize
-from nstx.engine.transfer.starts import make_start
+from nstx.engine.transfer.saved import prepare_job_from_targets
 from nstx.models.errors import DeviceError, NumericalError, UsageError
 from nstx.models.objective import Objective
 

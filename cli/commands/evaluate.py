@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nstx.models.errors import about
+from nstx.models.errors import UsageError, about
 
 from ..formats import format_cost
 from ..grouped import Help, argument, grouped, only
@@ -15,6 +15,7 @@ from ..options import regions
 from ..options import shared as options
 
 if TYPE_CHECKING:
+    from nstx.engine.pictures.picture import WeightedPicture
     from nstx.models.objective import Objective
 
 app = typer.Typer(add_completion=False)
@@ -26,8 +27,10 @@ def evaluate(
     image: Annotated[Path, argument("The picture to evaluate.", "IMAGE")],
     content: Annotated[Path, Help("The content picture.")],
     styles: Annotated[
-        list[str], Help("A style picture, as PATH or PATH:weight; can be repeated.", ("--style",))
-    ],
+        list[str] | None,
+        Help("A style picture, as PATH or PATH:weight; can be repeated.", ("--style",)),
+    ] = None,
+    *,
     objective: options.Objective,
     colours: options.Colours,
     region: regions.Regions,
@@ -47,7 +50,7 @@ def evaluate(
     from nstx.engine.transfer.artefacts import measure_artefacts
     from nstx.engine.transfer.costs import evaluate_picture
 
-    from ..choices import read_styles
+    from ..choices import read_styles, read_styles_for, split_styles_for
 
     console = shown.console()
     settings = options.settings_of(objective, colours, size, machine)
@@ -55,12 +58,20 @@ def evaluate(
     with about("content"):
         photograph = read_image(content)
     with about("style"):
-        paintings = read_styles(styles)
-    cost = evaluate_picture(picture, photograph, paintings, settings, mask=region.mask)
+        paintings = read_styles(styles or ())
+    by_colour = read_styles_for(split_styles_for(region.style_for or ()))
+    if not paintings and not by_colour:
+        raise UsageError("expected a style, got none; try --style painting.jpg")
+    cost = evaluate_picture(
+        picture, photograph, paintings, settings, mask=region.mask, regions=region.regions,
+        style_for=by_colour or None,
+    )  # fmt: skip
+    named: list[tuple[str | None, WeightedPicture]] = [(None, style) for style in paintings]
+    named += [(colour, style) for colour, blend in by_colour.items() for style in blend]
     inputs = (
         picture.as_input("image"),
         photograph.as_input("content"),
-        *(style.as_input("style", weight) for style, weight in paintings),
+        *(style.as_input("style", weight, colour) for colour, (style, weight) in named),
     )
     data = {
         "image": str(image),
@@ -71,11 +82,13 @@ def evaluate(
         "colors": settings.colors,
         "precision": "fp64",
         "mask": region.mask,
+        "regions": None if region.regions is None else str(region.regions),
         "artefacts": None,
         "inputs": [asdict(item) for item in inputs],
     }
     if artefacts:
-        data["artefacts"] = asdict(measure_artefacts(picture, photograph, paintings, settings))
+        every = [style for _, style in named]
+        data["artefacts"] = asdict(measure_artefacts(picture, photograph, every, settings))
     console.result(data, partial(_describe, settings.objective))
 
 

@@ -11,10 +11,10 @@ import typer
 
 from ..choices import split_layers
 from ..console import Console
-from ..formats import format_bytes, format_seconds
 from ..grouped import Group, Help, grouped, only, without
 from ..lazy import CommandGroup
 from ..options import shared as options
+from .export_report import describe_features, describe_gradient
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +57,10 @@ def gradient(
     precision: Annotated[str, Help("fp32, or fp16 (convolutions; costs stay fp32).")] = "fp32",
     adam: Annotated[bool, Help("Make Adam's step in the graph, too.")] = False,
     costs_only: Annotated[bool, Help("Leave the gradient out.")] = False,
+    region_count: Annotated[
+        int,
+        Help("Of how many regions there are targets, shares of positions and areas as inputs."),
+    ] = 0,
     *,
     objective: Annotated[
         options.GraphObjective, without("content_weight", "style_weight", "tv_weight")
@@ -81,6 +85,7 @@ def gradient(
         precision=precision,  # type: ignore[arg-type]  # checked by the graph
         gradient=not costs_only,
         adam=adam,
+        regions=region_count,
     )
     description = {
         "precision": precision,
@@ -92,7 +97,7 @@ def gradient(
     provider = _choose_provider(machine)
     data = _export_model(output, description, export, graph.objective, provider, machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
-    console.result(data, _describe_gradient)
+    console.result(data, describe_gradient)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +170,7 @@ def features(
     export = partial(export_features, output, graph, objective=computed, pictures=pictures)
     data = _export_model(output, description, export, chosen, provider, machine, console)
     data["seconds"] = round(time.perf_counter() - began, 4)
-    console.result(data, _describe_features)
+    console.result(data, describe_features)
 
 
 def _choose_graph(
@@ -195,59 +200,11 @@ def _read_pictures(paths: list[Path]) -> "NDArray[np.uint8]":
 
     from nstx.engine.pictures.resizing import resize_picture
     from nstx.engine.pictures.writing import to_8_bit
-    from nstx.engine.transfer.inputs import take_styles
+    from nstx.engine.preparation.inputs import take_styles
     from nstx.export.parity import CHECK_HEIGHT, CHECK_WIDTH
 
     taken = (picture for picture, _ in take_styles(list(paths)))
     return np.stack([to_8_bit(resize_picture(p, CHECK_HEIGHT, CHECK_WIDTH)) for p in taken])
-
-
-def _describe_features(data: dict[str, Any]) -> str:
-    parity = data["parity"]
-    network = f"VGG-19 to {data['truncated_at']}, {data['precision']}, opset {data['opset']}"
-    stored = "  stored in fp16" if parity["precision"] == "fp16" else ""
-    pictures = "a picture" if parity["batch"] == 1 else f"{parity['batch']} pictures"
-    lines = [
-        f"saved {data['output']}  {format_bytes(data['bytes'])}, {network}",
-        f"  input   {data['input']['name']}: {data['input']['is']}",
-        f"  {'output':<14} {'shape here':<18} {'largest':>9}  relative error{stored}",
-    ]
-    lines += [
-        f"  {item['name']:<14} {' × '.join(map(str, item['shape'])):<18} "
-        f"{item['largest']:>9.3g}  {item['relative_error']:.1e}"
-        + (f"         {item['fp16_storage_error']:.1e}" if stored else "")
-        for item in parity["outputs"]
-    ]
-    lines.append(
-        f"  against float64 on {pictures} of {parity['width']}×{parity['height']} "
-        f"by {parity['provider']}: at most {parity['tolerance']:g} is allowed"
-    )
-    if parity["precision"] == "fp16" and not parity["fp16_arithmetic"]:
-        lines.append(
-            "  this provider rounds only weights to fp16; the last column is of activations "
-            "in fp16 too, as on a GPU"
-        )
-    lines.append(f"  report  {data['parity_file']}, in {format_seconds(data['seconds'])}")
-    return "\n".join(lines)
-
-
-def _describe_gradient(data: dict[str, Any]) -> str:
-    parity = data["parity"]
-    errors = f"cost {parity['cost_error']:.1e} (at most {parity['cost_tolerance']:g})"
-    if parity["gradient_errors"]:
-        gradients = ", ".join(f"{error:.1e}" for error in parity["gradient_errors"])
-        errors = f"gradients {gradients} (at most {parity['kink_tolerance']:g}, one {parity['gradient_tolerance']:g}), {errors}"
-    if parity["step_error"] is not None:
-        errors += f", Adam's step {parity['step_error']:.1e} pixel values"
-    lines = [
-        f"saved {data['output']}  {format_bytes(data['bytes'])}, {data['precision']}, opset {data['opset']}",
-        f"  inputs   {', '.join(data['inputs'])}",
-        f"  outputs  {', '.join(data['outputs'])}",
-        f"  against float64, relative: {errors}",
-        f"           on {parity['batch']} pictures of {parity['width']}×{parity['height']} by {parity['provider']}",
-        f"  report   {data['parity_file']}, in {format_seconds(data['seconds'])}",
-    ]
-    return "\n".join(lines)
 
 
 def _check_paths(output: Path, weights: str, pictures: Sequence[Path] = ()) -> None:

@@ -12,14 +12,14 @@ from nstx.models.errors import ImageError, NstxError, OutputError, UsageError, a
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_output
 
-from ..choices import split_style
+from ..choices import split_style, split_styles_for
 from ..console import Console
 from ..errors.exits import describe_failure, failure_json
 from ..formats import format_bytes, format_count, format_seconds
 from ..grouped import Group, Help, grouped, without
 from ..options import regions
 from ..options import shared as options
-from ..sources import COMMAND_LINE
+from ..sources import flag_of
 
 if TYPE_CHECKING:
     from nstx.engine.settings import Settings
@@ -55,8 +55,8 @@ class Pictures(Group):
         ),
     ] = None
 
-    def paths(self) -> tuple[list[Path], _Styles]:
-        """Return the contents, and the styles with their weights; folders are opened."""
+    def paths(self, *, has_more_styles: bool = False) -> tuple[list[Path], _Styles]:
+        """Return the contents, and the styles with their weights, of which there may be more; folders are opened."""
         from nstx.engine.targets.precompute import find_pictures
 
         contents, styles = self.contents or [], self.styles or []
@@ -72,7 +72,7 @@ class Pictures(Group):
         with about("style"):
             for place, weight in map(split_style, styles):
                 weighted += [(path, weight) for path in find_pictures([place])]
-        if self.output is not None and (len(pictures) != 1 or not weighted):
+        if self.output is not None and (len(pictures) != 1 or not (weighted or has_more_styles)):
             raise UsageError(
                 f"expected one content and its styles for -o, got {format_count(len(pictures), 'content')} "
                 f"and {format_count(len(weighted), 'style')}; try without -o, which fills the cache"
@@ -121,20 +121,20 @@ def precompute(
     console = shown.console()
     if pictures.output is None and machine.no_cache:
         raise UsageError("expected the cache or a file to write to, got neither; try -o FILE")
-    if pictures.output is None and region.sources["mask"] == COMMAND_LINE:
+    if pictures.output is None and region.of_command_line:
+        flags = ", ".join(map(flag_of, region.of_command_line))
         raise UsageError(
-            "expected a file to write to for --mask, as what the cache has is the same with any, got none; try -o FILE"
+            f"expected a file to write to for {flags}, as what the cache has is the same with any, got none; "
+            "try -o FILE"
         )
     settings = options.settings_of(objective, colours, size, machine)
     # Before the loader, which reads the weights: a mistake in the pictures is an error at once.
-    contents, styles = pictures.paths()
+    contents, styles = pictures.paths(has_more_styles=bool(region.style_for))
     loader = TargetLoader(settings)
     if pictures.output is None:
         data = _fill_cache(contents, styles, settings, loader, console)
     else:
-        data = _write_file(
-            pictures.output, contents, styles, settings, loader, console, region.mask
-        )
+        data = _write_file(pictures.output, contents, styles, settings, loader, console, region)
     extractor = loader.extractor
     data |= {
         "colors": settings.colors,
@@ -155,7 +155,7 @@ def _write_file(
     settings: "Settings",
     loader: "TargetLoader",
     console: Console,
-    mask: str | None,
+    region: regions.Regions,
 ) -> dict[str, Any]:
     """Write the targets file of one content, and return its fields of ``--json``."""
     from nstx.engine.regions.masks import mask_file
@@ -164,15 +164,19 @@ def _write_file(
     from nstx.models.weights.sources import split_source
 
     check_output(output, SUFFIXES)
+    by_colour = split_styles_for(region.style_for or ())
     files = (
         *contents,
         split_source(settings.weights)[0],
-        *(path for path, _ in styles),
-        mask_file(mask),
+        *(path for blend in (styles, *by_colour.values()) for path, _ in blend),
+        mask_file(region.mask),
+        region.regions,
     )
     check_distinct([output], list(filter(None, files)))
     with console.working("computing targets"):
-        sizes, loaded, read = precompute_file(output, contents[0], styles, settings, loader, mask)
+        sizes, loaded, read = precompute_file(
+            output, contents[0], styles, settings, loader, region.mask, region.regions, by_colour
+        )
     return {
         "output": str(output),
         "bytes": output.stat().st_size,

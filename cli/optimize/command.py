@@ -90,7 +90,7 @@ def optimize(
         )  # fmt: skip
         content, styles, region = repeated.content, repeated.styles, repeated.region
         recording = repeated.recording
-    output = _check_arguments(content, styles, output, recording.targets)
+    output = _check_arguments(content, styles, region, output, recording.targets)
     to_stdout = output == PIPE
     if to_stdout:
         _check_stdout(shown, recording)
@@ -109,20 +109,12 @@ def optimize(
             # Only now, as it takes a while, in which other things can be loaded.
             from .run import run_optimize
         request = OptimizeRequest(
-            content=files.content,
-            styles=files.styles,
-            output=files.output,
-            to_stdout=to_stdout,
-            stdin=files.stdin,
-            mask=region.mask,
-            recording=recording,
-            saved=saved,
-            settings=settings,
-            began=began,
-            checkpoint=keeping.checkpoint,
-            checkpoint_every=keeping.checkpoint_every,
+            content=files.content, styles=files.styles, output=files.output, to_stdout=to_stdout,
+            stdin=files.stdin, mask=region.mask, regions=region.regions,
+            style_for=tuple(region.style_for or ()), recording=recording, saved=saved, settings=settings,
+            began=began, checkpoint=keeping.checkpoint, checkpoint_every=keeping.checkpoint_every,
             repeats=None if repeated is None else repeated.manifest,
-        )
+        )  # fmt: skip
         console = shown.console(all_on_stderr=to_stdout)
         for text in _describe_idle(settings, solver, recording):
             console.warn(text)
@@ -155,12 +147,16 @@ def _describe_idle(
 
 
 def _check_arguments(
-    content: Path | None, styles: list[str] | None, output: Path | None, targets: Path | None
+    content: Path | None,
+    styles: list[str] | None,
+    region: regions.Regions,
+    output: Path | None,
+    targets: Path | None,
 ) -> Path:
     """Check which arguments there are, and return the output."""
     if targets is not None and (content or styles):
         raise UsageError("expected CONTENT and STYLE, or --targets, got both; try one of the two")
-    if targets is None and not (content and styles):
+    if targets is None and not (content and (styles or region.style_for)):
         raise UsageError(
             f"expected CONTENT and STYLE, got {'no STYLE' if content else 'neither'}; "
             "try 'nstx optimize photo.jpg painting.jpg -o out.png'"
@@ -194,9 +190,10 @@ def _read_targets(
         return None
     from nstx.engine.targets.files import read_targets
 
-    if region.sources["mask"] == COMMAND_LINE:
+    if region.of_command_line:
+        flags = ", ".join(map(flag_of, region.of_command_line))
         raise UsageError(
-            "expected --targets without --mask, as they have their own, got both; try 'nstx precompute' with it"
+            f"expected --targets without {flags}, as they have their own, got both; try 'nstx precompute' with it"
         )
 
     names = [name for name, source in size.sources.items() if source == COMMAND_LINE]

@@ -18,7 +18,7 @@ from nstx.engine.devices.memory import process_seconds
 from nstx.engine.pictures.rescue import rescue, write_or_rescue
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step, StopReason
-from nstx.engine.transfer.run import Result, unfinished_result
+from nstx.engine.transfer.result import Result, unfinished_result
 from nstx.models.cost import Cost
 from nstx.models.errors import OutputError
 from nstx.models.printable import printable

@@ -1,7 +1,7 @@
 """What a checkpoint of ``nstx optimize`` knows of its command line, and what comes of that when it goes on."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -24,7 +24,7 @@ from nstx.models.storage.plain_data import (
     take_whole,
 )
 
-from ..choices import split_style
+from ..choices import split_style, split_styles_for
 from ..grouped import option_names
 from .request import OptimizeRequest, Recording
 
@@ -55,6 +55,11 @@ def _to_json(request: OptimizeRequest) -> dict[str, Any]:
         "styles": [[_absolute(path), weight] for path, weight in styles],
         "output": _absolute(request.output),
         "mask": _absolute(mask_file(request.mask)) or request.mask,
+        "regions": _absolute(request.regions),
+        "style_for": [
+            [colour, [[_absolute(path), weight] for path, weight in blend]]
+            for colour, blend in split_styles_for(request.style_for).items()
+        ],
         "recording": recording,
         "checkpoint_every": request.checkpoint_every,
     }
@@ -80,9 +85,13 @@ def read_request(manifest: Manifest, folder: Path, began: float) -> OptimizeRequ
         recording = _read_recording(take_object(data, "recording"))
         content, output = _take_path(data, "content"), _take_path(data, "output")
         mask = ALPHA if data.get("mask") == ALPHA else _take_path(data, "mask")
+        regions = _take_path(data, "regions")
         styles = tuple(map(_read_style, take_list(data, "styles", _MOST_STYLES)))
+        style_for = tuple(_read_styles_for(take_list(data, "style_for", _MOST_STYLES)))
         minutes = float(take_number(data, "checkpoint_every", 0))
-        if output is None or (content is None or not styles) == (recording.targets is None):
+        if output is None or (content is None or not (styles or style_for)) == (
+            recording.targets is None
+        ):
             raise ValueError("it names no output, or no pictures")
     except ValueError as error:
         raise UsageError(
@@ -94,7 +103,7 @@ def read_request(manifest: Manifest, folder: Path, began: float) -> OptimizeRequ
     return OptimizeRequest(
         content=content, styles=styles, output=output, recording=recording, saved=saved,
         settings=manifest.settings, began=began, checkpoint=folder, checkpoint_every=minutes,
-        mask=None if mask is None else str(mask),
+        mask=None if mask is None else str(mask), regions=regions, style_for=style_for,
     )  # fmt: skip
 
 
@@ -133,6 +142,17 @@ def _read_style(item: Any) -> str:
         raise ValueError("a style is no pair of a path and a weight")
     fields_ = dict(zip(("path", "weight"), pair, strict=True))
     return f"{_take_path(fields_, 'path')}:{float(take_number(fields_, 'weight', 0))!r}"
+
+
+def _read_styles_for(items: Sequence[Any]) -> Iterator[str]:
+    """Yield styles by colour as on a command line; `ValueError` if they are none."""
+    for item in items:
+        pair = take_list({"style": item}, "style", 2)
+        if len(pair) != 2:
+            raise ValueError("styles by colour are no pair of a colour and styles")
+        colour = take_text({"colour": pair[0]}, "colour", r"[^=\0]{1,100}")
+        for style in take_list({"styles": pair[1]}, "styles", _MOST_STYLES):
+            yield f"{colour}={_read_style(style)}"
 
 
 def earlier_steps(job: Job, earlier: Contents | None) -> list[Step]:

@@ -14,7 +14,7 @@ from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.writing import write_image
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import FrameCollector, Step, trace_line
-from nstx.engine.transfer.run import Result
+from nstx.engine.transfer.result import Result
 from nstx.models.errors import OutputError
 from nstx.models.storage.unfinished import beside
 

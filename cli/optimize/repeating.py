@@ -115,8 +115,7 @@ def repeat(
     if recording.targets is None:
         content = content or inputs.find_first("content", "CONTENT")
         styles = _take_styles(styles, inputs)
-        if region.mask is None:
-            region = replace(region, mask=_find_mask(inputs))
+        region = _take_region(region, inputs)
     return Repeated(
         content=content, styles=[*styles], region=region, recording=recording, inputs=inputs
     )
@@ -146,14 +145,33 @@ def _as_saved(recording: Recording, manifest: PictureManifest, output: Path | No
 
 def _take_styles(named: Sequence[str], inputs: _Inputs) -> list[str]:
     """Return styles with their weights: of those that are named, as many and without weights, the manifest's."""
-    items = inputs.of["style"]
-    weights = [1.0 if item.weight is None else item.weight for item in items]
+    items = [item for item in inputs.of["style"] if item.colors is None]
     if not named:
-        paths = [inputs.find(item, "CONTENT STYLE...") for item in items]
-        return [f"{path}:{weight!r}" for path, weight in zip(paths, weights, strict=True)]
+        return [_write_style(inputs.find(item, "CONTENT STYLE..."), item) for item in items]
     if len(named) == len(items) and all(split_style(text)[0] == Path(text) for text in named):
-        return [f"{text}:{weight!r}" for text, weight in zip(named, weights, strict=True)]
+        return [_write_style(text, item) for text, item in zip(named, items, strict=True)]
     return [*named]
+
+
+def _write_style(path: str | Path, item: InputFile) -> str:
+    return f"{path}:{1.0 if item.weight is None else item.weight!r}"
+
+
+def _take_region(region: Regions, inputs: _Inputs) -> Regions:
+    """Return where styles apply: what is named, and else what the manifest has."""
+    if region.mask is None:
+        region = replace(region, mask=_find_mask(inputs))
+    if region.regions is None:
+        region = replace(region, regions=inputs.find_first("regions", "--regions MAP"))
+    if region.style_for is None:
+        placed = [item for item in inputs.of["style"] if item.colors is not None]
+        texts = [
+            f"{colour}={_write_style(inputs.find(item, '--style-for COLOUR=STYLE'), item)}"
+            for item in placed
+            for colour in (item.colors or "").split(",")
+        ]
+        region = replace(region, style_for=texts or None)
+    return region
 
 
 def _find_mask(inputs: _Inputs) -> str | None:
@@ -182,8 +200,10 @@ def _describe_differences(manifest: PictureManifest, job: Job) -> Iterator[str]:
         names = ", ".join(printable(item.path) for item in after) or "none"
         if [item.sha256 for item in before] != [item.sha256 for item in after]:
             yield f"another {role} than that of {place}: {names}"
-        elif [item.weight for item in before] != [item.weight for item in after]:
-            yield f"another weight of a {role} than in {place}"
+        elif [(item.weight, item.colors) for item in before] != [
+            (item.weight, item.colors) for item in after
+        ]:
+            yield f"another weight or place of a {role} than in {place}"
     if run.weights_sha256 != job.opened.weights_sha256:
         yield f"other weights of the network than those of {place}"
     now = describe_run(job)

@@ -13,7 +13,7 @@ from nstx.engine.profiles.icc import make_srgb_profile
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_run, precision_after
-from nstx.engine.transfer.run import Result
+from nstx.engine.transfer.result import Result
 from nstx.models.cost import Cost
 from nstx.models.objective import objective_to_json
 from nstx.models.printable import printable

@@ -11,7 +11,7 @@ from nstx.models.errors import UsageError, about
 from nstx.models.storage.files import check_distinct, check_file, check_output
 from nstx.models.values import describe
 
-from ..choices import split_style
+from ..choices import split_style, split_styles_for
 from ..grouped import Group, Help
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ class OptimizeRequest:
         styles: each as ``PATH`` or ``PATH:weight``.
         to_stdout: whether ``output`` goes to standard output afterwards.
         mask: where the styles apply, a picture or ``alpha``; None everywhere, or where ``saved`` has it.
+        regions: a map of the content.
+        style_for: styles by its colours, each as ``COLOUR=PATH`` or ``COLOUR=PATH:weight``.
         stdin: the file that holds a picture from standard input, if one does.
         saved: the targets file that ``recording`` names.
         began: when the command began, a reading of ``time.perf_counter``.
@@ -152,6 +154,8 @@ class OptimizeRequest:
     checkpoint_every: float = 5.0
     mask: str | None = None
     repeats: "PictureManifest | None" = None
+    regions: Path | None = None
+    style_for: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         from nstx.engine.drawing.animation import check_animation
@@ -243,8 +247,12 @@ class OptimizeRequest:
         from nstx.models.weights.sources import split_source
 
         recording, settings = self.recording, self.settings
+        by_colour = split_styles_for(self.style_for).values()
         styles = [split_style(style)[0] for style in self.styles]
+        styles += [path for blend in by_colour for path, _ in blend]
         files = [Path(settings.init), split_source(settings.weights)[0]]
         picture = None if self.repeats is None else self.repeats.picture
-        inputs = (self.content, recording.targets, *styles, *files, mask_file(self.mask), picture)
+        inputs = (
+            self.content, recording.targets, *styles, *files, mask_file(self.mask), self.regions, picture,
+        )  # fmt: skip
         check_distinct([*self.outputs, *self._snapshots()], list(filter(None, inputs)))

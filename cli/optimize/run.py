@@ -15,17 +15,19 @@ from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.srgb import choose_profile
 from nstx.engine.pictures.writing import check_output_size, warn_of_lost_alpha
 from nstx.engine.transfer.costs import BoundCosts
-from nstx.engine.transfer.job import Job, prepare_job, prepare_job_from_targets
+from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
-from nstx.engine.transfer.run import Result, run_job
+from nstx.engine.transfer.result import Result
+from nstx.engine.transfer.run import run_job
+from nstx.engine.transfer.saved import prepare_job_from_targets
 from nstx.models.cost import Cost
 from nstx.models.errors import NstxError, NumericalError
 from nstx.models.printable import printable
 from nstx.models.storage.cache import keeps_cache
 from nstx.models.storage.locks import locked
 
-from ..choices import split_style
+from ..choices import split_style, split_styles_for
 from ..console import Console
 from ..errors.exits import DescribedFailure, describe_failure
 from ..progress import show_steps
@@ -218,6 +220,8 @@ def _load(request: OptimizeRequest) -> Job:
         [(_named(path, request), weight) for path, weight in styles],
         request.settings,
         mask=request.mask,
+        regions=request.regions,
+        style_for=split_styles_for(request.style_for) or None,
     )
 
 

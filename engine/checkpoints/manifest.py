@@ -24,6 +24,7 @@ from ..settings import INITS, MAX_SIDE, Settings
 
 _FORMAT = "nstx-checkpoint-1"
 _ROLE = "[a-z]{1,20}"
+_COLOURS = "#[0-9a-f]{6}(,#[0-9a-f]{6}){0,63}"
 _MOST_INPUTS, _MOST_SCALES = 1000, 16
 
 # What comes of these settings is compared, and of some nothing but rounding comes.
@@ -79,13 +80,13 @@ class Manifest:
                 for manifest in (self, other)
             ]
             weights = [
-                [item.weight for item in manifest.inputs if item.role == role]
+                [(item.weight, item.colors) for item in manifest.inputs if item.role == role]
                 for manifest in (self, other)
             ]
             if digests[0] != digests[1] or self.pictures.get(role) != other.pictures.get(role):
                 yield f"another {role}"
             elif weights[0] != weights[1]:
-                yield f"another weight of a {role}"
+                yield f"another weight{' or place' * _has_places(self, other)} of a {role}"
         if self.weights_sha256 != other.weights_sha256:
             yield "other weights of the network"
         for field in fields(Settings):
@@ -113,6 +114,10 @@ def _compared(name: str, settings: Settings) -> Any:
     if name in _BY_OUTCOME or (name == "init" and value not in INITS):
         return None
     return value
+
+
+def _has_places(*manifests: Manifest) -> bool:
+    return any(item.colors is not None for manifest in manifests for item in manifest.inputs)
 
 
 def _describe(name: str, values: Sequence[Any]) -> str:
@@ -185,7 +190,11 @@ def _read_input(data: Any) -> InputFile:
     if "\0" in path:
         raise ValueError("an input has a NUL in its name")
     weight = None if take_field(data, "weight") is None else float(take_number(data, "weight", 0))
-    return InputFile(role=take_text(data, "role", _ROLE), path=path, sha256=sha256, weight=weight)
+    # A picture's manifest has it where there is a map alone.
+    has_colours = data.get("colors") is not None
+    colors = take_text(data, "colors", _COLOURS) if has_colours else None
+    role = take_text(data, "role", _ROLE)
+    return InputFile(role=role, path=path, sha256=sha256, weight=weight, colors=colors)
 
 
 def _read_size(data: Any) -> tuple[int, int]:

@@ -109,7 +109,9 @@ def _digest_pictures(run: Run) -> Iterator[tuple[str, str]]:
         yield "init", run.init.digest
     # What came of them is all that there is of the others.
     aims = [part for target in run.targets for part in (target.style, target.shares)]
-    regions = [target.region.counts for target in run.targets if target.region is not None]
+    kept = [target.region for target in run.targets if target.region is not None]
+    regions = [region.counts for region in kept]
+    regions += [region.parts for region in kept if region.parts is not None]
     for role in sorted(unnamed - {"content", "init"}):
         yield role, _digest([*(array for part in aims for array in part.values()), *regions])
 

@@ -16,8 +16,8 @@ from nstx.models.weights.load import weights_digest
 
 from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
+from ..preparation.inputs import check_start
 from ..settings import INITS, Settings
-from ..transfer.inputs import check_start
 from .plan import COMPARABLE, ComparisonRun
 from .records import RunKey
 

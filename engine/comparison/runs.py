@@ -19,17 +19,19 @@ from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.reading import take_input
 from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
+from ..preparation.backends import backend_differences
+from ..preparation.inputs import take_styles
+from ..regions.placement import place_styles
 from ..settings import Colors, Settings
 from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
-from ..transfer.backends import backend_differences
 from ..transfer.costs import BoundCosts
-from ..transfer.inputs import take_styles
 from ..transfer.job import Job, make_job
 from ..transfer.progress import FrameCollector, Step, trace_line
 from ..transfer.report import describe_fallbacks, describe_run
-from ..transfer.run import Result, run_job
+from ..transfer.result import Result
+from ..transfer.run import run_job
 from .folder import ComparisonFolder
 from .plan import ComparisonRun
 from .records import RunKey, RunRecord, name_files
@@ -111,7 +113,8 @@ class ComparisonJobs:
             like = None  # so that its memory is free before another backend is opened
         weights = run.weigh([weight for _, weight in self._styles])
         styles = [(style, w) for (style, _), w in zip(self._styles, weights, strict=True) if w > 0]
-        self._last = make_job(self._content, styles, settings, like=like, store=self._store)
+        placement = place_styles(self._content, styles)
+        self._last = make_job(self._content, placement, settings, like=like, store=self._store)
         return self._last
 
 

@@ -17,7 +17,7 @@ from .places import find_place
 from .reading import PictureManifest
 
 _KINDS = {
-    "content": "content", "style": "style", "init": "start", "mask": "mask", "targets": "targets file",
+    "content": "content", "style": "style", "init": "start", "mask": "mask", "regions": "map", "targets": "targets file",
     "weights": "weight file",
 }  # fmt: skip
 """Roles in words."""

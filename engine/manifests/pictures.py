@@ -25,6 +25,9 @@ def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
     """Return the manifest of what a run has led to, but for how it is saved."""
     manifest = describe_run(run)
     inputs = [{**asdict(item), "path": last_part(item.path)} for item in manifest.inputs]
+    for item in inputs:
+        if item["colors"] is None:
+            del item["colors"]
     settings = {
         field.name: getattr(manifest.settings, field.name)
         for field in fields(Settings)

@@ -28,12 +28,15 @@ class InputFile:
         path: as it was named.
         sha256: of the bytes that were read; None if it came from no file.
         weight: of a style.
+        colors: of a map of regions, those where a style applies, as ``#ff0000,#00ff00``; None of a style for all
+            that no other is named for.
     """
 
     role: str
     path: str
     sha256: str | None
     weight: float | None = None
+    colors: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +121,13 @@ class Picture:
     def __repr__(self) -> str:
         return f"<Picture {self.width}×{self.height} of {printable(self.path)}>"
 
-    def as_input(self, role: str, weight: float | None = None) -> InputFile:
+    def as_input(
+        self, role: str, weight: float | None = None, colors: str | None = None
+    ) -> InputFile:
         """Return what a report says of the picture in a role."""
-        return InputFile(role=role, path=self.path, sha256=self.file_sha256, weight=weight)
+        return InputFile(
+            role=role, path=self.path, sha256=self.file_sha256, weight=weight, colors=colors
+        )
 
     @property
     def digest(self) -> str:

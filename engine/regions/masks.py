@@ -1,7 +1,7 @@
 """Masks: where a content's style applies, read from a picture or from the content's own transparency."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,21 @@ class Region:
     Attributes:
         counts: how much each pixel counts in the statistics of styles.
         mask: what of the picture may change; None if all of it, as where transparency alone makes the region.
+        parts: where there are several regions with styles of their own, how much each pixel counts in each, uint8
+            (regions, height, width); else None.
     """
 
     counts: Mask = field(repr=False)
     mask: Mask | None = field(default=None, repr=False)
+    parts: Mask | None = field(default=None, repr=False)
+
+    @property
+    def areas(self) -> tuple[float, ...]:
+        """How large each region is, of all of them."""
+        if self.parts is None:
+            return (1.0,)
+        sizes = self.parts.sum((1, 2), dtype=np.float64)
+        return tuple((sizes / sizes.sum()).tolist())
 
     @property
     def gate(self) -> Values | None:
@@ -57,11 +68,17 @@ class Region:
 def layer_shares(region: Region | None, objective: Objective) -> dict[str, Values]:
     """Return how much each position of a picture's style layers counts, float32 (h, w), summing to 1.
 
-    Without a region all count alike, and there are none.
+    Without a region all count alike, and there are none. Of several regions they are (regions, h, w).
     """
     if region is None:
         return {}
-    return share_positions(region.counts, objective.style_names, objective.pool_rounding)
+    if region.parts is None:
+        return share_positions(region.counts, objective.style_names, objective.pool_rounding)
+    parts = [
+        share_positions(part, objective.style_names, objective.pool_rounding)
+        for part in region.parts
+    ]
+    return {name: np.stack([part[name] for part in parts]) for name in objective.style_names}
 
 
 def mask_file(mask: str | None) -> Path | None:
@@ -110,7 +127,7 @@ def take_mask(source: Source, content: Picture) -> TakenMask:
     else:
         picture = as_picture(source)
         file = picture.as_input("mask")
-        _check_proportions(picture, content)
+        check_proportions(picture, content, "mask")
         levels = picture.pixels.astype(np.float32) @ _GREY
         if picture.alpha is not None:
             levels *= picture.alpha / np.float32(255)
@@ -124,37 +141,58 @@ def take_mask(source: Source, content: Picture) -> TakenMask:
     return TakenMask(None if mask.min() == 255 else mask, file)
 
 
-def _check_proportions(picture: Picture, content: Picture) -> None:
+def check_proportions(picture: Picture, content: Picture, kind: str) -> None:
+    """Raise `UsageError` if a mask or map has other proportions than its content."""
     across = picture.height * content.width / content.height
     if abs(picture.width - across) > max(1.0, _PROPORTIONS * across):
         raise UsageError(
-            f"expected a mask of the content's proportions, {content.width}×{content.height}, got "
+            f"expected a {kind} of the content's proportions, {content.width}×{content.height}, got "
             f"{picture.width}×{picture.height} in {printable(picture.path)}; try one that was made of the content"
         )
 
 
 def make_regions(
-    content: Picture, mask: Mask | None, sizes: Sequence[tuple[int, int]]
+    content: Picture,
+    mask: Mask | None,
+    sizes: Sequence[tuple[int, int]],
+    parts: Sequence[Mask] = (),
 ) -> list[Region | None]:
     """Return the region of a content at each size; None where all of it counts alike and may change.
 
-    What is not seen at all does not count; what is seen counts alike, however little of it. `UsageError` if the mask covers nothing that is seen.
+    What is not seen at all does not count; what is seen counts alike, however little of it. ``parts`` are several
+    regions within the mask. `UsageError` if a mask or region covers nothing that is seen.
     """
     seen = None if content.alpha is None else content.alpha > 0
-    if seen is None or seen.all() or not seen.any():
-        if mask is None:
-            return [None] * len(sizes)
-        return [_make_region(None, mask, size) for size in sizes]
-    cover = seen.astype(np.uint8) * np.uint8(255)
-    return [_make_region(cover, mask, size) for size in sizes]
+    cover: Mask | None = None
+    if seen is not None and seen.any() and not seen.all():
+        cover = seen.astype(np.uint8) * np.uint8(255)
+        parts = [_cut(part, cover) for part in parts]
+    if cover is None and mask is None and not parts:
+        return [None] * len(sizes)
+    regions: list[Region | None] = []
+    for size in sizes:
+        region = _make_region(cover, mask, size)
+        fitted = np.stack([fit_mask(part, *size) for part in parts]) if parts else None
+        regions.append(region if fitted is None else replace(region, parts=fitted))
+    return regions
+
+
+@about("regions")
+def _cut(part: Mask, cover: Mask) -> Mask:
+    """Return what is seen of a region."""
+    cut = np.rint(part * (fit_mask(cover, *part.shape) / np.float32(255))).astype(np.uint8)
+    if not cut.any():
+        raise UsageError(
+            "expected regions that cover something opaque, got one of transparent pixels alone; try another map"
+        )
+    return cut
 
 
 @about("mask")
 def _make_region(cover: Mask | None, mask: Mask | None, size: tuple[int, int]) -> Region:
     seen = None if cover is None else fit_mask(cover, *size)
     if mask is None:
-        assert seen is not None
-        return Region(seen)
+        return Region(np.full(size, 255, np.uint8) if seen is None else seen)
     fitted = counts = fit_mask(mask, *size)
     if seen is not None:
         counts = np.rint(fitted * (seen / np.float32(255))).astype(np.uint8)

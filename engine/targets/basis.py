@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.objective import Objective
-from nstx.models.statistics import style_side
+from nstx.models.statistics import MOST_REGIONS, style_side
 from nstx.models.vgg19 import find_layer
 
 from ..regions.masks import Region
@@ -37,6 +37,7 @@ def wrong_shapes(target: Targets, objective: Objective) -> Iterator[str]:
             shape: tuple[int, ...] = (layer.channels, *size)
             if kind == "style":
                 shape = (style_side(objective.statistics[layer.name], layer.channels),) * 2
+                shape = (len(target.areas), *shape) if len(target.areas) > 1 else shape
             array = getattr(target, kind).get(layer.name)
             if array is None:
                 yield f"no {kind} {layer.name}"
@@ -49,9 +50,13 @@ def take_region(
 ) -> Region | None:
     """Take the region of a scale, of a size (height, width), out of a file's arrays; `ValueError` if it is of none."""
     counts, mask = arrays.pop(f"{scale}/region", None), arrays.pop(f"{scale}/mask", None)
-    for values in (counts, mask):
+    parts = arrays.pop(f"{scale}/parts", None)
+    several = [] if parts is None else list(parts)
+    if parts is not None and (parts.ndim != 3 or not 2 <= len(parts) <= MOST_REGIONS):
+        raise ValueError("its regions are none")
+    for values in (counts, mask, *several):
         if values is not None and (
             counts is None or values.dtype != np.uint8 or values.shape != size or not values.any()
         ):
             raise ValueError("its region is none of its picture")
-    return None if counts is None else Region(counts, mask)
+    return None if counts is None else Region(counts, mask, parts)

@@ -2,7 +2,7 @@
 
 A safetensors file with, for each scale k from 0 (coarse): ``k/pixels`` (the content picture, uint8,
 or float32 if its values are no whole numbers; in its colours, whatever is compared), ``k/content/LAYER`` and
-``k/style/LAYER`` (float32), and of a run with regions ``k/region`` and perhaps ``k/mask`` (uint8); ``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the
+``k/style/LAYER`` (float32), and of a run with regions ``k/region`` and perhaps ``k/mask`` (uint8), of several ``k/parts`` (uint8), with styles of shape (regions, …); ``alpha`` (uint8) if the content picture has transparency; ``grain`` (float32) of the
 style pictures, if results are to be cleaned; a description, with the content picture's depth where that is 16 and the
 way of colouring where its targets are no others', and a checksum. A run on another machine can start from it.
 """
@@ -146,6 +146,8 @@ def _name_arrays(contents: Sequence[Pixels], targets: Sequence[Targets]) -> dict
             arrays[f"{scale}/region"] = np.ascontiguousarray(target.region.counts)
             if target.region.mask is not None:
                 arrays[f"{scale}/mask"] = np.ascontiguousarray(target.region.mask)
+            if target.region.parts is not None:
+                arrays[f"{scale}/parts"] = np.ascontiguousarray(target.region.parts)
     return arrays
 
 
@@ -194,8 +196,8 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
         pixels, target = _take_scale(len(contents), objective, remaining)
         contents.append(pixels)
         targets.append(target)
-    if not contents or remaining:
-        raise ValueError("a picture is missing, or something has no place in it")
+    if not contents or remaining or len({len(target.areas) for target in targets}) > 1:
+        raise ValueError("a picture or region is missing, or something has no place in it")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != contents[-1].shape[:2]):
         raise ValueError("its transparency has another shape than its picture")
     if grain is not None and not _is_grain(grain):
@@ -244,6 +246,7 @@ def _take_scale(
         style=_take_layers(f"{scale}/style/", objective.style_names, arrays),
         shares=layer_shares(region, objective),
         region=region,
+        areas=(1.0,) if region is None else region.areas,
     )
     if wrong := list(wrong_shapes(target, objective)):
         raise ValueError("; ".join(wrong))

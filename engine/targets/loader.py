@@ -109,11 +109,12 @@ class TargetLoader:
         sizes: Sequence[_Size],
         contents: Sequence[Pixels] = (),
         regions: Sequence[Region | None] = (),
+        places: Sequence[int] = (),
     ) -> LoadedTargets:
         """Return the targets of a content picture and its styles at each of a run's sizes.
 
         ``contents`` is the content picture at these sizes; without it, it is resized if need be. ``regions`` are
-        where the styles apply in it.
+        where the styles apply in it, and ``places`` in which of several each does.
 
         `UsageError` if a style picture would be too small, `NumericalError` if a target is not
         finite.
@@ -127,7 +128,7 @@ class TargetLoader:
             blend = list(zip(grams, weights, strict=True))
             region = regions[index] if regions else None
             shares = layer_shares(region, self._settings.objective)
-            targets.append(make_targets(size, activations[index], blend, shares, region))
+            targets.append(make_targets(size, activations[index], blend, shares, region, places))
         return LoadedTargets(
             targets=tuple(targets), content=source, styles=tuple(source for _, source in loaded)
         )

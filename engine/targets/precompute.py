@@ -13,7 +13,8 @@ from ..formats.identify import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_picture
-from ..regions.masks import make_regions, take_mask
+from ..regions.masks import make_regions
+from ..regions.placement import place_styles
 from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
@@ -203,8 +204,12 @@ def precompute_file(
     settings: Settings,
     loader: TargetLoader,
     mask: Source | None = None,
+    regions: Source | None = None,
+    style_for: Mapping[str, Sequence[tuple[Path, float]]] | None = None,
 ) -> tuple[tuple[tuple[int, int], ...], LoadedTargets, tuple[InputFile, ...]]:
-    """Write the targets file of one content and its styles with their weights, which apply within a mask.
+    """Write the targets file of one content and its styles with their weights.
+
+    They apply within a mask; those in ``style_for`` where a map, ``regions``, has their colours.
 
     Returns:
         Height and width of each scale, coarse first; the targets; and what a report says of the
@@ -214,11 +219,18 @@ def precompute_file(
         picture = take_input(content)
     with about("style"):
         weighted = [(take_input(style), weight) for style, weight in styles]
-    sizes = choose_sizes(picture.size, [style.size for style, _ in weighted], settings)
-    compared, styles_compared = as_compared(settings.colors, picture, weighted)
-    masked = None if mask is None else take_mask(mask, picture)
-    regions = make_regions(picture, None if masked is None else masked.values, sizes)
-    loaded = loader.load(compared, styles_compared, sizes, regions=regions)
+        by_colour = {
+            colour: [(take_input(style), weight) for style, weight in blend]
+            for colour, blend in (style_for or {}).items()
+        }
+    placement = place_styles(picture, weighted, mask=mask, regions=regions, style_for=by_colour)
+    sizes = choose_sizes(picture.size, placement.sizes, settings)
+    compared, styles_compared = as_compared(settings.colors, picture, placement.paintings)
+    of_sizes = make_regions(picture, placement.mask, sizes, placement.parts)
+    loaded = loader.load(
+        compared, styles_compared, sizes, regions=of_sizes, places=placement.places
+    )
+    styles_compared = placement.weigh(styles_compared, loaded.targets[-1].areas)
     write_targets(
         path,
         [resize_picture(picture, *size, settings.resampling) for size in sizes],
@@ -233,7 +245,7 @@ def precompute_file(
     )
     inputs = (
         picture.as_input("content"),
-        *(style.as_input("style", weight) for style, weight in weighted),
-        *([] if masked is None else [masked.file]),
+        *placement.describe(),
+        *placement.files,
     )
     return sizes, loaded, inputs

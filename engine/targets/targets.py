@@ -67,29 +67,43 @@ def make_targets(
     styles: Sequence[tuple[Mapping[str, Array], float]],
     shares: Mapping[str, Array] | None = None,
     region: Region | None = None,
+    places: Sequence[int] = (),
 ) -> Targets:
     """Return the targets of a content's activations, and of styles' Gram matrices or moments with weights.
 
-    ``shares`` and ``region`` are `Targets`'.
+    ``shares`` and ``region`` are `Targets`'; ``places`` are the styles' regions, where there are several.
 
     Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
     blend has the gradient of the weighted sum of the costs of each style,
     Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0. Moments are blended alike: they are
     then those of positions taken from all styles by their weights, of which other statistics follow.
     """
+    areas = (1.0,) if region is None else region.areas
+    if len(areas) == 1:
+        blended = _blend(styles)
+    else:
+        blends = [
+            _blend([style for style, at in zip(styles, places, strict=True) if at == place])
+            for place in range(len(areas))
+        ]
+        blended = {layer: np.stack([blend[layer] for blend in blends]) for layer in blends[0]}
+    height, width = size
+    kept = {name: value for name, value in content.items() if isinstance(value, KeptActivation)}
+    held = {name: value for name, value in content.items() if not isinstance(value, KeptActivation)}
+    return Targets(
+        height=height, width=width, content=held, style=blended, shares=shares or {},
+        region=region, areas=areas, kept=kept,
+    )  # fmt: skip
+
+
+def _blend(styles: Sequence[tuple[Mapping[str, Array], float]]) -> dict[str, Array]:
     total = sum(weight for _, weight in styles)
     blended: dict[str, Array] = {}
     for grams, weight in styles:
         for layer, gram in grams.items():
             share = gram if weight == total else gram * (weight / total)
             blended[layer] = blended[layer] + share if layer in blended else share
-    height, width = size
-    kept = {name: value for name, value in content.items() if isinstance(value, KeptActivation)}
-    held = {name: value for name, value in content.items() if not isinstance(value, KeptActivation)}
-    return Targets(
-        height=height, width=width, content=held, style=blended, shares=shares or {},
-        region=region, kept=kept,
-    )  # fmt: skip
+    return blended
 
 
 def make_zero_targets(objective: Objective, height: int, width: int) -> Targets:

@@ -8,9 +8,9 @@ from nstx.models.presets import Preset
 from ..artefacts.measure import Artefacts, find_artefacts
 from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
-from ..pictures.reading import Source, as_picture
+from ..pictures.reading import Source, as_picture, take_input
+from ..preparation.inputs import Styles, fit_to, take_settings, take_styles
 from ..settings import PresetName, Settings
-from .inputs import Styles, fit_to, take_settings
 
 
 @check_arguments
@@ -41,5 +41,7 @@ def measure_artefacts(
     settings, _ = take_settings(settings, preset, choices)
     picture = as_picture(picture)
     with memory_errors(picture.size):
-        pixels, photograph, paintings = fit_to(picture, content, styles, settings)
+        pixels, photograph, paintings = fit_to(
+            picture, take_input(content), take_styles(styles), settings
+        )
         return find_artefacts(pixels, photograph, [style for style, _ in paintings])

@@ -24,7 +24,8 @@ from ..targets.targets import Targets
 from .costs import BoundCosts
 from .job import Job
 from .progress import Progress, Step
-from .run import Result, follow, make_result
+from .result import Result
+from .run import follow, make_result
 
 
 @check_arguments

@@ -1,6 +1,7 @@
 """The cost of pictures: at the scales of a job, and of any picture by the yardstick."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -18,10 +19,10 @@ from ..devices.memory import has_room, memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source, as_picture, read_image, take_input
-from ..regions.masks import Mask, layer_shares, make_regions, take_mask
+from ..preparation.inputs import Styles, fit_to, take_placement, take_settings
+from ..regions.masks import layer_shares, make_regions
 from ..regions.positions import Values
 from ..settings import PresetName, Settings
-from .inputs import Styles, fit_to, take_settings, take_styles
 
 if TYPE_CHECKING:
     from .job import Job
@@ -62,10 +63,12 @@ class BoundCosts:
 def evaluate_picture(
     picture: Source,
     content: Source,
-    styles: Styles,
+    styles: Styles = (),
     settings: Settings | None = None,
     *,
     mask: Source | None = None,
+    regions: Source | None = None,
+    style_for: Mapping[str, Styles] | None = None,
     preset: PresetName | Preset | str = "default",
     **choices: Unpack[ChoicesButInit],
 ) -> Cost:
@@ -79,7 +82,9 @@ def evaluate_picture(
         styles: one or several, each by itself or with a weight above 0; brought to the size that
             goes with it.
         settings: whose objective, style scale and weights are used, in place of the preset and choices.
-        mask: where the styles apply; see `nstx.prepare_job`.
+        mask: where the styles apply; see `nstx.prepare_job`, also of ``regions`` and ``style_for``.
+        regions: a map of the content.
+        style_for: styles by colours of the map.
         preset: that the settings start from.
         choices: what differs from the preset; see `choose_settings`.
 
@@ -91,36 +96,31 @@ def evaluate_picture(
     settings, _ = take_settings(settings, preset, choices)
     picture = as_picture(picture)
     with memory_errors(picture.size):
-        content, weighted = take_input(content), take_styles(styles)
-        masked = None if mask is None else take_mask(mask, content).values
+        content = take_input(content)
+        placement = take_placement(content, styles, mask, regions, style_for)
+        weighted = placement.paintings
         pixels, photograph, paintings = fit_to(picture, content, weighted, settings)
         weights = load_weights(
             settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
         )
-        shares = [
-            _shares(settings, source, own, size)
-            for source, own, size in (
-                (content, masked, picture.size),
-                *(
-                    (style, None, fitted.shape[:2])
-                    for (style, _), (fitted, _) in zip(weighted, paintings, strict=True)
-                ),
-            )
+        (region,) = make_regions(content, placement.mask, [picture.size], placement.parts)
+        style_shares = [
+            _shares(settings, style, fitted.shape[:2])
+            for (style, _), (fitted, _) in zip(weighted, paintings, strict=True)
         ]
         cost = reference_cost(
-            settings.objective, weights, pixels, photograph, paintings, shares=shares[0],
-            style_shares=shares[1:],
+            settings.objective, weights, pixels, photograph, paintings,
+            shares=layer_shares(region, settings.objective), style_shares=style_shares,
+            areas=(1.0,) if region is None else region.areas, style_regions=placement.places,
         )  # fmt: skip
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")
     return cost
 
 
-def _shares(
-    settings: Settings, picture: Picture, mask: Mask | None, size: tuple[int, int]
-) -> dict[str, Values]:
-    """Return how much each position of a picture counts, by style layer; of layers in which all count alike, none."""
-    (region,) = make_regions(picture, mask, [size])
+def _shares(settings: Settings, painting: Picture, size: tuple[int, int]) -> dict[str, Values]:
+    """Return how much each position of a painting counts, by style layer; of layers in which all count alike, none."""
+    (region,) = make_regions(painting, None, [size])
     return layer_shares(region, settings.objective)
 
 

@@ -1,7 +1,7 @@
 """A job: pictures and settings, made ready to run."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.arguments import check_arguments, with_example
-from nstx.models.errors import UsageError
 from nstx.models.presets import Preset
 
 from ..artefacts.grain import Grain
@@ -22,24 +21,27 @@ from ..gradients.backend import GradientBackend
 from ..gradients.choice import PrecisionPolicy
 from ..gradients.gated import Gate, close
 from ..gradients.opening import BackendFactory
-from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels, WeightedPicture
+from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels
 from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture, resize_pixels
-from ..regions.masks import Mask, Region, TakenMask, make_regions, take_mask
+from ..preparation.backends import open_for, share_backend
+from ..preparation.inputs import (
+    Styles,
+    check_one_region,
+    read_start,
+    take_placement,
+    take_settings,
+)
+from ..preparation.starts import make_start
+from ..preparation.warnings import warn_of_enlargement, warn_of_uncleaned
+from ..regions.masks import Mask, Region, make_regions
+from ..regions.placement import Placement
 from ..settings import Init, PresetName, Settings
 from ..sizes import choose_sizes
-from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.paintings import measure_grains
 from ..targets.store import TargetStore
 from ..targets.targets import Targets, with_details
-from .backends import open_for, share_backend
-from .inputs import Styles, check_needs_no_styles, read_start, take_settings, take_styles
-from .starts import make_start
-from .warnings import warn_of_enlargement, warn_of_uncleaned
-
-_SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
-"""Settings that targets follow from."""
 
 _FAR = 64.0
 """Of 255: where a result's channels differ so much from its content's, it has none of its colours beyond sRGB."""
@@ -61,6 +63,7 @@ class Job:
         loaded: the targets of each scale, and where they came from.
         grain: of the style pictures, that the result's flat areas may have; None if it is not cleaned.
         init: the picture to start from, if one was named, or the content in the styles' colours.
+        regions: the colours of each region of a map; without one there are none.
         opened: makes gradient backends, which share weights, device and precision.
         extractor: that computed targets, and its provider or device, such as ``onnx`` and
             ``CPUExecutionProvider``; None if none had to be computed.
@@ -77,6 +80,7 @@ class Job:
     loaded: LoadedTargets
     grain: Grain | None = None
     init: Picture | None
+    regions: tuple[tuple[str, ...], ...] = ()
     opened: BackendFactory = field(repr=False)
     extractor: tuple[str, str] | None = None
     target_seconds: float = 0.0
@@ -135,12 +139,14 @@ class Job:
 @check_arguments
 def prepare_job(
     content: Source,
-    styles: Styles,
+    styles: Styles = (),
     settings: Settings | None = None,
     *,
     preset: PresetName | Preset | str = "default",
     init: Init | Source | None = None,
     mask: Source | None = None,
+    regions: Source | None = None,
+    style_for: Mapping[str, Styles] | None = None,
     like: Job | None = None,
     store: TargetStore | None = None,
     policy: PrecisionPolicy | None = None,
@@ -151,51 +157,53 @@ def prepare_job(
     Args:
         content: the content picture, as a path, a `Picture`, an array or an image of Pillow's
             (`nstx.engine.pictures.reading.as_picture`).
-        styles: a style picture, or several, each by itself or with a weight above 0.
+        styles: a style picture, or several, each by itself or with a weight above 0. With ``regions`` they are for
+            what ``style_for`` does not name, and may be left out.
         settings: of the run, in place of the preset and choices.
         preset: that the settings start from.
         init: the start, in place of the settings': its name, or a picture.
         mask: where the styles apply: a picture that is white there and black where the content stays as it is; or
             ``alpha``, the content's own transparency.
+        regions: a map of the content, in which each region has a colour of its own.
+        style_for: styles by colours of the map, as ``{"#ff0000": "painting.jpg", "blue": ["one.jpg", "two.jpg"]}``.
+            Where there is none, the content stays as it is. With a mask, they apply within it.
         like: a job whose gradient backend is shared; `UsageError` if these settings need another.
         store: where targets are looked up and kept; None takes the cache, if the settings do.
         policy: of low precisions, for ``auto`` to choose by; None takes the usual one.
         choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
     """
     settings, start = take_settings(settings, preset, choices, init)
-    photograph, paintings = take_input(content), take_styles(styles)
-    masked = None if mask is None else take_mask(mask, photograph)
+    photograph = take_input(content)
+    placement = take_placement(photograph, styles, mask, regions, style_for)
+    check_one_region(settings, placement)
     return make_job(
-        photograph, paintings, settings, init=start, masked=masked, like=like, store=store,
-        policy=policy,
-    )  # fmt: skip
+        photograph, placement, settings, init=start, like=like, store=store, policy=policy
+    )
 
 
 def make_job(
     photograph: Picture,
-    paintings: Sequence[WeightedPicture],
+    placement: Placement,
     settings: Settings,
     *,
     init: Picture | None = None,
-    masked: TakenMask | None = None,
     like: Job | None = None,
     store: TargetStore | None = None,
     policy: PrecisionPolicy | None = None,
 ) -> Job:
     """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
-    sizes = choose_sizes(photograph.size, [style.size for style, _ in paintings], settings)
-    regions = make_regions(photograph, None if masked is None else masked.values, sizes)
-    count = 0 if regions[-1] is None else 1
+    sizes = choose_sizes(photograph.size, placement.sizes, settings)
+    regions = make_regions(photograph, placement.mask, sizes, placement.parts)
+    count = 0 if regions[-1] is None else placement.count
+    choice = (settings, sizes[-1], policy)
     if like is None:
-        opened = open_for(settings, sizes[-1], policy, regions=count)
+        opened = open_for(*choice, regions=count)
     else:
-        opened = share_backend(
-            like.opened, like.settings, settings, sizes[-1], policy, regions=count
-        )
+        opened = share_backend(like.opened, like.settings, *choice, regions=count)
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         alpha = resize_alpha(photograph, *sizes[-1])
-        content, styles = as_compared(settings.colors, photograph, paintings)
+        content, styles = as_compared(settings.colors, photograph, placement.paintings)
         contents = tuple(resize_picture(content, *size, settings.resampling) for size in sizes)
         in_colour = contents[-1]
         if content is not photograph:
@@ -203,7 +211,8 @@ def make_job(
         began = time.perf_counter()
         device, digest = opened.choice.device, opened.weights_sha256
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
-        loaded = loader.load(content, styles, sizes, contents, regions)
+        loaded = loader.load(content, styles, sizes, contents, regions, placement.places)
+        styles = placement.weigh(styles, loaded.targets[-1].areas)
         cleans = settings.clean and settings.most_steps > 0
         grain = measure_grains(styles, sizes[-1], settings) if cleans else None
         warn_of_uncleaned(settings, sizes[-1], grain)
@@ -215,81 +224,27 @@ def make_job(
     return Job(
         settings=settings,
         contents=contents,
-        colouring=_colour(settings, in_colour, alpha, regions[-1]),
+        colouring=colour(settings, in_colour, alpha, regions[-1]),
         alpha=alpha,
         encoding=photograph.encoding,
         beyond=resize_beyond(photograph, *sizes[-1], settings.resampling),
         loaded=replace(loaded, targets=with_details(loaded.targets, contents, settings.objective)),
         grain=grain,
         init=start,
+        regions=tuple(filter(None, placement.colours)),
         opened=opened,
         extractor=loader.extractor,
         target_seconds=seconds,
         inputs=(
             photograph.as_input("content"),
-            *(style.as_input("style", weight) for style, weight in paintings),
-            *([] if masked is None else [masked.file]),
+            *placement.describe(),
+            *placement.files,
             *([] if init is None else [init.as_input("init")]),
         ),
     )
 
 
-@check_arguments
-def prepare_job_from_targets(
-    saved: SavedTargets,
-    settings: Settings | None = None,
-    *,
-    preset: PresetName | Preset | str = "default",
-    init: Init | Source | None = None,
-    **choices: Unpack[ChoicesButInit],
-) -> Job:
-    """Prepare a run from targets that were computed earlier, without their pictures.
-
-    Args:
-        saved: from `read_targets`.
-        settings: of the run, in place of the preset and choices; their sizes are those of the targets.
-        preset: that the settings start from.
-        init: the start, in place of the settings': its name, or a picture.
-        choices: what differs from the preset; see `choose_settings`.
-
-    Raises:
-        UsageError: the targets are of another objective, or of other weights; or a choice is a size.
-        ImageError, WeightsError, DeviceError: as `prepare_job`.
-    """
-    if chosen := [name for name in _SIZES if choices.get(name) is not None]:
-        raise UsageError(
-            f"expected targets without sizes, as they have their own, got {', '.join(chosen)}; "
-            "try prepare_job with the pictures"
-        )
-    settings, start = take_settings(settings, preset, choices, init)
-    check_needs_no_styles(settings, start)
-    region = saved.targets[-1].region
-    opened = open_for(settings, saved.contents[-1].shape[:2], regions=0 if region is None else 1)
-    check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
-    start = start or read_start(settings)
-    warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
-    colouring = _colour(settings, saved.contents[-1], saved.alpha, region)
-    contents = tuple(map(colouring.compare, saved.contents))
-    targets = with_details(saved.targets, contents, settings.objective)
-    finish_loading()
-    return Job(
-        settings=settings,
-        contents=contents,
-        colouring=colouring,
-        alpha=saved.alpha,
-        encoding=Encoding(depth=saved.depth),
-        loaded=LoadedTargets(targets=targets, content="file", styles=("file",)),
-        grain=saved.grain if settings.clean else None,
-        init=start,
-        opened=opened,
-        inputs=(
-            *filter(None, [saved.file]),
-            *([] if start is None else [start.as_input("init")]),
-        ),
-    )
-
-
-def _colour(
+def colour(
     settings: Settings, content: Pixels, alpha: Mask | None, region: Region | None
 ) -> Colouring:
     """Return what becomes of the colours of a result that has these of its content outside its region."""

@@ -13,7 +13,7 @@ from ..kernels.support import describe_kernels
 
 if TYPE_CHECKING:
     from .job import Job
-    from .run import Result
+    from .result import Result
 
 
 def describe_run(job: "Job", result: "Result") -> dict[str, object]:
@@ -38,6 +38,7 @@ def describe_run(job: "Job", result: "Result") -> dict[str, object]:
         "deterministic": reason is None,
         "not_deterministic_because": reason,
         "mask": _describe_mask(job),
+        "regions": _describe_regions(job),
         "targets": {"content": job.loaded.content, "style": list(job.loaded.styles)},
     }
 
@@ -52,6 +53,21 @@ def _describe_mask(job: "Job") -> dict[str, float] | None:
         "share": float(np.mean(region.mask > 0)),
         "coverage": float(np.mean(region.cover, dtype=np.float64)),
     }
+
+
+def _describe_regions(job: "Job") -> list[dict[str, object]] | None:
+    """Return each region's colours in its map, and its area, of all of them; None where there is one, without a map.
+
+    Of a targets file, colours are not known.
+    """
+    areas = job.targets[-1].areas
+    if len(areas) == 1 and not job.regions:
+        return None
+    colours = job.regions or [()] * len(areas)
+    return [
+        {"colors": list(of_region), "area": area}
+        for of_region, area in zip(colours, areas, strict=False)
+    ]
 
 
 def precision_after(checks: Sequence[PrecisionCheck], precision: str) -> str:

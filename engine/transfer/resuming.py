@@ -1,7 +1,7 @@
 """Going on with a run from its checkpoint alone, which names its pictures and has its settings."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nstx.models.arguments import check_arguments
@@ -11,11 +11,14 @@ from nstx.models.printable import printable
 from ..checkpoints.keeper import MINUTES, check_minutes
 from ..checkpoints.manifest import Manifest
 from ..checkpoints.reading import find_manifest
+from ..pictures.picture import InputFile
 from ..pictures.reading import read_image
 from ..targets.files import read_targets
-from .job import Job, prepare_job, prepare_job_from_targets
+from .job import Job, prepare_job
 from .progress import Step
-from .run import Result, run_job
+from .result import Result
+from .run import run_job
+from .saved import prepare_job_from_targets
 
 
 @check_arguments
@@ -68,8 +71,26 @@ def _prepare(manifest: Manifest, folder: Path) -> Job:
         )
     starts = [read_image(path) for path, _ in paths.get("init", ())]
     content = read_image(paths["content"][0][0], wide=manifest.wide)
-    masks = [path for path, _ in paths.get("mask", ())]
+    mask, regions = (
+        next((path for path, _ in paths.get(r, ())), None) for r in ("mask", "regions")
+    )
+    styles, style_for = _by_colour(manifest.inputs)
     return prepare_job(
-        content, paths["style"], manifest.settings, init=starts[0] if starts else None,
-        mask=masks[0] if masks else None,
+        content, styles, manifest.settings, init=starts[0] if starts else None, mask=mask, regions=regions,
+        style_for=style_for or None,
     )  # fmt: skip
+
+
+def _by_colour(
+    inputs: Sequence[InputFile],
+) -> tuple[list[tuple[str, float]], dict[str, list[tuple[str, float]]]]:
+    """Return styles with their weights: of no colour of a map, and by colours."""
+    rest: list[tuple[str, float]] = []
+    by_colour: dict[str, list[tuple[str, float]]] = {}
+    for item in inputs:
+        if item.role == "style":
+            style = item.path, 1.0 if item.weight is None else item.weight
+            colours = item.colors.split(",") if item.colors is not None else []
+            for blend in [by_colour.setdefault(colour, []) for colour in colours] or [rest]:
+                blend.append(style)
+    return rest, by_colour

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.printable import printable
+from nstx.models.statistics import MOST_REGIONS
 from nstx.models.storage.plain_data import parse_json
 from nstx.models.storage.seals import NO_SEAL
 from nstx.models.values import describe
@@ -24,8 +25,6 @@ GraphLayout = Literal["planar", "interleaved"]
 that ONNX Runtime has on CUDA alone, where tensor cores want it so."""
 
 _FLAGS = ("gradient", "adam", "even")
-
-MOST_REGIONS = 64
 
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 

@@ -82,6 +82,8 @@ class NetworkBuilder:
         """Bring an activation to float32 and to its own scale."""
         if self.precision == "fp32":
             return x
+        if self.builder.has(output):  # as of a layer whose content and style both count
+            return output
         scale = self.builder.number("fp16_scale", FP16_SCALE)
         x = self.builder.add("Cast", [x], f"{output}_float", to=FLOAT)
         return self.builder.add("Div", [x, scale], output)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 from nstx.models.errors import ModelError, UsageError
 from nstx.models.objective import Objective, objective_from_json, objective_to_json
 from nstx.models.printable import printable
+from nstx.models.statistics import MOST_REGIONS
 from nstx.models.storage.plain_data import parse_json
 from nstx.models.storage.seals import NO_SEAL
 from nstx.models.values import describe
@@ -18,7 +19,7 @@ from nstx.models.version import __version__
 from nstx.models.weights.load import Weights
 
 from ..graphs.feature_graph import INPUT_NAME, check_choice
-from ..graphs.gradient_graph import MOST_REGIONS, content_input
+from ..graphs.gradient_graph import content_input
 
 TilePart = Literal["sums", "gradient"]
 """The pass forward, or that forward and back."""

@@ -19,12 +19,12 @@ from .engine.transfer.batch import run_batch as run_batch
 from .engine.transfer.costs import evaluate_picture as evaluate_picture
 from .engine.transfer.job import Job as Job
 from .engine.transfer.job import prepare_job as prepare_job
-from .engine.transfer.job import prepare_job_from_targets as prepare_job_from_targets
 from .engine.transfer.progress import Step as Step
+from .engine.transfer.result import Result as Result
 from .engine.transfer.resuming import resume as resume
-from .engine.transfer.run import Result as Result
 from .engine.transfer.run import run_job as run_job
 from .engine.transfer.run import stylize as stylize
+from .engine.transfer.saved import prepare_job_from_targets as prepare_job_from_targets
 from .export.features import export_features as export_features
 from .export.graphs.feature_graph import FeatureGraph as FeatureGraph
 from .export.parity import ParityReport as ParityReport

@@ -16,6 +16,7 @@ from ..colours.modes import as_compared
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, as_picture, read_image, take_input
 from ..pictures.resizing import resize_picture
+from ..regions.placement import Placement, place_styles
 from ..settings import INITS, MIN_SIDE, Settings
 from ..targets.paintings import fit_styles
 
@@ -64,17 +65,41 @@ def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
     return take_input(source), number
 
 
+def take_placement(
+    content: Picture,
+    styles: Styles,
+    mask: Source | None = None,
+    regions: Source | None = None,
+    style_for: Mapping[str, Styles] | None = None,
+) -> Placement:
+    """Return where styles apply in a content of `take_input`; errors as `take_styles` and `place_styles`."""
+    # None are asked for beside styles by colour.
+    is_empty = isinstance(styles, Sequence) and not styles
+    paintings = [] if is_empty and style_for else take_styles(styles)
+    by_colour = {colour: take_styles(blend) for colour, blend in (style_for or {}).items()}
+    return place_styles(content, paintings, mask=mask, regions=regions, style_for=by_colour)
+
+
+def check_one_region(settings: Settings, placement: Placement) -> None:
+    """Raise `UsageError` if settings have no meaning for several regions with styles of their own."""
+    if settings.colors == "only" and placement.count > 1:
+        raise UsageError(
+            "expected one region for colours alone, got several with styles of their own; try --colors style",
+            setting="colors",
+        )
+
+
 def fit_to(
     picture: Picture,
-    content: Source,
-    styles: Styles,
+    photograph: Picture,
+    paintings: Sequence[WeightedPicture],
     settings: Settings,
 ) -> tuple[Pixels, Pixels, list[tuple[Pixels, float]]]:
     """Return a picture with its photograph and paintings at the sizes that go with it, as they are compared.
 
-    Errors as `take_styles`; `UsageError` if the picture is under 16 pixels on a side.
+    `UsageError` if the picture is under 16 pixels on a side.
     """
-    photograph, paintings, size = take_input(content), take_styles(styles), picture.size
+    size = picture.size
     if min(size) < MIN_SIDE:
         raise UsageError(
             f"expected a picture of {MIN_SIDE} or more pixels a side, got {size[1]}×{size[0]}; "
