@@ -9,8 +9,9 @@ G = F Fᵀ / N its Gram matrix per position::
     J_tv      = mean of the squared differences of neighbouring pixels, 0–255
     J_laplacian = mean (Δ P x − Δ P c)², of the picture x and the content c, 0–255
 
-P takes means over squares of 4×4 pixels, Δ is the kernel (0 −1 0; −1 4 −1; 0 −1 0), summed over the
-channels and without padding (Li et al. 2017, arXiv 1707.01253). Rows and columns that fill no square do not count.
+P takes means over squares of 4×4 pixels, Δ is the kernel (0 −1 0; −1 4 −1; 0 −1 0) on them, summed over the
+channels and without padding (Li et al. 2017, arXiv 1707.01253). Departure: their squares lie side by side, which leaves the
+grid's steps in a picture; ours begin at every pixel, and the cost is the mean of theirs over its 16 grids.
 The published costs differ in k only. The deeplearning.ai assignment writes
 Σ(a_C − a_G)²/(4·H·W·C) and Σ(G_S − G_G)²/(4·C²·N²) with G = F Fᵀ: that is k_c = k_s = ¼. Gatys et
 al. 2016, as published by the author, use mean squared errors: k_c = k_s = 1, with w = 10³/C².
@@ -187,6 +188,9 @@ def objective_from_json(data: Any) -> Objective:
 
 LAPLACIAN_POOL = 4
 """Pixels a side of the squares whose means the Laplacian is of."""
+
+LAPLACIAN_REACH = 3 * LAPLACIAN_POOL - 1
+"""How many fewer rows and columns the Laplacian has than its picture."""
 
 _LARGEST_WEIGHT = 1e30
 

@@ -22,7 +22,8 @@ from nstx.engine.gradients.checked import CheckedBackend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.regions.positions import share_positions
 from nstx.engine.sessions.session import load_session
-from nstx.engine.targets.targets import Targets, make_targets, with_details
+from nstx.engine.targets.detail import with_details
+from nstx.engine.targets.targets import Targets, make_targets
 from nstx.engine.tiled.backend import TiledBackend
 from nstx.engine.tiled.onnx_passes import OnnxPasses
 from nstx.engine.tiled.passes import TilePasses

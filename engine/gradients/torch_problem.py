@@ -262,24 +262,24 @@ def variation_gradient(pixels: torch.Tensor) -> torch.Tensor:
 
 def laplacians(pixels: torch.Tensor) -> torch.Tensor:
     """Return Δ P x, (batch, h, w), of pixels (batch, 3, height, width): see `nstx.models.objective`."""
-    grey = pixels.sum(1, keepdim=True)
-    return _laplacians(F.avg_pool2d(grey, LAPLACIAN_POOL)[:, 0])
+    return _differences(F.avg_pool2d(pixels.sum(1, keepdim=True), LAPLACIAN_POOL, 1)[:, 0])
 
 
 def laplacian_gradient(pixels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the gradient of the mean square of `laplacians` less their target: (batch, 1, height, width).
 
-    Of a symmetric kernel the adjoint is the kernel with zeros around, and of means over squares it is shared out.
+    Of symmetric kernels the adjoint is the kernel with zeros around.
     """
-    difference = laplacians(pixels) - target
-    slope = difference * (2 / difference[0].numel() / LAPLACIAN_POOL**2)
-    squares = _laplacians(F.pad(slope, (2, 2, 2, 2)))[:, None]
-    spread = F.interpolate(squares, scale_factor=LAPLACIAN_POOL, mode="nearest")
-    (height, width), (rows, columns) = pixels.shape[2:], spread.shape[2:]
-    return F.pad(spread, (0, width - columns, 0, height - rows))
+    difference, side = laplacians(pixels) - target, LAPLACIAN_POOL
+    slope = F.pad(difference * (2 / difference[0].numel()), (2 * side,) * 4)
+    squares = F.pad(_differences(slope)[:, None], (side - 1,) * 4)
+    return F.avg_pool2d(squares, side, 1)
 
 
-def _laplacians(x: torch.Tensor) -> torch.Tensor:
+def _differences(x: torch.Tensor) -> torch.Tensor:
     # No convolution, which would be in TF32 where others are.
-    across, down = x.diff(n=2, dim=2)[:, 1:-1], x.diff(n=2, dim=1)[:, :, 1:-1]
-    return -(across + down)
+    side = LAPLACIAN_POOL
+    middle = x[:, side:-side, side:-side]
+    rows, columns = x[:, :, side:-side], x[:, side:-side]
+    sides = rows[:, 2 * side :], rows[:, : -2 * side], columns[..., 2 * side :]
+    return sum((middle - other for other in sides), middle - columns[..., : -2 * side])

@@ -1,16 +1,15 @@
 """Targets: what an objective compares a picture with, computed once for its pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.objective import LAPLACIAN_POOL, Objective
+from nstx.models.objective import LAPLACIAN_REACH, Objective
 from nstx.models.statistics import covariance_root, style_side
 from nstx.models.vgg19 import find_layer
 
-from ..pictures.picture import Pixels
 from ..regions.masks import Region
 from ..tiles.kept import KeptActivation
 
@@ -30,7 +29,7 @@ class Targets:
         kept: by content layer, what is too large to be in ``content``, which then lacks it.
         region: of the picture, that shares follow from, and within which it may change; None where it has none.
         areas: of each region with styles of its own, summing to 1: by them their costs are weighed.
-        laplacian: of the content, float32 (height // 4 − 2, width // 4 − 2); see `with_details`.
+        laplacian: of the content, float32 (height − 11, width − 11); None where it does not count.
     """
 
     height: int
@@ -115,36 +114,8 @@ def make_zero_targets(objective: Objective, height: int, width: int) -> Targets:
         content[name] = np.zeros((layer.channels, *size), np.float32)
     for name, statistic in objective.statistics.items():
         style[name] = np.zeros((style_side(statistic, find_layer(name).channels),) * 2, np.float32)
-    targets = Targets(height=height, width=width, content=content, style=style)
-    return with_details([targets], [np.zeros((height, width, 3), np.float32)], objective)[0]
-
-
-def with_details(
-    targets: Sequence[Targets], contents: Sequence[Pixels], objective: Objective
-) -> tuple[Targets, ...]:
-    """Return targets of several scales with the Laplacian of the content's pixels, if the objective compares it.
-
-    It follows from pixels at once, so that no cache and no targets file need hold it.
-    """
-    if objective.laplacian_weight == 0:
-        return tuple(targets)
-    return tuple(
-        replace(target, laplacian=laplacian(pixels).astype(np.float32))
-        for target, pixels in zip(targets, contents, strict=True)
-    )
-
-
-def laplacian(pixels: Pixels) -> NDArray[np.float64]:
-    """Return Δ P x of a picture (height, width, 3): see `nstx.models.objective`."""
-    side = LAPLACIAN_POOL
-    rows, columns = (length // side for length in pixels.shape[:2])
-    squares = np.empty((rows, columns))
-    for row in range(rows):  # so that large pictures need no copy in float64
-        of_row = pixels[row * side : (row + 1) * side, : columns * side]
-        squares[row] = of_row.reshape(side, columns, side, 3).sum((0, 2, 3), dtype=np.float64)
-    return difference_squares(squares / side**2)
-
-
-def difference_squares(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Δ of (rows, columns), without the edges, which lack neighbours."""
-    return -(np.diff(squares, 2, 0)[:, 1:-1] + np.diff(squares, 2, 1)[1:-1])
+    laplacian = np.zeros((height - LAPLACIAN_REACH, width - LAPLACIAN_REACH), np.float32)
+    return Targets(
+        height=height, width=width, content=content, style=style,
+        laplacian=laplacian if objective.laplacian_weight > 0 else None,
+    )  # fmt: skip

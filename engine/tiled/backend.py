@@ -17,7 +17,7 @@ from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays, ArrayT
 from ..gradients.backend import GradientBackend, PrecisionCheck, gradient_error
-from .detail import add_detail_gradient, detail_differences
+from .detail import add_detail_gradient, detail_costs
 from .passes import Slopes, TilePasses, Values
 from .problem import TiledProblem
 from .variation import add_variation_gradient, total_variation
@@ -44,7 +44,7 @@ class TiledBackend(GradientBackend):
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""
         x = self._fetch(pixels)
-        costs, slopes, differences = self._compare(x)
+        costs, slopes = self._compare(x)
         gradient = np.zeros_like(x)
         for tile in self.problem.layout.tiles:
             part = self._passes.gradient(self.problem.task(tile, x), slopes)
@@ -55,8 +55,9 @@ class TiledBackend(GradientBackend):
         weights = self.problem.variations
         if weights.any():
             add_variation_gradient(x, weights, gradient)
-        if differences is not None:
-            add_detail_gradient(differences, self.problem.details[0], gradient)
+        weights, details = self.problem.details
+        if details:
+            add_detail_gradient(x, details, weights, gradient)
         if isinstance(pixels, np.ndarray):
             return costs, cast(ArrayT, gradient)
         return costs, cast(ArrayT, self._arrays.place(gradient))
@@ -78,8 +79,8 @@ class TiledBackend(GradientBackend):
     def _fetch(self, pixels: Array) -> Values:
         return pixels if isinstance(pixels, np.ndarray) else self._arrays.fetch(pixels)
 
-    def _compare(self, pixels: Values) -> tuple[list[Cost], Slopes, NDArray[np.float64] | None]:
-        """Return the costs and slopes that follow from a pass over all tiles; and of detail, if it counts."""
+    def _compare(self, pixels: Values) -> tuple[list[Cost], Slopes]:
+        """Return the costs and slopes that follow from a pass over all tiles."""
         style, content = dict[str, Any](), dict[str, Any]()
         for tile in self.problem.layout.tiles:
             sums = self._passes.sums(self.problem.task(tile, pixels))
@@ -90,8 +91,6 @@ class TiledBackend(GradientBackend):
         self._passes.rest()
         has_variation = self.problem.variations.any()
         variation = total_variation(pixels) if has_variation else np.zeros(len(pixels))
-        laplacian, differences = np.zeros(len(pixels)), None
-        if details := self.problem.details[1]:
-            differences = detail_differences(pixels, details)
-            laplacian = np.square(differences).mean((1, 2))
-        return *self.problem.compare(style, content, variation, laplacian), differences
+        details = self.problem.details[1]
+        detail = detail_costs(pixels, details) if details else np.zeros(len(pixels))
+        return self.problem.compare(style, content, variation, detail)

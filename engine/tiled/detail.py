@@ -1,4 +1,4 @@
-"""The cost of a content's detail in large pictures and its gradient, rows by rows: see `nstx.models.objective`."""
+"""The cost of the content's detail in large pictures and its gradient, rows by rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,30 +6,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx.models.objective import LAPLACIAN_POOL
-
-from ..targets.targets import difference_squares, laplacian
-
-_ROWS = 64
-"""Of squares, at once."""
+from ..targets.detail import laplacian, split_rows, spread_laplacian
 
 
-def detail_differences(
+def detail_costs(
     pixels: NDArray[Any], targets: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float64]:
-    """Return Δ P x less its target, (batch, h, w), of pictures (batch, height, width, 3)."""
-    return np.stack([laplacian(x) - target for x, target in zip(pixels, targets, strict=True)])
+    """Return the mean squares of Δ P x less its target, (batch), of pictures (batch, height, width, 3)."""
+    sums = [
+        sum(np.square(laplacian(x[rows]) - target[own]).sum() for rows, own in split_rows(x))
+        for x, target in zip(pixels, targets, strict=True)
+    ]
+    return np.array(sums) / targets[0].size
 
 
 def add_detail_gradient(
-    differences: NDArray[np.float64], weights: NDArray[np.float64], gradient: NDArray[Any]
+    pixels: NDArray[Any],
+    targets: Sequence[NDArray[np.float32]],
+    weights: NDArray[np.float64],
+    gradient: NDArray[Any],
 ) -> None:
-    """Add weights (batch) times the gradient of the mean square of differences to a gradient, in place."""
-    side = LAPLACIAN_POOL
-    scales = weights * 2 / differences[0].size / side**2
-    for difference, scale, of_picture in zip(differences, scales, gradient, strict=True):
-        squares = difference_squares(np.pad(scale * difference, 2)).astype(gradient.dtype)
-        width = squares.shape[1] * side
-        for first in range(0, len(squares), _ROWS):
-            spread = squares[first : first + _ROWS].repeat(side, 0).repeat(side, 1)
-            of_picture[first * side : first * side + len(spread), :width] += spread[..., None]
+    """Add weights (batch) times the gradient of `detail_costs` to a gradient, in place."""
+    scales = weights * 2 / targets[0].size
+    for x, target, scale, of_picture in zip(pixels, targets, scales, gradient, strict=True):
+        for rows, own in split_rows(x):
+            slope = scale * (laplacian(x[rows]) - target[own])
+            of_picture[rows] += spread_laplacian(slope)[..., None].astype(of_picture.dtype)

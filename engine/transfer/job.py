@@ -38,10 +38,11 @@ from ..regions.masks import Mask, Region, make_regions
 from ..regions.placement import Placement
 from ..settings import Init, PresetName, Settings
 from ..sizes import choose_sizes
+from ..targets.detail import with_details
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.paintings import measure_grains
 from ..targets.store import TargetStore
-from ..targets.targets import Targets, with_details
+from ..targets.targets import Targets
 
 _FAR = 64.0
 """Of 255: where a result's channels differ so much from its content's, it has none of its colours beyond sRGB."""

@@ -14,9 +14,9 @@ from ..preparation.backends import open_for
 from ..preparation.inputs import check_needs_no_styles, read_start, take_settings
 from ..preparation.warnings import warn_of_uncleaned
 from ..settings import Init, PresetName, Settings
+from ..targets.detail import with_details
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets
-from ..targets.targets import with_details
 from .job import Job, colour
 
 _SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")

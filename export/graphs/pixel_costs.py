@@ -4,12 +4,10 @@ With n the number of values that the mean is of, and w the weight (see `nstx.mod
 
     total variation    mean of the squared    its gradient at a pixel   2 w / n · (sum of its
                        differences                                      differences)
-    detail             mean (Δ P x − T)²      its gradient at a pixel   2 w / n · Pᵀ Δ (Δ P x − T)
+    detail             mean (Δ P x − T)²      its gradient at a pixel   2 w / n · Pᵀ Δᵀ (Δ P x − T)
 """
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from nstx.models.objective import LAPLACIAN_POOL, Objective
 
@@ -50,8 +48,7 @@ class PixelCosts:
         add, integers, side = self.builder.add, self.builder.integers, LAPLACIAN_POOL
         grey = add("ReduceSum", [INPUT_NAME, integers("axis_3", [3])], "laplacian_grey", keepdims=0)
         planar = add("Unsqueeze", [grey, integers("axis_1", [1])], "laplacian_planar")
-        sides = [side, side]
-        pooled = add("AveragePool", [planar], "laplacian_pooled", kernel_shape=sides, strides=sides)
+        pooled = add("AveragePool", [planar], "laplacian_pooled", kernel_shape=[side, side])
         squares = add("Squeeze", [pooled, integers("axis_1", [1])], "laplacian_squares")
         values = self._add_second_differences(squares, "laplacian_values")
         difference = add("Sub", [values, "laplacian_target"], "laplacian_difference")
@@ -62,48 +59,38 @@ class PixelCosts:
         return cost, self._laplacian_gradient(difference)
 
     def _laplacian_gradient(self, difference: str) -> str:
-        """Add the gradient: the kernel's adjoint is itself with zeros around, and a mean is shared out."""
+        """Add the gradient: the adjoint of a symmetric kernel is the kernel, with zeros around."""
         add, integers, side = self.builder.add, self.builder.integers, LAPLACIAN_POOL
         count = self._count("laplacian_count", difference, 1)
-        share = self.builder.number("laplacian_share", 2 / side**2)
-        scale = add("Div", [share, count], "laplacian_part")
+        scale = add("Div", [self.builder.number("two", 2), count], "laplacian_part")
         scale = add("Mul", ["laplacian_weight", scale], "laplacian_with_weight")
         spread = self._reshape("laplacian_scale", scale, (-1, 1, 1))
         slope = add("Mul", [difference, spread], "laplacian_slope")
-        pads = integers("two_around", [0, 2, 2, 0, 2, 2])
+        pads = integers("squares_around", [0, 2 * side, 2 * side] * 2)
         slope = add("Pad", [slope, pads, self.builder.number("nothing", 0)], "laplacian_padded")
         squares = self._add_second_differences(slope, "laplacian_at_squares")
         squares = add("Unsqueeze", [squares, integers("axis_1", [1])], "laplacian_planar_slope")
-        scales = self.builder.constant(
-            "laplacian_enlarged", np.array([1, 1, side, side], np.float32)
-        )
-        wide = add(
-            "Resize", [squares, "", scales], "laplacian_spread", mode="nearest",
-            coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        whole = add(
+            "AveragePool", [squares], "laplacian_spread", kernel_shape=[side, side],
+            pads=[side - 1] * 4, count_include_pad=1,
         )  # fmt: skip
-        full = add("Shape", [INPUT_NAME], "laplacian_full_size", start=1, end=3)
-        covered = add("Shape", [wide], "laplacian_covered_size", start=2, end=4)
-        missing = add("Sub", [full, covered], "laplacian_missing")
-        pads = add("Concat", [integers("six_zeros", [0] * 6), missing], "laplacian_pads", axis=0)
-        whole = add("Pad", [wide, pads], "laplacian_whole")
         return add("Transpose", [whole], "laplacian_gradient", perm=[0, 2, 3, 1])
 
     def _add_second_differences(self, x: str, name: str) -> str:
-        """Add Δ of (batch, h, w), without its edges; by slices, as convolutions may be in TF32."""
-        later, inner = 2**31 - 1, (1, -1)
+        """Add Δ of squares (batch, h, w), without edges; by slices, as convolutions may be in TF32."""
+        side, later = LAPLACIAN_POOL, 2**31 - 1
+        inner, before, after = (side, -side), (0, -2 * side), (2 * side, later)
         middle = self._window(f"{name}_middle", x, inner, inner)
-        sides = [
-            self._window(f"{name}_{side}", x, rows, columns)
-            for side, rows, columns in (
-                ("above", (0, -2), inner),
-                ("below", (2, later), inner),
-                ("left", inner, (0, -2)),
-                ("right", inner, (2, later)),
-            )
-        ]
-        around = self.builder.add("Sum", sides, f"{name}_around")
-        four = self.builder.add("Mul", [middle, self.builder.number("four", 4)], f"{name}_four")
-        return self.builder.add("Sub", [four, around], name)
+        sides = []
+        for place, rows, columns in (
+            ("above", before, inner),
+            ("below", after, inner),
+            ("left", inner, before),
+            ("right", inner, after),
+        ):
+            other = self._window(f"{name}_{place}", x, rows, columns)
+            sides.append(self.builder.add("Sub", [middle, other], f"{name}_from_{place}"))
+        return self.builder.add("Sum", sides, name)
 
     def _window(self, name: str, x: str, rows: tuple[int, int], columns: tuple[int, int]) -> str:
         """Add a part of (batch, h, w), from and to rows and columns."""

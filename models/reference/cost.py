@@ -143,14 +143,14 @@ def reference_total_variation(pixels: NDArray[np.floating]) -> float:
 
 
 def laplacian_difference(pixels: NDArray[np.floating], content: NDArray[np.floating]) -> Array64:
-    """Return Δ P x − Δ P c of a picture and its content, (height // 4 − 2, width // 4 − 2)."""
+    """Return Δ P x − Δ P c of a picture and its content, (height − 11, width − 11)."""
     side = LAPLACIAN_POOL
     change = (pixels.astype(np.float64) - content.astype(np.float64)).sum(2)
-    rows, columns = change.shape[0] // side, change.shape[1] // side
-    squares = change[: rows * side, : columns * side].reshape(rows, side, columns, side)
-    x = squares.mean((1, 3))
-    around = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:]
-    return np.asarray(4 * x[1:-1, 1:-1] - around)
+    x = np.lib.stride_tricks.sliding_window_view(change, (side, side)).mean((2, 3))
+    columns, rows = x[side:-side], x[:, side:-side]
+    across = columns[:, : -2 * side] + columns[:, 2 * side :]
+    down = rows[: -2 * side] + rows[2 * side :]
+    return np.asarray(4 * columns[:, side:-side] - across - down)
 
 
 def _weighted_sum(layers: Sequence[LayerWeight], costs: Mapping[str, float]) -> float:

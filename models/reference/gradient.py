@@ -52,13 +52,15 @@ def laplacian_gradient(pixels: NDArray[np.floating], content: NDArray[np.floatin
     """Return the gradient of the mean square of `nstx.models.reference.cost.laplacian_difference`."""
     side, difference = LAPLACIAN_POOL, laplacian_difference(pixels, content)
     slope = 2 * difference / difference.size
-    squares = np.zeros((slope.shape[0] + 2, slope.shape[1] + 2))
-    squares[1:-1, 1:-1] += 4 * slope
-    for part in (squares[:-2, 1:-1], squares[2:, 1:-1], squares[1:-1, :-2], squares[1:-1, 2:]):
-        part -= slope
+    squares = np.zeros([length + 2 * side for length in slope.shape])
+    height, width = slope.shape
+    for down, across, factor in ((1, 1, 4), (0, 1, -1), (2, 1, -1), (1, 0, -1), (1, 2, -1)):
+        rows = slice(down * side, down * side + height)
+        squares[rows, across * side : across * side + width] += factor * slope
     gradient = np.zeros(pixels.shape)
-    spread = np.kron(squares, np.full((side, side), 1 / side**2))
-    gradient[: spread.shape[0], : spread.shape[1]] = spread[..., None]
+    height, width = squares.shape
+    for down, across in np.ndindex(side, side):
+        gradient[down : down + height, across : across + width] += squares[..., None] / side**2
     return gradient
 
 
