@@ -104,7 +104,10 @@ def test_a_start_and_a_mask_are_found_too(
         save_picture("mask.png", 33, 40, seed=5),
     )
     picture = made("out.png", "--init", start, "--mask", mask)
-    assert {item.role for item in read_manifest(picture).run.inputs} == {*ROLES} - {"targets", "regions"}
+    assert {item.role for item in read_manifest(picture).run.inputs} == {*ROLES} - {
+        "targets",
+        "regions",
+    }
     assert nstx("optimize", "--from", picture, "-o", tmp_path / "again.png")[0] == 0
     assert (tmp_path / "again.png").read_bytes() == picture.read_bytes()
     code, _, err = nstx("optimize", "--from", picture, "-o", tmp_path / "b.png", "--mask", start)
