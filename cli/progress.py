@@ -110,6 +110,7 @@ def show_steps(
     choice: "BackendChoice",
     title: str = "",
     earlier: Sequence["Step"] = (),
+    tile: int | None = None,
 ) -> Iterator[Callable[["Step"], None]]:
     """Show how a run goes; the function that is yielded takes each step.
 
@@ -124,6 +125,7 @@ def show_steps(
         choice: what computes it.
         title: what is being done; stands before all else.
         earlier: steps that the run goes on from.
+        tile: side of the tiles that it is evaluated by.
     """
     title = f"{printable(title)}  " if title else ""
     forecast, pace = Forecast(sizes, steps, choice, earlier), Pace()
@@ -141,7 +143,7 @@ def show_steps(
             if left is not None and not is_announced:
                 is_announced = True
                 if left > LONG_SECONDS:
-                    console.log(f"{title}{_describe(sizes, steps, choice, left)}")
+                    console.log(f"{title}{_describe(sizes, steps, choice, left, tile)}")
                     pace.restart()
             if not console.animated and pace.is_due(forecast.share) and step.step < step.steps:
                 ahead = "" if left is None else f", {format_minutes(left)} left"
@@ -151,7 +153,11 @@ def show_steps(
 
 
 def _describe(
-    sizes: Sequence[tuple[int, int]], steps: int, choice: "BackendChoice", seconds: float
+    sizes: Sequence[tuple[int, int]],
+    steps: int,
+    choice: "BackendChoice",
+    seconds: float,
+    tile: int | None = None,
 ) -> str:
     """Say what is known of a run that takes long."""
     height, width = sizes[-1]
@@ -162,5 +168,5 @@ def _describe(
     if not choice.device.is_cpu:
         return text
     # A gradient that is checked needs another one beside it.
-    memory = memory_needed(sizes[-1]) * (1.5 if choice.checked else 1)
+    memory = memory_needed(sizes[-1], tile=tile) * (1.5 if choice.checked else 1)
     return f"{text}, with some {format_bytes(round(memory))} of memory"

@@ -97,7 +97,10 @@ def _optimise(
     """Return what a run has led to; `ending` is told how it failed, if it did after its first step."""
     console, result = recorder.console, None
     earlier, sizes = on_step.earlier, job.sizes
-    bar = show_steps(console, sizes, job.settings.most_steps, job.opened.choice, earlier=earlier)
+    settings, choice = job.settings, job.opened.choice
+    bar = show_steps(
+        console, sizes, settings.most_steps, choice, earlier=earlier, tile=settings.tile
+    )
     with recorder, bar as show:
         recorder.begin(job, earlier)
         on_step.takers = (show, recorder.take)
