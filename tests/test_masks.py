@@ -340,3 +340,26 @@ def test_a_masked_run_goes_on_from_its_checkpoint(
             checkpoint=tmp_path / "kept",
             **{**choices, "mask": 255 - LEFT // 2},
         )
+
+
+def test_a_comparison_has_a_mask_of_all_runs(tmp_path: Path, nstx: Nstx) -> None:
+    for name, pixels in (("content", CONTENT), ("style", STYLE), ("mask", LEFT), ("b", 255 - LEFT)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    command: list[Any] = ["compare", tmp_path / "content.png", tmp_path / "style.png"]
+    command += ["-o", tmp_path / "d", "--style-layers", "conv1_1", "--content-layers", "conv1_1"]
+    command += ["--style-weight", "1,3", "--size", 64, "--scales", 1, "--steps", 1, "--json"]
+    command += ["--device", "cpu", "--precision", "fp32", "--mask"]
+    code, out, err = nstx(*command, tmp_path / "mask.png")
+    assert code == 0, err
+    data = json.loads(out)
+    assert len(data["made"]) == 2
+    assert [item["role"] for item in data["inputs"]] == ["content", "style", "mask"]
+    for run in data["runs"]:
+        pixels = np.asarray(Image.open(tmp_path / "d" / f"{run['name']}.png"))
+        assert np.array_equal(pixels[:, 32:], CONTENT[:, 32:])
+        assert not np.array_equal(pixels[:, :20], CONTENT[:, :20])
+    code, out, err = nstx(*command, tmp_path / "mask.png")
+    assert (code, json.loads(out)["made"]) == (0, []), err
+    code, _, err = nstx(*command, tmp_path / "b.png")
+    assert code != 0
+    assert "another" in err

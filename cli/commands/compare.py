@@ -11,7 +11,8 @@ from nstx.engine.comparison.plan import DEFAULT_LAYERS
 from nstx.engine.settings import COLORS, INITS
 from nstx.models.statistics import STATISTICS
 
-from ..grouped import Group, Help, argument, grouped, without
+from ..grouped import Group, Help, argument, grouped, only, without
+from ..options import regions
 from ..options import shared as options
 
 app = typer.Typer(add_completion=False)
@@ -92,6 +93,7 @@ def compare(
             "laplacian_weight",
         ),
     ],
+    region: Annotated[regions.Regions, only("mask")],
     size: Annotated[options.Size, without("style_scale")],
     solver: Annotated[options.Solver, without("steps", "init")],
     machine: options.Machine,
@@ -120,6 +122,6 @@ def compare(
         **options.choices_of(objective, size, solver, machine),
     )
     console = shown.console()
-    data = run_compare(content, styles, plan, output, console, force=force)
+    data = run_compare(content, styles, plan, output, console, mask=region.mask, force=force)
     data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(data, describe_comparison)

@@ -109,6 +109,7 @@ def run_compare(
     output: Path,
     console: Console,
     *,
+    mask: str | None,
     force: bool,
 ) -> dict[str, Any]:
     """Make what is missing of the comparison in a folder, and return the fields of ``--json``.
@@ -118,7 +119,13 @@ def run_compare(
     watcher = _ConsoleWatcher(console)
     try:
         comparison = make_comparison(
-            content, [split_style(style) for style in styles], plan, output, watcher, force=force
+            content,
+            [split_style(style) for style in styles],
+            plan,
+            output,
+            watcher,
+            mask=mask,
+            force=force,
         )
     except (KeyboardInterrupt, SystemExit):
         done = format_count(watcher.finished_runs, "new run")

@@ -17,6 +17,7 @@ from nstx.models.weights.load import weights_digest
 from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..preparation.inputs import check_start
+from ..regions.masks import ALPHA, mask_file
 from ..settings import INITS, Settings
 from .plan import COMPARABLE, ComparisonRun
 from .records import RunKey
@@ -30,10 +31,11 @@ _WITHOUT_EFFECT = ("threads", "use_cache", "tile")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The files of the content picture, and of the style pictures with their weights."""
+    """The files of the content picture, of the style pictures with their weights, and of a mask, as it is named."""
 
     content: Path
     styles: tuple[tuple[Path, float], ...]
+    mask: str | None = None
 
     @property
     def title(self) -> str:
@@ -65,8 +67,18 @@ class RunDigests:
         return [
             self._describe("content", content),
             *(self._describe("style", path, weight) for path, weight in styles),
+            *self._describe_mask(),
             *(self._describe("init", Path(start)) for start in starts),
         ]
+
+    def _describe_mask(self) -> list[InputFile]:
+        mask, file = self._inputs.mask, mask_file(self._inputs.mask)
+        if mask is None:
+            return []
+        if file is None:
+            return [InputFile(role="mask", path=mask, sha256=self.content)]
+        with about("mask"):
+            return [self._describe("mask", file)]
 
     def _describe(self, role: str, path: Path, weight: float | None = None) -> InputFile:
         digest = self._digest_picture(path)
@@ -95,7 +107,9 @@ class RunDigests:
         pictures = {"content": self.content, "styles": self.styles}
         weights = run.weigh([weight for _, weight in self.styles])
         styles = [(digest, w) for (digest, _), w in zip(self.styles, weights, strict=True) if w > 0]
-        request = {"content": self.content, "styles": styles, "settings": fields}
+        masks = [item.sha256 for item in self._describe_mask()]
+        masked = {"mask": [self._inputs.mask == ALPHA, *masks]} if masks else {}
+        request = {"content": self.content, "styles": styles, "settings": fields, **masked}
         objective = {k: v for k, v in fields["objective"].items() if k not in _VARIED}
         objective["style_layers"] = [
             {k: v for k, v in item.items() if k != "statistic"}
@@ -105,7 +119,7 @@ class RunDigests:
         return RunKey(
             digest=digest_json({"version": __version__, **request}),
             request=digest_json(request),
-            comparison=digest_json({**pictures, "settings": common}),
+            comparison=digest_json({**pictures, "settings": common, **masked}),
         )
 
 

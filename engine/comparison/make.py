@@ -16,6 +16,7 @@ from nstx.models.version import __version__
 
 from ..drawing.cost_curves import can_draw_curves
 from ..pictures.reading import read_image
+from ..regions.masks import mask_file
 from ..settings import INITS
 from .digests import Inputs, RunDigests
 from .drawing import digest_drawing, draw_comparison, names_to_draw
@@ -73,6 +74,7 @@ def make_comparison(
     folder: Path,
     watcher: Watcher | None = None,
     *,
+    mask: str | None = None,
     force: bool = False,
 ) -> Comparison:
     """Make what a comparison's folder lacks; write nothing if it lacks nothing.
@@ -83,7 +85,7 @@ def make_comparison(
     ``force`` has it replaced: its files go when all of the new one are there. Files that no
     comparison wrote stay as they are.
 
-    An exception, such as that of Ctrl-C, leaves the finished runs in place.
+    ``mask`` is of all runs, a picture or ``alpha``. An exception, such as that of Ctrl-C, leaves the finished runs in place.
 
     Raises:
         OutputError: the folder is of another comparison, or another process is writing it; or a
@@ -96,7 +98,7 @@ def make_comparison(
             f"expected two styles without weights for a blend of them, got {len(styles)}; try two paintings",
             setting="blend",
         )
-    inputs = Inputs(content, tuple(styles))
+    inputs = Inputs(content, tuple(styles), mask)
     digests = RunDigests(inputs)
     keys = {run.name: digests.key(run) for run in plan.runs}
     with _alone_in(folder):
@@ -157,7 +159,8 @@ class _Work:
         # Neither a picture that is read nor a file of somebody else is overwritten.
         starts = {run.settings.init for run in plan.runs} - set(INITS)
         pictures = [inputs.content, *(path for path, _ in inputs.styles), *map(Path, starts)]
-        check_distinct([folder / name for name in self._names], pictures)
+        named = [*pictures, *filter(None, [mask_file(inputs.mask)])]
+        check_distinct([folder / name for name in self._names], named)
         self._folder.check_free(self._names)
         if not force:
             self._folder.check_same(keys)
@@ -177,7 +180,7 @@ class _Work:
             styles = [(read_image(path), weight) for path, weight in self._inputs.styles]
             from .runs import ComparisonJobs, make_run
 
-            jobs = ComparisonJobs(content, styles, missing)
+            jobs = ComparisonJobs(content, styles, missing, mask=self._inputs.mask)
             # Mistakes in the settings show by now, before anything is written.
             jobs.compute_targets()
             make_folder(self._folder.path / RUNS)

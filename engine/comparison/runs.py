@@ -16,7 +16,7 @@ from ..drawing.film_strip import FRAME_SIDE, Film, pack_film
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
-from ..pictures.reading import take_input
+from ..pictures.reading import Source, take_input
 from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
 from ..preparation.backends import backend_differences
@@ -58,10 +58,12 @@ class ComparisonJobs:
         styles: Sequence[WeightedPicture],
         runs: Sequence[ComparisonRun],
         *,
+        mask: Source | None = None,
         store: TargetStore | None = None,
         opener: Callable[[Extraction, Sequence[str]], OpenedExtractor] = open_extractor,
     ) -> None:
         self._content, self._styles = take_input(content), take_styles(list(styles))
+        self._mask = mask
         self._settings = [run.settings for run in runs]
         use_cache = keeps_cache(all(settings.use_cache for settings in self._settings))
         folder = TargetFolder() if use_cache and store is None else None
@@ -113,7 +115,7 @@ class ComparisonJobs:
             like = None  # so that its memory is free before another backend is opened
         weights = run.weigh([weight for _, weight in self._styles])
         styles = [(style, w) for (style, _), w in zip(self._styles, weights, strict=True) if w > 0]
-        placement = place_styles(self._content, styles)
+        placement = place_styles(self._content, styles, mask=self._mask)
         self._last = make_job(self._content, placement, settings, like=like, store=self._store)
         return self._last
 
