@@ -40,7 +40,10 @@ def split_layers(option: str, text: str | None) -> tuple[str, ...]:
 
 
 def split_style(text: str) -> tuple[Path, float]:
-    """Split ``STYLE:weight``, of 1 by default; a file whose very name ends in a number keeps it."""
+    """Split ``STYLE:weight``, of 1 by default; a file whose very name ends in a number keeps it.
+
+    What is left may name layers, as in ``STYLE@conv1_1,conv2_1``: see `style_file`.
+    """
     path, colon, weight = text.rpartition(":")
     if not colon or not path or os.path.exists(text):  # noqa: PTH110
         return Path(text), 1.0
@@ -76,19 +79,31 @@ def split_styles_for(texts: Iterable[str]) -> dict[str, list[tuple[Path, float]]
 
 def read_styles(styles: Iterable[str]) -> "list[tuple[Picture, float]]":
     """Read the style pictures with their weights."""
-    from nstx.engine.pictures.reading import read_image
-
-    return [(read_image(path), weight) for path, weight in map(split_style, styles)]
+    return [(_read_style(path), weight) for path, weight in map(split_style, styles)]
 
 
 def read_styles_for(
     styles: Mapping[str, Sequence[tuple[Path, float]]],
 ) -> "dict[str, list[tuple[Picture, float]]]":
     """Read the style pictures with their weights of each colour."""
-    from nstx.engine.pictures.reading import read_image
-
     with about("style_for"):
         return {
-            colour: [(read_image(path), weight) for path, weight in blend]
+            colour: [(_read_style(path), weight) for path, weight in blend]
             for colour, blend in styles.items()
         }
+
+
+def style_file(path: Path) -> Path:
+    """Return the file of a style whose path may name layers; `UsageError` if they are none."""
+    if "@" not in str(path):
+        return path  # without the library, which takes time to load
+    from nstx.engine.targets.paintings import split_painting
+
+    return Path(split_painting(path)[0])
+
+
+def _read_style(path: Path) -> "Picture":
+    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.targets.paintings import take_painting
+
+    return take_painting(path, read_image)

@@ -104,6 +104,15 @@ def find_layer(name: str) -> Layer:
     return _BY_NAME[candidate]
 
 
+def is_layer(name: str) -> bool:
+    """Whether there is a layer of this name, ``conv1_1`` or ``relu1_1``, or ``pool1``."""
+    try:
+        find_layer(name)
+    except UsageError:
+        return False
+    return True
+
+
 def split_layers(text: str) -> tuple[str, ...]:
     """Read ``conv1_1,relu4_2`` as the table's names, each once, in the order of the text."""
     names = [find_layer(name).name for name in text.split(",") if name.strip()]

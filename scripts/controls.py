@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,9 +168,32 @@ def draw_regions(content: str, sky: str, town: str, river: str) -> Image.Image:
     )
 
 
+def draw_detail(content: str, style: str) -> Image.Image:
+    """Return a portrait, what comes of it with its detail kept more and more, and its middle above at twice the size."""
+    photograph, painting = read_image(content), read_image(style)
+    ways: dict[str, dict[str, Any]] = {
+        "laplacian weight 0": {},
+        "1e-5": {"laplacian_weight": 1e-5},
+        "1e-4": {"laplacian_weight": 1e-4},
+        "0, content layers conv2_2:0.5,conv4_2": {"content_layers": "conv2_2:0.5,conv4_2"},
+    }
+    results = {
+        name: stylize(
+            photograph, painting, choose_settings(size=SIDE, steps=80, precision="fp32", **way)
+        ).pixels
+        for name, way in ways.items()
+    }
+    height, width = next(iter(results.values())).shape[:2]
+    pictures = {"photograph": resize_picture(photograph, height, width), **results}
+    middle = np.s_[: height // 2, width // 5 : width // 5 + width // 2]
+    parts = {name: pixels[middle].repeat(2, 0).repeat(2, 1) for name, pixels in pictures.items()}
+    return stack([side_by_side(pictures), side_by_side(parts)])
+
+
 CONTROLS: dict[str, Callable[..., Image.Image]] = {
     "colours": draw_colours,
     "depth": draw_depth,
+    "detail": draw_detail,
     "mask": draw_mask,
     "regions": draw_regions,
     "statistic": draw_statistic,

@@ -72,7 +72,8 @@ def test_optimize_reports_every_field_and_evaluate_agrees(
 
 def _input(role: str, path: Path, weight: float | None = None) -> dict[str, object]:
     digest = digest_file(path)
-    return {"role": role, "path": str(path), "sha256": digest, "weight": weight, "colors": None}
+    of_style = {"weight": weight, "colors": None, "layers": None}
+    return {"role": role, "path": str(path), "sha256": digest, **of_style}
 
 
 def test_unrounded_pixels_have_the_cost_before_rounding(

@@ -12,7 +12,7 @@ from nstx.models.errors import ImageError, NstxError, OutputError, UsageError, a
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_output
 
-from ..choices import split_style, split_styles_for
+from ..choices import split_style, split_styles_for, style_file
 from ..console import Console
 from ..errors.exits import describe_failure, failure_json
 from ..formats import format_bytes, format_count, format_seconds
@@ -71,7 +71,9 @@ class Pictures(Group):
         weighted: _Styles = []
         with about("style"):
             for place, weight in map(split_style, styles):
-                weighted += [(path, weight) for path in find_pictures([place])]
+                is_layered = style_file(place) != place
+                files = [place] if is_layered else find_pictures([place])
+                weighted += [(path, weight) for path in files]
         if self.output is not None and (len(pictures) != 1 or not (weighted or has_more_styles)):
             raise UsageError(
                 f"expected one content and its styles for -o, got {format_count(len(pictures), 'content')} "
@@ -168,7 +170,7 @@ def _write_file(
     files = (
         *contents,
         split_source(settings.weights)[0],
-        *(path for blend in (styles, *by_colour.values()) for path, _ in blend),
+        *(style_file(path) for blend in (styles, *by_colour.values()) for path, _ in blend),
         mask_file(region.mask),
         region.regions,
     )

@@ -18,7 +18,7 @@ from nstx.models.printable import printable
 from nstx.models.storage.files import write_output
 from nstx.models.storage.leftovers import removed_at_exit
 
-from ..choices import split_style
+from ..choices import split_style, style_file
 from ..streams import stdout_error
 
 PIPE = Path("-")
@@ -50,7 +50,7 @@ def pipes(content: Path | None, styles: Sequence[str], output: Path) -> Iterator
         ImageError: standard input is closed, empty or a terminal, or has more than 1 GiB.
         OutputError: standard output is closed or a terminal, or there is no folder for temporary files.
     """
-    named = [content, *(split_style(style)[0] for style in styles)]
+    named = [content, *(style_file(split_style(style)[0]) for style in styles)]
     if PIPE not in (*named, output):
         yield Files(content, tuple(styles), output)
         return
@@ -87,7 +87,10 @@ def _own_folder() -> Iterator[Path]:
 
 def _put_in_place(style: str, source: Path) -> str:
     path, weight = split_style(style)
-    return f"{source}:{weight}" if path == PIPE else style
+    if style_file(path) != PIPE:
+        return style
+    layers = str(path).removeprefix(str(PIPE))
+    return f"{source}{layers}:{weight}"
 
 
 def _no_data(stream: TextIO | None) -> str:

@@ -19,7 +19,7 @@ from nstx.models.printable import printable
 from nstx.models.version import __version__
 from nstx.models.weights.sources import EMBEDDED
 
-from ..choices import split_style
+from ..choices import split_style, style_file
 from ..console import Console
 from ..grouped import Group, option_names
 from ..options import shared as options
@@ -148,13 +148,16 @@ def _take_styles(named: Sequence[str], inputs: _Inputs) -> list[str]:
     items = [item for item in inputs.of["style"] if item.colors is None]
     if not named:
         return [_write_style(inputs.find(item, "CONTENT STYLE..."), item) for item in items]
-    if len(named) == len(items) and all(split_style(text)[0] == Path(text) for text in named):
+    if len(named) == len(items) and all(
+        style_file(split_style(text)[0]) == Path(text) for text in named
+    ):
         return [_write_style(text, item) for text, item in zip(named, items, strict=True)]
     return [*named]
 
 
 def _write_style(path: str | Path, item: InputFile) -> str:
-    return f"{path}:{1.0 if item.weight is None else item.weight!r}"
+    layers = "" if item.layers is None else f"@{item.layers}"
+    return f"{path}{layers}:{1.0 if item.weight is None else item.weight!r}"
 
 
 def _take_region(region: Regions, inputs: _Inputs) -> Regions:
@@ -200,8 +203,8 @@ def _describe_differences(manifest: PictureManifest, job: Job) -> Iterator[str]:
         names = ", ".join(printable(item.path) for item in after) or "none"
         if [item.sha256 for item in before] != [item.sha256 for item in after]:
             yield f"another {role} than that of {place}: {names}"
-        elif [(item.weight, item.colors) for item in before] != [
-            (item.weight, item.colors) for item in after
+        elif [(item.weight, item.colors, item.layers) for item in before] != [
+            (item.weight, item.colors, item.layers) for item in after
         ]:
             yield f"another weight or place of a {role} than in {place}"
     if run.weights_sha256 != job.opened.weights_sha256:

@@ -11,7 +11,7 @@ from nstx.models.errors import UsageError, about
 from nstx.models.storage.files import check_distinct, check_file, check_output
 from nstx.models.values import describe
 
-from ..choices import split_style, split_styles_for
+from ..choices import split_style, split_styles_for, style_file
 from ..grouped import Group, Help
 
 if TYPE_CHECKING:
@@ -248,8 +248,8 @@ class OptimizeRequest:
 
         recording, settings = self.recording, self.settings
         by_colour = split_styles_for(self.style_for).values()
-        styles = [split_style(style)[0] for style in self.styles]
-        styles += [path for blend in by_colour for path, _ in blend]
+        styles = [style_file(split_style(style)[0]) for style in self.styles]
+        styles += [style_file(path) for blend in by_colour for path, _ in blend]
         files = [Path(settings.init), split_source(settings.weights)[0]]
         picture = None if self.repeats is None else self.repeats.picture
         inputs = (

@@ -14,6 +14,7 @@ from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.srgb import choose_profile
 from nstx.engine.pictures.writing import check_output_size, warn_of_lost_alpha
+from nstx.engine.targets.paintings import take_painting
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job, prepare_job
 from nstx.engine.transfer.progress import Step
@@ -27,7 +28,7 @@ from nstx.models.printable import printable
 from nstx.models.storage.cache import keeps_cache
 from nstx.models.storage.locks import locked
 
-from ..choices import split_style, split_styles_for
+from ..choices import split_style, split_styles_for, style_file
 from ..console import Console
 from ..errors.exits import DescribedFailure, describe_failure
 from ..progress import show_steps
@@ -220,7 +221,7 @@ def _load(request: OptimizeRequest) -> Job:
     styles = [split_style(style) for style in request.styles]
     return prepare_job(
         _named(request.content, request, wide=request.recording.keep_profile),
-        [(_named(path, request), weight) for path, weight in styles],
+        [(_named_style(path, request), weight) for path, weight in styles],
         request.settings,
         mask=request.mask,
         regions=request.regions,
@@ -233,6 +234,16 @@ def _named(path: Path, request: OptimizeRequest, *, wide: bool = False) -> Path 
     if path != request.stdin:
         return read_image(path, wide=True) if wide else path
     return replace(read_image(path, wide=wide, name="standard input"), path=str(PIPE))
+
+
+def _named_style(path: Path, request: OptimizeRequest) -> Path | Picture:
+    if style_file(path) != request.stdin:
+        return path
+
+    def read(file: str) -> Picture:
+        return replace(read_image(file, name="standard input"), path=str(PIPE))
+
+    return take_painting(path, read)
 
 
 def _check_outputs(request: OptimizeRequest, job: Job) -> None:

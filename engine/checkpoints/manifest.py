@@ -25,6 +25,7 @@ from ..settings import INITS, MAX_SIDE, Settings
 _FORMAT = "nstx-checkpoint-1"
 _ROLE = "[a-z]{1,20}"
 _COLOURS = "#[0-9a-f]{6}(,#[0-9a-f]{6}){0,63}"
+_LAYERS = "conv[1-5]_[1-4](,conv[1-5]_[1-4]){0,15}"
 _MOST_INPUTS, _MOST_SCALES = 1000, 16
 
 # What comes of these settings is compared, and of some nothing but rounding comes.
@@ -80,7 +81,11 @@ class Manifest:
                 for manifest in (self, other)
             ]
             weights = [
-                [(item.weight, item.colors) for item in manifest.inputs if item.role == role]
+                [
+                    (item.weight, item.colors, item.layers)
+                    for item in manifest.inputs
+                    if item.role == role
+                ]
                 for manifest in (self, other)
             ]
             if digests[0] != digests[1] or self.pictures.get(role) != other.pictures.get(role):
@@ -117,7 +122,8 @@ def _compared(name: str, settings: Settings) -> Any:
 
 
 def _has_places(*manifests: Manifest) -> bool:
-    return any(item.colors is not None for manifest in manifests for item in manifest.inputs)
+    items = [item for manifest in manifests for item in manifest.inputs]
+    return any((item.colors, item.layers) != (None, None) for item in items)
 
 
 def _describe(name: str, values: Sequence[Any]) -> str:
@@ -194,7 +200,10 @@ def _read_input(data: Any) -> InputFile:
     has_colours = data.get("colors") is not None
     colors = take_text(data, "colors", _COLOURS) if has_colours else None
     role = take_text(data, "role", _ROLE)
-    return InputFile(role=role, path=path, sha256=sha256, weight=weight, colors=colors)
+    layers = None if data.get("layers") is None else take_text(data, "layers", _LAYERS)
+    return InputFile(
+        role=role, path=path, sha256=sha256, weight=weight, colors=colors, layers=layers
+    )
 
 
 def _read_size(data: Any) -> tuple[int, int]:

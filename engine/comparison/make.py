@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstx.models.errors import UsageError
+from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_folder, make_folder
 from nstx.models.storage.leftovers import removed_if_empty
 from nstx.models.storage.locks import locked
@@ -18,6 +19,7 @@ from ..drawing.cost_curves import can_draw_curves
 from ..pictures.reading import read_image
 from ..regions.masks import mask_file
 from ..settings import INITS
+from ..targets.paintings import split_painting
 from .digests import Inputs, RunDigests
 from .drawing import digest_drawing, draw_comparison, names_to_draw
 from .folder import SUMMARY, ComparisonFolder
@@ -97,6 +99,11 @@ def make_comparison(
         raise UsageError(
             f"expected two styles without weights for a blend of them, got {len(styles)}; try two paintings",
             setting="blend",
+        )
+    if layered := [path for path, _ in styles if split_painting(path)[1]]:
+        raise UsageError(
+            f"expected styles that count in all style layers for a comparison, got {printable(layered[0])}; "
+            "try nstx optimize"
         )
     inputs = Inputs(content, tuple(styles), mask)
     digests = RunDigests(inputs)

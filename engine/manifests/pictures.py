@@ -26,8 +26,9 @@ def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
     manifest = describe_run(run)
     inputs = [{**asdict(item), "path": last_part(item.path)} for item in manifest.inputs]
     for item in inputs:
-        if item["colors"] is None:
-            del item["colors"]
+        for name in ("colors", "layers"):
+            if item[name] is None:
+                del item[name]
     settings = {
         field.name: getattr(manifest.settings, field.name)
         for field in fields(Settings)

@@ -30,6 +30,7 @@ class InputFile:
         weight: of a style.
         colors: of a map of regions, those where a style applies, as ``#ff0000,#00ff00``; None of a style for all
             that no other is named for.
+        layers: of a style, those that it counts in, as ``conv1_1,conv2_1``; None of all.
     """
 
     role: str
@@ -37,6 +38,7 @@ class InputFile:
     sha256: str | None
     weight: float | None = None
     colors: str | None = None
+    layers: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Picture:
             the pixels; None of most.
         recolouring: what `nstx.engine.pictures.resizing.resize_picture` makes of its colours; None leaves them.
         manifest: of the run that it is the result of, as plain data, which its file will carry; None of others.
+        layers: of a style picture, the style layers that it counts in; empty for all.
     """
 
     pixels: NDArray[np.uint8] | Pixels
@@ -92,6 +95,7 @@ class Picture:
     beyond: Pixels | None = None
     recolouring: Recolouring | None = None
     manifest: Mapping[str, Any] | None = field(default=None, repr=False)
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -126,8 +130,9 @@ class Picture:
     ) -> InputFile:
         """Return what a report says of the picture in a role."""
         return InputFile(
-            role=role, path=self.path, sha256=self.file_sha256, weight=weight, colors=colors
-        )
+            role=role, path=self.path, sha256=self.file_sha256, weight=weight, colors=colors,
+            layers=",".join(self.layers) or None,
+        )  # fmt: skip
 
     @property
     def digest(self) -> str:

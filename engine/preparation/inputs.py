@@ -14,14 +14,17 @@ from nstx.models.values import check_number, describe, suggest
 from ..choices import choose_settings
 from ..colours.modes import as_compared
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.reading import Source, as_picture, read_image, take_input
+from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.resizing import resize_picture
 from ..regions.placement import Placement, place_styles
 from ..settings import INITS, MIN_SIDE, Settings
-from ..targets.paintings import fit_styles
+from ..targets.paintings import fit_styles, take_painting
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
-"""A style picture, or several, each by itself or with its weight among them."""
+"""A style picture, or several, each by itself or with its weight among them.
+
+A path as ``fine.jpg@conv1_1,conv2_1`` has it count in these style layers alone.
+"""
 
 
 _MAKE_SCALES = ("scales", "width", "height")
@@ -62,7 +65,7 @@ def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
         raise UsageError(
             f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
         )
-    return take_input(source), number
+    return take_painting(source), number
 
 
 def take_placement(

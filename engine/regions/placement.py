@@ -137,7 +137,7 @@ def _merge(
     colour_map: ColourMap, blends: Sequence[Sequence[WeightedPicture]]
 ) -> tuple[Labels, list[Sequence[WeightedPicture]], tuple[tuple[str, ...], ...]]:
     """Return labels of regions, `NONE` where there is no style, and the styles and colours of each region."""
-    merged: dict[tuple[tuple[str, float], ...], int] = {}
+    merged: dict[tuple[tuple[str, tuple[str, ...], float], ...], int] = {}
     styles: list[Sequence[WeightedPicture]] = []
     names: list[list[str]] = []
     regions = np.full(256, NONE, np.uint8)
@@ -146,7 +146,7 @@ def _merge(
         if not blend or not (colour_map.labels == place).any():
             continue
         total = sum(weight for _, weight in blend)
-        key = tuple(sorted((style.digest, weight / total) for style, weight in blend))
+        key = tuple(sorted((style.digest, style.layers, weight / total) for style, weight in blend))
         if key not in merged:
             merged[key] = len(styles)
             styles.append(blend)

@@ -24,6 +24,7 @@ from ..settings import Settings
 from ..sizes import style_size
 from ..tiles.kept import KeptActivation
 from ..tiles.layout import tiles_of
+from .paintings import check_served, serves
 from .store import Kept, TargetFolder, TargetKey, TargetStore, as_stored
 from .targets import Array, Targets, make_targets
 from .tiled import extract_content, extract_statistics
@@ -116,9 +117,10 @@ class TargetLoader:
         ``contents`` is the content picture at these sizes; without it, it is resized if need be. ``regions`` are
         where the styles apply in it, and ``places`` in which of several each does.
 
-        `UsageError` if a style picture would be too small, `NumericalError` if a target is not
-        finite.
+        `UsageError` if a style picture would be too small, or a style layer has no style, `NumericalError` if a
+        target is not finite.
         """
+        check_served(styles, places, self._settings.objective)
         activations, source = self._load_content(content, sizes, contents)
         loaded = [self.load_picture(picture, "style", sizes) for picture, _ in styles]
         weights = [weight for _, weight in styles]
@@ -171,7 +173,8 @@ class TargetLoader:
         """
         layers = self._settings.objective.content_names
         if role == "style":
-            settings, layers = self._settings, self._settings.objective.style_names
+            settings = self._settings
+            layers = tuple(name for name in settings.objective.style_names if serves(picture, name))
             scale, stretch = settings.style_scale, settings.stretch
             sizes = [style_size(picture.size, size, scale, stretch=stretch) for size in sizes]
         if not layers or not sizes:

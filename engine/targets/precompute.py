@@ -19,7 +19,7 @@ from ..settings import Settings
 from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
 from .files import write_targets
 from .loader import LoadedTargets, Role, TargetLoader, TargetSource
-from .paintings import measure_grains
+from .paintings import measure_grains, take_painting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ def _precompute(
     matched_to = matched_to if role == "style" else None
     try:
         with about(role):
-            picture = take_input(path)
+            picture = take_input(path) if role == "content" else take_painting(path)
         file = picture.as_input(role)
         if role == "content":
             picture, _ = as_compared(settings.colors, picture, [])
@@ -218,9 +218,9 @@ def precompute_file(
     with about("content"):
         picture = take_input(content)
     with about("style"):
-        weighted = [(take_input(style), weight) for style, weight in styles]
+        weighted = [(take_painting(style), weight) for style, weight in styles]
         by_colour = {
-            colour: [(take_input(style), weight) for style, weight in blend]
+            colour: [(take_painting(style), weight) for style, weight in blend]
             for colour, blend in (style_for or {}).items()
         }
     placement = place_styles(picture, weighted, mask=mask, regions=regions, style_for=by_colour)

@@ -72,7 +72,8 @@ def make_targets(
 
     ``shares`` and ``region`` are `Targets`'; ``places`` are the styles' regions, where there are several.
 
-    Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1. Comparing with the
+    Several styles are blended: G = Σ wᵢ·Gᵢ with the weights scaled to sum to 1, in each layer those of the styles that
+    count in it. Comparing with the
     blend has the gradient of the weighted sum of the costs of each style,
     Σ wᵢ‖G − Gᵢ‖² = ‖G − Σ wᵢGᵢ‖² + constant, and its cost can reach 0. Moments are blended alike: they are
     then those of positions taken from all styles by their weights, of which other statistics follow.
@@ -96,10 +97,10 @@ def make_targets(
 
 
 def _blend(styles: Sequence[tuple[Mapping[str, Array], float]]) -> dict[str, Array]:
-    total = sum(weight for _, weight in styles)
     blended: dict[str, Array] = {}
     for grams, weight in styles:
         for layer, gram in grams.items():
+            total = sum(other for served, other in styles if layer in served)
             share = gram if weight == total else gram * (weight / total)
             blended[layer] = blended[layer] + share if layer in blended else share
     return blended

@@ -23,6 +23,7 @@ from ..preparation.inputs import Styles, fit_to, take_placement, take_settings
 from ..regions.masks import layer_shares, make_regions
 from ..regions.positions import Values
 from ..settings import PresetName, Settings
+from ..targets.paintings import check_served
 
 if TYPE_CHECKING:
     from .job import Job
@@ -99,6 +100,7 @@ def evaluate_picture(
         content = take_input(content)
         placement = take_placement(content, styles, mask, regions, style_for)
         weighted = placement.paintings
+        check_served(weighted, placement.places, settings.objective)
         pixels, photograph, paintings = fit_to(picture, content, weighted, settings)
         weights = load_weights(
             settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
@@ -112,6 +114,7 @@ def evaluate_picture(
             settings.objective, weights, pixels, photograph, paintings,
             shares=layer_shares(region, settings.objective), style_shares=style_shares,
             areas=(1.0,) if region is None else region.areas, style_regions=placement.places,
+            style_layers=[style.layers for style, _ in weighted],
         )  # fmt: skip
     if not math.isfinite(cost.total):
         raise NumericalError("expected a finite cost, got NaN or infinity; try smaller weights")

@@ -31,12 +31,13 @@ def reference_cost(
     style_shares: Sequence[Arrays] = (),
     areas: Sequence[float] = (1.0,),
     style_regions: Sequence[int] = (),
+    style_layers: Sequence[Sequence[str]] = (),
 ) -> Cost:
     """Return the cost of a picture, (height, width, 3), RGB, 0–255; ``content`` has its shape.
 
     Of style layers in ``shares``, the picture's positions count by these, (h, w), and in ``style_shares`` those of
     each style. Of several regions, with their ``areas``, shares are (regions, h, w), and ``style_regions`` has the
-    region of each style.
+    region of each style. ``style_layers`` are those that each style counts in; empty, as without it, for all.
     """
     weights = prepare_weights(weights, objective.preprocessing)
 
@@ -48,10 +49,13 @@ def reference_cost(
     styles = styles if objective.uses_style else ()
     counts, places = style_shares or [{}] * len(styles), style_regions or [0] * len(styles)
     blends: list[dict[str, Array64]] = [{} for _ in areas]
-    for (picture, weight), of, place in zip(styles, counts, places, strict=False):
-        whole = sum(w for (_, w), at in zip(styles, places, strict=True) if at == place)
+    names = objective.style_names
+    served = [of or names for of in style_layers or [()] * len(styles)]
+    for (picture, weight), of, place, layers in zip(styles, counts, places, served, strict=False):
         style = blends[place]
-        for name, activation in features(picture, objective.style_names).items():
+        for name, activation in features(picture, layers).items():
+            alike = zip(styles, places, served, strict=True)
+            whole = sum(w for (_, w), at, own in alike if at == place and name in own)
             own = reference_style(statistics[name], activation, of.get(name))
             share = own * (weight / whole)
             style[name] = style[name] + share if name in style else share
