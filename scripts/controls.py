@@ -2,7 +2,7 @@
 
 Usage: controls.py CONTROL OUT.jpg [CONTENT STYLE ...]
 
-colours and mask need a photograph and a painting, regions a photograph of Tübingen and three paintings.
+colours, detail and mask need a photograph and a painting, regions a photograph of Tübingen and three paintings.
 """
 
 import sys

@@ -203,12 +203,16 @@ def test_regions_in_bf16_are_as_good_as_bf16(
     check_gradients(tiny_weights, objective, pictures, "bf16", 0.1, regions)
 
 
-@pytest.mark.parametrize("regions", [1, 3])
+@pytest.mark.parametrize(
+    ("regions", "statistics"),
+    [(1, ("gram",)), (3, ("gram",)), (1, ("wasserstein", "mean-std"))],
+)
 def test_float32_gradients_of_regions_agree_with_float64_on_real_weights(
-    real_weights: Weights, regions: int
+    real_weights: Weights, regions: int, statistics: tuple[Statistic, ...]
 ) -> None:
     objective = PRESETS["default"].objective
     objective = replace(objective, style_layers=objective.style_layers[:3], content_weight=0.0)
+    objective = with_statistic(objective, *statistics)
     pictures = list(check_pictures()[:2, :51, :67].astype(np.float32))
     check_gradients(real_weights, objective, pictures, "fp32", 1e-2, regions)
 
