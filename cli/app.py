@@ -32,6 +32,10 @@ class Commands(LazyGroup):
             "Go on with the run of 'nstx optimize' that is kept in DIR, and write what it was to write.",
             ".optimize.resume",
         ),
+        "batch": Entry(
+            "Stylise folders of pictures, or a list of jobs, by several processes; again, what is missing.",
+            ".batch.command",
+        ),
         "compare": Entry("Stylise CONTENT in several ways and lay the results side by side."),
         "evaluate": Entry(
             "Print the cost of any picture, computed in float64 apart from the fast paths."

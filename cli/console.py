@@ -134,7 +134,7 @@ class Console:
             print_lines(printable(text), err=True)
 
     @contextlib.contextmanager
-    def _moving(self) -> "Iterator[RichConsole]":
+    def moving(self) -> "Iterator[RichConsole]":
         """Yield rich's console on stderr, which warnings go through for the time of a block."""
         from rich.console import Console as RichConsole
 
@@ -171,7 +171,7 @@ class Console:
             return
         from rich.text import Text
 
-        with self._moving() as rich, rich.status(Text(printable(text))):
+        with self.moving() as rich, rich.status(Text(printable(text))):
             yield
 
     @contextlib.contextmanager
@@ -190,7 +190,7 @@ class Console:
         )
         # Redirected, what a report prints into a file would go to the terminal.
         bar = partial(Progress, transient=True, redirect_stdout=False)
-        with self._moving() as rich, bar(*columns, console=rich) as progress:
+        with self.moving() as rich, bar(*columns, console=rich) as progress:
             self._bar = progress
             task = progress.add_task(printable(text), total=total, detail="")
             yield lambda **fields: progress.update(task, **_printable(fields))

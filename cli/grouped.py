@@ -22,6 +22,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from .session import session
 from .sources import flag_of, setting_of, source_of
@@ -122,6 +123,23 @@ def option_names(group: type[Group]) -> tuple[str, ...]:
     return tuple(item.name for item in fields(group) if item.name != "sources")
 
 
+class SeveralValues(TyperCommand):
+    """A command whose picture options take all values up to the next option: ``--style *.jpg``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before each further value, as the parser expects it."""
+        repeated: list[str] = []
+        current = ""
+        for place, value in enumerate(args):
+            if value.startswith("-"):
+                name = value.partition("=")[0]
+                current = name if name in ("--content", "--style") else ""
+            elif current and args[place - 1] != current:
+                repeated.append(current)
+            repeated.append(value)
+        return super().parse_args(ctx, repeated)
+
+
 def argument(text: str, metavar: str | None = None) -> Any:
     """Annotate a parameter of a command that is an argument."""
     return typer.Argument(metavar=metavar, help=text, show_default=False)
@@ -206,6 +224,12 @@ def command_options(command: Any) -> dict[str, Option]:
         for flag in item.opts
         if flag.startswith("--")
     }
+
+
+def group_options(group: type[Group]) -> dict[str, Option]:
+    """Return the options of a group by their names."""
+    hints = get_type_hints(group, include_extras=True)
+    return {name: _describe_option(name, hints[name]) for name in option_names(group)}
 
 
 def _describe_option(name: str, hint: Any) -> Option:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from nstx.models.errors import ImageError, NstxError, OutputError, UsageError, about
 from nstx.models.printable import printable
@@ -16,7 +15,7 @@ from ..choices import split_style, split_styles_for, style_file
 from ..console import Console
 from ..errors.exits import describe_failure, failure_json
 from ..formats import format_bytes, format_count, format_seconds
-from ..grouped import Group, Help, grouped, without
+from ..grouped import Group, Help, SeveralValues, grouped, without
 from ..options import regions
 from ..options import shared as options
 from ..sources import flag_of
@@ -80,23 +79,6 @@ class Pictures(Group):
                 f"and {format_count(len(weighted), 'style')}; try without -o, which fills the cache"
             )
         return pictures, weighted
-
-
-class SeveralValues(TyperCommand):
-    """A command whose picture options take all values up to the next option: ``--style *.jpg``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before each further value, as the parser expects it."""
-        repeated: list[str] = []
-        current = ""
-        for place, value in enumerate(args):
-            if value.startswith("-"):
-                name = value.partition("=")[0]
-                current = name if name in ("--content", "--style") else ""
-            elif current and args[place - 1] != current:
-                repeated.append(current)
-            repeated.append(value)
-        return super().parse_args(ctx, repeated)
 
 
 @app.command(cls=SeveralValues)

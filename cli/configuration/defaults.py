@@ -49,7 +49,7 @@ def _defaults(
                 raise _unknown(full, path, options)
             for user in users:
                 option = options[user][key]
-                defaults[user][option.parameter] = _check(value, option, f"{full} in {path}")
+                defaults[user][option.parameter] = check_value(value, option, f"{full} in {path}")
     return defaults
 
 
@@ -78,7 +78,7 @@ def _unknown(name: str, path: Path, options: Options) -> UsageError:
     )
 
 
-def _check(value: Any, option: Option, where: str) -> object:
+def check_value(value: Any, option: Option, where: str) -> object:
     """Return a value as its option takes it; ``where`` is its key and file."""
     values = value if isinstance(value, list) else [value]
     fits = all(_fits(item, option.kind) for item in values)

@@ -15,6 +15,7 @@ code  meaning
 7     a result cannot be written
 8     the cost or gradient stopped being a finite number
 9     an ONNX model cannot be used, or does not pass its checks
+10    some jobs of ``nstx batch`` failed; the others were made
 70    nstx itself failed; the message names a file that says where
 130   interrupted (Ctrl-C); the current picture, if any, was saved
 143   terminated (SIGTERM); as above
@@ -61,6 +62,9 @@ _CODES: dict[type[NstxError], int] = {
     ModelError: 9,
 }
 _TRUE = ("1", "true", "t", "yes", "y", "on")  # as typer reads a switch from the environment
+SOME_FAILED = 10
+"""The exit code of a batch of which some jobs failed."""
+
 OWN_FAILURE = 70
 """The exit code of what nobody foresaw; EX_SOFTWARE of BSD's sysexits."""
 

@@ -13,21 +13,19 @@ from nstx.models.values import describe
 
 from ..choices import split_style, split_styles_for, style_file
 from ..grouped import Group, Help
+from ..options.saving import DEPTHS, Saved
 
 if TYPE_CHECKING:
     from nstx.engine.manifests.reading import PictureManifest
     from nstx.engine.pictures.writing import Depth, Saving
     from nstx.engine.targets.files import SavedTargets
 
-DEPTHS = ("auto", "8", "16")
-"""Bits of a channel of a picture that is saved; ``auto``: as the content has, where the format holds them."""
-
 REPORTS = ("bar", "assignment")
 """What a person sees of the steps: a bar that moves, or also the assignment's lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording(Group):
+class Recording(Saved):
     """What is read beside the pictures, and written or shown beside the result."""
 
     panel: ClassVar[str | None] = "Output"
@@ -64,28 +62,6 @@ class Recording(Group):
             metavar="FILE",
         ),
     ] = None
-    depth: Annotated[
-        str,
-        Help(
-            "Bits of each channel of the saved pictures: auto, 8, 16. auto is 16 for a CONTENT of more than 8 "
-            "bits in a format that holds them (.png, .tif), else 8.",
-            values=DEPTHS,
-        ),
-    ] = "auto"
-    keep_profile: Annotated[
-        bool,
-        Help(
-            "Save in the colours of CONTENT's profile, such as Display P3 or Adobe RGB, and embed it; sRGB's if "
-            "it has none."
-        ),
-    ] = False
-    no_manifest: Annotated[
-        bool,
-        Help(
-            "Leave out what the picture's file says of its run: names and checksums of its pictures, all settings, "
-            "versions."
-        ),
-    ] = False
     force: Annotated[
         bool,
         Help(

@@ -60,15 +60,13 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        settings = {field.name: getattr(self.settings, field.name) for field in fields(Settings)}
-        settings["objective"] = objective_to_json(self.settings.objective)
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         inputs = [asdict(item) for item in self.inputs]
         return {
             "format": _FORMAT,
             "version": __version__,
             **plain,
-            "settings": settings,
+            "settings": write_settings(self.settings),
             "inputs": inputs,
         }
 
@@ -167,6 +165,12 @@ def read_run(data: Any, settings: Settings) -> Manifest:
         },
         machine={name: take_text(machine, name) for name in machine},
     )
+
+
+def write_settings(settings: Settings) -> dict[str, Any]:
+    """Return settings as plain data, for `read_settings`."""
+    plain = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    return {**plain, "objective": objective_to_json(settings.objective)}
 
 
 def read_settings(data: dict[str, Any], *, is_whole: bool = True) -> Settings:

@@ -8,73 +8,48 @@ do distributed locking".)
 """
 
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from sqlite3 import Row
-from types import TracebackType
-from typing import Any, Self
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from nstx.models.errors import NstxError
 
-from .records import STATES, Claim, JobRecord, NewJob, State, read_claim, read_record
-from .table import open_table, table_errors, writing
+from .reading import LedgerReader
+from .records import Claim, NewJob, State, read_claim
+from .table import table_errors, writing
 
 LEASE = 60.0
 """Seconds that a worker keeps a job from one heartbeat to the next."""
-
-_PAGE = 500
 
 
 class LostClaimError(NstxError):
     """A job that its worker has lost: the lease ran out, or it was canceled or changed."""
 
 
-class Ledger:
-    """A ledger's file, opened for one thread.
-
-    Args:
-        path: of the file, which is made if need be; on a local disk.
-        now: returns seconds since 1970.
-
-    Every method raises `OutputError` where the file cannot be read or written.
-    """
-
-    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._path, self._now = path, now
-        self._connection = open_table(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+class Ledger(LedgerReader):
+    """A ledger's file, opened for one thread, to write in it; see `LedgerReader`."""
 
     def add(self, jobs: Iterable[NewJob]) -> int:
         """Add jobs, and return how many of them are to be made.
 
         One that is there with its fingerprint stays as it is, unless it has failed or was canceled: then it is
-        queued again, as is one of another fingerprint, whose result would be another.
+        queued again, as is one of another fingerprint, whose result would be another. One that waits is made as it
+        is asked for now: its files may have moved.
         """
         queued = 0
         with table_errors(self._path), writing(self._connection):
             for job in jobs:
                 row = self._row("SELECT state, fingerprint FROM jobs WHERE id = ?", job.id)
                 is_same = row is not None and row["fingerprint"] == job.fingerprint
-                if row is None or not is_same or row["state"] in ("failed", "canceled"):
+                state = row["state"] if row is not None and is_same else None
+                if state in (None, "failed", "canceled"):
                     self._put(job)
-                    queued += 1
-                else:
-                    queued += row["state"] != "succeeded"
+                elif state == "queued":
+                    self._connection.execute(
+                        "UPDATE jobs SET request = ?, kind = ?, most_attempts = ?, attempts = 0 WHERE id = ?",
+                        (json.dumps(job.request), job.kind, job.attempts, job.id),
+                    )
+                queued += state != "succeeded"
         return queued
 
     def claim(
@@ -163,8 +138,11 @@ class Ledger:
         with table_errors(self._path), writing(self._connection):
             self._end(claim, "succeeded")
 
-    def fail(self, claim: Claim, error: Mapping[str, Any], *, again: bool = False) -> None:
-        """End a job that cannot be made; ``again`` queues it once more, if it has attempts left. A lost one is let be."""
+    def fail(self, claim: Claim, error: Mapping[str, Any], *, again: bool = False) -> bool:
+        """End a job that cannot be made; ``again`` queues it once more, if it has attempts left.
+
+        Return whether it waits again. A lost one is let be.
+        """
         with table_errors(self._path), writing(self._connection):
             row = self._row("SELECT attempts, most_attempts FROM jobs WHERE id = ?", claim.id)
             state = "failed"
@@ -174,6 +152,7 @@ class Ledger:
                 claim, "state = ?, error = ?, lease = NULL, ended = ?",
                 state, json.dumps(error), self._now(),
             )  # fmt: skip
+        return state == "queued"
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Queue jobs again that a worker gives back, as if they had not been claimed."""
@@ -186,6 +165,11 @@ class Ledger:
         with table_errors(self._path), writing(self._connection):
             self._take_back("worker = ?", worker)
 
+    def abandon_all(self) -> None:
+        """Take the jobs of all workers, as whoever has the ledger alone, and has not begun any yet, may do."""
+        with table_errors(self._path), writing(self._connection):
+            self._take_back("lease < ?", math.inf)
+
     def cancel(self, job: str) -> bool:
         """Cancel a job that waits or runs; return whether it did. Its worker learns of it by its next heartbeat."""
         with table_errors(self._path), writing(self._connection):
@@ -196,6 +180,15 @@ class Ledger:
             )
             return done.rowcount > 0
 
+    def cancel_others(self, jobs: Collection[str]) -> None:
+        """Cancel the jobs that wait, but for these."""
+        with table_errors(self._path), writing(self._connection):
+            rows = self._connection.execute("SELECT id FROM jobs WHERE state = 'queued'").fetchall()
+            others = [(self._now(), row["id"]) for row in rows if row["id"] not in jobs]
+            self._connection.executemany(
+                "UPDATE jobs SET state = 'canceled', ended = ? WHERE id = ?", others
+            )
+
     def queue_again(self, job: str) -> None:
         """Queue a job once more that has ended, as when its result is gone."""
         with table_errors(self._path), writing(self._connection):
@@ -205,41 +198,6 @@ class Ledger:
                 "WHERE id = ? AND state IN ('succeeded', 'failed', 'canceled')",
                 (job,),
             )
-
-    def counts(self) -> dict[State, int]:
-        """Return how many jobs there are in each state."""
-        with table_errors(self._path):
-            rows = self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")
-            counts = dict(rows.fetchall())
-        return {state: counts.get(state, 0) for state in STATES}
-
-    def find(self, job: str) -> JobRecord | None:
-        """Return a job by its id; None if there is none."""
-        with table_errors(self._path):
-            row = self._row("SELECT * FROM jobs WHERE id = ?", job)
-        return None if row is None else read_record(row)
-
-    def page(
-        self, after: int = 0, most: int = _PAGE, state: State | None = None
-    ) -> list[JobRecord]:
-        """Return the next jobs after a number, oldest first; all of them, or those in a state."""
-        with table_errors(self._path):
-            rows = self._connection.execute(
-                "SELECT * FROM jobs WHERE number > ? AND (? IS NULL OR state = ?) ORDER BY number LIMIT ?",
-                (after, state, state, most),
-            )
-            return list(map(read_record, rows.fetchall()))
-
-    def __iter__(self) -> Iterator[JobRecord]:
-        """Yield all jobs, oldest first, a page of them in memory at a time."""
-        last = 0
-        while records := self.page(last):
-            yield from records
-            last = records[-1].number
-
-    def _row(self, query: str, *values: object) -> Row | None:
-        row: Row | None = self._connection.execute(query, values).fetchone()
-        return row
 
     def _put(self, job: NewJob) -> None:
         """Queue a new job, or an old one anew, under its number."""

@@ -77,6 +77,7 @@ class JobRecord:
         attempts: claims so far, those that were released not counted.
         worker: who has it, or had it last.
         progress: what its worker has noted of it last; None if nothing.
+        sha256: of its file, if it is known; of one that succeeded it is.
         result: of one that succeeded.
         error: of one that failed: its type and message.
         created: seconds since 1970, as ``started`` and ``ended``; None if it has not come to that.
@@ -91,6 +92,7 @@ class JobRecord:
     attempts: int
     worker: str | None
     progress: Mapping[str, Any] | None
+    sha256: str | None
     result: Mapping[str, Any] | None
     error: Mapping[str, Any] | None
     created: float
@@ -115,7 +117,7 @@ def read_claim(row: Row, fence: int) -> Claim:
 def read_record(row: Row) -> JobRecord:
     """Return a row of the table."""
     plain = {name: _read(row[name]) for name in ("progress", "result", "error")}
-    names = ("number", "id", "state", "kind", "fingerprint", "attempts", "worker")
+    names = ("number", "id", "state", "kind", "fingerprint", "attempts", "worker", "sha256")
     times = ("created", "started", "ended")
     return JobRecord(
         request=_read(row["request"]) or {},

@@ -70,6 +70,9 @@ def decode_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.
     return Samples(samples, profile).turned(orientation)
 
 
+_SIDEWAYS = (5, 6, 7, 8)
+
+
 class Loaded(NamedTuple):
     """A picture as it lies in its file; with its samples where Pillow's image has not all of their bits."""
 
@@ -146,6 +149,17 @@ def read_orientation(image: Image.Image, path: Path) -> object:
     if isinstance(orientation, bytes) and len(orientation) == 1:
         return orientation[0]
     return orientation
+
+
+def read_size(data: bytes, kind: str, path: Path) -> tuple[int, int] | None:
+    """Return height and width of a picture that Pillow reads, upright, by its header; None if it does not tell them."""
+    try:
+        with quiet_decoder(), _open(data, kind, path, 0) as image:
+            width, height = image.size
+            orientation = image.getexif().get(_ORIENTATION)
+    except (*DECODER_ERRORS, ImageError):
+        return None
+    return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
 def turn_image(image: Image.Image, orientation: object) -> Image.Image:

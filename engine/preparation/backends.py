@@ -11,6 +11,10 @@ from ..settings import Settings
 from ..tiled.opening import open_by_tiles
 
 
+class UnsharedError(UsageError):
+    """Settings that cannot share the backend of others."""
+
+
 def open_for(
     settings: Settings,
     size: Sequence[int],
@@ -34,14 +38,14 @@ def share_backend(
     *,
     regions: int = 0,
 ) -> BackendFactory:
-    """Return a backend that was opened for other settings; `UsageError` if these need one of their own."""
+    """Return a backend that was opened for other settings; `UnsharedError` if these need one of their own."""
     differing = backend_differences(opened, before, settings, size, policy)
     if opened.choice.regions != regions:
         differing.append(
             "mask or transparency" if opened.choice.regions + regions <= 1 else "number of regions"
         )
     if differing:
-        raise UsageError(
+        raise UnsharedError(
             f"expected settings that share a backend, got another {', '.join(differing)}; "
             "try without like"
         )

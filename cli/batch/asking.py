@@ -1,0 +1,187 @@
+"""From options, folders and rows to the jobs of a batch."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from nstx.engine.settings import Settings
+from nstx.models.errors import UsageError, about
+
+from ..choices import split_style, split_styles_for
+from ..grouped import Group, Help, Option, group_options
+from ..options import regions
+from ..options import shared as options
+from ..options.memory import Memory
+from ..options.saving import DEPTHS, Saved
+from ..sources import COMMAND_LINE
+
+if TYPE_CHECKING:
+    from nstx.engine.batches.asked import AskedJob
+    from nstx.engine.pictures.writing import Depth
+
+    from .rows import Row
+
+_SIZES = ("size", "width", "height")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures(Group):
+    """Which pictures are stylised, and where the results go."""
+
+    contents: Annotated[
+        list[str] | None,
+        Help(
+            "Photographs, or folders of them; all values up to the next option. Each is stylised with every style.",
+            ("--content",),
+        ),
+    ] = None
+    styles: Annotated[
+        list[str] | None, Help("Likewise paintings, each by itself.", ("--style",))
+    ] = None
+    jobs: Annotated[
+        Path | None,
+        Help(
+            "A file of jobs in place of --content and --style, a row a job: content, style, output, and options of "
+            "this command by their names.",
+            metavar="FILE.csv|.jsonl",
+        ),
+    ] = None
+    output: Annotated[
+        Path, Help("The folder of the results; made if need be.", ("--output", "-o"), metavar="DIR")
+    ]
+    name: Annotated[
+        str,
+        Help(
+            "Names of results, with {content}, {style}, {index}, {size} and {preset}.",
+            metavar="TEMPLATE",
+        ),
+    ] = "{content}_{style}.png"
+
+
+Groups = Mapping[str, Group]
+"""The groups of options that jobs have, by names."""
+
+_KINDS: dict[str, type[Group]] = {
+    "objective": options.Objective, "colours": options.Colours, "size": options.Size,
+    "solver": options.Solver, "machine": options.Machine, "memory": Memory,
+    "region": regions.Regions, "saved": Saved,
+}  # fmt: skip
+_OF_SETTINGS = ("objective", "colours", "size", "solver", "machine", "memory")
+
+
+def row_options() -> dict[str, Option]:
+    """Return the options that a row of a file may have."""
+    return {
+        name: option for kind in _KINDS.values() for name, option in group_options(kind).items()
+    }
+
+
+class Asking:
+    """Makes jobs of options that all have, and of what a row has of its own."""
+
+    def __init__(self, groups: Groups, template: str) -> None:
+        from nstx.engine.batches.names import check_template
+
+        self._groups, self._template = groups, check_template(template)
+        self._settings: dict[Any, Settings] = {}
+        self._count = 0
+
+    def pairs(self, contents: Iterable[str], styles: Iterable[str]) -> list["AskedJob"]:
+        """Return the jobs of every content with every style; errors as `find_pictures`."""
+        from nstx.engine.targets.precompute import find_pictures
+
+        with about("content"):
+            photographs = find_pictures([Path(text) for text in contents])
+        paintings: list[tuple[tuple[Path, float], ...]] = []
+        with about("style"):
+            for place, weight in map(split_style, styles):
+                paintings += [((path, weight),) for path in find_pictures([place])]
+        region = cast("regions.Regions", self._groups["region"])
+        blends = paintings or [()] * bool(region.style_for)
+        if not photographs or not blends:
+            raise UsageError(
+                "expected pictures and styles, got none; try --content photos --style paintings"
+            )
+        return [self._make(path, blend, {}, None) for path in photographs for blend in blends]
+
+    def row(self, row: "Row") -> "AskedJob":
+        """Return the job of a row; `UsageError` if it cannot be."""
+        blend = tuple(map(split_style, row.styles))
+        return self._make(Path(row.content), blend, row.options, row.output)
+
+    def _make(
+        self,
+        content: Path,
+        styles: tuple[tuple[Path, float], ...],
+        chosen: Mapping[str, object],
+        output: str | None,
+    ) -> "AskedJob":
+        from nstx.engine.batches.asked import AskedJob
+        from nstx.engine.batches.names import check_name, fill_name, style_name
+
+        self._count += 1
+        groups = {name: _with(group, chosen) for name, group in self._groups.items()}
+        settings = self._choose(groups, chosen)
+        region = cast("regions.Regions", groups["region"])
+        by_colour = split_styles_for(region.style_for or ())
+        if output is None:
+            blend = styles or [style for styles in by_colour.values() for style in styles]
+            size = settings.size or "x".join(
+                str(side) for side in (settings.width, settings.height) if side
+            )
+            output = fill_name(
+                self._template,
+                {
+                    "content": content.stem, "style": style_name(path for path, _ in blend),
+                    "index": self._count, "size": str(size), "preset": settings.preset,
+                },
+            )  # fmt: skip
+        saved = cast("Saved", groups["saved"])
+        return AskedJob(
+            content=content, styles=styles, output=check_name(output), settings=settings,
+            mask=region.mask, regions=region.regions,
+            style_for={colour: tuple(blend) for colour, blend in by_colour.items()},
+            depth=_take_depth(saved, output), keep_profile=saved.keep_profile,
+            manifest=not saved.no_manifest,
+        )  # fmt: skip
+
+    def _choose(self, groups: Groups, chosen: Mapping[str, object]) -> Settings:
+        """Return the settings of groups, which many jobs share."""
+        key = tuple(sorted((name, str(value)) for name, value in chosen.items()))
+        if key not in self._settings:
+            of_settings = [groups[name] for name in _OF_SETTINGS]
+            self._settings[key] = options.settings_of(*of_settings)
+        return self._settings[key]
+
+
+def _with(group: Group, chosen: Mapping[str, object]) -> Group:
+    """Return a group with what a row has of its options."""
+    own = {name: chosen[name] for name in group_options(type(group)).keys() & chosen.keys()}
+    if not own:
+        return group
+    sources = {**group.sources, **dict.fromkeys(own, COMMAND_LINE)}
+    # A size of one's own goes before those of all, whatever their form.
+    others = [name for name in _SIZES if name not in own] if {*own} & {*_SIZES} else []
+    return replace(group, sources=sources, **{**dict.fromkeys(others), **own})
+
+
+def _take_depth(saved: Saved, output: str) -> "Depth | None":
+    """Return the bits of a result's channels; errors where its format does not have what is asked for."""
+    from nstx.engine.pictures.writing import check_depth, check_profiled
+    from nstx.models.values import describe
+
+    suffix = Path(output).suffix.lower()
+    if saved.depth not in DEPTHS:
+        raise UsageError(
+            f"expected a depth of {', '.join(DEPTHS)}, got {describe(saved.depth)}; try 16",
+            setting="depth",
+        )
+    depth: Depth | None = {"16": 16, "8": 8}.get(saved.depth)  # type: ignore[assignment]
+    if depth is not None:
+        with about("depth"):
+            check_depth(depth, suffix)
+    if saved.keep_profile:
+        with about("keep_profile"):
+            check_profiled(suffix)
+    return depth

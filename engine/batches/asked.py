@@ -1,0 +1,141 @@
+"""What is asked for of one picture of a batch, as it lies in the ledger."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from nstx.models.storage.plain_data import (
+    take_field,
+    take_flag,
+    take_list,
+    take_number,
+    take_object,
+    take_text,
+)
+from nstx.models.weights.sources import EMBEDDED, split_source
+
+from ..checkpoints.manifest import read_settings, write_settings
+from ..pictures.writing import Depth, Saving
+from ..regions.masks import mask_file
+from ..settings import INITS, Settings
+
+_MOST_STYLES = 1000
+
+Styles = tuple[tuple[Path, float], ...]
+"""Style pictures with their weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedJob:
+    """A picture that is to be made.
+
+    Attributes:
+        output: its name, of `nstx.engine.batches.names.check_name`.
+        mask: a picture's path, or ``alpha``.
+        regions: a map of the content.
+        style_for: styles by its colours.
+        depth: of the result's file; None as the content has.
+        keep_profile: whether the result has the content's colour profile.
+        manifest: whether its file says what it was made from.
+    """
+
+    content: Path
+    styles: Styles
+    output: str
+    settings: Settings
+    mask: str | None = None
+    regions: Path | None = None
+    style_for: Mapping[str, Styles] = field(default_factory=dict)
+    depth: Depth | None = None
+    keep_profile: bool = False
+    manifest: bool = True
+
+    @property
+    def files(self) -> list[Path]:
+        """The pictures that are read."""
+        blends = [style for blend in self.style_for.values() for style in blend]
+        others = (mask_file(self.mask), self.regions)
+        init = [] if self.settings.init in INITS else [Path(self.settings.init)]
+        styles = [path for path, _ in (*self.styles, *blends)]
+        return [self.content, *styles, *filter(None, others), *init]
+
+    @property
+    def saving(self) -> Saving:
+        """How the result is saved."""
+        return {"depth": self.depth, "keep_profile": self.keep_profile, "manifest": self.manifest}
+
+    def absolute(self) -> "AskedJob":
+        """Return it with paths from the root on."""
+        settings = self.settings
+        if settings.init not in INITS:
+            settings = replace(settings, init=_absolute(settings.init))
+        if settings.weights != EMBEDDED:
+            file, convention = split_source(settings.weights)
+            path = _absolute(file)
+            settings = replace(settings, weights=f"{convention}:{path}" if convention else path)
+        mask = mask_file(self.mask)
+        return replace(
+            self,
+            content=self.content.absolute(),
+            styles=_absolutes(self.styles),
+            settings=settings,
+            mask=self.mask if mask is None else _absolute(mask),
+            regions=None if self.regions is None else self.regions.absolute(),
+            style_for={colour: _absolutes(blend) for colour, blend in self.style_for.items()},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, but for its output."""
+        return {
+            "content": str(self.content),
+            "styles": _write(self.styles),
+            "settings": write_settings(self.settings),
+            "mask": self.mask,
+            "regions": None if self.regions is None else str(self.regions),
+            "style_for": {colour: _write(blend) for colour, blend in self.style_for.items()},
+            **self.saving,
+        }
+
+
+def read_asked(data: Any, output: str) -> AskedJob:
+    """Return a job from plain data; `ValueError` if a part of it cannot be."""
+    settings = read_settings(take_object(data, "settings"))
+    by_colour = take_object(data, "style_for")
+    depth = take_field(data, "depth")
+    if depth not in (None, 8, 16):
+        raise ValueError("its depth is neither 8 nor 16")
+    regions = None if take_field(data, "regions") is None else Path(take_text(data, "regions"))
+    return AskedJob(
+        content=Path(take_text(data, "content")),
+        styles=_read(take_list(data, "styles", _MOST_STYLES)),
+        output=output,
+        settings=settings,
+        mask=None if take_field(data, "mask") is None else take_text(data, "mask"),
+        regions=regions,
+        style_for={name: _read(take_list(by_colour, name, _MOST_STYLES)) for name in by_colour},
+        depth=cast("Depth | None", depth),
+        keep_profile=take_flag(data, "keep_profile"),
+        manifest=take_flag(data, "manifest"),
+    )
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).absolute())
+
+
+def _absolutes(styles: Styles) -> Styles:
+    return tuple((path.absolute(), weight) for path, weight in styles)
+
+
+def _write(styles: Styles) -> list[list[Any]]:
+    return [[str(path), weight] for path, weight in styles]
+
+
+def _read(items: Sequence[Any]) -> Styles:
+    styles = []
+    for item in items:
+        path, weight = take_list({"style": item}, "style", 2)
+        number = float(take_number({"weight": weight}, "weight", 0))
+        styles.append((Path(take_text({"path": path}, "path")), number))
+    return tuple(styles)

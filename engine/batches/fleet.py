@@ -1,0 +1,230 @@
+"""The workers of a batch: started, listened to, restarted when they die, and ended with whoever started them."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from nstx.models.errors import DeviceError, OutputError
+from nstx.models.printable import printable
+
+from ..jobs.ledger import Ledger
+from .folder import BatchFolder
+from .heart import GRACE
+from .worker import WorkerTask
+
+Event = Mapping[str, Any]
+"""What a worker tells: ``event``, ``job``, ``worker`` (its place, from 0), and what belongs to the event."""
+
+_POLL = 0.2  # seconds
+_COUNTING = 0.5  # seconds between two looks into the ledger
+_KILLING = 0.5  # seconds beyond their own grace, after which workers are killed
+_MOST_BARREN = 3  # workers in a row that die before they claim anything
+_LAST_LINES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetChoice:
+    """How the jobs of a batch are made.
+
+    Attributes:
+        workers: processes.
+        most: jobs that each claims at a time, which are evaluated together where they can be.
+        threads: of each worker; None leaves them to the library.
+        gpus: of CUDA, that workers are dealt to in turn; 0 without any.
+        checkpoint_every: minutes from one checkpoint to the next; None keeps none.
+    """
+
+    workers: int
+    most: int = 1
+    threads: int | None = None
+    gpus: int = 0
+    checkpoint_every: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A process that makes jobs.
+
+    Attributes:
+        place: among the workers, from 0.
+        lines: the last of its stderr.
+        claimed: whether it has come to claiming anything.
+    """
+
+    place: int
+    name: str
+    process: "subprocess.Popen[bytes]"
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
+    claimed: bool = False
+
+
+class Fleet:
+    """The workers of one batch.
+
+    Args:
+        folder: of the batch, that this process has for itself.
+        choice: how many there are, of what kind.
+    """
+
+    def __init__(self, folder: BatchFolder, choice: FleetChoice) -> None:
+        self._folder, self._choice = folder, choice
+        self._workers: dict[int, _Worker] = {}
+        self._events: queue.SimpleQueue[tuple[_Worker, Event | None]] = queue.SimpleQueue()
+        self._barren = 0
+        self.restarts = 0
+
+    def run(self) -> Iterator[Event]:
+        """Yield what workers tell until no job waits or runs; end them when the generator is closed.
+
+        Between events it yields one that is ``idle`` now and then.
+
+        Raises:
+            OutputError: results cannot be written, or the ledger cannot.
+            DeviceError: workers die before they have claimed anything.
+        """
+        with Ledger(self._folder.ledger) as ledger:
+            try:
+                yield from self._run(ledger)
+            finally:
+                self._end(ledger)
+
+    def _run(self, ledger: Ledger) -> Iterator[Event]:
+        looked = 0.0
+        while True:
+            if time.monotonic() >= looked + _COUNTING or not self._workers:
+                looked = time.monotonic()
+                waiting = ledger.counts()["queued"]
+                self._start(waiting)
+                if not self._workers:
+                    return
+            try:
+                worker, event = self._events.get(timeout=_POLL)
+            except queue.Empty:
+                yield {"event": "idle"}
+                continue
+            if event is not None:
+                yield self._take(worker, event)
+            elif (ended := self._bury(worker, ledger)) is not None:
+                yield ended
+
+    def _take(self, worker: _Worker, event: Event) -> Event:
+        if event["event"] == "claimed":
+            worker.claimed, self._barren = True, 0
+        if event["event"] == "stuck":
+            raise OutputError(str(event["message"]))
+        return {**event, "worker": worker.place}
+
+    def _start(self, waiting: int) -> None:
+        """Start workers where there are fewer than chosen, and than jobs that nobody has come for."""
+        coming = sum(not worker.claimed for worker in self._workers.values())
+        needed = -(-waiting // self._choice.most) - coming
+        for place in range(self._choice.workers):
+            if needed > 0 and place not in self._workers:
+                self._workers[place] = self._spawn(place)
+                needed -= 1
+
+    def _spawn(self, place: int) -> _Worker:
+        choice = self._choice
+        task = WorkerTask(
+            folder=str(self._folder.path), name=f"{place}-{uuid.uuid4().hex}", most=choice.most,
+            threads=choice.threads, checkpoint_every=choice.checkpoint_every,
+        )  # fmt: skip
+        environment = dict(os.environ)
+        if choice.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = _gpus(environment, choice.gpus)[
+                place % choice.gpus
+            ]
+        # A group of its own: Ctrl-C is for whoever started it, who tells it.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nstx.engine.batches.worker", json.dumps(asdict(task))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )  # fmt: skip
+        worker = _Worker(place, task.name, process)
+        errors = threading.Thread(target=_keep_lines, args=(worker,), daemon=True)
+        errors.start()
+        threading.Thread(target=self._listen, args=(worker, errors), daemon=True).start()
+        return worker
+
+    def _listen(self, worker: _Worker, errors: threading.Thread) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:  # half a line of one that was killed
+                continue
+            self._events.put((worker, event))
+        worker.process.wait()
+        errors.join(1)
+        self._events.put((worker, None))
+
+    def _bury(self, worker: _Worker, ledger: Ledger) -> Event | None:
+        """Take a worker out that has ended; return what there is to tell of it, if it died."""
+        del self._workers[worker.place]
+        _close(worker)
+        code = worker.process.returncode
+        if code == 0:
+            return None
+        ledger.abandon(worker.name)
+        self.restarts += 1
+        said = next((line for line in reversed(worker.lines) if line.strip()), "")
+        if not worker.claimed:
+            self._barren += 1
+        if self._barren >= _MOST_BARREN:
+            raise DeviceError(
+                f"expected workers that start, got {self._barren} that ended with {code}"
+                f"{': ' if said else ''}{printable(said)[:300]}; try 'nstx optimize' with one of the pictures"
+            )
+        return {"event": "died", "worker": worker.place, "code": code, "text": said[:300]}
+
+    def _end(self, ledger: Ledger) -> None:
+        """Ask the workers to end, and kill those that do not; what they had waits again."""
+        for worker in self._workers.values():
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
+        deadline = time.monotonic() + GRACE + _KILLING
+        for worker in self._workers.values():
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+            # Unless it gave them back itself.
+            ledger.abandon(worker.name)
+            _close(worker)
+        self._workers.clear()
+
+
+def _keep_lines(worker: _Worker) -> None:
+    assert worker.process.stderr is not None
+    for line in worker.process.stderr:
+        worker.lines.append(line.decode(errors="replace").rstrip())
+
+
+def _close(worker: _Worker) -> None:
+    for pipe in (worker.process.stdin, worker.process.stdout, worker.process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def _gpus(environment: Mapping[str, str], count: int) -> Sequence[str]:
+    """Return the names of the devices that this process may use."""
+    visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return visible or [str(index) for index in range(count)]
+
+
+def share_machine(choice: FleetChoice, cores: int) -> FleetChoice:
+    """Return a choice with the threads that each worker has of so many cores, unless it says or there are GPUs."""
+    if choice.threads is not None or choice.gpus:
+        return choice
+    return replace(choice, threads=max(1, cores // choice.workers))

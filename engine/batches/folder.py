@@ -1,0 +1,91 @@
+"""The folder of a batch: results, and beside them, in a folder of its own, the ledger and what is not finished."""
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nstx.models.errors import OutputError
+from nstx.models.storage.files import check_distinct, check_new_files, make_folder
+from nstx.models.storage.inputs import open_input
+from nstx.models.storage.locks import locked
+
+from ..jobs.ledger import Ledger
+from ..pictures.reading import MOST_BYTES
+from .names import WORK, place_of
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFolder:
+    """Where the results of a batch go.
+
+    ``.nstx-jobs`` in it holds the ledger, pictures that are to be renamed into their places, and checkpoints. All of
+    it may be removed when the batch is done; then the same command would make every picture again.
+    """
+
+    path: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.path / WORK / "ledger.sqlite"
+
+    @property
+    def _made(self) -> Path:
+        return self.path / WORK / "made"
+
+    def part(self, fence: int, suffix: str) -> Path:
+        """Return where an attempt writes its picture, which no other attempt does."""
+        return self._made / f"{fence}{suffix}"
+
+    def checkpoint(self, job: str) -> Path:
+        """Return the folder of a job's checkpoint."""
+        return self.path / WORK / "kept" / hashlib.sha256(job.encode()).hexdigest()[:32]
+
+    def place(self, name: str) -> Path:
+        """Return where a result goes."""
+        return place_of(self.path, name)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the folder, which is made if need be, for this batch alone for the time of a block.
+
+        What killed workers have left half written is removed. `OutputError` if another batch has the folder, or
+        nothing can be written there.
+        """
+        check_new_files(self.path)
+        make_folder(self.path / WORK)
+        with locked([self.path / WORK]):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(self._made)
+            make_folder(self._made)
+            yield
+
+    def check_inputs(self, names: Collection[str], inputs: Collection[Path]) -> None:
+        """Check that no result would replace a picture that is read; `OutputError` if one would."""
+        check_distinct([self.path / name for name in names], list(inputs))
+
+    def look(self, ledger: Ledger, names: Collection[str]) -> list[str]:
+        """Queue jobs again whose results are gone; return those whose results are not as they were made."""
+        gone, other = [], []
+        for record in ledger:
+            if record.id in names and record.state == "succeeded":
+                digest = digest_of(self.place(record.id))
+                if digest is None:
+                    gone.append(record.id)
+                elif digest != record.sha256:
+                    other.append(record.id)
+        for name in gone:
+            ledger.queue_again(name)
+        return other
+
+
+def digest_of(path: Path) -> str | None:
+    """Return the sha256 of a result's file; None if there is none that can be read."""
+    try:
+        with open_input(path, kind="a result", most_bytes=MOST_BYTES, error=OutputError) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OutputError, OSError):
+        return None

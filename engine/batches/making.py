@@ -1,0 +1,259 @@
+"""How a worker makes the jobs that it has claimed: prepared on one backend, run together or alone, published."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
+from nstx.models.printable import printable
+from nstx.models.storage.cache import keeps_cache
+from nstx.models.storage.files import make_folder
+
+from ..checkpoints.keeper import Checkpoints
+from ..jobs.ledger import Ledger, LostClaimError
+from ..jobs.records import Claim
+from ..manifests.places import note_inputs
+from ..pictures.reading import read_image
+from ..pictures.writing import write_image
+from ..preparation.backends import UnsharedError
+from ..transfer.batch import run_batch
+from ..transfer.job import Job, prepare_job
+from ..transfer.progress import Step
+from ..transfer.result import Result
+from ..transfer.run import run_job
+from .asked import AskedJob, read_asked
+from .folder import BatchFolder, digest_of
+from .heart import Heart
+from .results import NothingWrittenError, as_asked, describe_error, describe_result, put_result
+
+_Ready = tuple[Claim, AskedJob, Job]
+
+
+class Telling(Protocol):
+    """What is told of jobs as they go."""
+
+    def __call__(self, event: str, job: str, **details: Any) -> None:
+        """Tell of one that is ``begun``, made a ``step``, has ``succeeded``, ``failed`` or was ``released``."""
+
+
+class Maker:
+    """Makes jobs, one group of claims after the other; one gradient backend serves as many as it can.
+
+    Args:
+        folder: of the batch.
+        ledger: opened for this thread.
+        heart: that beats for what is claimed.
+        tell: takes events.
+        threads: of the CPU, for jobs that do not say how many.
+        checkpoint_every: minutes from one checkpoint to the next of a job that runs alone; None keeps none.
+    """
+
+    def __init__(
+        self,
+        folder: BatchFolder,
+        ledger: Ledger,
+        heart: Heart,
+        tell: Telling,
+        *,
+        threads: int | None = None,
+        checkpoint_every: float | None = None,
+    ) -> None:
+        self._folder, self._ledger, self._heart, self._tell = folder, ledger, heart, tell
+        self._threads, self._every = threads, checkpoint_every
+        self._last: Job | None = None
+
+    def make(self, claims: Sequence[Claim]) -> None:
+        """Make what is claimed, and end each job or give it back.
+
+        `OutputError` if nothing can be written: that is no job's fault.
+        """
+        ready = []
+        for claim in claims:
+            if self._heart.should_stop([claim]):
+                continue  # whoever stops releases all
+            with self._failing(claim):
+                if self._acknowledge(claim):
+                    continue
+                asked = _read(claim)
+                self._folder.place(asked.output)
+                ready.append((claim, asked, self._prepare(claim, asked)))
+        for group in _group(ready):
+            if len(group) == 1 or not self._make_together(group):
+                for item in group:
+                    self._make_alone(item)
+
+    def _acknowledge(self, claim: Claim) -> bool:
+        """End a job whose result an earlier attempt has put into its place."""
+        if claim.sha256 is None or digest_of(self._folder.place(claim.id)) != claim.sha256:
+            return False
+        self._ledger.acknowledge(claim)
+        self._heart.drop(claim)
+        self._tell("succeeded", claim.id)
+        return True
+
+    def _prepare(self, claim: Claim, asked: AskedJob) -> Job:
+        try:
+            job = self._open(asked, self._last)
+        except UnsharedError:
+            self._last = None  # so that its memory is free before another backend is opened
+            job = self._open(asked, None)
+        self._last = job
+        _check_files(claim, job)
+        if keeps_cache(job.settings.use_cache):
+            note_inputs(job)
+        return job
+
+    def _open(self, asked: AskedJob, like: Job | None) -> Job:
+        settings = asked.settings
+        if settings.threads is None and self._threads is not None:
+            settings = replace(settings, threads=self._threads)
+        path = asked.content
+        content = read_image(path, wide=True) if asked.keep_profile else path
+        return prepare_job(
+            content, list(asked.styles), settings, mask=asked.mask, regions=asked.regions,
+            style_for={colour: list(blend) for colour, blend in asked.style_for.items()} or None, like=like,
+        )  # fmt: skip
+
+    def _make_together(self, group: Sequence[_Ready]) -> bool:
+        """Make jobs as one batch; return whether that went well: alone, the one that fails fails by itself."""
+        claims = [claim for claim, _, _ in group]
+        follow = [self._follow(claim) for claim in claims]
+        try:
+            results = run_batch(
+                [job for _, _, job in group],
+                on_step=lambda index, step: follow[index](step),
+                should_stop=partial(self._heart.should_stop, claims),
+            )
+        except NstxError:
+            return False
+        for item, result in zip(group, results, strict=True):
+            with self._failing(item[0]):
+                self._publish(item, result)
+        return True
+
+    def _make_alone(self, item: _Ready, *, is_anew: bool = False) -> None:
+        claim, _, job = item
+        if self._heart.should_stop([claim]):
+            return
+        with self._failing(claim):
+            if self._every is None:
+                self._run(item, None)
+                return
+            with Checkpoints(self._folder.checkpoint(claim.id), self._every) as kept:
+                try:
+                    kept.begin(job)
+                except UsageError:  # of the job as it was asked for before, or damaged
+                    if is_anew:
+                        raise
+                    kept.remove()
+                    self._make_alone(item, is_anew=True)
+                else:
+                    self._run(item, kept)
+
+    def _run(self, item: _Ready, kept: Checkpoints | None) -> None:
+        claim, _, job = item
+        follow, noted = self._follow(claim), False
+
+        def on_step(step: Step) -> None:
+            nonlocal noted
+            follow(step)
+            if kept is not None and kept.step is not None and not noted:
+                noted = True
+                self._ledger.note_checkpoint(claim, kept.folder.name)
+
+        result = run_job(
+            job,
+            on_step=on_step,
+            should_stop=partial(self._heart.should_stop, [claim]),
+            checkpoint=kept,
+        )
+        self._publish(item, result)
+        if kept is not None and result.is_complete:
+            kept.remove()
+
+    def _follow(self, claim: Claim) -> Callable[[Step], None]:
+        self._tell("begun", claim.id)
+
+        def follow(step: Step) -> None:
+            progress = {"step": step.step, "steps": step.steps, "cost": step.cost.total}
+            self._heart.note(claim.id, progress)
+            self._tell("step", claim.id, **progress)
+
+        return follow
+
+    def _publish(self, item: _Ready, result: Result) -> None:
+        """Write a result beside its place, and have the ledger put it there; one that was interrupted is let be."""
+        claim, asked, job = item
+        if not result.is_complete or self._heart.is_lost(claim):
+            return
+        place = self._folder.place(asked.output)
+        part = self._folder.part(claim.fence, place.suffix)
+        try:
+            write_image(part, as_asked(asked, job, result.picture), **asked.saving)
+        except OutputError as error:
+            raise NothingWrittenError(str(error)) from error
+        try:
+            digest = digest_of(part)
+            if digest is None:
+                raise NothingWrittenError(
+                    f"expected to read {printable(part)} back, got nothing; try another disk"
+                )
+            make_folder(place.parent)
+            described = describe_result(result)
+            self._ledger.publish(claim, digest, described, partial(put_result, part, place))
+        finally:
+            part.unlink(missing_ok=True)
+        self._heart.drop(claim)
+        self._tell("succeeded", claim.id, **described)
+
+    @contextlib.contextmanager
+    def _failing(self, claim: Claim) -> Iterator[None]:
+        """End a job by an error that it raises; what nobody foresaw is raised on, and the job may be tried again."""
+        try:
+            yield
+        except LostClaimError:
+            self._heart.drop(claim)
+        except NothingWrittenError:
+            raise
+        except (NstxError, MemoryError) as error:
+            self._fail(claim, error)
+        except Exception as error:
+            self._fail(claim, error, again=True)
+            raise
+
+    def _fail(self, claim: Claim, error: BaseException, *, again: bool = False) -> None:
+        details = describe_error(error)
+        again = self._ledger.fail(claim, details, again=again)
+        self._heart.drop(claim)
+        self._tell("failed", claim.id, again=again, error=details)
+
+
+def _read(claim: Claim) -> AskedJob:
+    try:
+        return read_asked(claim.request, claim.id)
+    except ValueError as error:
+        raise UsageError(
+            f"expected a job of this version of nstx in the ledger, got one that cannot be ({printable(error)}); "
+            "try the same command again"
+        ) from error
+
+
+def _check_files(claim: Claim, job: Job) -> None:
+    """Check that a job is made of the files that it was planned with."""
+    planned = claim.request.get("files")
+    now = sorted({item.sha256 for item in job.inputs if item.sha256 is not None})
+    if planned is not None and planned != now:
+        raise ImageError(
+            "expected the pictures that the batch was planned with, got files that have changed since; "
+            "try the same command again"
+        )
+
+
+def _group(ready: Sequence[_Ready]) -> list[list[_Ready]]:
+    """Return jobs in groups that can be one batch: of one backend and equal scales."""
+    groups: dict[object, list[_Ready]] = {}
+    for item in ready:
+        groups.setdefault((id(item[2].opened), item[2].sizes), []).append(item)
+    return list(groups.values())

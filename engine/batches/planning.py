@@ -1,0 +1,122 @@
+"""From what is asked for to jobs of the ledger: what each depends on, and which may share a batch."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from nstx.models.errors import ImageError, NstxError
+from nstx.models.objective import objective_to_json
+from nstx.models.storage.inputs import read_input
+from nstx.models.storage.seals import digest_json
+from nstx.models.version import __version__
+from nstx.models.vgg19 import Preprocessing
+from nstx.models.weights.load import weights_digest
+
+from ..checkpoints.manifest import write_settings
+from ..formats.identify import HEIC, NPY, TIFF, identify_format
+from ..jobs.records import NewJob
+from ..pictures.decoding import read_size
+from ..pictures.reading import MOST_BYTES
+from ..settings import INITS, Settings
+from ..sizes import choose_sizes
+from .asked import AskedJob
+
+_NO_MATTER = ("use_cache", "threads")
+"""Settings by which a result is another in its rounding at most."""
+
+_MISSING = "missing"
+
+
+class _File(NamedTuple):
+    """What is known of a picture's file: nothing of one that cannot be read; its size where its header tells it."""
+
+    sha256: str | None = None
+    size: tuple[int, int] | None = None
+
+
+class Planner:
+    """Makes jobs of what is asked for. Each file is read once, however many jobs it is for.
+
+    A picture that cannot be read is no error here: its job will fail.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[Path, _File] = {}
+        self._weights: dict[tuple[str, Preprocessing], str] = {}
+
+    def plan(self, asked: Iterable[AskedJob], attempts: int = 3) -> Iterator[NewJob]:
+        """Yield the job of each; `WeightsError` if there are no weights."""
+        for item in asked:
+            yield self._plan(item.absolute(), attempts)
+
+    def _plan(self, asked: AskedJob, attempts: int) -> NewJob:
+        settings = asked.settings
+        weights = self._weights_of(settings)
+        digests = [self._look(path).sha256 for path in asked.files]
+        request = asked.to_json()
+        plain = {k: v for k, v in write_settings(settings).items() if k not in _NO_MATTER}
+        depends = {
+            "version": __version__,
+            "files": [digest or _MISSING for digest in digests],
+            "weights": weights,
+            # Paths say nothing that the checksums do not.
+            "settings": {**plain, "weights": None, "init": plain["init"] if plain["init"] in INITS else "a picture"},
+            "mask": asked.mask if asked.mask == "alpha" else asked.mask is not None,
+            "regions": asked.regions is not None,
+            "shares": [weight for _, weight in asked.styles],
+            "style_for": [
+                [colour, [weight for _, weight in blend]]
+                for colour, blend in asked.style_for.items()
+            ],
+            "saving": dict(asked.saving),
+        }  # fmt: skip
+        known = None if None in digests else sorted({digest for digest in digests if digest})
+        return NewJob(
+            id=asked.output,
+            kind=self._kind(asked, weights),
+            fingerprint=digest_json(depends),
+            request={**request, "files": known},
+            attempts=attempts,
+        )
+
+    def _kind(self, asked: AskedJob, weights: str) -> str:
+        """Return what jobs have in common that may be one batch: the size of the result, and what computes it."""
+        settings = asked.settings
+        photograph = self._look(asked.content)
+        sizes: object = photograph.sha256 or str(asked.content)
+        if photograph.size is not None:
+            styles = [self._look(path).size for path, _ in asked.styles]
+            try:
+                sizes = choose_sizes(photograph.size, [size for size in styles if size], settings)
+            except NstxError:
+                sizes = "none"  # the job will say why
+        names = ("device", "precision", "backend", "extractor", "threads", "tile")
+        objective = objective_to_json(settings.objective.with_unit_weights())
+        machine = [getattr(settings, name) for name in names]
+        regions = [asked.mask is not None, len(asked.style_for), asked.regions is not None]
+        return digest_json([sizes, objective, machine, weights, regions])[:32]
+
+    def _weights_of(self, settings: Settings) -> str:
+        key = settings.weights, settings.objective.preprocessing
+        if key not in self._weights:
+            self._weights[key] = weights_digest(*key)
+        return self._weights[key]
+
+    def _look(self, path: Path) -> _File:
+        if path not in self._files:
+            self._files[path] = _look(path)
+        return self._files[path]
+
+
+def _look(path: Path) -> _File:
+    try:
+        data = read_input(path, kind="a picture", most_bytes=MOST_BYTES, error=ImageError)
+    except ImageError:
+        return _File()
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        kind = identify_format(data, path)
+    except ImageError:
+        return _File(sha256)
+    return _File(sha256, None if kind in (HEIC, NPY, TIFF) else read_size(data, kind, path))

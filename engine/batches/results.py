@@ -1,0 +1,78 @@
+"""A result of a batch on its way to its place, and what the ledger keeps of it, or of an error."""
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from nstx.models.errors import NstxError, OutputError
+from nstx.models.printable import printable
+
+from ..pictures.picture import Picture
+from ..transfer.job import Job
+from ..transfer.result import Result
+from .asked import AskedJob
+
+
+class NothingWrittenError(OutputError):
+    """A result that could not be written beside its place: nor could those of other jobs."""
+
+
+def as_asked(asked: AskedJob, job: Job, picture: Picture) -> Picture:
+    """Return a picture whose manifest has the threads that were asked for, where it is the same with any.
+
+    So it is with ONNX Runtime, by which the file is that of a run alone.
+    """
+    if picture.manifest is None or job.opened.choice.name != "onnx":
+        return picture
+    settings = {**picture.manifest["settings"], "threads": asked.settings.threads}
+    return replace(picture, manifest={**picture.manifest, "settings": settings})
+
+
+def put_result(part: Path, place: Path) -> None:
+    """Move a result, which is whole and safe on the disk, into its place; `OutputError` if that cannot be."""
+    try:
+        part.replace(place)
+    except OSError as error:
+        raise OutputError(
+            f"expected a file that can be replaced at {printable(place)}, got: {error.strerror or error}; "
+            "try another name"
+        ) from error
+    if hasattr(os, "O_DIRECTORY"):  # a system on which a folder can be synchronised, too
+        with contextlib.suppress(OSError):
+            handle = os.open(place.parent, os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def describe_result(result: Result) -> dict[str, Any]:
+    """Return what the ledger keeps of a result, as plain data."""
+    start = result.initial_cost
+    return {
+        "width": result.picture.width,
+        "height": result.picture.height,
+        "cost": asdict(result.cost),
+        "initial_cost": None if start is None else start.total,
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "seconds": round(result.seconds, 4),
+        "finished": round(time.time(), 3),
+    }
+
+
+def describe_error(error: BaseException) -> Mapping[str, Any]:
+    """Return what the ledger keeps of an error: its type and message."""
+    if isinstance(error, NstxError):
+        kind = next(k.__name__ for k in type(error).__mro__ if k.__module__ == NstxError.__module__)
+        return {"type": kind, "message": str(error)}
+    if isinstance(error, MemoryError):
+        message = (
+            "expected memory for the job, got too little; try fewer --workers, or a smaller size"
+        )
+        return {"type": "DeviceError", "message": message}
+    return {"type": type(error).__name__, "message": printable(error)[:1000]}

@@ -1,0 +1,151 @@
+"""A batch from beginning to end: planned, made by its workers, and what has come of it."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nstx.export.runtime.session import physical_cores
+from nstx.models.printable import printable
+
+from ..devices.device import settle
+from ..devices.free_memory import free_memory
+from ..devices.memory import memory_needed
+from ..jobs.ledger import Ledger
+from ..jobs.records import JobRecord
+from .asked import AskedJob
+from .fleet import Event, Fleet, FleetChoice, share_machine
+from .folder import BatchFolder
+from .names import check_names
+from .planning import Planner
+
+_MOST_BY_ITSELF = 8
+"""Workers on a CPU, unless more are asked for."""
+
+_TYPICAL = (384, 512)  # height and width of a result whose size is not known before it is read
+_CHUNK = 500  # jobs that are added at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch that was planned into the ledger of its folder.
+
+    Attributes:
+        names: of its results, in the order in which they were asked for.
+        missing: how many are to be made.
+        other: results that are there, and not as they were made: they stay.
+    """
+
+    folder: BatchFolder
+    names: tuple[str, ...]
+    missing: int
+    other: tuple[str, ...]
+
+    def records(self) -> Iterator[JobRecord]:
+        """Yield what is known of each job, in the order in which they came to the ledger."""
+        names = set(self.names)
+        with Ledger(self.folder.ledger) as ledger:
+            yield from (record for record in ledger if record.id in names)
+
+    def run(self, choice: FleetChoice, take: Callable[[Event], None]) -> None:
+        """Make what is missing, and have each event taken; errors as `Fleet.run`.
+
+        What ends ``take`` by an exception ends the batch: what runs waits again, or goes on from its checkpoint.
+        """
+        events = Fleet(self.folder, choice).run()
+        try:
+            for event in events:
+                take(event)
+        finally:
+            events.close()  # type: ignore[attr-defined]
+
+
+def plan_batch(folder: BatchFolder, asked: Sequence[AskedJob], *, attempts: int = 3) -> Batch:
+    """Plan jobs into the ledger of a folder that this process has for itself; no others wait there afterwards.
+
+    Raises:
+        UsageError: two results have one name, or one cannot be.
+        OutputError: a result would replace a picture that is read, or the ledger cannot be written.
+        WeightsError: there are no weights.
+    """
+    names = tuple(item.output for item in asked)
+    check_names(names)
+    for name in names:
+        folder.place(name)
+    folder.check_inputs(names, {path for item in asked for path in item.files})
+    jobs = list(Planner().plan(asked, attempts))
+    known = set(names)
+    with Ledger(folder.ledger) as ledger:
+        ledger.abandon_all()
+        other = folder.look(ledger, known)
+        missing = sum(ledger.add(jobs[at : at + _CHUNK]) for at in range(0, len(jobs), _CHUNK))
+        ledger.cancel_others(known)
+    return Batch(folder=folder, names=names, missing=missing, other=tuple(other))
+
+
+def choose_fleet(
+    asked: Collection[AskedJob],
+    missing: int,
+    *,
+    workers: int | None = None,
+    most: int = 1,
+    checkpoint_every: float | None = None,
+) -> FleetChoice:
+    """Return how jobs are made on this machine: a worker for each GPU, or core; fewer where memory is short, or jobs are."""
+    device = settle(next(iter(asked)).settings.device)
+    gpus = _count_gpus() if device.is_cuda else 0
+    cores = physical_cores()
+    if workers is None:
+        workers = gpus or 1
+        if device.is_cpu:
+            room = free_memory(swap=False) // (most * max(_memory_of(item) for item in asked))
+            workers = max(1, min(cores, _MOST_BY_ITSELF, room))
+    workers = max(1, min(workers, -(-missing // most)))
+    choice = FleetChoice(workers=workers, most=most, gpus=gpus, checkpoint_every=checkpoint_every)
+    return share_machine(choice, cores) if device.is_cpu else choice
+
+
+def _memory_of(asked: AskedJob) -> int:
+    settings = asked.settings
+    long_side = settings.size or max(settings.width or 0, settings.height or 0)
+    height = long_side * _TYPICAL[0] // _TYPICAL[1]
+    return memory_needed((height, long_side), tile=settings.tile)
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def describe_record(record: JobRecord) -> dict[str, Any]:
+    """Return a job as plain data: for ``--json``, and a line of an export."""
+    seconds = None
+    if record.started is not None and record.ended is not None:
+        seconds = round(record.ended - record.started, 3)
+    request = record.request
+    settings = request.get("settings", {})
+    return {
+        "output": record.id,
+        "state": record.state,
+        "content": request.get("content"),
+        "styles": request.get("styles"),
+        "preset": settings.get("preset"),
+        "attempts": record.attempts,
+        "seconds": seconds,
+        "sha256": record.sha256 if record.state == "succeeded" else None,
+        "result": record.result if record.state == "succeeded" else None,
+        "error": record.error,
+        "fingerprint": record.fingerprint,
+    }
+
+
+def describe_other(names: Iterable[str]) -> Iterator[str]:
+    """Yield, in words, which results are not as they were made."""
+    for name in names:
+        yield f"{printable(name)} is not as it was made, and stays; remove it to have it made again"
+
+
+def batch_folder(path: Path) -> BatchFolder:
+    """Return the folder of a batch, from the root on."""
+    return BatchFolder(path.absolute())

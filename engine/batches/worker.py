@@ -1,0 +1,128 @@
+"""A worker of a batch: ``python -m nstx.engine.batches.worker TASK``.
+
+TASK has the fields of `WorkerTask` as JSON. Lines of JSON on stdout tell what becomes of its jobs; it ends when nothing
+waits, or when its standard input does, as that of a child of a dead process.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nstx.models.errors import NstxError, OutputError
+
+from ..jobs.ledger import Ledger
+from .folder import BatchFolder
+from .heart import Heart
+
+STEP_SECONDS = 0.2
+"""From one line about a step to the next."""
+
+UNFORESEEN = 70
+"""The exit code of a worker that met what nobody foresaw, whose job may be tried again by another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTask:
+    """What a worker has to do.
+
+    Attributes:
+        folder: of the batch.
+        name: that no other worker has.
+        most: jobs that it claims at a time.
+        threads: of the CPU; None leaves it to the library.
+        checkpoint_every: minutes from one checkpoint to the next; None keeps none.
+    """
+
+    folder: str
+    name: str
+    most: int = 1
+    threads: int | None = None
+    checkpoint_every: float | None = None
+
+
+class _Lines(logging.Handler):
+    """Writes lines of JSON, of any thread's, one of a job's steps now and then; a handler of warnings, too."""
+
+    def __init__(self, handle: int) -> None:
+        super().__init__(logging.WARNING)
+        self._handle, self._writing = handle, threading.Lock()
+        self._last = 0.0
+
+    def __call__(self, event: str, job: str = "", **details: Any) -> None:
+        if event == "step":
+            now = time.monotonic()
+            if now < self._last + STEP_SECONDS:
+                return
+            self._last = now
+        data = (json.dumps({"event": event, "job": job, **details}) + "\n").encode()
+        # Where nobody listens any more, the lifeline ends the worker.
+        with self._writing, contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._handle, data) :]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self("warning", text=record.getMessage())
+
+
+def run_worker(task: WorkerTask, tell: _Lines, heart: Heart) -> int:
+    """Make jobs until none waits, or the worker is to end; return the exit code."""
+    folder = BatchFolder(Path(task.folder))
+    with Ledger(folder.ledger) as ledger, heart:
+        maker = None
+        while not heart.stopping:
+            claims = ledger.claim(task.name, task.most)
+            if not claims:
+                break
+            heart.hold(claims)
+            tell("claimed", claims[0].id, pid=os.getpid())
+            if maker is None:
+                # Only now: it loads what computes.
+                from .making import Maker
+
+                maker = Maker(
+                    folder, ledger, heart, tell,
+                    threads=task.threads, checkpoint_every=task.checkpoint_every,
+                )  # fmt: skip
+            try:
+                maker.make(claims)
+            finally:
+                heart.release()
+    return 0
+
+
+def _main() -> int:
+    # What libraries print goes where errors go.
+    handle = os.dup(1)
+    os.dup2(2, 1)
+    tell = _Lines(handle)
+    logger = logging.getLogger("nstx")
+    logger.handlers, logger.propagate = [tell], False
+    task = WorkerTask(**json.loads(sys.argv[1]))
+    heart = Heart(BatchFolder(Path(task.folder)).ledger, lifeline=0)
+    try:
+        return run_worker(task, tell, heart)
+    except OutputError as error:
+        tell("stuck", message=str(error))
+        return 7
+    except NstxError as error:
+        tell("stuck", message=str(error))
+        return 2
+    except Exception:  # noqa: BLE001  (a process says how it ends)
+        import traceback
+
+        traceback.print_exc()
+        return UNFORESEEN
+
+
+if __name__ == "__main__":
+    code = _main()
+    sys.stderr.flush()
+    # The system takes memory and devices apart faster than Python does.
+    os._exit(code)

@@ -1,0 +1,413 @@
+"""Batches: what is planned, how jobs are made, and that no death of a worker or of the command loses one."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import spawn, wait_for
+
+import nstx
+from nstx.cli.batch.asking import row_options
+from nstx.cli.batch.rows import read_rows
+from nstx.engine.batches.asked import AskedJob, read_asked
+from nstx.engine.batches.fleet import FleetChoice
+from nstx.engine.batches.folder import BatchFolder, digest_of
+from nstx.engine.batches.heart import Heart
+from nstx.engine.batches.making import Maker
+from nstx.engine.batches.names import check_name, check_names, check_template, fill_name
+from nstx.engine.batches.planning import Planner
+from nstx.engine.batches.run import Batch, batch_folder, plan_batch
+from nstx.engine.jobs.ledger import Ledger
+from nstx.models.errors import OutputError, UsageError
+
+TINY: dict[str, Any] = {
+    "size": 40, "steps": 4, "style_layers": "conv1_1", "content_layers": "conv1_2", "device": "cpu",
+}  # fmt: skip
+OPTIONS = [
+    part for name, value in TINY.items() for part in (f"--{name.replace('_', '-')}", str(value))
+]
+SETTINGS = nstx.choose_settings(**TINY)
+
+Save = Callable[..., Path]
+Ask = Callable[..., AskedJob]
+
+
+@pytest.fixture
+def ask(save_picture: Save) -> Ask:
+    """Return a function that asks for a picture of a content, by the number of its seed."""
+    style = save_picture("style.png", 36, 40, seed=90)
+
+    def make(number: int, **changes: Any) -> AskedJob:
+        content = save_picture(f"c{number}.png", 30, 40, seed=number)
+        named = {"output": f"{number}.png", "settings": SETTINGS, **changes}
+        return AskedJob(content=content, styles=((style, 1.0),), **named)
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[BatchFolder]:
+    place = batch_folder(tmp_path / "results")
+    with place.alone():
+        yield place
+
+
+class Told(list[tuple[str, str]]):
+    """Events in a list; what is to be done after one may be named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after: Callable[[str, dict[str, Any]], object] = lambda event, details: None
+
+    def __call__(self, event: str, job: str, **details: Any) -> None:
+        self.append((event, job))
+        self.after(event, details)
+
+
+def make_all(folder: BatchFolder, told: Told, heart: Heart, most: int = 1, **choices: Any) -> None:
+    with Ledger(folder.ledger) as ledger:
+        maker = Maker(folder, ledger, heart, told, **choices)
+        while not heart.stopping and (claims := ledger.claim("w", most)):
+            heart.hold(claims)
+            maker.make(claims)
+            heart.release()
+
+
+def states(batch: Batch) -> dict[str, str]:
+    return {record.id: record.state for record in batch.records()}
+
+
+def test_names_are_filled_safe_and_distinct() -> None:
+    fields: dict[str, str | int] = {
+        "content": "a/b:c\x1b", "style": ".st", "index": 7, "size": "64", "preset": "default",
+    }  # fmt: skip
+    assert fill_name("{style}/{content}_{index:03}.jpg", fields) == "st/a_b_c__007.jpg"
+    assert check_template("{content}.png") == "{content}.png"
+    for template in ("{content}", "{other}.png", "{content.stem}.png", "{}.png", "{content!r}.png", "../{style}.png"):  # fmt: skip
+        with pytest.raises(UsageError, match="expected"):
+            check_template(template)
+    for name in ("../a.png", "/a.png", "a/../b.png", ".nstx-jobs/a.png", "nul.png", "a\n.png", "x" * 300 + ".png", "a.txt"):  # fmt: skip
+        with pytest.raises(UsageError, match="expected a result's name"):
+            check_name(name)
+    with pytest.raises(UsageError, match="--name"):
+        check_names(["a.png", "A.png"])
+
+
+def test_a_result_stays_within_its_folder(folder: BatchFolder, tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("links need a right there")
+    (tmp_path / "elsewhere").mkdir()
+    (folder.path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="a link leads out"):
+        folder.place("link/a.png")
+
+
+def test_rows_are_read_strictly_and_errors_name_their_line(tmp_path: Path) -> None:
+    path, options = tmp_path / "jobs.csv", row_options()
+    path.write_text("content,style,output,size,clean,style-for\na.png,b.png;c.png:2,,64,no,\n\nd.png,e.png,x.png,,,red=f.png\n")  # fmt: skip
+    first, second = read_rows(path, options)
+    assert (first.content, first.styles, first.output) == ("a.png", ("b.png", "c.png:2"), None)
+    assert first.options == {"size": 64, "clean": False}
+    assert (second.line, second.output, second.options) == (
+        4,
+        "x.png",
+        {"style_for": ["red=f.png"]},
+    )
+    wrong = {
+        "content,style\na.png,b.png\nc.png\n": "line 3 .*fewer values",
+        "content,style,size\na.png,b.png,large\n": "line 2 .*a whole number",
+        "content,style,colour\na.png,b.png,x\n": "line 2 .*names of options",
+        "content,style\na.png,\n": "line 2 .*no 'style'",
+        "content,content\na,b\n": "line 1",
+        "": "line 1",
+        "content,style\n": "got none",
+    }
+    for text, message in wrong.items():
+        path.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            list(read_rows(path, options))
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"content": "a.png", "style": ["b.png"], "steps": 3}\n\n{"content": 1}\n')
+    rows = read_rows(path, options)
+    assert next(rows).options == {"steps": 3}
+    with pytest.raises(UsageError, match=r"line 3 .*no text"):
+        next(rows)
+
+
+def test_a_fingerprint_is_of_all_that_a_result_follows_from(ask: Ask, tmp_path: Path) -> None:
+    asked = ask(0)
+    (plain,) = Planner().plan([asked])
+    assert read_asked(json.loads(json.dumps(plain.request)), "0.png") == asked.absolute()
+    moved = tmp_path / "moved.png"
+    moved.write_bytes(asked.content.read_bytes())
+    same = [replace(asked, content=moved), replace(asked, settings=replace(SETTINGS, threads=2))]
+    assert {job.fingerprint for job in Planner().plan(same)} == {plain.fingerprint}
+    others = [
+        asked,
+        replace(asked, content=ask(1).content),
+        replace(asked, styles=((asked.styles[0][0], 2.0),)),
+        replace(asked, settings=replace(SETTINGS, steps=5)),
+        replace(asked, mask="alpha"),
+        replace(asked, depth=16),
+        replace(asked, style_for={"red": asked.styles}),
+        replace(asked, content=tmp_path / "missing.png"),
+    ]
+    assert len({job.fingerprint for job in Planner().plan(others)}) == len(others)
+
+
+def test_jobs_of_one_size_are_of_one_kind(ask: Ask, save_picture: Save) -> None:
+    weights = nstx.choose_settings(**TINY, style_weight=3.0)
+    turned = replace(ask(2), content=save_picture("t.png", 40, 30, seed=4))
+    asked = [ask(0), ask(1, settings=weights), turned, ask(3, settings=replace(SETTINGS, size=48))]
+    kinds = [job.kind for job in Planner().plan(asked)]
+    assert kinds[0] == kinds[1]
+    assert len(set(kinds)) == 3
+
+
+def test_results_have_the_bytes_of_runs_alone_and_a_bad_picture_fails_its_job(
+    folder: BatchFolder, ask: Ask, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    asked = [ask(0), replace(ask(1), content=bad), ask(2), ask(3, output="sub/3.jpg")]
+    batch, told = plan_batch(folder, asked), Told()
+    make_all(folder, told, Heart(folder.ledger), threads=1)
+    assert states(batch) == {
+        "0.png": "succeeded", "1.png": "failed", "2.png": "succeeded", "sub/3.jpg": "succeeded",
+    }  # fmt: skip
+    failed = next(record for record in batch.records() if record.state == "failed")
+    assert failed.error is not None
+    assert failed.error["type"] == "ImageError"
+    for item in (asked[0], asked[3]):
+        result = nstx.stylize(item.content, item.styles[0][0], item.settings)
+        result.save(tmp_path / f"alone{Path(item.output).suffix}")
+        alone = tmp_path / f"alone{Path(item.output).suffix}"
+        assert (folder.path / item.output).read_bytes() == alone.read_bytes()
+    assert [job for event, job in told if event == "succeeded"] == ["0.png", "2.png", "sub/3.jpg"]
+    assert not list((folder.path / ".nstx-jobs" / "made").iterdir())
+
+
+def test_what_is_gone_is_made_again_and_what_was_changed_stays(
+    folder: BatchFolder, ask: Ask
+) -> None:
+    asked = [ask(0), ask(1), ask(2)]
+    plan_batch(folder, asked)
+    make_all(folder, Told(), Heart(folder.ledger))
+    (folder.path / "0.png").unlink()
+    (folder.path / "1.png").write_bytes(b"retouched")
+    batch = plan_batch(folder, asked)
+    assert (batch.missing, batch.other) == (1, ("1.png",))
+    # Of fewer pictures, the others do not wait any more.
+    assert plan_batch(folder, asked[1:]).missing == 0
+    with Ledger(folder.ledger) as ledger:
+        assert ledger.claim("w") == []
+    changed = [replace(item, settings=replace(SETTINGS, steps=2)) for item in asked]
+    assert plan_batch(folder, changed).missing == 3
+
+
+def test_jobs_of_one_kind_run_as_a_batch_with_the_costs_of_runs_alone(
+    folder: BatchFolder, ask: Ask
+) -> None:
+    asked = [ask(number) for number in range(3)]
+    batch, told = plan_batch(folder, asked), Told()
+    make_all(folder, told, Heart(folder.ledger), most=3)
+    assert [event for event, _ in told][:3] == ["begun"] * 3
+    for item, record in zip(asked, batch.records(), strict=True):
+        alone = nstx.stylize(item.content, item.styles[0][0], item.settings)
+        assert record.result is not None
+        assert record.result["cost"]["total"] == pytest.approx(alone.cost.total, rel=0.01)
+
+
+def test_a_death_after_a_checkpoint_goes_on_from_there(
+    folder: BatchFolder, ask: Ask, tmp_path: Path
+) -> None:
+    item = ask(0)
+    batch, told = plan_batch(folder, [item]), Told()
+    heart = Heart(folder.ledger)
+
+    def die(event: str, details: dict[str, Any]) -> None:
+        if event == "step" and details["step"] == 3:
+            raise SystemExit  # with the claim, as a process that is killed
+
+    told.after = die
+    with pytest.raises(SystemExit):
+        make_all(folder, told, heart, checkpoint_every=0.0)
+    again = Told()
+    with Ledger(folder.ledger) as ledger:
+        ledger.abandon("w")
+    make_all(folder, again, Heart(folder.ledger), checkpoint_every=0.0)
+    assert states(batch) == {"0.png": "succeeded"}
+    assert [event for event, _ in again].count("step") < 3
+    nstx.stylize(item.content, item.styles[0][0], item.settings).save(tmp_path / "alone.png")
+    assert (folder.path / "0.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
+    assert not list((folder.path / ".nstx-jobs" / "kept").iterdir())
+
+
+def test_a_death_after_the_result_is_acknowledged_and_not_made_again(
+    folder: BatchFolder, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = plan_batch(folder, [ask(0)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_end", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            make_all(folder, Told(), Heart(folder.ledger))
+    before = (folder.path / "0.png").stat()
+    with Ledger(folder.ledger) as ledger:
+        ledger.abandon("w")
+    told = Told()
+    make_all(folder, told, Heart(folder.ledger))
+    assert told == [("succeeded", "0.png")]
+    assert states(batch) == {"0.png": "succeeded"}
+    assert (folder.path / "0.png").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_an_old_attempt_that_lives_on_puts_nothing(folder: BatchFolder, ask: Ask) -> None:
+    batch, told = plan_batch(folder, [ask(0)]), Told()
+
+    def lose(event: str, details: dict[str, Any]) -> None:
+        if event == "step" and details["step"] == 4:
+            with Ledger(folder.ledger) as other:
+                other.abandon("w")
+                assert other.claim("v")
+
+    told.after = lose
+    make_all(folder, told, Heart(folder.ledger))
+    assert not (folder.path / "0.png").exists()
+    assert states(batch) == {"0.png": "running"}
+    assert "succeeded" not in dict(told)
+
+
+def test_a_picture_that_changed_since_it_was_planned_fails(
+    folder: BatchFolder, ask: Ask, save_picture: Save
+) -> None:
+    batch = plan_batch(folder, [ask(0)])
+    save_picture("c0.png", 30, 40, seed=77)
+    make_all(folder, Told(), Heart(folder.ledger))
+    (record,) = batch.records()
+    assert record.error is not None
+    assert "changed since" in record.error["message"]
+
+
+def test_a_heart_beats_and_lets_go_when_its_lifeline_ends(folder: BatchFolder, ask: Ask) -> None:
+    plan_batch(folder, [ask(0), ask(1)])
+    reader, writer = os.pipe()
+    ended: list[int] = []
+    with Ledger(folder.ledger) as ledger:
+        claims = ledger.claim("w", 2, lease=0.5)
+        with Heart(folder.ledger, reader, beat=0.05, end=ended.append) as heart:
+            heart.hold(claims)
+            heart.note("0.png", {"step": 3})
+            ledger.cancel("1.png")
+            wait_for(lambda: heart.is_lost(claims[1]))
+            assert not heart.is_lost(claims[0])
+            record = ledger.find("0.png")
+            assert record is not None
+            assert record.progress == {"step": 3}
+            os.close(writer)
+            wait_for(lambda: bool(ended))
+            assert heart.stopping
+        # Given back, as if it had not been claimed.
+        (again,) = ledger.claim("v")
+        assert (again.id, again.attempt) == ("0.png", 1)
+    os.close(reader)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_a_poisoned_job_fails(
+    folder: BatchFolder, ask: Ask
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("there is no SIGKILL")
+    batch, deaths = plan_batch(folder, [ask(0), ask(1)], attempts=2), 0
+
+    def kill(event: Any) -> None:
+        nonlocal deaths
+        if event["event"] == "claimed" and event["job"] == "0.png":
+            os.kill(event["pid"], signal.SIGKILL)
+            deaths += 1
+
+    batch.run(FleetChoice(workers=1, threads=1), kill)
+    assert deaths == 2
+    assert states(batch) == {"0.png": "failed", "1.png": "succeeded"}
+
+
+def test_a_command_that_is_killed_is_gone_on_with(
+    save_picture: Save, tmp_path: Path, nstx: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "c").mkdir()
+    for number in range(3):
+        save_picture(f"c/{number}.png", 30, 40, seed=number)
+    save_picture("s.png", 36, 40, seed=9)
+    bad, output = tmp_path / "c" / "3.jpg", tmp_path / "out"
+    bad.write_bytes(b"no picture")
+    words = ["batch", "--content", tmp_path / "c", "--style", tmp_path / "s.png", "-o", output]
+    command = [*map(str, words), "--workers", "1", *OPTIONS]
+    process = spawn(*command)
+    wait_for(lambda: (output / "0_s.png").exists() or process.poll() is not None)
+    process.kill()
+    process.communicate()
+    before = digest_of(output / "0_s.png")
+    export = tmp_path / "jobs.jsonl"
+    code, out, err = nstx(*command, "--json", "--export", export)
+    data = json.loads(out)
+    assert (code, data["total"], data["succeeded"], data["failed"]) == (10, 4, 3, 1)
+    assert data["made"] + data["kept"] == 3
+    assert digest_of(output / "0_s.png") == before
+    assert "3_s.png failed: expected" in err
+    lines = [json.loads(line) for line in export.read_text().splitlines()]
+    assert lines == data["jobs"]
+    bad.unlink()
+    code, out, _ = nstx(*command)
+    assert (code, "nothing was done" in out) == (0, True)
+
+
+def test_one_batch_at_a_time_has_a_folder(tmp_path: Path) -> None:
+    folder = batch_folder(tmp_path)
+    with folder.alone(), pytest.raises(OutputError, match="for this run alone"), folder.alone():
+        pass
+
+
+def test_a_result_never_replaces_a_picture_that_is_read(
+    folder: BatchFolder, ask: Ask, save_picture: Save
+) -> None:
+    item = replace(ask(0), content=save_picture("results/0.png", 30, 40, seed=1))
+    with pytest.raises(OutputError, match="neither an input"):
+        plan_batch(folder, [item])
+
+
+def test_options_that_cannot_be_are_refused_before_anything_is_made(
+    nstx: Callable[..., tuple[int, str, str]], save_picture: Save, tmp_path: Path
+) -> None:
+    picture, output = save_picture("a.png", 30, 40, seed=1), tmp_path / "out"
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text(f"content,style,size\n{picture},{picture},5\n")
+    pair = ["--content", picture, "--style", picture]
+    for arguments, message in (
+        ([], "expected pictures"),
+        ([*pair, "--workers", 0], "1 … 256"),
+        ([*pair, "--name", "{x}.png"], "a template"),
+        ([*pair, "--jobs", jobs], "got both"),
+        (["--jobs", jobs], "line 2 of"),
+        ([*pair, "--checkpoint-every", 1, "--batch", 2], "got both"),
+        (["--content", tmp_path / "no", "--style", picture], "got: No such file"),
+    ):
+        code, _, err = nstx("batch", *arguments, "-o", output)
+        assert code in (2, 3)
+        assert message in err
+    assert not output.exists()
+
+
+def test_thousands_of_jobs_are_planned_quickly(
+    folder: BatchFolder, save_picture: Save, ask: Ask
+) -> None:
+    item = ask(0)
+    began = time.perf_counter()
+    asked = [replace(item, output=f"{number:05}.png") for number in range(2_000)]
+    assert plan_batch(folder, asked).missing == 2_000
+    assert time.perf_counter() - began < 10
