@@ -5,7 +5,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nstx.engine.devices.memory import memory_needed
 from nstx.engine.sizes import split_steps
 from nstx.models.printable import printable
 
@@ -110,7 +109,7 @@ def show_steps(
     choice: "BackendChoice",
     title: str = "",
     earlier: Sequence["Step"] = (),
-    tile: int | None = None,
+    memory: int = 0,
 ) -> Iterator[Callable[["Step"], None]]:
     """Show how a run goes; the function that is yielded takes each step.
 
@@ -125,7 +124,7 @@ def show_steps(
         choice: what computes it.
         title: what is being done; stands before all else.
         earlier: steps that the run goes on from.
-        tile: side of the tiles that it is evaluated by.
+        memory: bytes that it takes on a CPU, about.
     """
     title = f"{printable(title)}  " if title else ""
     forecast, pace = Forecast(sizes, steps, choice, earlier), Pace()
@@ -143,7 +142,7 @@ def show_steps(
             if left is not None and not is_announced:
                 is_announced = True
                 if left > LONG_SECONDS:
-                    console.log(f"{title}{_describe(sizes, steps, choice, left, tile)}")
+                    console.log(f"{title}{_describe(sizes, steps, choice, left, memory)}")
                     pace.restart()
             if not console.animated and pace.is_due(forecast.share) and step.step < step.steps:
                 ahead = "" if left is None else f", {format_minutes(left)} left"
@@ -157,7 +156,7 @@ def _describe(
     steps: int,
     choice: "BackendChoice",
     seconds: float,
-    tile: int | None = None,
+    memory: int = 0,
 ) -> str:
     """Say what is known of a run that takes long."""
     height, width = sizes[-1]
@@ -165,8 +164,6 @@ def _describe(
     if len(sizes) > 1:
         text += f" in {format_count(len(sizes), 'scale')}"
     text += f" and {format_count(steps, 'step')}"
-    if not choice.device.is_cpu:
+    if not (choice.device.is_cpu and memory):
         return text
-    # A gradient that is checked needs another one beside it.
-    memory = memory_needed(sizes[-1], tile=tile) * (1.5 if choice.checked else 1)
-    return f"{text}, with some {format_bytes(round(memory))} of memory"
+    return f"{text}, with some {format_bytes(memory)} of memory"

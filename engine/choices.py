@@ -60,6 +60,7 @@ class ChoicesButInit(TypedDict, total=False):
     width: int | None
     height: int | None
     tile: int | None
+    max_memory: int | str | None
     style_scale: float | None
     seed: int | None
     device: str | None

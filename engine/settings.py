@@ -11,6 +11,7 @@ from nstx.models.errors import UsageError, about
 from nstx.models.objective import Objective
 from nstx.models.presets import SolverName
 from nstx.models.values import (
+    check_bytes,
     check_flag,
     check_number,
     check_text,
@@ -79,7 +80,9 @@ class Settings:
             ``only`` makes no step, and gives the photograph the paintings' mean and covariance.
         size: long side in pixels; None if ``width`` or ``height`` says it.
         tile: side in pixels, a multiple of 16 of 64 or more, of the tiles that larger pictures are evaluated by, one
-            at a time; None evaluates pictures whole. It changes memory and time, and results by rounding alone.
+            at a time; None evaluates pictures whole where memory holds them. It changes memory and time, and results
+            by rounding alone.
+        max_memory: bytes of main memory that a run on the CPU may take, or a text as ``4GiB``; None takes what is free.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
@@ -107,6 +110,7 @@ class Settings:
     height: int | None = None
     clean: bool = False
     tile: int | None = None
+    max_memory: int | None = None
     colors: Colors = "style"
     style_scale: float = 1.0
     seed: int = 0
@@ -222,6 +226,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "weights": partial(check_text, suggestion="embedded"),
     "seed": _check_seed,
     "tile": _check_tile,
+    "max_memory": partial(check_bytes, least=64 << 20),
     "device": lambda _, text: text if split_device(text) else "",
 }
 """What each attribute of `Settings` passes; it returns the value in Python's own type."""
@@ -229,4 +234,4 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
 _LIKELY = {"solver": "lbfgs", "colors": "luminance"}
 """What is suggested in place of a name that resembles none."""
 
-_MAY_BE_NONE = ("scales", "size", "width", "height", "threads", "tile")
+_MAY_BE_NONE = ("scales", "size", "width", "height", "threads", "tile", "max_memory")

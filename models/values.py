@@ -7,10 +7,11 @@ import math
 import numbers
 import operator
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from .errors import UsageError
+from .errors import UsageError, about
 from .printable import printable
 
 _LONGEST = 60  # characters of a wrong value that a message shows
@@ -89,3 +90,33 @@ def check_text(name: str, value: Any, suggestion: str) -> str:
 def is_flag(value: Any) -> bool:
     """Whether a value is True or False, of NumPy's, too."""
     return isinstance(value, bool) or (getattr(value, "dtype", None) == bool and value.ndim == 0)
+
+
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BYTES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_MOST_BYTES = 2**60
+
+
+def parse_bytes(name: str, text: str) -> int:
+    """Read ``500MB``, ``2GiB``, ``2G``, ``2e9`` or a number of bytes; ``name`` is the option's, for the error."""
+    pattern = r"(\d{1,20}(?:\.\d{1,20})?(?:e\d{1,2})?)\s*([kmgt]i?|)b?"
+    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
+    size = float(match[1]) * _BYTES[match[2]] if match else math.inf
+    if size > _MOST_BYTES:
+        raise UsageError(
+            f"expected a size for {name}, got {printable(text[:40])!r}; try 500MB or 2GiB",
+        )
+    return int(size)
+
+
+def check_bytes(name: str, value: Any, least: int) -> int:
+    """Return a number of bytes, whole or as `parse_bytes` reads it."""
+    with about(name):
+        count = (
+            parse_bytes(in_words(name), value)
+            if isinstance(value, str)
+            else check_whole(name, value)
+        )
+    if not least <= count <= _MOST_BYTES:
+        raise refuse(f"{least >> 20}MiB or more", name, value, "4GiB")
+    return count

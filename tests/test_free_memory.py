@@ -6,10 +6,7 @@ import psutil
 import pytest
 
 from nstx.engine.devices import free_memory as module
-from nstx.engine.devices.device import Device
 from nstx.engine.devices.free_memory import free_memory
-from nstx.engine.devices.memory import check_memory, memory_needed
-from nstx.models.errors import DeviceError
 
 GIB = 1 << 30
 
@@ -89,12 +86,3 @@ def test_the_limit_of_the_address_space_counts(
     limits = {resource.RLIMIT_AS: 3 * GIB, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], limits[kind]))
     assert free_memory() == 2 * GIB
-
-
-def test_what_does_not_fit_is_refused_before_it_is_begun(groups: Path) -> None:
-    size = (1000, 1000)
-    write(groups, max=memory_needed(size) + GIB, current=GIB)
-    check_memory(size, Device("cpu"))
-    write(groups, max=memory_needed(size) + GIB, current=GIB + 1)
-    with pytest.raises(DeviceError, match=r"fits into 2\.5 GiB of free memory, got 1000×1000"):
-        check_memory(size, Device("cpu"))

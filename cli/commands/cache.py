@@ -15,9 +15,8 @@ from nstx.models.storage.cache import (
     CACHE_KINDS,
     cache_limit,
     check_cache_folder,
-    parse_bytes,
 )
-from nstx.models.values import describe
+from nstx.models.values import describe, parse_bytes
 
 from ..console import Console
 from ..errors.exits import failure_json

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstx.engine.comparison.make import Watcher, make_comparison
 from nstx.engine.comparison.plan import ComparisonPlan, ComparisonRun
+from nstx.engine.planning.memory_model import load_of, memory_needed
 from nstx.engine.settings import COLORS, INITS
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
@@ -86,7 +87,8 @@ class _ConsoleWatcher(Watcher):
     ) -> Iterator["Callable[[Step], None]"]:
         title = f"run {place} of {count}: {run.label}"
         steps, choice = job.settings.most_steps, job.opened.choice
-        with show_steps(self._console, job.sizes, steps, choice, title) as show:
+        memory = memory_needed(load_of(job.settings, job.sizes[-1], choice))
+        with show_steps(self._console, job.sizes, steps, choice, title, memory=memory) as show:
             yield show
 
     def finished(self, place: int, count: int, run: ComparisonRun, record: "RunRecord") -> None:

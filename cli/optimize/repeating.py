@@ -82,8 +82,9 @@ class Repeated:
         inputs, run = self.inputs, self.manifest.run
         choices = options.choices_of(*map(_as_named, (objective, *groups)))
         del choices["preset"]
-        # Whether the cache is used is this machine's matter.
+        # Whether the cache is used is this machine's matter, and so is how much memory there is.
         choices["use_cache"] = inputs.use_cache
+        choices["max_memory"] = options.choices_of(*groups)["max_memory"]
         base = run.settings
         if choices["init"] is None and base.init not in INITS:
             base = replace(base, init=str(inputs.find_first("init", "--init FILE")))

@@ -14,6 +14,7 @@ from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.srgb import choose_profile
 from nstx.engine.pictures.writing import check_output_size, warn_of_lost_alpha
+from nstx.engine.planning.memory_model import load_of, memory_needed
 from nstx.engine.targets.paintings import take_painting
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job, prepare_job
@@ -99,9 +100,8 @@ def _optimise(
     console, result = recorder.console, None
     earlier, sizes = on_step.earlier, job.sizes
     settings, choice = job.settings, job.opened.choice
-    bar = show_steps(
-        console, sizes, settings.most_steps, choice, earlier=earlier, tile=settings.tile
-    )
+    memory = memory_needed(load_of(settings, sizes[-1], choice))
+    bar = show_steps(console, sizes, settings.most_steps, choice, earlier=earlier, memory=memory)
     with recorder, bar as show:
         recorder.begin(job, earlier)
         on_step.takers = (show, recorder.take)

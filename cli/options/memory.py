@@ -16,6 +16,13 @@ class Memory(Group):
         int | None,
         Help(
             "Side in pixels, a multiple of 16, of tiles that pictures larger than it are evaluated by, one at a time: "
-            "less memory, more time, the same picture. On the CPU."
+            "less memory, more time, the same picture. On the CPU; without it, tiles are used where memory needs them."
+        ),
+    ] = None
+    max_memory: Annotated[
+        str | None,
+        Help(
+            "Main memory that the run may take, as 4GiB, 4096MiB or 4e9; without it, what is free. On the CPU.",
+            metavar="BYTES",
         ),
     ] = None

@@ -10,9 +10,10 @@ from nstx.models.printable import printable
 
 from ..devices.device import settle
 from ..devices.free_memory import free_memory
-from ..devices.memory import memory_needed
+from ..gradients.choice import choose_backend
 from ..jobs.ledger import Ledger
 from ..jobs.records import JobRecord
+from ..planning.memory_model import load_of, memory_needed
 from .asked import AskedJob
 from .fleet import Event, Fleet, FleetChoice, share_machine
 from .folder import BatchFolder
@@ -108,8 +109,8 @@ def choose_fleet(
 def _memory_of(asked: AskedJob) -> int:
     settings = asked.settings
     long_side = settings.size or max(settings.width or 0, settings.height or 0)
-    height = long_side * _TYPICAL[0] // _TYPICAL[1]
-    return memory_needed((height, long_side), tile=settings.tile)
+    size = long_side * _TYPICAL[0] // _TYPICAL[1], long_side
+    return memory_needed(load_of(settings, size, choose_backend(settings, size)))
 
 
 def _count_gpus() -> int:

@@ -29,7 +29,7 @@ _LAYERS = "conv[1-5]_[1-4](,conv[1-5]_[1-4]){0,15}"
 _MOST_INPUTS, _MOST_SCALES = 1000, 16
 
 # What comes of these settings is compared, and of some nothing but rounding comes.
-_BY_OUTCOME = ("device", "backend", "precision", "weights", "threads", "use_cache")
+_BY_OUTCOME = ("device", "backend", "precision", "weights", "threads", "use_cache", "max_memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

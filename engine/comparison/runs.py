@@ -10,22 +10,20 @@ from nstx.models.layers import LayerWeight
 from nstx.models.storage.cache import keeps_cache
 
 from ..colours.modes import as_compared
-from ..devices.device import settle
-from ..devices.memory import check_memory
 from ..drawing.film_strip import FRAME_SIDE, Film, pack_film
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
-from ..gradients.choice import choose_backend
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.reading import Source, take_input
 from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
-from ..preparation.backends import backend_differences
+from ..preparation.backends import backend_differences, fit_memory
 from ..preparation.inputs import take_styles
 from ..regions.placement import place_styles
 from ..settings import Colors, Settings
 from ..sizes import choose_sizes
 from ..targets.loader import TargetLoader
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
+from ..tiles.layout import tiles_of
 from ..transfer.costs import BoundCosts
 from ..transfer.job import Job, make_job
 from ..transfer.progress import FrameCollector, Step, trace_line
@@ -64,29 +62,28 @@ class ComparisonJobs:
     ) -> None:
         self._content, self._styles = take_input(content), take_styles(list(styles))
         self._mask = mask
-        self._settings = [run.settings for run in runs]
-        use_cache = keeps_cache(all(settings.use_cache for settings in self._settings))
+        self._fitted = {
+            run.settings: fit_memory(run.settings, self._sizes(run.settings)[-1]) for run in runs
+        }
+        use_cache = keeps_cache(all(settings.use_cache for settings in self._fitted))
         folder = TargetFolder() if use_cache and store is None else None
         self._store: TargetStore = store or (folder if folder and folder.keeps else TargetMemory())
         self._opener = opener
         self._last: Job | None = None
-        for settings in self._settings:
-            check_memory(self._sizes(settings)[-1], settle(settings.device))
-        choose_backend(self._settings[0])
 
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
         return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)
 
     def compute_targets(self) -> None:
         """Compute the targets of all runs that are not in the store yet."""
-        objectives = [settings.objective for settings in self._settings]
+        objectives = [settings.objective for settings in self._fitted]
         names = {name for objective in objectives for name in objective.content_names}
         # Targets of an objective with all layers serve all runs.
         layers = tuple(LayerWeight(name, 1.0) for name in sorted(names))
         content_weight = max(objective.content_weight for objective in objectives)
         style_weight = max(objective.style_weight for objective in objectives)
         distinct: dict[tuple[_Shared, tuple[tuple[int, int], ...], Colors], Settings] = {}
-        for settings in self._settings:
+        for settings in self._fitted.values():
             shared_by = settings.style_scale, settings.objective.style_layers
             distinct.setdefault((shared_by, self._sizes(settings), settings.colors), settings)
         loaders: dict[_Shared, TargetLoader] = {}
@@ -101,13 +98,14 @@ class ComparisonJobs:
                 shared = replace(settings, objective=objective)
                 loaders[shared_by] = TargetLoader(shared, store=self._store, opener=self._opener)
             content, styles = as_compared(colors, self._content, self._styles)
-            loaders[shared_by].load_picture(content, "content", sizes)
+            whole = [size for size in sizes if tiles_of(settings, size) is None]
+            loaders[shared_by].load_picture(content, "content", whole)
             for style, _ in styles:
                 loaders[shared_by].load_picture(style, "style", sizes)
 
     def prepare(self, run: ComparisonRun) -> Job:
         """Return the job of a run."""
-        settings, like = run.settings, self._last
+        settings, like = self._fitted[run.settings], self._last
         self._last = None
         if like is not None and backend_differences(
             like.opened, like.settings, settings, self._sizes(settings)[-1]

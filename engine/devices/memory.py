@@ -1,4 +1,4 @@
-"""Memory: the process's peak, whether a size fits, the error when it does not, and Python's garbage."""
+"""Memory: the process's peak, an accelerator's room, the error when there is none, and Python's garbage."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,6 @@ from pathlib import Path
 from nstx.models.errors import DeviceError
 
 from .device import Device
-from .free_memory import free_memory
 
 
 def peak_memory_bytes(device: Device, *, by_torch: bool = True) -> int:
@@ -84,52 +83,9 @@ def process_seconds() -> float:
 # In the messages of PyTorch's allocators; not all of their errors have a class.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
-# Measured in fp32 on a CPU with VGG-19 up to conv5_1, per pixel, and what libraries and weights need
-# besides.
 GRADIENT_BYTES = 2_300
-FEATURE_BYTES = 1_000
 _BASE_BYTES = 400 << 20
-
-_STATE_BYTES = 80
-"""Of each pixel of a picture that is evaluated by tiles: its colours, its gradient and the content's, some twice."""
-
-_HALOS = 160
-"""Pixels that two halos of a tile have at most."""
-
-
-def memory_needed(
-    size: Sequence[int], bytes_per_pixel: int = GRADIENT_BYTES, tile: int | None = None
-) -> int:
-    """Return the bytes that a process needs on the CPU, about, for a result of (height, width).
-
-    By tiles it is that of the largest with its halo, and what there is of the whole picture.
-    """
-    height, width = size[0], size[1]
-    if tile is None or max(height, width) <= tile:
-        return _BASE_BYTES + bytes_per_pixel * height * width
-    within = min(height, tile + _HALOS) * min(width, tile + _HALOS)
-    return _BASE_BYTES + bytes_per_pixel * within + _STATE_BYTES * height * width
-
-
-def check_memory(
-    size: Sequence[int],
-    device: Device,
-    bytes_per_pixel: int = GRADIENT_BYTES,
-    tile: int | None = None,
-) -> None:
-    """Refuse a size that this machine's memory cannot hold, before the system kills the process.
-
-    `DeviceError` if the estimate for (height, width) exceeds what is free (`free_memory`). Only the CPU is looked
-    at: an accelerator reports exhausted memory by itself.
-    """
-    if not device.is_cpu:
-        return
-    needed, free = memory_needed(size, bytes_per_pixel, tile), free_memory()
-    if needed > free:
-        raise DeviceError(
-            f"expected a size that fits into {free / 2**30:.1f} GiB of free memory, got "
-            f"{size[1]}×{size[0]}, which needs about {needed / 2**30:.1f} GiB; try a smaller --size"
-        )
+"""Of a gradient in fp32, about: for each pixel of VGG-19 up to conv5_1, and what libraries and weights need besides."""
 
 
 def has_room(

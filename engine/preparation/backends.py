@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from nstx.models.errors import UsageError
 
-from ..devices.memory import check_memory, memory_errors
+from ..devices.memory import memory_errors
 from ..gradients.choice import PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory
+from ..planning.fitting import fit_settings
 from ..settings import Settings
 from ..tiled.opening import open_by_tiles
 
@@ -22,11 +23,16 @@ def open_for(
     *,
     regions: int = 0,
 ) -> BackendFactory:
-    """Check that memory holds a result of this height and width, and open the backend."""
-    choice = choose_backend(settings, size, policy, regions=regions)
-    check_memory(size, choice.device, tile=settings.tile)
+    """Return the backend of settings that `fit_memory` returned, for a result of this height and width."""
     with memory_errors(size):
-        return open_by_tiles(settings, choice)
+        return open_by_tiles(settings, choose_backend(settings, size, policy, regions=regions))
+
+
+def fit_memory(
+    settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
+) -> Settings:
+    """Return settings by which memory holds a result of this height and width; `DeviceError` if it does not."""
+    return fit_settings(settings, size, choose_backend(settings, size, policy))
 
 
 def share_backend(

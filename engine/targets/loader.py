@@ -14,10 +14,11 @@ from nstx.models.storage.cache import CACHE_KINDS, cache_folder, keeps_cache, sw
 from nstx.models.weights.load import weights_digest
 
 from ..devices.device import Device, settle
-from ..devices.memory import FEATURE_BYTES, check_memory, memory_errors
+from ..devices.memory import memory_errors
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_picture
+from ..planning.fitting import check_features
 from ..regions.masks import SEEN, Region, layer_shares, make_regions
 from ..regions.positions import weigh_statistics
 from ..settings import Settings
@@ -148,7 +149,6 @@ class TargetLoader:
             if not layers or layout is None:
                 continue
             source = "miss"
-            check_memory(size, self._device, FEATURE_BYTES, layout.side)
             with memory_errors(size):
                 pixels = self._fit(picture, size, pixels)
                 folder = cache_folder() if self.keeps else None
@@ -230,8 +230,8 @@ class TargetLoader:
 
     def _compute(self, request: _Request, layers: Sequence[str]) -> dict[str, Array]:
         layout = tiles_of(self._settings, request.size) if request.role == "style" else None
-        tile = None if layout is None else layout.side
-        check_memory(request.size, self._device, FEATURE_BYTES, tile)
+        if self._device.is_cpu:
+            check_features(self._settings, request.size, layout)
         with memory_errors(request.size):
             pixels = self._fit(request.picture, request.size, request.pixels)
             extract = self._open().extractor.extract

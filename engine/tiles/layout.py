@@ -84,6 +84,17 @@ class TileLayout:
             for index, (row, column) in enumerate(inner)
         )
 
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width that the outer rectangle of a tile has at most."""
+        height, width = (
+            max(min(side, end + self.halo) - max(0, first - self.halo) for first, end in spans)
+            for side, spans in (
+                (side, _split(side, self.side)) for side in (self.height, self.width)
+            )
+        )
+        return height, width
+
     def count(self, layer: str) -> int:
         """Return how many positions a layer has in the whole picture."""
         height, width = self._size(layer)

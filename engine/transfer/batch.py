@@ -14,9 +14,10 @@ from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 
 from ..devices.arrays import Array
-from ..devices.memory import GRADIENT_BYTES, check_memory, memory_errors
+from ..devices.memory import memory_errors
 from ..gradients.backend import PrecisionCheck, check_batch
 from ..gradients.gated import Gate, gated
+from ..planning.fitting import check_batch_memory
 from ..sizes import split_steps
 from ..solvers.choice import begin_solver
 from ..solvers.solver import Steps, StopSolving
@@ -58,8 +59,7 @@ def run_batch(
     for scale in (0, -1):
         check_batch([job.settings.objective for job in jobs], [job.sizes[scale] for job in jobs])
     scales, size, opened = len(jobs[0].sizes), jobs[0].sizes[-1], jobs[0].opened
-    tile = jobs[0].settings.tile
-    check_memory(size, opened.choice.device, GRADIENT_BYTES * len(jobs), tile)
+    check_batch_memory(jobs[0].settings, size, opened.choice, len(jobs))
     with memory_errors(size):
         began = time.perf_counter()
         runs = [

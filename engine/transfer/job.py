@@ -24,7 +24,7 @@ from ..gradients.opening import BackendFactory
 from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels
 from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture, resize_pixels
-from ..preparation.backends import open_for, share_backend
+from ..preparation.backends import fit_memory, open_for, share_backend
 from ..preparation.inputs import (
     Styles,
     check_one_region,
@@ -54,7 +54,7 @@ class Job:
     """A transfer that is ready to run: everything that does not change while it does.
 
     Attributes:
-        settings: of the run; ``init`` counts in place of theirs.
+        settings: of the run, with the tile by which memory holds it; ``init`` counts in place of theirs.
         contents: the content picture at each scale as it is compared, coarse first; the last is of the result's
             size. Where it is fully transparent, it has the colours around.
         colouring: what becomes of the result's colours.
@@ -194,13 +194,10 @@ def make_job(
 ) -> Job:
     """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
     sizes = choose_sizes(photograph.size, placement.sizes, settings)
+    settings = fit_memory(settings, sizes[-1], policy)
     regions = make_regions(photograph, placement.mask, sizes, placement.parts)
     count = 0 if regions[-1] is None else placement.count
-    choice = (settings, sizes[-1], policy)
-    if like is None:
-        opened = open_for(*choice, regions=count)
-    else:
-        opened = share_backend(like.opened, like.settings, *choice, regions=count)
+    opened = _open(settings, sizes[-1], policy, count, like)
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         alpha = resize_alpha(photograph, *sizes[-1])
@@ -243,6 +240,19 @@ def make_job(
             *([] if init is None else [init.as_input("init")]),
         ),
     )
+
+
+def _open(
+    settings: Settings,
+    size: tuple[int, int],
+    policy: PrecisionPolicy | None,
+    regions: int,
+    like: Job | None,
+) -> BackendFactory:
+    """Return the backend of a job of its own, or of another one."""
+    if like is None:
+        return open_for(settings, size, policy, regions=regions)
+    return share_backend(like.opened, like.settings, settings, size, policy, regions=regions)
 
 
 def colour(

@@ -10,7 +10,7 @@ from ..choices import ChoicesButInit
 from ..gradients.ahead import finish_loading
 from ..pictures.picture import Encoding
 from ..pictures.reading import Source
-from ..preparation.backends import open_for
+from ..preparation.backends import fit_memory, open_for
 from ..preparation.inputs import check_needs_no_styles, read_start, take_settings
 from ..preparation.warnings import warn_of_uncleaned
 from ..settings import Init, PresetName, Settings
@@ -53,9 +53,11 @@ def prepare_job_from_targets(
     settings, start = take_settings(settings, preset, choices, init)
     check_needs_no_styles(settings, start)
     region = saved.targets[-1].region
+    size = saved.contents[-1].shape[:2]
+    settings = fit_memory(settings, size)
     opened = open_for(
         settings,
-        saved.contents[-1].shape[:2],
+        size,
         regions=0 if region is None else len(saved.targets[-1].areas),
     )
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)

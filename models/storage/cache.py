@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 
 from ..errors import OutputError, UsageError
 from ..printable import printable
+from ..values import parse_bytes
 from .files import PART_PREFIX, PART_SUFFIX
 from .inputs import open_input
 
@@ -28,8 +28,6 @@ CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 
 _DEFAULT_LIMIT = "2GiB"
 _LARGEST = 2**60
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 # A write takes no minute: what is older was left by a process that was killed.
 _LITTER_SECONDS = 60.0
 
@@ -103,17 +101,6 @@ def warn_unkept(folder: Path, reason: object) -> None:
 def cache_limit() -> int:
     """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none."""
     return parse_bytes("NSTX_CACHE_LIMIT", os.environ.get("NSTX_CACHE_LIMIT") or _DEFAULT_LIMIT)
-
-
-def parse_bytes(name: str, text: str) -> int:
-    """Read ``500MB``, ``2GiB`` or a number of bytes; ``name`` is the option's, for the error."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
-    size = float(match[1]) * _UNITS[match[2]] if match else math.inf
-    if size > _LARGEST:
-        raise UsageError(
-            f"expected a size for {name}, got {printable(text[:40])!r}; try 500MB or 2GiB",
-        )
-    return int(size)
 
 
 class FolderEntry(NamedTuple):

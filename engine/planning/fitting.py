@@ -1,0 +1,161 @@
+"""Fitting a run into memory: whole where it fits, else by the largest tiles that do, else not at all."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from nstx.models.errors import DeviceError
+
+from ..devices.device import Device
+from ..devices.free_memory import free_memory
+from ..settings import MIN_SIDE, Settings
+from ..tiles.layout import TileLayout
+from .memory_model import Choice, Load, features_needed, load_of, memory_needed
+
+MARGIN = 1.1
+"""What is predicted is taken this many times, as it is right to some percent."""
+
+_TILES = range(2048, 63, -16)
+"""Sides of tiles that are tried: larger ones save no more time."""
+
+_log = logging.getLogger("nstx")
+
+
+class PlacedChoice(Choice, Protocol):
+    """A backend's choice, with its device."""
+
+    @property
+    def device(self) -> Device:
+        """That it computes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a run fits into memory.
+
+    Attributes:
+        tile: side of the tiles that the result is evaluated by; None where it is evaluated whole.
+        needed: bytes at the peak, about.
+        limit: bytes that there are.
+    """
+
+    tile: int | None
+    needed: int
+    limit: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether there are enough."""
+        return MARGIN * self.needed <= self.limit
+
+
+def memory_limit(settings: Settings) -> int:
+    """Return the bytes that this process may have at its peak: as settings say, else with all that is free."""
+    if settings.max_memory is not None:
+        return settings.max_memory
+    import psutil
+
+    # Libraries that are loaded already are in what is predicted.
+    return free_memory() + min(int(psutil.Process().memory_info().rss), _LOADED)
+
+
+_LOADED = 250 << 20
+
+
+def plan_load(load: Load, limit: int) -> Iterator[Plan]:
+    """Yield plans of a load, those that take less time first; a tile that is named leaves no other."""
+    tiles: Sequence[int | None] = [None, *_TILES] if load.tile is None else [load.tile]
+    for tile in tiles:
+        if tile is None or tile < max(load.size) or load.tile is not None:
+            yield Plan(tile=tile, needed=memory_needed(replace(load, tile=tile)), limit=limit)
+
+
+def fit_settings(settings: Settings, size: Sequence[int], choice: PlacedChoice) -> Settings:
+    """Return settings by which a result (height, width) fits into memory: with tiles, where it must be.
+
+    On an accelerator, which reports by itself that its memory is exhausted, they stay as they are. `DeviceError` if
+    nothing fits, or the memory of an accelerator's host is to be limited.
+    """
+    if not choice.device.is_cpu:
+        if settings.max_memory is not None:
+            raise DeviceError(
+                f"expected the CPU for a limit of memory, got {choice.device}; try --device cpu, or without "
+                "--max-memory",
+                setting="max_memory",
+            )
+        return settings
+    plan = choose_plan(load_of(settings, size, choice), memory_limit(settings))
+    if plan.tile == settings.tile:
+        return settings
+    whole = memory_needed(load_of(settings, size, choice))
+    _log.warning(
+        "%d×%d pixels are evaluated by tiles of %d, with some %.1f GiB of memory: whole they would take %.1f GiB, "
+        "and there are %.1f",
+        size[1], size[0], plan.tile, plan.needed / 2**30, whole / 2**30, plan.limit / 2**30,
+    )  # fmt: skip
+    return replace(settings, tile=plan.tile)
+
+
+def choose_plan(load: Load, limit: int) -> Plan:
+    """Return the first plan that fits; `DeviceError`, with the size that would, if none does."""
+    plans = list(plan_load(load, limit))
+    for plan in plans:
+        if plan.fits:
+            return plan
+    raise refuse_load(load, limit, min(plan.needed for plan in plans))
+
+
+def check_batch_memory(
+    settings: Settings, size: Sequence[int], choice: PlacedChoice, batch: int
+) -> None:
+    """Raise `DeviceError` if memory does not hold several pictures of settings that `fit_settings` returned."""
+    if choice.device.is_cpu:
+        load, limit = load_of(settings, size, choice, batch=batch), memory_limit(settings)
+        plan = Plan(tile=settings.tile, needed=memory_needed(load), limit=limit)
+        if not plan.fits:
+            raise refuse_load(load, limit, plan.needed)
+
+
+def check_features(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> None:
+    """Raise `DeviceError` if main memory does not hold the features of a picture (height, width)."""
+    needed, limit = features_needed(settings, size, layout), memory_limit(settings)
+    if needed > limit:
+        raise DeviceError(
+            f"expected a picture whose features fit into {limit / 2**30:.1f} GiB of memory, got "
+            f"{size[1]}×{size[0]}, which needs about {needed / 2**30:.1f} GiB; try a smaller --size"
+        )
+
+
+def refuse_load(load: Load, limit: int, needed: int) -> DeviceError:
+    """Return the error of what does not fit."""
+    height, width = load.size
+    several = f"{load.batch} of " if load.batch > 1 else ""
+    suggestion = "more memory"
+    if load.batch > 1:
+        suggestion = "fewer pictures at once"
+    elif load.tile is not None and any(p.fits for p in plan_load(replace(load, tile=None), limit)):
+        suggestion = "a smaller --tile, or none, by which one is chosen"
+    elif side := largest_side(load, limit):
+        suggestion = f"--size {side}"
+    return DeviceError(
+        f"expected a size that fits into {limit / 2**30:.1f} GiB of memory, got {several}{width}×{height}, which "
+        f"needs {needed * MARGIN / 2**30:.1f} GiB at least; try {suggestion}"
+    )
+
+
+def largest_side(load: Load, limit: int) -> int:
+    """Return the long side, in steps of a hundredth of it or so, of the largest size that fits; 0 if none does."""
+    long_side = max(load.size)
+    for percent in range(99, 0, -1):
+        side = long_side * percent // 100
+        side -= side % (10 if side > 100 else 1)
+        height, width = (max(1, round(length * side / long_side)) for length in load.size)
+        if min(height, width) < MIN_SIDE:
+            return 0
+        styles = round(load.style_side * side / long_side)
+        smaller = replace(load, size=(height, width), style_side=styles)
+        least = min(memory_needed(replace(smaller, tile=tile)) for tile in (None, _TILES[-1]))
+        if MARGIN * least <= limit:
+            return side
+    return 0

@@ -1,0 +1,163 @@
+"""The memory of a run at its peak, on the CPU: a model whose coefficients were fitted to measurements.
+
+At its peak a process has what its libraries, weights and graphs take; the picture with its targets, and the
+solver's state, which grow with the picture; and what an evaluation takes, which grows with the pixels that are
+evaluated at once: the picture's, or those of a tile with its halo. ``python benchmarks/plan.py`` measures what is
+predicted here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from nstx.models.objective import Objective
+from nstx.models.vgg19 import truncate
+
+from ..settings import Settings
+from ..tiles.layout import TileLayout, lay_tiles
+
+Way = Literal["onnx", "autograd", "bf16", "checked"]
+"""How gradients come about: by ONNX Runtime, by PyTorch's autograd, or written out in bf16, alone or checked."""
+
+
+class Choice(Protocol):
+    """What is asked of a backend's choice."""
+
+    @property
+    def name(self) -> str:
+        """Of the backend."""
+
+    @property
+    def precision(self) -> str:
+        """Of its convolutions."""
+
+    @property
+    def checked(self) -> bool:
+        """Whether gradients are checked against fp32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """Bytes that a way to compute gradients takes.
+
+    Attributes:
+        base: libraries, weights, graphs.
+        whole: for each byte of activations in float32 (`activation_bytes`), of a picture that is evaluated whole.
+        tiled_base: as ``base``, by tiles: more graphs.
+        tile: as ``whole``, of a tile with its halo.
+    """
+
+    base: int
+    whole: float
+    tiled_base: int
+    tile: float
+
+
+_MIB = 1 << 20
+
+COEFFICIENTS: dict[Way, Coefficients] = {
+    "onnx": Coefficients(base=204 * _MIB, whole=1.49, tiled_base=430 * _MIB, tile=1.1),
+    "autograd": Coefficients(base=400 * _MIB, whole=1.85, tiled_base=400 * _MIB, tile=2.0),
+    "bf16": Coefficients(base=300 * _MIB, whole=0.95, tiled_base=300 * _MIB, tile=1.2),
+    "checked": Coefficients(base=300 * _MIB, whole=2.1, tiled_base=300 * _MIB, tile=2.1),
+}
+"""Fitted to the peaks of processes with pictures of 0.1 to 0.8 megapixels and tiles of 128 to 512."""
+
+_FEATURES = 0.7
+"""Bytes for each byte of activations, where targets are made."""
+
+_PICTURE = 80
+"""Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
+
+_AT_REST, _AT_WORK = {"adam": 85, "lbfgs": 90}, {"adam": 132, "lbfgs": 190}
+_PAIR = 27
+"""Bytes for each pixel of the result that a solver takes while its picture is evaluated, and at its peak between two
+evaluations; and L-BFGS for each pair besides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What memory is asked for.
+
+    Attributes:
+        size: height and width of the result.
+        tile: side of the tiles that it is evaluated by; None evaluates it whole.
+        way: how gradients come about.
+        pairs: of L-BFGS; None where the solver is Adam.
+        style_side: long side of the style pictures.
+        batch: pictures that are evaluated together.
+    """
+
+    size: tuple[int, int]
+    objective: Objective
+    way: Way
+    tile: int | None = None
+    pairs: int | None = None
+    style_side: int = 0
+    batch: int = 1
+
+    @property
+    def layout(self) -> TileLayout | None:
+        """The tiles that the result is evaluated by; None where it is evaluated whole."""
+        if self.tile is None:
+            return None
+        return lay_tiles(self.size, self.objective.layers, self.objective.pool_rounding, self.tile)
+
+
+def way_of(choice: Choice) -> Way:
+    """Return how a backend computes gradients."""
+    if choice.name == "onnx":
+        return "onnx"
+    if choice.precision == "bf16":
+        return "checked" if choice.checked else "bf16"
+    return "autograd"
+
+
+def load_of(settings: Settings, size: Sequence[int], choice: Choice, *, batch: int = 1) -> Load:
+    """Return what a run of these settings asks for, of a result of this height and width."""
+    return Load(
+        size=(size[0], size[1]),
+        objective=settings.objective,
+        way=way_of(choice),
+        tile=settings.tile,
+        pairs=min(PAIRS, settings.most_steps) if settings.solver == "lbfgs" else None,
+        style_side=round(min(max(size) * settings.style_scale, 1e6)),
+        batch=batch,
+    )
+
+
+PAIRS = 10
+"""That L-BFGS keeps."""
+
+
+def activation_bytes(layers: Sequence[str]) -> float:
+    """Return the bytes of all activations for each pixel, in float32: 1280 to conv5_1."""
+    return 4 * sum(layer.channels / layer.stride**2 for layer in truncate(layers))
+
+
+def memory_needed(load: Load) -> int:
+    """Return the bytes that a process has at its peak, about."""
+    coefficients, layout = COEFFICIENTS[load.way], load.layout
+    of_pixel = activation_bytes(load.objective.layers)
+    pixels = load.size[0] * load.size[1] * load.batch
+    solver, pairs = ("adam", 0) if load.pairs is None else ("lbfgs", load.pairs)
+    at_rest, at_work = ((of[solver] + _PAIR * pairs) * pixels for of in (_AT_REST, _AT_WORK))
+    if layout is None:
+        base, evaluation = coefficients.base, coefficients.whole * of_pixel * pixels
+        styles = load.style_side**2
+    else:
+        height, width = layout.largest
+        base = coefficients.tiled_base
+        evaluation = coefficients.tile * of_pixel * height * width * load.batch
+        styles = min(load.style_side, 512 + 2 * layout.halo) ** 2
+    if load.way == "onnx" and layout is None:
+        at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
+    run = max(at_rest + evaluation, at_work)
+    return round(base + _PICTURE * pixels + max(run, _FEATURES * of_pixel * styles))
+
+
+def features_needed(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> int:
+    """Return the bytes that a process has at its peak, about, where it makes targets of a picture (height, width)."""
+    base, of_pixel = COEFFICIENTS["onnx"].base, activation_bytes(settings.objective.layers)
+    height, width = size if layout is None else layout.largest
+    return round(base + _FEATURES * of_pixel * height * width)

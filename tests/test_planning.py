@@ -1,0 +1,225 @@
+"""What memory a run is said to take, and what is chosen so that it fits."""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import nstx
+from nstx.engine.choices import choose_settings
+from nstx.engine.devices.device import Device
+from nstx.engine.gradients.choice import BackendChoice
+from nstx.engine.planning import fitting
+from nstx.engine.planning.fitting import (
+    MARGIN,
+    check_batch_memory,
+    check_features,
+    choose_plan,
+    fit_settings,
+    memory_limit,
+)
+from nstx.engine.planning.memory_model import (
+    COEFFICIENTS,
+    Load,
+    activation_bytes,
+    load_of,
+    memory_needed,
+    way_of,
+)
+from nstx.models.errors import DeviceError, UsageError
+from nstx.models.presets import PRESETS
+
+GIB = 1 << 30
+CPU = Device("cpu")
+ONNX = BackendChoice("onnx", CPU, "fp32")
+LARGE = Load(size=(3000, 4000), objective=PRESETS["default"].objective, way="onnx", pairs=10)
+
+
+def picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_activations_are_counted_layer_by_layer() -> None:
+    # 64 channels; then 64 more and their pooling, and 128 at half the size.
+    assert activation_bytes(["conv1_1"]) == 256
+    assert activation_bytes(["conv2_1"]) == 4 * (64 + 64 + 16 + 32)
+    assert activation_bytes(["conv5_1"]) == 1280
+
+
+@pytest.mark.parametrize(
+    ("choice", "way"),
+    [
+        (ONNX, "onnx"),
+        (BackendChoice("torch", CPU, "fp32"), "autograd"),
+        (BackendChoice("torch", CPU, "bf16"), "bf16"),
+        (BackendChoice("torch", CPU, "bf16", 0.25), "checked"),
+    ],
+)
+def test_each_backend_has_its_way(choice: BackendChoice, way: str) -> None:
+    assert way_of(choice) == way
+
+
+def test_memory_grows_with_what_is_asked_for() -> None:
+    needed = memory_needed(LARGE)
+    pixels = 3000 * 4000
+    assert needed > COEFFICIENTS["onnx"].base + 1280 * pixels
+    assert (
+        memory_needed(replace(LARGE, pairs=None)) < memory_needed(replace(LARGE, pairs=0)) < needed
+    )
+    assert memory_needed(replace(LARGE, batch=2)) == pytest.approx(2 * needed, rel=0.05)
+    shallow = replace(LARGE, objective=PRESETS["fine"].objective)
+    assert memory_needed(shallow) < needed
+    by_tiles = [memory_needed(replace(LARGE, tile=tile)) for tile in (64, 256, 512, 1024, 2048)]
+    assert by_tiles == sorted(by_tiles)
+    assert by_tiles[-1] < needed
+    # A picture that is no larger than a tile is evaluated whole.
+    assert memory_needed(replace(LARGE, tile=4000)) == needed
+
+
+@pytest.mark.parametrize("size", [(300, 200), (700, 90), (1000, 1001)])
+def test_the_largest_tile_is_known_without_a_look_at_all(size: tuple[int, int]) -> None:
+    for side in (64, 176, 512):
+        layout = replace(LARGE, size=size, tile=side).layout
+        if layout is not None:
+            sizes = [tile.size for tile in layout.tiles]
+            assert layout.largest == tuple(map(max, zip(*sizes, strict=True)))
+
+
+def test_styles_count_where_they_are_larger_than_the_result() -> None:
+    settings = choose_settings(size=1000)
+    size = (700, 1000)
+    usual = memory_needed(load_of(settings, size, ONNX))
+    assert memory_needed(load_of(replace(settings, style_scale=1.1), size, ONNX)) == usual
+    assert memory_needed(load_of(replace(settings, style_scale=4.0), size, ONNX)) > 2 * usual
+
+
+def test_what_fits_is_evaluated_whole() -> None:
+    plan = choose_plan(LARGE, 10**12)
+    assert plan.tile is None
+    assert choose_plan(LARGE, round(MARGIN * plan.needed) + 1).tile is None
+
+
+def test_less_memory_means_smaller_tiles() -> None:
+    load = replace(LARGE, size=(1500, 2000), pairs=None)
+    needed = {tile: memory_needed(replace(load, tile=tile)) for tile in (1024, 512, 256)}
+    limits = [round(MARGIN * bytes_) + 1 for bytes_ in needed.values()]
+    plans = [choose_plan(load, limit) for limit in limits]
+    tiles = [plan.tile or 0 for plan in plans]
+    assert all(tile % 16 == 0 for tile in tiles)
+    # Larger ones may be laid as these are.
+    for tile, chosen, plan, limit in zip(needed, tiles, plans, limits, strict=True):
+        assert tile <= chosen < 1.5 * tile
+        assert MARGIN * plan.needed <= limit
+    assert all(more > less for more, less in pairwise(tiles))
+
+
+def test_a_tile_that_is_named_stays() -> None:
+    assert choose_plan(replace(LARGE, tile=256), 10**12).tile == 256
+    with pytest.raises(DeviceError, match="try a smaller --tile"):
+        choose_plan(replace(LARGE, tile=2048), memory_needed(replace(LARGE, tile=1024)) * 5 // 4)
+
+
+def test_what_cannot_fit_is_refused_with_the_size_that_would() -> None:
+    load = replace(LARGE, size=(6000, 8000))
+    with pytest.raises(DeviceError, match=r"fits into 2\.0 GiB of memory, got 8000×6000") as caught:
+        choose_plan(load, 2 * GIB)
+    side = int(str(caught.value).rpartition("--size ")[2])
+    assert side < 8000
+    assert choose_plan(replace(load, size=(side * 3 // 4, side)), 2 * GIB).tile is not None
+    with pytest.raises(DeviceError, match="try more memory"):
+        choose_plan(load, 1 << 20)
+
+
+def test_settings_have_the_tile_that_was_chosen(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = choose_settings(size=2000, max_memory="3GiB")
+    fitted = fit_settings(settings, (1500, 2000), ONNX)
+    assert fitted == replace(settings, tile=fitted.tile)
+    assert fitted.tile is not None
+    (line,) = caplog.messages
+    assert line.startswith(f"2000×1500 pixels are evaluated by tiles of {fitted.tile}, ")
+    # What has a tile already says nothing more; nor does what fits.
+    assert fit_settings(fitted, (1500, 2000), ONNX) == fitted
+    assert fit_settings(settings, (300, 400), ONNX) == settings
+    assert len(caplog.messages) == 1
+    # Without a limit of one's own it is what is free.
+    monkeypatch.setattr(fitting, "free_memory", lambda: 3 * GIB)
+    settings = choose_settings(size=2000)
+    assert 3 * GIB <= memory_limit(settings) < 3.5 * GIB
+    assert fit_settings(settings, (1500, 2000), ONNX).tile is not None
+    monkeypatch.setattr(fitting, "free_memory", lambda: 50 * GIB)
+    assert fit_settings(settings, (1500, 2000), ONNX) == settings
+
+
+def test_an_accelerator_reports_by_itself() -> None:
+    choice = BackendChoice("torch", Device("cuda", 0), "tf32")
+    settings = choose_settings(size=60_000)
+    assert fit_settings(settings, (60_000, 60_000), choice) == settings
+    with pytest.raises(DeviceError, match="expected the CPU for a limit"):
+        fit_settings(choose_settings(max_memory=10**9), (512, 512), choice)
+
+
+def test_a_batch_and_features_are_checked() -> None:
+    settings = choose_settings(size=512, max_memory="2GiB")
+    check_batch_memory(settings, (512, 512), ONNX, 1)
+    with pytest.raises(DeviceError, match=r"got 16 of 512×512.*try fewer pictures at once"):
+        check_batch_memory(settings, (512, 512), ONNX, 16)
+    check_features(settings, (512, 512), None)
+    with pytest.raises(DeviceError, match="features fit into 2\\.0 GiB"):
+        check_features(settings, (5000, 5000), None)
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ("4GiB", 4 << 30), ("4g", 4 * 10**9), ("4096MiB", 4 << 30), ("4GB", 4 * 10**9), ("4e9", 4 * 10**9),
+        ("4000000000", 4 * 10**9), (4 * 10**9, 4 * 10**9), ("1.5 GiB", 3 << 29), ("900000K", 9 * 10**8),
+        ("1T", 10**12), (np.int64(1 << 30), 1 << 30),
+    ],
+)  # fmt: skip
+def test_memory_is_named_in_the_usual_ways(value: Any, count: int) -> None:
+    assert choose_settings(max_memory=value).max_memory == count
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["4", "", "4 Gi B", "-4GiB", "4XB", "1e99", "inf", "nan", "4GiBs", "٤GiB", 10, 2**70, True, 4.5e9, "9" * 50],
+)  # fmt: skip
+def test_other_memory_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="max memory"):
+        choose_settings(max_memory=value)
+
+
+def test_a_run_is_the_same_by_the_tiles_that_a_limit_forces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(**choices: Any) -> nstx.Result:
+        return nstx.stylize(
+            picture(130, 96, 0), picture(96, 96, 1), height=130, width=96, steps=2, scales=1,
+            backend="torch", precision="fp32", device="cpu", extractor="torch", use_cache=False, **choices,
+        )  # fmt: skip
+
+    whole = run()
+    assert np.array_equal(run(max_memory="8GiB").pixels, whole.pixels)
+    # Of pictures as small as these, tiles with their halos would take as much as the whole.
+    small = {
+        way: replace(item, base=0, tiled_base=0, tile=0.1) for way, item in COEFFICIENTS.items()
+    }
+    monkeypatch.setattr("nstx.engine.planning.memory_model.COEFFICIENTS", small)
+    settings = choose_settings(height=130, width=96, steps=2, scales=1)
+    torch = BackendChoice("torch", CPU, "fp32")
+    needed = memory_needed(load_of(settings, (130, 96), torch))
+    monkeypatch.setattr(fitting, "free_memory", lambda: 0)
+    monkeypatch.setattr(fitting, "_LOADED", round(needed * 1.05))
+    job = nstx.prepare_job(
+        picture(130, 96, 0), picture(96, 96, 1), height=130, width=96, steps=2, scales=1,
+        backend="torch", precision="fp32", device="cpu", extractor="torch", use_cache=False,
+    )  # fmt: skip
+    assert job.settings.tile is not None
+    by_tiles = nstx.run_job(job)
+    assert by_tiles.cost.total == pytest.approx(whole.cost.total, rel=1e-3)
+    assert np.abs(by_tiles.pixels - whole.pixels).mean() < 0.5
