@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from processes import spawn, wait_for
 
 import nstx
+from nstx.cli.batch import run as batch_run
 from nstx.cli.batch.asking import row_options
+from nstx.cli.batch.display import Display
 from nstx.cli.batch.rows import read_rows
 from nstx.engine.batches.asked import AskedJob, read_asked
 from nstx.engine.batches.fleet import FleetChoice
@@ -24,6 +27,7 @@ from nstx.engine.batches.making import Maker
 from nstx.engine.batches.names import check_name, check_names, check_template, fill_name
 from nstx.engine.batches.planning import Planner
 from nstx.engine.batches.run import Batch, batch_folder, plan_batch
+from nstx.engine.batches.sheet import draw_sheet
 from nstx.engine.jobs.ledger import Ledger
 from nstx.models.errors import OutputError, UsageError
 
@@ -36,6 +40,7 @@ OPTIONS = [
 SETTINGS = nstx.choose_settings(**TINY)
 
 Save = Callable[..., Path]
+Run = Callable[..., tuple[int, str, str]]
 Ask = Callable[..., AskedJob]
 
 
@@ -338,7 +343,7 @@ def test_a_worker_that_is_killed_is_replaced_and_a_poisoned_job_fails(
 
 
 def test_a_command_that_is_killed_is_gone_on_with(
-    save_picture: Save, tmp_path: Path, nstx: Callable[..., tuple[int, str, str]]
+    save_picture: Save, tmp_path: Path, nstx: Run
 ) -> None:
     (tmp_path / "c").mkdir()
     for number in range(3):
@@ -367,6 +372,50 @@ def test_a_command_that_is_killed_is_gone_on_with(
     assert (code, "nothing was done" in out) == (0, True)
 
 
+def test_a_sheet_has_the_results_beside_contents_and_styles(
+    folder: BatchFolder, ask: Ask, save_picture: Save
+) -> None:
+    asked = [ask(0), ask(1)]
+    other = save_picture("other.png", 36, 40, seed=91)
+    asked += [replace(item, styles=((other, 1.0),), output=f"o{item.output}") for item in asked]
+    for item in asked[:3]:
+        save_picture(f"results/{item.output}", 30, 40, seed=5)
+    table = draw_sheet(folder, asked)
+    flow = draw_sheet(folder, asked[:3])
+    assert table.dtype == flow.dtype == np.uint8
+    # Three rows of pictures, the styles' among them, and then one.
+    assert table.shape[0] > 2 * flow.shape[0] > 200
+    assert draw_sheet(folder, asked[3:]).min() < 255  # its content and style alone
+
+
+def test_what_comes_while_it_watches_is_made_by_the_workers_that_are_there(
+    save_picture: Save, tmp_path: Path, nstx: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_run, "WATCHING", 0.2)
+    output, photographs = tmp_path / "out", tmp_path / "c"
+    photographs.mkdir()
+    save_picture("s.png", 36, 40, seed=9)
+    taken = Display.take
+    pids = set[int]()
+
+    def take(display: Display, event: Any) -> None:
+        taken(display, event)
+        pids.update({event["pid"]} if event["event"] == "claimed" else ())
+        if display.done == 2:
+            raise KeyboardInterrupt
+        if event["event"] == "idle" and not (photographs / "0.png").exists():
+            save_picture("c/0.png", 30, 40, seed=0)
+        elif display.done == 1 and not (photographs / "1.png").exists():
+            save_picture("c/1.png", 30, 40, seed=1)
+
+    monkeypatch.setattr(Display, "take", take)
+    command = ["batch", "--content", photographs, "--style", tmp_path / "s.png", "-o", output]
+    code, out, _ = nstx(*command, "--workers", 1, "--watch", "--json", *OPTIONS)
+    data = json.loads(out)
+    assert (code, data["made"], data["interrupted"], len(pids)) == (130, 2, True, 1)
+    assert {path.name for path in output.glob("*.png")} == {"0_s.png", "1_s.png"}
+
+
 def test_one_batch_at_a_time_has_a_folder(tmp_path: Path) -> None:
     folder = batch_folder(tmp_path)
     with folder.alone(), pytest.raises(OutputError, match="for this run alone"), folder.alone():
@@ -382,23 +431,28 @@ def test_a_result_never_replaces_a_picture_that_is_read(
 
 
 def test_options_that_cannot_be_are_refused_before_anything_is_made(
-    nstx: Callable[..., tuple[int, str, str]], save_picture: Save, tmp_path: Path
+    nstx: Run, save_picture: Save, tmp_path: Path
 ) -> None:
     picture, output = save_picture("a.png", 30, 40, seed=1), tmp_path / "out"
     jobs = tmp_path / "jobs.csv"
     jobs.write_text(f"content,style,size\n{picture},{picture},5\n")
     pair = ["--content", picture, "--style", picture]
     for arguments, message in (
-        ([], "expected pictures"),
+        ([], "expected pictures and styles"),
         ([*pair, "--workers", 0], "1 … 256"),
         ([*pair, "--name", "{x}.png"], "a template"),
         ([*pair, "--jobs", jobs], "got both"),
         (["--jobs", jobs], "line 2 of"),
         ([*pair, "--checkpoint-every", 1, "--batch", 2], "got both"),
+        ([*pair, "--sheet", tmp_path / "no" / "s.png"], "expected an existing folder"),
+        ([*pair, "--export", picture], "ends in .jsonl"),
+        ([*pair, "--watch", "--sheet", tmp_path / "s.png"], "got both"),
+        (["--content", tmp_path, "--style", picture, "-o", tmp_path], "another folder"),
+        (["--watch", "--content", tmp_path], "expected pictures and styles"),
         (["--content", tmp_path / "no", "--style", picture], "got: No such file"),
     ):
-        code, _, err = nstx("batch", *arguments, "-o", output)
-        assert code in (2, 3)
+        code, _, err = nstx("batch", "-o", output, *arguments)
+        assert code in (2, 3, 7)
         assert message in err
     assert not output.exists()
 

@@ -187,6 +187,37 @@ def test_a_canceled_job_is_lost_to_its_worker(ledger: Ledger) -> None:
     assert ledger.claim("w") == []
 
 
+def test_leases_that_have_run_out_are_taken_without_a_claim(ledger: Ledger, clock: Clock) -> None:
+    ledger.add([job("a"), job("b")])
+    (first,) = ledger.claim("w", lease=60)
+    ledger.claim("v", lease=200)
+    clock.now += 61
+    ledger.expire()
+    assert ledger.counts()["queued"] == 1
+    ledger.abandon_all()
+    assert ledger.counts()["queued"] == 2
+    assert ledger.beat([first]) == []
+
+
+def test_jobs_that_are_not_asked_for_any_more_are_canceled(ledger: Ledger) -> None:
+    ledger.add([job("a"), job("b", "96"), job("c")])
+    (running,) = ledger.claim("w", kind="96")
+    ledger.cancel_others({"a"})
+    assert {record.id: record.state for record in ledger} == {
+        "a": "queued", "b": "running", "c": "canceled",
+    }  # fmt: skip
+    assert ledger.beat([running]) == [running]
+
+
+def test_what_waits_is_made_as_it_is_asked_for_now(ledger: Ledger) -> None:
+    ledger.add([job("a", request={"content": "old/a.png"}, attempts=2)])
+    ledger.claim("w")
+    ledger.abandon("w")
+    ledger.add([job("a", request={"content": "new/a.png"}, attempts=2)])
+    (claim,) = ledger.claim("w")
+    assert (claim.request, claim.attempt) == ({"content": "new/a.png"}, 1)
+
+
 def test_adding_again_queues_what_is_missing(ledger: Ledger) -> None:
     names = ("done", "failed", "canceled", "running", "changed", "waiting")
     ledger.add([job(name, name) for name in names])

@@ -1,6 +1,6 @@
 """From options, folders and rows to the jobs of a batch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -78,28 +78,38 @@ def row_options() -> dict[str, Option]:
 
 
 class Asking:
-    """Makes jobs of options that all have, and of what a row has of its own."""
+    """Makes jobs of options that all have, and of what a row has of its own.
+
+    Attributes:
+        count: of the jobs so far, which a name may have.
+    """
 
     def __init__(self, groups: Groups, template: str) -> None:
         from nstx.engine.batches.names import check_template
 
         self._groups, self._template = groups, check_template(template)
         self._settings: dict[Any, Settings] = {}
-        self._count = 0
+        self.count = 0
 
-    def pairs(self, contents: Iterable[str], styles: Iterable[str]) -> list["AskedJob"]:
+    def pairs(
+        self, contents: Collection[str], styles: Collection[str], *, may_lack: bool = False
+    ) -> list["AskedJob"]:
         """Return the jobs of every content with every style; errors as `find_pictures`."""
+        self.count = 0
         from nstx.engine.targets.precompute import find_pictures
 
         with about("content"):
-            photographs = find_pictures([Path(text) for text in contents])
+            photographs = find_pictures([Path(text) for text in contents], may_lack=may_lack)
         paintings: list[tuple[tuple[Path, float], ...]] = []
         with about("style"):
             for place, weight in map(split_style, styles):
-                paintings += [((path, weight),) for path in find_pictures([place])]
+                paintings += [
+                    ((path, weight),) for path in find_pictures([place], may_lack=may_lack)
+                ]
         region = cast("regions.Regions", self._groups["region"])
         blends = paintings or [()] * bool(region.style_for)
-        if not photographs or not blends:
+        are_named = bool(contents) and bool(styles or region.style_for)
+        if not are_named or not (may_lack or (photographs and blends)):
             raise UsageError(
                 "expected pictures and styles, got none; try --content photos --style paintings"
             )
@@ -120,7 +130,7 @@ class Asking:
         from nstx.engine.batches.asked import AskedJob
         from nstx.engine.batches.names import check_name, fill_name, style_name
 
-        self._count += 1
+        self.count += 1
         groups = {name: _with(group, chosen) for name, group in self._groups.items()}
         settings = self._choose(groups, chosen)
         region = cast("regions.Regions", groups["region"])
@@ -134,7 +144,7 @@ class Asking:
                 self._template,
                 {
                     "content": content.stem, "style": style_name(path for path, _ in blend),
-                    "index": self._count, "size": str(size), "preset": settings.preset,
+                    "index": self.count, "size": str(size), "preset": settings.preset,
                 },
             )  # fmt: skip
         saved = cast("Saved", groups["saved"])

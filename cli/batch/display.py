@@ -35,6 +35,12 @@ class Display:
         self._progress: Progress | None = None
         self._bars: dict[int, Any] = {}
 
+    def add(self, missing: int) -> None:
+        """Have further results to make."""
+        self._missing += missing
+        if self._progress is not None:
+            self._progress.update(self._all, total=self._missing)
+
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Show the bars for the time of a block, if there is a terminal."""

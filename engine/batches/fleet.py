@@ -26,6 +26,7 @@ Event = Mapping[str, Any]
 
 _POLL = 0.2  # seconds
 _COUNTING = 0.5  # seconds between two looks into the ledger
+_ENDING = 5.0  # seconds that workers have to end by themselves when no job is left
 _KILLING = 0.5  # seconds beyond their own grace, after which workers are killed
 _MOST_BARREN = 3  # workers in a row that die before they claim anything
 _LAST_LINES = 8
@@ -41,6 +42,7 @@ class FleetChoice:
         threads: of each worker; None leaves them to the library.
         gpus: of CUDA, that workers are dealt to in turn; 0 without any.
         checkpoint_every: minutes from one checkpoint to the next; None keeps none.
+        lingers: whether they wait for jobs that are added later, until whoever runs them ends it.
     """
 
     workers: int
@@ -48,6 +50,7 @@ class FleetChoice:
     threads: int | None = None
     gpus: int = 0
     checkpoint_every: float | None = None
+    lingers: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -98,13 +101,18 @@ class Fleet:
                 self._end(ledger)
 
     def _run(self, ledger: Ledger) -> Iterator[Event]:
-        looked = 0.0
+        looked = busy = 0.0
         while True:
             if time.monotonic() >= looked + _COUNTING or not self._workers:
                 looked = time.monotonic()
-                waiting = ledger.counts()["queued"]
-                self._start(waiting)
-                if not self._workers:
+                ledger.expire()
+                counts = ledger.counts()
+                self._start(counts["queued"])
+                if counts["queued"] + counts["running"]:
+                    busy = looked
+                # One that was stopped by its owner, and lost its job, does not end by itself.
+                is_over = not self._workers or looked > busy + _ENDING
+                if is_over and not self._choice.lingers:
                     return
             try:
                 worker, event = self._events.get(timeout=_POLL)
@@ -136,7 +144,7 @@ class Fleet:
         choice = self._choice
         task = WorkerTask(
             folder=str(self._folder.path), name=f"{place}-{uuid.uuid4().hex}", most=choice.most,
-            threads=choice.threads, checkpoint_every=choice.checkpoint_every,
+            threads=choice.threads, checkpoint_every=choice.checkpoint_every, lingers=choice.lingers,
         )  # fmt: skip
         environment = dict(os.environ)
         if choice.gpus:

@@ -61,6 +61,10 @@ class Heart:
         """Whether the worker is to end."""
         return self._stopping.is_set()
 
+    def rest(self, seconds: float) -> None:
+        """Wait, unless the worker is to end."""
+        self._stopping.wait(seconds)
+
     def hold(self, claims: Sequence[Claim]) -> None:
         """Beat for these jobs from now on."""
         with self._lock:

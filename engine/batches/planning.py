@@ -36,13 +36,13 @@ class _File(NamedTuple):
 
 
 class Planner:
-    """Makes jobs of what is asked for. Each file is read once, however many jobs it is for.
+    """Makes jobs of what is asked for. Each file is read once, however many jobs it is for, unless it changes.
 
     A picture that cannot be read is no error here: its job will fail.
     """
 
     def __init__(self) -> None:
-        self._files: dict[Path, _File] = {}
+        self._files: dict[Path, tuple[tuple[int, ...], _File]] = {}
         self._weights: dict[tuple[str, Preprocessing], str] = {}
 
     def plan(self, asked: Iterable[AskedJob], attempts: int = 3) -> Iterator[NewJob]:
@@ -104,9 +104,14 @@ class Planner:
         return self._weights[key]
 
     def _look(self, path: Path) -> _File:
-        if path not in self._files:
-            self._files[path] = _look(path)
-        return self._files[path]
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return _File()
+        mark = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if path not in self._files or self._files[path][0] != mark:
+            self._files[path] = mark, _look(path)
+        return self._files[path][1]
 
 
 def _look(path: Path) -> _File:

@@ -1,6 +1,6 @@
 """A batch from beginning to end: planned, made by its workers, and what has come of it."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ class Batch:
 
     Attributes:
         names: of its results, in the order in which they were asked for.
+        fingerprints: of its jobs, by their names.
         missing: how many are to be made.
         other: results that are there, and not as they were made: they stay.
     """
 
     folder: BatchFolder
     names: tuple[str, ...]
+    fingerprints: Mapping[str, str]
     missing: int
     other: tuple[str, ...]
 
@@ -61,8 +63,22 @@ class Batch:
             events.close()  # type: ignore[attr-defined]
 
 
-def plan_batch(folder: BatchFolder, asked: Sequence[AskedJob], *, attempts: int = 3) -> Batch:
+def plan_batch(
+    folder: BatchFolder,
+    asked: Sequence[AskedJob],
+    *,
+    attempts: int = 3,
+    planner: Planner | None = None,
+    before: Batch | None = None,
+) -> Batch:
     """Plan jobs into the ledger of a folder that this process has for itself; no others wait there afterwards.
+
+    Args:
+        folder: of the results.
+        asked: all that is asked for.
+        attempts: of a job.
+        planner: which may know the files already.
+        before: what was planned earlier, and is being made: only what is new or has changed is planned.
 
     Raises:
         UsageError: two results have one name, or one cannot be.
@@ -74,14 +90,20 @@ def plan_batch(folder: BatchFolder, asked: Sequence[AskedJob], *, attempts: int 
     for name in names:
         folder.place(name)
     folder.check_inputs(names, {path for item in asked for path in item.files})
-    jobs = list(Planner().plan(asked, attempts))
-    known = set(names)
+    jobs = list((planner or Planner()).plan(asked, attempts))
+    fingerprints, known = {job.id: job.fingerprint for job in jobs}, set(names)
     with Ledger(folder.ledger) as ledger:
-        ledger.abandon_all()
-        other = folder.look(ledger, known)
+        if before is None:
+            ledger.abandon_all()
+            other = folder.look(ledger, known)
+        else:
+            jobs = [job for job in jobs if before.fingerprints.get(job.id) != job.fingerprint]
+            other = []
         missing = sum(ledger.add(jobs[at : at + _CHUNK]) for at in range(0, len(jobs), _CHUNK))
         ledger.cancel_others(known)
-    return Batch(folder=folder, names=names, missing=missing, other=tuple(other))
+    return Batch(
+        folder=folder, names=names, fingerprints=fingerprints, missing=missing, other=tuple(other)
+    )
 
 
 def choose_fleet(
@@ -91,8 +113,13 @@ def choose_fleet(
     workers: int | None = None,
     most: int = 1,
     checkpoint_every: float | None = None,
+    lingers: bool = False,
 ) -> FleetChoice:
     """Return how jobs are made on this machine: a worker for each GPU, or core; fewer where memory is short, or jobs are."""
+    if not asked:  # of those that are watched for
+        return FleetChoice(
+            workers=workers or 1, most=most, checkpoint_every=checkpoint_every, lingers=lingers
+        )
     device = settle(next(iter(asked)).settings.device)
     gpus = _count_gpus() if device.is_cuda else 0
     cores = physical_cores()
@@ -101,8 +128,11 @@ def choose_fleet(
         if device.is_cpu:
             room = free_memory(swap=False) // (most * max(_memory_of(item) for item in asked))
             workers = max(1, min(cores, _MOST_BY_ITSELF, room))
-    workers = max(1, min(workers, -(-missing // most)))
-    choice = FleetChoice(workers=workers, most=most, gpus=gpus, checkpoint_every=checkpoint_every)
+    if not lingers:
+        workers = max(1, min(workers, -(-missing // most)))
+    choice = FleetChoice(
+        workers=workers, most=most, gpus=gpus, checkpoint_every=checkpoint_every, lingers=lingers
+    )
     return share_machine(choice, cores) if device.is_cpu else choice
 
 

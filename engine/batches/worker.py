@@ -24,6 +24,9 @@ from .heart import Heart
 STEP_SECONDS = 0.2
 """From one line about a step to the next."""
 
+_LINGER = 0.5
+"""Seconds from one look for further jobs to the next."""
+
 UNFORESEEN = 70
 """The exit code of a worker that met what nobody foresaw, whose job may be tried again by another."""
 
@@ -38,6 +41,7 @@ class WorkerTask:
         most: jobs that it claims at a time.
         threads: of the CPU; None leaves it to the library.
         checkpoint_every: minutes from one checkpoint to the next; None keeps none.
+        lingers: whether it waits for further jobs, until it is to end.
     """
 
     folder: str
@@ -45,6 +49,7 @@ class WorkerTask:
     most: int = 1
     threads: int | None = None
     checkpoint_every: float | None = None
+    lingers: bool = False
 
 
 class _Lines(logging.Handler):
@@ -79,7 +84,10 @@ def run_worker(task: WorkerTask, tell: _Lines, heart: Heart) -> int:
         while not heart.stopping:
             claims = ledger.claim(task.name, task.most)
             if not claims:
-                break
+                if not task.lingers:
+                    break
+                heart.rest(_LINGER)
+                continue
             heart.hold(claims)
             tell("claimed", claims[0].id, pid=os.getpid())
             if maker is None:

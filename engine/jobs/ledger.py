@@ -170,6 +170,15 @@ class Ledger(LedgerReader):
         with table_errors(self._path), writing(self._connection):
             self._take_back("lease < ?", math.inf)
 
+    def expire(self) -> None:
+        """Take the jobs whose leases have run out, as a claim would; without writing anything if there are none."""
+        with table_errors(self._path):
+            late = "SELECT 1 FROM jobs WHERE state = 'running' AND lease < ? LIMIT 1"
+            if self._row(late, self._now()) is None:
+                return
+        with table_errors(self._path), writing(self._connection):
+            self._take_back("lease < ?", self._now())
+
     def cancel(self, job: str) -> bool:
         """Cancel a job that waits or runs; return whether it did. Its worker learns of it by its next heartbeat."""
         with table_errors(self._path), writing(self._connection):

@@ -43,11 +43,11 @@ class PrecomputedPicture:
     input: InputFile | None = None
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
+def find_pictures(paths: Sequence[Path], *, may_lack: bool = False) -> list[Path]:
     """Return the pictures in files and folders, in order, each once.
 
     Of a folder, the files with a picture's suffix are taken; folders in it are not entered.
-    `UsageError` if a folder holds none, `ImageError` if a path is neither file nor folder.
+    `UsageError` if a folder holds none, unless it may lack them, `ImageError` if a path is neither file nor folder.
     """
     pictures: dict[Path, None] = {}
     for path in paths:
@@ -62,7 +62,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
                 f"expected a picture or a folder at {printable(path)}, got: {error.strerror or error}; "
                 "try another path"
             ) from error
-        if not usable:
+        if not usable and not may_lack:
             raise UsageError(
                 f"expected pictures in {printable(path)}, got none; try another folder"
             )

@@ -1,0 +1,238 @@
+"""What ``nstx batch`` does with its options: plan, have the jobs made, report."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nstx.engine.batches.asked import AskedJob
+from nstx.engine.batches.planning import Planner
+from nstx.engine.batches.run import (
+    Batch,
+    batch_folder,
+    choose_fleet,
+    describe_other,
+    describe_record,
+    plan_batch,
+)
+from nstx.engine.pictures.writing import SUFFIXES, write_image
+from nstx.models.errors import NstxError, UsageError
+from nstx.models.printable import printable
+from nstx.models.storage.files import (
+    check_distinct,
+    check_new_files,
+    check_output,
+    make_folder,
+    write_output,
+)
+
+from ..console import Console
+from ..errors.exits import SOME_FAILED, DescribedFailure, describe_failure, failure_json
+from ..formats import format_count, format_seconds
+from .asking import Asking, Pictures, row_options
+from .display import Display
+from .working import Working
+
+if TYPE_CHECKING:
+    from nstx.engine.batches.fleet import Event, FleetChoice
+
+
+WATCHING = 3.0
+"""Seconds from one look for new pictures to the next."""
+
+_MOST_MEASURED = 1000  # jobs by whose sizes workers are chosen
+
+
+class BatchRun:
+    """One call of ``nstx batch``.
+
+    Args:
+        pictures: which are stylised.
+        working: by whom.
+        asking: makes jobs of them.
+        console: shows how they go.
+        began: when the command began, a reading of ``time.perf_counter``.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        working: Working,
+        asking: Asking,
+        console: Console,
+        began: float,
+    ) -> None:
+        self._pictures, self._working, self._asking = pictures, working, asking
+        self._console, self._began = console, began
+        self._folder, self._planner = batch_folder(pictures.output), Planner()
+        self._asked = self._ask()
+        self._check_outputs()
+        self._looked = 0.0
+
+    def run(self) -> None:
+        """Make what is missing, and exit with 10 if some jobs failed."""
+        with self._folder.alone():
+            with self._console.working(f"planning {format_count(len(self._asked), 'job')}"):
+                planned = plan_batch(
+                    self._folder,
+                    self._asked,
+                    attempts=self._working.attempts,
+                    planner=self._planner,
+                )
+            for text in describe_other(planned.other):
+                self._console.warn(text)
+            failed = self._make(planned)
+        if failed:
+            raise typer.Exit(SOME_FAILED)
+
+    def _ask(self) -> list[AskedJob]:
+        """Return the jobs that are asked for now."""
+        pictures = self._pictures
+        if pictures.jobs is None:
+            if any(
+                Path(text).resolve() == self._folder.path.resolve()
+                for text in pictures.contents or ()
+            ):
+                raise UsageError(
+                    f"expected another folder for the results than that of the pictures, got {printable(pictures.output)} "
+                    "for both; try another -o",
+                    setting="output",
+                )
+            return self._asking.pairs(
+                pictures.contents or (), pictures.styles or (), may_lack=self._working.watch
+            )
+        if pictures.contents or pictures.styles:
+            raise UsageError(
+                "expected --jobs, or --content and --style, got both; try one of the two",
+                setting="jobs",
+            )
+        from .rows import in_line, read_rows
+
+        asked, self._asking.count = [], 0
+        for row in read_rows(pictures.jobs, row_options()):
+            with in_line(pictures.jobs, row.line):
+                asked.append(self._asking.row(row))
+        return asked
+
+    def _check_outputs(self) -> None:
+        """Check what is written besides the results, which may be in their folder."""
+        suffixes = {self._working.export: (".jsonl",), self._working.sheet: SUFFIXES}
+        paths = [path for path in suffixes if path is not None]
+        if any(path.absolute().is_relative_to(self._folder.path) for path in paths):
+            check_new_files(self._folder.path)
+            make_folder(self._folder.path)
+        for path in paths:
+            check_output(path, suffixes[path])
+        inputs = {path for item in self._asked for path in item.files}
+        results = [self._folder.path / item.output for item in self._asked]
+        check_distinct(paths, [*inputs, *results])
+
+    def _make(self, planned: Batch) -> int:
+        """Make what is missing, report it, and return how many jobs failed."""
+        working = self._working
+        choice = choose_fleet(
+            self._asked[:_MOST_MEASURED], planned.missing, workers=working.workers, most=working.batch,
+            checkpoint_every=working.checkpoint_every, lingers=working.watch,
+        )  # fmt: skip
+        self._planned, self._display = planned, Display(self._console, planned.missing)
+        failure, is_interrupted = None, True
+        try:
+            if planned.missing or choice.lingers:
+                self._announce(choice)
+                with self._display.shown():
+                    planned.run(choice, self._take)
+            is_interrupted = False
+        except (KeyboardInterrupt, SystemExit):
+            made = format_count(self._display.done, "new picture")
+            self._console.warn(f"interrupted; {made} kept; the same command makes what is missing")
+            self._report(choice, None, is_interrupted=True)
+            raise
+        except NstxError as error:
+            failure = describe_failure(error)
+            self._report(choice, failure_json(error), is_interrupted=False)
+            raise DescribedFailure(failure) from error
+        return self._report(choice, None, is_interrupted=is_interrupted)
+
+    def _announce(self, choice: "FleetChoice") -> None:
+        kept = len(self._asked) - self._planned.missing
+        there = f"; {kept} there already" if kept else ""
+        self._console.log(
+            f"{format_count(self._planned.missing, 'picture')} to make by {format_count(choice.workers, 'worker')}{there}"
+        )
+
+    def _take(self, event: "Event") -> None:
+        self._display.take(event)
+        now = time.monotonic()
+        if self._working.watch and now >= self._looked + WATCHING:
+            self._look()
+            self._looked = time.monotonic()
+
+    def _look(self) -> None:
+        """Plan what is new or has changed; what cannot be is a warning, as it may be mended while this goes on."""
+        try:
+            asked = self._ask()
+            planned = plan_batch(
+                self._folder, asked, attempts=self._working.attempts,
+                planner=self._planner, before=self._planned,
+            )  # fmt: skip
+        except UsageError as error:
+            self._console.warn(str(error))
+            return
+        self._asked, self._planned = asked, planned
+        self._display.add(planned.missing)
+
+    def _report(
+        self, choice: "FleetChoice", failure: dict[str, Any] | None, *, is_interrupted: bool
+    ) -> int:
+        """Print and write what has come of the batch, and return how many jobs failed."""
+        working, rate = self._working, self._display.per_hour
+        records = list(map(describe_record, self._planned.records()))
+        states = [record["state"] for record in records]
+        if working.export is not None:
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            write_output(working.export, lines.encode())
+        if working.sheet is not None and not is_interrupted:
+            self._draw(working.sheet)
+        data: dict[str, Any] = {
+            "output": str(self._folder.path),
+            "workers": choice.workers,
+            "batch": choice.most,
+            "interrupted": is_interrupted,
+            "pictures_per_hour": rate and round(rate, 1),
+            "seconds": round(time.perf_counter() - self._began, 4),
+            "total": len(states),
+            "succeeded": states.count("succeeded"),
+            "failed": states.count("failed"),
+            "waiting": states.count("queued") + states.count("running"),
+            "made": self._display.done,
+            "sheet": working.sheet and str(working.sheet),
+        }
+        data["kept"] = max(0, data["succeeded"] - data["made"])
+        self._console.result({**data, "jobs": records, **(failure or {})}, _describe)
+        failed: int = data["failed"]
+        return failed
+
+    def _draw(self, path: Path) -> None:
+        from nstx.engine.batches.sheet import MOST, draw_sheet
+        from nstx.engine.pictures.picture import Picture
+
+        if len(self._asked) > MOST:
+            self._console.warn(f"the sheet has the first {MOST} results of {len(self._asked)}")
+        with self._console.working("drawing the sheet"):
+            write_image(path, Picture(draw_sheet(self._folder, self._asked), None))
+
+
+def _describe(data: dict[str, Any]) -> str:
+    if not data["made"] and not data["failed"] and not data["waiting"]:
+        return f"{data['output']} has all of it already: {format_count(data['total'], 'picture')}; nothing was done"
+    text = f"saved {data['output']}  {format_count(data['made'], 'picture')}"
+    if data["kept"]:
+        text += f", {data['kept']} there already"
+    if data["failed"]:
+        text += f", {data['failed']} failed"
+    if data["waiting"]:
+        text += f", {data['waiting']} not made"
+    rate = f", {data['pictures_per_hour']:.0f} an hour" if data["pictures_per_hour"] else ""
+    return f"{text}, in {format_seconds(data['seconds'])}{rate}"
