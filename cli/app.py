@@ -40,6 +40,9 @@ class Commands(LazyGroup):
         "evaluate": Entry(
             "Print the cost of any picture, computed in float64 apart from the fast paths."
         ),
+        "plan": Entry(
+            "Print what 'nstx optimize' would take: memory and time, whole and by tiles, and what it would choose."
+        ),
         "features": Entry(
             "Show what VGG-19 sees in IMAGE: a sheet of each layer's strongest channels."
         ),

@@ -1,7 +1,10 @@
 """What memory a run is said to take, and what is chosen so that it fits."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +32,10 @@ from nstx.engine.planning.memory_model import (
     memory_needed,
     way_of,
 )
+from nstx.engine.transfer import plan
 from nstx.models.errors import DeviceError, UsageError
 from nstx.models.presets import PRESETS
+from nstx.models.storage.cache import cache_folder
 
 GIB = 1 << 30
 CPU = Device("cpu")
@@ -97,9 +102,9 @@ def test_styles_count_where_they_are_larger_than_the_result() -> None:
 
 
 def test_what_fits_is_evaluated_whole() -> None:
-    plan = choose_plan(LARGE, 10**12)
-    assert plan.tile is None
-    assert choose_plan(LARGE, round(MARGIN * plan.needed) + 1).tile is None
+    whole = choose_plan(LARGE, 10**12)
+    assert whole.tile is None
+    assert choose_plan(LARGE, round(MARGIN * whole.needed) + 1).tile is None
 
 
 def test_less_memory_means_smaller_tiles() -> None:
@@ -107,12 +112,12 @@ def test_less_memory_means_smaller_tiles() -> None:
     needed = {tile: memory_needed(replace(load, tile=tile)) for tile in (1024, 512, 256)}
     limits = [round(MARGIN * bytes_) + 1 for bytes_ in needed.values()]
     plans = [choose_plan(load, limit) for limit in limits]
-    tiles = [plan.tile or 0 for plan in plans]
+    tiles = [item.tile or 0 for item in plans]
     assert all(tile % 16 == 0 for tile in tiles)
     # Larger ones may be laid as these are.
-    for tile, chosen, plan, limit in zip(needed, tiles, plans, limits, strict=True):
+    for tile, chosen, item, limit in zip(needed, tiles, plans, limits, strict=True):
         assert tile <= chosen < 1.5 * tile
-        assert MARGIN * plan.needed <= limit
+        assert MARGIN * item.needed <= limit
     assert all(more > less for more, less in pairwise(tiles))
 
 
@@ -197,29 +202,90 @@ def test_other_memory_is_refused(value: Any) -> None:
 def test_a_run_is_the_same_by_the_tiles_that_a_limit_forces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run(**choices: Any) -> nstx.Result:
-        return nstx.stylize(
-            picture(130, 96, 0), picture(96, 96, 1), height=130, width=96, steps=2, scales=1,
-            backend="torch", precision="fp32", device="cpu", extractor="torch", use_cache=False, **choices,
-        )  # fmt: skip
-
-    whole = run()
-    assert np.array_equal(run(max_memory="8GiB").pixels, whole.pixels)
+    settings = choose_settings(
+        height=130, width=96, steps=2, scales=1, backend="torch", precision="fp32", device="cpu",
+        extractor="torch", use_cache=False, content_layers="conv2_2", style_layers="conv1_1,conv2_1",
+    )  # fmt: skip
+    pictures = picture(130, 96, 0), picture(96, 96, 1)
+    whole = nstx.stylize(*pictures, settings)
+    limited = nstx.stylize(*pictures, replace(settings, max_memory=8 * GIB))
+    assert np.array_equal(limited.pixels, whole.pixels)
     # Of pictures as small as these, tiles with their halos would take as much as the whole.
     small = {
         way: replace(item, base=0, tiled_base=0, tile=0.1) for way, item in COEFFICIENTS.items()
     }
     monkeypatch.setattr("nstx.engine.planning.memory_model.COEFFICIENTS", small)
-    settings = choose_settings(height=130, width=96, steps=2, scales=1)
     torch = BackendChoice("torch", CPU, "fp32")
     needed = memory_needed(load_of(settings, (130, 96), torch))
     monkeypatch.setattr(fitting, "free_memory", lambda: 0)
     monkeypatch.setattr(fitting, "_LOADED", round(needed * 1.05))
-    job = nstx.prepare_job(
-        picture(130, 96, 0), picture(96, 96, 1), height=130, width=96, steps=2, scales=1,
-        backend="torch", precision="fp32", device="cpu", extractor="torch", use_cache=False,
-    )  # fmt: skip
+    job = nstx.prepare_job(*pictures, settings)
     assert job.settings.tile is not None
     by_tiles = nstx.run_job(job)
     assert by_tiles.cost.total == pytest.approx(whole.cost.total, rel=1e-3)
     assert np.abs(by_tiles.pixels - whole.pixels).mean() < 0.5
+
+
+def test_a_plan_has_the_time_of_each_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "calibrate", lambda *_: 2.0)
+    settings = choose_settings(
+        "gatys", size=1024, steps=10, backend="onnx", solver="adam", device="cpu", max_memory="1GiB"
+    )
+    planned = plan.plan_run((600, 800), [(500, 500)], settings)
+    assert (planned.sizes, planned.steps) == (((768, 1024),), (10,))
+    whole, *others = planned.rows
+    assert (whole.plan.tile, whole.plan.fits, whole.chosen) == (None, False, False)
+    assert whole.seconds[0] == pytest.approx(10 * 2.0 * 0.75)
+    (chosen,) = [row for row in others if row.chosen]
+    assert chosen.plan.fits
+    assert chosen.plan.tile == choose_plan(load_of(settings, (768, 1024), ONNX), GIB).tile
+    # Smaller tiles take longer, by their halos and a pass more.
+    seconds = [row.seconds[0] for row in planned.rows]
+    assert seconds == sorted(seconds)
+    assert seconds[1] > 4 / 3 * seconds[0]
+    assert planned.largest is None
+    planned = plan.plan_run((600, 800), [], replace(settings, max_memory=500 << 20))
+    assert not any(row.chosen for row in planned.rows)
+    assert planned.largest is not None
+    assert 16 < planned.largest < 1024
+    monkeypatch.setattr(plan, "choose_backend", lambda *_: replace(ONNX, device=Device("mps")))
+    with pytest.raises(DeviceError, match="try --device cpu"):
+        plan.plan_run((600, 800), [], settings)
+
+
+def test_a_calibration_leaves_the_cache_of_targets_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "_SIDE", 32)
+    settings = choose_settings(
+        backend="torch", extractor="torch", device="cpu", tile=64, max_memory="1GiB"
+    )
+    assert plan.calibrate(settings, BackendChoice("torch", CPU, "fp32")) > 0
+    assert not list((cache_folder() / "targets").glob("*"))
+
+
+def test_nstx_plan_prints_a_table(
+    nstx: Callable[..., tuple[int, str, str]],
+    save_picture: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "calibrate", lambda *_: 2.0)
+    photo = save_picture("photo.png", 64, 48, 0)
+    options = ["--size", 800, "--device", "cpu", "--precision", "fp32", "--max-memory", "900MiB"]
+    code, out, err = nstx("plan", photo, f"{photo}:2", *options)
+    assert (code, err) == (0, "")
+    head, sizes, steps, whole, *rest = out.splitlines()
+    assert head.endswith("in fp32, 900 MiB of memory")
+    assert sizes.split()[0] == "memory"
+    assert steps.split()[-2:] == ["150", "steps"]
+    assert whole.startswith("whole ")
+    assert whole.endswith("does not fit")
+    assert sum(line.endswith("  chosen") for line in rest) == 1
+    code, out, err = nstx("plan", photo, *options, "--size", 8000, "--json")
+    data = json.loads(out)
+    assert code == 0
+    assert data["limit_bytes"] == 900 << 20
+    assert [scale["steps"] for scale in data["scales"]]
+    assert not any(choice["chosen"] for choice in data["choices"])
+    code, out, _ = nstx("plan", photo, *options, "--size", 8000)
+    assert out.splitlines()[-1] == f"nothing fits; try --size {data['largest_size']}"

@@ -57,8 +57,8 @@ _MIB = 1 << 20
 
 COEFFICIENTS: dict[Way, Coefficients] = {
     "onnx": Coefficients(base=204 * _MIB, whole=1.49, tiled_base=430 * _MIB, tile=1.1),
-    "autograd": Coefficients(base=400 * _MIB, whole=1.85, tiled_base=400 * _MIB, tile=2.0),
-    "bf16": Coefficients(base=300 * _MIB, whole=0.95, tiled_base=300 * _MIB, tile=1.2),
+    "autograd": Coefficients(base=410 * _MIB, whole=1.88, tiled_base=410 * _MIB, tile=2.3),
+    "bf16": Coefficients(base=295 * _MIB, whole=1.07, tiled_base=295 * _MIB, tile=1.2),
     "checked": Coefficients(base=300 * _MIB, whole=2.1, tiled_base=300 * _MIB, tile=2.1),
 }
 """Fitted to the peaks of processes with pictures of 0.1 to 0.8 megapixels and tiles of 128 to 512."""
@@ -149,7 +149,7 @@ def memory_needed(load: Load) -> int:
         height, width = layout.largest
         base = coefficients.tiled_base
         evaluation = coefficients.tile * of_pixel * height * width * load.batch
-        styles = min(load.style_side, 512 + 2 * layout.halo) ** 2
+        styles = min(load.style_side, min(layout.side, 512) + 2 * layout.halo) ** 2
     if load.way == "onnx" and layout is None:
         at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
     run = max(at_rest + evaluation, at_work)

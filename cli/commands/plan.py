@@ -1,0 +1,117 @@
+"""``nstx plan``: what a run would take, and how it would be fitted into memory."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nstx.models.errors import about
+
+from ..choices import split_style
+from ..formats import format_bytes, format_minutes
+from ..grouped import argument, grouped, without
+from ..options import shared as options
+from ..options.memory import Memory
+
+if TYPE_CHECKING:
+    from nstx.engine.transfer.plan import PlanRow, RunPlan
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@grouped
+def plan(
+    content: Annotated[Path, argument("The photograph.", "CONTENT")],
+    styles: Annotated[
+        list[str] | None, argument("The paintings, each as PATH or PATH:weight.", "STYLE...")
+    ] = None,
+    *,
+    objective: options.Objective,
+    size: options.Size,
+    solver: Annotated[options.Solver, without("learning_rate", "init", "seed", "clean")],
+    machine: options.Machine,
+    memory: Memory,
+    shown: options.Output,
+) -> None:
+    """Print what 'nstx optimize' would take: memory and time, whole and by tiles, and what it would choose.
+
+    Memory is that of a model that was fitted to measurements. Time is an estimate, by a few evaluations at 256×256.
+    """
+    began = time.perf_counter()
+    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.transfer.plan import plan_run
+
+    console = shown.console()
+    settings = options.settings_of(objective, size, solver, machine, memory)
+    with about("content"):
+        photograph = read_image(content).size
+    with about("style"):
+        paintings = [read_image(split_style(style)[0]).size for style in styles or []]
+    with console.working("calibrating"):
+        found = plan_run(photograph, paintings, settings)
+    seconds = round(time.perf_counter() - began, 4)
+    console.result(_to_json(found) | {"seconds": seconds}, lambda _: _describe(found))
+
+
+def _to_json(planned: "RunPlan") -> dict[str, Any]:
+    choice = planned.choice
+    return {
+        "scales": [
+            {"width": width, "height": height, "steps": steps}
+            for (height, width), steps in zip(planned.sizes, planned.steps, strict=True)
+        ],
+        "backend": choice.name,
+        "precision": choice.precision,
+        "limit_bytes": planned.limit,
+        "seconds_per_megapixel": planned.seconds_per_megapixel,
+        "largest_size": planned.largest,
+        "choices": [
+            {
+                "tile": row.plan.tile,
+                "memory_bytes": row.plan.needed,
+                "fits": row.plan.fits,
+                "chosen": row.chosen,
+                "seconds": round(sum(row.seconds), 2),
+                "seconds_by_scale": [round(value, 2) for value in row.seconds],
+            }
+            for row in planned.rows
+        ],
+    }
+
+
+def _describe(planned: "RunPlan") -> str:
+    sizes = [f"{width}×{height}" for height, width in planned.sizes]
+    steps = [f"{count} steps" for count in planned.steps]
+    widths = [max(9, len(size), len(count)) for size, count in zip(sizes, steps, strict=True)]
+
+    def lay_out(*cells: str) -> str:
+        first, memory, *times, total = cells
+        columns = [f"{text:>{width}}" for text, width in zip(times, widths, strict=True)]
+        return "  ".join([f"{first:<10}", f"{memory:>9}", *columns, f"{total:>9}"])
+
+    lines = [
+        f"{planned.choice.name} in {planned.choice.precision}, {format_bytes(planned.limit)} of memory",
+        lay_out("", "memory", *sizes, "in all"),
+        lay_out("", "", *steps, f"{sum(planned.steps)} steps"),
+    ]
+    for row in planned.rows:
+        seconds = (*row.seconds, sum(row.seconds))
+        times = [format_minutes(value).removeprefix("about ") for value in seconds]
+        lines.append(lay_out(_name(row), format_bytes(row.plan.needed), *times) + _remark(row))
+    return "\n".join(lines if planned.largest is None else [*lines, _refuse(planned.largest)])
+
+
+def _name(row: "PlanRow") -> str:
+    return "whole" if row.plan.tile is None else f"tile {row.plan.tile}"
+
+
+def _remark(row: "PlanRow") -> str:
+    if row.chosen:
+        return "  chosen"
+    return "" if row.plan.fits else "  does not fit"
+
+
+def _refuse(largest: int) -> str:
+    return f"nothing fits; try {f'--size {largest}' if largest else 'more memory'}"
