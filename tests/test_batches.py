@@ -146,13 +146,37 @@ def test_rows_are_read_strictly_and_errors_name_their_line(tmp_path: Path) -> No
         next(rows)
 
 
+def test_damaged_files_of_jobs_are_refused_in_nstxs_words(tmp_path: Path) -> None:
+    generator, options = np.random.default_rng(0), row_options()
+    whole = {
+        ".csv": b'content,style,size,clean\na.png,"b.png;c.png",64,no\nd.png,e.png,,\n',
+        ".jsonl": b'{"content": "a.png", "style": ["b.png"], "size": 64, "style-for": ["red=c.png"]}\n',
+    }  # fmt: skip
+    refused = 0
+    for suffix, data in whole.items():
+        for _ in range(150):
+            damaged = np.frombuffer(data, np.uint8).copy()
+            places = generator.integers(0, len(damaged), 3)
+            damaged[places] = generator.choice(np.frombuffer(b'\0",\n{}[]9e\xff;', np.uint8), 3)
+            path = tmp_path / f"jobs{suffix}"
+            path.write_bytes(damaged.tobytes()[: generator.integers(1, len(data))])
+            try:
+                list(read_rows(path, options))
+            except UsageError:
+                refused += 1
+    assert refused > 100
+
+
 def test_a_fingerprint_is_of_all_that_a_result_follows_from(ask: Ask, tmp_path: Path) -> None:
     asked = ask(0)
     (plain,) = Planner().plan([asked])
     assert read_asked(json.loads(json.dumps(plain.request)), "0.png") == asked.absolute()
     moved = tmp_path / "moved.png"
     moved.write_bytes(asked.content.read_bytes())
-    same = [replace(asked, content=moved), replace(asked, settings=replace(SETTINGS, threads=2))]
+    same = [
+        replace(asked, content=moved),
+        replace(asked, settings=replace(SETTINGS, threads=2, max_memory=2**33)),
+    ]
     assert {job.fingerprint for job in Planner().plan(same)} == {plain.fingerprint}
     others = [
         asked,
@@ -160,6 +184,7 @@ def test_a_fingerprint_is_of_all_that_a_result_follows_from(ask: Ask, tmp_path: 
         replace(asked, styles=((asked.styles[0][0], 2.0),)),
         replace(asked, settings=replace(SETTINGS, steps=5)),
         replace(asked, mask="alpha"),
+        replace(asked, styles=((Path(f"{asked.styles[0][0]}@conv1_1"), 1.0),)),
         replace(asked, depth=16),
         replace(asked, style_for={"red": asked.styles}),
         replace(asked, content=tmp_path / "missing.png"),
@@ -409,8 +434,8 @@ def test_what_comes_while_it_watches_is_made_by_the_workers_that_are_there(
             save_picture("c/1.png", 30, 40, seed=1)
 
     monkeypatch.setattr(Display, "take", take)
-    command = ["batch", "--content", photographs, "--style", tmp_path / "s.png", "-o", output]
-    code, out, _ = nstx(*command, "--workers", 1, "--watch", "--json", *OPTIONS)
+    command = ["batch", "--content", photographs, "--style", f"{tmp_path / 's.png'}@conv1_1:2"]
+    code, out, _ = nstx(*command, "-o", output, "--workers", 1, "--watch", "--json", *OPTIONS)
     data = json.loads(out)
     assert (code, data["made"], data["interrupted"], len(pids)) == (130, 2, True, 1)
     assert {path.name for path in output.glob("*.png")} == {"0_s.png", "1_s.png"}

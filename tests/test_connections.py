@@ -46,7 +46,11 @@ WITHOUT = (
     "export features -o e.onnx --layers conv1_1",
     "doctor",
 )
-WITH = ("bench gradient --sizes 32 --rounds 1", "optimize a.png b.png -o other.png --weights w.mat")
+WITH = (
+    "bench gradient --sizes 32 --rounds 1",
+    f"batch --content a.png --style b.png -o many --size 32 --steps 1 {_LITTLE}",
+    "optimize a.png b.png -o other.png --weights w.mat",
+)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the paths of the watched process are POSIX's")

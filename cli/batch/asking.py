@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from nstx.engine.settings import Settings
 from nstx.models.errors import UsageError, about
 
-from ..choices import split_style, split_styles_for
+from ..choices import split_style, split_styles_for, style_file
 from ..grouped import Group, Help, Option, group_options
 from ..options import regions
 from ..options import shared as options
@@ -103,8 +103,11 @@ class Asking:
         paintings: list[tuple[tuple[Path, float], ...]] = []
         with about("style"):
             for place, weight in map(split_style, styles):
+                file = style_file(place)
+                layers = str(place)[len(str(file)) :]
                 paintings += [
-                    ((path, weight),) for path in find_pictures([place], may_lack=may_lack)
+                    ((Path(f"{path}{layers}"), weight),)
+                    for path in find_pictures([file], may_lack=may_lack)
                 ]
         region = cast("regions.Regions", self._groups["region"])
         blends = paintings or [()] * bool(region.style_for)

@@ -69,7 +69,7 @@ class in_line:  # noqa: N801  (used as a function)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Turn an error of nstx's, or of plain data, into one that names the line."""
-        if isinstance(error, NstxError | ValueError):
+        if isinstance(error, NstxError | ValueError | csv.Error):
             advice = "" if "; try " in str(error) else "; try mending that line"
             raise UsageError(
                 f"expected a job in {self._where}, got: {printable(error)}{advice}"
@@ -86,10 +86,7 @@ def _read_csv(data: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     line = 1
     while True:
         with in_line(path, line + 1):
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                raise ValueError(f"no CSV: {error}") from error
+            row = next(reader, None)
             if row is not None and None in row.values():
                 raise ValueError("fewer values than columns")
             if row is not None and "" in row:
@@ -129,7 +126,9 @@ def _make_row(line: int, fields: Mapping[str, Any], options: Mapping[str, Option
     styles = values.pop("style", ())
     if isinstance(styles, str):
         styles = [part.strip() for part in styles.split(BETWEEN)] if BETWEEN in styles else [styles]
-    if not isinstance(styles, list | tuple) or not all(isinstance(s, str) and s for s in styles):
+    if not isinstance(styles, list | tuple) or not all(
+        isinstance(item, str) and item and "\0" not in item for item in styles
+    ):
         raise ValueError("'style' is neither a text nor a list of them")
     if content is None:
         raise ValueError("there is no 'content'")

@@ -19,11 +19,12 @@ from ..checkpoints.manifest import read_settings, write_settings
 from ..pictures.writing import Depth, Saving
 from ..regions.masks import mask_file
 from ..settings import INITS, Settings
+from ..targets.paintings import split_painting
 
 _MOST_STYLES = 1000
 
 Styles = tuple[tuple[Path, float], ...]
-"""Style pictures with their weights."""
+"""Style pictures with their weights; a path may name layers (`nstx.engine.targets.paintings`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,16 @@ class AskedJob:
     @property
     def files(self) -> list[Path]:
         """The pictures that are read."""
-        blends = [style for blend in self.style_for.values() for style in blend]
+        blends = [path for blend in self.style_for.values() for path, _ in blend]
         others = (mask_file(self.mask), self.regions)
         init = [] if self.settings.init in INITS else [Path(self.settings.init)]
-        styles = [path for path, _ in (*self.styles, *blends)]
-        return [self.content, *styles, *filter(None, others), *init]
+        placed = [Path(split_painting(path)[0]) for path in blends]
+        return [self.content, *self.style_files, *placed, *filter(None, others), *init]
+
+    @property
+    def style_files(self) -> list[Path]:
+        """The files of the styles, whose paths may name layers."""
+        return [Path(split_painting(path)[0]) for path, _ in self.styles]
 
     @property
     def saving(self) -> Saving:

@@ -28,6 +28,7 @@ _POLL = 0.2  # seconds
 _COUNTING = 0.5  # seconds between two looks into the ledger
 _ENDING = 5.0  # seconds that workers have to end by themselves when no job is left
 _KILLING = 0.5  # seconds beyond their own grace, after which workers are killed
+_READING = 0.5  # seconds to read what a worker that has ended wrote
 _MOST_BARREN = 3  # workers in a row that die before they claim anything
 _LAST_LINES = 8
 
@@ -39,7 +40,8 @@ class FleetChoice:
     Attributes:
         workers: processes.
         most: jobs that each claims at a time, which are evaluated together where they can be.
-        threads: of each worker; None leaves them to the library.
+        threads: of each worker, for jobs that do not say; None leaves them to the library.
+        max_memory: bytes of each worker, for jobs that do not say; None takes what is free.
         gpus: of CUDA, that workers are dealt to in turn; 0 without any.
         checkpoint_every: minutes from one checkpoint to the next; None keeps none.
         lingers: whether they wait for jobs that are added later, until whoever runs them ends it.
@@ -48,6 +50,7 @@ class FleetChoice:
     workers: int
     most: int = 1
     threads: int | None = None
+    max_memory: int | None = None
     gpus: int = 0
     checkpoint_every: float | None = None
     lingers: bool = False
@@ -60,6 +63,7 @@ class _Worker:
     Attributes:
         place: among the workers, from 0.
         lines: the last of its stderr.
+        readers: threads that read what it writes.
         claimed: whether it has come to claiming anything.
     """
 
@@ -67,6 +71,7 @@ class _Worker:
     name: str
     process: "subprocess.Popen[bytes]"
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
+    readers: list[threading.Thread] = field(default_factory=list)
     claimed: bool = False
 
 
@@ -144,7 +149,7 @@ class Fleet:
         choice = self._choice
         task = WorkerTask(
             folder=str(self._folder.path), name=f"{place}-{uuid.uuid4().hex}", most=choice.most,
-            threads=choice.threads, checkpoint_every=choice.checkpoint_every, lingers=choice.lingers,
+            threads=choice.threads, max_memory=choice.max_memory, checkpoint_every=choice.checkpoint_every, lingers=choice.lingers,
         )  # fmt: skip
         environment = dict(os.environ)
         if choice.gpus:
@@ -159,12 +164,15 @@ class Fleet:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )  # fmt: skip
         worker = _Worker(place, task.name, process)
-        errors = threading.Thread(target=_keep_lines, args=(worker,), daemon=True)
-        errors.start()
-        threading.Thread(target=self._listen, args=(worker, errors), daemon=True).start()
+        worker.readers += [
+            threading.Thread(target=target, args=(worker,), daemon=True)
+            for target in (_keep_lines, self._listen)
+        ]
+        for reader in worker.readers:
+            reader.start()
         return worker
 
-    def _listen(self, worker: _Worker, errors: threading.Thread) -> None:
+    def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
         for line in worker.process.stdout:
             try:
@@ -173,7 +181,7 @@ class Fleet:
                 continue
             self._events.put((worker, event))
         worker.process.wait()
-        errors.join(1)
+        worker.readers[0].join(_READING)
         self._events.put((worker, None))
 
     def _bury(self, worker: _Worker, ledger: Ledger) -> Event | None:
@@ -220,8 +228,15 @@ def _keep_lines(worker: _Worker) -> None:
 
 
 def _close(worker: _Worker) -> None:
-    for pipe in (worker.process.stdin, worker.process.stdout, worker.process.stderr):
-        if pipe is not None:
+    """Close the pipes of a worker that has ended, but for those that a child of its own may hold open."""
+    process = worker.process
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.close()
+    for reader, pipe in zip(worker.readers, (process.stderr, process.stdout), strict=True):
+        reader.join(_READING)
+        if not reader.is_alive():
             pipe.close()
 
 
@@ -231,8 +246,10 @@ def _gpus(environment: Mapping[str, str], count: int) -> Sequence[str]:
     return visible or [str(index) for index in range(count)]
 
 
-def share_machine(choice: FleetChoice, cores: int) -> FleetChoice:
-    """Return a choice with the threads that each worker has of so many cores, unless it says or there are GPUs."""
-    if choice.threads is not None or choice.gpus:
-        return choice
-    return replace(choice, threads=max(1, cores // choice.workers))
+def share_machine(choice: FleetChoice, cores: int, free: int) -> FleetChoice:
+    """Return a choice with what each of its workers has of so many cores, and of the bytes of memory that are free."""
+    return replace(
+        choice,
+        threads=max(1, cores // choice.workers),
+        max_memory=free // choice.workers if choice.workers > 1 else None,
+    )

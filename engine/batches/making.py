@@ -47,6 +47,7 @@ class Maker:
         heart: that beats for what is claimed.
         tell: takes events.
         threads: of the CPU, for jobs that do not say how many.
+        max_memory: bytes of main memory, for jobs that do not say how many.
         checkpoint_every: minutes from one checkpoint to the next of a job that runs alone; None keeps none.
     """
 
@@ -58,10 +59,12 @@ class Maker:
         tell: Telling,
         *,
         threads: int | None = None,
+        max_memory: int | None = None,
         checkpoint_every: float | None = None,
     ) -> None:
         self._folder, self._ledger, self._heart, self._tell = folder, ledger, heart, tell
-        self._threads, self._every = threads, checkpoint_every
+        self._threads, self._most_memory = threads, max_memory
+        self._every = checkpoint_every
         self._last: Job | None = None
 
     def make(self, claims: Sequence[Claim]) -> None:
@@ -107,8 +110,12 @@ class Maker:
 
     def _open(self, asked: AskedJob, like: Job | None) -> Job:
         settings = asked.settings
-        if settings.threads is None and self._threads is not None:
-            settings = replace(settings, threads=self._threads)
+        # No result depends on these but for rounding.
+        settings = replace(
+            settings,
+            threads=settings.threads or self._threads,
+            max_memory=settings.max_memory or self._most_memory,
+        )
         path = asked.content
         content = read_image(path, wide=True) if asked.keep_profile else path
         return prepare_job(

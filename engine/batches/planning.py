@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nstx.models.errors import ImageError, NstxError
 from nstx.models.objective import objective_to_json
@@ -16,13 +16,15 @@ from nstx.models.weights.load import weights_digest
 from ..checkpoints.manifest import write_settings
 from ..formats.identify import HEIC, NPY, TIFF, identify_format
 from ..jobs.records import NewJob
+from ..manifests.pictures import OF_THIS_MACHINE
 from ..pictures.decoding import read_size
 from ..pictures.reading import MOST_BYTES
 from ..settings import INITS, Settings
 from ..sizes import choose_sizes
-from .asked import AskedJob
+from ..targets.paintings import split_painting
+from .asked import AskedJob, Styles
 
-_NO_MATTER = ("use_cache", "threads")
+_NO_MATTER = (*OF_THIS_MACHINE, "threads")
 """Settings by which a result is another in its rounding at most."""
 
 _MISSING = "missing"
@@ -64,11 +66,8 @@ class Planner:
             "settings": {**plain, "weights": None, "init": plain["init"] if plain["init"] in INITS else "a picture"},
             "mask": asked.mask if asked.mask == "alpha" else asked.mask is not None,
             "regions": asked.regions is not None,
-            "shares": [weight for _, weight in asked.styles],
-            "style_for": [
-                [colour, [weight for _, weight in blend]]
-                for colour, blend in asked.style_for.items()
-            ],
+            "shares": _shares(asked.styles),
+            "style_for": [[colour, _shares(blend)] for colour, blend in asked.style_for.items()],
             "saving": dict(asked.saving),
         }  # fmt: skip
         known = None if None in digests else sorted({digest for digest in digests if digest})
@@ -86,7 +85,7 @@ class Planner:
         photograph = self._look(asked.content)
         sizes: object = photograph.sha256 or str(asked.content)
         if photograph.size is not None:
-            styles = [self._look(path).size for path, _ in asked.styles]
+            styles = [self._look(file).size for file in asked.style_files]
             try:
                 sizes = choose_sizes(photograph.size, [size for size in styles if size], settings)
             except NstxError:
@@ -112,6 +111,11 @@ class Planner:
         if path not in self._files or self._files[path][0] != mark:
             self._files[path] = mark, _look(path)
         return self._files[path][1]
+
+
+def _shares(styles: Styles) -> list[Any]:
+    """Return of each style what is not in its file: its weight, and the layers that it counts in."""
+    return [[weight, split_painting(path)[1]] for path, weight in styles]
 
 
 def _look(path: Path) -> _File:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nstx.export.runtime.session import physical_cores
+from nstx.models.errors import NstxError
 from nstx.models.printable import printable
 
 from ..devices.device import settle
@@ -14,6 +15,7 @@ from ..gradients.choice import choose_backend
 from ..jobs.ledger import Ledger
 from ..jobs.records import JobRecord
 from ..planning.memory_model import load_of, memory_needed
+from ..settings import Settings
 from .asked import AskedJob
 from .fleet import Event, Fleet, FleetChoice, share_machine
 from .folder import BatchFolder
@@ -126,21 +128,29 @@ def choose_fleet(
     if workers is None:
         workers = gpus or 1
         if device.is_cpu:
-            room = free_memory(swap=False) // (most * max(_memory_of(item) for item in asked))
+            needed = max(map(_memory_of, _distinct(asked)))
+            room = free_memory(swap=False) // max(1, most * needed)
             workers = max(1, min(cores, _MOST_BY_ITSELF, room))
     if not lingers:
         workers = max(1, min(workers, -(-missing // most)))
     choice = FleetChoice(
         workers=workers, most=most, gpus=gpus, checkpoint_every=checkpoint_every, lingers=lingers
     )
-    return share_machine(choice, cores) if device.is_cpu else choice
+    return share_machine(choice, cores, free_memory()) if device.is_cpu else choice
 
 
-def _memory_of(asked: AskedJob) -> int:
-    settings = asked.settings
+def _distinct(asked: Iterable[AskedJob]) -> set[Settings]:
+    return {item.settings for item in asked}
+
+
+def _memory_of(settings: Settings) -> int:
+    """Return the bytes that a job needs; 0 of one that cannot be made here, which it will say itself."""
     long_side = settings.size or max(settings.width or 0, settings.height or 0)
     size = long_side * _TYPICAL[0] // _TYPICAL[1], long_side
-    return memory_needed(load_of(settings, size, choose_backend(settings, size)))
+    try:
+        return memory_needed(load_of(settings, size, choose_backend(settings, size)))
+    except NstxError:
+        return 0
 
 
 def _count_gpus() -> int:

@@ -20,6 +20,7 @@ from ..drawing.contact_sheet import (
 from ..pictures.reading import read_image
 from ..pictures.transparency import on_white, with_alpha
 from ..pictures.writing import to_8_bit
+from ..targets.paintings import split_painting
 from .asked import AskedJob
 from .folder import BatchFolder
 
@@ -51,7 +52,9 @@ def draw_sheet(folder: BatchFolder, asked: Sequence[AskedJob]) -> NDArray[np.uin
             [_thumb(folder.place(by_pair[content, blend].output)) for blend in styles]
             for content in contents
         ]
-        paintings = [_thumb(path, path.stem) or _EMPTY for ((path, _),) in styles]
+        paintings = [
+            _thumb(Path(split_painting(path)[0]), path.stem) or _EMPTY for ((path, _),) in styles
+        ]
         photographs = [_thumb(path, path.stem) or _EMPTY for path in contents]
         sheet = draw_gallery(photographs, paintings, rows)
     else:

@@ -39,7 +39,8 @@ class WorkerTask:
         folder: of the batch.
         name: that no other worker has.
         most: jobs that it claims at a time.
-        threads: of the CPU; None leaves it to the library.
+        threads: of the CPU, for jobs that do not say; None leaves it to the library.
+        max_memory: bytes of main memory, for jobs that do not say; None takes what is free.
         checkpoint_every: minutes from one checkpoint to the next; None keeps none.
         lingers: whether it waits for further jobs, until it is to end.
     """
@@ -48,6 +49,7 @@ class WorkerTask:
     name: str
     most: int = 1
     threads: int | None = None
+    max_memory: int | None = None
     checkpoint_every: float | None = None
     lingers: bool = False
 
@@ -96,7 +98,7 @@ def run_worker(task: WorkerTask, tell: _Lines, heart: Heart) -> int:
 
                 maker = Maker(
                     folder, ledger, heart, tell,
-                    threads=task.threads, checkpoint_every=task.checkpoint_every,
+                    threads=task.threads, max_memory=task.max_memory, checkpoint_every=task.checkpoint_every,
                 )  # fmt: skip
             try:
                 maker.make(claims)
