@@ -71,9 +71,7 @@ def test_memory_grows_with_what_is_asked_for() -> None:
     needed = memory_needed(LARGE)
     pixels = 3000 * 4000
     assert needed > COEFFICIENTS["onnx"].base + 1280 * pixels
-    assert (
-        memory_needed(replace(LARGE, pairs=None)) < memory_needed(replace(LARGE, pairs=0)) < needed
-    )
+    assert memory_needed(replace(LARGE, pairs=0)) < needed
     assert memory_needed(replace(LARGE, batch=2)) == pytest.approx(2 * needed, rel=0.05)
     shallow = replace(LARGE, objective=PRESETS["fine"].objective)
     assert memory_needed(shallow) < needed

@@ -14,6 +14,7 @@ from solving import Quadratic
 from nstx.engine.devices.arrays import NUMPY, Array
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.solvers.adam import AdamState, adam_rate, adam_steps, adam_update
+from nstx.engine.solvers.descent import frequency_weights
 from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.solver import Steps, StopSolving, run_solver
 from nstx.engine.solvers.two_loops import History, make_preconditioner
@@ -256,3 +257,13 @@ def test_adam_is_one_rule_in_numpy_pytorch_and_onnx() -> None:
         for reference, *others in zip(exact, state, tensors, nodes, strict=True):
             for array in others:
                 assert relative_error(np.asarray(array, np.float64), reference) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(16, 16), (33, 48), (48, 33), (37, 41), (1, 7)])
+def test_frequencies_are_filtered_channel_by_channel_to_the_same_bits(
+    size: tuple[int, int],
+) -> None:
+    picture = np.random.default_rng(0).normal(0, 100, (*size, 3)).astype(np.float32)
+    weights = frequency_weights(*size)
+    at_once = np.fft.irfft2(np.fft.rfft2(picture, axes=(0, 1)) * weights, s=size, axes=(0, 1))
+    assert np.array_equal(NUMPY.filter_frequencies(picture, weights), at_once.astype(np.float32))

