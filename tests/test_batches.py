@@ -19,6 +19,7 @@ from nstx.cli.batch import run as batch_run
 from nstx.cli.batch.asking import row_options
 from nstx.cli.batch.display import Display
 from nstx.cli.batch.rows import read_rows
+from nstx.engine.batches import making
 from nstx.engine.batches.asked import AskedJob, read_asked
 from nstx.engine.batches.fleet import FleetChoice
 from nstx.engine.batches.folder import BatchFolder, digest_of
@@ -296,6 +297,30 @@ def test_a_death_after_the_result_is_acknowledged_and_not_made_again(
     assert told == [("succeeded", "0.png")]
     assert states(batch) == {"0.png": "succeeded"}
     assert (folder.path / "0.png").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_death_before_the_result_is_in_its_place_leaves_only_that(
+    folder: BatchFolder, ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    item = ask(0, output="sub/0.png")
+    batch = plan_batch(folder, [item])
+
+    def die(part: Path, place: Path) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "put_result", die)
+        with pytest.raises(SystemExit):
+            make_all(folder, Told(), Heart(folder.ledger))
+    assert not (folder.path / "sub" / "0.png").exists()
+    with Ledger(folder.ledger) as ledger:
+        ledger.abandon("w")
+    told = Told()
+    make_all(folder, told, Heart(folder.ledger))
+    assert told == [("succeeded", "sub/0.png")]
+    assert states(batch) == {"sub/0.png": "succeeded"}
+    nstx.stylize(item.content, item.styles[0][0], item.settings).save(tmp_path / "alone.png")
+    assert (folder.path / "sub" / "0.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
 
 
 def test_an_old_attempt_that_lives_on_puts_nothing(folder: BatchFolder, ask: Ask) -> None:

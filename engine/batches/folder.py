@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstx.models.errors import OutputError
-from nstx.models.storage.files import check_distinct, check_new_files, make_folder
+from nstx.models.storage.files import (
+    PART_PREFIX,
+    PART_SUFFIX,
+    check_distinct,
+    check_new_files,
+    make_folder,
+)
 from nstx.models.storage.inputs import open_input
 from nstx.models.storage.locks import locked
 
@@ -52,16 +58,26 @@ class BatchFolder:
     def alone(self) -> Iterator[None]:
         """Have the folder, which is made if need be, for this batch alone for the time of a block.
 
-        What killed workers have left half written is removed. `OutputError` if another batch has the folder, or
-        nothing can be written there.
+        What killed workers have left half written is removed; what they had made and not put into its place stays.
+        `OutputError` if another batch has the folder, or nothing can be written there.
         """
         check_new_files(self.path)
         make_folder(self.path / WORK)
         with locked([self.path / WORK]):
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self._made)
             make_folder(self._made)
+            for part in self._made.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
+                with contextlib.suppress(OSError):
+                    part.unlink()
             yield
+
+    def find_part(self, sha256: str) -> Path | None:
+        """Return the picture of a checksum that an attempt has made, and not put into its place."""
+        return next((path for path in self._made.iterdir() if digest_of(path) == sha256), None)
+
+    def sweep(self) -> None:
+        """Remove pictures that are in no place, as no job is left that they could be of."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._made)
 
     def check_inputs(self, names: Collection[str], inputs: Collection[Path]) -> None:
         """Check that no result would replace a picture that is read; `OutputError` if one would."""

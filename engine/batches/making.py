@@ -88,10 +88,17 @@ class Maker:
                     self._make_alone(item)
 
     def _acknowledge(self, claim: Claim) -> bool:
-        """End a job whose result an earlier attempt has put into its place."""
-        if claim.sha256 is None or digest_of(self._folder.place(claim.id)) != claim.sha256:
+        """End a job whose result an earlier attempt has made, and put into its place or was about to."""
+        if claim.sha256 is None:
             return False
-        self._ledger.acknowledge(claim)
+        place = self._folder.place(claim.id)
+        if digest_of(place) == claim.sha256:
+            self._ledger.acknowledge(claim)
+        elif part := self._folder.find_part(claim.sha256):
+            make_folder(place.parent)
+            self._ledger.acknowledge(claim, partial(put_result, part, place))
+        else:
+            return False
         self._heart.drop(claim)
         self._tell("succeeded", claim.id)
         return True
@@ -210,8 +217,9 @@ class Maker:
             make_folder(place.parent)
             described = describe_result(result)
             self._ledger.publish(claim, digest, described, partial(put_result, part, place))
-        finally:
+        except Exception:
             part.unlink(missing_ok=True)
+            raise
         self._heart.drop(claim)
         self._tell("succeeded", claim.id, **described)
 

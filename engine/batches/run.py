@@ -63,6 +63,7 @@ class Batch:
                 take(event)
         finally:
             events.close()  # type: ignore[attr-defined]
+        self.folder.sweep()
 
 
 def plan_batch(

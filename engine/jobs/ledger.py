@@ -133,9 +133,15 @@ class Ledger(LedgerReader):
             put()
             self._end(claim, "succeeded")
 
-    def acknowledge(self, claim: Claim) -> None:
-        """End a job whose file an earlier attempt has put: its sha256 is the claim's. `LostClaimError` if it is lost."""
+    def acknowledge(self, claim: Claim, put: Callable[[], object] = lambda: None) -> None:
+        """End a job whose file an earlier attempt has made: its sha256 is the claim's.
+
+        ``put`` moves it into its place, if it is not there yet. `LostClaimError` if the claim is lost: then nothing is
+        put.
+        """
         with table_errors(self._path), writing(self._connection):
+            self._change_or_raise(claim, "lease = lease")
+            put()
             self._end(claim, "succeeded")
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, again: bool = False) -> bool:
