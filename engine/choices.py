@@ -21,6 +21,7 @@ from .settings import (
     BackendName,
     Colors,
     ExtractorName,
+    History,
     Init,
     Precision,
     PresetName,
@@ -60,6 +61,7 @@ class ChoicesButInit(TypedDict, total=False):
     width: int | None
     height: int | None
     tile: int | None
+    history: History | Auto | None
     max_memory: int | str | None
     style_scale: float | None
     seed: int | None

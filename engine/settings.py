@@ -39,8 +39,13 @@ BackendName = Literal["torch", "onnx"]
 ExtractorName = Literal["onnx", "tensorrt", "torch"]
 """``tensorrt`` is ONNX Runtime with its TensorRT provider."""
 
+History = Literal["memory", "disk"]
+"""Where L-BFGS keeps the steps that it goes by."""
+
 Auto = Literal["auto"]
-_OR_AUTO = {"backend": BackendName, "extractor": ExtractorName, "precision": Precision}
+_OR_AUTO = {
+    "backend": BackendName, "extractor": ExtractorName, "precision": Precision, "history": History,
+}  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
     "solver": get_args(SolverName),
     "colors": COLORS,
@@ -82,6 +87,8 @@ class Settings:
         tile: side in pixels, a multiple of 16 of 64 or more, of the tiles that larger pictures are evaluated by, one
             at a time; None evaluates pictures whole where memory holds them. It changes memory and time, and results
             by rounding alone.
+        history: where L-BFGS keeps the steps that it goes by: ``memory``, or ``disk`` on the CPU, which makes the
+            same picture; ``auto`` is the disk where memory holds them by no tiles, or by small ones alone.
         max_memory: bytes of main memory that a run on the CPU may take, or a text as ``4GiB``; None takes what is free.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.
@@ -110,6 +117,7 @@ class Settings:
     height: int | None = None
     clean: bool = False
     tile: int | None = None
+    history: History | Auto = "auto"
     max_memory: int | None = None
     colors: Colors = "style"
     style_scale: float = 1.0

@@ -32,6 +32,8 @@ from nstx.engine.planning.memory_model import (
     memory_needed,
     way_of,
 )
+from nstx.engine.preparation import backends
+from nstx.engine.settings import Settings
 from nstx.engine.transfer import plan
 from nstx.models.errors import DeviceError, UsageError
 from nstx.models.presets import PRESETS
@@ -164,6 +166,46 @@ def test_an_accelerator_reports_by_itself() -> None:
     assert fit_settings(settings, (60_000, 60_000), choice) == settings
     with pytest.raises(DeviceError, match="expected the CPU for a limit"):
         fit_settings(choose_settings(max_memory=10**9), (512, 512), choice)
+
+
+def test_steps_go_to_disk_before_tiles_are_small(caplog: pytest.LogCaptureFixture) -> None:
+    load = load_of(choose_settings(size=4000), (3000, 4000), ONNX)
+    assert load.may_use_disk
+    both = [memory_needed(replace(load, tile=512, on_disk=on_disk)) for on_disk in (False, True)]
+    assert both[0] - both[1] > 200 * 3000 * 4000
+    with_room, without = (choose_plan(load, round(MARGIN * needed) + 1) for needed in both)
+    assert (with_room.on_disk, without.on_disk) == (False, True)
+    assert without.tile is not None
+    assert without.tile >= 512
+    settings = choose_settings(size=4000, max_memory=round(MARGIN * both[1]) + 1)
+    fitted = fit_settings(settings, (3000, 4000), ONNX)
+    assert (fitted.tile, fitted.history) == (without.tile, "disk")
+    assert "with the last steps on disk" in caplog.messages[0]
+    for other in (
+        replace(settings, history="memory"),
+        replace(settings, tile=64, history="memory"),
+    ):
+        with pytest.raises(DeviceError, match="try --size"):
+            fit_settings(other, (3000, 4000), ONNX)
+    cuda = BackendChoice("torch", Device("cuda", 0), "tf32")
+    with pytest.raises(DeviceError, match="expected the CPU for steps on disk"):
+        fit_settings(choose_settings(history="disk"), (512, 512), cuda)
+
+
+def test_another_backend_is_taken_where_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(settings: Settings, *_: object, **__: object) -> BackendChoice:
+        if settings.backend == "onnx":
+            return ONNX
+        return BackendChoice("torch", CPU, "bf16", 0.25)
+
+    monkeypatch.setattr(backends, "choose_backend", choose)
+    settings, size = choose_settings(size=3000, max_memory="2GiB"), (2250, 3000)
+    with pytest.raises(DeviceError):
+        fit_settings(settings, size, choose(settings))
+    fitted = backends.fit_memory(settings, size)
+    assert (fitted.backend, fitted.history) == ("onnx", "disk")
+    with pytest.raises(DeviceError):
+        backends.fit_memory(replace(settings, backend="torch"), size)
 
 
 def test_a_batch_and_features_are_checked() -> None:

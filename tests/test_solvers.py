@@ -1,6 +1,7 @@
 """The solvers on a problem whose answer is known."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from nstx.engine.pictures.picture import Pixels
 from nstx.engine.solvers.adam import AdamState, adam_rate, adam_steps, adam_update
 from nstx.engine.solvers.descent import frequency_weights
 from nstx.engine.solvers.lbfgs import lbfgs_steps
+from nstx.engine.solvers.memory import Saved, SolverMemory, fetch_state
+from nstx.engine.solvers.shelf import DiskShelf, Shelf, in_memory
 from nstx.engine.solvers.solver import Steps, StopSolving, run_solver
 from nstx.engine.solvers.two_loops import History, make_preconditioner
 from nstx.export.graphs.build_gradient import add_adam
 from nstx.export.nodes.builder import FLOAT, GraphBuilder, tensor_info
 from nstx.models.cost import Cost
+from nstx.models.errors import OutputError
 
 
 def start() -> Pixels:
@@ -267,3 +271,35 @@ def test_frequencies_are_filtered_channel_by_channel_to_the_same_bits(
     weights = frequency_weights(*size)
     at_once = np.fft.irfft2(np.fft.rfft2(picture, axes=(0, 1)) * weights, s=size, axes=(0, 1))
     assert np.array_equal(NUMPY.filter_frequencies(picture, weights), at_once.astype(np.float32))
+
+
+def test_steps_on_disk_make_the_same_picture(tmp_path: Path) -> None:
+    def run(shelf: Shelf, earlier: Saved | None = None) -> tuple[list[Pixels], Saved]:
+        reached, memory = list[Pixels](), SolverMemory(earlier)
+        states = list[Saved]()
+
+        def on_step(pixels: Array, cost: Cost) -> None:
+            reached.append(np.array(pixels))
+            if len(reached) == 13:
+                states.append(fetch_state(memory.export(), NUMPY))
+
+        begin = start() if earlier is None else earlier["pixels"]
+        solver = lbfgs_steps(
+            begin, steps=20, clip=True, on_step=on_step, memory=memory, shelf=shelf
+        )
+        run_solver(solver, Quadratic().cost_and_gradient)
+        return reached, states[0] if states else {}
+
+    in_ram, _ = run(in_memory)
+    on_disk, state = run(DiskShelf(NUMPY, tmp_path))
+    assert len(in_ram) == len(on_disk) > 13
+    assert all(map(np.array_equal, in_ram, on_disk))
+    # A state stays as it was, though the solver has let go of its steps since.
+    resumed, _ = run(DiskShelf(NUMPY, tmp_path), state)
+    assert np.array_equal(resumed[-1], in_ram[-1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="expected room for a step of 3×2 pixels"):
+        DiskShelf(NUMPY, tmp_path / "missing")(np.zeros((2, 3, 3), np.float32))

@@ -70,6 +70,7 @@ def _to_json(planned: "RunPlan") -> dict[str, Any]:
         "choices": [
             {
                 "tile": row.plan.tile,
+                "history": "disk" if row.plan.on_disk else "memory",
                 "memory_bytes": row.plan.needed,
                 "fits": row.plan.fits,
                 "chosen": row.chosen,
@@ -89,7 +90,7 @@ def _describe(planned: "RunPlan") -> str:
     def lay_out(*cells: str) -> str:
         first, memory, *times, total = cells
         columns = [f"{text:>{width}}" for text, width in zip(times, widths, strict=True)]
-        return "  ".join([f"{first:<10}", f"{memory:>9}", *columns, f"{total:>9}"])
+        return "  ".join([f"{first:<15}", f"{memory:>9}", *columns, f"{total:>9}"])
 
     lines = [
         f"{planned.choice.name} in {planned.choice.precision}, {format_bytes(planned.limit)} of memory",
@@ -104,7 +105,8 @@ def _describe(planned: "RunPlan") -> str:
 
 
 def _name(row: "PlanRow") -> str:
-    return "whole" if row.plan.tile is None else f"tile {row.plan.tile}"
+    text = "whole" if row.plan.tile is None else f"tile {row.plan.tile}"
+    return f"{text}, disk" if row.plan.on_disk else text
 
 
 def _remark(row: "PlanRow") -> str:

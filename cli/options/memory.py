@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from nstx.engine.settings import CHOICES
+
 from ..grouped import Group, Help
 
 
@@ -19,6 +21,14 @@ class Memory(Group):
             "less memory, more time, the same picture. On the CPU; without it, tiles are used where memory needs them."
         ),
     ] = None
+    history: Annotated[
+        str,
+        Help(
+            "Where L-BFGS keeps the steps that it goes by, 240 bytes a pixel: auto, memory, disk. The picture is the "
+            "same. auto is the disk where memory holds them by no tiles, or by small ones alone. On the CPU.",
+            values=CHOICES["history"],
+        ),
+    ] = "auto"
     max_memory: Annotated[
         str | None,
         Help(

@@ -29,7 +29,16 @@ _LAYERS = "conv[1-5]_[1-4](,conv[1-5]_[1-4]){0,15}"
 _MOST_INPUTS, _MOST_SCALES = 1000, 16
 
 # What comes of these settings is compared, and of some nothing but rounding comes.
-_BY_OUTCOME = ("device", "backend", "precision", "weights", "threads", "use_cache", "max_memory")
+_BY_OUTCOME = (
+    "device",
+    "backend",
+    "precision",
+    "weights",
+    "threads",
+    "use_cache",
+    "max_memory",
+    "history",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from .records import RunKey
 _VARIED = (*COMPARABLE, "scales")
 
 # A result does not depend on these settings, but for rounding.
-_WITHOUT_EFFECT = ("threads", "use_cache", "tile", "max_memory")
+_WITHOUT_EFFECT = ("threads", "use_cache", "tile", "max_memory", "history")
 
 
 @dataclass(frozen=True, slots=True)

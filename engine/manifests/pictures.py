@@ -17,7 +17,7 @@ from ..settings import Settings
 
 FORMAT = "nstx-picture-1"
 
-OF_THIS_MACHINE = ("use_cache", "max_memory")
+OF_THIS_MACHINE = ("use_cache", "max_memory", "history")
 """Settings that no picture depends on, and no manifest has."""
 
 

@@ -19,6 +19,9 @@ MARGIN = 1.1
 _TILES = range(2048, 63, -16)
 """Sides of tiles that are tried: larger ones save no more time."""
 
+_LARGE = 512
+"""Of tiles from which on pairs are rather in memory."""
+
 _log = logging.getLogger("nstx")
 
 
@@ -36,11 +39,13 @@ class Plan:
 
     Attributes:
         tile: side of the tiles that the result is evaluated by; None where it is evaluated whole.
+        on_disk: whether L-BFGS keeps its pairs there.
         needed: bytes at the peak, about.
         limit: bytes that there are.
     """
 
     tile: int | None
+    on_disk: bool
     needed: int
     limit: int
 
@@ -64,18 +69,29 @@ _LOADED = 250 << 20
 
 
 def plan_load(load: Load, limit: int) -> Iterator[Plan]:
-    """Yield plans of a load, those that take less time first; a tile that is named leaves no other."""
-    tiles: Sequence[int | None] = [None, *_TILES] if load.tile is None else [load.tile]
-    for tile in tiles:
-        if tile is None or tile < max(load.size) or load.tile is not None:
-            yield Plan(tile=tile, needed=memory_needed(replace(load, tile=tile)), limit=limit)
+    """Yield plans of a load, those that take less time first; what is named leaves no other.
+
+    Where pairs can be on disk, that comes before small tiles, which take more time.
+    """
+    tiles: Sequence[int | None] = [load.tile]
+    if load.tile is None:
+        tiles = [None, *(tile for tile in _TILES if tile < max(load.size))]
+    by_memory = (
+        [tile for tile in tiles if tile is None or tile >= _LARGE] if load.may_use_disk else tiles
+    )
+    places = [(tile, load.on_disk) for tile in by_memory or tiles]
+    if load.may_use_disk:
+        places += [(tile, True) for tile in tiles]
+    for tile, on_disk in places:
+        needed = memory_needed(replace(load, tile=tile, on_disk=on_disk))
+        yield Plan(tile=tile, on_disk=on_disk, needed=needed, limit=limit)
 
 
 def fit_settings(settings: Settings, size: Sequence[int], choice: PlacedChoice) -> Settings:
     """Return settings by which a result (height, width) fits into memory: with tiles, where it must be.
 
     On an accelerator, which reports by itself that its memory is exhausted, they stay as they are. `DeviceError` if
-    nothing fits, or the memory of an accelerator's host is to be limited.
+    nothing fits, the memory of an accelerator's host is to be limited, or steps are to be on disk where they cannot.
     """
     if not choice.device.is_cpu:
         if settings.max_memory is not None:
@@ -84,17 +100,23 @@ def fit_settings(settings: Settings, size: Sequence[int], choice: PlacedChoice) 
                 "--max-memory",
                 setting="max_memory",
             )
+        if settings.history == "disk":
+            raise DeviceError(
+                f"expected the CPU for steps on disk, got {choice.device}; try --device cpu, or --history memory",
+                setting="history",
+            )
         return settings
-    plan = choose_plan(load_of(settings, size, choice), memory_limit(settings))
-    if plan.tile == settings.tile:
+    load = load_of(settings, size, choice)
+    plan = choose_plan(load, memory_limit(settings))
+    if (plan.tile, plan.on_disk) == (load.tile, load.on_disk):
         return settings
-    whole = memory_needed(load_of(settings, size, choice))
     _log.warning(
-        "%d×%d pixels are evaluated by tiles of %d, with some %.1f GiB of memory: whole they would take %.1f GiB, "
-        "and there are %.1f",
-        size[1], size[0], plan.tile, plan.needed / 2**30, whole / 2**30, plan.limit / 2**30,
+        "%d×%d pixels are evaluated %s%s, with some %.1f GiB of memory: else they would take %.1f GiB, and there are %.1f",
+        size[1], size[0], "whole" if plan.tile is None else f"by tiles of {plan.tile}",
+        ", with the last steps on disk" if plan.on_disk else "",
+        plan.needed / 2**30, memory_needed(load) / 2**30, plan.limit / 2**30,
     )  # fmt: skip
-    return replace(settings, tile=plan.tile)
+    return replace(settings, tile=plan.tile, history="disk" if plan.on_disk else settings.history)
 
 
 def choose_plan(load: Load, limit: int) -> Plan:
@@ -112,9 +134,8 @@ def check_batch_memory(
     """Raise `DeviceError` if memory does not hold several pictures of settings that `fit_settings` returned."""
     if choice.device.is_cpu:
         load, limit = load_of(settings, size, choice, batch=batch), memory_limit(settings)
-        plan = Plan(tile=settings.tile, needed=memory_needed(load), limit=limit)
-        if not plan.fits:
-            raise refuse_load(load, limit, plan.needed)
+        if MARGIN * (needed := memory_needed(load)) > limit:
+            raise refuse_load(load, limit, needed)
 
 
 def check_features(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> None:
@@ -155,6 +176,7 @@ def largest_side(load: Load, limit: int) -> int:
             return 0
         styles = round(load.style_side * side / long_side)
         smaller = replace(load, size=(height, width), style_side=styles)
+        smaller = replace(smaller, on_disk=load.on_disk or load.may_use_disk)
         least = min(memory_needed(replace(smaller, tile=tile)) for tile in (None, _TILES[-1]))
         if MARGIN * least <= limit:
             return side

@@ -81,13 +81,13 @@ COEFFICIENTS: dict[Way, Coefficients] = {
 _FEATURES = 0.7
 """Bytes for each byte of activations, where targets are made."""
 
-_PICTURE = 80
+_PICTURE = 56
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
 
 _SOLVERS = {
     ("adam", False): SolverBytes(at_rest=85, at_work=132, pair=0),
     ("adam", True): SolverBytes(at_rest=200, at_work=270, pair=0),
-    ("lbfgs", False): SolverBytes(at_rest=62, at_work=118, pair=26),
+    ("lbfgs", False): SolverBytes(at_rest=62, at_work=124, pair=26),
     ("lbfgs", True): SolverBytes(at_rest=190, at_work=215, pair=37),
 }
 """By whether PyTorch's arrays are the solver's; measured by itself at one megapixel."""
@@ -102,6 +102,8 @@ class Load:
         tile: side of the tiles that it is evaluated by; None evaluates it whole.
         way: how gradients come about.
         pairs: of L-BFGS; None where the solver is Adam.
+        on_disk: whether these are kept there, of which one array at a time is in memory.
+        may_use_disk: whether they may be, where memory does not hold them.
         style_side: long side of the style pictures.
         batch: pictures that are evaluated together.
     """
@@ -111,6 +113,8 @@ class Load:
     way: Way
     tile: int | None = None
     pairs: int | None = None
+    on_disk: bool = False
+    may_use_disk: bool = False
     style_side: int = 0
     batch: int = 1
 
@@ -139,6 +143,8 @@ def load_of(settings: Settings, size: Sequence[int], choice: Choice, *, batch: i
         way=way_of(choice),
         tile=settings.tile,
         pairs=min(PAIRS, settings.most_steps) if settings.solver == "lbfgs" else None,
+        on_disk=settings.history == "disk" and settings.solver == "lbfgs",
+        may_use_disk=settings.history == "auto" and settings.solver == "lbfgs",
         style_side=round(min(max(size) * settings.style_scale, 1e6)),
         batch=batch,
     )
@@ -159,7 +165,7 @@ def memory_needed(load: Load) -> int:
     of_pixel = activation_bytes(load.objective.layers)
     pixels = load.size[0] * load.size[1] * load.batch
     solver = _SOLVERS["adam" if load.pairs is None else "lbfgs", load.way != "onnx"]
-    kept = solver.pair * (load.pairs or 0)
+    kept = 0 if load.on_disk else solver.pair * (load.pairs or 0)
     at_rest, at_work = ((kept + of) * pixels for of in (solver.at_rest, solver.at_work))
     if layout is None:
         base, evaluation = coefficients.base, coefficients.whole * of_pixel * pixels

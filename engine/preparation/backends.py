@@ -1,11 +1,13 @@
 """The gradient backend of a job: opened for it, or shared with another job."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from nstx.models.errors import UsageError
+from nstx.models.errors import DeviceError, UsageError
 
+from ..devices.machine import is_there
 from ..devices.memory import memory_errors
-from ..gradients.choice import PrecisionPolicy, choose_backend
+from ..gradients.choice import BackendChoice, PrecisionPolicy, choose_backend
 from ..gradients.opening import BackendFactory
 from ..planning.fitting import fit_settings
 from ..settings import Settings
@@ -31,8 +33,26 @@ def open_for(
 def fit_memory(
     settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
 ) -> Settings:
-    """Return settings by which memory holds a result of this height and width; `DeviceError` if it does not."""
-    return fit_settings(settings, size, choose_backend(settings, size, policy))
+    """Return settings by which memory holds a result of this height and width; `DeviceError` if it does not.
+
+    Where it holds none by PyTorch and ``auto`` may be another backend, it is ONNX Runtime, which takes less.
+    """
+    choice = choose_backend(settings, size, policy)
+    try:
+        return fit_settings(settings, size, choice)
+    except DeviceError:
+        sparing = spare_memory(settings, choice)
+        if sparing is None:
+            raise
+        return fit_settings(sparing, size, choose_backend(sparing, size, policy))
+
+
+def spare_memory(settings: Settings, choice: BackendChoice) -> Settings | None:
+    """Return settings by a backend that takes less memory than the one that was chosen; None if there is none."""
+    is_free = settings.backend == "auto" and settings.precision in ("auto", "fp32")
+    if choice.name == "onnx" or not (is_free and choice.device.is_cpu and is_there("onnxruntime")):
+        return None
+    return replace(settings, backend="onnx")
 
 
 def share_backend(

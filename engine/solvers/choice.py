@@ -2,6 +2,8 @@
 
 import contextlib
 
+from nstx.models.storage.cache import cache_folder, keeps_cache
+
 from ..devices.arrays import Array, Arrays
 from ..gradients.backend import GradientBackend
 from ..gradients.gated import GatedBackend
@@ -10,6 +12,7 @@ from ..settings import Settings
 from .adam import adam_steps
 from .lbfgs import lbfgs_steps
 from .memory import SolverMemory
+from .shelf import DiskShelf, Shelf, in_memory
 from .solver import Evaluation, StepCallback, Steps, StopSolving, Watcher, run_solver
 
 
@@ -31,6 +34,7 @@ def begin_solver(
         solver = lbfgs_steps(
             start, steps=steps, clip=settings.clip, on_step=on_step, arrays=opened.arrays,
             lead=None if backend is None or stays_grey else backend.lead, memory=memory,
+            shelf=_open_shelf(settings, opened.arrays),
         )  # fmt: skip
     else:
         solver = adam_steps(
@@ -38,6 +42,13 @@ def begin_solver(
             arrays=opened.arrays, memory=memory,
         )  # fmt: skip
     return _in_grey(solver, opened.arrays) if stays_grey else solver
+
+
+def _open_shelf(settings: Settings, arrays: Arrays) -> Shelf:
+    """Return where L-BFGS keeps its steps: on the disk where targets are kept, too."""
+    if settings.history != "disk":
+        return in_memory
+    return DiskShelf(arrays, cache_folder() if keeps_cache(settings.use_cache) else None)
 
 
 def _in_grey(solver: Steps, arrays: Arrays) -> Steps:

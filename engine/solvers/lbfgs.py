@@ -17,6 +17,7 @@ from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import Follower
 from .descent import Descent, Limits, PointT
 from .memory import SolverMemory
+from .shelf import Shelf, in_memory
 from .solver import Evaluation, StepCallback, Steps
 from .two_loops import HostDescent
 
@@ -47,6 +48,7 @@ def lbfgs_steps(
     preconditioned: bool = True,
     lead: Callable[[Follower], None] | None = None,
     memory: SolverMemory | None = None,
+    shelf: Shelf = in_memory,
 ) -> Steps:
     """Return L-BFGS, ready to run from a picture, which is not changed.
 
@@ -55,7 +57,7 @@ def lbfgs_steps(
 
     Frequencies are weighted if it is ``preconditioned``. ``lead`` is that of the backend, if one evaluates this
     solver's pictures and no others (`GradientBackend.lead`). Where ``memory`` has a state, the solver goes on from
-    it.
+    it. ``shelf`` is where steps are kept, of arrays that need not be awaited.
     """
     low, high = (0.0, 255.0) if clip else (-math.inf, math.inf)
     memory = memory or SolverMemory()
@@ -68,7 +70,7 @@ def lbfgs_steps(
     else:
         made, total, gradient = int(earlier["made"]), float(earlier["total"]), pixels * 0
         limits = Limits(low=low, high=high, scale=float(earlier["scale"]))
-    descent = _open_descent(pixels, gradient, limits, arrays, preconditioned=preconditioned)
+    descent = _open_descent(pixels, gradient, limits, arrays, shelf, preconditioned=preconditioned)
     if earlier is not None:
         descent.resume(earlier)
     del start, pixels, gradient, earlier  # as large as the picture, each
@@ -94,13 +96,19 @@ def lbfgs_steps(
 
 
 def _open_descent(
-    pixels: Array, gradient: Array, limits: Limits, arrays: Arrays, *, preconditioned: bool
+    pixels: Array,
+    gradient: Array,
+    limits: Limits,
+    arrays: Arrays,
+    shelf: Shelf,
+    *,
+    preconditioned: bool,
 ) -> Descent[Any]:
     if arrays.must_be_awaited:
         from .torch_descent import TorchDescent
 
         return TorchDescent(pixels, gradient, limits, preconditioned=preconditioned)
-    return HostDescent(pixels, gradient, limits, arrays, preconditioned=preconditioned)
+    return HostDescent(pixels, gradient, limits, arrays, preconditioned=preconditioned, shelf=shelf)
 
 
 def _take_step(descent: Descent[PointT], total: float, scale: float) -> _Search[PointT]:

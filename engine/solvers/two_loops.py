@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..devices.arrays import Array, Arrays, Mask
 from .descent import FIRST_STEP, PAIRS, Limits, curves_upwards, frequency_weights
 from .memory import Saved, State, place_value
+from .shelf import Kept, Shelf, in_memory
 
 Preconditioner = Callable[[Array], Array]
 """A symmetric, positive linear map of pictures (height, width, 3), which returns a new one."""
@@ -28,10 +29,13 @@ class History:
     Before the first step, the preconditioner is the estimate.
     """
 
-    def __init__(self, arrays: Arrays, precondition: Preconditioner) -> None:
+    def __init__(
+        self, arrays: Arrays, precondition: Preconditioner, shelf: Shelf = in_memory
+    ) -> None:
         self._arrays, self._dot, self._precondition = arrays, arrays.dot, precondition
-        # 240 bytes per pixel.
-        self._pairs: deque[tuple[Array, Array, float | Array]] = deque(maxlen=PAIRS)
+        # 240 bytes per pixel, on their shelf.
+        self._keep = shelf
+        self._pairs: deque[tuple[Kept, Kept, float | Array]] = deque(maxlen=PAIRS)
         self._scale: float | Array = 1.0
 
     def __bool__(self) -> bool:
@@ -45,7 +49,7 @@ class History:
         """Return the steps by name, oldest first; nothing changes them later."""
         state: dict[str, Array | float] = {"factor": self._scale}
         for index, (step, change, curvature) in enumerate(self._pairs):
-            state |= {f"step/{index}": step, f"change/{index}": change}
+            state |= {f"step/{index}": step.share(), f"change/{index}": change.share()}
             state[f"curvature/{index}"] = curvature
         return state
 
@@ -54,7 +58,9 @@ class History:
         self._scale, self._pairs = place_value(earlier["factor"], self._arrays), deque(maxlen=PAIRS)
         while f"step/{len(self._pairs)}" in earlier:
             index = len(self._pairs)
-            step, change = (self._arrays.place(earlier[f"{k}/{index}"]) for k in ("step", "change"))
+            step, change = (
+                self._keep(self._arrays.place(earlier[f"{k}/{index}"])) for k in ("step", "change")
+            )
             self._pairs.append(
                 (step, change, place_value(earlier[f"curvature/{index}"], self._arrays))
             )
@@ -67,7 +73,7 @@ class History:
         )
         smoothed = self._dot(change, self._precondition(change))
         if curves_upwards(curvature, squares, smoothed):
-            self._pairs.append((step, change, curvature))
+            self._pairs.append((self._keep(step), self._keep(change), curvature))
             self._scale = curvature / smoothed
 
     def direction(self, gradient: Array) -> Array:
@@ -79,13 +85,13 @@ class History:
         del gradient  # which is of the size of a picture, as is all here
         shares = []
         for step, change, curvature in reversed(self._pairs):
-            share = self._dot(step, direction) / curvature
+            share = self._dot(step.load(), direction) / curvature
             shares.append(share)
-            direction -= share * change
+            direction -= share * change.load()
         direction = self._precondition(direction)
         direction *= self._scale
         for (step, change, curvature), share in zip(self._pairs, reversed(shares), strict=True):
-            direction += (share - self._dot(change, direction) / curvature) * step
+            direction += (share - self._dot(change.load(), direction) / curvature) * step.load()
         return direction
 
 
@@ -106,6 +112,7 @@ class HostDescent:
         limits: of the pixels, and the scale of gradients.
         arrays: of pictures and gradients.
         preconditioned: whether frequencies are weighted.
+        shelf: where steps are kept.
     """
 
     def __init__(
@@ -116,12 +123,12 @@ class HostDescent:
         arrays: Arrays,
         *,
         preconditioned: bool = True,
+        shelf: Shelf = in_memory,
     ) -> None:
         height, width, _ = pixels.shape
         self._limits, self._arrays, self._dot = limits, arrays, arrays.dot
-        self._history = History(
-            arrays, make_preconditioner(height, width, arrays) if preconditioned else lambda x: x
-        )
+        precondition = make_preconditioner(height, width, arrays) if preconditioned else lambda x: x
+        self._history = History(arrays, precondition, shelf)
         self._point = self.examine(pixels, gradient)
         self._direction = self._point.gradient
 

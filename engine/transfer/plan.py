@@ -12,6 +12,7 @@ from ..choices import choose_settings
 from ..gradients.choice import BackendChoice, choose_backend
 from ..planning.fitting import Plan, choose_plan, largest_side, memory_limit, plan_load
 from ..planning.memory_model import Load, load_of
+from ..preparation.backends import spare_memory
 from ..settings import Settings
 from ..sizes import choose_sizes, split_steps
 from ..targets.store import TargetMemory
@@ -88,6 +89,9 @@ def plan_run(
     try:
         chosen, largest = choose_plan(load, limit), None
     except DeviceError:
+        sparing = spare_memory(settings, choice)
+        if sparing is not None:
+            return plan_run(content, styles, sparing)
         chosen, largest = None, largest_side(replace(load, tile=None), limit)
     pace = calibrate(settings, choice)
     per_step = pace * _EVALUATIONS[settings.solver] / 2**20
