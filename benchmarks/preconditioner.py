@@ -23,7 +23,7 @@ from nstx.models.cost import Cost
 COUNTS = (10, 20, 40, 80)
 
 
-def best_costs(job: Job, *, preconditioned: bool) -> list[float]:
+def best_costs(job: Job, *, exponent: float) -> list[float]:
     """Return the lowest cost after each of `COUNTS` evaluations."""
     evaluate = job.backend(0).cost_and_gradient
     costs: list[float] = []
@@ -37,7 +37,7 @@ def best_costs(job: Job, *, preconditioned: bool) -> list[float]:
 
     solver = lbfgs_steps(
         job.start(0), steps=COUNTS[-1], clip=True, on_step=lambda *_: None,
-        preconditioned=preconditioned,
+        exponent=exponent,
     )  # fmt: skip
     run_solver(solver, counted)
     return [min(costs[:count]) for count in COUNTS]
@@ -58,7 +58,7 @@ def main() -> None:
     for pair in chosen.pairs:
         content, _, style = pair.partition(":")
         job = prepare_job(read_image(content), [(read_image(style), 1.0)], settings)
-        with_it, without = (best_costs(job, preconditioned=choice) for choice in (True, False))
+        with_it, without = (best_costs(job, exponent=exponent) for exponent in (1.0, 0.0))
         names = {"content": Path(content).name, "style": Path(style).name}
         rows.append({**names, "with": with_it, "without": without})
         shares = [a / b for a, b in zip(with_it, without, strict=True)]

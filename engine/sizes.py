@@ -135,6 +135,12 @@ def choose_sizes(
 
 
 def split_steps(steps: int, scales: int) -> tuple[int, ...]:
-    """Share steps among the scales, coarse first: equally, the rest to the finest ones."""
+    """Share steps among the scales, coarse first: the finest has twice as many as each of the others.
+
+    So few that one would have none are shared equally, the rest to the finest ones.
+    """
+    share = round(steps / (scales + 1))
+    if 0 < share <= steps - share * (scales - 1):
+        return (*[share] * (scales - 1), steps - share * (scales - 1))
     share, rest = divmod(steps, scales)
     return tuple(share + (1 if index >= scales - rest else 0) for index in range(scales))

@@ -12,6 +12,7 @@ from nstx.cli.console import Console, Pace
 from nstx.cli.progress import Forecast, show_steps
 from nstx.engine.devices.device import Device
 from nstx.engine.gradients.choice import BackendChoice
+from nstx.engine.sizes import split_steps
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost
 
@@ -35,17 +36,19 @@ def take_all(
 
     The first of a scale takes as long as ``first`` others, the second as ``second``.
     """
+    counts = split_steps(STEPS, len(SIZES))
     areas = [
         (height * width + besides) * (first, second, *[1.0] * STEPS)[number]
-        for height, width in SIZES
-        for number in range(STEPS // 3)
+        for (height, width), count in zip(SIZES, counts, strict=True)
+        for number in range(count)
     ]
+    scales = np.repeat(np.arange(len(SIZES)), counts).tolist()
     began = 0.0
     for number, area in enumerate(areas):
         spent = seconds * area / sum(areas)
         began += spent
         tick(spent)
-        scale = number * 3 // STEPS
+        scale = scales[number]
         cost = Cost(total=1.0, content=0.5, style=0.5, style_layers={}, total_variation=0.0)
         picture = np.zeros((*SIZES[scale], 3), np.float32)
         take(

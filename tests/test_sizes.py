@@ -64,9 +64,15 @@ def test_too_many_scales_are_refused() -> None:
         pyramid_sizes(100, 100, 4)
 
 
-@pytest.mark.parametrize(("steps", "scales"), [(60, 2), (150, 3), (1, 3), (7, 3)])
-def test_steps_are_shared_out_completely(steps: int, scales: int) -> None:
-    shares = split_steps(steps, scales)
+@pytest.mark.parametrize(
+    ("steps", "shares"),
+    [
+        (60, (60,)), (60, (20, 40)), (120, (30, 30, 60)), (121, (30, 30, 61)), (120, (20, 20, 20, 20, 40)),
+        (1, (1,)), (1, (0, 0, 1)), (2, (0, 1, 1)), (3, (1, 1, 1)), (4, (1, 1, 2)), (3, (1, 2)), (7, (2, 2, 3)), (9, (1, 2, 2, 2, 2)),
+    ],
+)  # fmt: skip
+def test_the_finest_scale_has_twice_the_steps_of_each_other(
+    steps: int, shares: tuple[int, ...]
+) -> None:
+    assert split_steps(steps, len(shares)) == shares
     assert sum(shares) == steps
-    assert len(shares) == scales
-    assert shares[-1] == max(shares)

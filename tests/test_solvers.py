@@ -217,7 +217,7 @@ def test_lbfgs_goes_on_where_costs_were_too_low() -> None:
 
 def test_lbfgs_does_without_a_preconditioner() -> None:
     problem = Quadratic()
-    steps = run(lbfgs_steps, problem, steps=60, clip=True, preconditioned=False)
+    steps = run(lbfgs_steps, problem, steps=60, clip=True, exponent=0.0)
     np.testing.assert_allclose(steps[-1][0], problem.centre.clip(0, 255), atol=0.05)
     preconditioned, _ = run(lbfgs_steps, problem, steps=1, clip=True)[0]
     assert np.abs(steps[0][0] - preconditioned).max() > 1

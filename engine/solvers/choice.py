@@ -10,6 +10,7 @@ from ..gradients.gated import GatedBackend
 from ..gradients.opening import BackendFactory
 from ..settings import Settings
 from .adam import adam_steps
+from .descent import ENLARGED
 from .lbfgs import lbfgs_steps
 from .memory import SolverMemory
 from .shelf import DiskShelf, Shelf, in_memory
@@ -24,8 +25,10 @@ def begin_solver(
     on_step: StepCallback,
     backend: GradientBackend | None = None,
     memory: SolverMemory | None = None,
+    *,
+    enlarged: bool = False,
 ) -> Steps:
-    """Return a solver that makes a number of steps from a picture (height, width, 3).
+    """Return a solver that makes a number of steps from a picture (height, width, 3), ``enlarged`` or not.
 
     If one ``backend`` evaluates its pictures and no others, it is named. ``memory`` is where it goes on from.
     """
@@ -33,6 +36,7 @@ def begin_solver(
     if settings.solver == "lbfgs":
         solver = lbfgs_steps(
             start, steps=steps, clip=settings.clip, on_step=on_step, arrays=opened.arrays,
+            exponent=ENLARGED if enlarged else 1.0,
             lead=None if backend is None or stays_grey else backend.lead, memory=memory,
             shelf=_open_shelf(settings, opened.arrays),
         )  # fmt: skip
@@ -78,10 +82,11 @@ def solve(
     backend: GradientBackend,
     watcher: Watcher,
     memory: SolverMemory | None = None,
+    enlarged: bool = False,
 ) -> None:
     """Run a solver that makes a number of steps, or until the watcher raises `StopSolving`.
 
-    Adam runs ahead of its host where the factory of the backend, which is of one picture, allows it. Where ``memory``
+    ``enlarged`` says whether it starts from the picture of a coarser scale.     Adam runs ahead of its host where the factory of the backend, which is of one picture, allows it. Where ``memory``
     has a state, the solver goes on from that, and ``steps`` counts those that led to it.
     """
 
@@ -95,7 +100,14 @@ def solve(
     if not is_ahead(settings, opened, is_gated=isinstance(backend, GatedBackend)):
         try:
             solver = begin_solver(
-                settings, steps, opened, start, watcher.after_step, backend, memory
+                settings,
+                steps,
+                opened,
+                start,
+                watcher.after_step,
+                backend,
+                memory,
+                enlarged=enlarged,
             )
             run_solver(solver, evaluate)
         finally:

@@ -107,8 +107,13 @@ def curves_upwards(
     return bool(curvature > 1e-6 * (squares[0] * squares[1]) ** 0.5 and smoothed > 0)
 
 
-def frequency_weights(height: int, width: int) -> NDArray[np.float32]:
-    """Return 1/f of a size's frequencies, (height, width // 2 + 1, 1): L-BFGS's preconditioner.
+ENLARGED = 0.5
+"""Exponent of frequencies where the picture comes from a coarser scale: what is coarse is nearly right there, and
+what is fine is not there yet."""
+
+
+def frequency_weights(height: int, width: int, exponent: float = 1.0) -> NDArray[np.float32]:
+    """Return 1/f to a power, of a size's frequencies, (height, width // 2 + 1, 1): L-BFGS's preconditioner.
 
     The cost is far flatter along coarse structures than along fine ones, which make up nearly all of a
     gradient's length. Olah, Mordvintsev and Schubert 2017 change the parametrisation to the same end,
@@ -116,5 +121,5 @@ def frequency_weights(height: int, width: int) -> NDArray[np.float32]:
     """
     down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.maximum(np.hypot(down, across), 1 / max(height, width))
-    weights: NDArray[np.float32] = (1 / frequency).astype(np.float32)[..., None]
+    weights: NDArray[np.float32] = (1 / frequency**exponent).astype(np.float32)[..., None]
     return weights

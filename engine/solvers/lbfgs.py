@@ -45,7 +45,7 @@ def lbfgs_steps(
     clip: bool,
     on_step: StepCallback,
     arrays: Arrays = NUMPY,
-    preconditioned: bool = True,
+    exponent: float = 1.0,
     lead: Callable[[Follower], None] | None = None,
     memory: SolverMemory | None = None,
     shelf: Shelf = in_memory,
@@ -55,9 +55,9 @@ def lbfgs_steps(
     A step takes one or a few evaluations, and never makes the cost worse. It ends early where no better
     point is found along the steepest descent.
 
-    Frequencies are weighted if it is ``preconditioned``. ``lead`` is that of the backend, if one evaluates this
-    solver's pictures and no others (`GradientBackend.lead`). Where ``memory`` has a state, the solver goes on from
-    it. ``shelf`` is where steps are kept, of arrays that need not be awaited.
+    The preconditioner divides by frequencies to the power of ``exponent``; 0 is none. ``lead`` is that of the backend,
+    if one evaluates this solver's pictures and no others (`GradientBackend.lead`). Where ``memory`` has a state, the
+    solver goes on from it. ``shelf`` is where steps are kept, of arrays that need not be awaited.
     """
     low, high = (0.0, 255.0) if clip else (-math.inf, math.inf)
     memory = memory or SolverMemory()
@@ -70,7 +70,7 @@ def lbfgs_steps(
     else:
         made, total, gradient = int(earlier["made"]), float(earlier["total"]), pixels * 0
         limits = Limits(low=low, high=high, scale=float(earlier["scale"]))
-    descent = _open_descent(pixels, gradient, limits, arrays, shelf, preconditioned=preconditioned)
+    descent = _open_descent(pixels, gradient, limits, arrays, shelf, exponent=exponent)
     if earlier is not None:
         descent.resume(earlier)
     del start, pixels, gradient, earlier  # as large as the picture, each
@@ -102,13 +102,13 @@ def _open_descent(
     arrays: Arrays,
     shelf: Shelf,
     *,
-    preconditioned: bool,
+    exponent: float,
 ) -> Descent[Any]:
     if arrays.must_be_awaited:
         from .torch_descent import TorchDescent
 
-        return TorchDescent(pixels, gradient, limits, preconditioned=preconditioned)
-    return HostDescent(pixels, gradient, limits, arrays, preconditioned=preconditioned, shelf=shelf)
+        return TorchDescent(pixels, gradient, limits, exponent=exponent)
+    return HostDescent(pixels, gradient, limits, arrays, exponent=exponent, shelf=shelf)
 
 
 def _take_step(descent: Descent[PointT], total: float, scale: float) -> _Search[PointT]:

@@ -37,7 +37,7 @@ class TorchDescent:
         pixels: of the first point, (height, width, 3).
         gradient: there, before the scale.
         limits: of the pixels, and the scale of gradients.
-        preconditioned: whether frequencies are weighted.
+        exponent: of the frequencies by which the preconditioner divides; 0 is none.
         capture: whether the work on either side of an evaluation is captured in CUDA graphs; None lets it
             on CUDA, unless ``NSTX_CUDA_GRAPHS`` is 0.
         kernels: whether that work is by kernels of our own; None is where they work, on CUDA.
@@ -49,13 +49,13 @@ class TorchDescent:
         gradient: Array,
         limits: Limits,
         *,
-        preconditioned: bool = True,
+        exponent: float = 1.0,
         capture: bool | None = None,
         kernels: bool | None = None,
     ) -> None:
         start = as_tensor(pixels)
         self._pairs, self._scale = Pairs(), limits.scale
-        self._vectors = Vectors(start, limits, preconditioned=preconditioned, kernels=kernels)
+        self._vectors = Vectors(start, limits, exponent=exponent, kernels=kernels)
         if capture is None:
             capture = start.is_cuda and graphs_are_allowed()
         self._comparing = CudaGraph() if capture else None

@@ -46,21 +46,19 @@ class Vectors:
     Args:
         start: the picture of the first point, (height, width, 3).
         limits: of the pixels, and the scale of gradients.
-        preconditioned: whether frequencies are weighted.
+        exponent: of the frequencies by which the preconditioner divides; 0 is none.
         kernels: whether the work is by kernels of our own; None is where they work, on CUDA.
     """
 
     def __init__(
-        self, start: torch.Tensor, limits: Limits, *, preconditioned: bool, kernels: bool | None
+        self, start: torch.Tensor, limits: Limits, *, exponent: float, kernels: bool | None
     ) -> None:
         height, width, channels = start.shape
         self._limits = limits
         self.rows = start.new_zeros((_ROWS, channels, height, width), dtype=torch.float32)
         self.before, self.now, self.trial = start.float().repeat(3, 1, 1, 1).unbind()
         # The transforms are not scaled: it is done here.
-        weights = frequency_weights(height, width)[..., 0] / np.float32(height * width)
-        if not preconditioned:
-            weights = np.full_like(weights, 1 / (height * width))
+        weights = frequency_weights(height, width, exponent)[..., 0] / np.float32(height * width)
         self._weights = torch.from_numpy(weights).to(start.device)
         self.products = torch.zeros(PRODUCTS, dtype=torch.float64, device=start.device)
         self._order = torch.from_numpy(_order_of_products()).to(start.device)

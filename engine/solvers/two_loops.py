@@ -17,9 +17,13 @@ Preconditioner = Callable[[Array], Array]
 """A symmetric, positive linear map of pictures (height, width, 3), which returns a new one."""
 
 
-def make_preconditioner(height: int, width: int, arrays: Arrays) -> Preconditioner:
-    """Return the filter that weights the frequencies of pictures of a size by `frequency_weights`."""
-    weights = arrays.place(frequency_weights(height, width))
+def make_preconditioner(
+    height: int, width: int, arrays: Arrays, exponent: float = 1.0
+) -> Preconditioner:
+    """Return the filter that weights the frequencies of pictures of a size by `frequency_weights`; of 0, none."""
+    if exponent == 0:
+        return lambda picture: picture
+    weights = arrays.place(frequency_weights(height, width, exponent))
     return lambda picture: arrays.filter_frequencies(picture, weights)
 
 
@@ -111,7 +115,7 @@ class HostDescent:
         gradient: there, before the scale.
         limits: of the pixels, and the scale of gradients.
         arrays: of pictures and gradients.
-        preconditioned: whether frequencies are weighted.
+        exponent: of the frequencies by which the preconditioner divides; 0 is none.
         shelf: where steps are kept.
     """
 
@@ -122,12 +126,12 @@ class HostDescent:
         limits: Limits,
         arrays: Arrays,
         *,
-        preconditioned: bool = True,
+        exponent: float = 1.0,
         shelf: Shelf = in_memory,
     ) -> None:
         height, width, _ = pixels.shape
         self._limits, self._arrays, self._dot = limits, arrays, arrays.dot
-        precondition = make_preconditioner(height, width, arrays) if preconditioned else lambda x: x
+        precondition = make_preconditioner(height, width, arrays, exponent)
         self._history = History(arrays, precondition, shelf)
         self._point = self.examine(pixels, gradient)
         self._direction = self._point.gradient

@@ -138,7 +138,9 @@ def _begin_scale(jobs: Sequence[Job], runs: Sequence[Progress], scale: int) -> l
         count = split_steps(job.settings.most_steps, len(job.sizes))[scale]
         if count > 0 and not progress.interrupted:
             start = job.opened.arrays.place(job.start(scale, progress.pixels))
-            steps = begin_solver(job.settings, count, job.opened, start, progress.after_step)
+            steps = begin_solver(
+                job.settings, count, job.opened, start, progress.after_step, enlarged=scale > 0
+            )
             problem = (job.settings.objective, job.targets[scale])
             members.append(_Member(problem, progress, job.gate(scale), steps, next(steps)))
     return members

@@ -124,14 +124,25 @@ class Job:
     def start(self, scale: int, reached: Pixels | None = None) -> Pixels:
         """Return what a scale's solver starts from: clipped, if the settings clip.
 
-        That is the picture that the scale before has reached, or the start of the run.
+        That is the start of the run, or the picture that the scale before has reached, enlarged, with the detail that
+        the content has at this scale and had not at that one.
         """
         if reached is None:
             init = self.init or self.settings.init
             pixels = make_start(init, self.contents[scale], self.opened.mean, self.settings.seed)
-            pixels = self.colouring.compare(pixels)
-        else:
-            pixels = resize_pixels(reached, *self.sizes[scale])
+            return self._confine(self.colouring.compare(pixels), scale)
+        pixels = resize_pixels(reached, *self.sizes[scale])
+        if self.settings.objective.content_weight > 0:
+            pixels += self.contents[scale]
+            pixels -= resize_pixels(self.contents[scale - 1], *self.sizes[scale])
+        return self._confine(pixels, scale)
+
+    def enlarge(self, reached: Pixels) -> Pixels:
+        """Return the picture of a coarser scale at the result's size."""
+        return self._confine(resize_pixels(reached, *self.sizes[-1]), -1)
+
+    def _confine(self, pixels: Pixels, scale: int) -> Pixels:
+        """Return a picture within 0–255, if the settings clip, that is the photograph where it may not change."""
         pixels = pixels.clip(0, 255) if self.settings.clip else pixels
         gate = self.gate(scale)
         return pixels if gate is None else close(gate, pixels)

@@ -167,6 +167,7 @@ def _run_scales(job: Job, costs: BoundCosts, progress: Progress, earlier: Conten
                 backend=gated(costs.at(scale), [job.gate(scale)], arrays),
                 watcher=progress,
                 memory=None if kept is None else kept.watch(costs.at(scale), progress, state),
+                enlarged=scale > 0,
             )
             if kept:
                 kept.leave()
@@ -185,7 +186,7 @@ def make_result(
     final = costs.at(-1)
     pixels, cost = progress.pixels, progress.cost
     if pixels is None or pixels.shape[:2] != job.sizes[-1]:
-        pixels, cost = job.start(-1, pixels), None
+        pixels, cost = job.start(-1) if pixels is None else job.enlarge(pixels), None
     before = pixels
     if job.grain is not None and _has_moved(job, progress, pixels):
         region = job.targets[-1].region
