@@ -18,7 +18,7 @@ from nstx.export.graphs.gradient_graph import (
     style_input,
 )
 from nstx.export.runtime.exactness import check_fp32
-from nstx.export.runtime.providers import import_onnxruntime
+from nstx.export.runtime.providers import giving_back, import_onnxruntime
 from nstx.export.runtime.session import RuntimePrecision, SessionChoices, run_session
 from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.errors import UsageError
@@ -90,11 +90,15 @@ def open_gradient_session(
 class OnnxBackend(GradientBackend):
     """Costs and gradients by ONNX Runtime, in a session that all scales share.
 
-    Targets are moved to the device once. `UsageError` if the problems are no batch (`check_batch`).
+    Targets are moved to the device once. ``gives_back`` is whether no memory is kept from one evaluation for the
+    next, as by tiles a later one needs it for other sessions. `UsageError` if the problems are no batch
+    (`check_batch`).
     """
 
-    def __init__(self, session: Session[GradientGraph], problems: Problems) -> None:
-        self._session = session
+    def __init__(
+        self, session: Session[GradientGraph], problems: Problems, *, gives_back: bool = False
+    ) -> None:
+        self._session, self._options = session, giving_back() if gives_back else None
         provider = session.provider
         self._objectives = [objective for objective, _ in problems]
         fixed = describe_problems(problems, regions=session.graph.regions)
@@ -136,7 +140,7 @@ class OnnxBackend(GradientBackend):
             binding.bind_ortvalue_input(name, value)
         for name in self._session.graph.outputs:
             binding.bind_output(name, "cpu")
-        self._session.runner.run_with_iobinding(binding)
+        self._session.runner.run_with_iobinding(binding, self._options)
         values: list[NDArray[np.float32]] = binding.copy_outputs_to_cpu()
         return values
 

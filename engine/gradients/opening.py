@@ -78,7 +78,8 @@ def open_backend(
 
     weights_sha256 = weights_digest(settings.weights, settings.objective.preprocessing)
     session = open_gradient_session(settings, choice, weights_sha256)
-    return BackendFactory(choice, weights_sha256, session.mean, wrap(partial(OnnxBackend, session)))
+    make = partial(OnnxBackend, session, gives_back=settings.tile is not None)
+    return BackendFactory(choice, weights_sha256, session.mean, wrap(make))
 
 
 def _open_onnx_on_device(settings: Settings, choice: BackendChoice) -> BackendFactory:

@@ -78,8 +78,9 @@ COEFFICIENTS: dict[Way, Coefficients] = {
 }
 """Fitted to the peaks of processes with pictures of 0.1 to 0.8 megapixels and tiles of 128 to 512."""
 
-_FEATURES = 0.7
-"""Bytes for each byte of activations, where targets are made."""
+_FEATURES, _FEATURES_BASE, _FEATURES_BY_TILES = 0.7, 280 * _MIB, 2.44
+"""Bytes for each byte of activations where targets are made, and what there is besides; by tiles, whose features are all
+held at once."""
 
 _PICTURE = 56
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
@@ -169,20 +170,26 @@ def memory_needed(load: Load) -> int:
     at_rest, at_work = ((kept + of) * pixels for of in (solver.at_rest, solver.at_work))
     if layout is None:
         base, evaluation = coefficients.base, coefficients.whole * of_pixel * pixels
-        styles = load.style_side**2
+        targets = base + _FEATURES * of_pixel * load.style_side**2
     else:
         height, width = layout.largest
         base = coefficients.tiled_base
         evaluation = coefficients.tile * of_pixel * height * width * load.batch
-        styles = min(load.style_side, min(layout.side, 512) + 2 * layout.halo) ** 2
+        targets = _FEATURES_BASE + _tile_features(layout, load.style_side) * of_pixel
     if load.way == "onnx" and layout is None:
         at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
-    run = max(at_rest + evaluation, at_work)
-    return round(base + _PICTURE * pixels + max(run, _FEATURES * of_pixel * styles))
+    run = base + max(at_rest + evaluation, at_work)
+    return round(_PICTURE * pixels + max(run, targets))
 
 
 def features_needed(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> int:
     """Return the bytes that a process has at its peak, about, where it makes targets of a picture (height, width)."""
-    base, of_pixel = COEFFICIENTS["onnx"].base, activation_bytes(settings.objective.layers)
-    height, width = size if layout is None else layout.largest
-    return round(base + _FEATURES * of_pixel * height * width)
+    of_pixel = activation_bytes(settings.objective.layers)
+    if layout is None:
+        return round(COEFFICIENTS["onnx"].base + _FEATURES * of_pixel * size[0] * size[1])
+    return round(_FEATURES_BASE + _tile_features(layout, max(size)) * of_pixel)
+
+
+def _tile_features(layout: TileLayout, most: int) -> float:
+    """Return the bytes for each of a pixel's that the features of one tile take, with a side of at most ``most``."""
+    return _FEATURES_BY_TILES * min(most, min(layout.side, 256) + 2 * layout.halo) ** 2

@@ -14,7 +14,7 @@ from ..regions.positions import Values, weigh_statistics
 from ..tiles.kept import KeptActivation
 from ..tiles.layout import TileLayout
 
-_SIDE = 512
+_SIDE = 256
 """Of tiles at most, as all layers' activations are in memory where statistics are made of them."""
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from nstx.export.graphs.feature_graph import INPUT_NAME
 from nstx.export.graphs.gradient_graph import content_input
-from nstx.export.runtime.providers import import_onnxruntime
+from nstx.export.runtime.providers import giving_back
 from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.export.tiles.tile_graph import TileGraph, TilePart, scale_input, tile_name
 from nstx.models.objective import Objective
@@ -138,8 +138,6 @@ def _join(gram: Values, mean: Values, total: Values) -> Values:
 def _run(session: Session[TileGraph], inputs: Mapping[str, Values]) -> dict[str, Values]:
     contiguous = {name: np.ascontiguousarray(value, np.float32) for name, value in inputs.items()}
     names = list(session.graph.outputs)
-    options = import_onnxruntime().RunOptions()
     # Else each session would keep what its largest tile took, while the other works.
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    values = run_session(session.runner.run, session.provider, names, contiguous, options)
+    values = run_session(session.runner.run, session.provider, names, contiguous, giving_back())
     return dict(zip(names, values, strict=True))

@@ -163,3 +163,10 @@ def preload_libraries() -> None:
             preload()
         with contextlib.suppress(ImportError, OSError):
             __import__("tensorrt_libs")
+
+
+def giving_back() -> Any:
+    """Return options of a run after which its session keeps no memory on the CPU for the next."""
+    options = import_onnxruntime().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
