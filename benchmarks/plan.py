@@ -27,10 +27,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "bf16": {"backend": "torch", "precision": "bf16"},
     "checked": {},
 }
-FIT = [(320, None), (576, None), (896, None), (256, 64), (512, 192), (768, 384)]
+FIT = [(320, None), (576, None), (896, None), (256, 64), (512, 192), (768, 384), (1024, 512)]
 """Sides of pictures and of tiles, of settings that coefficients were fitted to."""
 
-CHECK = [(448, None), (720, None), (384, 128), (640, 256), (1024, 512), (1408, 320)]
+CHECK = [(448, None), (720, None), (384, 128), (640, 256), (1152, 448), (1408, 320)]
 """And of those that they were not."""
 
 OTHER: dict[str, tuple[int, int | None, str, dict[str, Any]]] = {

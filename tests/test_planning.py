@@ -321,7 +321,7 @@ def test_nstx_plan_prints_a_table(
     head, sizes, steps, whole, *rest = out.splitlines()
     assert head.endswith("in fp32, 900 MiB of memory")
     assert sizes.split()[0] == "memory"
-    assert steps.split()[-2:] == ["150", "steps"]
+    assert steps.split()[-2:] == [str(PRESETS["default"].steps), "steps"]
     assert whole.startswith("whole ")
     assert whole.endswith("does not fit")
     assert sum(line.endswith("  chosen") for line in rest) == 1

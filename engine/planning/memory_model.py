@@ -73,7 +73,7 @@ _MIB = 1 << 20
 COEFFICIENTS: dict[Way, Coefficients] = {
     "onnx": Coefficients(base=204 * _MIB, whole=1.49, tiled_base=430 * _MIB, tile=1.1),
     "autograd": Coefficients(base=410 * _MIB, whole=1.81, tiled_base=410 * _MIB, tile=2.1),
-    "bf16": Coefficients(base=295 * _MIB, whole=0.98, tiled_base=295 * _MIB, tile=1.3),
+    "bf16": Coefficients(base=295 * _MIB, whole=0.98, tiled_base=420 * _MIB, tile=0.7),
     "checked": Coefficients(base=540 * _MIB, whole=1.72, tiled_base=540 * _MIB, tile=2.1),
 }
 """Fitted to the peaks of processes with pictures of 0.1 to 0.8 megapixels and tiles of 128 to 512."""
@@ -89,7 +89,7 @@ _SOLVERS = {
     ("adam", False): SolverBytes(at_rest=85, at_work=132, pair=0),
     ("adam", True): SolverBytes(at_rest=200, at_work=270, pair=0),
     ("lbfgs", False): SolverBytes(at_rest=62, at_work=124, pair=26),
-    ("lbfgs", True): SolverBytes(at_rest=190, at_work=215, pair=37),
+    ("lbfgs", True): SolverBytes(at_rest=100, at_work=215, pair=37),
 }
 """By whether PyTorch's arrays are the solver's; measured by itself at one megapixel."""
 
