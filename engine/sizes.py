@@ -135,7 +135,7 @@ def choose_sizes(
 
 
 def split_steps(steps: int, scales: int) -> tuple[int, ...]:
-    """Share steps among the scales, coarse first: the finest has twice as many as each of the others.
+    """Share steps among the scales, coarse first: the finest has about twice as many as each of the others.
 
     So few that one would have none are shared equally, the rest to the finest ones.
     """

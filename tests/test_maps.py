@@ -131,6 +131,16 @@ def test_maps_that_cannot_be_are_refused(
         assert caught.value.setting == setting
 
 
+def test_a_colour_that_is_transparent_throughout_is_not_there() -> None:
+    pixels = np.full((48, 64, 4), 255, np.uint8)
+    pixels[:20] = (255, 0, 0, 0)
+    with pytest.raises(UsageError, match=r"colours that are in the map .*#ffffff \(58\.3%\)"):
+        take_map(pixels, Picture(pixels[..., :3], None), {(255, 0, 0): "red"})
+    pixels[..., 3] = 0
+    with pytest.raises(UsageError, match="none that fill an area"):
+        take_map(pixels, Picture(pixels[..., :3], None), {(255, 0, 0): "red"})
+
+
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_one_region_is_no_region_and_equal_styles_are_one(backend: Any) -> None:
     plain = stylize(styles=STYLES, backend=backend)
@@ -349,7 +359,8 @@ def test_a_run_with_a_map_goes_on_from_its_checkpoint(
     pictures = {"content": CONTENT, "one": STYLES[0], "two": STYLES[1], "map": BANDS}
     for name, pixels in pictures.items():
         Image.fromarray(pixels).save(f"{name}.png")
-    by_colour: Any = {"red": ["one.png", ("two.png", 3)], "white": ["one.png", ("two.png", 3)]}
+    blend = ["one.png@conv1_1", ("two.png", 3)]
+    by_colour: Any = {"red": blend, "white": blend}
     choices: Any = {
         **LIGHT, "steps": 4, "styles": "two.png", "regions": "map.png", "style_for": by_colour,
         "backend": "torch", "precision": "bf16",

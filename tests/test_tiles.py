@@ -320,6 +320,27 @@ def test_contents_by_tiles_are_not_in_memory_and_coarse_ones_are() -> None:
         assert relative_error(fine.style[name], gram) < 1e-6
 
 
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("tile", [64, 96, None])
+def test_a_run_by_tiles_goes_on_from_its_checkpoint(
+    backend: Any, tile: int | None, tmp_path: Path, logged_warnings: list[str]
+) -> None:
+    choices = {**LIGHT, "backend": backend, "steps": 4}
+    whole = nstx.stylize(CONTENT, STYLE, tile=64, **choices)
+    calls = iter(range(100))
+    for should_stop in (lambda: next(calls) == 4, None):
+        result = nstx.stylize(
+            CONTENT, STYLE, tile=64 if should_stop else tile, checkpoint=tmp_path / "kept",
+            should_stop=should_stop, **choices,
+        )  # fmt: skip
+    if tile == 64:
+        assert np.array_equal(result.pixels, whole.pixels)
+        assert not logged_warnings
+    else:
+        np.testing.assert_allclose(result.pixels, whole.pixels, atol=0.05)
+        assert f"tile {tile} instead of 64" in logged_warnings[0]
+
+
 @needs_bf16
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 def test_low_precision_is_checked_and_corrected(tiny_weights: Weights, statistic: Any) -> None:

@@ -86,14 +86,15 @@ def take_map(source: Source, content: Picture, named: Mapping[Colour, str]) -> C
     check_proportions(picture, content, "map")
     pixels = np.rint(picture.pixels).clip(0, 255).astype(np.uint8)
     packed = _pack(pixels)
-    values, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    in_area = _is_flat(pixels).ravel().astype(np.float64)
-    flat = np.bincount(places.ravel(), in_area, len(values)).astype(np.float64)
+    seen = np.ones(packed.shape, bool) if picture.alpha is None else picture.alpha >= 128
+    values, places, counts = np.unique(packed[seen], return_inverse=True, return_counts=True)
+    in_area = _is_flat(pixels)[seen].astype(np.float64)
+    flat = np.bincount(places, in_area, len(values)).astype(np.float64)
     palette = np.stack([values >> 16, values >> 8 & 255, values & 255], 1).astype(np.float64)
     colours = [colour for colour in named if _is_there(colour, palette, flat)]
     colours += _find_others(colours, palette, flat)
     nearest = _nearest(palette, colours)
-    sizes = np.bincount(nearest, counts, max(1, len(colours))) / counts.sum()
+    sizes = np.bincount(nearest, counts, max(1, len(colours))) / packed.size
     lacks = {
         colour for colour in named if colour not in colours or not sizes[colours.index(colour)]
     }
@@ -102,9 +103,8 @@ def take_map(source: Source, content: Picture, named: Mapping[Colour, str]) -> C
             f"expected colours that are in the map {printable(picture.path)}, got {printable(missing[0])}, "
             f"where there are {_list(colours, sizes)}; try one of these"
         )
-    labels = nearest.astype(np.uint8)[places].reshape(packed.shape)
-    if picture.alpha is not None:
-        labels[picture.alpha < 128] = NONE
+    labels = np.full(packed.shape, NONE, np.uint8)
+    labels[seen] = nearest.astype(np.uint8)[places]
     return ColourMap(labels, tuple(colours), picture.as_input("regions"))
 
 
@@ -135,7 +135,7 @@ def _is_flat(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _is_there(colour: Colour, palette: NDArray[np.float64], flat: NDArray[np.floating]) -> bool:
     """Whether a colour is in a map as it is, or fills an area nearly."""
     away = np.linalg.norm(palette - colour, axis=1)
-    return bool(away.min() == 0 or (flat[away < _NEAR] > 0).any())
+    return bool((away == 0).any() or (flat[away < _NEAR] > 0).any())
 
 
 def _find_others(

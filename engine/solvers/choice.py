@@ -86,8 +86,9 @@ def solve(
 ) -> None:
     """Run a solver that makes a number of steps, or until the watcher raises `StopSolving`.
 
-    ``enlarged`` says whether it starts from the picture of a coarser scale.     Adam runs ahead of its host where the factory of the backend, which is of one picture, allows it. Where ``memory``
-    has a state, the solver goes on from that, and ``steps`` counts those that led to it.
+    ``enlarged`` says whether it starts from the picture of a coarser scale. Adam runs ahead of its host where the
+    factory of the backend, which is of one picture, allows it. Where ``memory`` has a state, the solver goes on from
+    that, and ``steps`` counts those that led to it.
     """
 
     def evaluate(pixels: Array) -> Evaluation:

@@ -69,9 +69,9 @@ class TiledBackend(GradientBackend):
     def export(self) -> Mapping[str, NDArray[Any]]:
         """Implement `GradientBackend`: nothing but its problem's offsets, which a checked one exports.
 
-        The seed is that of backends which scale gradients, as `CheckedBackend` knows an exact one by its lack.
+        The seed is that of untiled backends which may scale gradients, whose states have the same form.
         """
-        return {"seed": np.asarray(1.0)}
+        return {"seed": np.asarray(1.0)} if self._passes.has_seed else {}
 
     def resume(self, earlier: Mapping[str, NDArray[Any]], checks: Sequence[PrecisionCheck]) -> None:
         """Implement `GradientBackend`."""

@@ -65,9 +65,14 @@ class Slopes:
 
 
 class TilePasses(ABC):
-    """A network's two passes over a tile, for an objective."""
+    """A network's two passes over a tile, for an objective.
+
+    Attributes:
+        has_seed: whether the network's untiled backend may scale gradients.
+    """
 
     objective: Objective
+    has_seed: bool = False
 
     @abstractmethod
     def sums(self, task: TileTask) -> TileSums:

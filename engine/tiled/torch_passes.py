@@ -20,6 +20,8 @@ _BAND = 1 << 18
 class TorchPasses(TilePasses):
     """What both have in common: the pass forward, which keeps no activation, and tensors of arrays."""
 
+    has_seed = True
+
     def __init__(self, network: TorchNetwork, objective: Objective) -> None:
         self._network, self.objective = network, objective
         self._sums = network.device.accumulate_dtype

@@ -133,7 +133,7 @@ def try_memory(job: "Job") -> Cost | None:
     So that it does so now and not after hours. The backend is bound for this alone, and what it needs is
     free afterwards; it evaluates twice, as a checked one computes otherwise the second time. None where
     there is memory enough, as the evaluation would keep the first step waiting; a CPU's is compared with
-    the size before (`check_memory`).
+    the size before (`fit_memory`).
     """
     device = job.opened.choice.device
     if device.is_cpu or len(job.sizes) == 1 or has_room(job.sizes[-1], device):

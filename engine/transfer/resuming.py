@@ -89,7 +89,8 @@ def _by_colour(
     by_colour: dict[str, list[tuple[str, float]]] = {}
     for item in inputs:
         if item.role == "style":
-            style = item.path, 1.0 if item.weight is None else item.weight
+            path = item.path if item.layers is None else f"{item.path}@{item.layers}"
+            style = path, 1.0 if item.weight is None else item.weight
             colours = item.colors.split(",") if item.colors is not None else []
             for blend in [by_colour.setdefault(colour, []) for colour in colours] or [rest]:
                 blend.append(style)
