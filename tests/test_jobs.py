@@ -122,7 +122,7 @@ def test_an_old_attempt_that_lives_on_can_write_nothing(ledger: Ledger, clock: C
         ledger.note_checkpoint(old, "old")
     with pytest.raises(LostClaimError):
         ledger.publish(old, "1" * 64, {}, lambda: pytest.fail("an old result was put"))
-    ledger.fail(old, {"type": "Old"})
+    assert not ledger.fail(old, {"type": "Old"}, again=True)
     ledger.release([old])
     assert ledger.beat([new]) == [new]
     ledger.publish(new, "2" * 64, {"of": "new"}, lambda: None)
@@ -167,12 +167,13 @@ def test_an_error_ends_a_job_and_one_that_may_pass_is_tried_again(ledger: Ledger
     ledger.add([job("bad"), job("busy", attempts=2)])
     bad, busy = ledger.claim("w", 2)
     ledger.fail(bad, {"type": "ImageError", "message": "no picture"})
-    ledger.fail(busy, {"type": "DeviceError"}, again=True)
+    assert ledger.fail(busy, {"type": "DeviceError"}, again=True)
+    assert {record.id: record.ended is None for record in ledger} == {"bad": False, "busy": True}
     assert ledger.counts() == {
         "queued": 1, "running": 0, "succeeded": 0, "failed": 1, "canceled": 0,
     }  # fmt: skip
     (busy,) = ledger.claim("w", 2)
-    ledger.fail(busy, {"type": "DeviceError"}, again=True)
+    assert not ledger.fail(busy, {"type": "DeviceError"}, again=True)
     assert ledger.counts()["failed"] == 2
 
 

@@ -91,6 +91,11 @@ class Asking:
         self._settings: dict[Any, Settings] = {}
         self.count = 0
 
+    @property
+    def settings(self) -> Settings:
+        """The settings of a job that has no options of its own."""
+        return self._choose(self._groups, {})
+
     def pairs(
         self, contents: Collection[str], styles: Collection[str], *, may_lack: bool = False
     ) -> list["AskedJob"]:

@@ -81,11 +81,14 @@ class BatchRun:
                     attempts=self._working.attempts,
                     planner=self._planner,
                 )
-            for text in describe_other(planned.other):
-                self._console.warn(text)
+            self._warn(planned)
             failed = self._make(planned)
         if failed:
             raise typer.Exit(SOME_FAILED)
+
+    def _warn(self, planned: Batch) -> None:
+        for text in describe_other(planned.other):
+            self._console.warn(text)
 
     def _ask(self) -> list[AskedJob]:
         """Return the jobs that are asked for now."""
@@ -132,8 +135,9 @@ class BatchRun:
     def _make(self, planned: Batch) -> int:
         """Make what is missing, report it, and return how many jobs failed."""
         working = self._working
+        settings = dict.fromkeys(item.settings for item in self._asked[:_MOST_MEASURED])
         choice = choose_fleet(
-            self._asked[:_MOST_MEASURED], planned.missing, workers=working.workers, most=working.batch,
+            settings or [self._asking.settings], planned.missing, workers=working.workers, most=working.batch,
             checkpoint_every=working.checkpoint_every, lingers=working.watch,
         )  # fmt: skip
         self._planned, self._display = planned, Display(self._console, planned.missing)
@@ -180,6 +184,7 @@ class BatchRun:
         except UsageError as error:
             self._console.warn(str(error))
             return
+        self._warn(planned)
         self._asked, self._planned = asked, planned
         self._display.add(planned.missing)
 

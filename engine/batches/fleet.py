@@ -251,5 +251,5 @@ def share_machine(choice: FleetChoice, cores: int, free: int) -> FleetChoice:
     return replace(
         choice,
         threads=max(1, cores // choice.workers),
-        max_memory=free // choice.workers if choice.workers > 1 else None,
+        max_memory=free // choice.workers,
     )

@@ -83,16 +83,16 @@ class BatchFolder:
         """Check that no result would replace a picture that is read; `OutputError` if one would."""
         check_distinct([self.path / name for name in names], list(inputs))
 
-    def look(self, ledger: Ledger, names: Collection[str]) -> list[str]:
+    def look(self, ledger: Ledger, names: Collection[str]) -> set[str]:
         """Queue jobs again whose results are gone; return those whose results are not as they were made."""
-        gone, other = [], []
+        gone, other = [], set()
         for record in ledger:
             if record.id in names and record.state == "succeeded":
                 digest = digest_of(self.place(record.id))
                 if digest is None:
                     gone.append(record.id)
                 elif digest != record.sha256:
-                    other.append(record.id)
+                    other.add(record.id)
         for name in gone:
             ledger.queue_again(name)
         return other

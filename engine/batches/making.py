@@ -1,6 +1,7 @@
 """How a worker makes the jobs that it has claimed: prepared on one backend, run together or alone, published."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,6 @@ from typing import Any, Protocol
 from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.cache import keeps_cache
-from nstx.models.storage.files import make_folder
 
 from ..checkpoints.keeper import Checkpoints
 from ..jobs.ledger import Ledger, LostClaimError
@@ -26,7 +26,16 @@ from ..transfer.run import run_job
 from .asked import AskedJob, read_asked
 from .folder import BatchFolder, digest_of
 from .heart import Heart
-from .results import NothingWrittenError, as_asked, describe_error, describe_result, put_result
+from .results import (
+    UnplacedError,
+    as_asked,
+    describe_error,
+    describe_result,
+    make_place,
+    put_result,
+)
+
+_log = logging.getLogger("nstx")
 
 _Ready = tuple[Claim, AskedJob, Job]
 
@@ -95,8 +104,13 @@ class Maker:
         if digest_of(place) == claim.sha256:
             self._ledger.acknowledge(claim)
         elif part := self._folder.find_part(claim.sha256):
-            make_folder(place.parent)
-            self._ledger.acknowledge(claim, partial(put_result, part, place))
+            make_place(place)
+            try:
+                self._ledger.acknowledge(claim, partial(put_result, part, place))
+            except UnplacedError:
+                if part.exists():
+                    raise
+                return False  # the earlier attempt lived on, and has just taken it away
         else:
             return False
         self._heart.drop(claim)
@@ -140,7 +154,9 @@ class Maker:
                 on_step=lambda index, step: follow[index](step),
                 should_stop=partial(self._heart.should_stop, claims),
             )
-        except NstxError:
+        except OutputError:
+            raise
+        except Exception:  # noqa: BLE001  (whose fault it is shows alone)
             return False
         for item, result in zip(group, results, strict=True):
             with self._failing(item[0]):
@@ -158,9 +174,12 @@ class Maker:
             with Checkpoints(self._folder.checkpoint(claim.id), self._every) as kept:
                 try:
                     kept.begin(job)
-                except UsageError:  # of the job as it was asked for before, or damaged
+                except UsageError as error:  # of the job as it was asked for before, or damaged
                     if is_anew:
                         raise
+                    _log.warning(
+                        "%s begins anew, not from its checkpoint: %s", printable(claim.id), error
+                    )
                     kept.remove()
                     self._make_alone(item, is_anew=True)
                 else:
@@ -204,17 +223,14 @@ class Maker:
             return
         place = self._folder.place(asked.output)
         part = self._folder.part(claim.fence, place.suffix)
-        try:
-            write_image(part, as_asked(asked, job, result.picture), **asked.saving)
-        except OutputError as error:
-            raise NothingWrittenError(str(error)) from error
+        write_image(part, as_asked(asked, job, result.picture), **asked.saving)
         try:
             digest = digest_of(part)
             if digest is None:
-                raise NothingWrittenError(
+                raise OutputError(
                     f"expected to read {printable(part)} back, got nothing; try another disk"
                 )
-            make_folder(place.parent)
+            make_place(place)
             described = describe_result(result)
             self._ledger.publish(claim, digest, described, partial(put_result, part, place))
         except Exception:
@@ -225,17 +241,23 @@ class Maker:
 
     @contextlib.contextmanager
     def _failing(self, claim: Claim) -> Iterator[None]:
-        """End a job by an error that it raises; what nobody foresaw is raised on, and the job may be tried again."""
+        """End a job by an error that it raises; what nobody foresaw is raised on, and the job may be tried again.
+
+        That nothing can be written is raised on too, and ends no job.
+        """
         try:
             yield
         except LostClaimError:
             self._heart.drop(claim)
-        except NothingWrittenError:
+        except UnplacedError as error:
+            self._fail(claim, error)
+        except OutputError:
             raise
         except (NstxError, MemoryError) as error:
             self._fail(claim, error)
         except Exception as error:
             self._fail(claim, error, again=True)
+            self._heart.release()  # the attempt of the others does not count
             raise
 
     def _fail(self, claim: Claim, error: BaseException, *, again: bool = False) -> None:

@@ -1,6 +1,7 @@
 """A result of a batch on its way to its place, and what the ledger keeps of it, or of an error."""
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Mapping
@@ -10,15 +11,21 @@ from typing import Any
 
 from nstx.models.errors import NstxError, OutputError
 from nstx.models.printable import printable
+from nstx.models.storage.files import make_folder
 
 from ..pictures.picture import Picture
 from ..transfer.job import Job
 from ..transfer.result import Result
 from .asked import AskedJob
 
+_NO_ROOM = {
+    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE")
+}
+"""What is wrong with more than one place."""
 
-class NothingWrittenError(OutputError):
-    """A result that could not be written beside its place: nor could those of other jobs."""
+
+class UnplacedError(OutputError):
+    """A result that cannot be put into its place, where those of other jobs may be put into theirs."""
 
 
 def as_asked(asked: AskedJob, job: Job, picture: Picture) -> Picture:
@@ -32,12 +39,28 @@ def as_asked(asked: AskedJob, job: Job, picture: Picture) -> Picture:
     return replace(picture, manifest={**picture.manifest, "settings": settings})
 
 
+def make_place(place: Path) -> None:
+    """Make the folder that a result goes into; errors as `put_result`."""
+    try:
+        make_folder(place.parent)
+    except OutputError as error:
+        if _is_of_all(error.__cause__):
+            raise
+        raise UnplacedError(str(error)) from error
+
+
 def put_result(part: Path, place: Path) -> None:
-    """Move a result, which is whole and safe on the disk, into its place; `OutputError` if that cannot be."""
+    """Move a result, which is whole and safe on the disk, into its place.
+
+    Raises:
+        UnplacedError: it cannot be put there.
+        OutputError: nothing can be written on the disk.
+    """
     try:
         part.replace(place)
     except OSError as error:
-        raise OutputError(
+        kind = OutputError if _is_of_all(error) else UnplacedError
+        raise kind(
             f"expected a file that can be replaced at {printable(place)}, got: {error.strerror or error}; "
             "try another name"
         ) from error
@@ -48,6 +71,10 @@ def put_result(part: Path, place: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def _is_of_all(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def describe_result(result: Result) -> dict[str, Any]:

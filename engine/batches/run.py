@@ -14,6 +14,7 @@ from ..devices.free_memory import free_memory
 from ..gradients.choice import choose_backend
 from ..jobs.ledger import Ledger
 from ..jobs.records import JobRecord
+from ..planning.fitting import MARGIN
 from ..planning.memory_model import load_of, memory_needed
 from ..settings import Settings
 from .asked import AskedJob
@@ -37,7 +38,7 @@ class Batch:
         names: of its results, in the order in which they were asked for.
         fingerprints: of its jobs, by their names.
         missing: how many are to be made.
-        other: results that are there, and not as they were made: they stay.
+        other: results that are there, and not as they were made: they stay, even if another is asked for.
     """
 
     folder: BatchFolder
@@ -98,19 +99,24 @@ def plan_batch(
     with Ledger(folder.ledger) as ledger:
         if before is None:
             ledger.abandon_all()
-            other = folder.look(ledger, known)
         else:
             jobs = [job for job in jobs if before.fingerprints.get(job.id) != job.fingerprint]
-            other = []
+        other = folder.look(ledger, {job.id for job in jobs})
+        # What a person changed by hand is not replaced, whatever else changed.
+        jobs = [job for job in jobs if job.id not in other]
         missing = sum(ledger.add(jobs[at : at + _CHUNK]) for at in range(0, len(jobs), _CHUNK))
         ledger.cancel_others(known)
     return Batch(
-        folder=folder, names=names, fingerprints=fingerprints, missing=missing, other=tuple(other)
+        folder=folder,
+        names=names,
+        fingerprints=fingerprints,
+        missing=missing,
+        other=tuple(name for name in names if name in other),
     )
 
 
 def choose_fleet(
-    asked: Collection[AskedJob],
+    settings: Collection[Settings],
     missing: int,
     *,
     workers: int | None = None,
@@ -118,30 +124,29 @@ def choose_fleet(
     checkpoint_every: float | None = None,
     lingers: bool = False,
 ) -> FleetChoice:
-    """Return how jobs are made on this machine: a worker for each GPU, or core; fewer where memory is short, or jobs are."""
-    if not asked:  # of those that are watched for
-        return FleetChoice(
-            workers=workers or 1, most=most, checkpoint_every=checkpoint_every, lingers=lingers
-        )
-    device = settle(next(iter(asked)).settings.device)
+    """Return how jobs of these settings are made on this machine: a worker for each GPU, or core.
+
+    There are fewer where memory is short, or jobs are.
+    """
+    device = settle(next(iter(settings)).device)
     gpus = _count_gpus() if device.is_cuda else 0
     cores = physical_cores()
+    free = free_memory(swap=False)
     if workers is None:
         workers = gpus or 1
         if device.is_cpu:
-            needed = max(map(_memory_of, _distinct(asked)))
-            room = free_memory(swap=False) // max(1, most * needed)
+            needed = MARGIN * most * max(map(_memory_of, settings))
+            room = int(free / max(1.0, needed))
             workers = max(1, min(cores, _MOST_BY_ITSELF, room))
     if not lingers:
         workers = max(1, min(workers, -(-missing // most)))
     choice = FleetChoice(
         workers=workers, most=most, gpus=gpus, checkpoint_every=checkpoint_every, lingers=lingers
     )
-    return share_machine(choice, cores, free_memory()) if device.is_cpu else choice
-
-
-def _distinct(asked: Iterable[AskedJob]) -> set[Settings]:
-    return {item.settings for item in asked}
+    if not device.is_cpu:
+        return choice
+    # One alone may swap, as a run alone may; several would for one another.
+    return share_machine(choice, cores, free if workers > 1 else free_memory())
 
 
 def _memory_of(settings: Settings) -> int:
@@ -185,7 +190,7 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
 def describe_other(names: Iterable[str]) -> Iterator[str]:
     """Yield, in words, which results are not as they were made."""
     for name in names:
-        yield f"{printable(name)} is not as it was made, and stays; remove it to have it made again"
+        yield f"{printable(name)} was changed since it was made, and stays; move it away to have it made again"
 
 
 def batch_folder(path: Path) -> BatchFolder:

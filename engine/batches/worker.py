@@ -102,7 +102,11 @@ def run_worker(task: WorkerTask, tell: _Lines, heart: Heart) -> int:
                 )  # fmt: skip
             try:
                 maker.make(claims)
-            finally:
+            except OutputError:
+                heart.release()  # no job's fault
+                raise
+            # After anything else the attempts count, as those of a worker that died.
+            if heart.stopping:
                 heart.release()
     return 0
 

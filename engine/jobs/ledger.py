@@ -154,11 +154,12 @@ class Ledger(LedgerReader):
             state = "failed"
             if again and row is not None and row["attempts"] < row["most_attempts"]:
                 state = "queued"
-            self._change(
+            ended = None if state == "queued" else self._now()
+            changed = self._change(
                 claim, "state = ?, error = ?, lease = NULL, ended = ?",
-                state, json.dumps(error), self._now(),
+                state, json.dumps(error), ended,
             )  # fmt: skip
-        return state == "queued"
+        return changed and state == "queued"
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Queue jobs again that a worker gives back, as if they had not been claimed."""
@@ -251,7 +252,7 @@ class Ledger(LedgerReader):
         if not self._change(claim, change, *values):
             raise LostClaimError(
                 f"expected a claim that holds, got that of attempt {claim.attempt}, which was lost to another worker, "
-                "or canceled; try claiming the job again"
+                "or canceled; try the same command again, which makes what is missing"
             )
 
     def _end(self, claim: Claim, state: State) -> None:
