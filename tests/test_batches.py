@@ -31,7 +31,9 @@ from nstx.engine.batches.results import UnplacedError, put_result
 from nstx.engine.batches.run import Batch, batch_folder, choose_fleet, describe_other, plan_batch
 from nstx.engine.batches.sheet import draw_sheet
 from nstx.engine.batches.worker import WorkerTask, run_worker
+from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.jobs.ledger import Ledger
+from nstx.engine.pictures import writing
 from nstx.engine.planning.fitting import MARGIN
 from nstx.models.errors import OutputError, UsageError
 from nstx.models.storage.inputs import read_input
@@ -343,6 +345,11 @@ def test_a_full_disk_ends_no_job_and_a_place_that_cannot_be_does(
     (folder.path / "sub").write_bytes(b"no folder")
     make_all(folder, Told(), Heart(folder.ledger))
     assert states(batch) == {"0.png": "failed", "1.png": "succeeded", "sub/2.png": "failed"}
+    # So is a size that the format of its name does not have.
+    batch = plan_batch(folder, [ask(3, output="3.webp"), ask(4)])
+    monkeypatch.setitem(writing._MAX_SIDE, "WEBP", 39)
+    make_all(folder, Told(), Heart(folder.ledger))
+    assert states(batch) == {"3.webp": "failed", "4.png": "succeeded"}
     monkeypatch.setattr(Path, "replace", lambda *_: raise_(OSError(errno.ENOSPC, "no space")))
     with pytest.raises(OutputError) as caught:
         put_result(folder.path / "a.png", folder.path / "b.png")
@@ -405,6 +412,16 @@ def test_a_checkpoint_of_what_was_asked_for_before_is_removed_with_a_warning(
     make_all(folder, Told(), Heart(folder.ledger), checkpoint_every=0.0)
     assert states(batch) == {"0.png": "succeeded"}
     assert "0.png begins anew, not from its checkpoint: expected" in caplog.text
+
+
+def test_a_checkpoint_that_a_hanging_worker_has_keeps_nobody_waiting(
+    folder: BatchFolder, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = plan_batch(folder, [ask(0)])
+    with Checkpoints(folder.checkpoint("0.png"), 1.0):
+        make_all(folder, Told(), Heart(folder.ledger), checkpoint_every=0.0)
+    assert states(batch) == {"0.png": "succeeded"}
+    assert "0.png begins anew, and is not kept as it goes: expected" in caplog.text
 
 
 def test_a_death_after_the_result_is_acknowledged_and_not_made_again(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from nstx.models.errors import UsageError
+from nstx.models.printable import printable
 from nstx.models.storage.plain_data import (
     take_field,
     take_flag,
@@ -16,6 +18,7 @@ from nstx.models.storage.plain_data import (
 from nstx.models.weights.sources import EMBEDDED, split_source
 
 from ..checkpoints.manifest import read_settings, write_settings
+from ..jobs.records import Claim
 from ..pictures.writing import Depth, Saving
 from ..regions.masks import mask_file
 from ..settings import INITS, Settings
@@ -124,6 +127,17 @@ def read_asked(data: Any, output: str) -> AskedJob:
         keep_profile=take_flag(data, "keep_profile"),
         manifest=take_flag(data, "manifest"),
     )
+
+
+def take_asked(claim: Claim) -> AskedJob:
+    """Return the job of a claim; `UsageError` if a part of it cannot be."""
+    try:
+        return read_asked(claim.request, claim.id)
+    except ValueError as error:
+        raise UsageError(
+            f"expected a job of this version of nstx in the ledger, got one that cannot be ({printable(error)}); "
+            "try the same command again"
+        ) from error
 
 
 def _absolute(path: str | Path) -> str:

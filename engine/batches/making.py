@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
@@ -16,14 +17,14 @@ from ..jobs.ledger import Ledger, LostClaimError
 from ..jobs.records import Claim
 from ..manifests.places import note_inputs
 from ..pictures.reading import read_image
-from ..pictures.writing import write_image
+from ..pictures.writing import check_output_size, write_image
 from ..preparation.backends import UnsharedError
 from ..transfer.batch import run_batch
 from ..transfer.job import Job, prepare_job
 from ..transfer.progress import Step
 from ..transfer.result import Result
 from ..transfer.run import run_job
-from .asked import AskedJob, read_asked
+from .asked import AskedJob, take_asked
 from .folder import BatchFolder, digest_of
 from .heart import Heart
 from .results import (
@@ -33,6 +34,7 @@ from .results import (
     describe_result,
     make_place,
     put_result,
+    unplaced,
 )
 
 _log = logging.getLogger("nstx")
@@ -88,7 +90,7 @@ class Maker:
             with self._failing(claim):
                 if self._acknowledge(claim):
                     continue
-                asked = _read(claim)
+                asked = take_asked(claim)
                 self._folder.place(asked.output)
                 ready.append((claim, asked, self._prepare(claim, asked)))
         for group in _group(ready):
@@ -125,6 +127,8 @@ class Maker:
             job = self._open(asked, None)
         self._last = job
         _check_files(claim, job)
+        with unplaced():
+            check_output_size(Path(asked.output), *job.sizes[-1])
         if keeps_cache(job.settings.use_cache):
             note_inputs(job)
         return job
@@ -163,27 +167,35 @@ class Maker:
                 self._publish(item, result)
         return True
 
-    def _make_alone(self, item: _Ready, *, is_anew: bool = False) -> None:
-        claim, _, job = item
+    def _make_alone(self, item: _Ready) -> None:
+        claim = item[0]
         if self._heart.should_stop([claim]):
             return
-        with self._failing(claim):
-            if self._every is None:
-                self._run(item, None)
-                return
-            with Checkpoints(self._folder.checkpoint(claim.id), self._every) as kept:
-                try:
-                    kept.begin(job)
-                except UsageError as error:  # of the job as it was asked for before, or damaged
-                    if is_anew:
-                        raise
-                    _log.warning(
-                        "%s begins anew, not from its checkpoint: %s", printable(claim.id), error
-                    )
-                    kept.remove()
-                    self._make_alone(item, is_anew=True)
-                else:
-                    self._run(item, kept)
+        with self._failing(claim), contextlib.ExitStack() as block:
+            self._run(item, self._keep(item, block))
+
+    def _keep(self, item: _Ready, block: contextlib.ExitStack) -> Checkpoints | None:
+        """Return what a job goes on from, and is kept in until a block ends; None if it is not kept."""
+        if self._every is None:
+            return None
+        claim, _, job = item
+        name, folder = printable(claim.id), self._folder.checkpoint(claim.id)
+        try:
+            kept = block.enter_context(Checkpoints(folder, self._every))
+        except OutputError as error:
+            # A worker that hangs has lost the job, and has its checkpoint still.
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+            _log.warning("%s begins anew, and is not kept as it goes: %s", name, error)
+            return None
+        try:
+            kept.begin(job)
+        except UsageError as error:  # of the job as it was asked for before, or damaged
+            _log.warning("%s begins anew, not from its checkpoint: %s", name, error)
+            kept.remove()
+            kept = block.enter_context(Checkpoints(folder, self._every))
+            kept.begin(job)
+        return kept
 
     def _run(self, item: _Ready, kept: Checkpoints | None) -> None:
         claim, _, job = item
@@ -265,16 +277,6 @@ class Maker:
         again = self._ledger.fail(claim, details, again=again)
         self._heart.drop(claim)
         self._tell("failed", claim.id, again=again, error=details)
-
-
-def _read(claim: Claim) -> AskedJob:
-    try:
-        return read_asked(claim.request, claim.id)
-    except ValueError as error:
-        raise UsageError(
-            f"expected a job of this version of nstx in the ledger, got one that cannot be ({printable(error)}); "
-            "try the same command again"
-        ) from error
 
 
 def _check_files(claim: Claim, job: Job) -> None:

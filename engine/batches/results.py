@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,21 @@ def as_asked(asked: AskedJob, job: Job, picture: Picture) -> Picture:
     return replace(picture, manifest={**picture.manifest, "settings": settings})
 
 
-def make_place(place: Path) -> None:
-    """Make the folder that a result goes into; errors as `put_result`."""
+@contextlib.contextmanager
+def unplaced() -> Iterator[None]:
+    """Turn an error of writing, in a block, into one of the one result; unless nothing can be written on the disk."""
     try:
-        make_folder(place.parent)
+        yield
     except OutputError as error:
         if _is_of_all(error.__cause__):
             raise
         raise UnplacedError(str(error)) from error
+
+
+def make_place(place: Path) -> None:
+    """Make the folder that a result goes into; errors as `put_result`."""
+    with unplaced():
+        make_folder(place.parent)
 
 
 def put_result(part: Path, place: Path) -> None:
