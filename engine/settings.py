@@ -201,9 +201,10 @@ def split_device(name: str) -> tuple[str, int]:
 
 
 def _check_tile(name: str, value: Any) -> int:
-    tile = check_side(name, value)
-    if tile < 64 or tile % 16:
-        raise refuse("a multiple of 16 of 64 or more pixels", name, tile, max(64, tile // 16 * 16))
+    tile = check_whole(name, value, 512)
+    if not 64 <= tile <= MAX_SIDE or tile % 16:
+        near = min(max(64, tile // 16 * 16), MAX_SIDE // 16 * 16)
+        raise refuse(f"a multiple of 16 of 64 … {MAX_SIDE} pixels", name, tile, near)
     return tile
 
 

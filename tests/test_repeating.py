@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pictures import random_pixels
+from PIL import Image
 
 import nstx
 from nstx.engine.manifests import places
@@ -278,3 +280,24 @@ def test_places_are_kept_within_bounds_and_cleared(
     assert nstx("cache", "verify")[0] == 1
     assert nstx("cache", "clear", "--kind", "places")[0] == 0
     assert not [*(own_cache / "places").iterdir()]
+
+
+def test_a_style_for_one_colour_leaves_those_of_others(
+    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    pixels = np.zeros((33, 40, 3), np.uint8)
+    pixels[:, :20], pixels[:, 20:] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "map.png")
+    content, *styles = (
+        save_picture(f"{name}.png", 33, 40, seed) for seed, name in enumerate("cabd")
+    )
+    regions = ["--regions", tmp_path / "map.png", "--style-for", f"red={styles[0]}"]
+    first = ["optimize", content, "-o", tmp_path / "1.png", *TINY, *regions]
+    assert nstx(*first, "--style-for", f"blue={styles[1]}")[0] == 0
+    again = ["optimize", "--from", tmp_path / "1.png", "-o", tmp_path / "2.png"]
+    code, _, err = nstx(*again, "--style-for", f"#f00={styles[2]}")
+    assert code == 0, err
+    inputs = read_manifest(tmp_path / "2.png").run.inputs
+    assert {item.colors: item.path for item in inputs if item.role == "style"} == {
+        "#ff0000": "d.png", "#0000ff": "b.png",
+    }  # fmt: skip

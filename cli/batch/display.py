@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstx.models.printable import printable
 
-from ..console import Console
+from ..console import Console, print_lines
 from ..formats import format_cost, format_minutes, format_seconds
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ class Display:
             self._log(job, event)
         elif kind == "failed" and not event["again"]:
             self.failed += 1
-            self._console.warn(f"{job} failed: {event['error']['message']}")
+            text = f"{job} failed: {event['error']['message']}"
+            self._console.warn(text)
+            if self._console.quiet:
+                print_lines(f"nstx: error: {printable(text)}", err=True)
         elif kind == "warning":
             self._console.warn(str(event["text"]))
         elif kind == "died":

@@ -11,6 +11,7 @@ from nstx.engine.manifests.lookup import ROLES, find_input, find_weights
 from nstx.engine.manifests.reading import PictureManifest, read_manifest
 from nstx.engine.pictures.picture import InputFile
 from nstx.engine.pictures.writing import DEEP_SUFFIXES
+from nstx.engine.regions.maps import read_colour, write_colour
 from nstx.engine.regions.masks import ALPHA
 from nstx.engine.settings import INITS, Settings
 from nstx.engine.transfer.job import Job
@@ -167,15 +168,15 @@ def _take_region(region: Regions, inputs: _Inputs) -> Regions:
         region = replace(region, mask=_find_mask(inputs))
     if region.regions is None:
         region = replace(region, regions=inputs.find_first("regions", "--regions MAP"))
-    if region.style_for is None:
-        placed = [item for item in inputs.of["style"] if item.colors is not None]
-        texts = [
-            f"{colour}={_write_style(inputs.find(item, '--style-for COLOUR=STYLE'), item)}"
-            for item in placed
-            for colour in (item.colors or "").split(",")
-        ]
-        region = replace(region, style_for=texts or None)
-    return region
+    named = region.style_for or []
+    colours = {write_colour(read_colour(text.partition("=")[0])) for text in named}
+    texts = [
+        f"{colour}={_write_style(inputs.find(item, '--style-for COLOUR=STYLE'), item)}"
+        for item in inputs.of["style"]
+        for colour in (item.colors or "").split(",")
+        if colour and colour not in colours
+    ]
+    return replace(region, style_for=[*named, *texts] or None)
 
 
 def _find_mask(inputs: _Inputs) -> str | None:

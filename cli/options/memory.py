@@ -17,7 +17,7 @@ class Memory(Group):
     tile: Annotated[
         int | None,
         Help(
-            "Side in pixels, a multiple of 16, of tiles that pictures larger than it are evaluated by, one at a time: "
+            "Side in pixels, a multiple of 16 from 64 on, of tiles that pictures larger than it are evaluated by, one at a time: "
             "less memory, more time, the same picture. On the CPU; without it, tiles are used where memory needs them."
         ),
     ] = None

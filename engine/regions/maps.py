@@ -101,7 +101,7 @@ def take_map(source: Source, content: Picture, named: Mapping[Colour, str]) -> C
     if missing := [text for colour, text in named.items() if colour in lacks]:
         raise UsageError(
             f"expected colours that are in the map {printable(picture.path)}, got {printable(missing[0])}, "
-            f"where there are {_list(colours, sizes)}; try one of these"
+            f"where there {_list(colours, sizes)}"
         )
     labels = np.full(packed.shape, NONE, np.uint8)
     labels[seen] = nearest.astype(np.uint8)[places]
@@ -172,8 +172,10 @@ def _nearest(palette: NDArray[np.float64], colours: Sequence[Colour]) -> NDArray
 
 
 def _list(colours: Sequence[Colour], sizes: NDArray[np.floating]) -> str:
-    """Return a map's colours with their parts of it, the largest first."""
+    """Say which colours a map has, with their parts of it, the largest first."""
     order = np.argsort(-sizes[: len(colours)])[:_LISTED]
     texts = [f"{write_colour(colours[place])} ({sizes[place]:.1%})" for place in order]
     more = " …" if len(colours) > len(order) else ""
-    return f"{', '.join(texts)}{more}" if texts else "none that fill an area"
+    if not texts:
+        return "are none that fill an area; try a map in which each region is painted in one colour"
+    return f"are {', '.join(texts)}{more}; try one of these"
