@@ -2,14 +2,13 @@
 
 import json
 import multiprocessing
-import os
-import random
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from publishing import publish_all
 
 from nstx.engine.jobs.ledger import Ledger, LostClaimError
 from nstx.engine.jobs.records import NewJob
@@ -260,29 +259,6 @@ def test_ten_thousand_jobs_are_claimed_in_no_time_and_listed_by_pages(tmp_path: 
         assert sum(1 for _ in ledger) == 10_000
 
 
-def _work(path: Path, folder: Path, seed: int) -> None:
-    """Claim and publish until nothing waits, and die at a random moment, as `kill -9` has it."""
-    generator = random.Random(seed)
-    with Ledger(path) as ledger:
-        while claims := ledger.claim(f"w{seed}", 2):
-            for claim in claims:
-                if generator.random() < 0.15:
-                    os._exit(9)
-                if claim.sha256 is not None and (folder / claim.id).exists():
-                    ledger.acknowledge(claim)
-                    continue
-                part = folder / f"{claim.id}.{claim.fence}"
-                part.write_text(str(claim.fence))
-
-                def put(part: Path = part, name: str = claim.id) -> None:
-                    assert not (folder / name).exists()
-                    part.rename(folder / name)
-                    if generator.random() < 0.15:
-                        os._exit(9)
-
-                ledger.publish(claim, "1" * 64, {"fence": claim.fence}, put)
-
-
 def test_workers_that_die_at_random_lose_nothing_and_put_nothing_twice(tmp_path: Path) -> None:
     path, folder = tmp_path / "jobs.sqlite", tmp_path / "results"
     folder.mkdir()
@@ -291,7 +267,7 @@ def test_workers_that_die_at_random_lose_nothing_and_put_nothing_twice(tmp_path:
         context = multiprocessing.get_context("spawn")
         for round_ in range(100):
             workers = {
-                f"w{seed}": context.Process(target=_work, args=(path, folder, seed))
+                f"w{seed}": context.Process(target=publish_all, args=(path, folder, seed))
                 for seed in (2 * round_, 2 * round_ + 1)
             }
             for process in workers.values():

@@ -148,7 +148,7 @@ def test_a_checked_run_gives_the_same_bytes_twice() -> None:
 @needs_bf16
 def test_checks_of_a_batch_are_reported_of_all_its_jobs() -> None:
     first = job_of(steps=6)
-    second = job_of(steps=30, like=first)
+    second = job_of(steps=45, like=first)
     results = run_batch([first, second])
     assert len(results[0].checks) == 2
     # When the first one has left, the second one's backend is made anew, and checked anew.

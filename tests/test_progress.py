@@ -120,7 +120,7 @@ def test_a_long_run_has_a_word_before_it_and_lines_now_and_then(
     clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     console = Console(as_json=True, quiet=False)
-    with show_steps(console, SIZES, STEPS, ON_CPU) as show:
+    with show_steps(console, SIZES, STEPS, ON_CPU, memory=663 << 20) as show:
         take_all(show, 120, tick=clock)
     first, *lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(

@@ -399,6 +399,7 @@ def test_no_seed_is_sought_for_a_gradient_of_nothing() -> None:
     for part, target in backend.problem.aims.items():
         target.zero_()
         backend.problem.weights[part].zero_()
+        backend.problem.slopes[part].zero_()
     for _ in range(40):
         _, gradient = backend.cost_and_gradient(random_pixels(33, 40, seed=2))
         assert not gradient.any()

@@ -62,7 +62,8 @@ def run_adam(
             first, pixels = adam.resume(memory.earlier) + 1, adam.pixels
             take = partial(watcher.after_step, pixels)
         for step in range(first, steps + 2):
-            if step > first and memory.is_due():
+            # Not before a step of this scale was reported, as its picture is kept, too.
+            if step > max(first, 2) and memory.is_due():
                 reports.finish()
                 memory.keep()
             try:
