@@ -62,6 +62,16 @@ MAX_SIDE = 65_535
 _MOST = {"threads": 1024, "steps": 1_000_000, "scales": 16}
 
 
+OF_THIS_MACHINE = ("use_cache", "max_memory", "history")
+"""Settings that no picture depends on."""
+
+BY_ROUNDING = (*OF_THIS_MACHINE, "threads")
+"""Those by which a picture is another in its rounding at most."""
+
+PAIRS = 10
+"""Steps that L-BFGS goes by, each with what it changed of the gradient: ten serve as well as 20 or 40."""
+
+
 @with_example("choose_settings(size=512)")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

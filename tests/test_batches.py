@@ -28,7 +28,7 @@ from nstx.engine.batches.making import Maker
 from nstx.engine.batches.names import check_name, check_names, check_template, fill_name
 from nstx.engine.batches.planning import Planner
 from nstx.engine.batches.results import UnplacedError, put_result
-from nstx.engine.batches.run import Batch, batch_folder, choose_fleet, describe_other, plan_batch
+from nstx.engine.batches.run import Batch, choose_fleet, describe_other, plan_batch
 from nstx.engine.batches.sheet import draw_sheet
 from nstx.engine.batches.worker import WorkerTask, run_worker
 from nstx.engine.checkpoints.keeper import Checkpoints
@@ -66,12 +66,12 @@ def ask(save_picture: Save) -> Ask:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[BatchFolder]:
-    place = batch_folder(tmp_path / "results")
+    place = BatchFolder(tmp_path / "results")
     with place.alone():
         yield place
 
 
-class Told(list[tuple[str, str]]):
+class Events(list[tuple[str, str]]):
     """Events in a list; what is to be done after one may be named."""
 
     def __init__(self) -> None:
@@ -83,9 +83,11 @@ class Told(list[tuple[str, str]]):
         self.after(event, details)
 
 
-def make_all(folder: BatchFolder, told: Told, heart: Heart, most: int = 1, **choices: Any) -> None:
+def make_all(
+    folder: BatchFolder, events: Events, heart: Heart, most: int = 1, **choices: Any
+) -> None:
     with Ledger(folder.ledger) as ledger:
-        maker = Maker(folder, ledger, heart, told, **choices)
+        maker = Maker(folder, ledger, heart, events, **choices)
         while not heart.stopping and (claims := ledger.claim("w", most)):
             heart.hold(claims)
             maker.make(claims)
@@ -218,8 +220,8 @@ def test_results_have_the_bytes_of_runs_alone_and_a_bad_picture_fails_its_job(
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
     asked = [ask(0), replace(ask(1), content=bad), ask(2), ask(3, output="sub/3.jpg")]
-    batch, told = plan_batch(folder, asked), Told()
-    make_all(folder, told, Heart(folder.ledger), threads=1)
+    batch, events = plan_batch(folder, asked), Events()
+    make_all(folder, events, Heart(folder.ledger), threads=1)
     assert states(batch) == {
         "0.png": "succeeded", "1.png": "failed", "2.png": "succeeded", "sub/3.jpg": "succeeded",
     }  # fmt: skip
@@ -231,7 +233,7 @@ def test_results_have_the_bytes_of_runs_alone_and_a_bad_picture_fails_its_job(
         result.save(tmp_path / f"alone{Path(item.output).suffix}")
         alone = tmp_path / f"alone{Path(item.output).suffix}"
         assert (folder.path / item.output).read_bytes() == alone.read_bytes()
-    assert [job for event, job in told if event == "succeeded"] == ["0.png", "2.png", "sub/3.jpg"]
+    assert [job for event, job in events if event == "succeeded"] == ["0.png", "2.png", "sub/3.jpg"]
     assert not list((folder.path / ".nstx-jobs" / "made").iterdir())
 
 
@@ -240,7 +242,7 @@ def test_what_is_gone_is_made_again_and_what_was_changed_stays(
 ) -> None:
     asked = [ask(0), ask(1), ask(2)]
     plan_batch(folder, asked)
-    make_all(folder, Told(), Heart(folder.ledger))
+    make_all(folder, Events(), Heart(folder.ledger))
     (folder.path / "0.png").unlink()
     (folder.path / "1.png").write_bytes(b"retouched")
     batch = plan_batch(folder, asked)
@@ -256,11 +258,11 @@ def test_what_is_gone_is_made_again_and_what_was_changed_stays(
         assert (batch.missing, batch.other) == (2, ("1.png",))
         (text,) = describe_other(batch.other)
         assert "1.png was changed" in text
-    make_all(folder, Told(), Heart(folder.ledger))
+    make_all(folder, Events(), Heart(folder.ledger))
     assert (folder.path / "1.png").read_bytes() == b"retouched"
     (folder.path / "1.png").rename(folder.path / "mine.png")
     assert plan_batch(folder, changed).missing == 1
-    make_all(folder, Told(), Heart(folder.ledger))
+    make_all(folder, Events(), Heart(folder.ledger))
     nstx.stylize(asked[1].content, asked[1].styles[0][0], changed[1].settings).save(
         folder.path / "alone.png"
     )
@@ -272,9 +274,9 @@ def test_jobs_of_one_kind_run_as_a_batch_with_the_costs_of_runs_alone(
 ) -> None:
     exact = replace(SETTINGS, precision="fp32")
     asked = [ask(number, settings=exact) for number in range(3)]
-    batch, told = plan_batch(folder, asked), Told()
-    make_all(folder, told, Heart(folder.ledger), most=3)
-    assert [event for event, _ in told][:3] == ["begun"] * 3
+    batch, events = plan_batch(folder, asked), Events()
+    make_all(folder, events, Heart(folder.ledger), most=3)
+    assert [event for event, _ in events][:3] == ["begun"] * 3
     for item, record in zip(asked, batch.records(), strict=True):
         alone = nstx.stylize(item.content, item.styles[0][0], item.settings)
         assert record.result is not None
@@ -286,7 +288,7 @@ def test_what_nobody_foresaw_in_a_group_is_left_to_each_of_its_jobs(
 ) -> None:
     monkeypatch.setattr(making, "run_batch", lambda *_, **__: raise_(RuntimeError("a device")))
     batch = plan_batch(folder, [ask(0), ask(1)])
-    make_all(folder, Told(), Heart(folder.ledger), most=2)
+    make_all(folder, Events(), Heart(folder.ledger), most=2)
     assert set(states(batch).values()) == {"succeeded"}
 
 
@@ -337,18 +339,18 @@ def test_a_full_disk_ends_no_job_and_a_place_that_cannot_be_does(
         with monkeypatch.context() as patch:
             patch.setattr(making, name, lambda *_, **__: raise_(full))
             with pytest.raises(OutputError, match="room for steps"):
-                make_all(folder, Told(), Heart(folder.ledger), most)
+                make_all(folder, Events(), Heart(folder.ledger), most)
         assert "failed" not in states(batch).values()
         with Ledger(folder.ledger) as ledger:
             ledger.abandon_all()
     (folder.path / "0.png").mkdir()
     (folder.path / "sub").write_bytes(b"no folder")
-    make_all(folder, Told(), Heart(folder.ledger))
+    make_all(folder, Events(), Heart(folder.ledger))
     assert states(batch) == {"0.png": "failed", "1.png": "succeeded", "sub/2.png": "failed"}
     # So is a size that the format of its name does not have.
     batch = plan_batch(folder, [ask(3, output="3.webp"), ask(4)])
     monkeypatch.setitem(writing._MAX_SIDE, "WEBP", 39)
-    make_all(folder, Told(), Heart(folder.ledger))
+    make_all(folder, Events(), Heart(folder.ledger))
     assert states(batch) == {"3.webp": "failed", "4.png": "succeeded"}
     monkeypatch.setattr(Path, "replace", lambda *_: raise_(OSError(errno.ENOSPC, "no space")))
     with pytest.raises(OutputError) as caught:
@@ -377,17 +379,17 @@ def test_a_death_after_a_checkpoint_goes_on_from_there(
     folder: BatchFolder, ask: Ask, tmp_path: Path
 ) -> None:
     item = ask(0)
-    batch, told = plan_batch(folder, [item]), Told()
+    batch, events = plan_batch(folder, [item]), Events()
     heart = Heart(folder.ledger)
 
     def die(event: str, details: dict[str, Any]) -> None:
         if event == "step" and details["step"] == 3:
             raise SystemExit  # with the claim, as a process that is killed
 
-    told.after = die
+    events.after = die
     with pytest.raises(SystemExit):
-        make_all(folder, told, heart, checkpoint_every=0.0)
-    again = Told()
+        make_all(folder, events, heart, checkpoint_every=0.0)
+    again = Events()
     with Ledger(folder.ledger) as ledger:
         ledger.abandon("w")
     make_all(folder, again, Heart(folder.ledger), checkpoint_every=0.0)
@@ -402,14 +404,14 @@ def test_a_checkpoint_of_what_was_asked_for_before_is_removed_with_a_warning(
     folder: BatchFolder, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan_batch(folder, [ask(0)])
-    told = Told()
-    told.after = lambda event, details: (
+    events = Events()
+    events.after = lambda event, details: (
         raise_(SystemExit()) if event == "step" and details["step"] == 2 else None
     )
     with pytest.raises(SystemExit):
-        make_all(folder, told, Heart(folder.ledger), checkpoint_every=0.0)
+        make_all(folder, events, Heart(folder.ledger), checkpoint_every=0.0)
     batch = plan_batch(folder, [ask(0, settings=nstx.choose_settings(**TINY, style_weight=3.0))])
-    make_all(folder, Told(), Heart(folder.ledger), checkpoint_every=0.0)
+    make_all(folder, Events(), Heart(folder.ledger), checkpoint_every=0.0)
     assert states(batch) == {"0.png": "succeeded"}
     assert "0.png begins anew, not from its checkpoint: expected" in caplog.text
 
@@ -419,7 +421,7 @@ def test_a_checkpoint_that_a_hanging_worker_has_keeps_nobody_waiting(
 ) -> None:
     batch = plan_batch(folder, [ask(0)])
     with Checkpoints(folder.checkpoint("0.png"), 1.0):
-        make_all(folder, Told(), Heart(folder.ledger), checkpoint_every=0.0)
+        make_all(folder, Events(), Heart(folder.ledger), checkpoint_every=0.0)
     assert states(batch) == {"0.png": "succeeded"}
     assert "0.png begins anew, and is not kept as it goes: expected" in caplog.text
 
@@ -431,13 +433,13 @@ def test_a_death_after_the_result_is_acknowledged_and_not_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "_end", lambda *_: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
-            make_all(folder, Told(), Heart(folder.ledger))
+            make_all(folder, Events(), Heart(folder.ledger))
     before = (folder.path / "0.png").stat()
     with Ledger(folder.ledger) as ledger:
         ledger.abandon("w")
-    told = Told()
-    make_all(folder, told, Heart(folder.ledger))
-    assert told == [("succeeded", "0.png")]
+    events = Events()
+    make_all(folder, events, Heart(folder.ledger))
+    assert events == [("succeeded", "0.png")]
     assert states(batch) == {"0.png": "succeeded"}
     assert (folder.path / "0.png").stat().st_mtime_ns == before.st_mtime_ns
 
@@ -454,13 +456,13 @@ def test_a_death_before_the_result_is_in_its_place_leaves_only_that(
     with monkeypatch.context() as patch:
         patch.setattr(making, "put_result", die)
         with pytest.raises(SystemExit):
-            make_all(folder, Told(), Heart(folder.ledger))
+            make_all(folder, Events(), Heart(folder.ledger))
     assert not (folder.path / "sub" / "0.png").exists()
     with Ledger(folder.ledger) as ledger:
         ledger.abandon("w")
-    told = Told()
-    make_all(folder, told, Heart(folder.ledger))
-    assert told == [("succeeded", "sub/0.png")]
+    events = Events()
+    make_all(folder, events, Heart(folder.ledger))
+    assert events == [("succeeded", "sub/0.png")]
     assert states(batch) == {"sub/0.png": "succeeded"}
     nstx.stylize(item.content, item.styles[0][0], item.settings).save(tmp_path / "alone.png")
     assert (folder.path / "sub" / "0.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
@@ -473,18 +475,18 @@ def test_a_result_that_an_old_attempt_takes_away_meanwhile_is_made(
     with monkeypatch.context() as patch:
         patch.setattr(making, "put_result", lambda *_: raise_(SystemExit()))
         with pytest.raises(SystemExit):
-            make_all(folder, Told(), Heart(folder.ledger))
+            make_all(folder, Events(), Heart(folder.ledger))
     with Ledger(folder.ledger) as ledger:
         ledger.abandon("w")
     monkeypatch.setattr(BatchFolder, "find_part", lambda folder, _: folder.part(0, ".png"))
-    told = Told()
-    make_all(folder, told, Heart(folder.ledger))
+    events = Events()
+    make_all(folder, events, Heart(folder.ledger))
     assert states(batch) == {"0.png": "succeeded"}
-    assert ("begun", "0.png") in told
+    assert ("begun", "0.png") in events
 
 
 def test_an_old_attempt_that_lives_on_puts_nothing(folder: BatchFolder, ask: Ask) -> None:
-    batch, told = plan_batch(folder, [ask(0)]), Told()
+    batch, events = plan_batch(folder, [ask(0)]), Events()
 
     def lose(event: str, details: dict[str, Any]) -> None:
         if event == "step" and details["step"] == 4:
@@ -492,11 +494,11 @@ def test_an_old_attempt_that_lives_on_puts_nothing(folder: BatchFolder, ask: Ask
                 other.abandon("w")
                 assert other.claim("v")
 
-    told.after = lose
-    make_all(folder, told, Heart(folder.ledger))
+    events.after = lose
+    make_all(folder, events, Heart(folder.ledger))
     assert not (folder.path / "0.png").exists()
     assert states(batch) == {"0.png": "running"}
-    assert "succeeded" not in dict(told)
+    assert "succeeded" not in dict(events)
 
 
 def test_a_picture_that_changed_since_it_was_planned_fails(
@@ -504,7 +506,7 @@ def test_a_picture_that_changed_since_it_was_planned_fails(
 ) -> None:
     batch = plan_batch(folder, [ask(0)])
     save_picture("c0.png", 30, 40, seed=77)
-    make_all(folder, Told(), Heart(folder.ledger))
+    make_all(folder, Events(), Heart(folder.ledger))
     (record,) = batch.records()
     assert record.error is not None
     assert "changed since" in record.error["message"]
@@ -636,7 +638,7 @@ def test_what_comes_while_it_watches_is_made_by_the_workers_that_are_there(
 
 
 def test_one_batch_at_a_time_has_a_folder(tmp_path: Path) -> None:
-    folder = batch_folder(tmp_path)
+    folder = BatchFolder(tmp_path)
     with folder.alone(), pytest.raises(OutputError, match="for this run alone"), folder.alone():
         pass
 

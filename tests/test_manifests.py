@@ -14,10 +14,11 @@ from PIL import Image
 
 import nstx
 from nstx.engine.formats.comment import LONGEST_COMMENT, find_comment
-from nstx.engine.manifests.pictures import OF_THIS_MACHINE, last_part
+from nstx.engine.manifests.pictures import last_part
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import DEEP_SUFFIXES, SUFFIXES, write_image
+from nstx.engine.settings import OF_THIS_MACHINE
 
 Nstx = Callable[..., tuple[int, str, str]]
 

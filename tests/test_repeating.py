@@ -15,10 +15,11 @@ from PIL import Image
 import nstx
 from nstx.engine.manifests import places
 from nstx.engine.manifests.lookup import ROLES
-from nstx.engine.manifests.pictures import OF_THIS_MACHINE, describe_picture
+from nstx.engine.manifests.pictures import describe_picture
 from nstx.engine.manifests.reading import read_manifest
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.writing import write_image
+from nstx.engine.settings import OF_THIS_MACHINE
 from nstx.models.objective import objective_to_json
 from nstx.models.presets import PRESETS
 from nstx.models.version import __version__

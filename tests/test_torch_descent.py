@@ -15,7 +15,8 @@ from solving import DeviceLike, Quadratic
 from nstx.engine.devices.arrays import NUMPY, Array, Arrays
 from nstx.engine.devices.torch_arrays import TorchArrays
 from nstx.engine.gradients.backend import Follower
-from nstx.engine.solvers.descent import FIRST_STEP, PAIRS, Descent, Limits, frequency_weights
+from nstx.engine.settings import PAIRS
+from nstx.engine.solvers.descent import FIRST_STEP, Descent, Limits, frequency_weights
 from nstx.engine.solvers.lbfgs import lbfgs_steps
 from nstx.engine.solvers.solver import run_solver
 from nstx.engine.solvers.torch_descent import TorchDescent

@@ -13,7 +13,7 @@ from ..grouped import Group, Help, Option, group_options
 from ..options import regions
 from ..options import shared as options
 from ..options.memory import Memory
-from ..options.saving import DEPTHS, Saved
+from ..options.saving import Saved, check_depths
 from ..sources import COMMAND_LINE
 
 if TYPE_CHECKING:
@@ -187,14 +187,9 @@ def _with(group: Group, chosen: Mapping[str, object]) -> Group:
 def _take_depth(saved: Saved, output: str) -> "Depth | None":
     """Return the bits of a result's channels; errors where its format does not have what is asked for."""
     from nstx.engine.pictures.writing import check_depth, check_profiled
-    from nstx.models.values import describe
 
     suffix = Path(output).suffix.lower()
-    if saved.depth not in DEPTHS:
-        raise UsageError(
-            f"expected a depth of {', '.join(DEPTHS)}, got {describe(saved.depth)}; try 16",
-            setting="depth",
-        )
+    check_depths(saved.depth)
     depth: Depth | None = {"16": 16, "8": 8}.get(saved.depth)  # type: ignore[assignment]
     if depth is not None:
         with about("depth"):

@@ -91,9 +91,9 @@ class Display:
         elif kind == "warning":
             self._console.warn(str(event["text"]))
         elif kind == "died":
-            said = f": {event['text']}" if event["text"] else ""
+            reason = f": {event['text']}" if event["text"] else ""
             self._console.warn(
-                f"worker {event['worker'] + 1} ended with {event['code']}{said}; its jobs are tried again"
+                f"worker {event['worker'] + 1} ended with {event['code']}{reason}; its jobs are tried again"
             )
         if self._progress is not None:
             self._move(self._progress, kind, job, event)

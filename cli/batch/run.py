@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nstx.engine.batches.asked import AskedJob
+from nstx.engine.batches.folder import BatchFolder
 from nstx.engine.batches.planning import Planner
 from nstx.engine.batches.run import (
     Batch,
-    batch_folder,
     choose_fleet,
     describe_other,
     describe_record,
@@ -66,7 +66,7 @@ class BatchRun:
     ) -> None:
         self._pictures, self._working, self._asking = pictures, working, asking
         self._console, self._began = console, began
-        self._folder, self._planner = batch_folder(pictures.output), Planner()
+        self._folder, self._planner = BatchFolder(pictures.output.absolute()), Planner()
         self._asked = self._ask()
         self._check_outputs()
         self._looked = 0.0
@@ -141,13 +141,11 @@ class BatchRun:
             checkpoint_every=working.checkpoint_every, lingers=working.watch,
         )  # fmt: skip
         self._planned, self._display = planned, Display(self._console, planned.missing)
-        failure, is_interrupted = None, True
         try:
             if planned.missing or choice.lingers:
                 self._announce(choice)
                 with self._display.shown():
                     planned.run(choice, self._take)
-            is_interrupted = False
         except (KeyboardInterrupt, SystemExit):
             made = format_count(self._display.done, "new picture")
             self._console.warn(f"interrupted; {made} kept; the same command makes what is missing")
@@ -157,7 +155,7 @@ class BatchRun:
             failure = describe_failure(error)
             self._report(choice, failure_json(error), is_interrupted=False)
             raise DescribedFailure(failure) from error
-        return self._report(choice, None, is_interrupted=is_interrupted)
+        return self._report(choice, None, is_interrupted=False)
 
     def _announce(self, choice: "FleetChoice") -> None:
         kept = len(self._asked) - self._planned.missing

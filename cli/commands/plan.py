@@ -50,9 +50,9 @@ def plan(
     with about("style"):
         paintings = [read_image(split_style(style)[0]).size for style in styles or []]
     with console.working("calibrating"):
-        found = plan_run(photograph, paintings, settings)
+        planned = plan_run(photograph, paintings, settings)
     seconds = round(time.perf_counter() - began, 4)
-    console.result(_to_json(found) | {"seconds": seconds}, lambda _: _describe(found))
+    console.result(_to_json(planned) | {"seconds": seconds}, lambda _: _describe(planned))
 
 
 def _to_json(planned: "RunPlan") -> dict[str, Any]:

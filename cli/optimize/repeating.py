@@ -14,6 +14,7 @@ from nstx.engine.pictures.writing import DEEP_SUFFIXES
 from nstx.engine.regions.maps import read_colour, write_colour
 from nstx.engine.regions.masks import ALPHA
 from nstx.engine.settings import INITS, Settings
+from nstx.engine.targets.paintings import join_painting
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
@@ -158,8 +159,8 @@ def _take_styles(named: Sequence[str], inputs: _Inputs) -> list[str]:
 
 
 def _write_style(path: str | Path, item: InputFile) -> str:
-    layers = "" if item.layers is None else f"@{item.layers}"
-    return f"{path}{layers}:{1.0 if item.weight is None else item.weight!r}"
+    weight = 1.0 if item.weight is None else item.weight
+    return f"{join_painting(path, item.layers)}:{weight!r}"
 
 
 def _take_region(region: Regions, inputs: _Inputs) -> Regions:

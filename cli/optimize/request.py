@@ -13,7 +13,7 @@ from nstx.models.values import describe
 
 from ..choices import split_style, split_styles_for, style_file
 from ..grouped import Group, Help
-from ..options.saving import DEPTHS, Saved
+from ..options.saving import Saved, check_depths
 
 if TYPE_CHECKING:
     from nstx.engine.manifests.reading import PictureManifest
@@ -155,11 +155,7 @@ class OptimizeRequest:
                 "try assignment",
                 setting="report",
             )
-        if recording.depth not in DEPTHS:
-            raise UsageError(
-                f"expected a depth of {', '.join(DEPTHS)}, got {describe(recording.depth)}; try 16",
-                setting="depth",
-            )
+        check_depths(recording.depth)
         check_output(self.output, SUFFIXES)
         if recording.depth == "16":
             with about("depth"):

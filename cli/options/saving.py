@@ -3,10 +3,22 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from nstx.models.errors import UsageError
+from nstx.models.values import describe
+
 from ..grouped import Group, Help
 
 DEPTHS = ("auto", "8", "16")
 """Bits of a channel of a picture that is saved; ``auto``: as the content has, where the format holds them."""
+
+
+def check_depths(depth: str) -> None:
+    """Raise `UsageError` if a depth is none of `DEPTHS`."""
+    if depth not in DEPTHS:
+        raise UsageError(
+            f"expected a depth of {', '.join(DEPTHS)}, got {describe(depth)}; try 16",
+            setting="depth",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from nstx.models.storage.plain_data import (
     take_object,
     take_text,
 )
-from nstx.models.weights.sources import EMBEDDED, split_source
 
 from ..checkpoints.manifest import read_settings, write_settings
+from ..checkpoints.runs import with_absolute_paths
 from ..jobs.records import Claim
 from ..pictures.writing import Depth, Saving
 from ..regions.masks import mask_file
@@ -76,20 +76,13 @@ class AskedJob:
 
     def absolute(self) -> "AskedJob":
         """Return it with paths from the root on."""
-        settings = self.settings
-        if settings.init not in INITS:
-            settings = replace(settings, init=_absolute(settings.init))
-        if settings.weights != EMBEDDED:
-            file, convention = split_source(settings.weights)
-            path = _absolute(file)
-            settings = replace(settings, weights=f"{convention}:{path}" if convention else path)
         mask = mask_file(self.mask)
         return replace(
             self,
             content=self.content.absolute(),
             styles=_absolutes(self.styles),
-            settings=settings,
-            mask=self.mask if mask is None else _absolute(mask),
+            settings=with_absolute_paths(self.settings),
+            mask=self.mask if mask is None else str(mask.absolute()),
             regions=None if self.regions is None else self.regions.absolute(),
             style_for={colour: _absolutes(blend) for colour, blend in self.style_for.items()},
         )
@@ -138,10 +131,6 @@ def take_asked(claim: Claim) -> AskedJob:
             f"expected a job of this version of nstx in the ledger, got one that cannot be ({printable(error)}); "
             "try the same command again"
         ) from error
-
-
-def _absolute(path: str | Path) -> str:
-    return str(Path(path).absolute())
 
 
 def _absolutes(styles: Styles) -> Styles:

@@ -193,15 +193,15 @@ class Fleet:
             return None
         ledger.abandon(worker.name)
         self.restarts += 1
-        said = next((line for line in reversed(worker.lines) if line.strip()), "")
+        last = next((line for line in reversed(worker.lines) if line.strip()), "")
         if not worker.claimed:
             self._barren += 1
         if self._barren >= _MOST_BARREN:
             raise DeviceError(
                 f"expected workers that start, got {self._barren} that ended with {code}"
-                f"{': ' if said else ''}{printable(said)[:300]}; try 'nstx optimize' with one of the pictures"
+                f"{': ' if last else ''}{printable(last)[:300]}; try 'nstx optimize' with one of the pictures"
             )
-        return {"event": "died", "worker": worker.place, "code": code, "text": said[:300]}
+        return {"event": "died", "worker": worker.place, "code": code, "text": last[:300]}
 
     def _end(self, ledger: Ledger) -> None:
         """Ask the workers to end, and kill those that do not; what they had waits again."""

@@ -15,7 +15,7 @@ from nstx.models.storage.files import (
     check_new_files,
     make_folder,
 )
-from nstx.models.storage.inputs import open_input
+from nstx.models.storage.inputs import digest_input
 from nstx.models.storage.locks import locked
 
 from ..jobs.ledger import Ledger
@@ -101,7 +101,6 @@ class BatchFolder:
 def digest_of(path: Path) -> str | None:
     """Return the sha256 of a result's file; None if there is none that can be read."""
     try:
-        with open_input(path, kind="a result", most_bytes=MOST_BYTES, error=OutputError) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_input(path, kind="a result", most_bytes=MOST_BYTES, error=OutputError)
     except (OutputError, OSError):
         return None

@@ -16,16 +16,12 @@ from nstx.models.weights.load import weights_digest
 from ..checkpoints.manifest import write_settings
 from ..formats.identify import HEIC, NPY, TIFF, identify_format
 from ..jobs.records import NewJob
-from ..manifests.pictures import OF_THIS_MACHINE
 from ..pictures.decoding import read_size
 from ..pictures.reading import MOST_BYTES
-from ..settings import INITS, Settings
+from ..settings import BY_ROUNDING, INITS, Settings
 from ..sizes import choose_sizes
 from ..targets.paintings import split_painting
 from .asked import AskedJob, Styles
-
-_NO_MATTER = (*OF_THIS_MACHINE, "threads")
-"""Settings by which a result is another in its rounding at most."""
 
 _MISSING = "missing"
 
@@ -57,7 +53,7 @@ class Planner:
         weights = self._weights_of(settings)
         digests = [self._look(path).sha256 for path in asked.files]
         request = asked.to_json()
-        plain = {k: v for k, v in write_settings(settings).items() if k not in _NO_MATTER}
+        plain = {k: v for k, v in write_settings(settings).items() if k not in BY_ROUNDING}
         depends = {
             "version": __version__,
             "files": [digest or _MISSING for digest in digests],

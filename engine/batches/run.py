@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nstx.export.runtime.session import physical_cores
@@ -191,8 +190,3 @@ def describe_other(names: Iterable[str]) -> Iterator[str]:
     """Yield, in words, which results are not as they were made."""
     for name in names:
         yield f"{printable(name)} was changed since it was made, and stays; move it away to have it made again"
-
-
-def batch_folder(path: Path) -> BatchFolder:
-    """Return the folder of a batch, from the root on."""
-    return BatchFolder(path.absolute())

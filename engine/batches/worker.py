@@ -122,12 +122,9 @@ def _main() -> int:
     heart = Heart(BatchFolder(Path(task.folder)).ledger, lifeline=0)
     try:
         return run_worker(task, tell, heart)
-    except OutputError as error:
-        tell("stuck", message=str(error))
-        return 7
     except NstxError as error:
         tell("stuck", message=str(error))
-        return 2
+        return 7 if isinstance(error, OutputError) else 2
     except Exception:  # noqa: BLE001  (a process says how it ends)
         import traceback
 

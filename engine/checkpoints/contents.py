@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nstx.models.objective import Objective
 
-from ..solvers.descent import PAIRS
+from ..settings import PAIRS
 from ..solvers.pairs import MULTIPLIED, PRODUCTS
 from ..targets.sealed_arrays import Shapes
 from ..targets.targets import Targets

@@ -20,7 +20,7 @@ from nstx.models.storage.seals import DIGEST
 from nstx.models.version import __version__
 
 from ..pictures.picture import InputFile
-from ..settings import INITS, MAX_SIDE, Settings
+from ..settings import BY_ROUNDING, INITS, MAX_SIDE, Settings
 
 _FORMAT = "nstx-checkpoint-1"
 _ROLE = "[a-z]{1,20}"
@@ -29,16 +29,7 @@ _LAYERS = "conv[1-5]_[1-4](,conv[1-5]_[1-4]){0,15}"
 _MOST_INPUTS, _MOST_SCALES = 1000, 16
 
 # What comes of these settings is compared, and of some nothing but rounding comes.
-_BY_OUTCOME = (
-    "device",
-    "backend",
-    "precision",
-    "weights",
-    "threads",
-    "use_cache",
-    "max_memory",
-    "history",
-)
+_BY_OUTCOME = ("device", "backend", "precision", "weights", *BY_ROUNDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nstx.models.weights.sources import split_source
+from nstx.models.weights.sources import EMBEDDED, join_source, split_source
 
 from ..devices.machine import describe_machine, package_versions
 from ..gradients.opening import BackendFactory
@@ -78,14 +78,9 @@ def describe_run(run: Run) -> Manifest:
 
 def describe_kept(run: Run, request: Mapping[str, Any] | None = None) -> Manifest:
     """Return what a checkpoint of a job is of."""
-    settings = run.settings
-    init = settings.init if settings.init in INITS else _absolute(settings.init)
-    weights, (file, convention) = settings.weights, split_source(settings.weights)
-    if weights != "embedded":
-        weights = f"{convention}:{_absolute(file)}" if convention else _absolute(file)
     return replace(
         describe_run(run),
-        settings=replace(settings, init=init, weights=weights),
+        settings=with_absolute_paths(run.settings),
         inputs=tuple(
             item
             if item.sha256 is None or (item.role, item.path) == ("mask", ALPHA)
@@ -95,6 +90,16 @@ def describe_kept(run: Run, request: Mapping[str, Any] | None = None) -> Manifes
         pictures=dict(_digest_pictures(run)),
         request=request,
     )
+
+
+def with_absolute_paths(settings: Settings) -> Settings:
+    """Return settings whose start and weights, if they are files, are named from the root on."""
+    if settings.init not in INITS:
+        settings = replace(settings, init=_absolute(settings.init))
+    if settings.weights != EMBEDDED:
+        file, convention = split_source(settings.weights)
+        settings = replace(settings, weights=join_source(_absolute(file), convention))
+    return settings
 
 
 def _absolute(path: str | Path) -> str:

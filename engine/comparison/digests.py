@@ -1,6 +1,5 @@
 """What the results of a comparison depend on: its pictures, and digests of them and of settings."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -9,7 +8,7 @@ from pathlib import Path
 from nstx.models.errors import ImageError, about
 from nstx.models.objective import objective_to_json
 from nstx.models.printable import printable
-from nstx.models.storage.inputs import open_input
+from nstx.models.storage.inputs import digest_input
 from nstx.models.storage.seals import digest_json
 from nstx.models.version import __version__
 from nstx.models.weights.load import weights_digest
@@ -18,7 +17,7 @@ from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..preparation.inputs import check_start
 from ..regions.masks import ALPHA, mask_file
-from ..settings import INITS, Settings
+from ..settings import BY_ROUNDING, INITS, Settings
 from .plan import COMPARABLE, ComparisonRun
 from .records import RunKey
 
@@ -26,7 +25,7 @@ from .records import RunKey
 _VARIED = (*COMPARABLE, "scales")
 
 # A result does not depend on these settings, but for rounding.
-_WITHOUT_EFFECT = ("threads", "use_cache", "tile", "max_memory", "history")
+_WITHOUT_EFFECT = (*BY_ROUNDING, "tile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +123,6 @@ class RunDigests:
 
 
 def _digest_picture(path: Path) -> str:
-    file = open_input(
+    return digest_input(
         path, kind="a picture", most_bytes=MOST_BYTES, error=ImageError, advice="another path"
     )
-    with file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,15 +1,14 @@
 """Finds the files of a picture's manifest, by name and checksum: nothing is opened that only the manifest names."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 from nstx.models.errors import NstxError, UsageError
 from nstx.models.printable import printable
-from nstx.models.storage.inputs import open_input
+from nstx.models.storage.inputs import digest_input
 from nstx.models.weights.load import weights_digest
-from nstx.models.weights.sources import split_source
+from nstx.models.weights.sources import join_source, split_source
 
 from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
@@ -45,7 +44,8 @@ def find_input(item: InputFile, manifest: PictureManifest, *, use_cache: bool, a
     most_bytes = _MOST_BYTES if item.role == "targets" else MOST_BYTES
 
     def fits(path: Path) -> bool:
-        return _digest(path, most_bytes) == item.sha256
+        digest = digest_input(path, kind="a file", most_bytes=most_bytes, error=UsageError)
+        return digest == item.sha256
 
     return _find(item, manifest, fits, use_cache=use_cache, advice=advice)
 
@@ -56,7 +56,7 @@ def find_weights(manifest: PictureManifest, *, use_cache: bool) -> str:
     file, convention = split_source(settings.weights)
 
     def name(path: Path) -> str:
-        return f"{convention}:{path}" if convention else str(path)
+        return join_source(path, convention)
 
     def fits(path: Path) -> bool:
         return weights_digest(name(path), settings.objective.preprocessing) == sha256
@@ -85,8 +85,3 @@ def _find(
         f"expected the {_KINDS[item.role]} {printable(item.path)} beside {printable(manifest.picture)} or in the "
         f"working folder, got none of its checksum there, nor where one was read before; try {advice}"
     )
-
-
-def _digest(path: Path, most_bytes: int) -> str:
-    with open_input(path, kind="a file", most_bytes=most_bytes, error=UsageError) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

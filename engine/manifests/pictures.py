@@ -4,21 +4,18 @@ Of files it has names and checksums, no path, as pictures are given to others; a
 two equal runs, so that these still give equal files.
 """
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import PureWindowsPath
 from typing import Any
 
-from nstx.models.objective import objective_to_json
 from nstx.models.version import __version__
-from nstx.models.weights.sources import EMBEDDED, split_source
+from nstx.models.weights.sources import EMBEDDED, join_source, split_source
 
+from ..checkpoints.manifest import write_settings
 from ..checkpoints.runs import Run, describe_run
-from ..settings import Settings
+from ..settings import OF_THIS_MACHINE
 
 FORMAT = "nstx-picture-1"
-
-OF_THIS_MACHINE = ("use_cache", "max_memory", "history")
-"""Settings that no picture depends on, and no manifest has."""
 
 
 def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
@@ -29,19 +26,15 @@ def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
         for name in ("colors", "layers"):
             if item[name] is None:
                 del item[name]
-    settings = {
-        field.name: getattr(manifest.settings, field.name)
-        for field in fields(Settings)
-        if field.name not in OF_THIS_MACHINE
-    }
-    settings["objective"] = objective_to_json(manifest.settings.objective)
+    plain = write_settings(manifest.settings)
+    settings = {name: value for name, value in plain.items() if name not in OF_THIS_MACHINE}
     # A start that is a picture stands among the inputs, however it was named.
     starts = [item["path"] for item in inputs if item["role"] == "init"]
     settings["init"] = starts[0] if starts else settings["init"]
     if settings["weights"] != EMBEDDED:
         file, convention = split_source(settings["weights"])
         name = last_part(str(file))
-        settings["weights"] = f"{convention}:{name}" if convention else name
+        settings["weights"] = join_source(name, convention)
     return {
         "format": FORMAT,
         "version": __version__,

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from nstx.models.objective import Objective
 from nstx.models.vgg19 import truncate
 
-from ..settings import Settings
+from ..settings import PAIRS, Settings
 from ..tiles.layout import TileLayout, lay_tiles
 
 Way = Literal["onnx", "autograd", "bf16", "checked"]
@@ -149,10 +149,6 @@ def load_of(settings: Settings, size: Sequence[int], choice: Choice, *, batch: i
         style_side=round(min(max(size) * settings.style_scale, 1e6)),
         batch=batch,
     )
-
-
-PAIRS = 10
-"""That L-BFGS keeps."""
 
 
 def activation_bytes(layers: Sequence[str]) -> float:

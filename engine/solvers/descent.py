@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from ..devices.arrays import Array
 from .memory import Saved, State
 
-# Ten pairs serve as well as 20 or 40.
-PAIRS = 10
-
 # The first step changes the pixel that moves most by this much.
 FIRST_STEP = 32.0
 

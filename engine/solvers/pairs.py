@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from .descent import PAIRS
+from ..settings import PAIRS
 
 # The matrix's first rows, a picture each: P y and s of the pairs that are kept, then those of the point that
 # was examined last.

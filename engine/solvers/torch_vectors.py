@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..devices.arrays import Array
 from ..devices.torch_device import exact_products
-from .descent import PAIRS, Limits, frequency_weights
+from ..settings import PAIRS
+from .descent import Limits, frequency_weights
 from .pairs import MULTIPLIED, PRODUCTS, SMOOTH_CHANGE, SMOOTH_DOWNHILL, STEP, SUMMED
 
 # The matrix's other rows, (3, height, width) each. Work on two rows at once has them side by side.

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..devices.arrays import Array, Arrays, Mask
-from .descent import FIRST_STEP, PAIRS, Limits, curves_upwards, frequency_weights
+from ..settings import PAIRS
+from .descent import FIRST_STEP, Limits, curves_upwards, frequency_weights
 from .memory import Saved, State, place_value
 from .shelf import Kept, Shelf, in_memory
 

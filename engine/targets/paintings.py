@@ -32,6 +32,12 @@ def split_painting(path: str | os.PathLike[str]) -> tuple[str, tuple[str, ...]]:
     return text, ()
 
 
+def join_painting(path: str | os.PathLike[str], layers: str | None) -> str:
+    """Return a path that names layers, which are separated by commas, as `split_painting` splits it."""
+    text = os.fspath(path)
+    return text if layers is None else f"{text}@{layers}"
+
+
 def take_painting(source: Source, read: Callable[[str], Picture] = take_input) -> Picture:
     """Return a style picture, with the layers that its path may name; errors as of ``read`` and `split_painting`."""
     if not isinstance(source, str | os.PathLike):

@@ -14,6 +14,7 @@ from ..checkpoints.reading import find_manifest
 from ..pictures.picture import InputFile
 from ..pictures.reading import read_image
 from ..targets.files import read_targets
+from ..targets.paintings import join_painting
 from .job import Job, prepare_job
 from .progress import Step
 from .result import Result
@@ -89,7 +90,7 @@ def _by_colour(
     by_colour: dict[str, list[tuple[str, float]]] = {}
     for item in inputs:
         if item.role == "style":
-            path = item.path if item.layers is None else f"{item.path}@{item.layers}"
+            path = join_painting(item.path, item.layers)
             style = path, 1.0 if item.weight is None else item.weight
             colours = item.colors.split(",") if item.colors is not None else []
             for blend in [by_colour.setdefault(colour, []) for colour in colours] or [rest]:

@@ -4,6 +4,7 @@ Whatever a stranger can name passes here before a reader sees a byte of it: a de
 FIFO no beginning, and a file of a terabyte no place in memory.
 """
 
+import hashlib
 import os
 import stat
 from io import BufferedReader
@@ -75,6 +76,14 @@ def read_input(
             f"try {advice}"
         )
     return data
+
+
+def digest_input(
+    path: Path, *, kind: str, most_bytes: int, error: type[NstxError], advice: str = "another file"
+) -> str:
+    """Return the sha256 of a file that `open_input` opens; `OSError` if it cannot be read to its end."""
+    with open_input(path, kind=kind, most_bytes=most_bytes, error=error, advice=advice) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_empty(handle: int) -> bool:

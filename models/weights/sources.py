@@ -90,6 +90,12 @@ def split_source(name: str | os.PathLike[str]) -> tuple[Path, Convention | None]
     return Path(text), None
 
 
+def join_source(file: str | os.PathLike[str], convention: Convention | None) -> str:
+    """Return a name of weights that `split_source` splits so."""
+    text = os.fspath(file)
+    return f"{convention}:{text}" if convention else text
+
+
 def identify(source: Source) -> Identity:
     """Compute a file's checksum, and compare it with the published one of its name, if any is.
 
