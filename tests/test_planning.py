@@ -316,7 +316,7 @@ def test_nstx_plan_prints_a_table(
     monkeypatch.setattr(plan, "calibrate", lambda *_: 2.0)
     photo = save_picture("photo.png", 64, 48, 0)
     options = ["--size", 800, "--device", "cpu", "--precision", "fp32", "--max-memory", "900MiB"]
-    code, out, err = nstx("plan", photo, f"{photo}:2", *options)
+    code, out, err = nstx("plan", photo, f"{photo}@conv1_1:2", *options)
     assert (code, err) == (0, "")
     head, sizes, steps, whole, *rest = out.splitlines()
     assert head.endswith("in fp32, 900 MiB of memory")

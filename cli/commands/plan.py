@@ -8,7 +8,7 @@ import typer
 
 from nstx.models.errors import about
 
-from ..choices import split_style
+from ..choices import read_styles
 from ..formats import format_bytes, format_minutes
 from ..grouped import argument, grouped, without
 from ..options import shared as options
@@ -48,7 +48,7 @@ def plan(
     with about("content"):
         photograph = read_image(content).size
     with about("style"):
-        paintings = [read_image(split_style(style)[0]).size for style in styles or []]
+        paintings = [style.size for style, _ in read_styles(styles or [])]
     with console.working("calibrating"):
         planned = plan_run(photograph, paintings, settings)
     seconds = round(time.perf_counter() - began, 4)
