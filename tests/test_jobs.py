@@ -321,3 +321,28 @@ def test_ids_and_attempts_are_checked() -> None:
         with pytest.raises(UsageError, match="expected"):
             job(**changes)
     assert json.dumps(job("a").request) == "{}"
+
+
+def test_the_newest_come_first_and_say_how_many_wait_before(ledger: Ledger) -> None:
+    ledger.add([job(name) for name in "abcde"])
+    ledger.claim("w")
+    first = ledger.newest(most=2)
+    assert ids([*first]) == ["e", "d"]
+    assert ids([*ledger.newest(first[-1].number)]) == ["c", "b", "a"]
+    assert ids([*ledger.newest(state="running")]) == ["a"]
+    assert [ledger.count_before(record.number) for record in ledger] == [0, 0, 1, 2, 3]
+
+
+def test_a_job_may_be_made_to_fail_and_is_forgotten_when_it_has_ended(ledger: Ledger) -> None:
+    ledger.add([job("a"), job("b")])
+    (claim,) = ledger.claim("w")
+    assert not ledger.remove("a")
+    assert ledger.cancel("a", {"type": "TimeLimit", "message": "too long"})
+    assert not ledger.cancel("a")
+    record = ledger.find("a")
+    assert record is not None
+    assert (record.state, record.error) == ("failed", {"type": "TimeLimit", "message": "too long"})
+    assert ledger.beat([claim]) == []
+    assert ledger.remove("a")
+    assert not ledger.remove("a")
+    assert ids([*ledger]) == ["b"]

@@ -18,7 +18,7 @@ from nstx.models.printable import printable
 
 from ..jobs.ledger import Ledger
 from .folder import BatchFolder
-from .heart import GRACE
+from .heart import BEAT, GRACE
 from .worker import WorkerTask
 
 Event = Mapping[str, Any]
@@ -45,6 +45,8 @@ class FleetChoice:
         gpus: of CUDA, that workers are dealt to in turn; 0 without any.
         checkpoint_every: minutes from one checkpoint to the next; None keeps none.
         lingers: whether they wait for jobs that are added later, until whoever runs them ends it.
+        beat: seconds from one heartbeat of a worker to the next.
+        program: the module that a worker runs, as `nstx.engine.batches.worker`.
     """
 
     workers: int
@@ -54,6 +56,8 @@ class FleetChoice:
     gpus: int = 0
     checkpoint_every: float | None = None
     lingers: bool = False
+    beat: float = BEAT
+    program: str = "nstx.engine.batches.worker"
 
 
 @dataclass(slots=True, eq=False)
@@ -150,6 +154,7 @@ class Fleet:
         task = WorkerTask(
             folder=str(self._folder.path), name=f"{place}-{uuid.uuid4().hex}", most=choice.most,
             threads=choice.threads, max_memory=choice.max_memory, checkpoint_every=choice.checkpoint_every, lingers=choice.lingers,
+            beat=choice.beat,
         )  # fmt: skip
         environment = dict(os.environ)
         if choice.gpus:
@@ -158,7 +163,7 @@ class Fleet:
             ]
         # A group of its own: Ctrl-C is for whoever started it, who tells it.
         process = subprocess.Popen(
-            [sys.executable, "-m", "nstx.engine.batches.worker", json.dumps(asdict(task))],
+            [sys.executable, "-m", choice.program, json.dumps(asdict(task))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),

@@ -11,15 +11,19 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nstx.models.errors import NstxError, OutputError
 
 from ..jobs.ledger import Ledger
 from .folder import BatchFolder
-from .heart import Heart
+from .heart import BEAT, Heart
+
+if TYPE_CHECKING:
+    from .making import Maker
 
 STEP_SECONDS = 0.2
 """From one line about a step to the next."""
@@ -43,6 +47,7 @@ class WorkerTask:
         max_memory: bytes of main memory, for jobs that do not say; None takes what is free.
         checkpoint_every: minutes from one checkpoint to the next; None keeps none.
         lingers: whether it waits for further jobs, until it is to end.
+        beat: seconds from one heartbeat to the next, by which it learns that a job was canceled.
     """
 
     folder: str
@@ -52,6 +57,7 @@ class WorkerTask:
     max_memory: int | None = None
     checkpoint_every: float | None = None
     lingers: bool = False
+    beat: float = BEAT
 
 
 class _Lines(logging.Handler):
@@ -78,8 +84,16 @@ class _Lines(logging.Handler):
         self("warning", text=record.getMessage())
 
 
-def run_worker(task: WorkerTask, tell: _Lines, heart: Heart) -> int:
-    """Make jobs until none waits, or the worker is to end; return the exit code."""
+def run_worker(
+    task: WorkerTask,
+    tell: _Lines,
+    heart: Heart,
+    load: Callable[[], type["Maker"]] | None = None,
+) -> int:
+    """Make jobs until none waits, or the worker is to end; return the exit code.
+
+    ``load`` returns what makes them, if another than `Maker`.
+    """
     folder = BatchFolder(Path(task.folder))
     with Ledger(folder.ledger) as ledger, heart:
         maker = None
@@ -94,9 +108,7 @@ def run_worker(task: WorkerTask, tell: _Lines, heart: Heart) -> int:
             tell("claimed", claims[0].id, pid=os.getpid())
             if maker is None:
                 # Only now: it loads what computes.
-                from .making import Maker
-
-                maker = Maker(
+                maker = (load or _load)()(
                     folder, ledger, heart, tell,
                     threads=task.threads, max_memory=task.max_memory, checkpoint_every=task.checkpoint_every,
                 )  # fmt: skip
@@ -111,7 +123,14 @@ def run_worker(task: WorkerTask, tell: _Lines, heart: Heart) -> int:
     return 0
 
 
-def _main() -> int:
+def _load() -> type["Maker"]:
+    from .making import Maker
+
+    return Maker
+
+
+def work(load: Callable[[], type["Maker"]] | None = None) -> int:
+    """Do what the command line of this process says, and return the exit code; ``load`` as of `run_worker`."""
     # What libraries print goes where errors go.
     handle = os.dup(1)
     os.dup2(2, 1)
@@ -119,9 +138,9 @@ def _main() -> int:
     logger = logging.getLogger("nstx")
     logger.handlers, logger.propagate = [tell], False
     task = WorkerTask(**json.loads(sys.argv[1]))
-    heart = Heart(BatchFolder(Path(task.folder)).ledger, lifeline=0)
+    heart = Heart(BatchFolder(Path(task.folder)).ledger, lifeline=0, beat=task.beat)
     try:
-        return run_worker(task, tell, heart)
+        return run_worker(task, tell, heart, load)
     except NstxError as error:
         tell("stuck", message=str(error))
         return 7 if isinstance(error, OutputError) else 2
@@ -132,8 +151,11 @@ def _main() -> int:
         return UNFORESEEN
 
 
-if __name__ == "__main__":
-    code = _main()
+def end_worker(code: int) -> None:
+    """End this process: the system takes memory and devices apart faster than Python does."""
     sys.stderr.flush()
-    # The system takes memory and devices apart faster than Python does.
     os._exit(code)
+
+
+if __name__ == "__main__":
+    end_worker(work())

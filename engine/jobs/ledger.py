@@ -186,13 +186,26 @@ class Ledger(LedgerReader):
         with table_errors(self._path), writing(self._connection):
             self._take_back("lease < ?", self._now())
 
-    def cancel(self, job: str) -> bool:
-        """Cancel a job that waits or runs; return whether it did. Its worker learns of it by its next heartbeat."""
+    def cancel(self, job: str, error: Mapping[str, Any] | None = None) -> bool:
+        """Cancel a job that waits or runs, or have it fail by an error; return whether it did.
+
+        Its worker learns of it by its next heartbeat.
+        """
+        state = "canceled" if error is None else "failed"
         with table_errors(self._path), writing(self._connection):
             done = self._connection.execute(
-                "UPDATE jobs SET state = 'canceled', lease = NULL, ended = ? "
+                "UPDATE jobs SET state = ?, error = ?, lease = NULL, ended = ? "
                 "WHERE id = ? AND state IN ('queued', 'running')",
-                (self._now(), job),
+                (state, None if error is None else json.dumps(error), self._now(), job),
+            )
+            return done.rowcount > 0
+
+    def remove(self, job: str) -> bool:
+        """Forget a job that has ended; return whether it was there."""
+        with table_errors(self._path), writing(self._connection):
+            done = self._connection.execute(
+                "DELETE FROM jobs WHERE id = ? AND state IN ('succeeded', 'failed', 'canceled')",
+                (job,),
             )
             return done.rowcount > 0
 

@@ -66,6 +66,26 @@ class LedgerReader:
             )
             return list(map(read_record, rows.fetchall()))
 
+    def newest(
+        self, before: int | None = None, most: int = _PAGE, state: State | None = None
+    ) -> list[JobRecord]:
+        """Return the jobs before a number, or the last ones, the newest first; all of them, or those in a state."""
+        with table_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT * FROM jobs WHERE (? IS NULL OR number < ?) AND (? IS NULL OR state = ?) "
+                "ORDER BY number DESC LIMIT ?",
+                (before, before, state, state, most),
+            )
+            return list(map(read_record, rows.fetchall()))
+
+    def count_before(self, number: int) -> int:
+        """Return how many jobs wait that came before one of this number."""
+        with table_errors(self._path):
+            row = self._row(
+                "SELECT count(*) FROM jobs WHERE state = 'queued' AND number < ?", number
+            )
+        return 0 if row is None else int(row[0])
+
     def __iter__(self) -> Iterator[JobRecord]:
         """Yield all jobs, oldest first, a page of them in memory at a time."""
         last = 0
