@@ -36,6 +36,10 @@ class Commands(LazyGroup):
             "Stylise folders of pictures, or a list of jobs, by several processes; again, what is missing.",
             ".batch.command",
         ),
+        "serve": Entry(
+            "Take jobs over HTTP, show how they develop, and serve a page for them.",
+            ".serve.command",
+        ),
         "compare": Entry("Stylise CONTENT in several ways and lay the results side by side."),
         "evaluate": Entry(
             "Print the cost of any picture, computed in float64 apart from the fast paths."

@@ -10,7 +10,7 @@ from ..session import session
 
 _PREFIX = "NSTX_"
 _OTHER_VARIABLES = (
-    "NSTX_CACHE_DIR", "NSTX_CACHE_LIMIT", "NSTX_CONFIG", "NSTX_CUDA_GRAPHS", "NSTX_TEST_DATA",
+    "NSTX_CACHE_DIR", "NSTX_CACHE_LIMIT", "NSTX_CONFIG", "NSTX_CUDA_GRAPHS", "NSTX_SERVE_TOKEN", "NSTX_TEST_DATA",
 )  # fmt: skip
 """The environment variables that belong to no option."""
 

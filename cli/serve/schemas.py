@@ -1,0 +1,141 @@
+"""What answers look like, for OpenAPI."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
+Final = Literal["png", "jpg", "webp", "avif", "tiff"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Progress(_Body):
+    """How far a job is."""
+
+    step: int
+    steps: int
+    cost: float | None
+
+
+class JobError(_Body):
+    """Why a job failed."""
+
+    type: str
+    message: str
+
+
+class ResultOfJob(_Body):
+    """What is known of a job's picture."""
+
+    complete: bool = Field(description="False of the picture so far of a job that was stopped.")
+    bytes: int
+    sha256: str | None
+    width: int | None
+    height: int | None
+    steps: int | None
+    stopped: str | None
+    cost: dict[str, Any] | None
+    initial_cost: float | None
+    seconds: float | None
+
+
+class Links(_Body):
+    """Paths of what belongs to a job; null while there is nothing."""
+
+    self: str
+    events: str
+    cancel: str
+    preview: str | None
+    before: str | None
+    result: str | None
+
+
+class Job(_Body):
+    """A job as it stands."""
+
+    id: str = Field(pattern="^[0-9a-f]{32}$")
+    status: Status
+    created: str
+    started: str | None
+    ended: str | None
+    position: int | None
+    attempts: int
+    options: dict[str, Any]
+    format: Final
+    width: int | None
+    height: int | None
+    steps: int | None
+    progress: Progress | None
+    result: ResultOfJob | None
+    error: JobError | None
+    links: Links
+
+
+class JobPage(_Body):
+    """Jobs, the newest first."""
+
+    jobs: list[Job]
+    next: str | None = Field(description="What cursor is for the next page; null at the end.")
+
+
+class Health(_Body):
+    """Whether the server answers, or takes jobs."""
+
+    status: str
+
+
+class ServiceInfo(_Body):
+    """What may be asked for."""
+
+    version: str
+    presets: list[str]
+    formats: list[str]
+    inits: list[str]
+    colors: list[str]
+    options: list[str]
+    files: dict[str, int]
+    limits: dict[str, float]
+    workers: int
+    queue: dict[str, int]
+    ready: bool
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    setting: str | None = None
+
+
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["content", "style"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "content": {"type": "string", "format": "binary"},
+                        "style": {
+                            "type": "array", "minItems": 1, "maxItems": 8,
+                            "items": {"type": "string", "format": "binary"},
+                        },
+                        "mask": {"type": "string", "format": "binary"},
+                        "regions": {"type": "string", "format": "binary"},
+                        "options": {"type": "string", "contentMediaType": "application/json"},
+                    },
+                }
+            }
+        },
+    }
+}  # fmt: skip
+"""The form that a job is asked for with."""

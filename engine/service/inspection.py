@@ -1,0 +1,108 @@
+"""Has files of strangers looked at by a process of its own, which may hang or die of them."""
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from nstx.models.storage.plain_data import parse_json
+
+from ..batches.asked import AskedJob
+from ..jobs.records import NewJob
+from .refusals import Refusal
+
+_PATIENCE = 30.0
+"""Seconds for one job's files."""
+
+_MOST_JOBS = 500
+"""Of one process, after which another takes its place."""
+
+
+class Inspection:
+    """Asks the process of `nstx.engine.service.inspector`, which is started when it is needed; by any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._asked = 0
+
+    def plan(self, asked: AskedJob, most_pixels: int) -> tuple[NewJob, tuple[int, int]]:
+        """Return a job for the ledger, and width and height of its result; `Refusal` if its files cannot be used."""
+        line = json.dumps(
+            {"asked": asked.to_json(), "output": asked.output, "most_pixels": most_pixels}
+        )
+        with self._lock:
+            found = self._ask(line)
+        if "reason" in found:
+            raise Refusal(found["reason"], found["message"], setting=found["setting"])
+        names = ("id", "kind", "fingerprint", "request", "attempts")
+        return NewJob(**{name: found[name] for name in names}), (found["width"], found["height"])
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def warm(self) -> None:
+        """Start the process, so that the first job need not wait for it."""
+        with self._lock:
+            self._start()
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        process = self._start()
+        assert process.stdin is not None
+        reply = None
+        with contextlib.suppress(OSError, queue.Empty):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            reply = self._lines.get(timeout=_PATIENCE)
+        self._asked += 1
+        if reply is None or self._asked >= _MOST_JOBS:
+            self._end()
+        if reply is None:
+            raise Refusal(
+                "unprocessable",
+                "expected pictures whose headers can be read, got some that took too long or too much memory; "
+                "try to save them again",
+            )
+        found: dict[str, Any] = parse_json(reply)
+        return found
+
+    def _start(self) -> "subprocess.Popen[str]":
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "nstx.engine.service.inspector"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
+                start_new_session=True,
+            )  # fmt: skip
+            self._lines, self._asked = queue.SimpleQueue(), 0
+            threading.Thread(
+                target=_listen,
+                args=(self._process, self._lines),
+                name="nstx-inspector",
+                daemon=True,
+            ).start()
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.kill()
+        process.wait()
+
+
+def _listen(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None]") -> None:
+    assert process.stdout is not None
+    with process.stdout, contextlib.suppress(ValueError, OSError):
+        for line in process.stdout:
+            lines.put(line)
+    lines.put(None)

@@ -1,0 +1,241 @@
+"""Takes a job from a stranger: within limits, once, and so that it is kept from the moment that it is taken."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nstx.models.errors import NstxError
+
+from ..archive.describing import note_of
+from ..archive.events import EventTable
+from ..archive.folder import FORMATS, ServiceFolder, name_of
+from ..archive.limits import MOST_STYLES, ServiceLimits, disk_needed
+from ..batches.asked import AskedJob
+from ..jobs.ledger import Ledger
+from ..jobs.records import JobRecord, NewJob
+from ..targets.paintings import join_painting
+from .inspection import Inspection
+from .options import JobOptions, explain, read_options
+from .refusals import Refusal
+
+MOST_FILES = {"content": 1, "style": MOST_STYLES, "mask": 1, "regions": 1}
+"""Of each kind that a form may have."""
+
+_CHUNK = 1 << 20
+_SPARE = 256 << 20
+"""Bytes of the disk that no job may take."""
+
+_ATTEMPTS = 4
+
+Files = Sequence[tuple[str, BinaryIO]]
+"""What was sent: kinds of `MOST_FILES`, and files that are read from where they stand."""
+
+
+class Intake:
+    """Takes jobs, from any thread.
+
+    Args:
+        folder: of the service.
+        limits: that jobs keep to.
+        machine: settings that the server chooses.
+        inspection: looks at what was sent.
+    """
+
+    def __init__(
+        self,
+        folder: ServiceFolder,
+        limits: ServiceLimits,
+        machine: Mapping[str, Any],
+        inspection: Inspection,
+    ) -> None:
+        self._folder, self._limits, self._machine = folder, limits, machine
+        self._inspection = inspection
+        self._keys: set[str] = set()
+        self._lock = threading.Lock()
+
+    def take(self, files: Files, options: str | None, key: str | None) -> tuple[JobRecord, bool]:
+        """Return the job that was taken, and whether it is new; one of the same key and form is not.
+
+        `Refusal` if it is not taken: then nothing is left of it.
+        """
+        job = uuid.uuid4().hex if key is None else _id_of(key)
+        with self._only(job), Ledger(self._folder.batch.ledger) as ledger:
+            payload = _digest(files, options)
+            if key is not None and (earlier := find_job(ledger, job)) is not None:
+                if note_of(earlier).get("payload") != payload:
+                    raise Refusal(
+                        "key-reused",
+                        "expected the form that came with this Idempotency-Key before, got another; try another key",
+                    )
+                return earlier, False
+            self.check_queue(ledger)
+            return self._take(ledger, job, files, options, payload), True
+
+    def check_queue(self, ledger: Ledger) -> None:
+        """Raise `Refusal` if no more jobs may wait."""
+        counts = ledger.counts()
+        if counts["queued"] >= self._limits.max_queue:
+            raise Refusal(
+                "queue-full",
+                f"expected at most {self._limits.max_queue} jobs that wait, got one more; try again later",
+                retry_after=max(1, min(30, counts["queued"] // 20)),
+            )
+
+    @contextlib.contextmanager
+    def _only(self, job: str) -> Iterator[None]:
+        with self._lock:
+            if job in self._keys:
+                raise Refusal(
+                    "key-in-use",
+                    "expected an Idempotency-Key of no request that is being taken just now, got one; try again",
+                    retry_after=1,
+                )
+            self._keys.add(job)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._keys.discard(job)
+
+    def _take(
+        self, ledger: Ledger, job: str, files: Files, text: str | None, payload: str
+    ) -> JobRecord:
+        _check_files(files)
+        styles = sum(kind == "style" for kind, _ in files)
+        options = read_options(text, styles, self._limits, self._machine)
+        place = self._folder.uploads(job)
+        try:
+            paths, size = self._keep(place, files)
+            new, (width, height) = self._inspection.plan(
+                _ask(job, paths, options), self._limits.max_pixels
+            )
+            self._check_disk(disk_needed(size, width * height))
+            note = {
+                "options": options.given, "payload": payload, "format": options.format,
+                "width": width, "height": height, "steps": options.settings.most_steps,
+            }  # fmt: skip
+            new = replace(new, attempts=_ATTEMPTS, request={**new.request, "service": note})
+            return self._add(ledger, job, new)
+        except BaseException as error:
+            shutil.rmtree(place, ignore_errors=True)
+            if isinstance(error, NstxError) and not isinstance(error, Refusal):
+                raise explain(error) from error
+            raise
+
+    def _keep(self, place: Path, files: Files) -> tuple[dict[str, list[Path]], int]:
+        """Write what was sent, under names of our own, so that the disk has it; return paths and bytes."""
+        place.mkdir(parents=True)
+        paths: dict[str, list[Path]] = {}
+        size = 0
+        for kind, file in files:
+            path = place / f"{kind}-{len(paths.get(kind, [])) + 1}"
+            file.seek(0)
+            with path.open("wb") as out:
+                shutil.copyfileobj(file, out, _CHUNK)
+                out.flush()
+                os.fsync(out.fileno())
+                size += out.tell()
+            paths.setdefault(kind, []).append(path)
+        return paths, size
+
+    def _check_disk(self, needed: int) -> None:
+        if needed > self._limits.max_disk:
+            raise Refusal(
+                "too-large",
+                f"expected a job that takes at most {self._limits.max_disk} bytes of the disk, got one of {needed}; "
+                "try a smaller size",
+                setting="size",
+            )
+        if shutil.disk_usage(self._folder.path).free < needed + _SPARE:
+            raise Refusal(
+                "disk-full",
+                "expected room for the job on the server's disk, got too little; try again later, or a smaller size",
+                retry_after=60,
+            )
+
+    def _add(self, ledger: Ledger, job: str, new: NewJob) -> JobRecord:
+        with self._lock:  # so that the queue does not grow between a look and this
+            self.check_queue(ledger)
+            events = EventTable(self._folder.events)
+            try:
+                ledger.add([new])
+                events.append([(job, "status", {"status": "queued"})])
+            finally:
+                events.close()
+        record = ledger.find(new.id)
+        assert record is not None
+        return record
+
+
+def find_job(ledger: Ledger, job: str) -> JobRecord | None:
+    """Return a job by its id; None if there is none."""
+    found = (ledger.find(name_of(job, picture)) for picture in FORMATS)
+    return next((record for record in found if record is not None), None)
+
+
+def _ask(job: str, paths: Mapping[str, Sequence[Path]], options: JobOptions) -> AskedJob:
+    plain, by_colour = [], dict[str, list[tuple[Path, float]]]()
+    for path, style in zip(paths.get("style", ()), options.styles, strict=True):
+        painting = Path(join_painting(path, style.layers)), style.weight
+        if style.region is None:
+            plain.append(painting)
+        else:
+            by_colour.setdefault(style.region, []).append(painting)
+    mask = next(iter(paths.get("mask", ())), None)
+    return AskedJob(
+        content=paths["content"][0],
+        styles=tuple(plain),
+        output=name_of(job, options.format),
+        settings=options.settings,
+        mask="alpha" if options.by_alpha else None if mask is None else str(mask),
+        regions=next(iter(paths.get("regions", ())), None),
+        style_for={colour: tuple(blend) for colour, blend in by_colour.items()},
+        depth=options.depth,
+        keep_profile=options.keep_profile,
+        manifest=options.manifest,
+    )
+
+
+def _check_files(files: Files) -> None:
+    kinds = [kind for kind, _ in files]
+    for kind in kinds:
+        most = MOST_FILES.get(kind)
+        if most is None or kinds.count(kind) > most:
+            expected = ", ".join(f"at most {count} {name}" for name, count in MOST_FILES.items())
+            raise Refusal(
+                "unprocessable",
+                f"expected files of {expected}, got {kinds.count(kind)} of another kind or one too many; try one content "
+                "and one style",
+            )
+    for kind in ("content", "style"):
+        if kind not in kinds:
+            raise Refusal(
+                "unprocessable", f"expected a file {kind}, got none; try a picture", setting=kind
+            )
+
+
+def _digest(files: Files, options: str | None) -> str:
+    """Return the sha256 of a form, whatever its order of parts of different kinds."""
+    parts = [[kind, _digest_file(file)] for kind, file in files]
+    text = json.dumps([sorted(parts, key=lambda part: part[0]), options or ""])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_file(file: BinaryIO) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _id_of(key: str) -> str:
+    return hashlib.sha256(b"nstx Idempotency-Key\0" + key.encode()).hexdigest()[:32]
