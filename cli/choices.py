@@ -42,7 +42,7 @@ def split_layers(option: str, text: str | None) -> tuple[str, ...]:
 def split_style(text: str) -> tuple[Path, float]:
     """Split ``STYLE:weight``, of 1 by default; a file whose very name ends in a number keeps it.
 
-    What is left may name layers, as in ``STYLE@conv1_1,conv2_1``: see `style_file`.
+    What is left may name layers and a mask, as in ``STYLE@conv1_1,conv2_1@mask.png``: see `style_files`.
     """
     path, colon, weight = text.rpartition(":")
     if not colon or not path or os.path.exists(text):  # noqa: PTH110
@@ -94,12 +94,17 @@ def read_styles_for(
 
 
 def style_file(path: Path) -> Path:
-    """Return the file of a style whose path may name layers; `UsageError` if they are none."""
+    """Return the file of a style whose path may name layers and a mask; `UsageError` if they are none."""
+    return style_files(path)[0]
+
+
+def style_files(path: Path) -> list[Path]:
+    """Return the files that are read of a style: its picture, and the mask that its path may name; errors likewise."""
     if "@" not in str(path):
-        return path  # without the library, which takes time to load
+        return [path]  # without the library, which takes time to load
     from nstx.engine.targets.paintings import split_painting
 
-    return Path(split_painting(path)[0])
+    return [*map(Path, split_painting(path).files)]
 
 
 def _read_style(path: Path) -> "Picture":

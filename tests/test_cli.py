@@ -72,7 +72,7 @@ def test_optimize_reports_every_field_and_evaluate_agrees(
 
 def _input(role: str, path: Path, weight: float | None = None) -> dict[str, object]:
     digest = digest_file(path)
-    of_style = {"weight": weight, "colors": None, "layers": None}
+    of_style = {"weight": weight, "colors": None, "layers": None, "mask": None, "mask_sha256": None}
     return {"role": role, "path": str(path), "sha256": digest, **of_style}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nstx import choose_settings, evaluate_picture, prepare_job, read_image, run_job
-from nstx.engine.targets.paintings import split_painting
+from nstx.engine.targets.paintings import PaintingPath, split_painting
 from nstx.models.errors import UsageError
 
 Nstx = Callable[..., tuple[int, str, str]]
@@ -62,11 +62,11 @@ def test_a_layer_without_a_style_is_named(pictures: list[Path]) -> None:
 def test_a_file_of_the_whole_name_has_no_layers(pictures: list[Path], tmp_path: Path) -> None:
     a = pictures[1]
     odd = tmp_path / "a.png@conv1_1"
-    assert split_painting(odd) == (str(tmp_path / "a.png"), ("conv1_1",))
-    assert split_painting(f"{a}@relu1_1, conv2_1") == (str(a), ("conv1_1", "conv2_1"))
+    assert split_painting(odd) == PaintingPath(str(tmp_path / "a.png"), ("conv1_1",))
+    assert split_painting(f"{a}@relu1_1, conv2_1") == PaintingPath(str(a), ("conv1_1", "conv2_1"))
     odd.write_bytes(a.read_bytes())
-    assert split_painting(odd) == (str(odd), ())
-    assert split_painting("me@home/a.png") == ("me@home/a.png", ())
+    assert split_painting(odd) == PaintingPath(str(odd))
+    assert split_painting("me@home/a.png") == PaintingPath("me@home/a.png")
     with pytest.raises(UsageError, match="conv9_9"):
         split_painting(f"{a}@conv9_9")
 

@@ -219,10 +219,27 @@ def _named(name: str) -> Callable[[dict[str, Any]], None]:
     return lambda data: data["inputs"][0].update(path=name)
 
 
+def _styled(**fields: str) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["inputs"].append({**data["inputs"][0], "role": "style", **fields})
+
+
+def _preset(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["settings"].update(preset=name)
+
+
 HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{
         name: _named(name)
         for name in ("../a.png", "/a.png", "b/a.png", "b\\a.png", "C:a.png", "..", ".", "", "a\0", "a" * 256)
+    },
+    "two contents": lambda data: data["inputs"].append(data["inputs"][0]),
+    "targets": lambda data: data["inputs"].append({**data["inputs"][0], "role": "targets"}),
+    "placed": lambda data: data["inputs"][0].update(colors="#ff0000"),
+    "masked": _styled(mask="../m.png", mask_sha256="0" * 64),
+    "unsealed": _styled(mask="m.png"),
+    **{
+        f"preset {name!a:.9}": _preset(name)
+        for name in ("", "\x1b[2J", "a\nb", "a" * 256)
     },
     "start": lambda data: data["settings"].update(init="../a.png"),
     "weights": lambda data: data["settings"].update(weights="caffe:/a.pth"),

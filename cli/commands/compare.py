@@ -11,7 +11,7 @@ from nstx.engine.comparison.plan import DEFAULT_LAYERS
 from nstx.engine.settings import COLORS, INITS
 from nstx.models.statistics import STATISTICS
 
-from ..grouped import Group, Help, argument, grouped, only, without
+from ..grouped import Group, Help, argument, grouped, without
 from ..options import regions
 from ..options import shared as options
 
@@ -67,13 +67,6 @@ class Compared(Group):
 @grouped
 def compare(
     content: Annotated[Path, argument("The photograph.", "CONTENT")],
-    styles: Annotated[
-        list[str],
-        argument(
-            "One or more paintings, each as PATH or PATH:weight; blended in every run: see --blend.",
-            "STYLE...",
-        ),
-    ],
     output: Annotated[
         Path,
         Help(
@@ -82,6 +75,14 @@ def compare(
             metavar="DIR",
         ),
     ],
+    styles: Annotated[
+        list[str] | None,
+        argument(
+            "One or more paintings, each as PATH or PATH:weight; blended in every run: see --blend.",
+            "STYLE...",
+        ),
+    ] = None,
+    *,
     compared: Compared,
     objective: Annotated[
         options.Objective,
@@ -93,7 +94,7 @@ def compare(
             "laplacian_weight",
         ),
     ],
-    region: Annotated[regions.Regions, only("mask")],
+    region: regions.Regions,
     size: Annotated[options.Size, without("style_scale")],
     solver: Annotated[options.Solver, without("steps", "init")],
     machine: options.Machine,
@@ -122,6 +123,6 @@ def compare(
         **options.choices_of(objective, size, solver, machine),
     )
     console = shown.console()
-    data = run_compare(content, styles, plan, output, console, mask=region.mask, force=force)
+    data = run_compare(content, styles or [], plan, output, console, region=region, force=force)
     data["seconds"] = round(time.perf_counter() - began, 4)
     console.result(data, describe_comparison)

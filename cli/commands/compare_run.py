@@ -15,9 +15,10 @@ from nstx.models.printable import printable
 from nstx.models.statistics import STATISTICS
 from nstx.models.values import describe
 
-from ..choices import split_names, split_style
+from ..choices import split_names, split_style, split_styles_for
 from ..console import Console
 from ..formats import format_cost, format_count, format_seconds
+from ..options.regions import Regions
 from ..progress import show_steps
 from ..sources import flag_of
 
@@ -111,7 +112,7 @@ def run_compare(
     output: Path,
     console: Console,
     *,
-    mask: str | None,
+    region: Regions,
     force: bool,
 ) -> dict[str, Any]:
     """Make what is missing of the comparison in a folder, and return the fields of ``--json``.
@@ -126,7 +127,9 @@ def run_compare(
             plan,
             output,
             watcher,
-            mask=mask,
+            mask=region.mask,
+            regions=region.regions,
+            style_for=split_styles_for(region.style_for or ()),
             force=force,
         )
     except (KeyboardInterrupt, SystemExit):

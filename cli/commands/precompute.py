@@ -11,7 +11,7 @@ from nstx.models.errors import ImageError, NstxError, OutputError, UsageError, a
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_distinct, check_output
 
-from ..choices import split_style, split_styles_for, style_file
+from ..choices import split_style, split_styles_for, style_file, style_files
 from ..console import Console
 from ..errors.exits import describe_failure, failure_json
 from ..formats import format_bytes, format_count, format_seconds
@@ -152,7 +152,12 @@ def _write_file(
     files = (
         *contents,
         split_source(settings.weights)[0],
-        *(style_file(path) for blend in (styles, *by_colour.values()) for path, _ in blend),
+        *(
+            file
+            for blend in (styles, *by_colour.values())
+            for path, _ in blend
+            for file in style_files(path)
+        ),
         mask_file(region.mask),
         region.regions,
     )

@@ -44,7 +44,11 @@ def optimize(
     ] = None,
     styles: Annotated[
         list[str] | None,
-        argument("One or more paintings, each as PATH or PATH:weight.", "STYLE..."),
+        argument(
+            "One or more paintings, each as PATH or PATH:weight; PATH@conv1_1,conv2_1 counts in these layers alone, "
+            "PATH@mask.png where a mask of it is white.",
+            "STYLE...",
+        ),
     ] = None,
     output: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.checkpoints.manifest import Manifest
 from nstx.engine.regions.masks import ALPHA, mask_file
 from nstx.engine.targets.files import read_targets
+from nstx.engine.targets.paintings import absolute_painting
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
 from nstx.models.errors import UsageError, about
@@ -52,12 +53,12 @@ def _to_json(request: OptimizeRequest) -> dict[str, Any]:
     styles = [split_style(style) for style in request.styles]
     return {
         "content": _absolute(request.content),
-        "styles": [[_absolute(path), weight] for path, weight in styles],
+        "styles": [[absolute_painting(path), weight] for path, weight in styles],
         "output": _absolute(request.output),
         "mask": _absolute(mask_file(request.mask)) or request.mask,
         "regions": _absolute(request.regions),
         "style_for": [
-            [colour, [[_absolute(path), weight] for path, weight in blend]]
+            [colour, [[absolute_painting(path), weight] for path, weight in blend]]
             for colour, blend in split_styles_for(request.style_for).items()
         ],
         "recording": recording,

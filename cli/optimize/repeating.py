@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nstx.engine.checkpoints.runs import describe_run
+from nstx.engine.checkpoints.runs import make_manifest
 from nstx.engine.choices import choose_settings
-from nstx.engine.manifests.lookup import ROLES, find_input, find_weights
+from nstx.engine.manifests.lookup import ROLES, find_input, find_mask, find_weights
 from nstx.engine.manifests.reading import PictureManifest, read_manifest
 from nstx.engine.pictures.picture import InputFile
 from nstx.engine.pictures.writing import DEEP_SUFFIXES
@@ -46,10 +46,18 @@ class _Inputs:
         self.of = {role: [item for item in items if item.role == role] for role in ROLES}
 
     def find(self, item: InputFile, advice: str) -> Path:
+        return find_input(item, self.manifest, use_cache=self.use_cache, advice=self._ask(advice))
+
+    def find_mask(self, item: InputFile, advice: str) -> Path | None:
+        """Return the file of a style's own mask; None if it has none."""
+        if item.mask is None:
+            return None
+        return find_mask(item, self.manifest, use_cache=self.use_cache, advice=self._ask(advice))
+
+    def _ask(self, advice: str) -> str:
         again = f"--from {printable(self.manifest.picture)}"
-        if not advice.startswith("--"):  # an argument
-            advice = f"'nstx optimize {advice} {again}'"
-        return find_input(item, self.manifest, use_cache=self.use_cache, advice=advice)
+        # Of an argument there has to be the whole.
+        return advice if advice.startswith("--") else f"'nstx optimize {advice} {again}'"
 
     def find_first(self, role: str, advice: str) -> Path | None:
         return next((self.find(item, advice) for item in self.of[role]), None)
@@ -147,20 +155,25 @@ def _as_saved(recording: Recording, manifest: PictureManifest, output: Path | No
 
 
 def _take_styles(named: Sequence[str], inputs: _Inputs) -> list[str]:
-    """Return styles with their weights: of those that are named, as many and without weights, the manifest's."""
+    """Return styles with their weights: of those that are named, as many and without weights, the manifest's.
+
+    So it is with their layers and masks.
+    """
     items = [item for item in inputs.of["style"] if item.colors is None]
     if not named:
-        return [_write_style(inputs.find(item, "CONTENT STYLE..."), item) for item in items]
+        return [_write_style(inputs.find(item, "CONTENT STYLE..."), item, inputs) for item in items]
     if len(named) == len(items) and all(
         style_file(split_style(text)[0]) == Path(text) for text in named
     ):
-        return [_write_style(text, item) for text, item in zip(named, items, strict=True)]
+        return [_write_style(text, item, inputs) for text, item in zip(named, items, strict=True)]
     return [*named]
 
 
-def _write_style(path: str | Path, item: InputFile) -> str:
+def _write_style(path: str | Path, item: InputFile, inputs: _Inputs) -> str:
     weight = 1.0 if item.weight is None else item.weight
-    return f"{join_painting(path, item.layers)}:{weight!r}"
+    advice = "CONTENT STYLE@MASK..." if item.colors is None else "--style-for COLOUR=STYLE@MASK"
+    mask = inputs.find_mask(item, advice)
+    return f"{join_painting(path, item.layers, None if mask is None else str(mask))}:{weight!r}"
 
 
 def _take_region(region: Regions, inputs: _Inputs) -> Regions:
@@ -172,7 +185,7 @@ def _take_region(region: Regions, inputs: _Inputs) -> Regions:
     named = region.style_for or []
     colours = {write_colour(read_colour(text.partition("=")[0])) for text in named}
     texts = [
-        f"{colour}={_write_style(inputs.find(item, '--style-for COLOUR=STYLE'), item)}"
+        f"{colour}={_write_style(inputs.find(item, '--style-for COLOUR=STYLE'), item, inputs)}"
         for item in inputs.of["style"]
         for colour in (item.colors or "").split(",")
         if colour and colour not in colours
@@ -206,13 +219,15 @@ def _describe_differences(manifest: PictureManifest, job: Job) -> Iterator[str]:
         names = ", ".join(printable(item.path) for item in after) or "none"
         if [item.sha256 for item in before] != [item.sha256 for item in after]:
             yield f"another {role} than that of {place}: {names}"
+        elif [item.mask_sha256 for item in before] != [item.mask_sha256 for item in after]:
+            yield f"another mask of a {role} than in {place}"
         elif [(item.weight, item.colors, item.layers) for item in before] != [
             (item.weight, item.colors, item.layers) for item in after
         ]:
             yield f"another weight or place of a {role} than in {place}"
     if run.weights_sha256 != job.opened.weights_sha256:
         yield f"other weights of the network than those of {place}"
-    now = describe_run(job)
+    now = make_manifest(job)
     roundings = [
         f"{name} {printable(now.backend[name])} instead of {printable(run.backend[name])}"
         for name in ("backend", "device", "precision")

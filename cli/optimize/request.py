@@ -11,7 +11,7 @@ from nstx.models.errors import UsageError, about
 from nstx.models.storage.files import check_distinct, check_file, check_output
 from nstx.models.values import describe
 
-from ..choices import split_style, split_styles_for, style_file
+from ..choices import split_style, split_styles_for, style_files
 from ..grouped import Group, Help
 from ..options.saving import Saved, check_depths
 
@@ -220,8 +220,9 @@ class OptimizeRequest:
 
         recording, settings = self.recording, self.settings
         by_colour = split_styles_for(self.style_for).values()
-        styles = [style_file(split_style(style)[0]) for style in self.styles]
-        styles += [style_file(path) for blend in by_colour for path, _ in blend]
+        named = [split_style(style)[0] for style in self.styles]
+        named += [path for blend in by_colour for path, _ in blend]
+        styles = [file for path in named for file in style_files(path)]
         files = [Path(settings.init), split_source(settings.weights)[0]]
         picture = None if self.repeats is None else self.repeats.picture
         inputs = (

@@ -22,12 +22,12 @@ from ..jobs.records import Claim
 from ..pictures.writing import Depth, Saving
 from ..regions.masks import mask_file
 from ..settings import INITS, Settings
-from ..targets.paintings import split_painting
+from ..targets.paintings import absolute_painting, split_painting
 
 _MOST_STYLES = 1000
 
 Styles = tuple[tuple[Path, float], ...]
-"""Style pictures with their weights; a path may name layers (`nstx.engine.targets.paintings`)."""
+"""Style pictures with their weights; a path may name layers and a mask (`nstx.engine.targets.paintings`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +61,16 @@ class AskedJob:
         blends = [path for blend in self.style_for.values() for path, _ in blend]
         others = (mask_file(self.mask), self.regions)
         init = [] if self.settings.init in INITS else [Path(self.settings.init)]
-        placed = [Path(split_painting(path)[0]) for path in blends]
-        return [self.content, *self.style_files, *placed, *filter(None, others), *init]
+        placed = [Path(split_painting(path).file) for path in blends]
+        blends += [path for path, _ in self.styles]
+        masks = [mask for path in blends if (mask := split_painting(path).mask) is not None]
+        named = [self.content, *self.style_files, *placed, *filter(None, others), *init]
+        return [*named, *map(Path, masks)]
 
     @property
     def style_files(self) -> list[Path]:
-        """The files of the styles, whose paths may name layers."""
-        return [Path(split_painting(path)[0]) for path, _ in self.styles]
+        """The files of the styles, whose paths may name layers and masks."""
+        return [Path(split_painting(path).file) for path, _ in self.styles]
 
     @property
     def saving(self) -> Saving:
@@ -134,7 +137,7 @@ def take_asked(claim: Claim) -> AskedJob:
 
 
 def _absolutes(styles: Styles) -> Styles:
-    return tuple((path.absolute(), weight) for path, weight in styles)
+    return tuple((Path(absolute_painting(path)), weight) for path, weight in styles)
 
 
 def _write(styles: Styles) -> list[list[Any]]:

@@ -11,6 +11,7 @@ from nstx.models.printable import printable
 from nstx.models.values import describe
 
 from ..pictures.writing import SUFFIXES
+from ..targets.paintings import split_painting
 
 TEMPLATE = "{content}_{style}.png"
 FIELDS = ("content", "style", "index", "size", "preset")
@@ -116,5 +117,10 @@ def place_of(folder: Path, name: str) -> Path:
 
 
 def style_name(paths: Iterable[Path]) -> str:
-    """Return what stands for styles in a name."""
-    return "+".join(path.stem for path in paths)
+    """Return what stands for styles, whose paths may name layers and masks, in a name."""
+    return "+".join(_stem(path) for path in paths)
+
+
+def _stem(path: Path) -> str:
+    named = split_painting(path)
+    return path.stem if named.mask is None else Path(named.file).stem

@@ -110,8 +110,9 @@ class Planner:
 
 
 def _shares(styles: Styles) -> list[Any]:
-    """Return of each style what is not in its file: its weight, and the layers that it counts in."""
-    return [[weight, split_painting(path)[1]] for path, weight in styles]
+    """Return of each style what is not in its file: its weight, the layers that it counts in, whether it has a mask."""
+    named = [(weight, split_painting(path)) for path, weight in styles]
+    return [[weight, path.layers, *[True] * (path.mask is not None)] for weight, path in named]
 
 
 def _look(path: Path) -> _File:

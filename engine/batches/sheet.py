@@ -23,6 +23,7 @@ from ..pictures.writing import to_8_bit
 from ..targets.paintings import split_painting
 from .asked import AskedJob
 from .folder import BatchFolder
+from .names import style_name
 
 MOST = 400
 """Results on a sheet."""
@@ -53,7 +54,8 @@ def draw_sheet(folder: BatchFolder, asked: Sequence[AskedJob]) -> NDArray[np.uin
             for content in contents
         ]
         paintings = [
-            _thumb(Path(split_painting(path)[0]), path.stem) or _EMPTY for ((path, _),) in styles
+            _thumb(Path(split_painting(path).file), style_name([path])) or _EMPTY
+            for ((path, _),) in styles
         ]
         photographs = [_thumb(path, path.stem) or _EMPTY for path in contents]
         sheet = draw_gallery(photographs, paintings, rows)

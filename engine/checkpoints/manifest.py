@@ -80,7 +80,7 @@ class Manifest:
             ]
             weights = [
                 [
-                    (item.weight, item.colors, item.layers)
+                    (item.weight, item.colors, item.layers, item.mask_sha256)
                     for item in manifest.inputs
                     if item.role == role
                 ]
@@ -126,7 +126,7 @@ def _compared(name: str, settings: Settings) -> Any:
 
 def _has_places(*manifests: Manifest) -> bool:
     items = [item for manifest in manifests for item in manifest.inputs]
-    return any((item.colors, item.layers) != (None, None) for item in items)
+    return any((item.colors, item.layers, item.mask) != (None, None, None) for item in items)
 
 
 def _describe(name: str, values: Sequence[Any]) -> str:
@@ -136,7 +136,7 @@ def _describe(name: str, values: Sequence[Any]) -> str:
     return f"{name} {texts[1]} instead of {texts[0]}"
 
 
-def read_manifest(data: Any) -> Manifest:
+def manifest_from_json(data: Any) -> Manifest:
     """Return a manifest from the plain data in a checkpoint; `ValueError` if a part of it cannot be."""
     if take_text(data, "format") != _FORMAT:
         raise ValueError("it is another kind of file, or of another version")
@@ -202,17 +202,19 @@ def read_settings(data: dict[str, Any], *, is_whole: bool = True) -> Settings:
 def _read_input(data: Any) -> InputFile:
     path = take_text(data, "path")
     sha256 = None if take_field(data, "sha256") is None else take_text(data, "sha256", DIGEST)
-    if "\0" in path:
-        raise ValueError("an input has a NUL in its name")
     weight = None if take_field(data, "weight") is None else float(take_number(data, "weight", 0))
     # A picture's manifest has it where there is a map alone.
     has_colours = data.get("colors") is not None
     colors = take_text(data, "colors", _COLOURS) if has_colours else None
     role = take_text(data, "role", _ROLE)
     layers = None if data.get("layers") is None else take_text(data, "layers", _LAYERS)
+    mask = None if data.get("mask") is None else take_text(data, "mask")
+    if "\0" in path or "\0" in (mask or ""):
+        raise ValueError("an input has a NUL in its name")
     return InputFile(
-        role=role, path=path, sha256=sha256, weight=weight, colors=colors, layers=layers
-    )
+        role=role, path=path, sha256=sha256, weight=weight, colors=colors, layers=layers, mask=mask,
+        mask_sha256=None if mask is None else take_text(data, "mask_sha256", DIGEST),
+    )  # fmt: skip
 
 
 def _read_size(data: Any) -> tuple[int, int]:

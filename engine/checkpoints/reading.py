@@ -16,7 +16,7 @@ from ..targets.sealed_arrays import (
     read_shapes,
 )
 from .contents import Contents, check_shapes, read_contents
-from .manifest import Manifest, read_manifest
+from .manifest import Manifest, manifest_from_json
 from .runs import Run, facts_of
 
 _log = logging.getLogger("nstx")
@@ -30,13 +30,13 @@ _MOST_BYTES = 1 << 40
 def find_manifest(folder: Path) -> Manifest:
     """Return what the checkpoint in a folder is of; `UsageError` if there is none that can be used."""
     with _opened(folder) as file:
-        return read_manifest(read_description(file))
+        return manifest_from_json(read_description(file))
 
 
 def read_checkpoint(folder: Path, run: Run, manifest: Manifest) -> Contents:
     """Return the checkpoint in a folder, for a run with a manifest; `UsageError` if it is none of that."""
     with _opened(folder) as file:
-        earlier = read_manifest(read_description(file))
+        earlier = manifest_from_json(read_description(file))
         if differences := list(earlier.differences(manifest)):
             raise UsageError(
                 f"expected a checkpoint of this run in {printable(folder)}, got {', '.join(differences)}; try "

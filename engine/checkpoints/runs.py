@@ -57,7 +57,7 @@ class Run(Protocol):
         """The content's colours beyond sRGB."""
 
 
-def describe_run(run: Run) -> Manifest:
+def make_manifest(run: Run) -> Manifest:
     """Return what a job is of, its files by the paths that they were named by."""
     opened = run.opened
     choice = opened.choice
@@ -79,12 +79,16 @@ def describe_run(run: Run) -> Manifest:
 def describe_kept(run: Run, request: Mapping[str, Any] | None = None) -> Manifest:
     """Return what a checkpoint of a job is of."""
     return replace(
-        describe_run(run),
+        make_manifest(run),
         settings=with_absolute_paths(run.settings),
         inputs=tuple(
             item
             if item.sha256 is None or (item.role, item.path) == ("mask", ALPHA)
-            else replace(item, path=_absolute(item.path))
+            else replace(
+                item,
+                path=_absolute(item.path),
+                mask=None if item.mask is None else _absolute(item.mask),
+            )
             for item in run.inputs
         ),
         pictures=dict(_digest_pictures(run)),

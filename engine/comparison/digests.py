@@ -1,7 +1,7 @@
 """What the results of a comparison depend on: its pictures, and digests of them and of settings."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from nstx.models.weights.load import weights_digest
 from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..preparation.inputs import check_start
+from ..regions.maps import read_colour, write_colour
 from ..regions.masks import ALPHA, mask_file
 from ..settings import BY_ROUNDING, INITS, Settings
+from ..targets.paintings import split_painting
 from .plan import COMPARABLE, ComparisonRun
 from .records import RunKey
 
@@ -28,28 +30,57 @@ _VARIED = (*COMPARABLE, "scales")
 _WITHOUT_EFFECT = (*BY_ROUNDING, "tile")
 
 
+Styles = tuple[tuple[Path, float], ...]
+"""Style pictures with their weights; a path may name a mask (`nstx.engine.targets.paintings`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The files of the content picture, of the style pictures with their weights, and of a mask, as it is named."""
+    """The files of a comparison.
+
+    Attributes:
+        mask: as it is named.
+        regions: a map of the content.
+        style_for: styles by its colours.
+    """
 
     content: Path
-    styles: tuple[tuple[Path, float], ...]
+    styles: Styles
     mask: str | None = None
+    regions: Path | None = None
+    style_for: Mapping[str, Styles] = field(default_factory=dict)
+
+    @property
+    def paintings(self) -> Iterator[tuple[str | None, Path, float]]:
+        """All styles, each with its colour in the map and its weight."""
+        for path, weight in self.styles:
+            yield None, path, weight
+        for colour, blend in self.style_for.items():
+            for path, weight in blend:
+                yield colour, path, weight
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are read."""
+        paintings = [file for _, path, _ in self.paintings for file in split_painting(path).files]
+        others = (mask_file(self.mask), self.regions)
+        return [self.content, *map(Path, paintings), *filter(None, others)]
 
     @property
     def title(self) -> str:
         """The pictures' names in a sentence: ``a in the style of b:2 and c``."""
-        styles = [
-            path.stem if weight == 1 else f"{path.stem}:{weight:g}" for path, weight in self.styles
+        named = [
+            (Path(split_painting(path).file).stem, weight) for _, path, weight in self.paintings
         ]
+        styles = [name if weight == 1 else f"{name}:{weight:g}" for name, weight in named]
         return printable(f"{self.content.stem} in the style of {' and '.join(styles)}")
 
 
 class RunDigests:
     """Keys of runs; each picture and weight file is read once.
 
-    ``content`` is the sha256 of the content picture's file, and ``styles`` are those of the style
-    pictures' files, with their weights. `ImageError` if a picture cannot be read.
+    ``content`` is the sha256 of the content picture's file, ``styles`` are those of the style
+    pictures' files, with their weights, and ``regions`` what is so of a map. `ImageError` if a picture cannot be read.
     """
 
     def __init__(self, inputs: Inputs) -> None:
@@ -57,16 +88,24 @@ class RunDigests:
         self._digest_picture = cache(_digest_picture)
         self._digest_weights = cache(weights_digest)
         self.content = self._digest_picture(inputs.content)
-        self.styles = [(self._digest_picture(path), weight) for path, weight in inputs.styles]
+        self.styles = self._digest_styles(inputs.styles)
+        self.regions: list[object] = []
+        if inputs.regions is not None:
+            with about("regions"):
+                self.regions += [self._digest_picture(inputs.regions)]
+            with about("style_for"):
+                blends = inputs.style_for.items()
+                self.regions += [[text, self._digest_styles(blend)] for text, blend in blends]
 
     def inputs(self, settings: Iterable[Settings]) -> list[InputFile]:
         """Return what a report says of the pictures, with those that runs start from."""
         starts = dict.fromkeys(run.init for run in settings if run.init not in INITS)
-        content, styles = self._inputs.content, self._inputs.styles
+        regions = self._inputs.regions
         return [
-            self._describe("content", content),
-            *(self._describe("style", path, weight) for path, weight in styles),
+            self._describe("content", self._inputs.content),
+            *(self._describe_style(*style) for style in self._inputs.paintings),
             *self._describe_mask(),
+            *([] if regions is None else [self._describe("regions", regions)]),
             *(self._describe("init", Path(start)) for start in starts),
         ]
 
@@ -79,9 +118,24 @@ class RunDigests:
         with about("mask"):
             return [self._describe("mask", file)]
 
-    def _describe(self, role: str, path: Path, weight: float | None = None) -> InputFile:
-        digest = self._digest_picture(path)
-        return InputFile(role=role, path=str(path), sha256=digest, weight=weight)
+    def _describe(self, role: str, path: Path) -> InputFile:
+        return InputFile(role=role, path=str(path), sha256=self._digest_picture(path))
+
+    def _describe_style(self, colour: str | None, path: Path, weight: float) -> InputFile:
+        named = split_painting(path)
+        described = self._describe("style", Path(named.file))
+        if colour is not None:
+            colour = write_colour(read_colour(colour))
+        mask = None if named.mask is None else self._digest_picture(Path(named.mask))
+        return replace(described, weight=weight, colors=colour, mask=named.mask, mask_sha256=mask)
+
+    def _digest_styles(self, styles: Styles) -> list[tuple[object, float]]:
+        """Return the sha256 of each style with its weight; of one with a mask of its own, two."""
+        digests = [
+            ([self._digest_picture(Path(file)) for file in split_painting(path).files], weight)
+            for path, weight in styles
+        ]
+        return [(files if files[1:] else files[0], weight) for files, weight in digests]
 
     @about("init")
     def _digest_start(self, init: str) -> str:
@@ -107,7 +161,11 @@ class RunDigests:
         weights = run.weigh([weight for _, weight in self.styles])
         styles = [(digest, w) for (digest, _), w in zip(self.styles, weights, strict=True) if w > 0]
         masks = [item.sha256 for item in self._describe_mask()]
-        masked = {"mask": [self._inputs.mask == ALPHA, *masks]} if masks else {}
+        masked: dict[str, object] = {}
+        if masks:
+            masked["mask"] = [self._inputs.mask == ALPHA, *masks]
+        if self.regions:
+            masked["regions"] = self.regions
         request = {"content": self.content, "styles": styles, "settings": fields, **masked}
         objective = {k: v for k, v in fields["objective"].items() if k not in _VARIED}
         objective["style_layers"] = [

@@ -34,6 +34,7 @@ from ..pictures.resizing import fit_box, resize_picture
 from ..pictures.transparency import on_white, with_alpha
 from ..pictures.writing import to_8_bit
 from ..settings import Settings
+from ..targets.paintings import split_painting, take_painting
 from .digests import Inputs, RunDigests
 from .folder import DRAWN, ComparisonFolder
 from .page import make_page
@@ -65,7 +66,7 @@ def digest_drawing(
             "version": __version__,
             "drawn": names_to_draw(),
             "title": inputs.title,
-            "pictures": [digests.content, digests.styles],
+            "pictures": [digests.content, digests.styles, *digests.regions],
             "axes": [[axis.name, axis.values] for axis in plan.axes],
             "runs": runs,
         }
@@ -123,7 +124,10 @@ def _shrink(picture: Picture) -> Frame:
 
 def _read_on_white(path: Path, *, trusted: bool = False) -> Picture:
     """Read a picture to be looked at."""
-    picture = read_image(path, trusted=trusted)
+    return _on_white(read_image(path, trusted=trusted))
+
+
+def _on_white(picture: Picture) -> Picture:
     if picture.alpha is None:
         return picture
     eight = to_8_bit(picture.pixels.astype(np.float32))
@@ -143,10 +147,17 @@ def _draw_originals(inputs: Inputs, content: Picture, shape: Sequence[int]) -> l
     """Return the tiles of content and styles; the content has the shape of the results."""
     pixels = to_8_bit(resize_picture(content, shape[0], shape[1]))
     tiles = [Tile(pixels, printable(inputs.content.name), "content")]
-    differ = len({weight for _, weight in inputs.styles}) > 1
-    for path, weight in inputs.styles:
-        detail = f"style, weight {weight:g}" if differ else "style"
-        tiles.append(Tile(_shrink(_read_on_white(path)), printable(path.name), detail))
+    if inputs.regions is not None:
+        seen = _read_on_white(inputs.regions)
+        tiles.append(Tile(_shrink(seen), printable(inputs.regions.name), "regions"))
+    differ = len({weight for _, _, weight in inputs.paintings}) > 1
+    for colour, path, weight in inputs.paintings:
+        detail = "style" if colour is None else f"style for {printable(colour)}"
+        seen = _on_white(take_painting(path, read_image))
+        name = printable(Path(split_painting(path).file).name)
+        tiles.append(
+            Tile(_shrink(seen), name, f"{detail}, weight {weight:g}" if differ else detail)
+        )
     return tiles
 
 

@@ -16,11 +16,11 @@ from nstx.models.storage.locks import locked
 from nstx.models.version import __version__
 
 from ..drawing.cost_curves import can_draw_curves
+from ..pictures.picture import WeightedPicture
 from ..pictures.reading import read_image
-from ..regions.masks import mask_file
 from ..settings import INITS
-from ..targets.paintings import split_painting
-from .digests import Inputs, RunDigests
+from ..targets.paintings import split_painting, take_painting
+from .digests import Inputs, RunDigests, Styles
 from .drawing import digest_drawing, draw_comparison, names_to_draw
 from .folder import SUMMARY, ComparisonFolder
 from .plan import ComparisonPlan, ComparisonRun
@@ -77,6 +77,8 @@ def make_comparison(
     watcher: Watcher | None = None,
     *,
     mask: str | None = None,
+    regions: Path | None = None,
+    style_for: Mapping[str, Sequence[tuple[Path, float]]] | None = None,
     force: bool = False,
 ) -> Comparison:
     """Make what a comparison's folder lacks; write nothing if it lacks nothing.
@@ -87,30 +89,38 @@ def make_comparison(
     ``force`` has it replaced: its files go when all of the new one are there. Files that no
     comparison wrote stay as they are.
 
-    ``mask`` is of all runs, a picture or ``alpha``. An exception, such as that of Ctrl-C, leaves the finished runs in place.
+    ``mask`` is of all runs, a picture or ``alpha``, as are ``regions``, a map, and the styles for its colours. An
+    exception, such as that of Ctrl-C, leaves the finished runs in place.
 
     Raises:
         OutputError: the folder is of another comparison, or another process is writing it; or a
             file that no comparison wrote is in the way.
     """
-    if not styles:
+    inputs = Inputs(
+        content, tuple(styles), mask, regions, {k: tuple(v) for k, v in (style_for or {}).items()}
+    )
+    _check_styles(inputs, plan)
+    digests = RunDigests(inputs)
+    keys = {run.name: digests.key(run) for run in plan.runs}
+    with _alone_in(folder):
+        work = _Work(inputs, plan, folder, digests, keys, force=force)
+        return _make(work, plan, watcher or Watcher())
+
+
+def _check_styles(inputs: Inputs, plan: ComparisonPlan) -> None:
+    styles = inputs.styles
+    if not list(inputs.paintings):
         raise UsageError("expected one or more styles, got none; try a painting")
     if any(run.blend is not None for run in plan.runs) and [w for _, w in styles] != [1, 1]:
         raise UsageError(
             f"expected two styles without weights for a blend of them, got {len(styles)}; try two paintings",
             setting="blend",
         )
-    if layered := [path for path, _ in styles if split_painting(path)[1]]:
+    if layered := [path for _, path, _ in inputs.paintings if split_painting(path).layers]:
         raise UsageError(
             f"expected styles that count in all style layers for a comparison, got {printable(layered[0])}; "
             "try nstx optimize"
         )
-    inputs = Inputs(content, tuple(styles), mask)
-    digests = RunDigests(inputs)
-    keys = {run.name: digests.key(run) for run in plan.runs}
-    with _alone_in(folder):
-        work = _Work(inputs, plan, folder, digests, keys, force=force)
-        return _make(work, plan, watcher or Watcher())
 
 
 @contextlib.contextmanager
@@ -143,6 +153,10 @@ def _make(work: "_Work", plan: ComparisonPlan, watcher: Watcher) -> Comparison:
     return Comparison(summary, made, kept, drawn)
 
 
+def _read_styles(styles: Styles) -> list[WeightedPicture]:
+    return [(take_painting(path, read_image), weight) for path, weight in styles]
+
+
 class _Work:
     """The steps of `make_comparison`, and the records of the runs that are done so far."""
 
@@ -165,8 +179,7 @@ class _Work:
         self._names = [SUMMARY, *names_to_draw(), *run_files]
         # Neither a picture that is read nor a file of somebody else is overwritten.
         starts = {run.settings.init for run in plan.runs} - set(INITS)
-        pictures = [inputs.content, *(path for path, _ in inputs.styles), *map(Path, starts)]
-        named = [*pictures, *filter(None, [mask_file(inputs.mask)])]
+        named = [*inputs.files, *map(Path, starts)]
         check_distinct([folder / name for name in self._names], named)
         self._folder.check_free(self._names)
         if not force:
@@ -184,10 +197,14 @@ class _Work:
         with watcher.working("computing targets"):
             # Pictures are read before the libraries, so that a damaged one is reported at once.
             content = read_image(self._inputs.content)
-            styles = [(read_image(path), weight) for path, weight in self._inputs.styles]
+            styles = _read_styles(self._inputs.styles)
+            by_colour = {text: _read_styles(v) for text, v in self._inputs.style_for.items()}
             from .runs import ComparisonJobs, make_run
 
-            jobs = ComparisonJobs(content, styles, missing, mask=self._inputs.mask)
+            jobs = ComparisonJobs(
+                content, styles, missing, mask=self._inputs.mask, regions=self._inputs.regions,
+                style_for=by_colour,
+            )  # fmt: skip
             # Mistakes in the settings show by now, before anything is written.
             jobs.compute_targets()
             make_folder(self._folder.path / RUNS)
@@ -228,6 +245,11 @@ class _Work:
             "complete": drawn is not None,
             "content": str(self._inputs.content),
             "styles": [{"path": str(path), "weight": w} for path, w in self._inputs.styles],
+            "regions": self._inputs.regions and str(self._inputs.regions),
+            "style_for": {
+                colour: [{"path": str(path), "weight": w} for path, w in blend]
+                for colour, blend in self._inputs.style_for.items()
+            },
             "inputs": [asdict(item) for item in self._pictures],
             "axes": [{"option": axis.option, "values": axis.values} for axis in self._plan.axes],
             "runs": [self._describe(run) for run in self._plan.runs if run.name in self.records],

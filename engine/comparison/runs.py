@@ -1,7 +1,7 @@
 """The runs of a comparison: jobs that share what they have in common, made and kept."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..pictures.reading import Source, take_input
 from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
 from ..preparation.backends import backend_differences, fit_memory
-from ..preparation.inputs import take_styles
+from ..preparation.inputs import check_one_region, take_styles
 from ..regions.placement import place_styles
 from ..settings import Colors, Settings
 from ..sizes import choose_sizes
@@ -57,11 +57,24 @@ class ComparisonJobs:
         runs: Sequence[ComparisonRun],
         *,
         mask: Source | None = None,
+        regions: Source | None = None,
+        style_for: Mapping[str, Sequence[WeightedPicture]] | None = None,
         store: TargetStore | None = None,
         opener: Callable[[Extraction, Sequence[str]], OpenedExtractor] = open_extractor,
     ) -> None:
-        self._content, self._styles = take_input(content), take_styles(list(styles))
-        self._mask = mask
+        self._content = take_input(content)
+        # None are asked for beside styles by colour.
+        self._styles = take_styles(list(styles)) if styles or not style_for else []
+        by_colour = {colour: take_styles(list(v)) for colour, v in (style_for or {}).items()}
+        self._paintings = [*self._styles, *(style for v in by_colour.values() for style in v)]
+        self._placements = {
+            run.blend: place_styles(
+                self._content, self._weigh(run), mask=mask, regions=regions, style_for=by_colour
+            )
+            for run in runs
+        }
+        for run in runs:
+            check_one_region(run.settings, self._placements[run.blend])
         self._fitted = {
             run.settings: fit_memory(run.settings, self._sizes(run.settings)[-1]) for run in runs
         }
@@ -70,9 +83,16 @@ class ComparisonJobs:
         self._store: TargetStore = store or (folder if folder and folder.keeps else TargetMemory())
         self._opener = opener
         self._last: Job | None = None
+        self._regions = 0  # of the last
 
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
-        return choose_sizes(self._content.size, [style.size for style, _ in self._styles], settings)
+        sizes = [style.size for style, _ in self._paintings]
+        return choose_sizes(self._content.size, sizes, settings)
+
+    def _weigh(self, run: ComparisonRun) -> list[WeightedPicture]:
+        """Return the styles of a run for all that no other is named for."""
+        weights = run.weigh([weight for _, weight in self._styles])
+        return [(style, w) for (style, _), w in zip(self._styles, weights, strict=True) if w > 0]
 
     def compute_targets(self) -> None:
         """Compute the targets of all runs that are not in the store yet."""
@@ -97,7 +117,7 @@ class ComparisonJobs:
                 )
                 shared = replace(settings, objective=objective)
                 loaders[shared_by] = TargetLoader(shared, store=self._store, opener=self._opener)
-            content, styles = as_compared(colors, self._content, self._styles)
+            content, styles = as_compared(colors, self._content, self._paintings)
             whole = [size for size in sizes if tiles_of(settings, size) is None]
             loaders[shared_by].load_picture(content, "content", whole)
             for style, _ in styles:
@@ -111,9 +131,10 @@ class ComparisonJobs:
             like.opened, like.settings, settings, self._sizes(settings)[-1]
         ):
             like = None  # so that its memory is free before another backend is opened
-        weights = run.weigh([weight for _, weight in self._styles])
-        styles = [(style, w) for (style, _), w in zip(self._styles, weights, strict=True) if w > 0]
-        placement = place_styles(self._content, styles, mask=self._mask)
+        placement = self._placements[run.blend]
+        if self._regions != placement.count:
+            like = None
+        self._regions = placement.count
         self._last = make_job(self._content, placement, settings, like=like, store=self._store)
         return self._last
 

@@ -50,6 +50,13 @@ def find_input(item: InputFile, manifest: PictureManifest, *, use_cache: bool, a
     return _find(item, manifest, fits, use_cache=use_cache, advice=advice)
 
 
+def find_mask(item: InputFile, manifest: PictureManifest, *, use_cache: bool, advice: str) -> Path:
+    """Return the file of a style's own mask; errors as `find_input`."""
+    assert item.mask is not None
+    mask = InputFile(role="mask", path=item.mask, sha256=item.mask_sha256)
+    return find_input(mask, manifest, use_cache=use_cache, advice=advice)
+
+
 def find_weights(manifest: PictureManifest, *, use_cache: bool) -> str:
     """Return the weights' source of a manifest, with the path of their file; errors as `find_input`."""
     settings, sha256 = manifest.run.settings, manifest.run.weights_sha256

@@ -12,7 +12,7 @@ from nstx.models.version import __version__
 from nstx.models.weights.sources import EMBEDDED, join_source, split_source
 
 from ..checkpoints.manifest import write_settings
-from ..checkpoints.runs import Run, describe_run
+from ..checkpoints.runs import Run, make_manifest
 from ..settings import OF_THIS_MACHINE
 
 FORMAT = "nstx-picture-1"
@@ -20,12 +20,14 @@ FORMAT = "nstx-picture-1"
 
 def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
     """Return the manifest of what a run has led to, but for how it is saved."""
-    manifest = describe_run(run)
+    manifest = make_manifest(run)
     inputs = [{**asdict(item), "path": last_part(item.path)} for item in manifest.inputs]
     for item in inputs:
-        for name in ("colors", "layers"):
+        for name in ("colors", "layers", "mask", "mask_sha256"):
             if item[name] is None:
                 del item[name]
+        if "mask" in item:
+            item["mask"] = last_part(item["mask"])
     plain = write_settings(manifest.settings)
     settings = {name: value for name, value in plain.items() if name not in OF_THIS_MACHINE}
     # A start that is a picture stands among the inputs, however it was named.

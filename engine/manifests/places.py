@@ -52,6 +52,8 @@ def note_inputs(run: Run) -> None:
         path = Path(item.path)
         if item.sha256 is not None and (item.role, item.path) != ("mask", ALPHA) and path.is_file():
             note_place(item.sha256, path)
+        if item.mask is not None and item.mask_sha256 is not None and Path(item.mask).is_file():
+            note_place(item.mask_sha256, Path(item.mask))
     if run.settings.weights != EMBEDDED:
         note_place(run.opened.weights_sha256, split_source(run.settings.weights)[0])
 

@@ -1,7 +1,8 @@
 """Reads the manifest of a picture, which may come from anybody: strictly, and bounded."""
 
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -32,6 +33,7 @@ from ..checkpoints.manifest import Manifest, read_run, read_settings
 from ..formats.comment import find_comment
 from ..formats.identify import NPY, identify_format
 from ..pictures.decoding import DECODER_ERRORS, quiet_decoder
+from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..settings import INITS
 from .pictures import FORMAT, last_part
@@ -45,6 +47,8 @@ _READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
 _LONGEST_NAME = 255
+_ONCE = ("content", "targets", "init", "mask", "regions")
+"""Roles of inputs of which a run has one at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +120,10 @@ def _find_text(path: Path) -> str | None:
 
 def _read(data: Any, path: Path, version: str) -> PictureManifest:
     run = read_run(data, read_settings(take_object(data, "settings"), is_whole=False))
-    for item in run.inputs:
-        _check_name(item.path)
+    _check_inputs(run.inputs)
+    preset = run.settings.preset
+    if not preset.isprintable() or not 0 < len(preset) <= _LONGEST_NAME:
+        raise ValueError("its preset has a name that cannot be shown")
     if run.settings.init not in {
         *INITS,
         *(item.path for item in run.inputs if item.role == "init"),
@@ -136,6 +142,22 @@ def _read(data: Any, path: Path, version: str) -> PictureManifest:
         depth=cast(Literal[8, 16] | None, depth),
         keep_profile=take_flag(saved, "keep_profile"),
     )
+
+
+def _check_inputs(inputs: Sequence[InputFile]) -> None:
+    """Raise `ValueError` if no run is made of such files together, or one has no name of a file."""
+    counts = Counter(item.role for item in inputs)
+    for role in _ONCE:
+        if counts[role] > 1:
+            raise ValueError(f"it names {counts[role]} inputs in the place of one {role}")
+    if counts["targets"] and counts.keys() - {"targets", "init"}:
+        raise ValueError("it names targets beside the pictures that they are of")
+    for item in inputs:
+        for name in (item.path, item.mask):
+            if name is not None:
+                _check_name(name)
+        if item.role != "style" and (item.colors or item.layers or item.mask):
+            raise ValueError("it places something that is no style")
 
 
 def _check_name(name: str) -> None:

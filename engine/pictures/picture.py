@@ -31,6 +31,7 @@ class InputFile:
         colors: of a map of regions, those where a style applies, as ``#ff0000,#00ff00``; None of a style for all
             that no other is named for.
         layers: of a style, those that it counts in, as ``conv1_1,conv2_1``; None of all.
+        mask, mask_sha256: of a style, the file of its own mask, likewise; None without one.
     """
 
     role: str
@@ -39,6 +40,8 @@ class InputFile:
     weight: float | None = None
     colors: str | None = None
     layers: str | None = None
+    mask: str | None = None
+    mask_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ class Picture:
         recolouring: what `nstx.engine.pictures.resizing.resize_picture` makes of its colours; None leaves them.
         manifest: of the run that it is the result of, as plain data, which its file will carry; None of others.
         layers: of a style picture, the style layers that it counts in; empty for all.
+        mask: of a style picture, the file that says what of it counts, which its alpha does already.
     """
 
     pixels: NDArray[np.uint8] | Pixels
@@ -96,6 +100,7 @@ class Picture:
     recolouring: Recolouring | None = None
     manifest: Mapping[str, Any] | None = field(default=None, repr=False)
     layers: tuple[str, ...] = ()
+    mask: InputFile | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -129,9 +134,10 @@ class Picture:
         self, role: str, weight: float | None = None, colors: str | None = None
     ) -> InputFile:
         """Return what a report says of the picture in a role."""
+        mask, sha256 = (None, None) if self.mask is None else (self.mask.path, self.mask.sha256)
         return InputFile(
             role=role, path=self.path, sha256=self.file_sha256, weight=weight, colors=colors,
-            layers=",".join(self.layers) or None,
+            layers=",".join(self.layers) or None, mask=mask, mask_sha256=sha256,
         )  # fmt: skip
 
     @property

@@ -128,11 +128,8 @@ def take_mask(source: Source, content: Picture) -> TakenMask:
         picture = as_picture(source)
         file = picture.as_input("mask")
         check_proportions(picture, content, "mask")
-        levels = picture.pixels.astype(np.float32) @ _GREY
-        if picture.alpha is not None:
-            levels *= picture.alpha / np.float32(255)
-    spread = (levels - _END) * np.float32(255 / (255 - 2 * _END))
-    mask: Mask = np.rint(spread.clip(0, 255)).astype(np.uint8)
+        levels = _measure_levels(picture)
+    mask = _spread(levels)
     if not mask.any():
         raise UsageError(
             "expected a mask that is white where the style applies, got one that is black throughout; try another, "
@@ -141,13 +138,54 @@ def take_mask(source: Source, content: Picture) -> TakenMask:
     return TakenMask(None if mask.min() == 255 else mask, file)
 
 
-def check_proportions(picture: Picture, content: Picture, kind: str) -> None:
-    """Raise `UsageError` if a mask or map has other proportions than its content."""
-    across = picture.height * content.width / content.height
+def mask_painting(painting: Picture, source: Source) -> Picture:
+    """Return a style picture of which nothing is seen but what a mask of it leaves.
+
+    The mask is read as `take_mask` does, and becomes the picture's alpha, times its own. A white one changes nothing.
+
+    Raises:
+        UsageError: it has other proportions, or leaves nothing of the picture.
+        ImageError: it cannot be used.
+    """
+    picture = as_picture(source)
+    check_proportions(picture, painting, "mask", of="style")
+    seen = fit_mask(_spread(_measure_levels(picture)), *painting.size)
+    masked = replace(painting, mask=picture.as_input("mask"))
+    if seen.min() == 255:
+        return masked
+    alpha = seen
+    if painting.alpha is not None:
+        alpha = np.rint(painting.alpha * (seen / np.float32(255))).astype(np.uint8)
+    if not alpha.any():
+        raise UsageError(
+            f"expected a mask that is white where {printable(painting.path)} counts, got one that leaves nothing of "
+            f"it in {printable(picture.path)}; try another, or none"
+        )
+    return replace(masked, alpha=alpha)
+
+
+def _measure_levels(picture: Picture) -> Values:
+    """Return how white a mask is, 0–255."""
+    levels = picture.pixels.astype(np.float32) @ _GREY
+    if picture.alpha is not None:
+        levels *= picture.alpha / np.float32(255)
+    return levels
+
+
+def _spread(levels: Values) -> Mask:
+    """Return levels from black to white, of which those near either end are taken for it."""
+    spread = (levels - _END) * np.float32(255 / (255 - 2 * _END))
+    mask: Mask = np.rint(spread.clip(0, 255)).astype(np.uint8)
+    return mask
+
+
+def check_proportions(picture: Picture, masked: Picture, kind: str, of: str = "content") -> None:
+    """Raise `UsageError` if a mask or map has other proportions than the picture that it is of."""
+    across = picture.height * masked.width / masked.height
     if abs(picture.width - across) > max(1.0, _PROPORTIONS * across):
         raise UsageError(
-            f"expected a {kind} of the content's proportions, {content.width}×{content.height}, got "
-            f"{picture.width}×{picture.height} in {printable(picture.path)}; try one that was made of the content"
+            f"expected a {kind} of the {of}'s proportions, {masked.width}×{masked.height}, got "
+            f"{picture.width}×{picture.height} in {printable(picture.path)}; try one that was made of the {of}"
         )
 
 

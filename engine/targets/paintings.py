@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
@@ -13,38 +15,94 @@ from ..artefacts.grain import Grain, combine_grains, measure_grain
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.reading import Source, take_input
 from ..pictures.resizing import resize_alpha, resize_picture
+from ..pictures.transparency import fill_transparent
+from ..regions.masks import mask_painting
 from ..settings import Settings
 from ..sizes import style_size
 
 
-def split_painting(path: str | os.PathLike[str]) -> tuple[str, tuple[str, ...]]:
-    """Split ``fine.jpg@conv1_1,conv2_1`` into a file and layers; a file of the whole name has no layers.
+class PaintingPath(NamedTuple):
+    """What the path of a style picture names.
 
-    `UsageError` if there is a file before the @, but something that is no layer behind it.
+    Attributes:
+        file: the picture.
+        layers: the style layers that it counts in; empty for all.
+        mask: the file of the mask of what of it counts; None for all.
+    """
+
+    file: str
+    layers: tuple[str, ...] = ()
+    mask: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that are read."""
+        return (self.file,) if self.mask is None else (self.file, self.mask)
+
+    def join(self) -> str:
+        """Return the path that names it."""
+        parts = [self.file, ",".join(self.layers), self.mask]
+        return "@".join(filter(None, parts))
+
+
+def split_painting(path: str | os.PathLike[str]) -> PaintingPath:
+    """Split ``fine.jpg@conv1_1,conv2_1@mask.png`` into a file, layers and a mask, each of which may be left out.
+
+    A file of the whole name is one without. `UsageError` if there is a file before an @, but something behind it that
+    is neither layers nor the name of a file with its suffix.
     """
     text = os.fspath(path)
-    file, sign, layers = text.rpartition("@")
-    if not (sign and file) or os.path.exists(text):  # noqa: PTH110
-        return text, ()
-    names = [name.strip() for name in layers.split(",")]
-    if os.path.isfile(file) or all(map(is_layer, names)):  # noqa: PTH113
-        return file, split_layers(layers)
-    return text, ()
+    if "@" not in text or os.path.exists(text):  # noqa: PTH110
+        return PaintingPath(text)
+    file, _, rest = text.rpartition("@")
+    while "@" in file and not _is_file(file):
+        file = file.rpartition("@")[0]
+    if not _is_file(file):  # one that is missing, or a folder
+        file, _, rest = text.rpartition("@")
+        is_layered = bool(file) and _are_layers(rest)
+        return PaintingPath(file, split_layers(rest)) if is_layered else PaintingPath(text)
+    rest = text[len(file) + 1 :]
+    layers, sign, mask = rest.partition("@")
+    if sign and not mask:
+        layers = rest  # which are none
+    if not _are_layers(layers) and ("." in rest or os.path.exists(rest)):  # noqa: PTH110
+        return PaintingPath(file, mask=rest)
+    return PaintingPath(file, split_layers(layers), mask or None)
 
 
-def join_painting(path: str | os.PathLike[str], layers: str | None) -> str:
-    """Return a path that names layers, which are separated by commas, as `split_painting` splits it."""
-    text = os.fspath(path)
-    return text if layers is None else f"{text}@{layers}"
+def _is_file(path: str) -> bool:
+    return path == "-" or os.path.isfile(path)  # noqa: PTH113  (standard input, until it is read)
+
+
+def _are_layers(text: str) -> bool:
+    return all(is_layer(name.strip()) for name in text.split(","))
+
+
+def join_painting(file: str | os.PathLike[str], layers: str | None, mask: str | None = None) -> str:
+    """Return a path that names layers, which are separated by commas, and a mask, as `split_painting` splits it."""
+    names = () if layers is None else tuple(layers.split(","))
+    return PaintingPath(os.fspath(file), names, mask).join()
+
+
+def absolute_painting(path: str | os.PathLike[str]) -> str:
+    """Return the path of a style picture with its files named from the root on."""
+    named = split_painting(path)
+    mask = None if named.mask is None else str(Path(named.mask).absolute())
+    return named._replace(file=str(Path(named.file).absolute()), mask=mask).join()
 
 
 def take_painting(source: Source, read: Callable[[str], Picture] = take_input) -> Picture:
-    """Return a style picture, with the layers that its path may name; errors as of ``read`` and `split_painting`."""
+    """Return a style picture, with the layers and the mask that its path may name.
+
+    Errors as of ``read``, `split_painting` and `nstx.engine.regions.masks.mask_painting`.
+    """
     if not isinstance(source, str | os.PathLike):
         return take_input(source)
-    file, layers = split_painting(source)
-    picture = read(file)
-    return replace(picture, layers=layers) if layers else picture
+    named = split_painting(source)
+    picture = read(named.file)
+    if named.mask is not None:
+        picture = fill_transparent(mask_painting(picture, named.mask))
+    return replace(picture, layers=named.layers) if named.layers else picture
 
 
 def serves(painting: Picture, layer: str) -> bool:

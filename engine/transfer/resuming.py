@@ -90,7 +90,7 @@ def _by_colour(
     by_colour: dict[str, list[tuple[str, float]]] = {}
     for item in inputs:
         if item.role == "style":
-            path = join_painting(item.path, item.layers)
+            path = join_painting(item.path, item.layers, item.mask)
             style = path, 1.0 if item.weight is None else item.weight
             colours = item.colors.split(",") if item.colors is not None else []
             for blend in [by_colour.setdefault(colour, []) for colour in colours] or [rest]:
