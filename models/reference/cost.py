@@ -14,7 +14,7 @@ from ..objective import LAPLACIAN_POOL, Objective
 from ..statistics import Statistic
 from ..weights.load import Weights, prepare_weights
 from .features import Array64, reference_features
-from .statistics import reference_scale, reference_style, reference_style_cost, split_regions
+from .statistics import pair_regions, reference_scale, reference_style, reference_style_cost
 
 Arrays = Mapping[str, NDArray[np.floating]]
 """By layer: activations (channels, h, w), Gram matrices or moments, or shares (`nstx.models.statistics`)."""
@@ -93,7 +93,7 @@ def cost_of_features(
     style_layers = {
         name: sum(
             area * _style_cost(objective, statistic, features[name], target, counts)
-            for area, target, counts in split_regions(areas, style[name], shares.get(name))
+            for area, target, counts in pair_regions(areas, style[name], shares.get(name))
         )
         for name, statistic in objective.statistics.items()
     }

@@ -15,7 +15,7 @@ from ..vgg19 import Pooling
 from ..weights.load import Weights, prepare_weights
 from .cost import Arrays, cost_of_features, laplacian_difference, style_scale, target_scale
 from .features import Array64, reference_convolution, reference_features
-from .statistics import reference_style, reference_style_cost, split_regions
+from .statistics import pair_regions, reference_style, reference_style_cost
 
 
 def reference_gradient(
@@ -116,7 +116,7 @@ def _gradients_at_layers(
         seeds[item.layer] = 2 * weight * factor / difference.size * difference
     for item in objective.style_layers if objective.uses_style else ():
         activation, of_layer = features[item.layer], np.asarray(style[item.layer], np.float64)
-        for area, aim, of_region in split_regions(areas, of_layer, shares.get(item.layer)):
+        for area, aim, of_region in pair_regions(areas, of_layer, shares.get(item.layer)):
             target = np.asarray(aim, np.float64)
             factor = objective.style_factor / style_scale(objective, item.statistic, target)
             weight = area * objective.style_weight * item.weight * factor

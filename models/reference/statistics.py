@@ -26,7 +26,7 @@ def reference_style(
     return reference_gram(np.concatenate([features, np.ones_like(features[:1])]), shares)
 
 
-def split_regions(
+def pair_regions(
     areas: Sequence[float], target: Style, shares: NDArray[np.floating] | None
 ) -> Iterator[tuple[float, Style, NDArray[np.floating] | None]]:
     """Yield each region's area with its target and shares, of a layer's; of several regions both are stacked."""
