@@ -17,10 +17,11 @@ from fuzz.weights import keras_samples, read_weights, samples
 from nstx.models.errors import UsageError
 from nstx.models.weights.copies import pack_copy, read_copy
 
-# Half a second each at most: MATLAB's files take a process each, networks 80 MB, records a run first.
+# Half a second each at most: MATLAB's files take a process each, networks 80 MB, records and manifests a run first.
 QUICK = {
     "picture": 250, "weights": 60, "network": 0, "keras": 20, "matlab": 0, "targets": 50, "entry": 60, "copy": 40,
     "graph": 40, "model": 40, "pickle": 200, "record": 0, "toml": 25, "command": 25,
+    "manifest": 25, "jobs": 25,
 }  # fmt: skip
 SEED = 16
 

@@ -22,13 +22,13 @@ from nstx.models.presets import PRESETS
 from .damage import damage, number
 from .inputs import Input
 
-CODES = (0, 1, 2, 3, 4, 6, 7, 8, 9)
+CODES = (0, 1, 2, 3, 4, 6, 7, 8, 9, 10)
 _PICTURES = ("missing.png", "text.jpg", "small.png", "folder", "", "-x", "a:b", "\udcff.jpg")
 _OUTPUTS = (
     "out.png", "out.npy", "out.JPG", "out.xyz", "missing/out.png", "folder", ".", "", "/dev/full",
     "text.jpg", "a" * 300 + ".png", "\x1b[2J.png", "out.onnx", "out.safetensors", "out.jsonl",
 )  # fmt: skip
-_TEXTS = (
+TEXTS = (
     "", " ", "big", "auto", "0", "-1", "1e3", "nan", "inf", "-inf", "1e400", "9" * 5000, "1,2", ",",
     "conv4_2", "conv4_2:0.5,conv1_1", "conv9_9", "conv1_1:x", "conv1_1:nan", "\x1b[2J", "a\nb", "é",
     "\udcff", "cpu", "cuda", "cuda:97", "fp16", "bf16", "torch", "onnx", "max", "floor", "None",
@@ -107,7 +107,7 @@ def _ending(name: str) -> Sequence[str]:
 def _value(random: Random) -> str:
     draw = random.random()
     if draw < 0.5:
-        return random.choice(_TEXTS)
+        return random.choice(TEXTS)
     if draw < 0.7:
         return str(random.choice((-1, 1)) * number(random))
     if draw < 0.8:

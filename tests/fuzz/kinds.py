@@ -6,6 +6,7 @@ from .inputs import Kind
 from .pickles import make_pickle, read_pickle
 from .pictures import make_picture, read_picture
 from .records import make_record, read_comparison
+from .runs import make_jobs, make_manifest
 from .targets import (
     make_copy,
     make_entry,
@@ -39,4 +40,6 @@ KINDS = (
     Kind(name="record", make=make_record, read=read_comparison, share=1),
     Kind(name="toml", make=make_toml, read=read_configuration, share=5),
     Kind(name="command", make=make_command, read=run_command, share=10),
+    Kind(name="manifest", make=make_manifest, read=run_command, share=5),
+    Kind(name="jobs", make=make_jobs, read=run_command, share=5),
 )
