@@ -6,7 +6,8 @@ So its decoder, which undoes filters and interlacing, is asked a second time, fo
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ Samples16 = NDArray[np.uint16]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = 25  # its place in a file whose first chunk is the header
-_GREY_ALPHA, _RGB, _RGBA = 4, 2, 6  # colour types
+_GREY_ALPHA, RGB, RGBA = 4, 2, 6
+"""Colour types."""
+
 _BAND = 2**22  # samples that are filtered at a time
 _LEVEL = 6  # of zlib
 
@@ -55,7 +58,7 @@ def read_deep(data: bytes, image: Image.Image) -> Samples16:
 def _read(data: bytes, image: Image.Image) -> Samples16:
     if data[_COLOUR_TYPE] == _GREY_ALPHA:
         # Of as many bytes as RGBA of 8 bits, by whose name Pillow hands over all of them.
-        header = data[16:24] + bytes((8, _RGBA)) + data[26:29]
+        header = data[16:24] + bytes((8, RGBA)) + data[26:29]
         check = struct.pack(">I", zlib.crc32(b"IHDR" + header))
         patched = data[:16] + header + check + data[33:]
         both = _decode(patched, "RGBA")
@@ -90,33 +93,44 @@ def encode_deep(
         level: of zlib's compression.
     """
     height, width, channels = samples.shape
-    kind = {3: _RGB, 4: _RGBA}[channels]
-    parts = [SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
+    kind = {3: RGB, 4: RGBA}[channels]
+    parts = [
+        SIGNATURE,
+        png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+    ]
     if profile is not None:
-        parts.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile, 9)))
+        parts.append(png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile, 9)))
     if comment is not None:
-        parts.append(_chunk(b"eXIf", make_exif(comment)))
-    stream = zlib.compressobj(level)
-    lines = [stream.compress(rows) for rows in _filtered(samples)]
-    parts += [_chunk(b"IDAT", b"".join([*lines, stream.flush()])), _chunk(b"IEND", b"")]
+        parts.append(png_chunk(b"eXIf", make_exif(comment)))
+    stream, step = zlib.compressobj(level), max(1, _BAND // (width * channels))
+    bands = (samples[top : top + step] for top in range(0, height, step))
+    lines = [stream.compress(rows) for rows in filter_rows(bands, samples.shape, 2)]
+    parts += [png_chunk(b"IDAT", b"".join([*lines, stream.flush()])), png_chunk(b"IEND", b"")]
     return b"".join(parts)
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def _filtered(samples: Samples16) -> Iterator[bytes]:
+def filter_rows(
+    bands: Iterable[NDArray[Any]], shape: tuple[int, ...], size: int
+) -> Iterator[bytes]:
     """Yield rows of bytes, each as the one of PNG's filters that leaves least has it.
 
     Least by the sum of the differences' absolutes, as the specification advises; of no filter, Sub and Paeth.
+
+    Args:
+        bands: a picture's rows from the top down, some at a time.
+        shape: of the picture, (height, width, channels).
+        size: of a sample, in bytes.
     """
-    height, width, channels = samples.shape
-    rows = max(1, _BAND // (width * channels))
-    step = 2 * channels
+    _, width, channels = shape
+    step = size * channels
     above = np.zeros((1, step + width * step), np.uint8)
-    for top in range(0, height, rows):
-        band = samples[top : top + rows].astype(">u2").view(np.uint8).reshape(-1, width * step)
+    for samples in bands:
+        band = samples.astype(f">u{size}").view(np.uint8).reshape(-1, width * step)
         padded = np.pad(band, ((0, 0), (step, 0)))
         upper = np.concatenate([above, padded[:-1]])
         above = padded[-1:]

@@ -1,6 +1,7 @@
 """Reading pixels from NumPy's ``.npy``: what its header says is checked before a pixel is touched.
 
-And the scale that numbers are on where nothing says it, in files of other kinds, too: `choose_white`.
+And the scale that numbers are on where nothing says it, in files of other kinds, too: `choose_white`; and arrays
+that are to be written.
 """
 
 import io
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from nstx.models.errors import ImageError
+from nstx.models.errors import ImageError, UsageError
 from nstx.models.printable import printable
+from nstx.models.values import describe
 
 from .picture import Picture, Pixels
 
@@ -229,3 +231,37 @@ def _span(lowest: float, highest: float) -> str:
 
 def _refuse(path: Path, expected: str, got: str, advice: str = _ADVICE) -> NoReturn:
     raise ImageError(f"expected {expected} in {printable(path)}, got {got}; try {advice}")
+
+
+def take_picture(picture: object) -> Picture:
+    """Return a picture that is to be written as it is, or that of an array.
+
+    `UsageError` if it is neither; `ImageError` of an array of another shape, with NaN, or nearly black on 0–255.
+    """
+    if isinstance(picture, Picture):
+        return picture
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(
+            f"expected a Picture or an array of pixels, got {describe(picture)}; try result.picture"
+        )
+    array: NDArray[Any] = picture
+    if array.dtype == np.uint8 and array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 4:
+        return Picture(array[..., :3], array[..., 3])
+    if array.dtype.kind not in "fiu" or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ImageError(
+            f"expected numbers (height, width, 3), got {printable(array.dtype)[:80]} {array.shape}; "
+            "try RGB pixels of 0–255"
+        )
+    if array.dtype == np.uint8:
+        return Picture(array, None)
+    span, advice = (float(array.min()), float(array.max())), "RGB pixels of 0–255"
+    white = choose_white(*span, array.dtype, Path("an array"), darkest=-255.0, advice=advice)
+    if white != 255:
+        change = "* 255" if white < 255 else f"/ {white / 255:.6g}"
+        raise ImageError(
+            f"expected pixels on the scale 0–255, got values of {span[0]:.6g} … {span[1]:.6g}; "
+            f"try pixels {change}"
+        )
+    return Picture(array.astype(np.float32), None)

@@ -207,10 +207,15 @@ def to_own_profile(picture: Picture) -> tuple[NDArray[np.uint8] | Pixels, bytes]
         return picture.pixels, profile
     pixels = np.empty(picture.pixels.shape, np.float32)
     for span in row_bands(*picture.size):
-        colours = picture.pixels[span].astype(np.float32).clip(0, 255)
-        colours = colours if picture.beyond is None else colours + picture.beyond[span]
-        pixels[span] = from_srgb(colours, space)
+        pixels[span] = rows_in_profile(picture, space, span)
     return pixels, profile
+
+
+def rows_in_profile(picture: Picture, space: Space, span: slice) -> Pixels:
+    """Return some rows of a picture in the colours of a profile, cut to 0–255."""
+    colours = picture.pixels[span].astype(np.float32).clip(0, 255)
+    colours = colours if picture.beyond is None else colours + picture.beyond[span]
+    return from_srgb(colours, space)
 
 
 def describe_profile(profile: bytes) -> str:

@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nstx.models.errors import ImageError, OutputError, UsageError
+from nstx.models.errors import OutputError, UsageError
 from nstx.models.printable import printable
-from nstx.models.storage.files import check_output, write_output
+from nstx.models.storage.files import check_output, write_output, writing_output
 from nstx.models.values import check_text, describe
 
 from ..formats import deep_png, deep_tiff
 from ..formats.comment import LONGEST_COMMENT, carry_comment
 from ..formats.deep_png import Samples16
+from ..formats.row_writers import Rows, write_png, write_tiff
 from ..profiles.icc import make_srgb_profile
-from .npy import choose_white
+from .npy import take_picture
 from .picture import Picture, Pixels
-from .srgb import to_own_profile
+from .srgb import choose_profile, rows_in_profile, to_own_profile
 from .transparency import on_white, with_alpha
 
 _log = logging.getLogger("nstx")
@@ -47,6 +48,9 @@ _HASTE: dict[str, Mapping[str, Any]] = {
 }
 SUFFIXES = (*_FORMATS, ".npy")
 """Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
+
+_MOST_AT_ONCE = 2**25
+"""Pixels of a picture that is encoded whole; a larger PNG or TIFF is written some rows at a time."""
 
 _DEEP = {"PNG", "TIFF"}
 DEEP_SUFFIXES = (*(suffix for suffix, (name, _) in _FORMATS.items() if name in _DEEP), ".npy")
@@ -228,20 +232,28 @@ def write_image(
             the file cannot be written. What stood at ``path`` before still stands there.
     """
     path = Path(check_text("path", path, "out.png"))
-    picture, suffix = _take_picture(picture), path.suffix.lower()
+    picture, suffix = take_picture(picture), path.suffix.lower()
     check_output(path, SUFFIXES)
     depth = choose_depth(picture, suffix) if depth is None else depth
     check_depth(depth, suffix)
     if picture.alpha is not None:
         warn_of_lost_alpha([path])
-    pixels, profile = picture.pixels, None
     if keep_profile:
         check_profiled(suffix)
-        pixels, profile = to_own_profile(picture)
     comment = None
     if manifest and picture.manifest is not None and suffix != ".npy":
         saved = {"depth": depth if suffix in DEEP_SUFFIXES else None, "keep_profile": keep_profile}
         comment = _write_manifest({**picture.manifest, "saved": saved})
+    name = _FORMATS.get(suffix, ("", {}))[0]
+    if name in _DEEP and picture.height * picture.width > _MOST_AT_ONCE:
+        rows = _take_rows(picture, depth, comment, keep_profile=keep_profile)
+        with writing_output(path) as file:
+            if name == "TIFF":
+                write_tiff(file, rows)
+            else:
+                write_png(file, rows, level=1 if in_haste else 6)
+        return
+    pixels, profile = to_own_profile(picture) if keep_profile else (picture.pixels, None)
     data = encode_image(
         pixels,
         suffix,
@@ -254,6 +266,26 @@ def write_image(
     write_output(path, data)
 
 
+def _take_rows(picture: Picture, depth: Depth, comment: str | None, *, keep_profile: bool) -> Rows:
+    """Return a picture's rows as `encode_image` encodes them."""
+    profile, space = None if depth == 8 else make_srgb_profile(), None
+    if keep_profile:
+        profile, space = choose_profile(picture.encoding.profile)
+    bring = to_8_bit if depth == 8 else to_16_bit
+
+    def read(span: slice) -> NDArray[Any]:
+        pixels = picture.pixels[span] if space is None else rows_in_profile(picture, space, span)
+        samples = bring(pixels)
+        if picture.alpha is None:
+            return samples
+        return np.concatenate([samples, bring(picture.alpha[span])[..., None]], axis=2)
+
+    channels = 3 if picture.alpha is None else 4
+    return Rows(
+        shape=(*picture.size, channels), depth=depth, read=read, profile=profile, comment=comment
+    )
+
+
 def _write_manifest(manifest: Mapping[str, Any]) -> str | None:
     """Return a manifest as a text of ASCII; None, with a warning, of one that is too long for a file to carry."""
     text = json.dumps(manifest, separators=(",", ":"))
@@ -261,34 +293,3 @@ def _write_manifest(manifest: Mapping[str, Any]) -> str | None:
         return text
     _log.warning("the picture carries no manifest, as that is too long; try fewer styles")
     return None
-
-
-def _take_picture(picture: object) -> Picture:
-    """Return a picture as it is, or that of an array; what is nearly black on 0–255 is refused."""
-    if isinstance(picture, Picture):
-        return picture
-    if not isinstance(picture, np.ndarray):
-        raise UsageError(
-            f"expected a Picture or an array of pixels, got {describe(picture)}; try result.picture"
-        )
-    array: NDArray[Any] = picture
-    if array.dtype == np.uint8 and array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 4:
-        return Picture(array[..., :3], array[..., 3])
-    if array.dtype.kind not in "fiu" or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise ImageError(
-            f"expected numbers (height, width, 3), got {printable(array.dtype)[:80]} {array.shape}; "
-            "try RGB pixels of 0–255"
-        )
-    if array.dtype == np.uint8:
-        return Picture(array, None)
-    span, advice = (float(array.min()), float(array.max())), "RGB pixels of 0–255"
-    white = choose_white(*span, array.dtype, Path("an array"), darkest=-255.0, advice=advice)
-    if white != 255:
-        change = "* 255" if white < 255 else f"/ {white / 255:.6g}"
-        raise ImageError(
-            f"expected pixels on the scale 0–255, got values of {span[0]:.6g} … {span[1]:.6g}; "
-            f"try pixels {change}"
-        )
-    return Picture(array.astype(np.float32), None)

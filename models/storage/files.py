@@ -6,8 +6,9 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import OutputError
 from ..printable import printable
@@ -210,8 +211,22 @@ def write_output(path: Path, data: bytes) -> None:
     Of a link, what it leads to is replaced; what is no file, such as a FIFO, never is.
     """
     check_file(path)
-    try:
+    with _telling_errors(path):
         write_atomically(_follow(path), data)
+
+
+@contextlib.contextmanager
+def writing_output(path: Path) -> Iterator[BinaryIO]:
+    """Have a file for a block to write a result into; as `write_output`, also of errors."""
+    check_file(path)
+    with _telling_errors(path), replacing_atomically(_follow(path)) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _telling_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"expected to write {printable(path)}, got: {error.strerror or error}; "
@@ -224,16 +239,28 @@ def write_atomically(
 ) -> None:
     """Write ``data``, whole or in pieces, so that ``path`` holds either all of it or what it held before.
 
-    It goes to a temporary file in the same folder, made if need be, which is then renamed; none
+    See `replacing_atomically`.
+    """
+    with replacing_atomically(path, sync=sync, mark=mark) as file:
+        file.write(data) if isinstance(data, bytes) else file.writelines(data)
+
+
+@contextlib.contextmanager
+def replacing_atomically(path: Path, *, sync: bool = True, mark: str = "") -> Iterator[BinaryIO]:
+    """Have a file for a block to write, so that ``path`` holds either all of it or what it held before.
+
+    It is a temporary file in the same folder, made if need be, which is renamed at the end of the block; none
     is left if that fails. ``sync`` waits for the disk, so that this holds if the power fails, too. ``mark`` stands in
     its name, for whoever may remove those that killed processes left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX + mark, suffix=PART_SUFFIX)
+    os.close(handle)
     with removed_at_exit(Path(name)):
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data) if isinstance(data, bytes) else file.writelines(data)
+            # By its name: of a file that was opened by a number, tifffile finds none.
+            with Path(name).open("wb") as file:
+                yield file
                 if sync:
                     file.flush()
                     os.fsync(file.fileno())

@@ -1,0 +1,108 @@
+"""PNG and TIFF written some rows at a time, so that a large picture is never there as a whole besides.
+
+The pixels are those that the writers of whole pictures keep; compression, and TIFF's tiles, are of their own.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .comment import UNDEFINED, USER_COMMENT, make_comment, make_exif
+from .deep_png import RGB, RGBA, SIGNATURE, filter_rows, png_chunk
+
+_PIECE = 2**20  # bytes of a chunk of compressed pixels, about
+_TILE = 256  # rows and columns of a TIFF's tile
+_MOST_CLASSIC = (
+    2**32 - 2**25
+)  # bytes that a TIFF of 32-bit places has room for, as they are before compression
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A picture to be written.
+
+    Attributes:
+        shape: height, width and channels, 3 or 4.
+        depth: 8 or 16 bits a channel.
+        read: returns some of its rows, uint8 or uint16, (rows, width, channels).
+        profile: the ICC profile that is embedded, if there is one.
+        comment: a text of ASCII that the file carries.
+    """
+
+    shape: tuple[int, int, int]
+    depth: int
+    read: Callable[[slice], NDArray[Any]]
+    profile: bytes | None = None
+    comment: str | None = None
+
+    def bands(self, rows: int) -> Iterator[NDArray[Any]]:
+        """Yield so many rows at a time, at the end fewer."""
+        height = self.shape[0]
+        for top in range(0, height, rows):
+            yield self.read(slice(top, min(height, top + rows)))
+
+
+def write_png(file: BinaryIO, picture: Rows, *, level: int) -> None:
+    """Write a PNG; ``level`` is of zlib's compression."""
+    height, width, channels = picture.shape
+    kind = {3: RGB, 4: RGBA}[channels]
+    header = struct.pack(">IIBBBBB", width, height, picture.depth, kind, 0, 0, 0)
+    file.write(SIGNATURE + png_chunk(b"IHDR", header))
+    if picture.profile is not None:
+        file.write(png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.profile, 9)))
+    if picture.comment is not None:
+        file.write(png_chunk(b"eXIf", make_exif(picture.comment)))
+    stream, ready = zlib.compressobj(level), bytearray()
+    rows = max(1, _PIECE // (width * channels))
+    for lines in filter_rows(picture.bands(rows), picture.shape, picture.depth // 8):
+        ready += stream.compress(lines)
+        if len(ready) >= _PIECE:
+            file.write(png_chunk(b"IDAT", bytes(ready)))
+            ready.clear()
+    file.write(png_chunk(b"IDAT", bytes(ready + stream.flush())))
+    file.write(png_chunk(b"IEND", b""))
+
+
+def write_tiff(file: BinaryIO, picture: Rows) -> None:
+    """Write a TIFF, compressed by Deflate, in tiles; a BigTIFF if its pixels take over 4 GiB."""
+    import tifffile  # it takes a moment to import
+
+    height, width, channels = picture.shape
+    dtype = np.dtype(np.uint16 if picture.depth == 16 else np.uint8)
+    tags = []
+    if picture.comment is not None:
+        value = make_comment(picture.comment)
+        tags.append((USER_COMMENT, UNDEFINED, len(value), value, True))
+    is_big = height * width * channels * dtype.itemsize > _MOST_CLASSIC
+    with tifffile.TiffWriter(file, bigtiff=is_big) as writer:
+        writer.write(
+            _tiles(picture, dtype),
+            shape=picture.shape,
+            dtype=dtype,
+            tile=(_TILE, _TILE),
+            photometric="rgb",
+            planarconfig="contig",
+            extrasamples=["unassalpha"] if channels == 4 else None,
+            compression="zlib",
+            predictor=True,
+            iccprofile=picture.profile,
+            metadata=None,
+            software=False,
+            extratags=tags,
+        )
+
+
+def _tiles(picture: Rows, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Yield tiles, padded by zeros, row by row of them."""
+    _, width, channels = picture.shape
+    for band in picture.bands(_TILE):
+        for left in range(0, width, _TILE):
+            part = band[:, left : left + _TILE]
+            tile = np.zeros((_TILE, _TILE, channels), dtype)
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
