@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,7 +13,8 @@ from nstx.models.printable import printable
 
 from ..interrupts import ANSWER_SECONDS, Ending, end_process, say
 
-_STOPPING = "stopping after this evaluation; Ctrl-C after a second leaves without saving"
+_STOPPING = "stopping after this evaluation"
+_IMPATIENCE = "; Ctrl-C after a second leaves without saving"  # of a person at a terminal
 _NOTHING_SAVED = "interrupted; nothing was saved"
 _SAVING = "the picture is being saved"
 _INSISTENCE = (
@@ -111,7 +113,8 @@ class Interrupt(Ending):
         elif self._saved is not None:
             say(f"the picture is saved as {printable(self._saved)}")
         else:
-            say(_SAVING if self._is_saving else _STOPPING)
+            stopping = _STOPPING + (_IMPATIENCE if self.signal == signal.SIGINT else "")
+            say(_SAVING if self._is_saving else stopping)
 
     def _answer(self, is_importing: bool) -> None:
         if self._leave is not None:
