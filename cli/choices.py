@@ -3,6 +3,7 @@
 import math
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from .sources import setting_of
 
 if TYPE_CHECKING:
     from nstx.engine.pictures.picture import Picture
+    from nstx.engine.streaming.reduced import Fit
 
 
 def split_numbers(option: str, text: str) -> tuple[int, ...]:
@@ -77,18 +79,18 @@ def split_styles_for(texts: Iterable[str]) -> dict[str, list[tuple[Path, float]]
     return styles
 
 
-def read_styles(styles: Iterable[str]) -> "list[tuple[Picture, float]]":
-    """Read the style pictures with their weights."""
-    return [(_read_style(path), weight) for path, weight in map(split_style, styles)]
+def read_styles(styles: Iterable[str], fit: "Fit | None" = None) -> "list[tuple[Picture, float]]":
+    """Read the style pictures with their weights; large ones at the size that they are used at, if it is known."""
+    return [(_read_style(path, fit), weight) for path, weight in map(split_style, styles)]
 
 
 def read_styles_for(
-    styles: Mapping[str, Sequence[tuple[Path, float]]],
+    styles: Mapping[str, Sequence[tuple[Path, float]]], fit: "Fit | None" = None
 ) -> "dict[str, list[tuple[Picture, float]]]":
     """Read the style pictures with their weights of each colour."""
     with about("style_for"):
         return {
-            colour: [(_read_style(path), weight) for path, weight in blend]
+            colour: [(_read_style(path, fit), weight) for path, weight in blend]
             for colour, blend in styles.items()
         }
 
@@ -107,8 +109,9 @@ def style_files(path: Path) -> list[Path]:
     return [*map(Path, split_painting(path).files)]
 
 
-def _read_style(path: Path) -> "Picture":
+def _read_style(path: Path, fit: "Fit | None") -> "Picture":
     from nstx.engine.pictures.reading import read_image
+    from nstx.engine.streaming.reduced import read_fitting
     from nstx.engine.targets.paintings import take_painting
 
-    return take_painting(path, read_image)
+    return take_painting(path, read_image if fit is None else partial(read_fitting, fit=fit))

@@ -72,6 +72,7 @@ class ChoicesButInit(TypedDict, total=False):
     threads: int | None
     weights: str | os.PathLike[str] | None
     use_cache: bool | None
+    large: bool | None
 
 
 class Choices(ChoicesButInit, total=False):
@@ -127,7 +128,8 @@ def choose_settings(
     of_objective = {name: chosen.pop(name) for name in _OBJECTIVE_CHOICES if name in chosen}
     is_exact = "width" in chosen or "height" in chosen
     if is_exact or "size" in chosen:
-        chosen = {**dict.fromkeys(_SIZES), **chosen}
+        # Who names a size knows how much of a large picture is wanted.
+        chosen = {**dict.fromkeys(_SIZES), "large": True, **chosen}
     if not is_exact and "init" in chosen and chosen["init"] not in INITS:
         # A start of one's own is a finished picture: a coarse scale would throw its detail away.
         chosen.setdefault("scales", 1)

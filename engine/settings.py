@@ -62,7 +62,7 @@ MAX_SIDE = 65_535
 _MOST = {"threads": 1024, "steps": 1_000_000, "scales": 16}
 
 
-OF_THIS_MACHINE = ("use_cache", "max_memory", "history")
+OF_THIS_MACHINE = ("use_cache", "max_memory", "history", "large")
 """Settings that no picture depends on."""
 
 BY_ROUNDING = (*OF_THIS_MACHINE, "threads")
@@ -108,6 +108,8 @@ class Settings:
         threads: of the CPU; None leaves it to the library.
         weights: ``embedded`` or a file.
         use_cache: whether the cache folder is read and written.
+        large: whether pictures may have more than 89 million pixels, Pillow's bound against decompression bombs; they
+            are read at the size that they are used at.
 
     `UsageError` if a value is out of its range.
     """
@@ -139,6 +141,7 @@ class Settings:
     threads: int | None = None
     weights: str = "embedded"
     use_cache: bool = True
+    large: bool = False
 
     def __post_init__(self) -> None:
         for name, check in CHECKS.items():
@@ -240,7 +243,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "style_scale": partial(_check_positive, 1),
     **dict.fromkeys(_MOST, check_count),
     **dict.fromkeys(("size", "width", "height"), check_side),
-    **dict.fromkeys(("clip", "early_stop", "stretch", "clean", "use_cache"), check_flag),
+    **dict.fromkeys(("clip", "early_stop", "stretch", "clean", "use_cache", "large"), check_flag),
     "init": partial(check_text, suggestion="content"),
     "weights": partial(check_text, suggestion="embedded"),
     "seed": _check_seed,

@@ -110,6 +110,13 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
     return sizes
 
 
+def result_size(content: tuple[int, int], settings: Settings) -> tuple[int, int]:
+    """Return the (height, width) of the result of a content picture of this size; errors as `fit_size`."""
+    if settings.stretch and settings.size is not None:
+        content = settings.size, settings.size
+    return fit_size(content, size=settings.size, height=settings.height, width=settings.width)
+
+
 def choose_sizes(
     content: tuple[int, int], styles: Sequence[tuple[int, int]], settings: Settings
 ) -> tuple[tuple[int, int], ...]:
@@ -117,11 +124,7 @@ def choose_sizes(
 
     The content picture is brought to it; a ``size`` that it is stretched to is a square.
     """
-    if settings.stretch and settings.size is not None:
-        content = settings.size, settings.size
-    height, width = fit_size(
-        content, size=settings.size, height=settings.height, width=settings.width
-    )
+    height, width = result_size(content, settings)
     sizes = pyramid_sizes(height, width, settings.scales)
     while True:
         try:

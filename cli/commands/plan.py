@@ -40,15 +40,17 @@ def plan(
     Memory is that of a model that was fitted to measurements. Time is an estimate, by a few evaluations at 256×256.
     """
     began = time.perf_counter()
-    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.preparation.inputs import style_fit, take_content
     from nstx.engine.transfer.plan import plan_run
 
     console = shown.console()
     settings = options.settings_of(objective, size, solver, machine, memory)
     with about("content"):
-        photograph = read_image(content).size
+        photograph = take_content(content, settings).size
     with about("style"):
-        paintings = [style.size for style, _ in read_styles(styles or [])]
+        paintings = [
+            style.size for style, _ in read_styles(styles or [], style_fit(photograph, settings))
+        ]
     with console.working("calibrating"):
         planned = plan_run(photograph, paintings, settings)
     seconds = round(time.perf_counter() - began, 4)

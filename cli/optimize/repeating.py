@@ -95,7 +95,7 @@ class Repeated:
         # Whether the cache is used is this machine's matter, and so is how much memory there is.
         choices["use_cache"] = inputs.use_cache
         choices["max_memory"] = options.choices_of(*groups)["max_memory"]
-        base = run.settings
+        base = replace(run.settings, large=True)  # its pictures were read once
         if choices["init"] is None and base.init not in INITS:
             base = replace(base, init=str(inputs.find_first("init", "--init FILE")))
         if choices["weights"] is None and base.weights != EMBEDDED:

@@ -15,6 +15,7 @@ from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.srgb import choose_profile
 from nstx.engine.pictures.writing import check_output_size, warn_of_lost_alpha
 from nstx.engine.planning.memory_model import load_of, memory_needed
+from nstx.engine.preparation.inputs import take_content
 from nstx.engine.targets.paintings import take_painting
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job, prepare_job
@@ -232,8 +233,9 @@ def _load(request: OptimizeRequest) -> Job:
 def _named(path: Path, request: OptimizeRequest, *, wide: bool = False) -> Path | Picture:
     """Return a path, or the picture from standard input by the name that it was called by; a wide one, read."""
     if path != request.stdin:
-        return read_image(path, wide=True) if wide else path
-    return replace(read_image(path, wide=wide, name="standard input"), path=str(PIPE))
+        return take_content(path, request.settings, wide=True) if wide else path
+    picture = take_content(path, request.settings, wide=wide, name="standard input")
+    return replace(picture, path=str(PIPE))
 
 
 def _named_style(path: Path, request: OptimizeRequest) -> Path | Picture:

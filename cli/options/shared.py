@@ -136,12 +136,12 @@ class Size(Group):
             values=("auto",),
         ),
     ] = None
+    large: Annotated[
+        bool, Help("Let pictures have over 89 million pixels, as a size does (docs/size.md).")
+    ] = False
 
     def choices(self) -> dict[str, Any]:
-        """Return the sizes that count: a --size of a configuration gives way to a --width.
-
-        Both kinds from one source are left for the library to refuse.
-        """
+        """Return the sizes that count: a configured --size gives way to a --width; the library refuses equals."""
         exact = min(self._rank("width"), self._rank("height"))
         long_side = self._rank("size")
         return {
@@ -149,6 +149,7 @@ class Size(Group):
             "width": self.width if exact <= long_side else None,
             "height": self.height if exact <= long_side else None,
             "style_scale": self.style_scale,
+            "large": self.large or None,
             **_split_scales(self.scales),
         }
 

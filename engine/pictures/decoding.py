@@ -29,6 +29,9 @@ DECODER_ERRORS = (
 )  # fmt: skip
 """What decoders raise for a damaged file: they have no common error."""
 
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
+"""Of a picture that is read whole: Pillow's bound against decompression bombs, 89 million."""
+
 _FEW_PIXELS = 2**24  # that any file may have
 # A file may say that it is huge. More pixels a byte than these have only flat pictures; decoders of
 # the formats for photographs take several times the memory of the pixels.
@@ -112,16 +115,16 @@ def refuse_damaged(
 
 
 def check_pixels(
-    size: tuple[int, int], data: bytes, kind: str, path: Path, most_pixels: int
+    size: tuple[int, int], length: int, kind: str, path: Path, most_pixels: int
 ) -> None:
-    """Raise `ImageError` if a picture has more pixels than is sensible, or than its bytes can hold."""
+    """Raise `ImageError` if a picture has more pixels than is sensible, or than a file of this length can hold."""
     width, height = size
     a_byte = _MOST_PIXELS_A_BYTE_OF.get(kind, _MOST_PIXELS_A_BYTE)
-    most = min(most_pixels, max(_FEW_PIXELS, len(data) * a_byte))
+    most = min(most_pixels, max(_FEW_PIXELS, length * a_byte))
     if width * height > most:
         raise ImageError(
             f"expected a picture of at most {most} pixels, got {width}×{height} in "
-            f"{printable(path)}, a file of {len(data)} bytes; try a smaller copy of it"
+            f"{printable(path)}, a file of {length} bytes; try a smaller copy of it"
         )
 
 
@@ -174,7 +177,7 @@ def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Loaded:
         if kind == "JPEG" and width * height > most_pixels:
             progressive = "progressive" in image.info
             times = _MOST_REDUCED_PROGRESSIVE if progressive else _MOST_REDUCED
-            check_pixels(image.size, data, kind, path, int(times * most_pixels))
+            check_pixels(image.size, len(data), kind, path, int(times * most_pixels))
             image.draft(image.mode, (width // 2, height // 2))
             image.load()
             _log.warning(
@@ -182,7 +185,7 @@ def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Loaded:
                 printable(path), width, height, most_pixels // 10**6, *image.size,
             )  # fmt: skip
         else:
-            check_pixels(image.size, data, kind, path, most_pixels)
+            check_pixels(image.size, len(data), kind, path, most_pixels)
             image.load()
         if kind == "PNG" and image.mode == "P":
             _check_palette(image)

@@ -23,7 +23,7 @@ from nstx.models.storage.inputs import read_input
 from nstx.models.values import describe
 
 from ..formats.identify import DOUBT, NPY, TIFF, identify_format
-from .decoding import DECODER_ERRORS, decode_image, refuse_damaged
+from .decoding import DECODER_ERRORS, MOST_PIXELS, decode_image, refuse_damaged
 from .npy import read_npy, take_pixels
 from .picture import Picture
 from .samples import Samples
@@ -41,9 +41,6 @@ _SCALED = ("PNG", "PPM")  # formats of whose 32-bit greys Pillow makes 0–65535
 _SHORTEST_SIDE = 8  # in pixels; a smaller picture shows nothing
 MOST_BYTES = 2**31
 """Of a picture's file."""
-
-# Pillow's bound against decompression bombs, 89 million.
-_MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 
 
 @check_arguments
@@ -76,7 +73,7 @@ def read_image(
         raise ImageError(
             f"expected a picture at {printable(path)}, got an empty file; try another file"
         )
-    most_pixels = _MOST_PIXELS * (2 if trusted else 1)
+    most_pixels = MOST_PIXELS * (2 if trusted else 1)
     kind = identify_format(data, path)
     if kind == NPY:
         picture = read_npy(data, path, most_pixels, trusted=trusted)
@@ -111,7 +108,7 @@ def as_picture(source: Source) -> Picture:
     name = Path("an image" if isinstance(source, Image.Image) else "an array")
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8:
-            return _check_sides(take_pixels(source, name, _MOST_PIXELS))
+            return _check_sides(take_pixels(source, name, MOST_PIXELS))
         array = source[0] if source.ndim == 4 and len(source) == 1 else source
         if 0 in array.shape or array.shape[2:] not in ((), (3,), (4,)) or array.ndim < 2:
             raise ImageError(
@@ -127,7 +124,7 @@ def as_picture(source: Source) -> Picture:
     try:
         if source.mode in ("I", "F") and source.format not in _SCALED:
             grey = np.asarray(ImageOps.exif_transpose(source))[..., None]
-            return _check_sides(take_pixels(np.repeat(grey, 3, axis=2), name, _MOST_PIXELS))
+            return _check_sides(take_pixels(np.repeat(grey, 3, axis=2), name, MOST_PIXELS))
         return _check_sides(to_picture(ImageOps.exif_transpose(source), name))
     except DECODER_ERRORS as error:  # what was opened is only decoded now
         refuse_damaged(name, source.format or "picture", error, error)

@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -51,21 +51,47 @@ _PALETTE, _YCBCR = 3, 6
 _one_at_a_time = threading.Lock()  # stderr is the whole process's
 
 
-def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Samples:
-    """Return the picture of a TIFF, upright; of 8 bits a channel, with its profile in ``info``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The page of a TIFF that is its picture.
 
-    It is the first page that does not say of itself that it is a reduced copy of another, such as
-    a thumbnail; of a DNG, the largest that is no raw data. Samples of more than 8 bits keep them all,
-    see `read_samples`.
-
-    Raises:
-        ImageError: its pixels are damaged or too many, raw, or of a kind that is not read.
+    Attributes:
+        layout: how its pixels lie in the file.
+        tags: that `Layout` and readers go by.
+        offset: of its directory in the file.
+        is_first: whether it is the file's first page.
+        is_big: whether the file is a BigTIFF.
+        has_photometric: whether it says what its colours are, or need not.
     """
+
+    layout: Layout
+    tags: PageTags
+    offset: int
+    is_first: bool
+    is_big: bool
+    has_photometric: bool
+
+    @property
+    def orientation(self) -> object:
+        """EXIF's number of how it is to be turned, as far as it says so."""
+        return self.tags.get(_ORIENTATION)
+
+    @property
+    def profile(self) -> bytes | None:
+        """Its ICC profile."""
+        profile = self.tags.get(_PROFILE)
+        return profile if isinstance(profile, bytes) else None
+
+
+def read_page(opened: BinaryIO, path: Path) -> Page:
+    """Return what an opened TIFF says of the page that `read_tiff` reads; `ImageError` if that cannot be."""
     try:
         # Of some makers' variants, tifffile would look for further pages.
         with (
             _quiet_tifffile(),
-            TiffFile(io.BytesIO(data), is_lsm=False, is_scanimage=False, is_ndpi=False) as file,
+            TiffFile(
+                opened, name="a TIFF", is_lsm=False, is_scanimage=False, is_ndpi=False
+            ) as file,
         ):
             page = _choose_page(file, path)
             tags = {
@@ -76,12 +102,31 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Sample
             has_photometric = _PHOTOMETRIC in tags or tags.get(259) in _FAX
             if not has_photometric:  # as libtiff has it
                 tags[_PHOTOMETRIC] = 2 if tags.get(277, 1) in (3, 4) else 1
-            first = page.offset == file.pages.first.offset
-            layout = read_layout(tags, file.byteorder)
-            big = file.is_bigtiff
+            return Page(
+                layout=read_layout(tags, file.byteorder),
+                tags=tags,
+                offset=page.offset,
+                is_first=page.offset == file.pages.first.offset,
+                is_big=file.is_bigtiff,
+                has_photometric=has_photometric,
+            )
     except (TiffFileError, *DECODER_ERRORS) as error:
         refuse_damaged(path, TIFF, error, error)
-    check_pixels((layout.width, layout.height), data, TIFF, path, most_pixels)
+
+
+def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Samples:
+    """Return the picture of a TIFF, upright; of 8 bits a channel, with its profile in ``info``.
+
+    It is the first page that does not say of itself that it is a reduced copy of another, such as
+    a thumbnail; of a DNG, the largest that is no raw data. Samples of more than 8 bits keep them all,
+    see `read_samples`.
+
+    Raises:
+        ImageError: its pixels are damaged or too many, raw, or of a kind that is not read.
+    """
+    page = read_page(io.BytesIO(data), path)
+    layout, tags = page.layout, page.tags
+    check_pixels((layout.width, layout.height), len(data), TIFF, path, most_pixels)
     kind = _NOT_READ.get(layout.photometric)
     if (layout.photometric, layout.compression) == (_YCBCR, 1):
         halves = tags.get(_SUBSAMPLING, (2, 2))
@@ -92,13 +137,17 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Sample
             f"expected RGB, grey, palette or CMYK in {printable(path)}, got a TIFF of {kind}; "
             "try to save it as PNG"
         )
-    whole = data if first else _with_first_page(data, page.offset, big)
+    first = data if page.is_first else _with_first_page(data, page.offset, page.is_big)
     try:
         with _libtiff_lines() as lines:
-            image = _load_with_pillow(whole, layout, path, most_pixels) if has_photometric else None
+            image = (
+                _load_with_pillow(first, layout, path, most_pixels)
+                if page.has_photometric
+                else None
+            )
             if image is not None and layout.photometric == _PALETTE:
                 _widen_palette(image, tags.get(_COLOUR_MAP))
-            picture = image or _read_samples(data, layout, path, most_pixels, tags)
+            picture = image or _read_samples(data, page, path, most_pixels)
     except DECODER_ERRORS as error:
         refuse_damaged(path, TIFF, error, error)
     if lines:
@@ -109,18 +158,14 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Sample
     return picture if isinstance(picture, Samples) else turn_upright(picture, path)
 
 
-def _read_samples(
-    data: bytes, layout: Layout, path: Path, most_pixels: int, tags: PageTags
-) -> Image.Image | Samples:
+def _read_samples(data: bytes, page: Page, path: Path, most_pixels: int) -> Image.Image | Samples:
     """Return what `read_samples` does, with the page's profile, turned as its tag says."""
-    picture = read_samples(data, layout, path, most_pixels)
-    profile, orientation = tags.get(_PROFILE), tags.get(_ORIENTATION)
+    picture = read_samples(data, page.layout, path, most_pixels)
     if isinstance(picture, Samples):
-        profile = profile if isinstance(profile, bytes) else None
-        return replace(picture, profile=profile).turned(orientation)
-    if isinstance(profile, bytes):
-        picture.info["icc_profile"] = profile
-    return turn_image(picture, orientation)
+        return replace(picture, profile=page.profile).turned(page.orientation)
+    if page.profile is not None:
+        picture.info["icc_profile"] = page.profile
+    return turn_image(picture, page.orientation)
 
 
 def _load_with_pillow(

@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,22 @@ _KINDS = {UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}
 _PREDICTORS = {2: (UNSIGNED, _SIGNED, _FLOAT), 3: (_FLOAT,)}
 
 
+class Bytes(Protocol):
+    """A file's bytes, in memory or on disk."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, span: slice, /) -> bytes:
+        """Return some of them, fewer where the file ends."""
+
+
 def read_samples(
-    data: bytes, layout: Layout, path: Path, most_pixels: int
+    data: Bytes,
+    layout: Layout,
+    path: Path,
+    most_pixels: int,
+    span: SampleRange | None = None,
 ) -> Image.Image | Samples:
     """Return a page's pixels, of up to 8 bits and of CMYK as an image in mode L, LA, RGB, RGBA or CMYK.
 
@@ -49,19 +63,14 @@ def read_samples(
         ValueError: strips or tiles that are missing or short, or any of `DECODER_ERRORS`.
     """
     _check_kind(layout, path)
-    colours = COLOURS[layout.photometric]
-    kept = [*range(colours), *([] if layout.alpha is None else [layout.alpha])]
-    if layout.samples <= max(kept):
-        raise ValueError(f"{layout.samples} samples a pixel")
+    kept = _kept_samples(layout)
     across, down = layout.blocks
     if layout.tiled:
         padded = (across * layout.block[0], down * layout.block[1])
-        check_pixels(padded, data, TIFF, path, most_pixels)
+        check_pixels(padded, len(data), TIFF, path, most_pixels)
     if min(len(layout.offsets), len(layout.counts)) < across * down * layout.planes:
         raise ValueError("strips or tiles are missing")
-    span = SampleRange(0.0, 2.0**layout.bits - 1)
-    if layout.bits > 16 or layout.sample_format != UNSIGNED:
-        span = _find_range(_parts(data, layout, kept), layout, path)
+    span = span or find_range(data, layout, path)
     is_deep = layout.bits > 8 and layout.photometric != _CMYK
     bring, kind = (scale_samples, np.float32) if is_deep else (round_samples, np.uint8)
     pixels = np.empty((layout.height, layout.width, len(kept)), kind)
@@ -73,6 +82,15 @@ def read_samples(
         (image := _to_image(pixels, layout)).info[DOUBT] = span.doubt
         return image
     return Samples(divide_by_alpha(pixels) if layout.is_premultiplied else pixels, doubt=span.doubt)
+
+
+def _kept_samples(layout: Layout) -> list[int]:
+    """Return the indices of a pixel's samples that make colour and alpha."""
+    colours = COLOURS[layout.photometric]
+    kept = [*range(colours), *([] if layout.alpha is None else [layout.alpha])]
+    if layout.samples <= max(kept):
+        raise ValueError(f"{layout.samples} samples a pixel")
+    return kept
 
 
 def _check_kind(layout: Layout, path: Path) -> None:
@@ -96,7 +114,7 @@ def _check_kind(layout: Layout, path: Path) -> None:
         )
 
 
-def _parts(data: bytes, layout: Layout, kept: list[int]) -> Iterator[_Part]:
+def _parts(data: Bytes, layout: Layout, kept: list[int]) -> Iterator[_Part]:
     """Yield the samples that are kept of each strip or tile, without its padding, and their place."""
     for plane, top, left, values in _blocks(data, layout):
         channels, used = slice(None), values[: layout.height - top, : layout.width - left]
@@ -110,7 +128,7 @@ def _parts(data: bytes, layout: Layout, kept: list[int]) -> Iterator[_Part]:
         yield (slice(top, bottom), slice(left, right), channels), used
 
 
-def _blocks(data: bytes, layout: Layout) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
+def _blocks(data: Bytes, layout: Layout) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
     """Yield plane, top, left and samples (height, width, samples) of each strip or tile."""
     width, height = layout.block
     across, down = layout.blocks
@@ -177,8 +195,12 @@ def _samples(lines: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[An
     return lines.view(f"{layout.order}{_KINDS[layout.sample_format]}{size}")
 
 
-def _find_range(parts: Iterator[_Part], layout: Layout, path: Path) -> SampleRange:
-    """Return which samples are black and white."""
+def find_range(data: Bytes, layout: Layout, path: Path) -> SampleRange:
+    """Return which samples of a page are black and white; errors as of `read_samples`."""
+    _check_kind(layout, path)
+    if layout.bits <= 16 and layout.sample_format == UNSIGNED:
+        return SampleRange(0.0, 2.0**layout.bits - 1)
+    parts = _parts(data, layout, _kept_samples(layout))
     seen = [(float(values.min()), float(values.max()), values.dtype) for _, values in parts]
     lows, highs, (dtype, *_) = zip(*seen, strict=True)
     # np.min and np.max, with which NaN prevails.

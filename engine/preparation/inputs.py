@@ -1,8 +1,9 @@
 """What a run is made of, as callers name it: style pictures, a start, and settings."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -14,10 +15,12 @@ from nstx.models.values import check_number, describe, suggest
 from ..choices import choose_settings
 from ..colours.modes import as_compared
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.reading import Source, as_picture, read_image
+from ..pictures.reading import Source, as_picture, read_image, take_input
 from ..pictures.resizing import resize_picture
 from ..regions.placement import Placement, place_styles
 from ..settings import INITS, MIN_SIDE, Settings
+from ..sizes import result_size, style_size
+from ..streaming.reduced import Fit, fit_by, read_input_at
 from ..targets.paintings import fit_styles, take_painting
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
@@ -31,8 +34,12 @@ _MAKE_SCALES = ("scales", "width", "height")
 """Choices beside which a picture to start from leaves the scales as they are."""
 
 
-def take_styles(styles: Styles) -> list[WeightedPicture]:
+def take_styles(
+    styles: Styles, read: Callable[[str], Picture] = take_input
+) -> list[WeightedPicture]:
     """Return the style pictures, filled where they are transparent, with their weights, of 1 where none is named.
+
+    ``read`` reads those that are named by paths.
 
     Raises:
         UsageError: there is none, one is no picture, or a weight is not above 0.
@@ -50,10 +57,12 @@ def take_styles(styles: Styles) -> list[WeightedPicture]:
             f"expected styles with their weights in a list, got {number} beside them; "
             f"try [('painting.jpg', {number})]"
         )
-    return [_take_style(item) for item in listed]
+    return [_take_style(item, read) for item in listed]
 
 
-def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
+def _take_style(
+    item: "Source | tuple[Source, float]", read: Callable[[str], Picture]
+) -> WeightedPicture:
     if isinstance(item, list) or (isinstance(item, tuple) and len(item) != 2):
         raise UsageError(
             f"expected a style as a picture or (picture, weight), got a {type(item).__name__} of "
@@ -65,7 +74,7 @@ def _take_style(item: "Source | tuple[Source, float]") -> WeightedPicture:
         raise UsageError(
             f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
         )
-    return take_painting(source), number
+    return take_painting(source, read), number
 
 
 def take_placement(
@@ -74,13 +83,42 @@ def take_placement(
     mask: Source | None = None,
     regions: Source | None = None,
     style_for: Mapping[str, Styles] | None = None,
+    *,
+    fit: Fit | None = None,
 ) -> Placement:
-    """Return where styles apply in a content of `take_input`; errors as `take_styles` and `place_styles`."""
+    """Return where styles apply in a content of `take_input`; errors as `take_styles` and `place_styles`.
+
+    ``fit`` is the size that styles are used at, at which large ones are read; None reads no large ones.
+    """
+    read = take_input if fit is None else partial(read_input_at, fit=fit)
     # None are asked for beside styles by colour.
     is_empty = isinstance(styles, Sequence) and not styles
-    paintings = [] if is_empty and style_for else take_styles(styles)
-    by_colour = {colour: take_styles(blend) for colour, blend in (style_for or {}).items()}
+    paintings = [] if is_empty and style_for else take_styles(styles, read)
+    by_colour = {colour: take_styles(blend, read) for colour, blend in (style_for or {}).items()}
     return place_styles(content, paintings, mask=mask, regions=regions, style_for=by_colour)
+
+
+def take_content(
+    source: Source, settings: Settings, *, wide: bool = False, name: str = ""
+) -> Picture:
+    """Return the content picture of a run: a large one, which settings may allow, at the size of the result.
+
+    Of a path, for ``wide`` and ``name`` see `nstx.engine.pictures.reading.read_image`.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return take_input(source)
+    fit = fit_by(settings, partial(result_size, settings=settings))
+    return read_input_at(source, fit, wide=wide, name=name)
+
+
+def style_fit(content: tuple[int, int], settings: Settings) -> Fit:
+    """Return the size that style pictures are used at beside a content of this (height, width)."""
+
+    def size(source: tuple[int, int]) -> tuple[int, int]:
+        result = result_size(content, settings)
+        return style_size(source, result, settings.style_scale, stretch=settings.stretch)
+
+    return fit_by(settings, size)
 
 
 def check_one_region(settings: Settings, placement: Placement) -> None:

@@ -70,7 +70,7 @@ def _look(path: Path, most_pixels: int) -> tuple[int, int]:
             f"expected a whole picture in {path}, got damaged {kind}{why}; try to fetch or save it again"
         )
     try:
-        check_pixels((size[1], size[0]), data, kind, path, most_pixels)
+        check_pixels((size[1], size[0]), len(data), kind, path, most_pixels)
     except ImageError as error:
         raise Refusal("too-large", str(error)) from error
     return size

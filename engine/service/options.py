@@ -18,7 +18,7 @@ from .refusals import Refusal
 
 OF_THE_SERVER = (
     "device", "precision", "backend", "extractor", "threads", "weights", "tile", "history",
-    "max_memory", "use_cache",
+    "max_memory", "use_cache", "large",
 )  # fmt: skip
 """Settings that whoever starts the server chooses."""
 
@@ -115,7 +115,8 @@ def _read(
     init = chosen.get("init", "content")
     if init not in INITS:
         raise refuse(f"one of {', '.join(INITS)}", "init", init, "content")
-    settings = choose_settings(preset, **{**chosen, **machine})
+    # A size that a stranger names allows no larger pictures.
+    settings = choose_settings(preset, **{"large": False, **chosen, **machine})
     if settings.most_steps > limits.max_steps:
         raise refuse(
             f"at most {limits.max_steps} on this server", "steps", settings.steps, limits.max_steps

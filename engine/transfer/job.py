@@ -22,13 +22,15 @@ from ..gradients.choice import PrecisionPolicy
 from ..gradients.gated import Gate, close
 from ..gradients.opening import BackendFactory
 from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels
-from ..pictures.reading import Source, take_input
+from ..pictures.reading import Source
 from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture, resize_pixels
 from ..preparation.backends import fit_memory, open_for, share_backend
 from ..preparation.inputs import (
     Styles,
     check_one_region,
     read_start,
+    style_fit,
+    take_content,
     take_placement,
     take_settings,
 )
@@ -185,8 +187,9 @@ def prepare_job(
         choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
     """
     settings, start = take_settings(settings, preset, choices, init)
-    photograph = take_input(content)
-    placement = take_placement(photograph, styles, mask, regions, style_for)
+    photograph = take_content(content, settings)
+    fit = style_fit(photograph.size, settings)
+    placement = take_placement(photograph, styles, mask, regions, style_for, fit=fit)
     check_one_region(settings, placement)
     return make_job(
         photograph, placement, settings, init=start, like=like, store=store, policy=policy

@@ -13,6 +13,7 @@ from ..checkpoints.manifest import Manifest
 from ..checkpoints.reading import find_manifest
 from ..pictures.picture import InputFile
 from ..pictures.reading import read_image
+from ..preparation.inputs import take_content
 from ..targets.files import read_targets
 from ..targets.paintings import join_painting
 from .job import Job, prepare_job
@@ -71,7 +72,7 @@ def _prepare(manifest: Manifest, folder: Path) -> Job:
             "try to begin anew in another folder"
         )
     starts = [read_image(path) for path, _ in paths.get("init", ())]
-    content = read_image(paths["content"][0][0], wide=manifest.wide)
+    content = take_content(paths["content"][0][0], manifest.settings, wide=manifest.wide)
     mask, regions = (
         next((path for path, _ in paths.get(r, ())), None) for r in ("mask", "regions")
     )

@@ -1,0 +1,297 @@
+"""Reading a picture at the size that it is used at, without ever holding it whole where it is large.
+
+Pillow's filters are separable: it resizes along rows first. So each band becomes as narrow as the result, and what is
+so narrow is resized along columns once all rows are there: the same numbers as of the whole picture.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import get_ident
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import JpegImagePlugin
+
+from nstx.models.errors import ImageError
+from nstx.models.printable import printable
+from nstx.models.storage.inputs import open_input
+
+from ..formats.identify import TIFF, identify_format
+from ..pictures.decoding import (
+    DECODER_ERRORS,
+    MOST_PIXELS,
+    check_pixels,
+    quiet_decoder,
+    read_orientation,
+    refuse_damaged,
+    turn_upright,
+)
+from ..pictures.picture import Encoding, Picture, Pixels
+from ..pictures.reading import read_image
+from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture
+from ..pictures.samples import Samples
+from ..pictures.srgb import to_picture
+from ..pictures.transparency import fill_transparent
+from ..settings import Resampling, Settings
+from .bands import Bands
+from .png import open_png, png_size
+from .tiff import open_tiff, read_tiff_page
+
+_log = logging.getLogger("nstx")
+
+MOST_LARGE_PIXELS = 2**32
+"""Of a picture that is read by bands."""
+
+_MOST_BYTES = 2**38
+"""Of its file."""
+
+_MOST_NARROW = 2**30
+"""Pixels of all its rows at the width that it is used at."""
+
+_SIDEWAYS = (5, 6, 7, 8)
+_MOST_OF_JPEG, _MOST_PROGRESSIVE = 64, 1.5  # times the usual bound, by what a decoder holds
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The size that a picture is used at.
+
+    Attributes:
+        size: returns height and width for those of its file, upright.
+        resampling: the filter by which it is resized.
+        allowed: whether it may have more pixels than Pillow's bound against decompression bombs.
+    """
+
+    size: Callable[[Size], Size]
+    resampling: Resampling
+    allowed: bool
+
+
+def fit_by(settings: Settings, size: Callable[[Size], Size]) -> Fit:
+    """Return a size with the filter of settings, which may allow large pictures."""
+    return Fit(size=size, resampling=settings.resampling, allowed=settings.large)
+
+
+def read_input_at(
+    path: str | os.PathLike[str], fit: Fit, *, wide: bool = False, name: str = ""
+) -> Picture:
+    """Return a content or style picture: `read_fitting`, with the colours around where it is fully transparent."""
+    return fill_transparent(read_fitting(path, fit, wide=wide, name=name))
+
+
+def read_fitting(
+    path: str | os.PathLike[str], fit: Fit, *, wide: bool = False, name: str = ""
+) -> Picture:
+    """Read a picture as `read_image` does; one of more than 89 million pixels at the size that it is used at.
+
+    That may be a PNG, a TIFF or BigTIFF of grey, RGB or CMYK, of up to 4 milliard pixels, or a JPEG, which is
+    reduced to a half, a quarter or an eighth as it is decoded. No more of them is in memory than some rows, and all
+    rows as narrow as the result. Where they are opaque, the pixels are those of the picture read whole and resized,
+    to rounding; where they are not, those around differ by some levels.
+
+    Raises:
+        ImageError: as of `read_image`; it is large, and ``fit`` does not allow it, or is of another format.
+    """
+    path = Path(path)
+    with open_input(
+        path, kind="a picture", most_bytes=_MOST_BYTES, error=ImageError, advice="another path"
+    ) as file:
+        shown = Path(name or path)
+        with _each_message_once():
+            picture = _read_large(file, shown, fit, wide=wide)
+        if picture is None:
+            return read_image(path, wide=wide, name=name)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return replace(picture, file_sha256=digest, path=str(shown))
+
+
+def _read_large(file: BinaryIO, path: Path, fit: Fit, *, wide: bool) -> Picture | None:
+    """Return a large picture at the size that it is used at; None of any other."""
+    head = file.read(1024)
+    length = file.seek(0, 2)
+    kind = identify_format(head, path) if head else ""
+    size = _find_size(file, kind, head, path)
+    if size is None or size[0] * size[1] <= MOST_PIXELS:
+        return None
+    if kind == "JPEG" and not fit.allowed:
+        return None  # it is halved, and that is said
+    height, width = size
+    if not fit.allowed:
+        raise ImageError(
+            f"expected a picture of at most {MOST_PIXELS // 10**6} million pixels in {printable(path)}, got "
+            f"{width}×{height}; try --size, or --large, with which it is read at the size that it is used at"
+        )
+    check_pixels((width, height), length, kind, path, MOST_LARGE_PIXELS)
+    try:
+        if kind == "JPEG":
+            return _read_jpeg(file, path, fit, wide=wide)
+        open_bands = open_png if kind == "PNG" else open_tiff
+        bands = open_bands(file, path, MOST_LARGE_PIXELS)
+        picture = _reduce(bands, path, fit, wide=wide)
+    except DECODER_ERRORS as error:
+        refuse_damaged(path, kind, error, error)
+    if bands.doubt:
+        _log.warning("%s: %s", printable(path), bands.doubt)
+    return picture
+
+
+def _find_size(file: BinaryIO, kind: str, head: bytes, path: Path) -> Size | None:
+    """Return height and width of a picture as it lies in its file; None of formats that are read whole alone."""
+    file.seek(0)
+    try:
+        if kind == "PNG":
+            return png_size(head, path)
+        if kind == TIFF:
+            layout = read_tiff_page(file, path).layout
+            return layout.height, layout.width
+        if kind == "JPEG":
+            with quiet_decoder(), JpegImagePlugin.JpegImageFile(file) as image:
+                return image.height, image.width
+    except (*DECODER_ERRORS, ImageError):
+        pass  # which reading it says in other words
+    return None
+
+
+def _read_jpeg(file: BinaryIO, path: Path, fit: Fit, *, wide: bool) -> Picture:
+    file.seek(0)
+    with quiet_decoder(), JpegImagePlugin.JpegImageFile(file) as image:
+        whole = image.size
+        times = _MOST_PROGRESSIVE if "progressive" in image.info else _MOST_OF_JPEG
+        if whole[0] * whole[1] > times * MOST_PIXELS:
+            raise ImageError(
+                f"expected a JPEG of at most {int(times * MOST_PIXELS) // 10**6} million pixels in "
+                f"{printable(path)}, got {whole[0]}×{whole[1]}; try a smaller copy of it"
+            )
+        turned = read_orientation(image, path) in _SIDEWAYS
+        height, width = fit.size(whole if turned else whole[::-1])
+        least = (height, width) if turned else (width, height)
+        # Twice as large as it is used, where there is as much: the decoder's own filter is a box.
+        factor = 2
+        while factor < 8 and (whole[0] // factor) * (whole[1] // factor) > MOST_PIXELS:
+            factor *= 2
+        while factor < 8 and all(
+            side // (2 * factor) >= 2 * small for side, small in zip(whole, least, strict=True)
+        ):
+            factor *= 2
+        image.draft(image.mode, (whole[0] // factor, whole[1] // factor))
+        image.load()
+        upright = turn_upright(image, path)
+    return _resize(to_picture(upright, path, wide=wide), (height, width), fit.resampling)
+
+
+def _reduce(bands: Bands, path: Path, fit: Fit, *, wide: bool) -> Picture:
+    """Return a picture at the size that it is used at."""
+    sideways = bands.orientation in _SIDEWAYS
+    upright = fit.size(bands.size[::-1] if sideways else bands.size)
+    height, width = upright[::-1] if sideways else upright
+    if bands.size[0] * width > _MOST_NARROW:
+        raise ImageError(
+            f"expected a picture of at most {_MOST_NARROW // width} rows for a width of {width} in "
+            f"{printable(path)}, got {bands.size[0]}; try a smaller --size"
+        )
+    narrow = _Narrow(bands.size[0], width, fit.resampling)
+    for band in bands.read():
+        narrow.add(to_picture(band, path, wide=wide), deep=isinstance(band, Samples))
+    return _turn(_resize(narrow.picture(path), (height, width), fit.resampling), bands.orientation)
+
+
+class _Narrow:
+    """All rows of a picture, as narrow as its result.
+
+    Args:
+        height: of the picture.
+        width: of the result.
+        resampling: the filter by which rows become narrower.
+    """
+
+    def __init__(self, height: int, width: int, resampling: Resampling) -> None:
+        self._shape, self._resampling = (height, width), resampling
+        self._pixels: NDArray[Any] | None = None
+        self._alpha: NDArray[np.uint8] | None = None
+        self._beyond: Pixels | None = None
+        self._encoding = Encoding()
+        self._rows = 0
+
+    def add(self, band: Picture, *, deep: bool) -> None:
+        """Add rows below those that are there."""
+        height, width = self._shape
+        rows = slice(self._rows, self._rows + band.height)
+        self._rows = rows.stop
+        if self._pixels is None:
+            kind = np.float32 if deep else np.uint8
+            self._pixels, self._encoding = np.empty((height, width, 3), kind), band.encoding
+        if deep:
+            band = replace(band, pixels=band.pixels.astype(np.float32))
+        self._pixels[rows] = resize_picture(band, band.height, width, self._resampling)
+        alpha = resize_alpha(band, band.height, width)
+        if alpha is not None:
+            if self._alpha is None:
+                self._alpha = np.full((height, width), 255, np.uint8)
+            self._alpha[rows] = alpha
+        beyond = resize_beyond(band, band.height, width, self._resampling)
+        if beyond is not None:
+            if self._beyond is None:
+                self._beyond = np.zeros((height, width, 3), np.float32)
+            self._beyond[rows] = beyond
+
+    def picture(self, path: Path) -> Picture:
+        """Return the picture; ValueError if rows are missing."""
+        if self._pixels is None or self._rows != self._shape[0]:
+            raise ValueError("its pixels end early")
+        return Picture(
+            self._pixels, self._alpha, str(path), encoding=self._encoding, beyond=self._beyond
+        )
+
+
+def _resize(picture: Picture, size: Size, resampling: Resampling) -> Picture:
+    """Return a picture at a size, with all that it has."""
+    pixels: NDArray[np.uint8] | Pixels = resize_picture(picture, *size, resampling)
+    if picture.pixels.dtype == np.uint8:
+        pixels = pixels.astype(np.uint8)  # whole numbers
+    return replace(
+        picture,
+        pixels=pixels,
+        alpha=resize_alpha(picture, *size),
+        beyond=resize_beyond(picture, *size, resampling),
+    )
+
+
+def _turn(picture: Picture, orientation: object) -> Picture:
+    def turn(values: NDArray[Any]) -> NDArray[Any]:
+        turned = Samples(values).turned(orientation).values
+        return np.ascontiguousarray(turned)
+
+    return replace(
+        picture,
+        pixels=turn(picture.pixels),
+        alpha=None if picture.alpha is None else turn(picture.alpha),
+        beyond=None if picture.beyond is None else turn(picture.beyond),
+    )
+
+
+@contextmanager
+def _each_message_once() -> Iterator[None]:
+    """Keep what is logged of each band from being logged of all of them."""
+    seen, thread = set[str](), get_ident()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if record.thread != thread or text not in seen:
+            seen.add(text)
+            return True
+        return False
+
+    _log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        _log.removeFilter(is_new)
