@@ -22,14 +22,14 @@ def test_whole_runs_are_measured(
 ) -> None:
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = [
-        "bench", "optimize", content, style, "--sizes", "40,56", "--steps", 3, "--rounds", 1,
+        "bench", "optimize", content, style, "--sizes", "40", "--steps", 3, "--rounds", 1,
         "--variants", "onnx,torch", "--device", "cpu",
     ]  # fmt: skip
     code, out, _ = nstx(*arguments, "--json")
     assert code == 0
     report = json.loads(out)
     assert [(row["size"], row["variant"]) for row in report["rows"]] == [
-        (40, "onnx"), (40, "torch"), (56, "onnx"), (56, "torch"),
+        (40, "onnx"), (40, "torch"),
     ]  # fmt: skip
     for row in report["rows"]:
         assert 0 < row["first_step"] < row["seconds"]

@@ -66,7 +66,9 @@ def test_optimize_reports_every_field_and_evaluate_agrees(
     code, out, _ = nstx("evaluate", output, "--content", content, "--style", style, "--json")
     assert code == 0
     assert [item["role"] for item in json.loads(out)["inputs"]] == ["image", "content", "style"]
-    evaluated = json.loads(out)["cost"]
+    report = json.loads(out)
+    assert report["artefacts"] is None
+    evaluated = report["cost"]
     assert evaluated["total"] == pytest.approx(data["cost"]["total"], rel=1e-3)
 
 
