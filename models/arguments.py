@@ -26,7 +26,7 @@ _C = TypeVar("_C")
 _WORDS = {
     "NoneType": "None", "str": "a string", "int": "a whole number", "float": "a number",
     "bool": "True or False", "Path": "a path", "PathLike": "a path", "Callable": "a function",
-    "ndarray": "an array", "Image": "an image of Pillow's", "Sequence": "a list",
+    "ndarray": "an array", "Image": "an image of Pillow's", "Sequence": "a list", "Iterator": "a generator",
     "Mapping": "a mapping",
 }  # fmt: skip
 """Classes in words; others are called by their names."""

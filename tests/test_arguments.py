@@ -17,7 +17,7 @@ TINY: dict[str, Any] = {
     "size": 32, "steps": 1, "style_layers": "conv1_1", "content_layers": "conv1_2", "device": "cpu",
 }  # fmt: skip
 RESULTS = {
-    "Artefacts", "Cost", "ExtractedFeatures", "Job", "ParityReport", "PrecisionCheck", "Result", "Step",
+    "Artefacts", "AskedJob", "BatchStep", "Cost", "ExtractedFeatures", "Job", "Made", "ParityReport", "PrecisionCheck", "Result", "Step",
 }  # fmt: skip
 """What the library makes and callers read."""
 
@@ -42,6 +42,11 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "run_job": {"job": job, "costs": None, **following, **kept},
         "resume": {"folder": str(folder / "k"), **following, "checkpoint_every": 5.0},
         "run_batch": {"jobs": [job], **following},
+        "ask_job": {"content": photo, "styles": photo, "output": "a.png", "settings": settings},
+        "stylize_all": {
+            "jobs": [nstx.ask_job(photo, photo, "a.png", settings)], "output": str(folder / "b"),
+            "workers": 1, "batch": None, "executor": "local", "attempts": 3, **following,
+        },
         "evaluate_picture": {"picture": photo, **pictures},
         "measure_artefacts": {"picture": photo, **pictures},
         "extract_features": {"picture": photo, "layers": "conv1_1", "grams": "conv1_1", "size": 32},
@@ -109,7 +114,7 @@ def test_a_message_says_what_is_taken_and_what_to_try(calls: dict[str, dict[str,
         ),
         (nstx.write_targets, {"targets": [3]}, "a list of Targets as targets, got 3 in it; try"),
         (nstx.load_weights, {"source": 3}, "expected a string or a path as source, got 3; try"),
-        (nstx.run_batch, {"jobs": [3]}, "a list of Jobs as jobs, got 3 in it; try"),
+        (nstx.run_batch, {"jobs": [3]}, "a list of Jobs or a generator as jobs, got 3 in it; try"),
         (nstx.read_image, {"trusted": "no"}, "True or False as trusted, got 'no'; try trusted=F"),
         (nstx.load_weights, {"preprocessing": "x"}, "'published' or 'unit_rgb' as prep"),
         (nstx.stylize, {"styles": ("s.png", 2.0)}, r"try \[\('painting.jpg', 2\)\]"),

@@ -5,9 +5,11 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,12 +32,14 @@ from nstx.engine.batches.planning import Planner
 from nstx.engine.batches.results import UnplacedError, put_result
 from nstx.engine.batches.run import Batch, choose_fleet, describe_other, plan_batch
 from nstx.engine.batches.sheet import draw_sheet
+from nstx.engine.batches.together import BatchSizes, Meter
 from nstx.engine.batches.worker import WorkerTask, run_worker
 from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.jobs.ledger import Ledger
 from nstx.engine.pictures import writing
 from nstx.engine.planning.fitting import MARGIN
-from nstx.models.errors import OutputError, UsageError
+from nstx.engine.transfer.batch import run_batch
+from nstx.models.errors import DeviceError, OutputError, UsageError
 from nstx.models.storage.inputs import read_input
 
 TINY: dict[str, Any] = {
@@ -108,7 +112,7 @@ def test_names_are_filled_safe_and_distinct() -> None:
     }  # fmt: skip
     assert fill_name("{style}/{content}_{index:03}.jpg", fields) == "st/a_b_c__007.jpg"
     assert check_template("{content}.png") == "{content}.png"
-    for template in ("{content}", "{other}.png", "{content.stem}.png", "{}.png", "{content!r}.png", "../{style}.png"):  # fmt: skip
+    for template in ("{content}", "{other}.png", "{content.stem}.png", "{}.png", "{content!r}.png", "../{style}.png", "{index:99999999999}.png", "{content:>99999}.png"):  # fmt: skip
         with pytest.raises(UsageError, match="expected"):
             check_template(template)
     for name in ("../a.png", "/a.png", "a/../b.png", ".nstx-jobs/a.png", "nul.png", "a\n.png", "x" * 300 + ".png", "a.txt"):  # fmt: skip
@@ -116,6 +120,8 @@ def test_names_are_filled_safe_and_distinct() -> None:
             check_name(name)
     with pytest.raises(UsageError, match="--name"):
         check_names(["a.png", "A.png"])
+    with pytest.raises(UsageError, match=r"folders of different names, got a.png, and A.PNG/b.png"):
+        check_names(["c.png", "a.png", "A.PNG/b.png"])
 
 
 def test_a_result_stays_within_its_folder(folder: BatchFolder, tmp_path: Path) -> None:
@@ -145,10 +151,17 @@ def test_rows_are_read_strictly_and_errors_name_their_line(tmp_path: Path) -> No
         "content,style\na.png,\n": "line 2 .*no 'style'",
         "content,content\na,b\n": "line 1",
         "": "line 1",
+        "content,style\na.png,b.png\nc\udcff.png,b.png\n": "line 3 .*UTF-8",
+        ",".join(map(str, range(2000))): "line 1 .*more than 1000",
+        "content,style,size\na.png,b.png," + "9" * 5000: "line 2 .*a whole number",
+        "content,style,output\na.png,b.png,../x.png\n": None,
         "content,style\n": "got none",
     }
     for text, message in wrong.items():
-        path.write_text(text)
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        if message is None:  # which is refused where names are
+            assert next(iter(read_rows(path, options))).output == "../x.png"
+            continue
         with pytest.raises(UsageError, match=message):
             list(read_rows(path, options))
     path = tmp_path / "jobs.jsonl"
@@ -157,6 +170,12 @@ def test_rows_are_read_strictly_and_errors_name_their_line(tmp_path: Path) -> No
     assert next(rows).options == {"steps": 3}
     with pytest.raises(UsageError, match=r"line 3 .*no text"):
         next(rows)
+    deep, row = "[" * 100_000, '{"content": "a", "style": "b", "size": '
+    for text in (deep, row + deep, row + "9" * 5000 + "}", row + "9" * 1000 + "}", "\0" * 1000):
+        path.write_text(text)
+        with pytest.raises(UsageError, match="expected a job in line 1 of") as caught:
+            list(read_rows(path, options))
+        assert len(str(caught.value)) < 1000
 
 
 def test_damaged_files_of_jobs_are_refused_in_nstxs_words(tmp_path: Path) -> None:
@@ -269,6 +288,37 @@ def test_what_is_gone_is_made_again_and_what_was_changed_stays(
     assert digest_of(folder.path / "1.png") == digest_of(folder.path / "alone.png")
 
 
+def test_what_was_changed_while_its_job_waited_stays(folder: BatchFolder, ask: Ask) -> None:
+    plan_batch(folder, [ask(0), ask(1)])
+    make_all(folder, Events(), Heart(folder.ledger))
+    changed = [ask(n, settings=replace(SETTINGS, steps=2)) for n in (0, 1)]
+    assert plan_batch(folder, changed).missing == 2
+    # Both wait when the command ends; then one is retouched, and the same command comes again.
+    (folder.path / "0.png").write_bytes(b"retouched")
+    batch = plan_batch(folder, changed)
+    assert (batch.missing, batch.other) == (1, ("0.png",))
+    # So it is where it happens while workers are at it.
+    events = Events()
+    events.after = lambda event, _: (
+        (folder.path / "1.png").write_bytes(b"mine") if event == "begun" else None
+    )
+    make_all(folder, events, Heart(folder.ledger))
+    assert [(folder.path / name).read_bytes() for name in ("0.png", "1.png")] == [
+        b"retouched",
+        b"mine",
+    ]
+    assert states(batch)["1.png"] == "failed"
+    (folder.path / "0.png").unlink()
+    (folder.path / "1.png").unlink()
+    assert plan_batch(folder, changed).missing == 2
+
+
+def test_a_folder_in_a_results_place_is_an_error_at_once(folder: BatchFolder, ask: Ask) -> None:
+    (folder.path / "0.png").mkdir()
+    with pytest.raises(OutputError, match="got the folder"):
+        plan_batch(folder, [ask(0)])
+
+
 def test_jobs_of_one_kind_run_as_a_batch_with_the_costs_of_runs_alone(
     folder: BatchFolder, ask: Ask
 ) -> None:
@@ -281,6 +331,93 @@ def test_jobs_of_one_kind_run_as_a_batch_with_the_costs_of_runs_alone(
         alone = nstx.stylize(item.content, item.styles[0][0], item.settings)
         assert record.result is not None
         assert record.result["cost"]["total"] == pytest.approx(alone.cost.total, rel=1e-4)
+
+
+def test_how_many_are_made_together_is_measured() -> None:
+    sizes = BatchSizes(None, workers=2)
+    assert sizes.choose("a", 100) == 1
+    rates = {1: 10.0, 2: 18.0, 4: 19.0, 8: 19.2}
+    tried = []
+    while (count := sizes.choose("a", 100)) not in tried:
+        tried.append(count)
+        sizes.note("a", count, rates[count])
+    # Four are faster than two by a twentieth, and eight are not faster than four.
+    assert tried == [1, 2, 4, 8]
+    assert count == 4
+    # None has all of the rest while another one waits.
+    assert [sizes.choose("a", waiting) for waiting in (7, 5, 1)] == [4, 3, 1]
+    sizes.limit("a", 3)
+    assert sizes.choose("a", 100) == 3
+    assert sizes.choose("b", 100) == 1
+    assert BatchSizes(5).choose("a", 100) == 5
+
+
+def test_a_worker_measures_as_it_works_and_claims_what_was_the_fastest(
+    folder: BatchFolder, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = list[int]()
+    make = Maker.make
+
+    def count(maker: Maker, claims: Any) -> None:
+        together.append(len(claims))
+        make(maker, claims)
+
+    monkeypatch.setattr(Maker, "make", count)
+    monkeypatch.setattr(Meter, "rate", property(lambda meter: float(len(meter._first))))
+    batch = plan_batch(folder, [ask(number) for number in range(9)])
+    task = WorkerTask(folder=str(folder.path), name="w", most=None)
+    tell: Any = lambda *_, **__: None
+    assert run_worker(task, tell, Heart(folder.ledger)) == 0
+    assert together == [1, 2, 4, 2]
+    assert set(states(batch).values()) == {"succeeded"}
+
+
+def test_a_batch_that_memory_does_not_hold_is_made_in_parts(
+    folder: BatchFolder, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, tried, run_together = (
+        plan_batch(folder, [ask(n) for n in range(5)]),
+        list[int](),
+        run_batch,
+    )
+
+    def run_few(jobs: Any, **options: Any) -> Any:
+        tried.append(len(jobs))
+        if len(jobs) > 2:
+            raise DeviceError("expected memory for several, got too little; try fewer")
+        return run_together(jobs, **options)
+
+    monkeypatch.setattr(making, "run_batch", run_few)
+    make_all(folder, Events(), Heart(folder.ledger), most=5)
+    assert tried == [5, 2, 2]
+    assert set(states(batch).values()) == {"succeeded"}
+
+
+def test_steps_are_measured_at_the_last_scale_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter, now = Meter(), 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    assert meter.rate is None
+    for scale, evaluations in ((1, 3), (1, 9), (2, 10), (2, 14)):
+        for run_ in (0, 1):
+            now += 1.0
+            step: Any = SimpleNamespace(scale=scale, scales=2, evaluations=evaluations + run_)
+            meter.take(run_, step)
+    assert meter.rate == pytest.approx(8 / 3)
+
+
+def test_batches_are_measured_on_accelerators_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert choose_fleet([SETTINGS], 9, workers=2).most == 1
+    assert choose_fleet([SETTINGS], 9, workers=2, most="auto").most is None
+    assert choose_fleet([SETTINGS], 9, workers=2, most=4).most == 4
+    gpu: Any = SimpleNamespace(is_cuda=True, is_cpu=False)
+    monkeypatch.setattr(run, "settle", lambda _: gpu)
+    monkeypatch.setattr(run, "_count_gpus", lambda: 2)
+    monkeypatch.setattr(run, "physical_cores", lambda: 8)
+    choice = choose_fleet([SETTINGS], 9)
+    assert (choice.workers, choice.most, choice.threads, choice.max_memory) == (2, None, 4, None)
+    assert choose_fleet([SETTINGS], 9, checkpoint_every=1.0).most == 1
 
 
 def test_what_nobody_foresaw_in_a_group_is_left_to_each_of_its_jobs(
@@ -661,6 +798,8 @@ def test_options_that_cannot_be_are_refused_before_anything_is_made(
     for arguments, message in (
         ([], "expected pictures and styles"),
         ([*pair, "--workers", 0], "1 … 256"),
+        ([*pair, "--batch", "many"], "1 … 256, or auto"),
+        ([*pair, "--batch", "9" * 5000], "1 … 256, or auto"),
         ([*pair, "--name", "{x}.png"], "a template"),
         ([*pair, "--jobs", jobs], "got both"),
         (["--jobs", jobs], "line 2 of"),

@@ -17,6 +17,7 @@ from ..grouped import Option
 
 SUFFIXES = (".csv", ".jsonl")
 _MOST_BYTES, _MOST_ROWS = 1 << 28, 1_000_000
+_MOST_COLUMNS = 1000
 _PICTURES = ("content", "style", "output")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 BETWEEN = ";"
@@ -77,12 +78,12 @@ class in_line:  # noqa: N801  (used as a function)
 
 
 def _read_csv(data: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    text = _decode(data, path)
     with in_line(path, 1):
-        text = data.decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="")
         names = reader.fieldnames or []
-        if len(set(names)) != len(names) or not names:
-            raise ValueError("no names of columns, or one twice")
+        if len(set(names)) != len(names) or not names or len(names) > _MOST_COLUMNS:
+            raise ValueError(f"no names of columns, or one twice, or more than {_MOST_COLUMNS}")
     line = 1
     while True:
         with in_line(path, line + 1):
@@ -95,6 +96,15 @@ def _read_csv(data: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             return
         line = reader.line_num
         yield line, {name: value for name, value in row.items() if value != ""}
+
+
+def _decode(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        with in_line(path, data.count(b"\n", 0, error.start) + 1):
+            raise ValueError("bytes that are no UTF-8") from error
+        raise
 
 
 def _read_jsonl(data: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

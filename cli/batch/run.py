@@ -1,13 +1,17 @@
 """What ``nstx batch`` does with its options: plan, have the jobs made, report."""
 
+import contextlib
 import json
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nstx.engine.batches.asked import AskedJob
+from nstx.engine.batches.fleet import Fleet
 from nstx.engine.batches.folder import BatchFolder
 from nstx.engine.batches.planning import Planner
 from nstx.engine.batches.run import (
@@ -36,7 +40,9 @@ from .display import Display
 from .working import Working
 
 if TYPE_CHECKING:
-    from nstx.engine.batches.fleet import Event, FleetChoice
+    from nstx.engine.batches.fleet import Crew, Event, FleetChoice
+
+    MakeCrew = Callable[[BatchFolder, FleetChoice], Crew[Any]]
 
 
 WATCHING = 3.0
@@ -134,28 +140,51 @@ class BatchRun:
 
     def _make(self, planned: Batch) -> int:
         """Make what is missing, report it, and return how many jobs failed."""
-        working = self._working
-        settings = dict.fromkeys(item.settings for item in self._asked[:_MOST_MEASURED])
-        choice = choose_fleet(
-            settings or [self._asking.settings], planned.missing, workers=working.workers, most=working.batch,
-            checkpoint_every=working.checkpoint_every, lingers=working.watch,
-        )  # fmt: skip
         self._planned, self._display = planned, Display(self._console, planned.missing)
+        self._choice: FleetChoice | None = None
         try:
-            if planned.missing or choice.lingers:
-                self._announce(choice)
-                with self._display.shown():
-                    planned.run(choice, self._take)
+            if planned.missing or self._working.watch:
+                with self._crew(planned) as (self._choice, crew):
+                    self._announce(self._choice)
+                    with self._display.shown():
+                        planned.run(self._choice, self._take, crew)
         except (KeyboardInterrupt, SystemExit):
             made = format_count(self._display.done, "new picture")
             self._console.warn(f"interrupted; {made} kept; the same command makes what is missing")
-            self._report(choice, None, is_interrupted=True)
+            self._report(None, is_interrupted=True)
             raise
         except NstxError as error:
             failure = describe_failure(error)
-            self._report(choice, failure_json(error), is_interrupted=False)
+            self._report(failure_json(error), is_interrupted=False)
             raise DescribedFailure(failure) from error
-        return self._report(choice, None, is_interrupted=False)
+        return self._report(None, is_interrupted=False)
+
+    @contextlib.contextmanager
+    def _crew(self, planned: Batch) -> Iterator[tuple["FleetChoice", "MakeCrew"]]:
+        """Yield how jobs are made, and by whom, for as long as these are there."""
+        working = self._working
+        items = self._asked[:_MOST_MEASURED]
+        settings = list(dict.fromkeys(item.settings for item in items)) or [self._asking.settings]
+        if working.executor == "local":
+            yield (
+                choose_fleet(
+                    settings, planned.missing, workers=working.workers, most=working.together,
+                    checkpoint_every=working.checkpoint_every, lingers=working.watch,
+                ),
+                Fleet,
+            )  # fmt: skip
+            return
+        from nstx.engine.executors.cluster import open_cluster
+        from nstx.engine.executors.ray_fleet import RayFleet
+
+        with contextlib.ExitStack() as stack:
+            with self._console.working("connecting to the cluster"):
+                cluster = stack.enter_context(open_cluster(working.address))
+            choice = cluster.choose(
+                settings[0].device, planned.missing, workers=working.workers, most=working.together,
+                lingers=working.watch,
+            )  # fmt: skip
+            yield choice, partial(RayFleet, cluster=cluster)
 
     def _announce(self, choice: "FleetChoice") -> None:
         kept = len(self._asked) - self._planned.missing
@@ -186,9 +215,7 @@ class BatchRun:
         self._asked, self._planned = asked, planned
         self._display.add(planned.missing)
 
-    def _report(
-        self, choice: "FleetChoice", failure: dict[str, Any] | None, *, is_interrupted: bool
-    ) -> int:
+    def _report(self, failure: dict[str, Any] | None, *, is_interrupted: bool) -> int:
         """Print and write what has come of the batch, and return how many jobs failed."""
         working, rate = self._working, self._display.per_hour
         records = list(map(describe_record, self._planned.records()))
@@ -200,8 +227,9 @@ class BatchRun:
             self._draw(working.sheet)
         data: dict[str, Any] = {
             "output": str(self._folder.path),
-            "workers": choice.workers,
-            "batch": choice.most,
+            "executor": working.executor,
+            "workers": self._choice and self._choice.workers,
+            "batch": self._choice and (self._choice.most or "auto"),
             "interrupted": is_interrupted,
             "pictures_per_hour": rate and round(rate, 1),
             "seconds": round(time.perf_counter() - self._began, 4),

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, cast
 
 from nstx.models.errors import UsageError
 from nstx.models.values import refuse
 
 from ..grouped import Group, Help
+
+EXECUTORS = ("local", "ray")
 
 _MOST_WORKERS, _MOST_TOGETHER, _MOST_ATTEMPTS = 256, 256, 100
 
@@ -27,12 +29,29 @@ class Working(Group):
         ),
     ] = None
     batch: Annotated[
-        int,
+        str | None,
         Help(
-            "Pictures of one size and objective that a worker evaluates together; for GPUs.",
-            metavar="N",
+            "Pictures of one size and objective that a worker evaluates together, or auto: as many as are measured to be "
+            "the fastest. [default: auto on GPUs, else 1]",
+            metavar="N|auto",
         ),
-    ] = 1
+    ] = None
+    executor: Annotated[
+        str,
+        Help(
+            "Where workers are: local, processes of this machine; ray, actors of a Ray cluster, whose nodes need share no "
+            "folder with it.",
+            values=EXECUTORS,
+        ),
+    ] = "local"
+    address: Annotated[
+        str | None,
+        Help(
+            "The cluster's, as host:port, or auto for one on this machine. [default: RAY_ADDRESS, else auto, else one is "
+            "started for the command]",
+            metavar="ADDRESS",
+        ),
+    ] = None
     attempts: Annotated[
         int, Help("How many workers may die of a job before it has failed.", metavar="N")
     ] = 3
@@ -57,22 +76,48 @@ class Working(Group):
         Help("Look for new and changed pictures every few seconds, until Ctrl-C ends it."),
     ] = False
 
+    @property
+    def together(self) -> int | Literal["auto"] | None:
+        """Pictures that are evaluated together; `UsageError` if that is neither a number nor ``auto``."""
+        if self.batch is None or self.batch == "auto":
+            return cast("Literal['auto'] | None", self.batch)
+        text = self.batch.strip()
+        # The length first: Python converts no number of thousands of digits.
+        if not (
+            text.isascii() and text.isdigit() and len(text) <= len(str(_MOST_TOGETHER))
+        ) or not (1 <= int(text) <= _MOST_TOGETHER):
+            raise refuse(f"1 … {_MOST_TOGETHER}, or auto", "batch", self.batch, 1)
+        return int(text)
+
     def check(self) -> None:
         """Check the ranges, and what does not go together; `UsageError`."""
-        most = {"workers": _MOST_WORKERS, "batch": _MOST_TOGETHER, "attempts": _MOST_ATTEMPTS}
+        most = {"workers": _MOST_WORKERS, "attempts": _MOST_ATTEMPTS}
         for name, highest in most.items():
             value = getattr(self, name)
             if value is not None and not 1 <= value <= highest:
                 raise refuse(f"1 … {highest}", name, value, 1)
+        if self.executor not in EXECUTORS:
+            raise refuse(" or ".join(EXECUTORS), "executor", self.executor, "local")
+        together = self.together
         if self.checkpoint_every is not None:
             from nstx.engine.checkpoints.keeper import check_minutes
 
             check_minutes(self.checkpoint_every)
-            if self.batch > 1:
+            if together not in (None, 1):
                 raise UsageError(
                     "expected --checkpoint-every or --batch, got both; try --batch 1",
                     setting="checkpoint_every",
                 )
+            if self.executor == "ray":
+                raise UsageError(
+                    "expected --checkpoint-every or --executor ray, got both; try --executor local",
+                    setting="checkpoint_every",
+                )
+        if self.address is not None and self.executor != "ray":
+            raise UsageError(
+                "expected --executor ray with an address, got local; try --executor ray",
+                setting="address",
+            )
         if self.sheet is not None and self.watch:
             raise UsageError(
                 "expected --sheet or --watch, got both; try the sheet by the same command afterwards",

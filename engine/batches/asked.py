@@ -1,10 +1,12 @@
 """What is asked for of one picture of a batch, as it lies in the ledger."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from nstx.models.arguments import check_arguments
 from nstx.models.errors import UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.plain_data import (
@@ -25,6 +27,9 @@ from ..settings import INITS, Settings
 from ..targets.paintings import absolute_painting, split_painting
 
 _MOST_STYLES = 1000
+
+OneStyle = str | os.PathLike[str] | tuple[str | os.PathLike[str], float]
+"""A style picture's path, or that with a weight."""
 
 Styles = tuple[tuple[Path, float], ...]
 """Style pictures with their weights; a path may name layers and a mask (`nstx.engine.targets.paintings`)."""
@@ -101,6 +106,51 @@ class AskedJob:
             "style_for": {colour: _write(blend) for colour, blend in self.style_for.items()},
             **self.saving,
         }
+
+
+@check_arguments
+def ask_job(
+    content: str | os.PathLike[str],
+    styles: OneStyle | Sequence[OneStyle],
+    output: str,
+    settings: Settings,
+    *,
+    mask: str | os.PathLike[str] | None = None,
+    regions: str | os.PathLike[str] | None = None,
+    style_for: Mapping[str, OneStyle | Sequence[OneStyle]] | None = None,
+    depth: Depth | None = None,
+    keep_profile: bool = False,
+) -> AskedJob:
+    """Return a picture that is to be made in a batch, by the paths of its files; these are read later.
+
+    Args:
+        content: the content picture.
+        styles: a style picture, or several, each by itself or as ``(path, weight)``.
+        output: the result's name within the batch's folder, with ``/`` between its parts.
+        settings: of the run.
+        mask: where the styles apply; ``alpha`` is the content's transparency.
+        regions: a map of the content.
+        style_for: styles by its colours.
+        depth: of the result's file, 8 or 16; None as the content has.
+        keep_profile: whether the result has the content's colour profile.
+    """
+    by_colour = {colour: _take(blend) for colour, blend in (style_for or {}).items()}
+    return AskedJob(
+        content=Path(content), styles=_take(styles), output=output, settings=settings,
+        mask=None if mask is None else os.fspath(mask),
+        regions=None if regions is None else Path(regions),
+        style_for=by_colour, depth=depth, keep_profile=keep_profile,
+    )  # fmt: skip
+
+
+def _take(styles: OneStyle | Sequence[OneStyle]) -> Styles:
+    """Return styles as a job has them."""
+    if isinstance(styles, str | os.PathLike) or (
+        isinstance(styles, tuple) and len(styles) == 2 and isinstance(styles[1], int | float)
+    ):
+        styles = [styles]
+    pairs = [item if isinstance(item, tuple) else (item, 1.0) for item in styles]
+    return tuple((Path(path), float(weight)) for path, weight in cast("Any", pairs))
 
 
 def read_asked(data: Any, output: str) -> AskedJob:

@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from nstx.models.errors import DeviceError, OutputError
 from nstx.models.printable import printable
@@ -39,7 +39,8 @@ class FleetChoice:
 
     Attributes:
         workers: processes.
-        most: jobs that each claims at a time, which are evaluated together where they can be.
+        most: jobs that each claims at a time, which are evaluated together where they can be; None has it measured
+            which number is the fastest.
         threads: of each worker, for jobs that do not say; None leaves them to the library.
         max_memory: bytes of each worker, for jobs that do not say; None takes what is free.
         gpus: of CUDA, that workers are dealt to in turn; 0 without any.
@@ -50,7 +51,7 @@ class FleetChoice:
     """
 
     workers: int
-    most: int = 1
+    most: int | None = 1
     threads: int | None = None
     max_memory: int | None = None
     gpus: int = 0
@@ -60,27 +61,26 @@ class FleetChoice:
     program: str = "nstx.engine.batches.worker"
 
 
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """A process that makes jobs.
+@dataclass(slots=True, eq=False, kw_only=True)
+class Worker:
+    """What makes jobs.
 
     Attributes:
         place: among the workers, from 0.
-        lines: the last of its stderr.
-        readers: threads that read what it writes.
+        name: that no other has.
         claimed: whether it has come to claiming anything.
     """
 
     place: int
     name: str
-    process: "subprocess.Popen[bytes]"
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
-    readers: list[threading.Thread] = field(default_factory=list)
     claimed: bool = False
 
 
-class Fleet:
-    """The workers of one batch.
+_W = TypeVar("_W", bound=Worker)
+
+
+class Crew(Generic[_W]):
+    """The workers of one batch, of any kind.
 
     Args:
         folder: of the batch, that this process has for itself.
@@ -89,8 +89,8 @@ class Fleet:
 
     def __init__(self, folder: BatchFolder, choice: FleetChoice) -> None:
         self._folder, self._choice = folder, choice
-        self._workers: dict[int, _Worker] = {}
-        self._events: queue.SimpleQueue[tuple[_Worker, Event | None]] = queue.SimpleQueue()
+        self._workers: dict[int, _W] = {}
+        self._events: queue.SimpleQueue[tuple[_W, Event | None]] = queue.SimpleQueue()
         self._barren = 0
         self.restarts = 0
 
@@ -133,28 +133,77 @@ class Fleet:
             elif (ended := self._bury(worker, ledger)) is not None:
                 yield ended
 
-    def _take(self, worker: _Worker, event: Event) -> Event:
+    def _take(self, worker: _W, event: Event) -> Event:
         if event["event"] == "claimed":
             worker.claimed, self._barren = True, 0
         if event["event"] == "stuck":
-            raise OutputError(str(event["message"]))
+            raise event.get("error") or OutputError(str(event["message"]))
         return {**event, "worker": worker.place}
 
     def _start(self, waiting: int) -> None:
         """Start workers where there are fewer than chosen, and than jobs that nobody has come for."""
         coming = sum(not worker.claimed for worker in self._workers.values())
-        needed = -(-waiting // self._choice.most) - coming
+        needed = -(-waiting // (self._choice.most or 1)) - coming
         for place in range(self._choice.workers):
             if needed > 0 and place not in self._workers:
                 self._workers[place] = self._spawn(place)
                 needed -= 1
 
-    def _spawn(self, place: int) -> _Worker:
+    def _spawn(self, place: int) -> _W:
+        """Start a worker, whose events come to the queue, and None after them."""
+        raise NotImplementedError
+
+    def _close(self, worker: _W) -> tuple[object, str] | None:
+        """Clear up after a worker that has ended; return by what, and a word of it, if it died."""
+        raise NotImplementedError
+
+    def _end(self, ledger: Ledger) -> None:
+        """End the workers; what they had waits again."""
+        raise NotImplementedError
+
+    def _bury(self, worker: _W, ledger: Ledger) -> Event | None:
+        """Take a worker out that has ended; return what there is to tell of it, if it died."""
+        del self._workers[worker.place]
+        ending = self._close(worker)
+        if ending is None:
+            return None
+        (code, last), shown = ending, ""
+        ledger.abandon(worker.name)
+        self.restarts += 1
+        if not worker.claimed:
+            self._barren += 1
+        if self._barren >= _MOST_BARREN:
+            shown = f": {printable(last)[:300]}" if last else ""
+            raise DeviceError(
+                f"expected workers that start, got {self._barren} that ended with {code}{shown}; "
+                "try 'nstx optimize' with one of the pictures"
+            )
+        return {"event": "died", "worker": worker.place, "code": code, "text": last[:300]}
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Process(Worker):
+    """A process that makes jobs.
+
+    Attributes:
+        lines: the last of its stderr.
+        readers: threads that read what it writes.
+    """
+
+    process: "subprocess.Popen[bytes]"
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
+    readers: list[threading.Thread] = field(default_factory=list)
+
+
+class Fleet(Crew[_Process]):
+    """Workers that are processes of this machine."""
+
+    def _spawn(self, place: int) -> _Process:
         choice = self._choice
         task = WorkerTask(
             folder=str(self._folder.path), name=f"{place}-{uuid.uuid4().hex}", most=choice.most,
-            threads=choice.threads, max_memory=choice.max_memory, checkpoint_every=choice.checkpoint_every, lingers=choice.lingers,
-            beat=choice.beat,
+            workers=choice.workers, threads=choice.threads, max_memory=choice.max_memory,
+            checkpoint_every=choice.checkpoint_every, lingers=choice.lingers, beat=choice.beat,
         )  # fmt: skip
         environment = dict(os.environ)
         if choice.gpus:
@@ -168,7 +217,7 @@ class Fleet:
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )  # fmt: skip
-        worker = _Worker(place, task.name, process)
+        worker = _Process(place=place, name=task.name, process=process)
         worker.readers += [
             threading.Thread(target=target, args=(worker,), daemon=True)
             for target in (_keep_lines, self._listen)
@@ -177,7 +226,7 @@ class Fleet:
             reader.start()
         return worker
 
-    def _listen(self, worker: _Worker) -> None:
+    def _listen(self, worker: _Process) -> None:
         assert worker.process.stdout is not None
         for line in worker.process.stdout:
             try:
@@ -189,24 +238,11 @@ class Fleet:
         worker.readers[0].join(_READING)
         self._events.put((worker, None))
 
-    def _bury(self, worker: _Worker, ledger: Ledger) -> Event | None:
-        """Take a worker out that has ended; return what there is to tell of it, if it died."""
-        del self._workers[worker.place]
+    def _close(self, worker: _Process) -> tuple[object, str] | None:
         _close(worker)
         code = worker.process.returncode
-        if code == 0:
-            return None
-        ledger.abandon(worker.name)
-        self.restarts += 1
         last = next((line for line in reversed(worker.lines) if line.strip()), "")
-        if not worker.claimed:
-            self._barren += 1
-        if self._barren >= _MOST_BARREN:
-            raise DeviceError(
-                f"expected workers that start, got {self._barren} that ended with {code}"
-                f"{': ' if last else ''}{printable(last)[:300]}; try 'nstx optimize' with one of the pictures"
-            )
-        return {"event": "died", "worker": worker.place, "code": code, "text": last[:300]}
+        return (code, last) if code else None
 
     def _end(self, ledger: Ledger) -> None:
         """Ask the workers to end, and kill those that do not; what they had waits again."""
@@ -226,13 +262,13 @@ class Fleet:
         self._workers.clear()
 
 
-def _keep_lines(worker: _Worker) -> None:
+def _keep_lines(worker: _Process) -> None:
     assert worker.process.stderr is not None
     for line in worker.process.stderr:
         worker.lines.append(line.decode(errors="replace").rstrip())
 
 
-def _close(worker: _Worker) -> None:
+def _close(worker: _Process) -> None:
     """Close the pipes of a worker that has ended, but for those that a child of its own may hold open."""
     process = worker.process
     assert process.stdin is not None
@@ -251,10 +287,10 @@ def _gpus(environment: Mapping[str, str], count: int) -> Sequence[str]:
     return visible or [str(index) for index in range(count)]
 
 
-def share_machine(choice: FleetChoice, cores: int, free: int) -> FleetChoice:
+def share_machine(choice: FleetChoice, cores: int, free: int | None) -> FleetChoice:
     """Return a choice with what each of its workers has of so many cores, and of the bytes of memory that are free."""
     return replace(
         choice,
         threads=max(1, cores // choice.workers),
-        max_memory=free // choice.workers,
+        max_memory=None if free is None else free // choice.workers,
     )

@@ -3,11 +3,12 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nstx.models.errors import OutputError
+from nstx.models.printable import printable
 from nstx.models.storage.files import (
     PART_PREFIX,
     PART_SUFFIX,
@@ -19,8 +20,12 @@ from nstx.models.storage.inputs import digest_input
 from nstx.models.storage.locks import locked
 
 from ..jobs.ledger import Ledger
+from ..jobs.records import NewJob
 from ..pictures.reading import MOST_BYTES
 from .names import WORK, place_of
+
+REPLACES = "replaces"
+"""In a job's request: the checksum of the file that its result replaces; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +88,42 @@ class BatchFolder:
         """Check that no result would replace a picture that is read; `OutputError` if one would."""
         check_distinct([self.path / name for name in names], list(inputs))
 
-    def look(self, ledger: Ledger, names: Collection[str]) -> set[str]:
-        """Queue jobs again whose results are gone; return those whose results are not as they were made."""
-        gone, other = [], set()
+    def look(
+        self, ledger: Ledger, names: Collection[str]
+    ) -> tuple[set[str], dict[str, str | None]]:
+        """Queue jobs again whose results are gone; return those whose results are not as they were made, and checksums.
+
+        So it is with what was to be replaced, and has been changed since that was planned: its job does not wait any more.
+        """
+        gone, other, digests = list[str](), set[str](), dict[str, str | None]()
         for record in ledger:
-            if record.id in names and record.state == "succeeded":
-                digest = digest_of(self.place(record.id))
-                if digest is None:
-                    gone.append(record.id)
-                elif digest != record.sha256:
-                    other.add(record.id)
+            is_made = record.state == "succeeded"
+            if record.id not in names or not (is_made or REPLACES in record.request):
+                continue
+            digest = digests[record.id] = digest_of(self.place(record.id))
+            if digest is None:
+                gone += [record.id] * is_made
+            elif digest not in (record.sha256, None if is_made else record.request[REPLACES]):
+                other.add(record.id)
         for name in gone:
             ledger.queue_again(name)
-        return other
+        for name in other:
+            ledger.cancel(name)
+        return other, digests
+
+    def note_replaced(self, job: NewJob, digests: Mapping[str, str | None]) -> NewJob:
+        """Return a job that says what stands in its result's place; `OutputError` if that is a folder.
+
+        ``digests`` are checksums that are known.
+        """
+        place = self.place(job.id)
+        if place.is_dir():
+            raise OutputError(
+                f"expected a file, or nothing, in a result's place, got the folder {printable(place)}; "
+                "try another --name, or another output"
+            )
+        digest = digests[job.id] if job.id in digests else digest_of(place)
+        return replace(job, request={**job.request, REPLACES: digest})
 
 
 def digest_of(path: Path) -> str | None:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,6 +64,16 @@ class Heart:
     def rest(self, seconds: float) -> None:
         """Wait, unless the worker is to end."""
         self._stopping.wait(seconds)
+
+    def stop(self) -> None:
+        """Have the worker end."""
+        self._stopping.set()
+
+    def forget(self, jobs: Iterable[str]) -> None:
+        """Have jobs lost that another worker has by now, or nobody."""
+        with self._lock:
+            for job in jobs:
+                self._claims.pop(job, None)
 
     def hold(self, claims: Sequence[Claim]) -> None:
         """Beat for these jobs from now on."""

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from nstx.models.errors import ImageError, NstxError, OutputError, UsageError
+from nstx.models.errors import DeviceError, NstxError, OutputError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.cache import keeps_cache
 
@@ -29,17 +29,18 @@ from .folder import BatchFolder, digest_of
 from .heart import Heart
 from .results import (
     UnplacedError,
+    acknowledge,
     as_asked,
+    check_untouched,
     describe_error,
     describe_result,
     make_place,
     put_result,
     unplaced,
 )
+from .together import BatchSizes, Meter, Ready, check_files, group_jobs
 
 _log = logging.getLogger("nstx")
-
-_Ready = tuple[Claim, AskedJob, Job]
 
 
 class Telling(Protocol):
@@ -57,9 +58,11 @@ class Maker:
         ledger: opened for this thread.
         heart: that beats for what is claimed.
         tell: takes events.
+        sizes: learns how fast how many jobs are together.
         threads: of the CPU, for jobs that do not say how many.
         max_memory: bytes of main memory, for jobs that do not say how many.
         checkpoint_every: minutes from one checkpoint to the next of a job that runs alone; None keeps none.
+        notes_places: whether the cache notes where pictures are, so that they are there for a result that is repeated.
     """
 
     def __init__(
@@ -69,13 +72,16 @@ class Maker:
         heart: Heart,
         tell: Telling,
         *,
+        sizes: BatchSizes | None = None,
         threads: int | None = None,
         max_memory: int | None = None,
         checkpoint_every: float | None = None,
+        notes_places: bool = True,
     ) -> None:
         self._folder, self._ledger, self._heart, self._tell = folder, ledger, heart, tell
+        self._sizes = sizes or BatchSizes()
         self._threads, self._most_memory = threads, max_memory
-        self._every = checkpoint_every
+        self._every, self._notes = checkpoint_every, notes_places
         self._last: Job | None = None
 
     def make(self, claims: Sequence[Claim]) -> None:
@@ -88,36 +94,26 @@ class Maker:
             if self._heart.should_stop([claim]):
                 continue  # whoever stops releases all
             with self._failing(claim):
-                if self._acknowledge(claim):
+                if acknowledge(self._folder, self._ledger, claim):
+                    self._heart.drop(claim)
+                    self._tell("succeeded", claim.id)
                     continue
                 asked = take_asked(claim)
                 self._folder.place(asked.output)
                 ready.append((claim, asked, self._prepare(claim, asked)))
-        for group in _group(ready):
-            if len(group) == 1 or not self._make_together(group):
-                for item in group:
-                    self._make_alone(item)
+        for group in group_jobs(ready):
+            self._sizes.fit(group[0][0], group[0][2])
+            self._make_group(group)
 
-    def _acknowledge(self, claim: Claim) -> bool:
-        """End a job whose result an earlier attempt has made, and put into its place or was about to."""
-        if claim.sha256 is None:
-            return False
-        place = self._folder.place(claim.id)
-        if digest_of(place) == claim.sha256:
-            self._ledger.acknowledge(claim)
-        elif part := self._folder.find_part(claim.sha256):
-            make_place(place)
-            try:
-                self._ledger.acknowledge(claim, partial(put_result, part, place))
-            except UnplacedError:
-                if part.exists():
-                    raise
-                return False  # the earlier attempt lived on, and has just taken it away
-        else:
-            return False
-        self._heart.drop(claim)
-        self._tell("succeeded", claim.id)
-        return True
+    def _make_group(self, group: Sequence[Ready]) -> None:
+        """Make jobs as one batch, or as smaller ones where memory does not hold it, or each by itself."""
+        if len(group) == 1:
+            self._make_alone(group[0])
+        elif (failure := self._make_together(group)) is not None:
+            half = len(group) // 2 if isinstance(failure, DeviceError) else 1
+            self._sizes.limit(group[0][0].kind, half)
+            for at in range(0, len(group), half):
+                self._make_group(group[at : at + half])
 
     def _prepare(self, claim: Claim, asked: AskedJob) -> Job:
         try:
@@ -126,10 +122,10 @@ class Maker:
             self._last = None  # so that its memory is free before another backend is opened
             job = self._open(asked, None)
         self._last = job
-        _check_files(claim, job)
+        check_files(claim, job)
         with unplaced():
             check_output_size(Path(asked.output), *job.sizes[-1])
-        if keeps_cache(job.settings.use_cache):
+        if self._notes and keeps_cache(job.settings.use_cache):
             note_inputs(job)
         return job
 
@@ -148,38 +144,46 @@ class Maker:
             style_for={colour: list(blend) for colour, blend in asked.style_for.items()} or None, like=like,
         )  # fmt: skip
 
-    def _make_together(self, group: Sequence[_Ready]) -> bool:
-        """Make jobs as one batch; return whether that went well: alone, the one that fails fails by itself."""
-        claims = [claim for claim, _, _ in group]
+    def _make_together(self, group: Sequence[Ready]) -> Exception | None:
+        """Make jobs as one batch; return what went wrong: alone, the one whose fault it is fails by itself."""
+        claims, meter = [claim for claim, _, _ in group], Meter()
         follow = [self._follow(claim) for claim in claims]
+
+        def on_step(index: int, step: Step) -> None:
+            follow[index](step)
+            meter.take(index, step)
+
         try:
             results = run_batch(
                 [job for _, _, job in group],
-                on_step=lambda index, step: follow[index](step),
+                on_step=on_step,
                 should_stop=partial(self._heart.should_stop, claims),
             )
         except OutputError:
             raise
-        except Exception:  # noqa: BLE001  (whose fault it is shows alone)
-            return False
+        except Exception as error:  # noqa: BLE001  (whose fault it is shows alone)
+            return error
+        self._sizes.note(claims[0].kind, len(group), meter.rate)
         for item, result in zip(group, results, strict=True):
             with self._failing(item[0]):
                 self._publish(item, result)
-        return True
+        return None
 
-    def _make_alone(self, item: _Ready) -> None:
+    def _make_alone(self, item: Ready) -> None:
         claim = item[0]
         if self._heart.should_stop([claim]):
             return
         with self._failing(claim), contextlib.ExitStack() as block:
             self._run(item, self._keep(item, block))
 
-    def _keep(self, item: _Ready, block: contextlib.ExitStack) -> Checkpoints | None:
+    def _keep(self, item: Ready, block: contextlib.ExitStack) -> Checkpoints | None:
         """Return what a job goes on from, and is kept in until a block ends; None if it is not kept."""
         if self._every is None:
             return None
         claim, _, job = item
         name, folder = printable(claim.id), self._folder.checkpoint(claim.id)
+        if claim.checkpoint is not None and not folder.exists():
+            _log.warning("%s begins anew: the checkpoint that was noted of it is gone", name)
         try:
             kept = block.enter_context(Checkpoints(folder, self._every))
         except OutputError as error:
@@ -197,13 +201,14 @@ class Maker:
             kept.begin(job)
         return kept
 
-    def _run(self, item: _Ready, kept: Checkpoints | None) -> None:
+    def _run(self, item: Ready, kept: Checkpoints | None) -> None:
         claim, _, job = item
-        follow, noted = self._follow(claim), False
+        follow, meter, noted = self._follow(claim), Meter(), False
 
         def on_step(step: Step) -> None:
             nonlocal noted
             follow(step)
+            meter.take(0, step)
             if kept is not None and kept.step is not None and not noted:
                 noted = True
                 self._ledger.note_checkpoint(claim, kept.folder.name)
@@ -214,6 +219,7 @@ class Maker:
             should_stop=partial(self._heart.should_stop, [claim]),
             checkpoint=kept,
         )
+        self._sizes.note(claim.kind, 1, meter.rate)
         self._publish(item, result)
         if kept is not None and result.is_complete:
             kept.remove()
@@ -228,7 +234,7 @@ class Maker:
 
         return follow
 
-    def _publish(self, item: _Ready, result: Result) -> None:
+    def _publish(self, item: Ready, result: Result) -> None:
         """Write a result beside its place, and have the ledger put it there; one that was interrupted is let be."""
         claim, asked, job = item
         if not result.is_complete or self._heart.is_lost(claim):
@@ -242,6 +248,7 @@ class Maker:
                 raise OutputError(
                     f"expected to read {printable(part)} back, got nothing; try another disk"
                 )
+            check_untouched(place, claim)
             make_place(place)
             described = describe_result(result)
             self._ledger.publish(claim, digest, described, partial(put_result, part, place))
@@ -277,22 +284,3 @@ class Maker:
         again = self._ledger.fail(claim, details, again=again)
         self._heart.drop(claim)
         self._tell("failed", claim.id, again=again, error=details)
-
-
-def _check_files(claim: Claim, job: Job) -> None:
-    """Check that a job is made of the files that it was planned with."""
-    planned = claim.request.get("files")
-    now = sorted({item.sha256 for item in job.inputs if item.sha256 is not None})
-    if planned is not None and planned != now:
-        raise ImageError(
-            "expected the pictures that the batch was planned with, got files that have changed since; "
-            "try the same command again"
-        )
-
-
-def _group(ready: Sequence[_Ready]) -> list[list[_Ready]]:
-    """Return jobs in groups that can be one batch: of one backend and equal scales."""
-    groups: dict[object, list[_Ready]] = {}
-    for item in ready:
-        groups.setdefault((id(item[2].opened), item[2].sizes), []).append(item)
-    return list(groups.values())

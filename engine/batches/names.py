@@ -22,6 +22,9 @@ WORK = ".nstx-jobs"
 
 _LONGEST_PART, _LONGEST = 200, 1000  # bytes of a part of a name, and of all of it
 # What Windows has no names of, besides what is not printable.
+_FORMAT = re.compile(r"[<>^]?\d{0,3}(\.\d{1,3})?[ds]?")
+"""Of a field; a longer width would fill memory before it is no name."""
+
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
@@ -30,6 +33,8 @@ def check_template(template: str) -> str:
     """Return a template of names; `UsageError` if it has other fields, or no suffix of a picture."""
     try:
         parts = list(string.Formatter().parse(template))
+        if not all(_FORMAT.fullmatch(spec or "") for _, _, spec, _ in parts):
+            raise ValueError
         names = [field for _, field, _, _ in parts if field is not None]
         filled = _fill(template, {**dict.fromkeys(FIELDS, "x"), "index": 1})
         is_plain = all(conversion is None for _, _, _, conversion in parts)
@@ -103,6 +108,14 @@ def check_names(names: Sequence[str]) -> None:
                 setting="name",
             )
         seen[key] = name
+    for key, name in seen.items():
+        for parent in list(PurePosixPath(key).parents)[:-1]:
+            if str(parent) in seen:
+                raise UsageError(
+                    f"expected results and folders of different names, got {printable(seen[str(parent)])}, and "
+                    f"{printable(name)} in it; try another name for one of them",
+                    setting="name",
+                )
 
 
 def place_of(folder: Path, name: str) -> Path:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from nstx.models.errors import NstxError, OutputError
 from nstx.models.printable import printable
 from nstx.models.storage.files import make_folder
 
+from ..jobs.ledger import Ledger
+from ..jobs.records import Claim
 from ..pictures.picture import Picture
 from ..transfer.job import Job
 from ..transfer.result import Result
 from .asked import AskedJob
+from .folder import REPLACES, BatchFolder, digest_of
 
 _NO_ROOM = {
     getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE")
@@ -78,6 +82,37 @@ def put_result(part: Path, place: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def check_untouched(place: Path, claim: Claim) -> None:
+    """Check that a result replaces what it was planned to replace; `UnplacedError` if somebody has changed that since."""
+    known = (None, claim.request.get(REPLACES), claim.sha256)
+    if REPLACES in claim.request and digest_of(place) not in known:
+        raise UnplacedError(
+            f"expected {printable(place)} as it was when the batch was planned, got a file that was changed since; "
+            "try to move it away"
+        )
+
+
+def acknowledge(folder: BatchFolder, ledger: Ledger, claim: Claim) -> bool:
+    """End a job whose result an earlier attempt has made, and put into its place or was about to; return whether it did."""
+    if claim.sha256 is None:
+        return False
+    place = folder.place(claim.id)
+    if digest_of(place) == claim.sha256:
+        ledger.acknowledge(claim)
+        return True
+    part = folder.find_part(claim.sha256)
+    if part is None:
+        return False
+    make_place(place)
+    try:
+        ledger.acknowledge(claim, partial(put_result, part, place))
+    except UnplacedError:
+        if part.exists():
+            raise
+        return False  # the earlier attempt lived on, and has just taken it away
+    return True
 
 
 def _is_of_all(error: BaseException | None) -> bool:

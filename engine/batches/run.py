@@ -1,8 +1,9 @@
 """A batch from beginning to end: planned, made by its workers, and what has come of it."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nstx.export.runtime.session import physical_cores
 from nstx.models.errors import NstxError
@@ -17,13 +18,16 @@ from ..planning.fitting import MARGIN
 from ..planning.memory_model import load_of, memory_needed
 from ..settings import Settings
 from .asked import AskedJob
-from .fleet import Event, Fleet, FleetChoice, share_machine
+from .fleet import Crew, Event, Fleet, FleetChoice, share_machine
 from .folder import BatchFolder
 from .names import check_names
 from .planning import Planner
 
 _MOST_BY_ITSELF = 8
 """Workers on a CPU, unless more are asked for."""
+
+Together = int | Literal["auto"] | None
+"""Jobs that are evaluated together: a number, ``auto`` for that which is measured to be the fastest, or None for either."""
 
 _TYPICAL = (384, 512)  # height and width of a result whose size is not known before it is read
 _CHUNK = 500  # jobs that are added at a time
@@ -52,15 +56,27 @@ class Batch:
         with Ledger(self.folder.ledger) as ledger:
             yield from (record for record in ledger if record.id in names)
 
-    def run(self, choice: FleetChoice, take: Callable[[Event], None]) -> None:
-        """Make what is missing, and have each event taken; errors as `Fleet.run`.
+    def run(
+        self,
+        choice: FleetChoice,
+        take: Callable[[Event], None],
+        crew: Callable[[BatchFolder, FleetChoice], Crew[Any]] = Fleet,
+    ) -> None:
+        """Make what is missing by a crew, and have each event taken; errors as `Crew.run`.
 
         What ends ``take`` by an exception ends the batch: what runs waits again, or goes on from its checkpoint.
         """
-        events = Fleet(self.folder, choice).run()
-        try:
+        with contextlib.closing(self.events(choice, crew)) as events:
             for event in events:
                 take(event)
+
+    def events(
+        self, choice: FleetChoice, crew: Callable[[BatchFolder, FleetChoice], Crew[Any]] = Fleet
+    ) -> Generator[Event, None, None]:
+        """Yield what workers tell as they make what is missing, as `run` does; closing it ends the batch."""
+        events = crew(self.folder, choice).run()
+        try:
+            yield from events
         finally:
             events.close()  # type: ignore[attr-defined]
         self.folder.sweep()
@@ -100,9 +116,10 @@ def plan_batch(
             ledger.abandon_all()
         else:
             jobs = [job for job in jobs if before.fingerprints.get(job.id) != job.fingerprint]
-        other = folder.look(ledger, {job.id for job in jobs})
+        other, digests = folder.look(ledger, {job.id for job in jobs})
         # What a person changed by hand is not replaced, whatever else changed.
         jobs = [job for job in jobs if job.id not in other]
+        jobs = [folder.note_replaced(job, digests) for job in jobs]
         missing = sum(ledger.add(jobs[at : at + _CHUNK]) for at in range(0, len(jobs), _CHUNK))
         ledger.cancel_others(known)
     return Batch(
@@ -119,33 +136,48 @@ def choose_fleet(
     missing: int,
     *,
     workers: int | None = None,
-    most: int = 1,
+    most: Together = None,
     checkpoint_every: float | None = None,
     lingers: bool = False,
 ) -> FleetChoice:
     """Return how jobs of these settings are made on this machine: a worker for each GPU, or core.
 
-    There are fewer where memory is short, or jobs are.
+    There are fewer where memory is short, or jobs are. ``most`` is how many jobs a worker claims at a time: ``auto``
+    is as many as are measured to be the fastest; None is ``auto`` on accelerators that keep no checkpoints, and else
+    1, by which a file has the bytes of a run alone.
     """
     device = settle(next(iter(settings)).device)
     gpus = _count_gpus() if device.is_cuda else 0
     cores = physical_cores()
     free = free_memory(swap=False)
+    together = settle_together(most, not device.is_cpu and checkpoint_every is None)
+    least = together or 1
     if workers is None:
         workers = gpus or 1
         if device.is_cpu:
-            needed = MARGIN * most * max(map(_memory_of, settings))
+            needed = MARGIN * least * max(map(_memory_of, settings))
             room = int(free / max(1.0, needed))
             workers = max(1, min(cores, _MOST_BY_ITSELF, room))
     if not lingers:
-        workers = max(1, min(workers, -(-missing // most)))
+        workers = max(1, min(workers, -(-missing // least)))
     choice = FleetChoice(
-        workers=workers, most=most, gpus=gpus, checkpoint_every=checkpoint_every, lingers=lingers
+        workers=workers,
+        most=together,
+        gpus=gpus,
+        checkpoint_every=checkpoint_every,
+        lingers=lingers,
     )
     if not device.is_cpu:
-        return choice
+        return share_machine(choice, cores, None)
     # One alone may swap, as a run alone may; several would for one another.
     return share_machine(choice, cores, free if workers > 1 else free_memory())
+
+
+def settle_together(most: Together, is_measured: bool) -> int | None:
+    """Return how many jobs a worker claims at a time, where None stands for one, or for what is to be measured."""
+    if most is None:
+        return None if is_measured else 1
+    return None if most == "auto" else most
 
 
 def _memory_of(settings: Settings) -> int:

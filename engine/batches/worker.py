@@ -21,6 +21,7 @@ from nstx.models.errors import NstxError, OutputError
 from ..jobs.ledger import Ledger
 from .folder import BatchFolder
 from .heart import BEAT, Heart
+from .together import BatchSizes
 
 if TYPE_CHECKING:
     from .making import Maker
@@ -42,7 +43,8 @@ class WorkerTask:
     Attributes:
         folder: of the batch.
         name: that no other worker has.
-        most: jobs that it claims at a time.
+        most: jobs that it claims at a time; None has it measured which number is the fastest.
+        workers: that share what waits.
         threads: of the CPU, for jobs that do not say; None leaves it to the library.
         max_memory: bytes of main memory, for jobs that do not say; None takes what is free.
         checkpoint_every: minutes from one checkpoint to the next; None keeps none.
@@ -52,7 +54,8 @@ class WorkerTask:
 
     folder: str
     name: str
-    most: int = 1
+    most: int | None = 1
+    workers: int = 1
     threads: int | None = None
     max_memory: int | None = None
     checkpoint_every: float | None = None
@@ -95,10 +98,11 @@ def run_worker(
     ``load`` returns what makes them, if another than `Maker`.
     """
     folder = BatchFolder(Path(task.folder))
+    sizes = BatchSizes(task.most, task.workers)
     with Ledger(folder.ledger) as ledger, heart:
         maker = None
         while not heart.stopping:
-            claims = ledger.claim(task.name, task.most)
+            claims = ledger.claim(task.name, sizes.choose)
             if not claims:
                 if not task.lingers:
                     break
@@ -109,7 +113,7 @@ def run_worker(
             if maker is None:
                 # Only now: it loads what computes.
                 maker = (load or _load)()(
-                    folder, ledger, heart, tell,
+                    folder, ledger, heart, tell, sizes=sizes,
                     threads=task.threads, max_memory=task.max_memory, checkpoint_every=task.checkpoint_every,
                 )  # fmt: skip
             try:

@@ -21,6 +21,9 @@ from .table import table_errors, writing
 LEASE = 60.0
 """Seconds that a worker keeps a job from one heartbeat to the next."""
 
+Most = int | Callable[[str, int], int]
+"""Of jobs that are claimed at a time: a number, or what gives it by their kind and how many of it wait."""
+
 
 class LostClaimError(NstxError):
     """A job that its worker has lost: the lease ran out, or it was canceled or changed."""
@@ -53,11 +56,12 @@ class Ledger(LedgerReader):
         return queued
 
     def claim(
-        self, worker: str, most: int = 1, *, lease: float = LEASE, kind: str | None = None
+        self, worker: str, most: Most = 1, *, lease: float = LEASE, kind: str | None = None
     ) -> list[Claim]:
         """Give a worker the next jobs of one kind, oldest first, and return them; none if none waits.
 
-        Jobs whose leases have run out wait again, or have failed where they have no attempt left.
+        Jobs whose leases have run out wait again, or have failed where they have no attempt left. ``most`` is how many
+        there are at most, or says it by the kind and how many of it wait.
         """
         with table_errors(self._path), writing(self._connection):
             now = self._now()
@@ -69,6 +73,9 @@ class Ledger(LedgerReader):
                 if first is None:
                     return []
                 kind = first["kind"]
+            if not isinstance(most, int):
+                count = "SELECT count(*) FROM jobs WHERE state = 'queued' AND kind = ?"
+                most = most(kind, self._connection.execute(count, (kind,)).fetchone()[0])
             waiting = self._connection.execute(
                 "SELECT * FROM jobs WHERE state = 'queued' AND kind = ? ORDER BY number LIMIT ?",
                 (kind, most),

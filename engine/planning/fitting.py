@@ -138,6 +138,23 @@ def check_batch_memory(
             raise refuse_load(load, limit, needed)
 
 
+def most_together(settings: Settings, size: Sequence[int], choice: PlacedChoice, most: int) -> int:
+    """Return how many pictures of settings that `fit_settings` returned memory holds at a time, ``most`` at most.
+
+    On an accelerator, whose memory is not predicted, that is ``most``; by tiles it is 1.
+    """
+    if not choice.device.is_cpu:
+        return most
+    if settings.tile is not None:
+        return 1
+    limit, count = memory_limit(settings), most
+    while (
+        count > 1 and MARGIN * memory_needed(load_of(settings, size, choice, batch=count)) > limit
+    ):
+        count -= 1
+    return count
+
+
 def check_features(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> None:
     """Raise `DeviceError` if main memory does not hold the features of a picture (height, width)."""
     needed, limit = features_needed(settings, size, layout), memory_limit(settings)

@@ -4,7 +4,7 @@ So that small pictures fill a GPU. On a CPU, which a single picture keeps busy, 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,7 +31,7 @@ from .run import follow, make_result
 
 @check_arguments
 def run_batch(
-    jobs: Sequence[Job],
+    jobs: Sequence[Job] | Iterator[Job],
     *,
     on_step: Callable[[int, Step], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -39,7 +39,7 @@ def run_batch(
     """Optimise several pictures, one evaluation of all of them at a time.
 
     Args:
-        jobs: of equal sizes, scales, layers, pooling and backend; pictures, weights, starts, solvers
+        jobs: a list, or a generator, of jobs of equal sizes, scales, layers, pooling and backend; pictures, weights, starts, solvers
             and numbers of steps may differ. `prepare_job` with ``like`` lets them share one backend.
         on_step: called after each step, with the job's index.
         should_stop: called before each evaluation; True ends all runs at their last finished steps.
@@ -52,6 +52,7 @@ def run_batch(
         NumericalError: a cost or gradient stopped being finite.
         DeviceError: memory does not suffice.
     """
+    jobs = list(jobs)
     if len({job.opened.choice for job in jobs}) > 1:
         raise UsageError(
             "expected jobs of one backend and precision, got several; try prepare_job(like=…)"

@@ -1,8 +1,13 @@
 """The public names, one a line: what type checkers and editors see, and what `nstx` loads on demand."""
 
 from .engine.artefacts.measure import Artefacts as Artefacts
+from .engine.batches.asked import AskedJob as AskedJob
+from .engine.batches.asked import ask_job as ask_job
 from .engine.choices import choose_settings as choose_settings
 from .engine.drawing.feature_sheets import write_feature_sheets as write_feature_sheets
+from .engine.executors.many import BatchStep as BatchStep
+from .engine.executors.many import Made as Made
+from .engine.executors.many import stylize_all as stylize_all
 from .engine.features.extraction import ExtractedFeatures as ExtractedFeatures
 from .engine.features.extraction import Extraction as Extraction
 from .engine.features.extraction import extract_features as extract_features
