@@ -760,9 +760,9 @@ def test_what_comes_while_it_watches_is_made_by_the_workers_that_are_there(
     monkeypatch.setattr(Display, "take", take)
     choices, run_all = list[FleetChoice](), Batch.run
 
-    def run_chosen(batch: Batch, choice: FleetChoice, take: Any) -> None:
+    def run_chosen(batch: Batch, choice: FleetChoice, *others: Any) -> None:
         choices.append(choice)
-        run_all(batch, choice, take)
+        run_all(batch, choice, *others)
 
     monkeypatch.setattr(Batch, "run", run_chosen)
     command = ["batch", "--content", photographs, "--style", f"{tmp_path / 's.png'}@conv1_1:2"]

@@ -81,12 +81,12 @@ def open_cluster(address: str | None = None) -> Iterator[RayCluster]:
         UsageError: Ray is not installed, or the address is none.
         DeviceError: the cluster cannot be reached.
     """
-    ray = _load()
     if address is not None and ("://" in address or not address.strip()):
         raise UsageError(
             f"expected a cluster's address as host:port, or auto, got {printable(address)[:80]}; try 127.0.0.1:6379",
             setting="address",
         )
+    ray = _load()
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(ray, address)

@@ -1,6 +1,7 @@
 """Jobs on their way to a machine that has none of their files, which go with them as bytes, one time each."""
 
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from nstx.models.weights.sources import EMBEDDED, join_source, split_source
 
-from ..batches.asked import AskedJob, Styles, read_asked, take_asked
+from ..batches.asked import AskedJob, Styles, take_asked
 from ..jobs.records import Claim, NewJob
 from ..regions.masks import mask_file
 from ..settings import INITS, Settings
@@ -24,12 +25,14 @@ class Parcel:
     Attributes:
         id: of the job.
         kind: of the job.
-        request: of the job, as plain data; a file that goes with it has the path ``NUMBER/NAME``.
+        request: of the job, as plain data; a file that goes with it has the path ``ROOT/NUMBER/NAME``.
+        root: what stands for the folder of all files; text that is found nowhere else.
     """
 
     id: str
     kind: str
     request: Mapping[str, Any]
+    root: str
 
 
 def pack_jobs(claims: Sequence[Claim]) -> tuple[list[Parcel], list[Path]]:
@@ -38,23 +41,24 @@ def pack_jobs(claims: Sequence[Claim]) -> tuple[list[Parcel], list[Path]]:
     `UsageError` of a job that cannot be.
     """
     numbers: dict[Path, int] = {}
+    root = uuid.uuid4().hex
     parcels = []
     for claim in claims:
 
         def place(path: Path) -> Path:
-            return Path(str(numbers.setdefault(path, len(numbers))), path.name)
+            return Path(root, str(numbers.setdefault(path, len(numbers))), path.name)
 
         moved = move_files(take_asked(claim), place)
         request = json.loads(json.dumps(moved.to_json()))
         request["files"] = claim.request.get("files")
-        parcels.append(Parcel(id=claim.id, kind=claim.kind, request=request))
+        parcels.append(Parcel(id=claim.id, kind=claim.kind, request=request, root=root))
     return parcels, list(numbers)
 
 
-def unpack_job(parcel: Parcel, root: Path, fingerprint: str) -> NewJob:
-    """Return the job of a parcel whose files lie under ``root``; tried again after what nobody foresaw."""
-    moved = move_files(read_asked(parcel.request, parcel.id), lambda path: root / path)
-    request = {**moved.to_json(), "files": parcel.request["files"]}
+def unpack_job(parcel: Parcel, folder: Path, fingerprint: str) -> NewJob:
+    """Return the job of a parcel whose files lie in a folder; tried again after what nobody foresaw."""
+    here = json.dumps(str(folder))[1:-1]
+    request = json.loads(json.dumps(parcel.request).replace(parcel.root, here))
     return NewJob(
         id=parcel.id, kind=parcel.kind, fingerprint=fingerprint, request=request, attempts=2
     )
@@ -77,9 +81,10 @@ def move_files(asked: AskedJob, move: Move) -> AskedJob:
 def _move_styles(styles: Styles, move: Move) -> Styles:
     moved = []
     for path, weight in styles:
-        file, _ = split_painting(path)
-        layers = str(path)[len(file) :]
-        moved.append((Path(f"{move(Path(file))}{layers}"), weight))
+        named = split_painting(path)
+        mask = None if named.mask is None else str(move(Path(named.mask)))
+        there = named._replace(file=str(move(Path(named.file))), mask=mask)
+        moved.append((Path(there.join()), weight))
     return tuple(moved)
 
 
