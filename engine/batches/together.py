@@ -101,7 +101,8 @@ class Meter:
 def check_files(claim: Claim, job: "Job") -> None:
     """Check that a job is made of the files that it was planned with."""
     planned = claim.request.get("files")
-    now = sorted({item.sha256 for item in job.inputs if item.sha256 is not None})
+    digests = {digest for item in job.inputs for digest in (item.sha256, item.mask_sha256)}
+    now = sorted(digest for digest in digests if digest is not None)
     if planned is not None and planned != now:
         raise ImageError(
             "expected the pictures that the batch was planned with, got files that have changed since; "
