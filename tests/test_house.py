@@ -23,6 +23,8 @@ FOLDERS = sorted({path.parent for path in MODULES})
 def test_the_public_surface_is_pinned() -> None:
     assert PUBLIC == [
         "Artefacts",
+        "AskedJob",
+        "BatchStep",
         "Cost",
         "DeviceError",
         "ExtractedFeatures",
@@ -31,6 +33,7 @@ def test_the_public_surface_is_pinned() -> None:
         "ImageError",
         "Job",
         "LayerWeight",
+        "Made",
         "ModelError",
         "NstxError",
         "NumericalError",
@@ -45,6 +48,7 @@ def test_the_public_surface_is_pinned() -> None:
         "UsageError",
         "Weights",
         "WeightsError",
+        "ask_job",
         "choose_settings",
         "evaluate_picture",
         "export_features",
@@ -60,6 +64,7 @@ def test_the_public_surface_is_pinned() -> None:
         "run_batch",
         "run_job",
         "stylize",
+        "stylize_all",
         "write_feature_sheets",
         "write_image",
         "write_targets",
