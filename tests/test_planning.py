@@ -75,6 +75,11 @@ def test_memory_grows_with_what_is_asked_for() -> None:
     assert needed > COEFFICIENTS["onnx"].base + 1280 * pixels
     assert memory_needed(replace(LARGE, pairs=0)) < needed
     assert memory_needed(replace(LARGE, batch=2)) == pytest.approx(2 * needed, rel=0.05)
+    for way in COEFFICIENTS:
+        several = [memory_needed(replace(LARGE, way=way, regions=count)) for count in (0, 1, 3)]
+        assert several == sorted(set(several))
+    detailed = replace(LARGE, objective=replace(LARGE.objective, laplacian_weight=1.0))
+    assert memory_needed(detailed) > needed
     shallow = replace(LARGE, objective=PRESETS["fine"].objective)
     assert memory_needed(shallow) < needed
     by_tiles = [memory_needed(replace(LARGE, tile=tile)) for tile in (64, 256, 512, 1024, 2048)]
@@ -136,6 +141,20 @@ def test_what_cannot_fit_is_refused_with_the_size_that_would() -> None:
     assert choose_plan(replace(load, size=(side * 3 // 4, side)), 2 * GIB).tile is not None
     with pytest.raises(DeviceError, match="try more memory"):
         choose_plan(load, 1 << 20)
+
+
+def test_256_megapixels_are_refused_at_once_or_fitted() -> None:
+    huge = replace(LARGE, size=(16384, 16384), may_use_disk=True)
+    with pytest.raises(
+        DeviceError, match=r"got 16384×16384, which needs .* try --size \d+$"
+    ) as caught:
+        choose_plan(huge, 16 * GIB)
+    assert "\n" not in str(caught.value)
+    side = int(str(caught.value).rpartition(" ")[2])
+    assert choose_plan(replace(huge, size=(side, side)), 16 * GIB).fits
+    fitted = choose_plan(huge, 96 * GIB)
+    assert (fitted.fits, fitted.on_disk) == (True, True)
+    assert fitted.tile is not None
 
 
 def test_settings_have_the_tile_that_was_chosen(

@@ -27,14 +27,16 @@ from nstx.cli.console import Console
 from nstx.cli.optimize.garbage import uncollected
 from nstx.engine.devices import torch_import
 from nstx.engine.devices.device import Device
-from nstx.engine.devices.memory import GRADIENT_BYTES, has_room
 from nstx.engine.gradients import ahead
 from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.kernels.support import load_triton, triton_lock
+from nstx.engine.planning.fitting import has_room
+from nstx.engine.planning.memory_model import Load, gradient_needed
 from nstx.engine.transfer import costs, report
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
+from nstx.models.presets import PRESETS
 from nstx.models.weights.load import load_weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -402,12 +404,13 @@ def test_output_that_cannot_be_written_is_left_to_python(monkeypatch: pytest.Mon
 
 
 def test_room_is_several_times_what_a_run_takes() -> None:
-    cuda, size = Device("cuda"), (1000, 2000)
-    needed = 4 * (GRADIENT_BYTES * 2_000_000 + (400 << 20))
-    assert has_room(size, cuda, needed + 1)
-    assert not has_room(size, cuda, needed)
-    assert not has_room(size, cuda, needed + 1, batch=2)
-    assert not has_room(size, Device("mps"))
+    cuda, objective = Device("cuda"), PRESETS["default"].objective
+    load = Load(size=(1000, 2000), objective=objective, way="bf16")
+    needed = 4 * gradient_needed(replace(load, way="autograd"))
+    assert has_room(load, cuda, needed + 1)
+    assert not has_room(load, cuda, needed)
+    assert not has_room(replace(load, batch=2), cuda, needed + 1)
+    assert not has_room(load, Device("mps"))
 
 
 @pytest.mark.parametrize(

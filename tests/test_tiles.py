@@ -19,6 +19,7 @@ from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.backend import GradientBackend, PrecisionPlan
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.checked import CheckedBackend
+from nstx.engine.gradients.onnx_backend import OnnxBackend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.regions.positions import share_positions
 from nstx.engine.sessions.session import load_session
@@ -34,7 +35,7 @@ from nstx.export.nodes.builder import check_model
 from nstx.export.runtime.session import SessionChoices
 from nstx.export.tiles.build_tile import build_tile_model
 from nstx.export.tiles.tile_graph import TileGraph, TilePart
-from nstx.models.errors import UsageError
+from nstx.models.errors import DeviceError, UsageError
 from nstx.models.objective import Objective
 from nstx.models.statistics import STATISTICS
 from nstx.models.vgg19 import LAYERS, Pooling, PoolRounding, find_layer
@@ -314,7 +315,7 @@ def test_contents_by_tiles_are_not_in_memory_and_coarse_ones_are() -> None:
     for tile in kept.layout.tiles:
         place = kept.layout.positions(tile, "conv2_2")
         expected = whole.content["conv2_2"][:, *place]
-        np.testing.assert_allclose(kept.read(tile.index), expected, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(kept.read(*place), expected, rtol=1e-4, atol=1e-3)
     assert kept.mean_square == pytest.approx(float(np.mean(whole.content["conv2_2"] ** 2)))
     for name, gram in whole.style.items():
         assert relative_error(fine.style[name], gram) < 1e-6
@@ -397,11 +398,68 @@ def test_tiles_of_other_sides_are_refused(tile: Any) -> None:
         nstx.choose_settings(tile=tile)
 
 
-def test_targets_of_other_tiles_are_refused() -> None:
+def test_kept_contents_are_read_by_other_tiles_too() -> None:
     job = nstx.prepare_job(CONTENT, STYLE, backend="onnx", tile=80, **LIGHT)
-    objective = job.settings.objective
-    with pytest.raises(UsageError, match="made for these tiles"):
-        TiledProblem(layout_of(objective, (97, 150), 64), [(objective, job.targets[-1])])
+    objective, kept = job.settings.objective, job.targets[-1].kept["conv2_2"]
+    whole = nstx.prepare_job(CONTENT, STYLE, backend="onnx", **LIGHT).targets[-1]
+    layout = layout_of(objective, (97, 150), 48)
+    for tile in layout.tiles:
+        place = layout.positions(tile, "conv2_2")
+        expected = whole.content["conv2_2"][:, *place]
+        np.testing.assert_allclose(kept.read(*place), expected, rtol=1e-4, atol=1e-3)
+
+
+EXHAUSTED = {
+    "onnx": MemoryError("Failed to allocate memory for requested buffer of size 1"),
+    "torch": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+}  # fmt: skip
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, backend: str, side: int) -> None:
+    """Let evaluations of more than so many rows or columns report that there is no memory."""
+
+    def limited(evaluate: Any, pixels_of: Any) -> Any:
+        def call(self: Any, given: Any, *others: Any) -> Any:
+            if max(pixels_of(given).shape[1:3]) > side:
+                raise EXHAUSTED[backend]
+            return evaluate(self, given, *others)
+
+        return call
+
+    passes, whole = {
+        "onnx": (OnnxPasses, OnnxBackend), "torch": (AutogradPasses, AutogradBackend)
+    }[backend]  # fmt: skip
+    for owner, name, pixels_of in (
+        (passes, "sums", lambda task: task.pixels),
+        (passes, "gradient", lambda task: task.pixels),
+        (whole, "costs_and_gradients", lambda pixels: pixels),
+        (whole, "costs", lambda pixels: pixels),
+    ):
+        monkeypatch.setattr(owner, name, limited(getattr(owner, name), pixels_of))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("tile", [None, 128])
+def test_a_run_goes_on_by_smaller_tiles_where_memory_fails(
+    backend: Any,
+    tile: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = nstx.stylize(CONTENT, STYLE, backend=backend, **LIGHT)
+    limit_memory(monkeypatch, backend, 80)
+    shrunk = nstx.stylize(CONTENT, STYLE, backend=backend, tile=tile, **LIGHT)
+    np.testing.assert_allclose(shrunk.pixels, whole.pixels, atol=0.05)
+    assert shrunk.cost.total == pytest.approx(whole.cost.total, rel=1e-5)
+    assert (shrunk.steps, shrunk.evaluations) == (whole.steps, whole.evaluations)
+    (line,) = [record.getMessage() for record in caplog.records if "memory" in record.getMessage()]
+    assert line.endswith("the run goes on by tiles of 64, to the same picture")
+
+
+def test_what_no_tile_fits_fails_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_memory(monkeypatch, "onnx", 20)
+    with pytest.raises(DeviceError, match="expected enough memory for 150×97 pixels"):
+        nstx.stylize(CONTENT, STYLE, backend="onnx", **LIGHT)
 
 
 def test_the_command_takes_a_tile(nstx: Any, save_picture: Any, tmp_path: Path) -> None:

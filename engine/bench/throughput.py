@@ -17,8 +17,8 @@ from nstx.models.weights.load import weights_digest
 
 from ..choices import choose_settings
 from ..devices.free_memory import free_memory
-from ..devices.memory import GRADIENT_BYTES
-from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, Task
+from ..planning.memory_model import Load, Way, extraction_needed, gradient_needed
+from .tasks import FEATURE_VARIANTS, GRADIENT_VARIANTS, OPTIMIZE_VARIANTS, Task
 from .turns import Answers, Bench, Row, RowMaker, make_report, run_process, take_turns
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -31,13 +31,11 @@ class ThroughputBench(Bench):
 
     Attributes:
         choices: every variant that can be measured, with its precision.
-        bytes_per_pixel: memory that a measurement takes per pixel of a batch, about.
         repeats: least number of runs after the first one in each process.
         seconds: least total of these runs.
     """
 
     choices: ClassVar[Mapping[str, str]]
-    bytes_per_pixel: ClassVar[int]
 
     sizes: tuple[int, ...] = (256, 512, 1024)
     batches: tuple[int, ...] = (1, 4, 8)
@@ -49,6 +47,10 @@ class ThroughputBench(Bench):
     @abstractmethod
     def flops_per_pixel(self) -> float:
         """Operations per pixel of a picture."""
+
+    @abstractmethod
+    def memory_needed(self, task: Task) -> int:
+        """Return the bytes that a measurement has at its peak on the CPU, about."""
 
     def peak_task(self, precision: str) -> Task:
         """Return the measurement of matrix products in a precision."""
@@ -87,9 +89,6 @@ class FeatureBench(ThroughputBench):
 
     work = "features"
     choices: ClassVar[Mapping[str, str]] = FEATURE_VARIANTS
-    # Four buffers of the widest layers, 64 channels in fp32.
-    bytes_per_pixel: ClassVar[int] = 1024
-
     variants: tuple[str, ...] = ("onnx", "torch", "torch-compile")
     activations: tuple[str, ...] = ("conv4_2",)
     grams: tuple[str, ...] = tuple(item.layer for item in PRESETS["default"].objective.style_layers)
@@ -106,6 +105,11 @@ class FeatureBench(ThroughputBench):
         """Operations of the convolutions and of the Gram matrices' products."""
         return _forward_flops([*self.activations, *self.grams], self.grams)
 
+    def memory_needed(self, task: Task) -> int:
+        """Implement `ThroughputBench`."""
+        pixels = task.size**2 * task.batch
+        return extraction_needed([*self.activations, *self.grams], pixels)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientBench(ThroughputBench):
@@ -116,9 +120,6 @@ class GradientBench(ThroughputBench):
 
     work = "gradient"
     choices: ClassVar[Mapping[str, str]] = GRADIENT_VARIANTS
-    # A step of the default objective in fp32.
-    bytes_per_pixel: ClassVar[int] = GRADIENT_BYTES
-
     batches: tuple[int, ...] = (1,)
     preset: str = "default"
     pooling: Pooling | None = None
@@ -132,6 +133,17 @@ class GradientBench(ThroughputBench):
         """Operations of the convolutions and Gram matrices, twice: forward and backward."""
         objective = choose_settings(self.preset, pooling=self.pooling).objective
         return 2 * _forward_flops(objective.layers, objective.style_names)
+
+    def memory_needed(self, task: Task) -> int:
+        """Implement `ThroughputBench`."""
+        objective = choose_settings(self.preset, pooling=self.pooling).objective
+        name, _ = OPTIMIZE_VARIANTS[task.variant]
+        way: Way = "onnx" if name == "onnx" else "autograd"
+        if self.precision(task.variant) == "bf16":
+            way = "bf16"
+        side = task.size
+        load = Load(size=(side, side), objective=objective, way=way, batch=task.batch)
+        return gradient_needed(load)
 
 
 def _forward_flops(layers: Sequence[str], grams: Sequence[str]) -> float:
@@ -224,9 +236,9 @@ def check_memory(bench: ThroughputBench, task: Task) -> dict[str, Any] | None:
 
     A CUDA device has memory of its own, and reports by itself that it does not suffice.
     """
-    if bench.device != "cpu":
+    if bench.device != "cpu" or task.work == "peak":
         return None
-    needed = bench.bytes_per_pixel * task.size**2 * task.batch
+    needed = bench.memory_needed(task)
     if needed < free_memory(swap=False):
         return None
     return {"error": f"needs about {needed / 2**30:.0f} GiB of memory"}

@@ -83,27 +83,11 @@ def process_seconds() -> float:
 # In the messages of PyTorch's allocators; not all of their errors have a class.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
-GRADIENT_BYTES = 2_300
-_BASE_BYTES = 400 << 20
-"""Of a gradient in fp32, about: for each pixel of VGG-19 up to conv5_1, and what libraries and weights need besides."""
 
-
-def has_room(
-    size: Sequence[int], device: Device, free_bytes: int | None = None, *, batch: int = 1
-) -> bool:
-    """Whether an accelerator has several times the memory free that a run at (height, width) takes.
-
-    Beside a gradient that is a second one in fp32, which checks it, both of them kept: at most four times
-    `GRADIENT_BYTES`. ``free_bytes`` is what is free; None asks PyTorch, which knows it of CUDA alone.
-    """
-    if free_bytes is None:
-        if not device.is_cuda:
-            return False
-        import torch
-
-        free_bytes = torch.cuda.mem_get_info(torch.device(str(device)))[0]
-    needed = _BASE_BYTES + GRADIENT_BYTES * batch * size[0] * size[1]
-    return free_bytes > 4 * needed
+def is_exhausted(error: Exception) -> bool:
+    """Whether an error is a library's report that there is no more memory."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in message for sign in _SIGNS)
 
 
 @contextmanager
@@ -112,8 +96,7 @@ def memory_errors(size: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        message = str(error).lower()
-        if not isinstance(error, MemoryError) and not any(sign in message for sign in _SIGNS):
+        if not is_exhausted(error):
             raise
         raise DeviceError(
             f"expected enough memory for {size[1]}×{size[0]} pixels, got less; try a smaller --size"

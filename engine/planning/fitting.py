@@ -11,7 +11,14 @@ from ..devices.device import Device
 from ..devices.free_memory import free_memory
 from ..settings import MIN_SIDE, Settings
 from ..tiles.layout import TileLayout
-from .memory_model import Choice, Load, features_needed, load_of, memory_needed
+from .memory_model import (
+    Choice,
+    Load,
+    features_needed,
+    gradient_needed,
+    load_of,
+    memory_needed,
+)
 
 MARGIN = 1.1
 """What is predicted is taken this many times, as it is right to some percent."""
@@ -153,6 +160,21 @@ def most_together(settings: Settings, size: Sequence[int], choice: PlacedChoice,
     ):
         count -= 1
     return count
+
+
+def has_room(load: Load, device: Device, free_bytes: int | None = None) -> bool:
+    """Whether an accelerator has several times the memory free that evaluations of a load take.
+
+    Beside a gradient that is a second one in fp32, which checks it, both of them kept: at most four times what
+    autograd takes on a CPU. ``free_bytes`` is what is free; None asks PyTorch, which knows it of CUDA alone.
+    """
+    if free_bytes is None:
+        if not device.is_cuda:
+            return False
+        import torch
+
+        free_bytes = torch.cuda.mem_get_info(torch.device(str(device)))[0]
+    return free_bytes > 4 * gradient_needed(replace(load, way="autograd", tile=None))
 
 
 def check_features(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from nstx.models.objective import Objective
-from nstx.models.vgg19 import truncate
+from nstx.models.vgg19 import find_layer, truncate
 
 from ..settings import PAIRS, Settings
 from ..tiles.layout import TileLayout, lay_tiles
@@ -35,6 +35,10 @@ class Choice(Protocol):
     def checked(self) -> bool:
         """Whether gradients are checked against fp32."""
 
+    @property
+    def regions(self) -> int:
+        """How many there are in a picture; 0 where all its positions count alike."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coefficients:
@@ -45,12 +49,14 @@ class Coefficients:
         whole: for each byte of activations in float32 (`activation_bytes`), of a picture that is evaluated whole.
         tiled_base: as ``base``, by tiles: more graphs.
         tile: as ``whole``, of a tile with its halo.
+        region: for each byte of style layers' activations, of each region whose positions count by shares.
     """
 
     base: int
     whole: float
     tiled_base: int
     tile: float
+    region: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +77,14 @@ class SolverBytes:
 _MIB = 1 << 20
 
 COEFFICIENTS: dict[Way, Coefficients] = {
-    "onnx": Coefficients(base=204 * _MIB, whole=1.49, tiled_base=430 * _MIB, tile=1.1),
-    "autograd": Coefficients(base=410 * _MIB, whole=1.81, tiled_base=410 * _MIB, tile=2.1),
-    "bf16": Coefficients(base=295 * _MIB, whole=0.98, tiled_base=420 * _MIB, tile=0.7),
-    "checked": Coefficients(base=540 * _MIB, whole=1.72, tiled_base=540 * _MIB, tile=2.1),
+    "onnx": Coefficients(base=204 * _MIB, whole=1.49, tiled_base=430 * _MIB, tile=1.1, region=1.0),
+    "autograd": Coefficients(
+        base=410 * _MIB, whole=1.81, tiled_base=410 * _MIB, tile=2.1, region=1.0
+    ),
+    "bf16": Coefficients(base=295 * _MIB, whole=0.98, tiled_base=420 * _MIB, tile=0.7, region=0.5),
+    "checked": Coefficients(
+        base=540 * _MIB, whole=1.72, tiled_base=540 * _MIB, tile=2.1, region=1.0
+    ),
 }
 """Fitted to the peaks of processes with pictures of 0.1 to 0.8 megapixels and tiles of 128 to 512."""
 
@@ -84,6 +94,15 @@ held at once."""
 
 _PICTURE = 56
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
+
+_PIXELS = 36
+"""Of these, a picture that is evaluated, its content and its gradient."""
+
+_SHARES = 20
+"""For each pixel and region: masks, and shares of style layers, of which a graph has copies."""
+
+_LAPLACIAN = 60
+"""For each pixel that is evaluated whole where its Laplacian is compared."""
 
 _SOLVERS = {
     ("adam", False): SolverBytes(at_rest=85, at_work=132, pair=0),
@@ -107,6 +126,7 @@ class Load:
         may_use_disk: whether they may be, where memory does not hold them.
         style_side: long side of the style pictures.
         batch: pictures that are evaluated together.
+        regions: of each picture, whose positions count by shares; 0 where all count alike.
     """
 
     size: tuple[int, int]
@@ -118,6 +138,7 @@ class Load:
     may_use_disk: bool = False
     style_side: int = 0
     batch: int = 1
+    regions: int = 0
 
     @property
     def layout(self) -> TileLayout | None:
@@ -148,6 +169,7 @@ def load_of(settings: Settings, size: Sequence[int], choice: Choice, *, batch: i
         may_use_disk=settings.history == "auto" and settings.solver == "lbfgs",
         style_side=round(min(max(size) * settings.style_scale, 1e6)),
         batch=batch,
+        regions=choice.regions,
     )
 
 
@@ -158,32 +180,66 @@ def activation_bytes(layers: Sequence[str]) -> float:
 
 def memory_needed(load: Load) -> int:
     """Return the bytes that a process has at its peak, about."""
-    coefficients, layout = COEFFICIENTS[load.way], load.layout
-    of_pixel = activation_bytes(load.objective.layers)
+    layout = load.layout
     pixels = load.size[0] * load.size[1] * load.batch
     solver = _SOLVERS["adam" if load.pairs is None else "lbfgs", load.way != "onnx"]
     kept = 0 if load.on_disk else solver.pair * (load.pairs or 0)
     at_rest, at_work = ((kept + of) * pixels for of in (solver.at_rest, solver.at_work))
+    of_pixel = activation_bytes(load.objective.layers)
+    base = _base(load)
     if layout is None:
-        base, evaluation = coefficients.base, coefficients.whole * of_pixel * pixels
         targets = base + _FEATURES * of_pixel * load.style_side**2
     else:
-        height, width = layout.largest
-        base = coefficients.tiled_base
-        evaluation = coefficients.tile * of_pixel * height * width * load.batch
         targets = _FEATURES_BASE + _tile_features(layout, load.style_side) * of_pixel
     if load.way == "onnx" and layout is None:
         at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
-    run = base + max(at_rest + evaluation, at_work)
-    return round(_PICTURE * pixels + max(run, targets))
+    run = base + max(at_rest + _evaluation(load), at_work)
+    return round(_held(load) * pixels + max(run, targets))
+
+
+def gradient_needed(load: Load) -> int:
+    """Return the bytes that a process has at its peak, about, that evaluates pictures and does nothing else."""
+    pixels = load.size[0] * load.size[1] * load.batch
+    return round(_base(load) + _evaluation(load) + _PIXELS * pixels)
+
+
+def _base(load: Load) -> int:
+    coefficients = COEFFICIENTS[load.way]
+    return coefficients.base if load.layout is None else coefficients.tiled_base
+
+
+def _evaluation(load: Load) -> float:
+    """Return the bytes that an evaluation takes."""
+    coefficients, layout, objective = COEFFICIENTS[load.way], load.layout, load.objective
+    height, width = load.size if layout is None else layout.largest
+    share = coefficients.whole if layout is None else coefficients.tile
+    of_pixel = share * activation_bytes(objective.layers)
+    styles = sum(
+        4 * layer.channels / layer.stride**2 for layer in map(find_layer, objective.style_names)
+    )
+    of_pixel += coefficients.region * load.regions * styles
+    if layout is None and objective.laplacian_weight > 0:
+        of_pixel += _LAPLACIAN
+    return of_pixel * height * width * load.batch
+
+
+def _held(load: Load) -> float:
+    """Return the bytes for each pixel of the result that are held throughout, but for the solver's."""
+    laplacian = 4 if load.objective.laplacian_weight > 0 else 0
+    return _PICTURE + laplacian + _SHARES * load.regions
 
 
 def features_needed(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> int:
     """Return the bytes that a process has at its peak, about, where it makes targets of a picture (height, width)."""
-    of_pixel = activation_bytes(settings.objective.layers)
+    layers = settings.objective.layers
     if layout is None:
-        return round(COEFFICIENTS["onnx"].base + _FEATURES * of_pixel * size[0] * size[1])
-    return round(_FEATURES_BASE + _tile_features(layout, max(size)) * of_pixel)
+        return extraction_needed(layers, size[0] * size[1])
+    return round(_FEATURES_BASE + _tile_features(layout, max(size)) * activation_bytes(layers))
+
+
+def extraction_needed(layers: Sequence[str], pixels: int) -> int:
+    """Return the bytes that a process has at its peak, about, that extracts features of so many pixels whole."""
+    return round(COEFFICIENTS["onnx"].base + _FEATURES * activation_bytes(layers) * pixels)
 
 
 def _tile_features(layout: TileLayout, most: int) -> float:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,27 +13,36 @@ from ..gradients.backend import GradientBackend
 from ..gradients.choice import BackendChoice
 from ..gradients.opening import BackendFactory, open_backend
 from ..settings import Settings
-from ..tiles.layout import TileLayout, tiles_of
+from ..tiles.layout import TileLayout, lay_tiles
 from .passes import TilePasses
+from .shrinking import ShrinkingBackend, TileSide
 
 
 def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs, as `open_backend`; pictures larger than the settings' tile are evaluated by tiles.
 
-    `DeviceError` if there are tiles and the device is not the CPU.
+    On the CPU smaller tiles take its place where memory does not hold an evaluation. `DeviceError` if there are tiles and the
+    device is not the CPU.
     """
-    if settings.tile is None:
-        return open_backend(settings, choice)
     if not choice.device.is_cpu:
+        if settings.tile is None:
+            return open_backend(settings, choice)
         raise DeviceError(
             f"expected the CPU for tiles, got {choice.device}; try --device cpu, or without --tile",
             setting="tile",
         )
-    return open_backend(settings, choice, partial(_by_tiles, settings, choice))
+    side = TileSide(settings.tile)
+    factory = open_backend(settings, choice, partial(_by_tiles, settings, choice, side))
+    coarse = factory.make_coarse
+    return replace(
+        factory,
+        make=partial(ShrinkingBackend, factory.make, side),
+        make_coarse=coarse and partial(ShrinkingBackend, coarse, side),
+    )
 
 
 def _by_tiles(
-    settings: Settings, choice: BackendChoice, make: partial[Any]
+    settings: Settings, choice: BackendChoice, side: TileSide, make: partial[Any]
 ) -> Callable[..., GradientBackend]:
     """Return what makes backends of large pictures by the network or weights of those of whole ones."""
     passes = functools.cache(lambda: _make_passes(settings, choice, make))
@@ -42,7 +52,7 @@ def _by_tiles(
         from .problem import TiledProblem
 
         if not isinstance(problems, TiledProblem):
-            layout = _tiles_of_all(settings, problems)
+            layout = _tiles_of_all(settings, side.value, problems)
             if layout is None:
                 backend: GradientBackend = (
                     make(problems) if capture is None else make(problems, capture=capture)
@@ -54,11 +64,12 @@ def _by_tiles(
     return make_backend
 
 
-def _tiles_of_all(settings: Settings, problems: Any) -> TileLayout | None:
-    if not isinstance(problems, list | tuple):
-        return None  # the problem of a backend of whole pictures
-    targets = problems[0][1]
-    return tiles_of(settings, (targets.height, targets.width))
+def _tiles_of_all(settings: Settings, side: int | None, problems: Any) -> TileLayout | None:
+    if side is None or not isinstance(problems, list | tuple):
+        return None  # the problem of a backend of whole pictures is no list
+    targets, objective = problems[0][1], settings.objective
+    size = (targets.height, targets.width)
+    return lay_tiles(size, objective.layers, objective.pool_rounding, side)
 
 
 def _make_passes(settings: Settings, choice: BackendChoice, make: partial[Any]) -> TilePasses:

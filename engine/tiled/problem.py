@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.cost import Cost, check_cost, combine_costs
-from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 from nstx.models.reference.statistics import reference_scale, reference_style_cost
 
@@ -42,11 +41,6 @@ class TiledProblem:
         sizes = [(targets.height, targets.width) for targets in self._targets]
         self._first = check_batch(self.objectives, sizes)
         self.regions = check_regions(self._targets)
-        layouts = {kept.layout for targets in self._targets for kept in targets.kept.values()}
-        if layouts - {layout}:
-            raise UsageError(
-                "expected targets that were made for these tiles, got others; try prepare_job with the pictures"
-            )
         self._shared = {
             name: any(name in targets.shares for targets in self._targets)
             for name in self._first.style_names
@@ -107,9 +101,10 @@ class TiledProblem:
         return np.stack(shares).reshape(-1, *size)
 
     def _content(self, targets: Targets, layer: str, tile: Tile) -> Values:
+        place = self.layout.positions(tile, layer)
         if layer in targets.kept:
-            return targets.kept[layer].read(tile.index)
-        return targets.content[layer][:, *self.layout.positions(tile, layer)]
+            return targets.kept[layer].read(*place)
+        return targets.content[layer][:, *place]
 
     @contextmanager
     def noting(self) -> Iterator[dict[Part, Array64]]:

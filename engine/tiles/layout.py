@@ -17,6 +17,9 @@ from ..settings import Settings
 Span = tuple[int, int]
 """The first and the end of some rows or columns."""
 
+SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
+"""Of tiles, of which one is taken where memory does not hold the one before; larger ones save no more time."""
+
 _DEEPEST_STRIDE = 16
 """Of VGG-19's convolutions: tiles begin at its multiples, so that no pooling's window is cut."""
 

@@ -15,10 +15,12 @@ from nstx.models.reference.cost import reference_cost
 from nstx.models.weights.load import load_weights
 
 from ..choices import ChoicesButInit
-from ..devices.memory import has_room, memory_errors
+from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source, as_picture, read_image, take_input
+from ..planning.fitting import has_room
+from ..planning.memory_model import load_of
 from ..preparation.inputs import Styles, fit_to, take_placement, take_settings
 from ..regions.masks import layer_shares, make_regions
 from ..regions.positions import Values
@@ -135,8 +137,10 @@ def try_memory(job: "Job") -> Cost | None:
     there is memory enough, as the evaluation would keep the first step waiting; a CPU's is compared with
     the size before (`fit_memory`).
     """
-    device = job.opened.choice.device
-    if device.is_cpu or len(job.sizes) == 1 or has_room(job.sizes[-1], device):
+    choice = job.opened.choice
+    if choice.device.is_cpu or len(job.sizes) == 1:
+        return None
+    if has_room(load_of(job.settings, job.sizes[-1], choice), choice.device):
         return None
     trial, start = job.backend(-1), job.start(-1)
     cost, _ = trial.cost_and_gradient(start)

@@ -16,13 +16,11 @@ from ..preparation.backends import spare_memory
 from ..settings import Settings
 from ..sizes import choose_sizes, split_steps
 from ..targets.store import TargetMemory
+from ..tiles.layout import SIDES
 from .job import prepare_job
 
 _SIDE, _TIMES, _SECONDS = 256, 3, 3.0
 """Of a calibration: the side of its picture, how often that is evaluated at most, and seconds from which no more."""
-
-_TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
-"""That are shown."""
 
 _BY_TILES = 4 / 3
 """A tile's two passes forward and one back beside one and one, where the one back takes as long as two forward."""
@@ -105,7 +103,7 @@ def plan_run(
             chosen=plan == chosen,
         )
         for plan in plan_load(load, limit)
-        if plan == chosen or plan.tile in (None, *_TILES) or load.tile is not None
+        if plan == chosen or plan.tile in (None, *SIDES) or load.tile is not None
     ]
     return RunPlan(
         sizes=sizes, steps=steps, choice=choice, limit=limit, rows=tuple(rows),
