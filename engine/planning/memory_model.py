@@ -77,16 +77,17 @@ class SolverBytes:
 _MIB = 1 << 20
 
 COEFFICIENTS: dict[Way, Coefficients] = {
-    "onnx": Coefficients(base=204 * _MIB, whole=1.49, tiled_base=430 * _MIB, tile=1.1, region=1.0),
+    "onnx": Coefficients(base=204 * _MIB, whole=1.65, tiled_base=430 * _MIB, tile=1.1, region=1.0),
     "autograd": Coefficients(
-        base=410 * _MIB, whole=1.81, tiled_base=410 * _MIB, tile=2.1, region=1.0
+        base=410 * _MIB, whole=1.81, tiled_base=410 * _MIB, tile=2.1, region=1.3
     ),
     "bf16": Coefficients(base=295 * _MIB, whole=0.98, tiled_base=420 * _MIB, tile=0.7, region=0.5),
     "checked": Coefficients(
-        base=540 * _MIB, whole=1.72, tiled_base=540 * _MIB, tile=2.1, region=1.0
+        base=540 * _MIB, whole=1.72, tiled_base=540 * _MIB, tile=2.1, region=1.3
     ),
 }
-"""Fitted to the peaks of processes with pictures of 0.1 to 0.8 megapixels and tiles of 128 to 512."""
+"""Fitted to the peaks of processes with pictures of 0.1 to 4 megapixels and tiles of 128 to 512; of regions, to one by
+autograd alone."""
 
 _FEATURES, _FEATURES_BASE, _FEATURES_BY_TILES = 0.7, 280 * _MIB, 2.44
 """Bytes for each byte of activations where targets are made, and what there is besides; by tiles, whose features are all
@@ -94,6 +95,10 @@ held at once."""
 
 _PICTURE = 56
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
+
+_ARENA_PIXELS, _ARENA_SHARE = 1 << 21, 2.6
+"""Of ONNX Runtime's arena: pixels from which what it has freed serves less and less of what it needs next, and bytes for each
+of activations that it takes from twice as many on, where each of the first layers' is a gibibyte or more."""
 
 _PIXELS = 36
 """Of these, a picture that is evaluated, its content and its gradient."""
@@ -212,7 +217,7 @@ def _evaluation(load: Load) -> float:
     """Return the bytes that an evaluation takes."""
     coefficients, layout, objective = COEFFICIENTS[load.way], load.layout, load.objective
     height, width = load.size if layout is None else layout.largest
-    share = coefficients.whole if layout is None else coefficients.tile
+    share = _whole_share(load) if layout is None else coefficients.tile
     of_pixel = share * activation_bytes(objective.layers)
     styles = sum(
         4 * layer.channels / layer.stride**2 for layer in map(find_layer, objective.style_names)
@@ -221,6 +226,15 @@ def _evaluation(load: Load) -> float:
     if layout is None and objective.laplacian_weight > 0:
         of_pixel += _LAPLACIAN
     return of_pixel * height * width * load.batch
+
+
+def _whole_share(load: Load) -> float:
+    """Return the bytes for each of activations that an evaluation of the whole takes."""
+    share = COEFFICIENTS[load.way].whole
+    if load.way != "onnx":
+        return share
+    beyond = load.size[0] * load.size[1] * load.batch / _ARENA_PIXELS - 1
+    return share + (_ARENA_SHARE - share) * min(1.0, max(0.0, beyond))
 
 
 def _held(load: Load) -> float:
