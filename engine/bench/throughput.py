@@ -138,12 +138,10 @@ class GradientBench(ThroughputBench):
         """Implement `ThroughputBench`."""
         objective = choose_settings(self.preset, pooling=self.pooling).objective
         name, _ = OPTIMIZE_VARIANTS[task.variant]
-        way: Way = "onnx" if name == "onnx" else "autograd"
-        if self.precision(task.variant) == "bf16":
-            way = "bf16"
-        side = task.size
-        load = Load(size=(side, side), objective=objective, way=way, batch=task.batch)
-        return gradient_needed(load)
+        by_torch: Way = "bf16" if self.precision(task.variant) == "bf16" else "autograd"
+        way: Way = "onnx" if name == "onnx" else by_torch
+        size = (task.size, task.size)
+        return gradient_needed(Load(size=size, objective=objective, way=way, batch=task.batch))
 
 
 def _forward_flops(layers: Sequence[str], grams: Sequence[str]) -> float:

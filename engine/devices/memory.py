@@ -90,6 +90,15 @@ def is_exhausted(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(sign in message for sign in _SIGNS)
 
 
+def free_on(device: Device) -> int:
+    """Return the bytes that are free on an accelerator, which PyTorch knows of CUDA alone; else 0."""
+    if not device.is_cuda:
+        return 0
+    import torch
+
+    return int(torch.cuda.mem_get_info(torch.device(str(device)))[0])
+
+
 @contextmanager
 def memory_errors(size: Sequence[int]) -> Iterator[None]:
     """Turn a library's report of exhausted memory at (height, width) into a `DeviceError`."""

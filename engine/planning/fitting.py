@@ -9,6 +9,7 @@ from nstx.models.errors import DeviceError
 
 from ..devices.device import Device
 from ..devices.free_memory import free_memory
+from ..devices.memory import free_on
 from ..settings import MIN_SIDE, Settings
 from ..tiles.layout import TileLayout
 from .memory_model import (
@@ -169,11 +170,7 @@ def has_room(load: Load, device: Device, free_bytes: int | None = None) -> bool:
     autograd takes on a CPU. ``free_bytes`` is what is free; None asks PyTorch, which knows it of CUDA alone.
     """
     if free_bytes is None:
-        if not device.is_cuda:
-            return False
-        import torch
-
-        free_bytes = torch.cuda.mem_get_info(torch.device(str(device)))[0]
+        free_bytes = free_on(device)
     return free_bytes > 4 * gradient_needed(replace(load, way="autograd", tile=None))
 
 
