@@ -40,6 +40,10 @@ class Commands(LazyGroup):
             "Take jobs over HTTP, show how they develop, and serve a page for them.",
             ".serve.command",
         ),
+        "submit": Entry(
+            "Have CONTENT stylised by a server that 'nstx serve' runs, and show how it goes.",
+            ".submit.command",
+        ),
         "compare": Entry("Stylise CONTENT in several ways and lay the results side by side."),
         "evaluate": Entry(
             "Print the cost of any picture, computed in float64 apart from the fast paths."

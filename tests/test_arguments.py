@@ -17,7 +17,8 @@ TINY: dict[str, Any] = {
     "size": 32, "steps": 1, "style_layers": "conv1_1", "content_layers": "conv1_2", "device": "cpu",
 }  # fmt: skip
 RESULTS = {
-    "Artefacts", "AskedJob", "BatchStep", "Cost", "ExtractedFeatures", "Job", "Made", "ParityReport", "PrecisionCheck", "Result", "Step",
+    "Artefacts", "AskedJob", "BatchStep", "Cost", "ExtractedFeatures", "Job", "Made", "ParityReport", "PrecisionCheck", "RemoteEvent",
+    "RemoteJob", "Result", "Step",
 }  # fmt: skip
 """What the library makes and callers read."""
 
@@ -65,6 +66,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
             "path": str(folder / "m.onnx"), "graph": nstx.FeatureGraph(activations=("conv1_1",)),
             "weights": weights, "pictures": np.zeros((1, 16, 16, 3), np.uint8),
         },
+        "Client": {"server": "http://127.0.0.1:9", "token": None, "patience": 1.0},
         "Extraction": {"extractor": "auto", "pooling": None, "weights": None, "threads": None},
         "FeatureGraph": {"activations": ("conv1_1",), "grams": (), "pooling": "avg"},
         "LayerWeight": {"layer": "conv1_1", "weight": 1.0},

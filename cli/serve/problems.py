@@ -41,6 +41,8 @@ STATUSES: dict[str, int] = {
 }
 """What the end of a problem's type stands for."""
 
+# As RFC 9110 has them, which older Pythons do not.
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
 _LONGEST = 1000  # characters of a detail
 
@@ -56,7 +58,7 @@ def describe(reason: str, detail: str, place: str, *, setting: str | None = None
     status = STATUSES[reason]
     body = {
         "type": f"urn:nstx:problem:{reason}",
-        "title": HTTPStatus(status).phrase,
+        "title": _TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": printable(detail)[:_LONGEST],
         "instance": printable(place)[:_LONGEST],

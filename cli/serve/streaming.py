@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
@@ -20,6 +21,7 @@ HEARTBEAT = 10
 _RETRY = 2000  # milliseconds until a browser comes again
 _POLL = 0.25
 _LARGEST = 2**53
+_Event = partial(ServerSentEvent, sep="\n")
 
 
 class Streams:
@@ -52,15 +54,15 @@ class Streams:
     async def _stream(self, job: str, number: int) -> AsyncIterator[ServerSentEvent]:
         self._open += 1
         try:
-            yield ServerSentEvent(comment="nstx", retry=_RETRY)
+            yield _Event(comment="nstx", retry=_RETRY)
             while True:
                 for event in self._service.events(job, number):
                     if event.number > number + 1:
                         gap = json.dumps({"oldest": event.number})
-                        yield ServerSentEvent(event="gap", data=gap)
+                        yield _Event(event="gap", data=gap)
                     number = event.number
                     data = json.dumps(event.data)
-                    yield ServerSentEvent(id=str(number), event=event.kind, data=data)
+                    yield _Event(id=str(number), event=event.kind, data=data)
                     if event.kind in FINAL:
                         return
                 if self._service.draining:
@@ -91,4 +93,4 @@ def _read_number(text: str | None) -> int:
 
 
 def _ping() -> ServerSentEvent:
-    return ServerSentEvent(comment=datetime.now(UTC).isoformat(timespec="seconds"))
+    return _Event(comment=datetime.now(UTC).isoformat(timespec="seconds"))

@@ -35,7 +35,7 @@ def describe_job(record: JobRecord, folder: ServiceFolder, ahead: int | None) ->
         "steps": mine.get("steps"),
         "progress": record.progress,
         "result": result,
-        "error": record.error if record.state == "failed" else None,
+        "error": _describe_error(record, folder) if record.state == "failed" else None,
         "links": {
             "self": place,
             "events": f"{place}/events",
@@ -98,6 +98,12 @@ def read_note(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def _describe_error(record: JobRecord, folder: ServiceFolder) -> dict[str, str]:
+    error = record.error or {}
+    message = folder.without_paths(str(error.get("message", "")), job_of(record.id))
+    return {"type": str(error.get("type", "")), "message": message}
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -53,6 +53,10 @@ class ServiceFolder:
         """Return where the picture so far is of a job that was stopped, by its name in the ledger."""
         return self.shown(job_of(name), f"partial{Path(name).suffix}")
 
+    def without_paths(self, text: str, job: str) -> str:
+        """Return a message about a job's files without where they lie, which strangers need not know."""
+        return text.replace(f"{self.uploads(job)}/", "").replace(f"{self.path}/", "")
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Have the folder, which is made if need be, for the time of a block; `OutputError` if another service has it."""

@@ -8,10 +8,13 @@ import io
 import json
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from nstx.models.errors import ImageError, NstxError
 from nstx.models.storage.inputs import read_input
@@ -20,7 +23,7 @@ from nstx.models.storage.plain_data import take_object, take_text, take_whole
 from ..batches.asked import AskedJob, read_asked
 from ..batches.planning import Planner
 from ..formats.identify import HEIC, NPY, TIFF, identify_format
-from ..pictures.decoding import check_pixels, read_size
+from ..pictures.decoding import DECODER_ERRORS, check_pixels, quiet_decoder, read_size
 from ..pictures.reading import MOST_BYTES
 from ..sizes import choose_sizes
 from .refusals import Refusal
@@ -63,17 +66,41 @@ def _look(path: Path, most_pixels: int) -> tuple[int, int]:
             "unsupported-media-type",
             f"expected a picture in {path}, got an array of NumPy's, which this server does not take; try PNG",
         )
-    size = _tiff_size(data) if kind == TIFF else read_size(data, kind, path)
+    try:
+        if kind not in (TIFF, HEIC):
+            # Before its orientation is looked for, for which Pillow decodes a PNG.
+            check_pixels(_stored_size(data, kind), len(data), kind, path, most_pixels)
+        size = _tiff_size(data) if kind == TIFF else read_size(data, kind, path)
+        if size is not None:
+            check_pixels((size[1], size[0]), len(data), kind, path, most_pixels)
+    except ImageError as error:
+        raise Refusal("too-large", str(error)) from error
     if size is None:
         why = ", which needs an extra of the server's" if kind == HEIC else ""
         raise ImageError(
             f"expected a whole picture in {path}, got damaged {kind}{why}; try to fetch or save it again"
         )
-    try:
-        check_pixels((size[1], size[0]), len(data), kind, path, most_pixels)
-    except ImageError as error:
-        raise Refusal("too-large", str(error)) from error
     return size
+
+
+def _stored_size(data: bytes, kind: str) -> tuple[int, int]:
+    """Return width and height as a header has them; of a damaged one nothing."""
+    try:
+        with _any_size(), quiet_decoder(), Image.open(io.BytesIO(data), formats=[kind]) as image:
+            return image.size
+    except DECODER_ERRORS:
+        return 0, 0
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Have Pillow read headers of pictures that are too large, so that this can be told."""
+    most = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
 
 
 def _tiff_size(data: bytes) -> tuple[int, int] | None:

@@ -23,8 +23,8 @@ from ..jobs.ledger import Ledger
 from ..jobs.records import JobRecord, NewJob
 from ..targets.paintings import join_painting
 from .inspection import Inspection
-from .options import JobOptions, explain, read_options
-from .refusals import Refusal
+from .options import JobOptions, read_options
+from .refusals import Refusal, explain
 
 MOST_FILES = {"content": 1, "style": MOST_STYLES, "mask": 1, "regions": 1}
 """Of each kind that a form may have."""
@@ -126,9 +126,9 @@ class Intake:
             return self._add(ledger, job, new)
         except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
-            if isinstance(error, NstxError) and not isinstance(error, Refusal):
-                raise explain(error) from error
-            raise
+            if not isinstance(error, NstxError):
+                raise
+            raise explain(error, self._folder.without_paths(str(error), job)) from error
 
     def _keep(self, place: Path, files: Files) -> tuple[dict[str, list[Path]], int]:
         """Write what was sent, under names of our own, so that the disk has it; return paths and bytes."""

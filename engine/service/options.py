@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nstx.models.errors import NstxError, OutputError, UsageError, about
+from nstx.models.errors import OutputError, UsageError, about
 from nstx.models.storage.plain_data import parse_json
 from nstx.models.values import check_flag, check_number, describe, refuse, suggest
 from nstx.models.vgg19 import split_layers
@@ -112,6 +112,8 @@ def _read(
     for name in _LISTS:
         if name in chosen:
             chosen[name] = _take_layers(name, chosen[name])
+    if chosen.get("scales") == "auto":
+        chosen = {**chosen, "scales": None, "auto_scales": True}
     init = chosen.get("init", "content")
     if init not in INITS:
         raise refuse(f"one of {', '.join(INITS)}", "init", init, "content")
@@ -187,8 +189,3 @@ def _read_style(item: object) -> StyleOptions:
     if layers is not None:
         layers = ",".join(split_layers(layers))
     return StyleOptions(weight=weight, layers=layers, region=region)
-
-
-def explain(error: NstxError) -> Refusal:
-    """Return the refusal of a job whose pictures or options cannot be."""
-    return Refusal("unprocessable", str(error), setting=error.setting)

@@ -38,3 +38,10 @@ class Refusal(NstxError):  # noqa: N818  (it refuses; nothing went wrong)
         super().__init__(message, setting=setting)
         self.reason: Reason = reason
         self.retry_after = retry_after
+
+
+def explain(error: NstxError, message: str) -> Refusal:
+    """Return the refusal of a job by an error, in other words; of its pictures or options unless it says otherwise."""
+    if isinstance(error, Refusal):
+        return Refusal(error.reason, message, setting=error.setting, retry_after=error.retry_after)
+    return Refusal("unprocessable", message, setting=error.setting)

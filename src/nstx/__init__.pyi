@@ -4,6 +4,9 @@ from .engine.artefacts.measure import Artefacts as Artefacts
 from .engine.batches.asked import AskedJob as AskedJob
 from .engine.batches.asked import ask_job as ask_job
 from .engine.choices import choose_settings as choose_settings
+from .engine.client.client import Client as Client
+from .engine.client.records import RemoteEvent as RemoteEvent
+from .engine.client.records import RemoteJob as RemoteJob
 from .engine.drawing.feature_sheets import write_feature_sheets as write_feature_sheets
 from .engine.executors.many import BatchStep as BatchStep
 from .engine.executors.many import Made as Made

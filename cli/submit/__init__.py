@@ -1,0 +1,1 @@
+"""``nstx submit``: a picture from a server."""

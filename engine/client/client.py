@@ -1,0 +1,183 @@
+"""A client of a service: ask for a picture, watch it, have it."""
+
+import hashlib
+import http.client
+import json
+import os
+import time
+import urllib.parse
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from nstx.models.arguments import check_type
+from nstx.models.errors import DeviceError, OutputError, UsageError
+from nstx.models.storage.files import write_output
+
+from ..choices import Choices
+from .forms import make_form
+from .records import FINAL, RemoteEvent, RemoteJob, Status, read_job
+from .transport import DEFAULT, Transport
+
+_MOST_PICTURE = 1 << 31  # bytes
+_SILENCE = 40.0
+"""Seconds without a heartbeat after which a stream is opened anew."""
+
+
+class Client:
+    """Asks a server that ``nstx serve`` runs; see docs/serve.md.
+
+    Args:
+        server: its address.
+        token: that it asks for; None takes ``NSTX_SERVE_TOKEN`` of the environment, if it is there.
+        patience: seconds for which a server that is busy, or away, is asked again.
+
+    All methods raise `DeviceError` where there is no such server or it cannot answer, and `UsageError` or `ImageError`
+    where it refuses what is asked for.
+    """
+
+    def __init__(
+        self, server: str = DEFAULT, *, token: str | None = None, patience: float = 60.0
+    ) -> None:
+        check_type("server", server, str, f"nstx.Client({DEFAULT!r})")
+        check_type("token", token, str | None, "token=None")
+        check_type("patience", patience, float, "patience=60")
+        token = os.environ.get("NSTX_SERVE_TOKEN") if token is None else token
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise UsageError("expected a token of printable ASCII, got another; try another one")
+        self._transport = Transport(server, token, timeout=_SILENCE, patience=patience)
+        self._patience = patience
+
+    def submit(
+        self,
+        content: str | os.PathLike[str],
+        styles: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        mask: str | os.PathLike[str] | None = None,
+        regions: str | os.PathLike[str] | None = None,
+        key: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        **choices: Unpack[Choices],
+    ) -> RemoteJob:
+        """Ask for a picture, and return its job, which waits.
+
+        Args:
+            content: the photograph's file.
+            styles: a painting's file, or several.
+            mask: the file of a mask, or ``alpha``.
+            regions: the file of a map of colours.
+            key: by which the server knows the same request again; None makes one.
+            options: other fields of docs/serve.md, such as ``preset``, ``format`` or ``styles``.
+            choices: of `nstx.Settings`, as ``size=512``.
+        """
+        check_type("content", content, Path | str, "'photo.jpg'")
+        check_type("styles", styles, Path | str | Sequence[Path | str], "'painting.jpg'")
+        paintings = [styles] if isinstance(styles, str | os.PathLike) else [*styles]
+        chosen = {name: value for name, value in choices.items() if value is not None}
+        fields = {**(options or {}), **chosen}
+        files = [("content", Path(content)), *(("style", Path(path)) for path in paintings)]
+        if mask == "alpha":
+            fields["mask"] = mask
+        elif mask is not None:
+            files.append(("mask", Path(mask)))
+        if regions is not None:
+            files.append(("regions", Path(regions)))
+        body, headers = make_form(files, fields)
+        named = json.dumps(key or uuid.uuid4().hex)
+        answer = self._transport.ask(
+            "POST", "/v1/jobs", body=body, headers={**headers, "Idempotency-Key": named}
+        )
+        return read_job(answer.json())
+
+    def find(self, job: str) -> RemoteJob:
+        """Return a job as it stands."""
+        return read_job(self._transport.ask("GET", _place(job)).json())
+
+    def jobs(self, status: Status | None = None) -> Iterator[RemoteJob]:
+        """Yield all jobs that the server keeps, or those of a status, the newest first."""
+        cursor: str | None = None
+        while True:
+            query = {"limit": "100", "status": status, "cursor": cursor}
+            text = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
+            page = self._transport.ask("GET", f"/v1/jobs?{text}").json()
+            yield from map(read_job, page["jobs"])
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def cancel(self, job: str) -> RemoteJob:
+        """Cancel a job; its picture so far is kept by the server."""
+        return read_job(self._transport.ask("POST", f"{_place(job)}/cancel").json())
+
+    def events(self, job: str, after: int = 0) -> Iterator[RemoteEvent]:
+        """Yield what happens to a job, after an event of a number, until it ends; whatever happens to connections."""
+        seen, pause = time.monotonic(), 0.25
+        while True:
+            try:
+                headers = {"Last-Event-ID": str(after)} if after else {}
+                with self._transport.stream(f"{_place(job)}/events", headers) as lines:
+                    if lines is None:
+                        return
+                    for event in _parse(lines):
+                        seen, pause = time.monotonic(), 0.25
+                        after = event.number or after
+                        yield event
+                        if event.kind in FINAL:
+                            return
+            except (OSError, http.client.HTTPException) as error:
+                if time.monotonic() > seen + self._patience:
+                    raise DeviceError(
+                        "expected a server that tells of its job, got none any more; try later: the job goes on"
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def wait(
+        self, job: str, on_event: Callable[[RemoteEvent], object] = lambda event: None
+    ) -> RemoteJob:
+        """Wait until a job has ended, and return it; ``on_event`` takes what happens meanwhile."""
+        for event in self.events(job):
+            on_event(event)
+        return self.find(job)
+
+    def result(self, job: str) -> bytes:
+        """Return a job's picture, as its file; of one that was stopped, the picture so far.
+
+        `OutputError` if there is none.
+        """
+        answer = self._transport.ask("GET", f"{_place(job)}/result", most=_MOST_PICTURE)
+        known = self.find(job).result
+        digest = None if known is None else known.get("sha256")
+        if digest is not None and hashlib.sha256(answer.data).hexdigest() != digest:
+            raise OutputError("expected a picture as it was made, got a damaged one; try again")
+        return answer.data
+
+    def save(self, job: str, path: str | os.PathLike[str]) -> None:
+        """Write a job's picture, whole or not at all; errors as `result`, and `OutputError` if it cannot be written."""
+        write_output(Path(path), self.result(job))
+
+
+def _place(job: str) -> str:
+    return f"/v1/jobs/{urllib.parse.quote(job, safe='')}"
+
+
+def _parse(lines: Iterable[str]) -> Iterator[RemoteEvent]:
+    """Yield the events of a stream, by the rules of HTML's standard."""
+    number, kind, data = 0, "", list[str]()
+    for line in lines:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                try:
+                    yield RemoteEvent(number, kind or "message", json.loads("\n".join(data)))
+                except ValueError:
+                    return  # half of one, as the connection ended
+            number, kind, data = 0, "", []
+        elif name == "id" and value.isascii() and value.isdecimal():
+            number = int(value)
+        elif name == "event":
+            kind = value
+        elif name == "data":
+            data.append(value)

@@ -1,0 +1,506 @@
+"""The service over HTTP: jobs, events, limits, who may ask; and that nothing is lost, or made twice."""
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from serving import PretendedFleet, Served, pretend, serving, work_really
+
+import nstx
+from nstx.cli.serve import run as serve_run
+from nstx.cli.serve.asking import Serving
+from nstx.cli.serve.guards import Access, is_loopback
+from nstx.engine.archive import events as events_of
+from nstx.engine.archive.events import EventTable
+from nstx.engine.archive.folder import name_of
+from nstx.engine.archive.limits import ServiceLimits
+from nstx.engine.archive.retention import Retention
+from nstx.engine.jobs.ledger import Ledger
+from nstx.engine.service.options import read_options
+from nstx.engine.service.refusals import Refusal
+from nstx.models.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+LIMITS = ServiceLimits(
+    max_queue=4, max_upload=1 << 20, max_pixels=100_000, max_steps=150, max_seconds=60
+)
+
+
+def png(width: int = 40, height: int = 30, seed: int = 1) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (seed, 90, 200)).save(file, "PNG")
+    return file.getvalue()
+
+
+PAIR = (("content", png()), ("style", png(36, 36, 9)))
+SMALL = {"size": 32, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with pytest.MonkeyPatch.context() as patch:
+        pretend(patch)
+        with serving(tmp_path_factory.mktemp("service"), LIMITS) as running:
+            yield running
+
+
+@pytest.fixture
+def held() -> Iterator[None]:
+    PretendedFleet.held.set()
+    yield
+    PretendedFleet.held.clear()
+
+
+def events(served: Served, job: str, **headers: str) -> list[dict[str, Any]]:
+    text = served.ask("GET", f"/v1/jobs/{job}/events", None, **headers).data.decode()
+    found = []
+    for block in text.split("\n\n"):
+        pairs = (line.partition(": ") for line in block.splitlines() if line[:1] != ":")
+        fields = {name: value for name, _, value in pairs}
+        if "data" in fields:
+            found.append({**fields, "data": json.loads(fields["data"])})
+    return found
+
+
+def test_a_job_is_taken_told_of_and_had(served: Served) -> None:
+    taken = served.submit(*PAIR, options=SMALL)
+    job = taken.json
+    assert (taken.status, taken.headers["location"]) == (202, f"/v1/jobs/{job['id']}")
+    assert (job["width"], job["height"], job["steps"]) == (32, 24, 2)
+    assert job["options"] == SMALL
+    told = events(served, job["id"])
+    assert [event["event"] for event in told] == ["status", "status", *["step"] * 3, "succeeded"]
+    assert [int(event["id"]) for event in told] == [1, 2, 3, 4, 5, 6]
+    done = served.ask("GET", f"/v1/jobs/{job['id']}").json
+    assert told[-1]["data"] == done
+    assert (done["status"], done["position"], done["result"]["complete"]) == (
+        "succeeded",
+        None,
+        True,
+    )
+    picture = served.ask("GET", done["links"]["result"])
+    assert (picture.status, picture.data, picture.headers["content-type"]) == (
+        200, PAIR[0][1], "image/png",
+    )  # fmt: skip
+    tag = picture.headers["etag"]
+    assert served.ask("GET", done["links"]["result"], If_None_Match=tag).status == 304
+    head = served.ask("HEAD", f"/v1/jobs/{job['id']}")
+    assert (head.status, head.data) == (200, b"")
+    # What was sent is not kept longer than it is needed.
+    assert not served.service.folder.uploads(job["id"]).exists()
+
+
+def test_events_go_on_from_where_a_client_was(served: Served) -> None:
+    job = served.submit(*PAIR, options=SMALL).json["id"]
+    served.wait(job, "succeeded")
+    told = events(served, job)
+    assert events(served, job, Last_Event_ID="3") == told[3:]
+    assert served.ask("GET", f"/v1/jobs/{job}/events?after=4").data.count(b"event: ") == 2
+    assert served.ask("GET", f"/v1/jobs/{job}/events", Last_Event_ID="6").status == 204
+    assert served.ask("GET", f"/v1/jobs/{job}/events", Last_Event_ID="x").reason == "bad-request"
+
+
+@pytest.mark.usefixtures("held")
+def test_what_is_canceled_keeps_its_picture_so_far(served: Served) -> None:
+    job = served.submit(*PAIR, options=SMALL).json["id"]
+    served.wait(job, "running")
+    waiting = served.submit(*PAIR, options=SMALL).json
+    assert served.ask("GET", f"/v1/jobs/{job}/result").reason == "not-finished"
+    assert served.ask("DELETE", f"/v1/jobs/{waiting['id']}").json["status"] == "canceled"
+    for _ in range(2):
+        answer = served.ask("POST", f"/v1/jobs/{job}/cancel")
+        assert (answer.status, answer.json["status"]) == (200, "canceled")
+    last = events(served, job)[-1]
+    assert (last["event"], last["data"]["result"]["complete"]) == ("canceled", False)
+    assert last["data"]["result"]["steps"] >= 3
+    assert served.ask("GET", f"/v1/jobs/{job}/result").data == PAIR[0][1]
+    assert events(served, waiting["id"])[-1]["data"]["result"] is None
+
+
+def test_jobs_are_listed_the_newest_first(served: Served) -> None:
+    made = [served.submit(*PAIR, options=SMALL).json["id"] for _ in range(3)]
+    for job in made:
+        served.wait(job, "succeeded")
+    first = served.ask("GET", "/v1/jobs?limit=2&status=succeeded").json
+    second = served.ask("GET", f"/v1/jobs?limit=1&cursor={first['next']}").json
+    assert [job["id"] for job in [*first["jobs"], *second["jobs"]]] == made[::-1]
+    for query in ("limit=0", "limit=1000", "cursor=x", "status=lost"):
+        answer = served.ask("GET", f"/v1/jobs?{query}")
+        assert (answer.status, answer.reason) == (422, "unprocessable")
+        assert answer.json["setting"] == query.partition("=")[0]
+
+
+def test_a_key_makes_one_job_of_one_form(served: Served) -> None:
+    first = served.submit(*PAIR, options=SMALL, Idempotency_Key='"one"')
+    again = served.submit(*PAIR, options=SMALL, Idempotency_Key='"one"')
+    assert (again.status, again.json["id"]) == (202, first.json["id"])
+    assert again.headers["idempotency-replayed"] == "true"
+    other = served.submit(*PAIR, options={**SMALL, "seed": 2}, Idempotency_Key='"one"')
+    assert (other.status, other.reason) == (422, "key-reused")
+    other = served.submit(PAIR[0], ("style", png()), options=SMALL, Idempotency_Key='"one"')
+    assert other.reason == "key-reused"
+    other = served.submit(*PAIR, options={**SMALL, "format": "jpg"}, Idempotency_Key='"one"')
+    assert other.reason == "key-reused"
+    for key in ("one", '""', '"a', f'"{"x" * 256}"', '"\\x"'):
+        answer = served.submit(*PAIR, options=SMALL, Idempotency_Key=key)
+        assert (answer.status, answer.reason) == (400, "bad-request"), key
+    with served.service._intake._only(first.json["id"]):
+        answer = served.submit(*PAIR, options=SMALL, Idempotency_Key='"one"')
+    assert (answer.status, answer.reason) == (409, "key-in-use")
+
+
+@pytest.mark.usefixtures("held")
+def test_a_full_queue_is_to_be_asked_again(served: Served) -> None:
+    jobs = [served.submit(*PAIR, options=SMALL).json["id"]]
+    served.wait(jobs[0], "running")
+    jobs += [served.submit(*PAIR, options=SMALL).json["id"] for _ in range(LIMITS.max_queue)]
+    answer = served.submit(*PAIR, options=SMALL)
+    assert (answer.status, answer.reason) == (429, "queue-full")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert served.ask("GET", f"/v1/jobs/{jobs[-1]}").json["position"] == LIMITS.max_queue - 1
+    for job in jobs:
+        served.ask("DELETE", f"/v1/jobs/{job}")
+
+
+def _bomb() -> bytes:
+    """Return a small PNG that says of itself that it is huge."""
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "status", "reason"),
+    [
+        (PAIR[:1], {}, 422, "unprocessable"),
+        ((*PAIR, PAIR[0]), {}, 422, "unprocessable"),
+        ((*PAIR, ("other", b"x")), {}, 422, "unprocessable"),
+        ([("content", png()), *[("style", png())] * 9], {}, 422, "unprocessable"),
+        ([("content", png()), *[("style", png())] * 17], {}, 413, "too-large"),
+        ((("content", b"no picture"), PAIR[1]), {}, 415, "unsupported-media-type"),
+        ((("content", b"%PDF-1.4"), PAIR[1]), {}, 415, "unsupported-media-type"),
+        ((("content", b"\x93NUMPY\x01\x00"), PAIR[1]), {}, 415, "unsupported-media-type"),
+        ((("content", b""), PAIR[1]), {}, 415, "unsupported-media-type"),
+        ((("content", b"\x89PNG\r\n\x1a\n"), PAIR[1]), {}, 422, "unprocessable"),
+        ((("content", _bomb()), PAIR[1]), {}, 413, "too-large"),
+        ((("content", png(400, 300)), PAIR[1]), {}, 413, "too-large"),
+        ((("content", bytes(1 << 20)), PAIR[1]), {}, 413, "too-large"),
+        (PAIR, {"size": 2000}, 413, "too-large"),
+        (PAIR, {"size": 300, "style_scale": 9}, 413, "too-large"),
+        (PAIR, "x" * 70_000, 413, "too-large"),
+        (PAIR, {"size": 3}, 422, "unprocessable"),
+        (PAIR, {"steps": 151}, 422, "unprocessable"),
+        (PAIR, "[]", 422, "unprocessable"),
+        (PAIR, '{"size": NaN}', 422, "unprocessable"),
+        (PAIR, "[" * 50_000, 422, "unprocessable"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_and_leaves_nothing(
+    served: Served, files: Any, options: Any, status: int, reason: str
+) -> None:
+    before = served.service.counts()
+    answer = served.submit(*files, options=options)
+    assert (answer.status, answer.reason) == (status, reason), answer.json
+    assert "uploads" not in answer.json["detail"]
+    assert served.service.counts() == before
+    uploads = {path.name for path in (served.service.folder.path / "uploads").iterdir()}
+    assert uploads <= {job["id"] for job in served.ask("GET", "/v1/jobs?limit=100").json["jobs"]}
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "a\\b", "\u202egnp.exe", "x" * 500, "%00"])
+def test_names_of_files_are_used_for_nothing(served: Served, name: str) -> None:
+    before = set(served.service.folder.path.parent.rglob("*passwd*"))
+    answer = served.submit(*PAIR, options=SMALL, name=name)
+    assert answer.status == 202
+    assert name not in json.dumps(answer.json)
+    assert set(served.service.folder.path.parent.rglob("*passwd*")) == before
+    served.wait(answer.json["id"], "succeeded")
+
+
+def test_errors_are_problems_whatever_is_asked(served: Served) -> None:
+    lost = "0" * 32
+    for method, path, status in (
+        ("GET", f"/v1/jobs/{lost}", 404),
+        ("GET", "/v1/jobs/..%2f..%2fledger", 404),
+        ("GET", f"/v1/jobs/{lost}/preview", 404),
+        ("GET", f"/v1/jobs/{lost}/events", 404),
+        ("POST", f"/v1/jobs/{lost}/cancel", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/page/../run.py", 404),
+        ("PUT", "/v1/jobs", 405),
+        ("BREW", "/livez", 405),
+    ):
+        answer = served.ask(method, path)
+        assert answer.status == status, path
+        assert answer.reason in ("not-found", "method-not-allowed")
+    assert served.ask("PATCH", "/v1/jobs").headers["allow"] == "GET, HEAD, POST"
+    assert served.ask("POST", "/v1/jobs", b"{}").status == 415
+    form = "multipart/form-data"
+    assert served.ask("POST", "/v1/jobs", b"x", Content_Type=form).status == 400
+    broken = f"{form}; boundary=b"
+    assert (
+        served.ask("POST", "/v1/jobs", b"--b\r\nx", Content_Type=broken).reason == "unprocessable"
+    )
+
+
+def test_pages_of_other_origins_and_other_names_reach_nothing(served: Served) -> None:
+    job = served.submit(*PAIR, options=SMALL).json["id"]
+    assert served.ask("GET", "/v1/jobs", Host="evil.example").reason == "misdirected"
+    assert served.ask("GET", "/v1/jobs", Host=f"localhost:{served.port}").status == 200
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+    ):
+        assert served.submit(*PAIR, **headers).reason == "cross-origin"
+        assert served.ask("DELETE", f"/v1/jobs/{job}", None, **headers).reason == "cross-origin"
+    assert served.ask("DELETE", f"/v1/jobs/{job}", Origin=served.address).status == 200
+    answer = served.ask("GET", "/v1/jobs", Origin="http://evil.example")
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    page = served.ask("GET", "/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    token = "a-token-of-the-tests"
+    with serving(tmp_path, LIMITS, Access(token=token, names=None)) as served:
+        for shown in (
+            "",
+            "Bearer",
+            f"Basic {token}",
+            "Bearer another-token-here",
+            f"Bearer {token}x",
+        ):
+            answer = served.ask("GET", "/v1/jobs", Authorization=shown)
+            assert (answer.status, answer.reason) == (401, "unauthorized")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        assert served.submit(*PAIR, options=SMALL).reason == "unauthorized"
+        assert served.ask("GET", "/metrics").status == 401
+        assert served.ask("GET", "/livez", Host="any.example").status == 200
+        client = nstx.Client(served.address, token=token)
+        assert list(client.jobs()) == []
+        with pytest.raises(UsageError, match="Bearer"):
+            list(nstx.Client(served.address).jobs())
+
+
+def test_no_address_beyond_this_machine_without_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "x.org")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+    monkeypatch.delenv(serve_run.TOKEN_VARIABLE, raising=False)
+    with pytest.raises(UsageError, match="expected a token"):
+        serve_run.choose_access(Serving(host="0.0.0.0"), is_local=False)
+    monkeypatch.setenv(serve_run.TOKEN_VARIABLE, "short")
+    with pytest.raises(UsageError, match="16 …"):
+        serve_run.choose_access(Serving(), is_local=True)
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    access = serve_run.choose_access(Serving(token_file=tmp_path / "token"), is_local=False)
+    assert access == Access(token="0123456789abcdef", names=None)
+
+
+def test_it_says_how_it_stands(served: Served) -> None:
+    info = served.ask("GET", "/v1/service").json
+    assert info["limits"]["max_pixels"] == LIMITS.max_pixels
+    assert "device" not in info["options"]
+    assert {"size", "init", "preset"} <= set(info["options"])
+    assert served.ask("GET", "/readyz").json == {"status": "ready"}
+    text = served.ask("GET", "/metrics").data.decode()
+    for name in (
+        "nstx_jobs_total",
+        "nstx_queue_depth",
+        "nstx_step_seconds",
+        "nstx_job_duration_seconds",
+    ):
+        assert name in text
+    paths = served.ask("GET", "/openapi.json").json["paths"]
+    assert {"401", "413", "415", "422", "429"} <= set(paths["/v1/jobs"]["post"]["responses"])
+
+
+def test_what_waits_is_made_after_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    PretendedFleet.held.set()
+    with serving(tmp_path, LIMITS) as served:
+        jobs = [served.submit(*PAIR, options=SMALL).json["id"] for _ in range(3)]
+        served.wait(jobs[0], "running")
+        served.service.drain()
+        assert served.submit(*PAIR).reason == "unavailable"
+        assert served.ask("GET", "/readyz").status == 503
+        assert served.ask("GET", "/livez").status == 200
+    PretendedFleet.held.clear()
+    orphan = served.service.folder.uploads("f" * 32)
+    orphan.mkdir()
+    with serving(tmp_path, LIMITS) as served:
+        assert not orphan.exists()
+        for job in jobs:
+            served.wait(job, "succeeded")
+        told = [event["event"] for event in events(served, jobs[0])]
+        assert told[-1] == "succeeded"
+        assert told.count("succeeded") == 1
+
+
+def test_a_job_that_takes_too_long_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: None
+) -> None:
+    pretend(monkeypatch)
+    PretendedFleet.held.set()
+    with serving(tmp_path, ServiceLimits(max_seconds=0.2)) as served:
+        job = served.submit(*PAIR, options=SMALL).json["id"]
+        last = events(served, job)[-1]
+    assert (last["event"], last["data"]["error"]["type"]) == ("failed", "TimeLimit")
+    assert last["data"]["result"]["complete"] is False
+
+
+def test_what_is_old_or_too_much_is_forgotten(served: Served) -> None:
+    jobs = [served.submit(*PAIR, options=SMALL).json["id"] for _ in range(2)]
+    for job in jobs:
+        served.wait(job, "succeeded")
+        events(served, job)
+    folder = served.service.folder
+    with Ledger(folder.batch.ledger) as ledger:
+        table = EventTable(folder.events)
+        keeping = Retention(folder, ServiceLimits(keep_hours=1), ledger, table)
+        assert keeping.sweep() == 0
+        assert keeping.kept_bytes > 0
+        record = ledger.find(name_of(jobs[1], "png"))
+        assert record is not None
+        forgetting = Retention(folder, ServiceLimits(keep_hours=1e-9), ledger, table)
+        assert forgetting.sweep({record.id}) >= 1
+        table.close()
+    assert served.ask("GET", f"/v1/jobs/{jobs[0]}").status == 404
+    assert served.ask("GET", f"/v1/jobs/{jobs[0]}/result").status == 404
+    assert served.ask("GET", f"/v1/jobs/{jobs[1]}/result").status == 200
+    assert not folder.result(name_of(jobs[0], "png")).exists()
+
+
+def test_events_that_were_dropped_are_told_as_a_gap(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_of, "KEPT", 20)
+    monkeypatch.setattr(events_of, "_SLACK", 10)
+    job = served.submit(*PAIR, options=SMALL).json["id"]
+    served.wait(job, "succeeded")
+    table = EventTable(served.service.folder.events)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events_of, "FINAL", ())
+        table.append((job, "step", {"step": number}) for number in range(60))
+    table.append([(job, "succeeded", {})])
+    table.close()
+    told = events(served, job, Last_Event_ID="2")
+    assert told[0]["event"] == "gap"
+    assert "id" not in told[0]
+    assert told[0]["data"] == {"oldest": int(told[1]["id"])}
+    assert len(told) < 40
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"device": "cuda"}, {"weights": "/etc/passwd"}, {"init": "/etc/passwd"}, {"nothing": 1},
+        {"preset": 3}, {"preset": "x"}, {"content_layers": {"a": 1}}, {"content_layers": [1]},
+        {"style_layers": "conv9_9"}, {"content_weight": "x"}, {"content_weight": -1}, {"solver": []},
+        {"styles": {}}, {"styles": [{}, {}]}, {"styles": [{"weight": 0}]}, {"styles": [{"weight": "x"}]},
+        {"styles": [{"layers": "x"}]}, {"styles": [{"path": "x"}]}, {"format": "gif"}, {"format": []},
+        {"depth": 12}, {"depth": 16, "format": "jpg"}, {"keep_profile": 1}, {"mask": "/etc/passwd"},
+        {"size": True}, {"size": 1.5}, {"seed": -1}, {"style_statistic": 5}, {"pooling": {}},
+        {"scales": 99}, {"early_stop": "yes"}, {"learning_rate": "x"}, {"tv_weight": [1]},
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="expected") as caught:
+        read_options(json.dumps(data), 1, ServiceLimits(), {})
+    assert caught.value.reason == "unprocessable"
+
+
+def test_options_are_those_of_settings() -> None:
+    text = json.dumps(
+        {"preset": "gatys", "size": 300, "styles": [{"layers": "conv1_1"}], "seed": None}
+    )
+    options = read_options(text, 1, ServiceLimits(), {"device": "cpu"})
+    assert options.settings == nstx.choose_settings("gatys", size=300, device="cpu")
+    assert options.styles[0].layers == "conv1_1"
+    assert options.given == {"preset": "gatys", "size": 300, "styles": [{"layers": "conv1_1"}]}
+
+
+def test_limits_are_checked() -> None:
+    assert ServiceLimits(max_upload="2MiB").max_upload == 2 << 20  # type: ignore[arg-type]
+    for changes in ({"max_queue": 0}, {"max_upload": 5}, {"keep_hours": 0}, {"max_seconds": "x"}):
+        with pytest.raises(UsageError, match="expected"):
+            ServiceLimits(**changes)
+
+
+def test_a_client_has_a_picture_made(
+    served: Served, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run: Run = request.getfixturevalue("nstx")
+    for name, data in (("c.png", PAIR[0][1]), ("s.png", PAIR[1][1])):
+        (tmp_path / name).write_bytes(data)
+    client = nstx.Client(served.address)
+    job = client.submit(tmp_path / "c.png", tmp_path / "s.png", key='a "key"', size=32, steps=2)
+    assert (
+        client.submit(tmp_path / "c.png", tmp_path / "s.png", key='a "key"', size=32, steps=2).id
+        == job.id
+    )
+    kinds = [event.kind for event in client.events(job.id)]
+    assert kinds[-1] == "succeeded"
+    assert client.wait(job.id).result is not None
+    client.save(job.id, tmp_path / "o.png")
+    assert (tmp_path / "o.png").read_bytes() == PAIR[0][1]
+    assert job.id in [item.id for item in client.jobs("succeeded")]
+    pair = [str(tmp_path / "c.png"), f"{tmp_path / 's.png'}:2"]
+    server = ("--server", served.address, "--size", "32", "--steps", "2")
+    code, out, _ = run("submit", *pair, "-o", str(tmp_path / "p.png"), *server, "--json")
+    assert code == 0
+    assert json.loads(out)["complete"] is True
+    assert (tmp_path / "p.png").read_bytes() == PAIR[0][1]
+    code, _, err = run("submit", *pair, "-o", str(tmp_path / "q.png"), *server, "--size", "3000")
+    assert (code, "pixels" in err) == (3, True)
+    code, _, err = run(
+        "submit",
+        *pair,
+        "-o",
+        str(tmp_path / "q.png"),
+        "--server",
+        "http://127.0.0.1:9",
+        "--patience",
+        "0",
+    )
+    assert (code, "nstx serve" in err) == (4, True)
+    for address in ("ftp://x", "http://", "http://x:y", "no address"):
+        with pytest.raises(UsageError, match="expected a server's address"):
+            nstx.Client(address)
+
+
+def test_a_picture_is_made_by_a_worker_and_shown_as_it_develops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_really(monkeypatch)
+    machine = {"use_cache": True}
+    with serving(tmp_path / "state", machine=machine) as served:
+        options = {**SMALL, "content_layers": "conv1_2", "style_layers": "conv1_1", "format": "jpg"}
+        job = served.submit(*PAIR, options=options).json["id"]
+        told = events(served, job)
+        done = told[-1]["data"]
+        assert told[-1]["event"] == "succeeded", done
+        for name in ("result", "preview", "before"):
+            answer = served.ask("GET", done["links"][name])
+            assert (answer.status, answer.headers["content-type"]) == (200, "image/jpeg")
+            assert answer.data[:2] == b"\xff\xd8", (name, answer)
+            assert Image.open(io.BytesIO(answer.data), formats=["JPEG"]).size == (32, 24)
+        assert {"step", "preview"} <= {event["event"] for event in told}
+        assert done["result"]["steps"] == 2
