@@ -17,7 +17,9 @@ def view(x: Array, y: Array, rng: np.random.Generator) -> Array:
     chance = rng.random(x.shape)
     tone = fbm(x * 7, y * 7, 4) + 0.35 * (chance - 0.5)
     colour = palette(SKY, y * 1.9 + 0.5 * (tone - 0.5))
-    crown = 0.36 + 0.16 * (fbm(x * 4.2 + 2, 0 * x, 3) - 0.5) - 0.13 * np.exp(-(((x - 0.2) / 0.13) ** 2))
+    crown = (
+        0.36 + 0.16 * (fbm(x * 4.2 + 2, 0 * x, 3) - 0.5) - 0.13 * np.exp(-(((x - 0.2) / 0.13) ** 2))
+    )
     colour = np.where((y > crown)[:, None], palette(TREES, 1.5 * tone - 0.35), colour)
     bank = 0.47 + 0.03 * np.sin(5 * x + 1)
     colour = np.where((y > bank)[:, None], palette(MEADOW, tone + 0.5 * (y - bank)), colour)

@@ -10,28 +10,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nstx
 import numpy as np
 from PIL import Image
 
+import nstx
+
 HERE, SIZE = Path(__file__).parent, 176
-FEWER = {"steps": 40}
+FEWER, FEWEST = {"steps": 40}, {"steps": 24}
 LOOKS: dict[str, dict[str, Any]] = {
     "default": FEWER,
     "bold": {"preset": "bold", **FEWER},
     "fine": {"preset": "fine", **FEWER},
-    "gatys": {"preset": "gatys", "steps": 80},
-    "coursera": {"preset": "coursera", "steps": 80},
-    "coursera-tf2": {"preset": "coursera-tf2", "steps": 80, "stretch": False},
+    "gatys": {"preset": "gatys", "steps": 40},
+    "coursera": {"preset": "coursera", "steps": 150},
+    "coursera-tf2": {"preset": "coursera-tf2", "steps": 150, "stretch": False},
     "luminance": {"colors": "luminance", **FEWER},
     "matched": {"colors": "matched", **FEWER},
-    "histogram": {"colors": "histogram", **FEWER},
+    "histogram": {"colors": "histogram", **FEWEST},
     "only": {"colors": "only"},
     "weight-low": {"style_weight": 0.05, **FEWER},
     "weight-high": {"style_weight": 10.0, **FEWER},
-    "strokes-low": {"style_scale": 0.4, **FEWER},
-    "strokes-high": {"style_scale": 2.0, **FEWER},
-    "detail-high": {"laplacian_weight": 1e-4, **FEWER},
+    "strokes-low": {"style_scale": 0.4, **FEWEST},
+    "strokes-high": {"style_scale": 2.0, **FEWEST},
+    "detail-high": {"laplacian_weight": 1e-4, **FEWEST},
 }
 
 

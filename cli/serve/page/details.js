@@ -36,7 +36,7 @@ export class Details {
   constructor(root, acts) {
     this.root = root;
     this.curve = new Curve();
-    this.title = make("h2", { class: "standing", tabindex: -1 });
+    this.title = make("h1", { class: "standing", tabindex: -1 });
     this.percent = make("span", { class: "share" });
     this.progress = make("progress", { max: 1, value: 0, "aria-label": "Progress" });
     this.error = make("div", { class: "failure" });
@@ -46,13 +46,13 @@ export class Details {
     this.said = make("p", { class: "error", role: "alert" });
     this.facts = make("dl", { class: "facts" });
     this.options = make("dl", { class: "facts" });
-    this.optionsTitle = make("h3", { text: "Settings" });
-    this.costTitle = make("h3", { text: "Cost" });
+    this.optionsTitle = make("h2", { text: "Settings" });
+    this.costTitle = make("h2", { text: "Cost" });
     root.replaceChildren(
       make("div", { class: "head" }, this.title, this.percent), this.progress, this.error,
       make("div", { class: "actions" }, this.download, this.cancel, this.again), this.said,
       this.costTitle, this.curve.element,
-      make("h3", { text: "Picture" }), this.facts, this.optionsTitle, this.options);
+      make("h2", { text: "Picture" }), this.facts, this.optionsTitle, this.options);
   }
 
   /** Show a job as it now stands. */
@@ -74,6 +74,7 @@ export class Details {
     this.download.hidden = !job.links.result;
     this.download.lastChild.textContent = job.result && !job.result.complete ? "Download the picture so far" : "Download";
     this.cancel.hidden = isOver(job);
+    this.cancel.lastChild.textContent = job.status === "queued" ? "Cancel" : "Cancel, keep the picture so far";
     this.again.classList.toggle("primary", isOver(job) && !job.links.result);
     const withoutCost = isOver(job) && this.curve.length === 0;
     this.costTitle.hidden = this.curve.element.hidden = withoutCost;

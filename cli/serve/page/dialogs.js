@@ -21,14 +21,7 @@ export function askForToken(wasWrong) {
   });
 }
 
-/** Have a button, and "?", show the list of keys; "n" goes to a new picture. */
+/** Have a button show the list of keys. */
 export function bindKeys(opener) {
-  const dialog = byId("keys");
-  opener.addEventListener("click", () => dialog.showModal());
-  document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.closest("input:not([type=radio], [type=range], [type=checkbox]), select, textarea");
-    if (isTyping || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    if (event.key === "?") dialog.showModal();
-    if (event.key === "n") location.hash = "#/new";
-  });
+  opener.addEventListener("click", () => byId("keys").showModal());
 }

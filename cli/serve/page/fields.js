@@ -42,8 +42,8 @@ export const MAIN = [
 
 export const MORE = [
   { title: "Start and way", fields: [
-    { name: "init", kind: "choice", label: "Start", text: "What the first picture is.",
-      items: [["content", "The photograph"], ["matched", "The photograph in the painting's colours"], ["noisy", "The photograph with noise"], ["blend", "Noise and photograph"], ["noise", "Noise"]] },
+    { name: "init", kind: "choice", label: "Start", text: "The first picture: the photograph, it in the painting's colours, or noise.",
+      items: [["content", "Photograph"], ["matched", "Recoloured"], ["noisy", "With noise"], ["blend", "Mostly noise"], ["noise", "Noise"]] },
     { name: "seed", kind: "number", label: "Seed", text: "Another number is other noise.", fallback: 0, whole: true },
     { name: "solver", kind: "choice", label: "Solver", text: "How pixels are changed from step to step.", items: [["lbfgs", "L-BFGS"], ["adam", "Adam"]] },
     { name: "learning_rate", kind: "number", label: "Learning rate", text: "Of Adam, in levels of 255." },

@@ -44,7 +44,9 @@ export class Form extends EventTarget {
   #choose(field, value, isTyping = false) {
     if (value === undefined || (value === this.#usual(field) && !isTyping)) this.#chosen.delete(field.name);
     else this.#chosen.set(field.name, value);
-    if (field.name === "size") this.#chosen.delete("width"), this.#chosen.delete("height");
+    if (field.name === "size") {
+      for (const side of ["width", "height"]) this.#chosen.delete(side);
+    }
     if ((field.name === "width" || field.name === "height") && value !== undefined) this.#chosen.delete("size");
     this.#controls.get(field.name).complain(null);
     this.general.textContent = "";

@@ -26,7 +26,7 @@ export class Jobs extends EventTarget {
   /** Those that are shown. */
   get shown() {
     const all = [...this.#jobs.values()].filter(({ id }) => !this.#hidden.has(id));
-    return all.sort((one, other) => Date.parse(other.created) - Date.parse(one.created));
+    return all.toSorted((one, other) => Date.parse(other.created) - Date.parse(one.created));
   }
 
   get hiddenCount() {

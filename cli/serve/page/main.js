@@ -11,6 +11,7 @@ import { makeQueue } from "./queue.js";
 import { Stage } from "./stage.js";
 import { bindTheme } from "./theme.js";
 import { makeWells } from "./wells.js";
+import { bytes } from "./words.js";
 
 const MOST_KEPT = 12; // jobs whose files this page keeps, for them to be run again
 
@@ -39,8 +40,10 @@ function showService(jobs, version) {
 class Page {
   #files = new Map();
   #sent = null;
+  #focus = null; // what has the focus where one comes to, as what had it is hidden
 
   constructor(service, presets) {
+    this.limits = service.limits;
     this.pictures = new Pictures(service.files.style);
     this.form = new Form(byId("form"), presets, service);
     this.form.more.append(makeParts(this.pictures));
@@ -74,6 +77,8 @@ class Page {
     document.title = "nstx";
     if (id) this.stage.open(id);
     else this.stage.leave();
+    if (this.#focus) document.querySelector(this.#focus).focus({ preventScroll: view === "job" });
+    this.#focus = null;
   }
 
   async #send() {
@@ -83,6 +88,11 @@ class Page {
     const options = this.form.options();
     const styles = this.pictures.styleOptions();
     if (styles) options.styles = styles;
+    const size = [files.photo.file, files.mask, files.regions, ...files.styles.map(({ file }) => file)].reduce((sum, file) => sum + (file?.size ?? 0), 0);
+    if (size > this.limits.max_upload) {
+      this.form.complain(`The pictures take ${bytes(size)}; this server takes ${bytes(this.limits.max_upload)} at a time.`);
+      return;
+    }
     this.form.isBusy = true;
     try {
       const job = await submit({ ...files, photo: files.photo.file, options }, this.#keyOf(files, options));
@@ -90,6 +100,7 @@ class Page {
       this.#keep(job.id, files);
       this.jobs.put(job);
       speak("Sent");
+      this.#focus = ".standing";
       location.hash = `#/jobs/${job.id}`;
     } catch (error) {
       this.#complain(error);
@@ -122,9 +133,9 @@ class Page {
     const files = this.#files.get(job.id);
     this.form.fill(job.options);
     if (files) this.pictures.restore(files);
+    this.#focus = "#field-size";
     location.hash = "#/new";
     if (!files) this.form.complain("The settings are back. Choose the pictures again: the server does not give them out.");
-    requestAnimationFrame(() => byId("field-size").focus());
   }
 }
 

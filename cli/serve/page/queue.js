@@ -93,7 +93,15 @@ export function makeQueue(root, jobs) {
     all.hidden = jobs.hiddenCount === 0;
     all.firstChild.textContent = `Show ${jobs.hiddenCount} removed`;
   };
-  jobs.addEventListener("change", show);
+  let isDue = false;
+  jobs.addEventListener("change", () => {
+    if (isDue) return;
+    isDue = true; // many steps may be told within one frame
+    requestAnimationFrame(() => {
+      isDue = false;
+      show();
+    });
+  });
   show();
   return (id) => {
     current = id;

@@ -24,6 +24,9 @@ export class Stage {
   #stop = null;
   #blob = null;
   #spoken = 0;
+  #known = 0; // the step that it was at when it was opened: earlier ones are told again, for the curve
+  #wanted = null;
+  #isFetching = false;
 
   /** `again` is called with a job that shall be run with changes. */
   constructor(jobs, again) {
@@ -71,6 +74,7 @@ export class Stage {
     if (stop.signal.aborted) return;
     this.#job = job;
     this.#spoken = 0;
+    this.#known = job.progress?.step ?? 0;
     this.viewer.reset(job.width && job.height ? { width: job.width, height: job.height } : null);
     this.jobs.put(job);
     this.#show(job);
@@ -91,6 +95,7 @@ export class Stage {
     const hadBefore = this.#job?.links.before;
     this.#job = job;
     this.details.show(job);
+    if (this.viewer.isWaiting) this.viewer.wait(WAITING[job.status], job.status);
     document.title = `${standing(job)} – nstx`;
     if (job.links.before && !hadBefore) this.#fetchBefore(job, this.#stop.signal);
   }
@@ -102,13 +107,18 @@ export class Stage {
 
   #hear(kind, data, signal) {
     const job = this.#job;
-    if (kind === "gone") return this.jobs.forget(job.id), this.#gone("There is no such picture any more.");
-    if (kind === "step") {
+    if (kind === "gone") {
+      this.jobs.forget(job.id);
+      this.#gone("There is no such picture any more.");
+    } else if (kind === "step") {
       this.details.curve.add(data);
-      if (!isOver(job)) this.#update({ status: "running", progress: data });
-      else this.details.show(job);
-      this.#speakOf(data);
-    } else if (kind === "status" && !isOver(job)) this.#update({ status: data.status });
+      if (isOver(job)) this.details.show(job);
+      else if (data.step >= this.#known) {
+        this.#known = 0;
+        this.#update({ status: "running", progress: data });
+        this.#speakOf(data);
+      }
+    } else if (kind === "status" && !isOver(job)) this.#ask(signal);
     else if (kind === "preview" && !isOver(job)) {
       const links = { ...job.links, preview: job.links.preview ?? data.url.split("?")[0], before: job.links.self + "/before" };
       this.#update({ links });
@@ -120,6 +130,11 @@ export class Stage {
       if (isNews) speak(data.error ? `Failed: ${data.error.message}` : standing(data));
       if (isNews) this.#fetchResult(data, signal);
     }
+  }
+
+  async #ask(signal) {
+    const job = await getJson(this.#job.links.self, { signal }).catch(() => null);
+    if (job && !signal.aborted) this.jobs.put(job);
   }
 
   #speakOf({ step, steps }) {
@@ -135,9 +150,18 @@ export class Stage {
     if (isOver(this.#job ?? job)) this.viewer.reveal();
   }
 
+  /** Show the newest picture; those that came while another was fetched are left out. */
   async #fetchPreview(path, signal) {
-    const blob = await getBlob(path, { signal }).catch(() => null);
-    if (blob && !signal.aborted && !this.#blob) await this.viewer.showAfter(blob);
+    this.#wanted = { path, signal };
+    if (this.#isFetching) return;
+    this.#isFetching = true;
+    while (this.#wanted) {
+      const { path: next, signal: of } = this.#wanted;
+      this.#wanted = null;
+      const blob = of.aborted ? null : await getBlob(next, { signal: of }).catch(() => null);
+      if (blob && !of.aborted && !this.#blob) await this.viewer.showAfter(blob);
+    }
+    this.#isFetching = false;
   }
 
   async #fetchResult(job, signal) {

@@ -23,6 +23,18 @@ async function load(job, key) {
   return bitmap;
 }
 
+async function paint(canvas, job, key) {
+  try {
+    const bitmap = await load(job, key);
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    canvas.classList.add("drawn");
+  } catch {
+    setTimeout(() => delete canvas.dataset.key, 10_000); // then it is tried again
+  }
+}
+
 /** Draw a job's picture into a canvas, one job after the other; a running one's again at every fifth of its way. */
 export function drawThumb(canvas, job) {
   if (!job.links.preview) return;
@@ -30,15 +42,5 @@ export function drawThumb(canvas, job) {
   const key = `${job.status} ${fifth}`;
   if (canvas.dataset.key === key) return;
   canvas.dataset.key = key;
-  line = line.then(async () => {
-    try {
-      const bitmap = await load(job, key);
-      canvas.width = bitmap.width;
-      canvas.height = bitmap.height;
-      canvas.getContext("2d").drawImage(bitmap, 0, 0);
-      canvas.classList.add("drawn");
-    } catch {
-      delete canvas.dataset.key; // the next time that the list is shown
-    }
-  });
+  line = line.then(() => paint(canvas, job, key));
 }

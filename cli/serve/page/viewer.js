@@ -156,6 +156,7 @@ export class Viewer {
     this.compare.setAttribute("aria-pressed", String(this.#split > 0));
     this.tags.hidden = !canCompare || this.#split <= 0;
     this.percent.textContent = `${Math.round(camera.scale * devicePixelRatio * 100)} %`;
+    this.element.classList.toggle("blank", this.before.element.hidden && this.after.element.hidden);
     this.surface.classList.toggle("free", !camera.isFitted && camera.scale > camera.fitting);
     this.surface.classList.toggle("pixels", camera.scale * devicePixelRatio >= 3);
   }
@@ -184,6 +185,11 @@ export class Viewer {
     this.empty.textContent = text;
     this.empty.className = `wait ${kind}`;
     this.empty.hidden = !text;
+  }
+
+  /** Whether that is said. */
+  get isWaiting() {
+    return !this.empty.hidden;
   }
 
   async #show(layer, blob) {

@@ -125,8 +125,12 @@ export function makeWells(root, pictures) {
       speak("Picture pasted");
     }
   });
-  // A picture that misses a well shall not take the page away.
-  for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
+  // A picture that misses a well shall not take the page away: it is what is still missing.
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!event.defaultPrevented && document.body.dataset.view === "new") pictures.add(null, event.dataTransfer.files);
+    event.preventDefault();
+  });
   return {
     /** Whether both are there; else says what is missing, at its place. */
     check() {
