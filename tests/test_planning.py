@@ -221,8 +221,8 @@ def test_another_backend_is_taken_where_one_does_not_fit(monkeypatch: pytest.Mon
     settings, size = choose_settings(size=3000, max_memory="2GiB"), (2250, 3000)
     with pytest.raises(DeviceError):
         fit_settings(settings, size, choose(settings))
-    fitted = backends.fit_memory(settings, size)
-    assert (fitted.backend, fitted.history) == ("onnx", "disk")
+    fitted, choice = backends.fit_memory(settings, size)
+    assert (fitted.backend, fitted.history, choice) == ("onnx", "disk", ONNX)
     with pytest.raises(DeviceError):
         backends.fit_memory(replace(settings, backend="torch"), size)
 

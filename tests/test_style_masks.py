@@ -2,16 +2,24 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from networks import needs_bf16
 from PIL import Image
 
-from nstx import choose_settings, evaluate_picture, prepare_job, read_image
+from nstx import choose_settings, evaluate_picture, prepare_job, read_image, resume, run_job
 from nstx.engine.batches.asked import AskedJob, read_asked
+from nstx.engine.batches.folder import BatchFolder
+from nstx.engine.batches.heart import Heart
+from nstx.engine.batches.making import Maker
 from nstx.engine.batches.names import style_name
 from nstx.engine.batches.planning import Planner
+from nstx.engine.batches.run import plan_batch
+from nstx.engine.jobs.ledger import Ledger
 from nstx.engine.jobs.records import NewJob
 from nstx.engine.targets.paintings import PaintingPath, absolute_painting, split_painting
 from nstx.models.errors import UsageError
@@ -56,6 +64,44 @@ def test_a_mask_is_as_the_paintings_own_alpha(folder: Path) -> None:
         evaluate_picture(photo, photo, name, SETTINGS) for name in ("a.png@mask.png", "cut.png")
     ]
     assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"backend": "torch", "extractor": "torch", "precision": "fp32"},
+        pytest.param({"backend": "torch", "precision": "bf16"}, marks=needs_bf16),
+    ],
+    ids=("autograd", "written-out"),
+)
+def test_backends_give_the_bytes_of_the_alpha(folder: Path, choices: dict[str, Any]) -> None:
+    settings = replace(SETTINGS, device="cpu", **choices)
+    masked, cut, whole = (
+        run_job(prepare_job("photo.png", [(name, 2), "b.png"], settings))
+        for name in ("a.png@mask.png", "cut.png", "a.png")
+    )
+    assert (masked.cost, masked.pixels.tobytes()) == (cut.cost, cut.pixels.tobytes())
+    assert masked.cost != whole.cost
+    costs = [
+        evaluate_picture(masked.pixels, "photo.png", [(name, 2), "b.png"], settings)
+        for name in ("a.png@mask.png", "cut.png", "a.png")
+    ]
+    assert costs[0] == costs[1] != costs[2]
+    assert costs[0].total == pytest.approx(masked.cost.total, rel=0.02)
+
+
+def test_a_run_with_a_mask_goes_on_from_its_checkpoint(folder: Path) -> None:
+    settings = replace(SETTINGS, steps=6)
+    job = prepare_job("photo.png", "a.png@mask.png", settings)
+    evaluations = iter(range(3))
+    run_job(job, should_stop=lambda: next(evaluations, None) is None, checkpoint=folder / "k")
+    result = resume(folder / "k")
+    assert result.steps == 6
+    alpha = run_job(prepare_job("photo.png", "cut.png", settings))
+    assert (result.cost, result.pixels.tobytes()) == (alpha.cost, alpha.pixels.tobytes())
+    run_job(job, should_stop=lambda: True, checkpoint=folder / "k")
+    with pytest.raises(UsageError, match="expected a checkpoint of this run"):
+        run_job(prepare_job("photo.png", "a.png", settings), checkpoint=folder / "k")
 
 
 def test_a_white_mask_is_none_and_an_own_alpha_stays(folder: Path) -> None:
@@ -164,6 +210,29 @@ def test_jobs_of_batches_take_masks(folder: Path) -> None:
     Image.new("1", (44, 50), 1).save("mask.png")
     assert masked.fingerprint != plan("a.png@conv1_1@mask.png").fingerprint
     assert style_name([Path("a.png@conv1_1@mask.png"), Path("b.png")]) == "a+b"
+
+
+def test_a_batch_makes_what_the_alpha_gives(folder: Path) -> None:
+    place = BatchFolder(folder / "results")
+    asked = [
+        AskedJob(
+            content=Path("photo.png"),
+            styles=((Path(style), 2.0), (Path("b.png"), 1.0)),
+            output=output,
+            settings=SETTINGS,
+        )
+        for style, output in (("a.png@mask.png", "1.png"), ("cut.png", "2.png"), ("a.png", "3.png"))
+    ]
+    with place.alone(), Ledger(place.ledger) as ledger:
+        batch, heart = plan_batch(place, asked), Heart(place.ledger)
+        while claims := ledger.claim("w", 2):
+            heart.hold(claims)
+            Maker(place, ledger, heart, lambda *_, **__: None).make(claims)
+            heart.release()
+        assert [record.state for record in batch.records()] == ["succeeded"] * 3
+    masked, cut, whole = (read_image(place.path / item.output).pixels for item in asked)
+    assert np.array_equal(masked, cut)
+    assert not np.array_equal(masked, whole)
 
 
 def test_comparisons_take_masks_and_a_map(nstx: Nstx, folder: Path) -> None:

@@ -103,7 +103,7 @@ class ComparisonJobs:
         content_weight = max(objective.content_weight for objective in objectives)
         style_weight = max(objective.style_weight for objective in objectives)
         distinct: dict[tuple[_Shared, tuple[tuple[int, int], ...], Colors], Settings] = {}
-        for settings in self._fitted.values():
+        for settings, _ in self._fitted.values():
             shared_by = settings.style_scale, settings.objective.style_layers
             distinct.setdefault((shared_by, self._sizes(settings), settings.colors), settings)
         loaders: dict[_Shared, TargetLoader] = {}
@@ -125,11 +125,9 @@ class ComparisonJobs:
 
     def prepare(self, run: ComparisonRun) -> Job:
         """Return the job of a run."""
-        settings, like = self._fitted[run.settings], self._last
+        (settings, choice), like = self._fitted[run.settings], self._last
         self._last = None
-        if like is not None and backend_differences(
-            like.opened, like.settings, settings, self._sizes(settings)[-1]
-        ):
+        if like is not None and backend_differences(like.opened, like.settings, settings, choice):
             like = None  # so that its memory is free before another backend is opened
         placement = self._placements[run.blend]
         if self._regions != placement.count:

@@ -74,7 +74,11 @@ def choose_backend(
     Without a size (height, width) no precision is chosen that must be checked. `DeviceError` if what was
     asked for is not there.
     """
-    choice = _choose(settings, size, policy)
+    return with_regions(_choose(settings, size, policy), regions)
+
+
+def with_regions(choice: BackendChoice, regions: int) -> BackendChoice:
+    """Return a choice, which has no regions yet, for so many; `DeviceError` if its backend has none at its precision."""
     if not regions:
         return choice
     if choice.name == "onnx" and choice.precision != "fp32":

@@ -7,7 +7,7 @@ from nstx.models.errors import DeviceError, UsageError
 
 from ..devices.machine import is_there
 from ..devices.memory import memory_errors
-from ..gradients.choice import BackendChoice, PrecisionPolicy, choose_backend
+from ..gradients.choice import BackendChoice, PrecisionPolicy, choose_backend, with_regions
 from ..gradients.opening import BackendFactory
 from ..planning.fitting import fit_settings
 from ..settings import Settings
@@ -19,32 +19,30 @@ class UnsharedError(UsageError):
 
 
 def open_for(
-    settings: Settings,
-    size: Sequence[int],
-    policy: PrecisionPolicy | None = None,
-    *,
-    regions: int = 0,
+    settings: Settings, size: Sequence[int], choice: BackendChoice, *, regions: int = 0
 ) -> BackendFactory:
-    """Return the backend of settings that `fit_memory` returned, for a result of this height and width."""
+    """Return the backend of what `fit_memory` returned, for a result of this height and width."""
     with memory_errors(size):
-        return open_by_tiles(settings, choose_backend(settings, size, policy, regions=regions))
+        return open_by_tiles(settings, with_regions(choice, regions))
 
 
 def fit_memory(
     settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
-) -> Settings:
-    """Return settings by which memory holds a result of this height and width; `DeviceError` if it does not.
+) -> tuple[Settings, BackendChoice]:
+    """Return settings by which memory holds a result of this height and width, and their backend without regions.
 
     Where it holds none by PyTorch and ``auto`` may be another backend, it is ONNX Runtime, which takes less.
+    `DeviceError` if it holds none at all.
     """
     choice = choose_backend(settings, size, policy)
     try:
-        return fit_settings(settings, size, choice)
+        return fit_settings(settings, size, choice), choice
     except DeviceError:
         sparing = spare_memory(settings, choice)
         if sparing is None:
             raise
-        return fit_settings(sparing, size, choose_backend(sparing, size, policy))
+        choice = choose_backend(sparing, size, policy)
+        return fit_settings(sparing, size, choice), choice
 
 
 def spare_memory(settings: Settings, choice: BackendChoice) -> Settings | None:
@@ -59,13 +57,15 @@ def share_backend(
     opened: BackendFactory,
     before: Settings,
     settings: Settings,
-    size: Sequence[int],
-    policy: PrecisionPolicy | None,
+    choice: BackendChoice,
     *,
     regions: int = 0,
 ) -> BackendFactory:
-    """Return a backend that was opened for other settings; `UnsharedError` if these need one of their own."""
-    differing = backend_differences(opened, before, settings, size, policy)
+    """Return a backend that was opened for other settings; `UnsharedError` if these need one of their own.
+
+    The choice is `fit_memory`'s of these settings.
+    """
+    differing = backend_differences(opened, before, settings, choice)
     if opened.choice.regions != regions:
         differing.append(
             "mask or transparency" if opened.choice.regions + regions <= 1 else "number of regions"
@@ -82,16 +82,14 @@ def backend_differences(
     opened: BackendFactory,
     before: Settings,
     settings: Settings,
-    size: Sequence[int],
-    policy: PrecisionPolicy | None = None,
+    choice: BackendChoice,
 ) -> list[str]:
-    """Return what keeps settings, and a result of this size, from sharing a backend with those before."""
+    """Return what keeps settings, and `fit_memory`'s choice for them, from sharing a backend with those before."""
     names = ("device", "precision", "backend", "threads", "weights", "tile")
     differing = [name for name in names if getattr(before, name) != getattr(settings, name)]
     objectives = (before.objective, settings.objective)
     if objectives[0].with_unit_weights() != objectives[1].with_unit_weights():
         differing.append("objective (but for its weights)")
-    regions = opened.choice.regions
-    if not differing and choose_backend(settings, size, policy, regions=regions) != opened.choice:
+    if not differing and with_regions(choice, opened.choice.regions) != opened.choice:
         differing.append("amount of work, so that auto is another backend")
     return differing

@@ -18,7 +18,7 @@ from ..colours.modes import Colouring, as_compared
 from ..devices.memory import memory_errors
 from ..gradients.ahead import finish_loading
 from ..gradients.backend import GradientBackend
-from ..gradients.choice import PrecisionPolicy
+from ..gradients.choice import BackendChoice, PrecisionPolicy
 from ..gradients.gated import Gate, close
 from ..gradients.opening import BackendFactory
 from ..pictures.picture import EIGHT_BITS, Encoding, InputFile, Picture, Pixels
@@ -208,10 +208,10 @@ def make_job(
 ) -> Job:
     """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
     sizes = choose_sizes(photograph.size, placement.sizes, settings)
-    settings = fit_memory(settings, sizes[-1], policy)
+    settings, choice = fit_memory(settings, sizes[-1], policy)
     regions = make_regions(photograph, placement.mask, sizes, placement.parts)
     count = 0 if regions[-1] is None else placement.count
-    opened = _open(settings, sizes[-1], policy, count, like)
+    opened = _open(settings, sizes[-1], choice, count, like)
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         alpha = resize_alpha(photograph, *sizes[-1])
@@ -259,14 +259,14 @@ def make_job(
 def _open(
     settings: Settings,
     size: tuple[int, int],
-    policy: PrecisionPolicy | None,
+    choice: BackendChoice,
     regions: int,
     like: Job | None,
 ) -> BackendFactory:
     """Return the backend of a job of its own, or of another one."""
     if like is None:
-        return open_for(settings, size, policy, regions=regions)
-    return share_backend(like.opened, like.settings, settings, size, policy, regions=regions)
+        return open_for(settings, size, choice, regions=regions)
+    return share_backend(like.opened, like.settings, settings, choice, regions=regions)
 
 
 def colour(

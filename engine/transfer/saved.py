@@ -54,10 +54,11 @@ def prepare_job_from_targets(
     check_needs_no_styles(settings, start)
     region = saved.targets[-1].region
     size = saved.contents[-1].shape[:2]
-    settings = fit_memory(settings, size)
+    settings, choice = fit_memory(settings, size)
     opened = open_for(
         settings,
         size,
+        choice,
         regions=0 if region is None else len(saved.targets[-1].areas),
     )
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
