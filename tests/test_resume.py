@@ -236,11 +236,11 @@ def test_a_checkpoint_that_takes_too_long_leaves_the_one_before(
     really = storage.write_atomically
 
     def write(path: Path, data: Any, **more: Any) -> None:
+        threading.Timer(1.0, later.set).start()  # from here on, however slow the machine is
         later.wait(60)
         really(path, data, **more)
 
     monkeypatch.setattr("nstx.engine.checkpoints.keeper.write_atomically", write)
-    threading.Timer(1.0, later.set).start()
     _, data, _ = optimize("out.png", "--checkpoint", tmp_path / "k")
     assert busy == [143]
     assert data["checkpoint"]["step"] is None
