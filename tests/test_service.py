@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from processes import wait_for
 from serving import PretendedFleet, Served, pretend, serving, work_really
 
 import nstx
@@ -51,7 +52,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture
-def held() -> Iterator[None]:
+def held(served: Served) -> Iterator[None]:
+    """Have jobs run on, but for those of earlier tests."""
+    wait_for(
+        lambda: not {"queued", "running"} & {k for k, n in served.service.counts().items() if n}
+    )
     PretendedFleet.held.set()
     yield
     PretendedFleet.held.clear()
@@ -432,7 +437,7 @@ def test_options_are_those_of_settings() -> None:
         {"preset": "gatys", "size": 300, "styles": [{"layers": "conv1_1"}], "seed": None}
     )
     options = read_options(text, 1, ServiceLimits(), {"device": "cpu"})
-    assert options.settings == nstx.choose_settings("gatys", size=300, device="cpu")
+    assert options.settings == nstx.choose_settings("gatys", size=300, device="cpu", large=False)
     assert options.styles[0].layers == "conv1_1"
     assert options.given == {"preset": "gatys", "size": 300, "styles": [{"layers": "conv1_1"}]}
 
