@@ -110,6 +110,7 @@ def show_steps(
     title: str = "",
     earlier: Sequence["Step"] = (),
     memory: int = 0,
+    on_forecast: Callable[[float], None] | None = None,
 ) -> Iterator[Callable[["Step"], None]]:
     """Show how a run goes; the function that is yielded takes each step.
 
@@ -125,6 +126,7 @@ def show_steps(
         title: what is being done; stands before all else.
         earlier: steps that the run goes on from.
         memory: bytes that it takes on a CPU, about.
+        on_forecast: called after each step with the seconds left, once these are known.
     """
     title = f"{printable(title)}  " if title else ""
     forecast, pace = Forecast(sizes, steps, choice, earlier), Pace()
@@ -144,6 +146,8 @@ def show_steps(
                 if left > LONG_SECONDS:
                     console.log(f"{title}{_describe(sizes, steps, choice, left, memory)}")
                     pace.restart()
+            if left is not None and on_forecast is not None:
+                on_forecast(left)
             if not console.animated and pace.is_due(forecast.share) and step.step < step.steps:
                 ahead = "" if left is None else f", {format_minutes(left)} left"
                 console.log(f"{place}  {detail}, {forecast.share:.0%}{ahead}")

@@ -26,6 +26,7 @@ from nstx.models.storage.cache import (
 )
 from nstx.models.weights.load import copy_is_sound
 
+from .checkpoints.cached import CHECKPOINT_NAME, checkpoint_is_sound, describe_checkpoint
 from .manifests.places import PLACE_NAME, describe_place, place_is_sound
 from .sessions.kept_graphs import SESSION_NAME, describe_kept, kept_is_sound
 from .targets.store import TARGET_NAME, describe_target, target_is_sound
@@ -39,6 +40,7 @@ _KINDS: dict[
     "sessions": (SESSION_NAME, describe_kept, kept_is_sound),
     "tensorrt": (r"[0-9a-f]{32}-(\d+x\d+x\d+|free)/", lambda path: {"model": path.name}, None),
     "places": (PLACE_NAME, describe_place, place_is_sound),
+    "checkpoints": (CHECKPOINT_NAME, describe_checkpoint, checkpoint_is_sound),
 }
 
 
@@ -47,7 +49,7 @@ class CacheEntry:
     """One thing in the cache.
 
     Attributes:
-        path: of its file; of TensorRT's engines for one model, their folder.
+        path: of its file; of TensorRT's engines for one model, and of a checkpoint, their folder.
         used: when it was last used, in seconds since the epoch.
         of: what it holds, as plain data; empty if it is damaged.
     """
@@ -101,7 +103,7 @@ def prune_cache(
     """Remove the entries that were not used for the longest, and half-written files; return them.
 
     All entries together take at most ``most_bytes``; None keeps targets within
-    `nstx.models.storage.cache.cache_limit`, and all other entries. What was not used for
+    `nstx.models.storage.cache.cache_limit`, checkpoints as well, and all other entries. What was not used for
     ``unused_seconds`` is removed, too.
     """
     limit = cache_limit() if most_bytes is None else most_bytes
@@ -110,8 +112,12 @@ def prune_cache(
         latest = time.time() - unused_seconds
         entries = _find(*CACHE_KINDS)
         removed += [entry for entry in entries if entry.used < latest and remove(entry.path)]
-    counted: tuple[CacheKind, ...] = ("targets",) if most_bytes is None else CACHE_KINDS
-    return removed + remove_oldest(_find(*counted), limit)
+    counted: list[tuple[CacheKind, ...]] = (
+        [("targets",), ("checkpoints",)] if most_bytes is None else [CACHE_KINDS]
+    )
+    for kinds in counted:
+        removed += remove_oldest(_find(*kinds), limit)
+    return removed
 
 
 def remove_entries(entries: Sequence[CacheEntry]) -> list[Path]:
@@ -157,7 +163,8 @@ def _is_sound(entry: CacheEntry) -> bool:
     try:
         if check is None:
             return True
-        open_entry(entry.path).close()  # nobody is to wait for a FIFO
+        if not entry.path.is_dir():
+            open_entry(entry.path).close()  # nobody is to wait for a FIFO
         return check(entry.path)
     except FileNotFoundError:
         return True  # removed by another process meanwhile

@@ -144,6 +144,103 @@ def test_the_same_command_goes_on_and_another_is_refused(
     assert not (tmp_path / "k").exists()
 
 
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Have all runs take long, by their forecasts, and return where their checkpoints go."""
+    monkeypatch.setattr(Forecast, "seconds_left", property(lambda _: 601.0))
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "checkpoints"
+
+
+def kept_in(place: Path) -> list[Path]:
+    """Return the checkpoints that the cache has."""
+    return sorted(place.glob(f"*/{NAME}"))
+
+
+@posix
+def test_a_long_run_is_kept_in_the_cache(
+    optimize: Optimize, nstx: Nstx, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = optimize("whole.png", "--no-checkpoint")[1]
+    assert not long.exists()
+    assert whole["checkpoint"] is None
+    stop_at(monkeypatch, 3)
+    code, data, err = optimize("out.png")
+    (path,) = kept_in(long)
+    assert (code, data["checkpoint"]) == (143, {"folder": str(path.parent), "step": 3})
+    assert err.count(f"'nstx resume {path.parent}' goes on with this run after a stop") == 1
+    listed = json.loads(nstx("cache", "ls", "--kind", "checkpoints", "--json")[1])["entries"]
+    output = {"output": str(tmp_path / "out.png"), "width": 48, "height": 40}
+    assert [entry["of"] for entry in listed] == [output]
+    assert nstx("cache", "verify")[0] == 0
+    assert f"checkpoint of {tmp_path / 'out.png'} 48×40" in nstx("cache", "ls")[1]
+    code, data, err = optimize("out.png")
+    assert (code, data["resumed_from_step"], data["warnings"]) == (0, 3, [])
+    assert data["cost"] == whole["cost"]
+    assert not [*long.iterdir()]
+
+
+@posix
+def test_nstx_resume_goes_on_from_the_cache(
+    optimize: Optimize, nstx: Nstx, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(monkeypatch, 3)
+    assert optimize("out.png")[0] == 143
+    code, out, err = nstx("resume", kept_in(long)[0].parent, "--json")
+    assert (code, json.loads(out)["resumed_from_step"]) == (0, 3), err
+    assert not [*long.iterdir()]
+
+
+@posix
+def test_a_checkpoint_in_the_cache_that_is_of_no_use_is_begun_anew(
+    optimize: Optimize,
+    save_picture: Callable[..., Path],
+    long: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop_at(monkeypatch, 3, 3)
+    assert optimize("out.png")[0] == 143
+    save_picture("content.png", 33, 40, seed=5)
+    code, data, _ = optimize("out.png")
+    assert (code, data["resumed_from_step"]) == (143, None)
+    (warning,) = [text for text in data["warnings"] if "anew" in text]
+    assert "got another content" in warning
+    kept_in(long)[0].write_bytes(b"damaged")
+    code, data, _ = optimize("out.png")
+    assert (code, data["resumed_from_step"], data["checkpoint"]["step"]) == (0, None, None)
+    assert "the run begins anew" in data["warnings"][0]
+    assert not [*long.iterdir()]
+
+
+@posix
+def test_checkpoints_in_the_cache_make_room(
+    optimize: Optimize, nstx: Nstx, long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(monkeypatch, 3, 3, 3)
+    assert optimize("one.png")[0] == 143
+    first = kept_in(long)
+    monkeypatch.setenv("NSTX_CACHE_LIMIT", "1000")
+    assert optimize("two.png")[0] == 143
+    second = kept_in(long)
+    assert len(second) == 1
+    assert first != second
+    assert nstx("cache", "prune")[0] == 0
+    assert not kept_in(long)
+    monkeypatch.setenv("NSTX_CACHE_LIMIT", "0")
+    code, data, _ = optimize("one.png")
+    assert (code, data["checkpoint"]) == (143, None)
+    assert not kept_in(long)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(optimize: Optimize, long: Path) -> None:
+    long.parent.mkdir()
+    long.write_text("no folder")
+    code, data, err = optimize("out.png")
+    assert (code, data["checkpoint"]) == (0, None)
+    assert "what is not kept is computed each time" in err
+    assert "nstx resume" not in err
+
+
 def killed(folder: Path, writes: int, *arguments: object) -> None:
     """Run a command, and kill it when it has replaced its checkpoint so often."""
     path, seen = folder / NAME, set[int]()

@@ -39,7 +39,8 @@ app = typer.Typer(
 Kind = Annotated[
     str | None,
     Help(
-        "Only targets, weights, sessions (ONNX graphs), tensorrt (engines) or places (of files that were read).",
+        "Only targets, weights, sessions (ONNX graphs), tensorrt (engines), places (of files that were read) or "
+        "checkpoints (of long runs).",
         values=CACHE_KINDS,
     ),
 ]
@@ -109,7 +110,7 @@ def prune(
         str | None,
         Help(
             "Keep the latest used of everything within this size, such as 500MB; without it, "
-            "targets within NSTX_CACHE_LIMIT, which is 2 GiB if it is not set."
+            "targets and checkpoints each within NSTX_CACHE_LIMIT, which is 2 GiB if it is not set."
         ),
     ] = None,
     older_than: Annotated[
@@ -214,6 +215,8 @@ def _name(entry: "CacheEntry") -> tuple[str, str]:
         return f"graph of {what}", f"({of.get('pooling')}, {of.get('pool_rounding')})"
     if entry.kind == "weights":
         return f"weights {of['weights'][:8]}…", "as float32"
+    if entry.kind == "checkpoints":
+        return f"checkpoint of {of['output']} {of['width']}×{of['height']}", ""
     if entry.kind == "places":
         return f"the place of {of['path']}", ""
     return f"TensorRT engines {entry.path.name}", ""
@@ -224,7 +227,7 @@ def _totals(entries: Iterable["CacheEntry"], limit: int) -> str:
     for entry in entries:
         counts[entry.kind] += 1
         sizes[entry.kind] += entry.size_bytes
-    bound = {"targets": f" (of at most {format_bytes(limit)})"}
+    bound = dict.fromkeys(("targets", "checkpoints"), f" (of at most {format_bytes(limit)})")
     parts = [
         f"{n} {kind} {format_bytes(sizes[kind])}{bound.get(kind, '')}" for kind, n in counts.items()
     ]

@@ -116,7 +116,8 @@ def optimize(
             content=files.content, styles=files.styles, output=files.output, to_stdout=to_stdout,
             stdin=files.stdin, mask=region.mask, regions=region.regions,
             style_for=tuple(region.style_for or ()), recording=recording, saved=saved, settings=settings,
-            began=began, checkpoint=keeping.checkpoint, checkpoint_every=keeping.checkpoint_every,
+            began=began, checkpoint=keeping.checkpoint, no_checkpoint=keeping.no_checkpoint,
+            checkpoint_every=keeping.checkpoint_every,
             repeats=None if repeated is None else repeated.manifest,
         )  # fmt: skip
         console = shown.console(all_on_stderr=to_stdout)

@@ -86,7 +86,7 @@ class RunEnding:
         kept: Checkpoints | None = None,
     ) -> None:
         self._request, self._job, self.kept = request, job, kept
-        if kept is not None:
+        if kept is not None and kept.is_kept:
             interrupt.keep = kept.write
         self._recorder, self._console, self._interrupt = recorder, console, interrupt
         self.last: Step | None = None

@@ -1,12 +1,13 @@
 """What a checkpoint of ``nstx optimize`` knows of its command line, and what comes of that when it goes on."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from nstx.engine.checkpoints.cached import LONG_SECONDS, CachedCheckpoints, may_keep
 from nstx.engine.checkpoints.contents import Contents
 from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.checkpoints.manifest import Manifest
@@ -26,7 +27,9 @@ from nstx.models.storage.plain_data import (
 )
 
 from ..choices import split_style, split_styles_for
+from ..console import Console
 from ..grouped import option_names
+from .interrupt import Interrupt
 from .request import OptimizeRequest, Recording
 
 _MOST_STYLES = 1000
@@ -38,12 +41,32 @@ _PATHS = [
 
 @contextlib.contextmanager
 def keeping(request: OptimizeRequest) -> Iterator[Checkpoints | None]:
-    """Have the folder of a run's checkpoint for the time of a block, if there is to be one."""
-    if request.checkpoint is None:
-        yield None
-        return
-    with Checkpoints(request.checkpoint, request.checkpoint_every, _to_json(request)) as kept:
+    """Have a run's checkpoint for the time of a block, if there may be one."""
+    kept: Checkpoints | None = None
+    if request.checkpoint is not None:
+        kept = Checkpoints(request.checkpoint, request.checkpoint_every, _to_json(request))
+    elif not (request.no_checkpoint or request.to_stdout or request.stdin is not None) and may_keep(
+        request.settings
+    ):
+        kept = CachedCheckpoints(_to_json(request), request.settings, request.checkpoint_every)
+    with kept or contextlib.nullcontext():
         yield kept
+
+
+def keep_if_long(
+    kept: Checkpoints | None, console: Console, interrupt: Interrupt
+) -> Callable[[float], None]:
+    """Return what takes the seconds that are left of a run, and keeps one that takes long."""
+
+    def keep(seconds: float) -> None:
+        is_long = seconds > LONG_SECONDS
+        if is_long and isinstance(kept, CachedCheckpoints) and kept.keep():
+            interrupt.keep = kept.write
+            console.log(
+                f"'nstx resume {printable(kept.folder)}' goes on with this run after a stop"
+            )
+
+    return keep
 
 
 def _to_json(request: OptimizeRequest) -> dict[str, Any]:
@@ -178,7 +201,7 @@ def describe_kept(kept: Checkpoints | None) -> dict[str, Any]:
 
     A checkpoint of None is of a run that has none, a step of None of one that needs none any more.
     """
-    if kept is None:
+    if kept is None or not kept.is_kept:
         return {"checkpoint": None, "resumed_from_step": None}
     earlier = kept.earlier
     return {

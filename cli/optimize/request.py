@@ -93,6 +93,12 @@ class Keeping(Group):
             metavar="DIR",
         ),
     ] = None
+    no_checkpoint: Annotated[
+        bool,
+        Help(
+            "Do without the checkpoint, in the cache folder, of a run that is predicted to take over ten minutes."
+        ),
+    ] = False
     checkpoint_every: Annotated[
         float, Help("Minutes from one checkpoint to the next.", metavar="MINUTES")
     ] = 5.0
@@ -112,7 +118,8 @@ class OptimizeRequest:
         stdin: the file that holds a picture from standard input, if one does.
         saved: the targets file that ``recording`` names.
         began: when the command began, a reading of ``time.perf_counter``.
-        checkpoint: the folder in which the run is kept; None keeps none.
+        checkpoint: the folder in which the run is kept; None keeps a long one in the cache.
+        no_checkpoint: that does without.
         checkpoint_every: minutes from one checkpoint to the next.
         repeats: the manifest of the picture that is made again, if it is one.
     """
@@ -127,6 +134,7 @@ class OptimizeRequest:
     to_stdout: bool = False
     stdin: Path | None = None
     checkpoint: Path | None = None
+    no_checkpoint: bool = False
     checkpoint_every: float = 5.0
     mask: str | None = None
     repeats: "PictureManifest | None" = None

@@ -37,7 +37,7 @@ from ..progress import show_steps
 from .ending import RunEnding
 from .garbage import uncollected
 from .interrupt import Interrupt
-from .keeping import earlier_steps, keeping
+from .keeping import earlier_steps, keep_if_long, keeping
 from .pipes import PIPE
 from .recorder import Recorder
 from .request import OptimizeRequest
@@ -72,7 +72,9 @@ def _run(
     ending.seconds["load"] = time.perf_counter() - request.began - job.target_seconds
     ending.seconds["targets"] = job.target_seconds
     costs = BoundCosts(job)
-    result = _optimise(job, costs, ending, recorder, _Steps(request, ending, interrupt, earlier))
+    on_step = _Steps(request, ending, interrupt, earlier)
+    on_forecast = keep_if_long(kept, console, interrupt)
+    result = _optimise(job, costs, ending, recorder, on_step, on_forecast)
     if result.stopped == "failed":
         costs = BoundCosts(job)  # what the failed one holds may be memory that saving needs
     saving = time.perf_counter()
@@ -95,14 +97,22 @@ def _run(
 
 
 def _optimise(
-    job: Job, costs: BoundCosts, ending: RunEnding, recorder: Recorder, on_step: "_Steps"
+    job: Job,
+    costs: BoundCosts,
+    ending: RunEnding,
+    recorder: Recorder,
+    on_step: "_Steps",
+    on_forecast: Callable[[float], None],
 ) -> Result:
     """Return what a run has led to; `ending` is told how it failed, if it did after its first step."""
     console, result = recorder.console, None
     earlier, sizes = on_step.earlier, job.sizes
     settings, choice = job.settings, job.opened.choice
     memory = memory_needed(load_of(settings, sizes[-1], choice))
-    bar = show_steps(console, sizes, settings.most_steps, choice, earlier=earlier, memory=memory)
+    bar = show_steps(
+        console, sizes, settings.most_steps, choice, earlier=earlier, memory=memory,
+        on_forecast=on_forecast,
+    )  # fmt: skip
     with recorder, bar as show:
         recorder.begin(job, earlier)
         on_step.takers = (show, recorder.take)

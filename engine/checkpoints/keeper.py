@@ -170,7 +170,7 @@ class Checkpoints:
 
     def take(self) -> None:
         """Take note of a step that was made, and write a checkpoint if it is time."""
-        if self._memory.is_ahead:
+        if not self.is_kept or self._memory.is_ahead:
             return
         if self._is_due:
             self._keep()
@@ -182,7 +182,7 @@ class Checkpoints:
 
         On a device, where steps are short, the state of a solver is fetched after a step that is due.
         """
-        if not self._is_costly or step == 0:
+        if not self.is_kept or not self._is_costly or step == 0:
             return True
         if self._latest is not None and len(self._latest.reached.steps) == step:
             return True
@@ -218,6 +218,11 @@ class Checkpoints:
             self._latest = self._written = self.step = None
             self._block.close()
             self.folder.rmdir()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a run has begun that is kept."""
+        return self._run is not None
 
     @property
     def _is_due(self) -> bool:

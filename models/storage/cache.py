@@ -20,9 +20,9 @@ from .inputs import open_input
 
 _log = logging.getLogger("nstx")
 
-CacheKind = Literal["targets", "weights", "sessions", "tensorrt", "places"]
+CacheKind = Literal["targets", "weights", "sessions", "tensorrt", "places", "checkpoints"]
 """Folders of the cache: targets of pictures, weights as float32, graphs ready to run, TensorRT's
-engines, and where files were that runs have read."""
+engines, where files were that runs have read, and long runs that go on after a stop."""
 
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 
@@ -99,7 +99,7 @@ def warn_unkept(folder: Path, reason: object) -> None:
 
 
 def cache_limit() -> int:
-    """Return how many bytes of targets are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none."""
+    """Return how many bytes of targets, and of checkpoints, are kept: ``NSTX_CACHE_LIMIT``, or 2 GiB; 0 keeps none."""
     return parse_bytes("NSTX_CACHE_LIMIT", os.environ.get("NSTX_CACHE_LIMIT") or _DEFAULT_LIMIT)
 
 
