@@ -45,7 +45,13 @@ class OutputError(NstxError):
 
 
 class NumericalError(NstxError):
-    """A cost or a gradient that is not finite."""
+    """A cost or a gradient that is not finite.
+
+    Attributes:
+        evaluation: of a run's, from 1, which it came of; None if that is not known.
+    """
+
+    evaluation: int | None = None
 
 
 @contextmanager

@@ -111,6 +111,9 @@ class Watching:
     def before_evaluation(self) -> None:
         pass
 
+    def during_evaluation(self) -> None:
+        pass
+
     def after_evaluation(self, cost: Cost, checks: Any) -> None:
         self.checks += checks
 

@@ -328,12 +328,17 @@ def test_a_run_by_tiles_goes_on_from_its_checkpoint(
 ) -> None:
     choices = {**LIGHT, "backend": backend, "steps": 4}
     whole = nstx.stylize(CONTENT, STYLE, tile=64, **choices)
-    calls = iter(range(100))
-    for should_stop in (lambda: next(calls) == 4, None):
+    steps, calls = list[nstx.Step](), iter(range(100))
+    # Between two tiles of the evaluation after the third step.
+    for should_stop in (lambda: len(steps) == 3 and next(calls) == 9, None):
         result = nstx.stylize(
             CONTENT, STYLE, tile=64 if should_stop else tile, checkpoint=tmp_path / "kept",
-            should_stop=should_stop, **choices,
+            should_stop=should_stop, on_step=steps.append, **choices,
         )  # fmt: skip
+        if should_stop:
+            assert (result.steps, result.stopped) == (3, "interrupted")
+            assert result.evaluations == steps[-1].evaluations + 1
+            assert np.array_equal(result.pixels, steps[-1].pixels)
     if tile == 64:
         assert np.array_equal(result.pixels, whole.pixels)
         assert not logged_warnings

@@ -134,6 +134,9 @@ class Recorder:
             raise StopSolving
         self.evaluations += 1
 
+    def during_evaluation(self) -> None:
+        pass
+
     def after_evaluation(self, cost: Cost, checks: Sequence[PrecisionCheck]) -> None:
         self.first.append(cost)
 

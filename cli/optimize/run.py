@@ -121,7 +121,7 @@ def _optimise(
                 job, costs=costs, on_step=on_step, should_stop=on_step.should_stop, checkpoint=ending.kept
             )  # fmt: skip
         except NumericalError as error:
-            if on_step.evaluations < 2:
+            if (error.evaluation or 0) < 2:
                 raise  # the start has no finite cost or gradient itself
             ending.last = ending.last or _before_steps(job, costs)
             ending.fail(describe_failure(error), "diverged")
@@ -162,7 +162,6 @@ class _Steps:
 
     Attributes:
         takers: that take each step, too.
-        evaluations: that were begun.
     """
 
     def __init__(
@@ -175,14 +174,13 @@ class _Steps:
         self._request, self._ending, self._interrupt = request, ending, interrupt
         self.takers: Sequence[Callable[[Step], None]] = ()
         self._costs: dict[int, set[float]] = {}
-        self.earlier, self._is_first, self.evaluations = earlier, True, len(earlier)
+        self.earlier, self._is_first = earlier, True
         for step in earlier:
             ending.last = step
             self._costs.setdefault(step.scale, set()).add(step.cost.total)
 
     def should_stop(self) -> bool:
-        """Count an evaluation that may come, and return whether the run is to stop instead."""
-        self.evaluations += 1
+        """Return whether the run is to stop."""
         return self._interrupt.requested()
 
     def __call__(self, step: Step) -> None:

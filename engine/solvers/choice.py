@@ -9,6 +9,7 @@ from ..gradients.backend import GradientBackend
 from ..gradients.gated import GatedBackend
 from ..gradients.opening import BackendFactory
 from ..settings import Settings
+from ..tiles.pauses import pausing
 from .adam import adam_steps
 from .descent import ENLARGED
 from .lbfgs import lbfgs_steps
@@ -94,7 +95,8 @@ def solve(
     def evaluate(pixels: Array) -> Evaluation:
         watcher.before_evaluation()
         earlier = len(backend.checks)
-        cost, gradient = backend.cost_and_gradient(pixels)
+        with pausing(watcher.during_evaluation):
+            cost, gradient = backend.cost_and_gradient(pixels)
         watcher.after_evaluation(cost, backend.checks[earlier:])
         return cost, gradient
 

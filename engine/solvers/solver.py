@@ -34,6 +34,9 @@ class Watcher(Protocol):
     def before_evaluation(self) -> None:
         """Called before each evaluation, which does not happen if this raises."""
 
+    def during_evaluation(self) -> None:
+        """Called between the parts of an evaluation that has several; nothing comes of it if this raises."""
+
     def after_evaluation(self, cost: Cost, checks: Sequence[PrecisionCheck]) -> None:
         """Take an evaluation's cost, and the checks of the precision that were made with it."""
 

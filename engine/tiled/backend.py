@@ -17,6 +17,7 @@ from nstx.models.cost import Cost
 
 from ..devices.arrays import NUMPY, Array, Arrays, ArrayT
 from ..gradients.backend import GradientBackend, PrecisionCheck, gradient_error
+from ..tiles.pauses import pause
 from .detail import add_detail_gradient, detail_costs
 from .passes import Slopes, TilePasses, Values
 from .problem import TiledProblem
@@ -47,6 +48,7 @@ class TiledBackend(GradientBackend):
         costs, slopes = self._compare(x)
         gradient = np.zeros_like(x)
         for tile in self.problem.layout.tiles:
+            pause()
             part = self._passes.gradient(self.problem.task(tile, x), slopes)
             if not np.isfinite(part).all():
                 raise gradient_error()
@@ -83,6 +85,7 @@ class TiledBackend(GradientBackend):
         """Return the costs and slopes that follow from a pass over all tiles."""
         style, content = dict[str, Any](), dict[str, Any]()
         for tile in self.problem.layout.tiles:
+            pause()
             sums = self._passes.sums(self.problem.task(tile, pixels))
             for total, part in ((style, sums.style), (content, sums.content)):
                 for name, values in part.items():

@@ -114,7 +114,7 @@ class Progress:
 
     Attributes:
         on_step: called after each step.
-        should_stop: called before each evaluation; True ends the run at the last finished step.
+        should_stop: called before each evaluation, and between its tiles; True ends the run at the last finished step.
         alpha: of the result.
         encoding: of the content picture's file.
         colouring: of the result.
@@ -191,11 +191,15 @@ class Progress:
 
     def before_evaluation(self) -> None:
         """Count an evaluation; raise `StopSolving` if the run is to stop."""
+        self.during_evaluation()
+        self.evaluations += 1
+
+    def during_evaluation(self) -> None:
+        """Raise `StopSolving` if the run is to stop; an evaluation that has begun is lost."""
         stops = self.should_stop is not None and self.should_stop()
         if stops and (self.checkpoints is None or self.checkpoints.may_stop(self.step)):
             self.interrupted = True
             raise StopSolving
-        self.evaluations += 1
 
     def after_evaluation(self, cost: Cost, checks: Sequence[PrecisionCheck]) -> None:
         """Keep the first cost, and the checks of the precision."""

@@ -38,7 +38,7 @@ def resume(
     Args:
         folder: of its checkpoint, where it is kept on.
         on_step: called after each step that is still to make.
-        should_stop: called before each evaluation; True ends the run at its last finished step.
+        should_stop: called before each evaluation, and between its tiles; True ends the run at its last finished step.
         checkpoint_every: minutes from one checkpoint to the next.
 
     Raises:

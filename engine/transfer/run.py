@@ -9,6 +9,7 @@ import numpy as np
 
 from nstx.models.arguments import check_arguments
 from nstx.models.cost import Cost
+from nstx.models.errors import NumericalError
 from nstx.models.presets import Preset
 
 from ..artefacts.cleaning import clean_pixels
@@ -60,7 +61,7 @@ def stylize(
         regions: a map of the content in which each region has a colour of its own.
         style_for: styles by colours of the map, as ``{"#ff0000": "painting.jpg"}``.
         on_step: called after each step.
-        should_stop: called before each evaluation; True ends the run at its last finished step.
+        should_stop: called before each evaluation, and between its tiles; True ends the run at its last finished step.
         checkpoint: the folder of its checkpoint, as of `run_job`.
         checkpoint_every: minutes from one to the next.
         choices: what differs from the preset, such as ``size=1024``; see `choose_settings`.
@@ -92,8 +93,8 @@ def run_job(
         job: from `prepare_job`.
         costs: of the job, where the caller needs them, too; afterwards they are those of the result.
         on_step: called after each step.
-        should_stop: called before each evaluation; True ends the run, and the result is the last
-            finished step's picture, brought to the final size.
+        should_stop: called before each evaluation, and between the tiles of one that has some; True ends the run,
+            and the result is the last finished step's picture, brought to the final size.
         checkpoint: a folder, made if need be, in which the run is kept as it goes, and when it is interrupted. If it
             has been kept there before, it goes on from there, and ends in the same bytes as if it had not
             stopped. The folder stays, and belongs to whoever saves the result.
@@ -117,6 +118,9 @@ def run_job(
             progress.resume(earlier)
         try:
             _run_scales(job, costs, progress, earlier)
+        except NumericalError as error:
+            error.evaluation = progress.evaluations
+            raise
         except (KeyboardInterrupt, SystemExit):
             progress.interrupted = True
             raise
