@@ -1,5 +1,6 @@
 """Pictures too large to be held whole: read by bands, at the size that they are used at."""
 
+import json
 import logging
 import struct
 import zlib
@@ -295,3 +296,22 @@ def test_bytes_of_a_file_end_where_it_ends(tmp_path: Path) -> None:
         data = FileBytes(file)
         assert len(data) == 10
         assert (data[2:4], data[8:20], data[12:14]) == (b"23", b"89", b"")
+
+
+def test_large_pictures_are_computed_ahead_as_runs_read_them(
+    nstx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
+    content = by_pillow(tmp_path / "content.png", noise(3))
+    style = by_pillow(tmp_path / "style.tif", noise(3, size=(90, 70)))
+    layers = ["--content-layers", "conv1_2", "--style-layers", "conv1_1", "--size", 32]
+    named = ["--content", content, "--style", style]
+    assert nstx("precompute", *named, *layers)[0] == 0
+    run = ["optimize", content, style, "-o", tmp_path / "out.png", "--steps", 1, "--json"]
+    code, out, err = nstx(*run, *layers)
+    assert code == 0, err
+    assert json.loads(out)["targets"] == {"content": "hit", "style": ["hit"]}
+    assert nstx("precompute", *named, *layers, "-o", tmp_path / "t.safetensors")[0] == 0
+    code, _, err = nstx("precompute", *named, *layers[:4])
+    assert code == 3
+    assert "try --size, or --large" in err

@@ -19,9 +19,9 @@ from ..pictures.reading import Source, as_picture, read_image, take_input
 from ..pictures.resizing import resize_picture
 from ..regions.placement import Placement, place_styles
 from ..settings import INITS, MIN_SIDE, Settings
-from ..sizes import result_size, style_size
-from ..streaming.reduced import Fit, fit_by, read_input_at
-from ..targets.paintings import fit_styles, take_painting
+from ..sizes import result_size
+from ..streaming.reduced import Fit, read_input_at
+from ..targets.paintings import content_fit, fit_beside, fit_styles, take_painting
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them.
@@ -107,18 +107,12 @@ def take_content(
     """
     if not isinstance(source, str | os.PathLike):
         return take_input(source)
-    fit = fit_by(settings, partial(result_size, settings=settings))
-    return read_input_at(source, fit, wide=wide, name=name)
+    return read_input_at(source, content_fit(settings), wide=wide, name=name)
 
 
 def style_fit(content: tuple[int, int], settings: Settings) -> Fit:
     """Return the size that style pictures are used at beside a content of this (height, width)."""
-
-    def size(source: tuple[int, int]) -> tuple[int, int]:
-        result = result_size(content, settings)
-        return style_size(source, result, settings.style_scale, stretch=settings.stretch)
-
-    return fit_by(settings, size)
+    return fit_beside(result_size(content, settings), settings)
 
 
 def check_one_region(settings: Settings, placement: Placement) -> None:

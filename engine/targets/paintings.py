@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ from ..pictures.resizing import resize_alpha, resize_picture
 from ..pictures.transparency import fill_transparent
 from ..regions.masks import mask_painting
 from ..settings import Settings
-from ..sizes import style_size
+from ..sizes import result_size, style_size
+from ..streaming.reduced import Fit, fit_by
 
 
 class PaintingPath(NamedTuple):
@@ -133,6 +135,17 @@ def check_served(
                     f"expected a style in each style layer, got none in {name}; "
                     f"try STYLE@{name}, or a style without layers"
                 )
+
+
+def content_fit(settings: Settings) -> Fit:
+    """Return the size that a content picture is used at: that of the result."""
+    return fit_by(settings, partial(result_size, settings=settings))
+
+
+def fit_beside(result: tuple[int, int], settings: Settings) -> Fit:
+    """Return the size that style pictures are used at beside a result of this (height, width)."""
+    scale, stretch = settings.style_scale, settings.stretch
+    return fit_by(settings, lambda source: style_size(source, result, scale, stretch=stretch))
 
 
 def fit_styles(

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nstx.models.errors import ImageError, NstxError, NumericalError, UsageError, about
@@ -11,15 +12,16 @@ from nstx.models.printable import printable
 from ..colours.modes import as_compared, shares_targets
 from ..formats.identify import READ_SUFFIXES
 from ..pictures.picture import InputFile, Picture
-from ..pictures.reading import Source, take_input
+from ..pictures.reading import Source
 from ..pictures.resizing import resize_alpha, resize_picture
 from ..regions.masks import make_regions
 from ..regions.placement import place_styles
 from ..settings import Settings
-from ..sizes import choose_sizes, fit_size, pyramid_sizes, style_size
+from ..sizes import choose_sizes, fit_size, pyramid_sizes, result_size, style_size
+from ..streaming.reduced import read_input_at
 from .files import write_targets
 from .loader import LoadedTargets, Role, TargetLoader, TargetSource
-from .paintings import measure_grains, take_painting
+from .paintings import content_fit, fit_beside, measure_grains, take_painting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ def precompute_targets(
     fit_size((512, 512), size=settings.size, height=settings.height, width=settings.width)
     done: list[PrecomputedPicture] = []
     # A content that styles are matched to is read once for all of them.
-    read = functools.lru_cache(1)(take_input)
+    read = functools.lru_cache(1)(partial(read_input_at, fit=content_fit(settings)))
 
     def compute(together: Sequence[Path], matched_to: Path | None) -> None:
         # Sizes of results, each with whether a run ends at it: coarser scales can be left out.
@@ -155,7 +157,7 @@ def _precompute(
     matched_to = matched_to if role == "style" else None
     try:
         with about(role):
-            picture = take_input(path) if role == "content" else take_painting(path)
+            picture = read(path) if role == "content" else _read_style(path, results, settings)
         file = picture.as_input(role)
         if role == "content":
             picture, _ = as_compared(settings.colors, picture, [])
@@ -174,6 +176,15 @@ def _precompute(
     return PrecomputedPicture(
         path=path, role=role, matched_to=matched_to, sizes=sizes, source=source, input=file
     )
+
+
+def _read_style(path: Path, results: Mapping[tuple[int, int], bool], settings: Settings) -> Picture:
+    """Return a style picture: a large one at the size that goes with the largest result, which runs read it at."""
+    ends = [size for size, is_end in results.items() if is_end]
+    if not ends:
+        return take_painting(path)
+    fit = fit_beside(max(ends, key=max), settings)
+    return take_painting(path, partial(read_input_at, fit=fit))
 
 
 def _usable_results(
@@ -216,11 +227,12 @@ def precompute_file(
         pictures.
     """
     with about("content"):
-        picture = take_input(content)
+        picture = read_input_at(content, content_fit(settings))
+    read = partial(read_input_at, fit=fit_beside(result_size(picture.size, settings), settings))
     with about("style"):
-        weighted = [(take_painting(style), weight) for style, weight in styles]
+        weighted = [(take_painting(style, read), weight) for style, weight in styles]
         by_colour = {
-            colour: [(take_painting(style), weight) for style, weight in blend]
+            colour: [(take_painting(style, read), weight) for style, weight in blend]
             for colour, blend in (style_for or {}).items()
         }
     placement = place_styles(picture, weighted, mask=mask, regions=regions, style_for=by_colour)
