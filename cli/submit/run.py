@@ -51,7 +51,8 @@ def run_submit(
     check_distinct([output], [content, *files, *maps])
     fields = {**_choose(groups), **_choose_saving(saved, output), "styles": chosen}
     client = Client(asking.server, token=_read_token(asking.token_file), patience=asking.patience)
-    with console.working("asking the server"):
+    server = printable(asking.server)
+    with console.working(f"asking {server}, for {asking.patience:.0f} s at most if it is away"):
         job = client.submit(
             content, files, mask=region.mask, regions=region.regions, options=fields
         )
