@@ -108,6 +108,7 @@ def test_events_go_on_from_where_a_client_was(served: Served) -> None:
     assert events(served, job, Last_Event_ID="3") == told[3:]
     assert served.ask("GET", f"/v1/jobs/{job}/events?after=4").data.count(b"event: ") == 2
     assert served.ask("GET", f"/v1/jobs/{job}/events", Last_Event_ID="6").status == 204
+    assert served.ask("GET", f"/v1/jobs/{job}/events", Last_Event_ID="600").status == 204
     assert served.ask("GET", f"/v1/jobs/{job}/events", Last_Event_ID="x").reason == "bad-request"
 
 
@@ -158,6 +159,12 @@ def test_a_key_makes_one_job_of_one_form(served: Served) -> None:
     with served.service._intake._only(first.json["id"]):
         answer = served.submit(*PAIR, options=SMALL, Idempotency_Key='"one"')
     assert (answer.status, answer.reason) == (409, "key-in-use")
+
+
+def test_half_a_character_in_options_spoils_no_list(served: Served) -> None:
+    answer = served.submit(*PAIR, options='{"styles": [{"region": "\\ud800"}]}')
+    assert answer.reason == "unprocessable"
+    assert served.ask("GET", "/v1/jobs").status == 200
 
 
 @pytest.mark.usefixtures("held")

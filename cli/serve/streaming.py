@@ -35,7 +35,7 @@ class Streams:
         """Return the stream of a job's events after one of a number; 204 where there will be none."""
         number = _read_number(request.headers.get("last-event-id", after))
         self._service.find(job)
-        if number and _is_over(self._service, job, number):
+        if number and self._service.is_over(job, number):
             return Response(status_code=204)
         if self._open >= MOST_STREAMS:
             raise Refusal(
@@ -73,12 +73,6 @@ class Streams:
             return
         finally:
             self._open -= 1
-
-
-def _is_over(service: Service, job: str, number: int) -> bool:
-    """Whether an event was the last of a job."""
-    last = service.events(job, number - 1)[:1]
-    return bool(last) and last[0].number == number and last[0].kind in FINAL
 
 
 def _read_number(text: str | None) -> int:

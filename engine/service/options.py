@@ -1,5 +1,6 @@
 """What may be asked for with a job: fields of `Settings`, checked where those of every run are, and how it is saved."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,8 @@ def read_options(
 def _parse(text: str | None) -> dict[str, Any]:
     try:
         data = parse_json(text) if text and text.strip() else {}
+        # Half a surrogate pair is text that no answer about the job could hold.
+        json.dumps(data, ensure_ascii=False).encode()
     except ValueError as error:
         raise UsageError(
             f"expected options as JSON, got what is none ({str(error)[:200]}); try {{}}",

@@ -13,7 +13,7 @@ from nstx.models.version import __version__
 
 from ..archive import limits as fixed
 from ..archive.describing import describe_job, find_picture
-from ..archive.events import EventTable, JobEvent
+from ..archive.events import FINAL, EventTable, JobEvent
 from ..archive.folder import FORMATS, ServiceFolder, is_id
 from ..archive.limits import ServiceLimits
 from ..batches.fleet import FleetChoice
@@ -167,6 +167,11 @@ class Service:
     def events(self, job: str, after: int) -> list[JobEvent]:
         """Return what happened to a job after an event of this number."""
         return self._events.after(job, after)
+
+    def is_over(self, job: str, after: int) -> bool:
+        """Return whether nothing more will happen to a job after an event of this number."""
+        last = self._events.last(job)
+        return last is not None and last.kind in FINAL and last.number <= after
 
     def describe(self, record: JobRecord) -> dict[str, Any]:
         """Return a job as plain data."""
