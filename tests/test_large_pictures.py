@@ -168,6 +168,18 @@ def test_a_large_jpeg_is_reduced_while_it_is_decoded(
     assert np.abs(picture.pixels - expected).mean() < 2
 
 
+def test_a_large_jpeg_that_is_reduced_below_its_use_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = by_pillow(tmp_path / "a.jpg", noise(3))
+    assert read_fitting(path, FIT).size == SIZE
+    assert not caplog.messages
+    large = Fit(size=lambda _: (61, 47), resampling="lanczos", allowed=True)
+    assert read_fitting(path, large).size == (61, 47)
+    (message,) = caplog.messages
+    assert "of 47×61 pixels, its decoder gives 24×31, less than it is used at" in message
+
+
 def test_a_size_allows_large_pictures_and_is_that_of_the_result(tmp_path: Path) -> None:
     path = by_pillow(tmp_path / "a.png", noise(3))
     default = nstx.choose_settings()

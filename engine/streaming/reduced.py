@@ -184,6 +184,11 @@ def _read_jpeg(file: BinaryIO, path: Path, fit: Fit, *, wide: bool) -> Picture:
             factor *= 2
         image.draft(image.mode, (whole[0] // factor, whole[1] // factor))
         image.load()
+        if any(side < small for side, small in zip(image.size, least, strict=True)):
+            _log.warning(
+                "%s: of %d×%d pixels, its decoder gives %d×%d, less than it is used at; try a copy of it as PNG or TIFF",
+                printable(path), *whole, *image.size,
+            )  # fmt: skip
         upright = turn_upright(image, path)
     return _resize(to_picture(upright, path, wide=wide), (height, width), fit.resampling)
 
@@ -253,10 +258,8 @@ class _Narrow:
 
 
 def _resize(picture: Picture, size: Size, resampling: Resampling) -> Picture:
-    """Return a picture at a size, with all that it has."""
-    pixels: NDArray[np.uint8] | Pixels = resize_picture(picture, *size, resampling)
-    if picture.pixels.dtype == np.uint8:
-        pixels = pixels.astype(np.uint8)  # whole numbers
+    """Return a picture at a size, with all that it has; what was whole numbers stays so."""
+    pixels = resize_picture(picture, *size, resampling).astype(picture.pixels.dtype)
     return replace(
         picture,
         pixels=pixels,
