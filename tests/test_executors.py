@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -218,6 +219,12 @@ def test_clusters_that_cannot_be_are_refused(
         code, _, err = nstx(*pair, *arguments)
         assert code == 2
         assert message in err
+
+
+@pytest.mark.parametrize("weight", ["x", 0, -1.0, math.nan, math.inf])
+def test_a_style_that_is_asked_for_has_a_weight(weight: Any) -> None:
+    with pytest.raises(UsageError, match="weight"):
+        nstx.ask_job("photo.jpg", [("painting.jpg", weight)], "out.png", SETTINGS)
 
 
 def test_many_are_made_from_python(

@@ -24,7 +24,7 @@ from ..jobs.records import Claim
 from ..pictures.writing import Depth, Saving
 from ..regions.masks import mask_file
 from ..settings import INITS, Settings
-from ..targets.paintings import absolute_painting, split_painting
+from ..targets.paintings import absolute_painting, split_painting, weigh_style
 
 _MOST_STYLES = 1000
 
@@ -123,6 +123,8 @@ def ask_job(
 ) -> AskedJob:
     """Return a picture that is to be made in a batch, by the paths of its files; these are read later.
 
+    `UsageError` of a weight that is not above 0.
+
     Args:
         content: the content picture.
         styles: a style picture, or several, each by itself or as ``(path, weight)``.
@@ -149,8 +151,8 @@ def _take(styles: OneStyle | Sequence[OneStyle]) -> Styles:
         isinstance(styles, tuple) and len(styles) == 2 and isinstance(styles[1], int | float)
     ):
         styles = [styles]
-    pairs = [item if isinstance(item, tuple) else (item, 1.0) for item in styles]
-    return tuple((Path(path), float(weight)) for path, weight in cast("Any", pairs))
+    pairs = [weigh_style(item) for item in styles]
+    return tuple((Path(path), weight) for path, weight in pairs)
 
 
 def read_asked(data: Any, output: str) -> AskedJob:

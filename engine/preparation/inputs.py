@@ -10,7 +10,7 @@ from typing import Any
 from nstx.models.errors import ImageError, UsageError, about
 from nstx.models.presets import Preset
 from nstx.models.printable import printable
-from nstx.models.values import check_number, describe, suggest
+from nstx.models.values import check_number, suggest
 
 from ..choices import choose_settings
 from ..colours.modes import as_compared
@@ -21,7 +21,7 @@ from ..regions.placement import Placement, place_styles
 from ..settings import INITS, MIN_SIDE, Settings
 from ..sizes import result_size
 from ..streaming.reduced import Fit, read_input_at
-from ..targets.paintings import content_fit, fit_beside, fit_styles, take_painting
+from ..targets.paintings import content_fit, fit_beside, fit_styles, take_painting, weigh_style
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them.
@@ -63,17 +63,7 @@ def take_styles(
 def _take_style(
     item: "Source | tuple[Source, float]", read: Callable[[str], Picture]
 ) -> WeightedPicture:
-    if isinstance(item, list) or (isinstance(item, tuple) and len(item) != 2):
-        raise UsageError(
-            f"expected a style as a picture or (picture, weight), got a {type(item).__name__} of "
-            f"{len(item)}; try ('painting.jpg', 2)"
-        )
-    source, weight = item if isinstance(item, tuple) else (item, 1.0)
-    number = check_number("weight above 0 of a style", weight)
-    if number <= 0:
-        raise UsageError(
-            f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
-        )
+    source, number = weigh_style(item)
     return take_painting(source, read), number
 
 

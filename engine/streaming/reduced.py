@@ -259,7 +259,7 @@ class _Narrow:
 
 def _resize(picture: Picture, size: Size, resampling: Resampling) -> Picture:
     """Return a picture at a size, with all that it has; what was whole numbers stays so."""
-    pixels = resize_picture(picture, *size, resampling).astype(picture.pixels.dtype)
+    pixels: Any = resize_picture(picture, *size, resampling).astype(picture.pixels.dtype)
     return replace(
         picture,
         pixels=pixels,

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 from nstx.models.printable import printable
+from nstx.models.values import check_number, describe
 from nstx.models.vgg19 import is_layer, split_layers
 
 from ..artefacts.grain import Grain, combine_grains, measure_grain
@@ -91,6 +92,22 @@ def absolute_painting(path: str | os.PathLike[str]) -> str:
     named = split_painting(path)
     mask = None if named.mask is None else str(Path(named.mask).absolute())
     return named._replace(file=str(Path(named.file).absolute()), mask=mask).join()
+
+
+def weigh_style(item: Any) -> tuple[Any, float]:
+    """Return a style that is named by itself or as ``(style, weight)`` with its weight; `UsageError` of another weight."""
+    if isinstance(item, list) or (isinstance(item, tuple) and len(item) != 2):
+        raise UsageError(
+            f"expected a style as a picture or (picture, weight), got a {type(item).__name__} of "
+            f"{len(item)}; try ('painting.jpg', 2)"
+        )
+    source, weight = item if isinstance(item, tuple) else (item, 1.0)
+    number = check_number("weight above 0 of a style", weight)
+    if number <= 0:
+        raise UsageError(
+            f"expected styles with weights above 0, got {describe(number)}; try a weight of 1"
+        )
+    return source, number
 
 
 def take_painting(source: Source, read: Callable[[str], Picture] = take_input) -> Picture:
