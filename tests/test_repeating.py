@@ -201,7 +201,7 @@ def test_what_differs_is_told(
 @pytest.mark.parametrize("preset", PRESETS)
 def test_settings_come_back_whole(tmp_path: Path, preset: str) -> None:
     settings = nstx.choose_settings(
-        PRESETS[preset], threads=2, style_scale=0.3, seed=2**60, height=33
+        PRESETS[preset], threads=2, style_scale=0.3, seed=2**60, height=33, large=False
     )
     tiny = nstx.choose_settings(size=32, style_layers="conv1_1", content_layers="conv1_2")
     job = nstx.prepare_job(random_pixels(32, 32, 0), random_pixels(32, 32, 1), tiny)
@@ -210,7 +210,7 @@ def test_settings_come_back_whole(tmp_path: Path, preset: str) -> None:
     assert plain["settings"].keys() == names - {*OF_THIS_MACHINE}
     assert read_manifest(save(tmp_path / "a.png", plain)).run.settings == settings
     assert nstx.choose_settings(settings) == settings
-    wider = nstx.choose_settings(settings, width=40)
+    wider = nstx.choose_settings(settings, width=40, large=False)
     assert (wider.size, wider.width, wider.height) == (None, 40, None)
     assert dataclasses.replace(wider, width=None, height=33) == settings
 

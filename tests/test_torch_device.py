@@ -44,6 +44,7 @@ from nstx.engine.gradients import choice as backends
 from nstx.engine.gradients.backend import PrecisionCheck
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.choice import BackendChoice, PrecisionPolicy, choose_backend, runs_ahead
+from nstx.engine.gradients.opening import open_backend
 from nstx.engine.gradients.torch_gradient import TorchGradient
 from nstx.engine.pictures.picture import Pixels
 from nstx.engine.settings import Precision
@@ -234,7 +235,8 @@ def test_a_solver_leads_its_backend_and_lets_it_go(
         content_layers="conv2_2", style_layers="conv1_1,conv2_1",
     )  # fmt: skip
     job = prepare_job(content, [(style, 1.0)], settings)
-    job = replace(job, opened=replace(job.opened, arrays=DeviceLike()))
+    opened = open_backend(settings, job.opened.choice)  # as of a device, without smaller tiles
+    job = replace(job, opened=replace(opened, arrays=DeviceLike()))
     backend, begun = job.backend(0), 0
     begin = torch_descent.TorchDescent.begin
 
@@ -296,7 +298,8 @@ def test_a_run_with_adam_ahead_of_its_host_is_the_usual_run() -> None:
     job = prepare_job(content, [(style, 1.0)], settings)
     usual = run_job(job)
     steps: list[Step] = []
-    ahead_job = replace(job, opened=replace(job.opened, runs_ahead=True))
+    opened = open_backend(settings, job.opened.choice)  # as of a device, without smaller tiles
+    ahead_job = replace(job, opened=replace(opened, runs_ahead=True))
     result = run_job(ahead_job, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, result.steps + 1))
     assert steps[-1].pixels.dtype == np.float32
@@ -383,6 +386,7 @@ def test_bf16_is_a_picture_or_one_line_on_older_processors(
         "2",
         "--precision",
         "bf16",
+        "--quiet",  # which slow machines are not
         "-o",
         str(tmp_path / "o.png"),
     ]

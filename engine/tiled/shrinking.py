@@ -49,9 +49,9 @@ class ShrinkingBackend(GradientBackend):
         self, make: Callable[[Problems], GradientBackend], side: TileSide, problems: Problems
     ) -> None:
         self._make, self._side, self._problems = make, side, problems
+        self._backend = make(problems)  # which refuses problems that are no batch
         targets = problems[0][1]
         self._size = (targets.height, targets.width)
-        self._backend = make(problems)
         self.approximate = self._backend.approximate
         self._earlier: list[PrecisionCheck] = []
         self._begun = self._before = 0
