@@ -12,10 +12,10 @@ from pathlib import Path
 def list_requirements(project: Path, extras: list[str], *, only: bool) -> list[str]:
     """Return requirements as pip reads them; KeyError of an extra that there is not."""
     table = tomllib.loads(project.read_text())["project"]
-    wanted = [] if only else list(table["dependencies"])
+    requirements = [] if only else list(table["dependencies"])
     for extra in extras:
-        wanted += table["optional-dependencies"][extra]
-    return wanted
+        requirements += table["optional-dependencies"][extra]
+    return requirements
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ from nstx.engine.batches.planning import Planner
 from nstx.engine.jobs.ledger import Ledger, LostClaimError
 from nstx.engine.jobs.records import NewJob
 from nstx.engine.service import service, supervising
-from nstx.engine.service.inspection import Inspection
+from nstx.engine.service.inspection import Inspection, read_answer, write_question
 from nstx.engine.service.inspector import answer
-from nstx.engine.service.refusals import Refusal
 
 
 class PretendedFleet:
@@ -75,12 +74,7 @@ class InspectionHere:
 
     def plan(self, asked: AskedJob, most_pixels: int) -> tuple[NewJob, tuple[int, int]]:
         """Plan a job as `nstx.engine.service.inspection.Inspection` does."""
-        line = {"asked": asked.to_json(), "output": asked.output, "most_pixels": most_pixels}
-        found = answer(Planner(), json.dumps(line))
-        if "reason" in found:
-            raise Refusal(found["reason"], found["message"], setting=found["setting"])
-        names = ("id", "kind", "fingerprint", "request", "attempts")
-        return NewJob(**{name: found[name] for name in names}), (found["width"], found["height"])
+        return read_answer(answer(Planner(), write_question(asked, most_pixels)))
 
     def warm(self) -> None:
         """Do nothing."""
@@ -152,10 +146,10 @@ class Served:
         """Return a job once it has one of these statuses."""
         deadline = time.monotonic() + 60
         while True:
-            found: dict[str, Any] = self.ask("GET", f"/v1/jobs/{job}").json
-            if found["status"] in statuses:
-                return found
-            assert time.monotonic() < deadline, found
+            standing: dict[str, Any] = self.ask("GET", f"/v1/jobs/{job}").json
+            if standing["status"] in statuses:
+                return standing
+            assert time.monotonic() < deadline, standing
             time.sleep(0.01)
 
 

@@ -116,10 +116,10 @@ def test_what_goes_as_bytes_comes_as_the_bytes_of_a_run_alone(
         made = (folder.path / item.output).read_bytes()
         assert made == alone.read_bytes()
         assert records[item.output].sha256 == hashlib.sha256(made).hexdigest()
-    told = [(event["event"], event["job"]) for event in events]
-    assert ("begun", "0.png") in told
-    assert ("succeeded", "0.png") in told
-    assert ("failed", "2.png") in told
+    kinds = [(event["event"], event["job"]) for event in events]
+    assert ("begun", "0.png") in kinds
+    assert ("succeeded", "0.png") in kinds
+    assert ("failed", "2.png") in kinds
     # Nothing of it stays on the node.
     left = [path for path in (tmp_path / "node").rglob("*.png") if path.is_file()]
     assert not left

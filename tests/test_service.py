@@ -64,13 +64,13 @@ def held(served: Served) -> Iterator[None]:
 
 def events(served: Served, job: str, **headers: str) -> list[dict[str, Any]]:
     text = served.ask("GET", f"/v1/jobs/{job}/events", None, **headers).data.decode()
-    found = []
+    events_of_job = []
     for block in text.split("\n\n"):
         pairs = (line.partition(": ") for line in block.splitlines() if line[:1] != ":")
         fields = {name: value for name, _, value in pairs}
         if "data" in fields:
-            found.append({**fields, "data": json.loads(fields["data"])})
-    return found
+            events_of_job.append({**fields, "data": json.loads(fields["data"])})
+    return events_of_job
 
 
 def test_a_job_is_taken_told_of_and_had(served: Served) -> None:
@@ -79,11 +79,11 @@ def test_a_job_is_taken_told_of_and_had(served: Served) -> None:
     assert (taken.status, taken.headers["location"]) == (202, f"/v1/jobs/{job['id']}")
     assert (job["width"], job["height"], job["steps"]) == (32, 24, 2)
     assert job["options"] == SMALL
-    told = events(served, job["id"])
-    assert [event["event"] for event in told] == ["status", "status", *["step"] * 3, "succeeded"]
-    assert [int(event["id"]) for event in told] == [1, 2, 3, 4, 5, 6]
+    heard = events(served, job["id"])
+    assert [event["event"] for event in heard] == ["status", "status", *["step"] * 3, "succeeded"]
+    assert [int(event["id"]) for event in heard] == [1, 2, 3, 4, 5, 6]
     done = served.ask("GET", f"/v1/jobs/{job['id']}").json
-    assert told[-1]["data"] == done
+    assert heard[-1]["data"] == done
     assert (done["status"], done["position"], done["result"]["complete"]) == (
         "succeeded",
         None,
@@ -104,8 +104,8 @@ def test_a_job_is_taken_told_of_and_had(served: Served) -> None:
 def test_events_go_on_from_where_a_client_was(served: Served) -> None:
     job = served.submit(*PAIR, options=SMALL).json["id"]
     served.wait(job, "succeeded")
-    told = events(served, job)
-    assert events(served, job, Last_Event_ID="3") == told[3:]
+    heard = events(served, job)
+    assert events(served, job, Last_Event_ID="3") == heard[3:]
     assert served.ask("GET", f"/v1/jobs/{job}/events?after=4").data.count(b"event: ") == 2
     assert served.ask("GET", f"/v1/jobs/{job}/events", Last_Event_ID="6").status == 204
     assert served.ask("GET", f"/v1/jobs/{job}/events", Last_Event_ID="600").status == 204
@@ -361,9 +361,9 @@ def test_what_waits_is_made_after_the_next_start(
         assert not orphan.exists()
         for job in jobs:
             served.wait(job, "succeeded")
-        told = [event["event"] for event in events(served, jobs[0])]
-        assert told[-1] == "succeeded"
-        assert told.count("succeeded") == 1
+        heard = [event["event"] for event in events(served, jobs[0])]
+        assert heard[-1] == "succeeded"
+        assert heard.count("succeeded") == 1
 
 
 def test_a_job_that_takes_too_long_has_failed(
@@ -413,11 +413,11 @@ def test_events_that_were_dropped_are_told_as_a_gap(
         table.append((job, "step", {"step": number}) for number in range(60))
     table.append([(job, "succeeded", {})])
     table.close()
-    told = events(served, job, Last_Event_ID="2")
-    assert told[0]["event"] == "gap"
-    assert "id" not in told[0]
-    assert told[0]["data"] == {"oldest": int(told[1]["id"])}
-    assert len(told) < 40
+    heard = events(served, job, Last_Event_ID="2")
+    assert heard[0]["event"] == "gap"
+    assert "id" not in heard[0]
+    assert heard[0]["data"] == {"oldest": int(heard[1]["id"])}
+    assert len(heard) < 40
 
 
 @pytest.mark.parametrize(
@@ -506,13 +506,13 @@ def test_a_picture_is_made_by_a_worker_and_shown_as_it_develops(
     with serving(tmp_path / "state", machine=machine) as served:
         options = {**SMALL, "content_layers": "conv1_2", "style_layers": "conv1_1", "format": "jpg"}
         job = served.submit(*PAIR, options=options).json["id"]
-        told = events(served, job)
-        done = told[-1]["data"]
-        assert told[-1]["event"] == "succeeded", done
+        heard = events(served, job)
+        done = heard[-1]["data"]
+        assert heard[-1]["event"] == "succeeded", done
         for name in ("result", "preview", "before"):
             answer = served.ask("GET", done["links"][name])
             assert (answer.status, answer.headers["content-type"]) == (200, "image/jpeg")
             assert answer.data[:2] == b"\xff\xd8", (name, answer)
             assert Image.open(io.BytesIO(answer.data), formats=["JPEG"]).size == (32, 24)
-        assert {"step", "preview"} <= {event["event"] for event in told}
+        assert {"step", "preview"} <= {event["event"] for event in heard}
         assert done["result"]["steps"] == 2

@@ -154,7 +154,7 @@ def test_commands_take_masks(nstx: Nstx, folder: Path) -> None:
     run = [*LAYERS, "--steps", "2", "--no-clean", "--json"]
     masked, cut = "a.png@mask.png:2", "cut.png:2"
     for style, out in ((masked, "1.png"), (cut, "2.png")):
-        code, said, err = nstx("optimize", "photo.png", style, "b.png", "-o", out, *run)
+        code, _, err = nstx("optimize", "photo.png", style, "b.png", "-o", out, *run)
         assert code == 0, err
     assert np.array_equal(read_image("1.png").pixels, read_image("2.png").pixels)
     code, _, err = nstx("optimize", "--from", "1.png", "-o", "again.png")
@@ -182,11 +182,11 @@ def test_commands_take_masks(nstx: Nstx, folder: Path) -> None:
     assert np.array_equal(read_image("1.png").pixels, read_image("3.png").pixels)
     code, _, err = nstx("optimize", "photo.png", masked, "-o", "mask.png", *run)
     assert code == 7  # it is read
-    code, said, err = nstx(
+    code, printed, err = nstx(
         "evaluate", "1.png", "--content", "photo.png", "--style", masked, *LAYERS[:4], "--json"
     )
     assert code == 0, err
-    assert json.loads(said)["inputs"][2]["mask"] == "mask.png"
+    assert json.loads(printed)["inputs"][2]["mask"] == "mask.png"
 
 
 def test_jobs_of_batches_take_masks(folder: Path) -> None:

@@ -6,6 +6,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from nstx.models.storage.plain_data import parse_json
@@ -32,15 +33,10 @@ class Inspection:
 
     def plan(self, asked: AskedJob, most_pixels: int) -> tuple[NewJob, tuple[int, int]]:
         """Return a job for the ledger, and width and height of its result; `Refusal` if its files cannot be used."""
-        line = json.dumps(
-            {"asked": asked.to_json(), "output": asked.output, "most_pixels": most_pixels}
-        )
+        question = write_question(asked, most_pixels)
         with self._lock:
-            found = self._ask(line)
-        if "reason" in found:
-            raise Refusal(found["reason"], found["message"], setting=found["setting"])
-        names = ("id", "kind", "fingerprint", "request", "attempts")
-        return NewJob(**{name: found[name] for name in names}), (found["width"], found["height"])
+            answer = self._ask(question)
+        return read_answer(answer)
 
     def close(self) -> None:
         """End the process."""
@@ -69,8 +65,8 @@ class Inspection:
                 "expected pictures whose headers can be read, got some that took too long or too much memory; "
                 "try to save them again",
             )
-        found: dict[str, Any] = parse_json(reply)
-        return found
+        answer: dict[str, Any] = parse_json(reply)
+        return answer
 
     def _start(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
@@ -98,6 +94,21 @@ class Inspection:
             process.stdin.close()
         process.kill()
         process.wait()
+
+
+def write_question(asked: AskedJob, most_pixels: int) -> str:
+    """Return the line by which an inspector is asked for a job."""
+    return json.dumps(
+        {"asked": asked.to_json(), "output": asked.output, "most_pixels": most_pixels}
+    )
+
+
+def read_answer(answer: Mapping[str, Any]) -> tuple[NewJob, tuple[int, int]]:
+    """Return the job that an inspector answers with, and width and height of its result; `Refusal` if it refuses."""
+    if "reason" in answer:
+        raise Refusal(answer["reason"], answer["message"], setting=answer["setting"])
+    names = ("id", "kind", "fingerprint", "request", "attempts")
+    return NewJob(**{name: answer[name] for name in names}), (answer["width"], answer["height"])
 
 
 def _listen(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None]") -> None:

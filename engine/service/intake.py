@@ -177,8 +177,8 @@ class Intake:
 
 def find_job(ledger: Ledger, job: str) -> JobRecord | None:
     """Return a job by its id; None if there is none."""
-    found = (ledger.find(name_of(job, picture)) for picture in FORMATS)
-    return next((record for record in found if record is not None), None)
+    records = (ledger.find(name_of(job, picture)) for picture in FORMATS)
+    return next((record for record in records if record is not None), None)
 
 
 def _ask(job: str, paths: Mapping[str, Sequence[Path]], options: JobOptions) -> AskedJob:
