@@ -21,7 +21,7 @@ from nstx.cli.batch import run as batch_run
 from nstx.cli.batch.asking import row_options
 from nstx.cli.batch.display import Display
 from nstx.cli.batch.rows import read_rows
-from nstx.engine.batches import making, planning, run
+from nstx.engine.batches import making, planning, results, run
 from nstx.engine.batches.asked import AskedJob, read_asked
 from nstx.engine.batches.fleet import FleetChoice
 from nstx.engine.batches.folder import BatchFolder, digest_of
@@ -591,7 +591,7 @@ def test_a_death_before_the_result_is_in_its_place_leaves_only_that(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(making, "put_result", die)
+        patch.setattr(results, "put_result", die)
         with pytest.raises(SystemExit):
             make_all(folder, Events(), Heart(folder.ledger))
     assert not (folder.path / "sub" / "0.png").exists()
@@ -610,7 +610,7 @@ def test_a_result_that_an_old_attempt_takes_away_meanwhile_is_made(
 ) -> None:
     batch = plan_batch(folder, [ask(0)])
     with monkeypatch.context() as patch:
-        patch.setattr(making, "put_result", lambda *_: raise_(SystemExit()))
+        patch.setattr(results, "put_result", lambda *_: raise_(SystemExit()))
         with pytest.raises(SystemExit):
             make_all(folder, Events(), Heart(folder.ledger))
     with Ledger(folder.ledger) as ledger:

@@ -4,7 +4,6 @@ It follows from the ledger, and is written by the service alone; what a loss of 
 """
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from nstx.models.storage.plain_data import parse_json
 
-from ..jobs.table import table_errors, writing
+from ..jobs.table import connect, table_errors, writing
 
 FINAL = ("succeeded", "failed", "canceled")
 """Events after which there are no more of a job."""
@@ -44,12 +43,9 @@ class EventTable:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with table_errors(path):
-            self._connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
-            self._connection.execute("PRAGMA trusted_schema = OFF")
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(_TABLE)
+        self._connection = connect(
+            path, lambda opened: opened.execute(_TABLE), synchronous="NORMAL"
+        )
 
     def close(self) -> None:
         """Close the file."""

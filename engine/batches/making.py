@@ -31,11 +31,9 @@ from .results import (
     UnplacedError,
     acknowledge,
     as_asked,
-    check_untouched,
     describe_error,
     describe_result,
-    make_place,
-    put_result,
+    place_result,
     unplaced,
 )
 from .together import BatchSizes, Meter, Ready, check_files, group_jobs
@@ -242,19 +240,8 @@ class Maker:
         place = self._folder.place(asked.output)
         part = self._folder.part(claim.fence, place.suffix)
         write_image(part, as_asked(asked, job, result.picture), **asked.saving)
-        try:
-            digest = digest_of(part)
-            if digest is None:
-                raise OutputError(
-                    f"expected to read {printable(part)} back, got nothing; try another disk"
-                )
-            check_untouched(place, claim)
-            make_place(place)
-            described = describe_result(result)
-            self._ledger.publish(claim, digest, described, partial(put_result, part, place))
-        except Exception:
-            part.unlink(missing_ok=True)
-            raise
+        described = describe_result(result)
+        place_result(self._ledger, claim, part, place, digest=digest_of(part), described=described)
         self._heart.drop(claim)
         self._tell("succeeded", claim.id, **described)
 

@@ -94,6 +94,43 @@ def check_untouched(place: Path, claim: Claim) -> None:
         )
 
 
+def place_result(
+    ledger: Ledger,
+    claim: Claim,
+    part: Path,
+    place: Path,
+    *,
+    digest: str | None,
+    described: Mapping[str, Any],
+) -> None:
+    """Have the ledger put a result that lies beside its place there; where that fails, it is removed.
+
+    Args:
+        ledger: of the batch.
+        claim: of the job.
+        part: the result, whole and safe on the disk.
+        place: where it belongs.
+        digest: its sha256 as it was read back; None if it could not be.
+        described: what the ledger keeps of it (`describe_result`).
+
+    Raises:
+        LostClaimError: another worker has the job.
+        UnplacedError: it cannot be put there.
+        OutputError: nothing can be written, or read back.
+    """
+    try:
+        if digest is None:
+            raise OutputError(
+                f"expected to read {printable(part)} back, got nothing; try another disk"
+            )
+        check_untouched(place, claim)
+        make_place(place)
+        ledger.publish(claim, digest, described, partial(put_result, part, place))
+    except Exception:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def acknowledge(folder: BatchFolder, ledger: Ledger, claim: Claim) -> bool:
     """End a job whose result an earlier attempt has made, and put into its place or was about to; return whether it did."""
     if claim.sha256 is None:

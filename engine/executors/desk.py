@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from nstx.models.storage.files import write_output
@@ -11,7 +10,7 @@ from nstx.models.storage.files import write_output
 from ..batches.fleet import Event
 from ..batches.folder import BatchFolder
 from ..batches.heart import BEAT
-from ..batches.results import UnplacedError, check_untouched, describe_error, make_place, put_result
+from ..batches.results import UnplacedError, describe_error, place_result
 from ..batches.together import BatchSizes
 from ..jobs.ledger import Ledger, LostClaimError
 from ..jobs.records import Claim
@@ -99,14 +98,8 @@ class Desk:
         place = self._folder.place(claim.id)
         part = self._folder.part(claim.fence, place.suffix)
         write_output(part, data)
-        try:
-            check_untouched(place, claim)
-            make_place(place)
-            put = partial(put_result, part, place)
-            self._ledger.publish(claim, hashlib.sha256(data).hexdigest(), result, put)
-        except Exception:
-            part.unlink(missing_ok=True)
-            raise
+        digest = hashlib.sha256(data).hexdigest()
+        place_result(self._ledger, claim, part, place, digest=digest, described=result)
         self.drop(claim)
         self._tell({"event": "succeeded", "job": claim.id, **result})
 

@@ -6,8 +6,9 @@ made here is used.
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from nstx.models.errors import OutputError, UsageError
 from nstx.models.printable import printable
@@ -52,14 +53,34 @@ def open_table(path: Path) -> sqlite3.Connection:
         UsageError: the file is no ledger of this version.
         OutputError: it cannot be opened or written.
     """
+    connection = connect(path, lambda opened: _check(opened, path), synchronous="FULL")
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def connect(
+    path: Path,
+    make_tables: Callable[[sqlite3.Connection], object],
+    *,
+    synchronous: Literal["NORMAL", "FULL"],
+) -> sqlite3.Connection:
+    """Return a connection to a file, which is made if it is not there; for one thread.
+
+    Args:
+        path: of the file.
+        make_tables: makes what is to be in it, or checks what there is, before anything else is changed.
+        synchronous: ``FULL`` survives a loss of power; ``NORMAL`` may lose the last of it.
+
+    Raises:
+        UsageError, OutputError: as `table_errors`.
+    """
     with table_errors(path):
         connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
-            connection.row_factory = sqlite3.Row
-            _check(connection, path)
+            make_tables(connection)
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
         except BaseException:
             connection.close()
             raise
