@@ -57,7 +57,7 @@ class PretendedFleet:
                     digest = digest_of(part)
                     assert digest is not None
                     place = self._folder.place(claim.id)
-                    known = {"width": 3, "height": 2, "steps": step, "cost": {"total": 0.5}}
+                    known = {"width": 40, "height": 30, "steps": step, "cost": {"total": 0.5}}
                     try:
                         ledger.publish(claim, digest, known, lambda a=part, b=place: a.rename(b))  # type: ignore[misc]
                         yield {"event": "succeeded", **name}

@@ -18,7 +18,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 RESULTS = {
     "Artefacts", "AskedJob", "BatchStep", "Cost", "ExtractedFeatures", "Job", "Made", "ParityReport", "PrecisionCheck", "RemoteEvent",
-    "RemoteJob", "Result", "Step",
+    "RemoteJob", "RemoteResult", "Result", "Step",
 }  # fmt: skip
 """What the library makes and callers read."""
 

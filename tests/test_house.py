@@ -45,6 +45,7 @@ def test_the_public_surface_is_pinned() -> None:
         "PrecisionCheck",
         "RemoteEvent",
         "RemoteJob",
+        "RemoteResult",
         "Result",
         "Settings",
         "Step",

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def run_submit(
             console.warn(f"canceled; the server keeps the picture so far of job {job.id}")
         raise
     data = {
-        "output": str(output), "id": job.id, "server": asking.server, **(job.result or {}),
+        "output": str(output), "id": job.id, "server": asking.server, **({} if job.result is None else asdict(job.result)),
         "seconds_waited": round(time.perf_counter() - began, 3),
     }  # fmt: skip
     console.result(data, _describe)

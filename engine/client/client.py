@@ -1,8 +1,8 @@
 """A client of a service: ask for a picture, watch it, have it."""
 
-import hashlib
 import http.client
 import json
+import math
 import os
 import time
 import urllib.parse
@@ -13,14 +13,22 @@ from typing import Any, Unpack
 
 from nstx.models.arguments import check_type
 from nstx.models.errors import DeviceError, OutputError, UsageError
+from nstx.models.printable import printable
 from nstx.models.storage.files import write_output
+from nstx.models.values import refuse
 
 from ..choices import Choices
+from .answers import Answer
 from .forms import make_form
-from .records import FINAL, RemoteEvent, RemoteJob, Status, read_job
-from .transport import DEFAULT, Transport
+from .pictures import check_picture
+from .records import FINAL, RemoteEvent, RemoteJob, Status, read_event, read_job, read_page
+from .transport import DEFAULT, Transport, is_lasting
 
-_MOST_PICTURE = 1 << 31  # bytes
+_MOST_EVENT = 4 << 20  # bytes
+_LONGEST_PICTURE = 3600.0  # seconds for one to come
+_MOST_PROBLEM = 1 << 20  # bytes of what comes in place of a picture
+_DIGITS = 16  # of the number of an event
+_LONGEST_ID = 200
 _SILENCE = 40.0
 """Seconds without a heartbeat after which a stream is opened anew."""
 
@@ -46,6 +54,8 @@ class Client:
         token = os.environ.get("NSTX_SERVE_TOKEN") if token is None else token
         if token is not None and not (token.isascii() and token.isprintable()):
             raise UsageError("expected a token of printable ASCII, got another; try another one")
+        if not 0 <= patience < math.inf:
+            raise refuse("seconds of 0 or more", "patience", patience, 60)
         self._transport = Transport(server, token, timeout=_SILENCE, patience=patience)
         self._patience = patience
 
@@ -92,44 +102,58 @@ class Client:
 
     def find(self, job: str) -> RemoteJob:
         """Return a job as it stands."""
-        return read_job(self._transport.ask("GET", _place(job)).json())
+        return read_job(self._transport.ask("GET", _place(job)).json(), job)
 
     def jobs(self, status: Status | None = None) -> Iterator[RemoteJob]:
         """Yield all jobs that the server keeps, or those of a status, the newest first."""
-        cursor: str | None = None
+        cursor: int | None = None
         while True:
             query = {"limit": "100", "status": status, "cursor": cursor}
             text = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
-            page = self._transport.ask("GET", f"/v1/jobs?{text}").json()
-            yield from map(read_job, page["jobs"])
-            cursor = page["next"]
-            if cursor is None:
+            page = read_page(self._transport.ask("GET", f"/v1/jobs?{text}").json())
+            yield from page.jobs
+            if page.next is None:
                 return
+            if cursor is not None and page.next >= cursor:
+                raise DeviceError(
+                    "expected pages of jobs that go on, got the same ones again; try the server's address"
+                )
+            cursor = page.next
 
     def cancel(self, job: str) -> RemoteJob:
         """Cancel a job; its picture so far is kept by the server."""
-        return read_job(self._transport.ask("POST", f"{_place(job)}/cancel").json())
+        return read_job(self._transport.ask("POST", f"{_place(job)}/cancel").json(), job)
 
     def events(self, job: str, after: int = 0) -> Iterator[RemoteEvent]:
         """Yield what happens to a job, after an event of a number, until it ends; whatever happens to connections."""
-        seen, pause = time.monotonic(), 0.25
+        heard, pause = time.monotonic(), 0.25
         while True:
+            failure: Exception | None = None
             try:
                 headers = {"Last-Event-ID": str(after)} if after else {}
                 with self._transport.stream(f"{_place(job)}/events", headers) as lines:
-                    if lines is None:
-                        return
-                    for event in _parse(lines):
-                        seen, pause = time.monotonic(), 0.25
+                    if isinstance(lines, Answer):
+                        if lines.status == 204:
+                            return
+                        failure = self._transport.error(lines)
+                        if lines.wait is None:
+                            raise failure
+                        pause = max(pause, lines.wait)
+                        lines = iter(())
+                    for event in _parse(lines, job, after):
+                        heard, pause = time.monotonic(), 0.25
                         after = event.number or after
                         yield event
                         if event.kind in FINAL:
                             return
             except (OSError, http.client.HTTPException) as error:
-                if time.monotonic() > seen + self._patience:
-                    raise DeviceError(
-                        "expected a server that tells of its job, got none any more; try later: the job goes on"
-                    ) from error
+                failure = error
+                if is_lasting(error):
+                    raise self._transport.away(error) from error
+            if failure is not None and time.monotonic() > heard + self._patience:
+                raise DeviceError(
+                    "expected a server that tells of its job, got none any more; try later: the job goes on"
+                ) from failure
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
@@ -146,11 +170,17 @@ class Client:
 
         `OutputError` if there is none.
         """
-        answer = self._transport.ask("GET", f"{_place(job)}/result", most=_MOST_PICTURE)
-        known = self.find(job).result
-        digest = None if known is None else known.get("sha256")
-        if digest is not None and hashlib.sha256(answer.data).hexdigest() != digest:
-            raise OutputError("expected a picture as it was made, got a damaged one; try again")
+        standing = self.find(job)
+        known = standing.result
+        if known is None:
+            raise OutputError(
+                f"expected a job with a picture, got one that is {standing.status}; try again once it has ended"
+            )
+        place = f"{_place(job)}/result"
+        answer = self._transport.ask(
+            "GET", place, most=max(known.bytes, _MOST_PROBLEM), longest=_LONGEST_PICTURE
+        )
+        check_picture(answer, standing, known)
         return answer.data
 
     def save(self, job: str, path: str | os.PathLike[str]) -> None:
@@ -159,25 +189,37 @@ class Client:
 
 
 def _place(job: str) -> str:
+    if not (len(job) <= _LONGEST_ID and job.isascii() and job.isprintable()):
+        raise UsageError(
+            f"expected the id of a job, got {printable(job)[:80]!r}; try one of jobs()"
+        )
     return f"/v1/jobs/{urllib.parse.quote(job, safe='')}"
 
 
-def _parse(lines: Iterable[str]) -> Iterator[RemoteEvent]:
-    """Yield the events of a stream, by the rules of HTML's standard."""
-    number, kind, data = 0, "", list[str]()
+def _parse(lines: Iterable[str], job: str, after: int) -> Iterator[RemoteEvent]:
+    """Yield the events of a stream after one of a number, by the rules of HTML's standard.
+
+    `DeviceError` where they are none of the job's.
+    """
+    number, kind, data, size = 0, "", list[str](), 0
     for line in lines:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:
-            if data:
-                try:
-                    yield RemoteEvent(number, kind or "message", json.loads("\n".join(data)))
-                except ValueError:
-                    return  # half of one, as the connection ended
-            number, kind, data = 0, "", []
-        elif name == "id" and value.isascii() and value.isdecimal():
+            if data and (number > after or kind == "gap"):
+                event = read_event(number, kind, "\n".join(data), job)
+                after = max(after, number)
+                if event is not None:
+                    yield event
+            number, kind, data, size = 0, "", [], 0
+        elif name == "id" and value.isascii() and value.isdecimal() and len(value) <= _DIGITS:
             number = int(value)
         elif name == "event":
             kind = value
         elif name == "data":
             data.append(value)
+            size += len(value) + 1
+            if size > _MOST_EVENT:
+                raise DeviceError(
+                    f"expected events of at most {_MOST_EVENT} bytes, got a larger one; try the server's address"
+                )

@@ -1,46 +1,36 @@
-"""HTTP with a service of nstx: requests, answers, and streams of lines, with the errors that a person reads."""
+"""HTTP with a service of nstx: requests, answers, and streams of lines, within bounds of size and time."""
 
 import contextlib
 import http.client
-import json
+import re
+import socket
+import ssl
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from nstx.models.errors import DeviceError, ImageError, NstxError, OutputError, UsageError
+from nstx.models.errors import DeviceError, NstxError, UsageError
 from nstx.models.printable import printable
+
+from .answers import Answer, describe_kind
 
 DEFAULT = "http://127.0.0.1:8642"
 
 _MOST = 16 << 20
 """Bytes of an answer that is no picture."""
 
-_LONGEST_LINE = 1 << 20
-_AGAIN = (429, 503)
-_MOST_WAIT = 60  # seconds that a server may have a client wait
+_LONGEST_LINE = 4 << 20
+"""Bytes of a line of a stream: the last one has a job in it."""
+
+_LONGEST = 300.0
+"""Seconds for a request with its answer; a server gives an upload 120."""
+
+_CHUNK = 1 << 20
+_HOST = re.compile(r"[^\s\x00-\x20\x7f@/\\]{1,253}")
 
 Body = Callable[[], Iterable[bytes]]
 """Returns a body, piece by piece, as often as it is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server answered."""
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
-
-    def json(self) -> Any:
-        """Return the plain data in it."""
-        try:
-            return json.loads(self.data)
-        except ValueError as error:
-            raise DeviceError(
-                "expected an answer of a server of nstx, got another; try its address"
-            ) from error
 
 
 class Transport:
@@ -51,24 +41,18 @@ class Transport:
         token: that it asks for; None without one.
         timeout: seconds without a sign of life.
         patience: seconds for which a server that is busy, or away, is asked again.
+
+    `UsageError` of an address that is none.
     """
 
     def __init__(self, server: str, token: str | None, *, timeout: float, patience: float) -> None:
-        parts = urllib.parse.urlsplit(server)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query:
-            raise UsageError(
-                f"expected a server's address, got {printable(server)[:80]!r}; try {DEFAULT}",
-                setting="server",
-            )
+        parts = _split(server)
         self._kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
-        self._host, self._port, self._prefix = parts.hostname, port, parts.path.rstrip("/")
-        self._name = printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+        self._host, self._port = str(parts.hostname), parts.port
+        self._prefix = parts.path.rstrip("/")
+        self._name = printable(f"{parts.scheme}://{parts.netloc}")
         self._timeout, self._patience = timeout, patience
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
@@ -80,8 +64,17 @@ class Transport:
         body: Body | None = None,
         headers: Mapping[str, str] | None = None,
         most: int = _MOST,
+        longest: float = _LONGEST,
     ) -> Answer:
         """Return the answer to a request, which is made again where the server is busy or away.
+
+        Args:
+            method: of HTTP.
+            path: on the server.
+            body: of the request.
+            headers: besides the token.
+            most: bytes of the answer.
+            longest: seconds that one try may take.
 
         Raises:
             UsageError, ImageError, OutputError: what was asked for cannot be.
@@ -90,33 +83,53 @@ class Transport:
         deadline = time.monotonic() + self._patience
         pause = 0.25
         while True:
+            error: NstxError
             try:
-                answer = self._ask(method, path, body, headers, most)
-                wait = _wait_of(answer) if answer.status in _AGAIN else None
-                error: Exception = _error_of(answer)
-                if answer.status < 400:
+                answer = self._ask(method, path, body, headers, most, longest)
+                if answer.is_there:
                     return answer
+                wait, error = answer.wait, self.error(answer)
             except (OSError, http.client.HTTPException) as failure:
                 pause = min(2 * pause, 5.0)
-                wait, error = pause, self._away(failure)
+                wait = None if is_lasting(failure) else pause
+                error = self.away(failure)
                 error.__cause__ = failure
             if wait is None or time.monotonic() + wait > deadline:
                 raise error
             time.sleep(wait)
 
     @contextlib.contextmanager
-    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterator[str] | None]:
-        """Yield the lines of an answer as they come; None where there is nothing (204). `OSError` as a connection has."""
-        with self._connection() as connection:
-            connection.request("GET", self._prefix + path, headers={**self._headers, **headers})
-            response = connection.getresponse()
-            if response.status == 204:
-                yield None
-            elif response.status != 200:
-                data = response.read(_MOST)
-                raise _error_of(Answer(response.status, dict(response.headers), data))
-            else:
-                yield _lines(response)
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterator[str] | Answer]:
+        """Yield the lines of an answer as they come, or the answer where it is no stream; errors as connections have."""
+        with self._connection() as connection, contextlib.ExitStack() as block:
+            with _ending_in(connection, self._timeout):
+                connection.request("GET", self._prefix + path, headers={**self._headers, **headers})
+                response = block.enter_context(connection.getresponse())
+                answer = None if response.status == 200 else _read(response, _MOST)
+            kind = response.headers.get_content_type()
+            if answer is None and kind != "text/event-stream":
+                raise DeviceError(
+                    f"expected a stream of events, got {describe_kind(kind)}; try the server's address"
+                )
+            yield _lines(response) if answer is None else answer
+
+    def error(self, answer: Answer) -> NstxError:
+        """Return the error that an answer tells of."""
+        return answer.error(has_token=bool(self._headers))
+
+    def away(self, error: Exception) -> NstxError:
+        """Return the error of a connection that failed."""
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        got = printable(reason)[:200]
+        if isinstance(error, ssl.SSLCertVerificationError):
+            advice = "SSL_CERT_FILE with a certificate that it is signed by"
+        elif isinstance(error, ssl.SSLError):
+            advice = "http:// in place of https://"
+        elif is_lasting(error):
+            got, advice = "no HTTP", "https:// in place of http://, or another port"
+        else:
+            advice = "'nstx serve', or --server"
+        return DeviceError(f"expected a server of nstx at {self._name}, got: {got}; try {advice}")
 
     def _ask(
         self,
@@ -125,63 +138,98 @@ class Transport:
         body: Body | None,
         headers: Mapping[str, str] | None,
         most: int,
+        longest: float,
     ) -> Answer:
-        with self._connection() as connection:
+        with self._connection() as connection, _ending_in(connection, longest):
             every = {**self._headers, **(headers or {})}
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 # A server that refuses may answer before it has read all.
                 content = None if body is None else body()
                 connection.request(method, self._prefix + path, content, every)
-            response = connection.getresponse()
-            data = response.read(most + 1)
-            if len(data) > most:
-                raise DeviceError(
-                    f"expected an answer of at most {most} bytes, got a larger one; try its address"
-                )
-            return Answer(response.status, dict(response.headers), data)
+            with connection.getresponse() as response:
+                return _read(response, most)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[http.client.HTTPConnection]:
         connection = self._kind(self._host, self._port, timeout=self._timeout)
         try:
+            connection.connect()
             yield connection
         finally:
             connection.close()
 
-    def _away(self, error: Exception) -> NstxError:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return DeviceError(
-            f"expected a server of nstx at {self._name}, got: {printable(reason)[:200]}; try 'nstx serve', or --server"
-        )
+
+def is_lasting(error: Exception) -> bool:
+    """Whether what came of a connection would come again: another protocol, or a certificate of nobody's."""
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, ssl.SSLEOFError)
+    others = (http.client.BadStatusLine, http.client.LineTooLong, http.client.UnknownProtocol)
+    return isinstance(error, others) and not isinstance(error, http.client.RemoteDisconnected)
+
+
+def _split(server: str) -> urllib.parse.SplitResult:
+    try:
+        parts = urllib.parse.urlsplit(server)
+        host = parts.hostname or ""
+        host.encode("idna")
+        is_right = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc) is not None
+        is_right = is_right and bool(host) and parts.port != 0
+        if is_right and not (parts.query or parts.fragment) and re.fullmatch("[!-~]*", parts.path):
+            return parts
+    except ValueError:  # of its port, brackets, or a name that is too long
+        pass
+    raise UsageError(
+        f"expected a server's address, got {printable(server)[:80]!r}; try {DEFAULT}",
+        setting="server",
+    )
+
+
+@contextlib.contextmanager
+def _ending_in(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Cut a connection off whose block takes longer, though something may come byte by byte: `TimeoutError`."""
+    taken: socket.socket = connection.sock
+    is_late = threading.Event()
+
+    def cut() -> None:
+        is_late.set()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(taken, socket.SHUT_RDWR)  # below TLS, which another thread reads
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if not is_late.is_set():
+            raise
+        raise TimeoutError(f"no whole answer within {seconds:g} s") from error
+    finally:
+        timer.cancel()
+    if is_late.is_set():
+        raise TimeoutError(f"no whole answer within {seconds:g} s")
+
+
+def _read(response: http.client.HTTPResponse, most: int) -> Answer:
+    """Return an answer whose body has at most so many bytes; `DeviceError` of a larger one."""
+    data = bytearray()
+    while piece := response.read(min(_CHUNK, most + 1 - len(data))):
+        data += piece
+        if len(data) > most:
+            raise DeviceError(
+                f"expected an answer of at most {most} bytes, got a larger one; try the server's address"
+            )
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status, headers, bytes(data))
 
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[str]:
     while line := response.readline(_LONGEST_LINE):
-        yield line.decode("utf-8", "replace").rstrip("\r\n")
-
-
-def _wait_of(answer: Answer) -> float:
-    named = {name.lower(): value for name, value in answer.headers.items()}.get("retry-after", "")
-    return min(_MOST_WAIT, int(named)) if named.isascii() and named.isdecimal() else 2.0
-
-
-def _error_of(answer: Answer) -> NstxError:
-    """Return the error that an answer tells of."""
-    try:
-        problem = json.loads(answer.data)
-        reason = str(problem["type"]).rpartition(":")[2]
-        detail, setting = printable(problem["detail"])[:1000], problem.get("setting")
-    except (ValueError, TypeError, LookupError):
-        reason, detail, setting = (
-            "",
-            f"expected an answer of nstx, got status {answer.status}",
-            None,
-        )
-    kind: type[NstxError] = UsageError
-    if reason in ("too-large", "unsupported-media-type"):
-        kind = ImageError
-    elif answer.status >= 500 or answer.status == 429:
-        kind = DeviceError
-    elif reason == "not-finished":
-        kind = OutputError
-    return kind(detail, setting=setting if isinstance(setting, str) else None)
+        if len(line) == _LONGEST_LINE:
+            raise DeviceError(
+                f"expected lines of at most {_LONGEST_LINE} bytes, got a longer one; try the server's address"
+            )
+        if line.endswith(b"\n"):  # else the connection ended within it
+            yield line.decode("utf-8", "replace").rstrip("\r\n")

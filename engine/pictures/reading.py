@@ -78,7 +78,7 @@ def read_image(
     if kind == NPY:
         picture = read_npy(data, path, most_pixels, trusted=trusted)
     else:
-        image = _decode(data, kind, path, most_pixels)
+        image = decode_file(data, kind, path, most_pixels)
         try:
             picture = to_picture(image, path, wide=wide)
         except DECODER_ERRORS as error:  # such as a palette that is missing
@@ -157,7 +157,8 @@ def _tell_doubt(picture: Picture, doubt: str) -> None:
         )  # fmt: skip
 
 
-def _decode(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image | Samples:
+def decode_file(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.Image | Samples:
+    """Return a picture of a format that `identify_format` names but ``.npy``, with errors as `decode_image`."""
     if kind != TIFF:
         return decode_image(data, kind, path, most_pixels)
     from .tiff import read_tiff  # tifffile takes a moment to import

@@ -7,6 +7,7 @@ from .engine.choices import choose_settings as choose_settings
 from .engine.client.client import Client as Client
 from .engine.client.records import RemoteEvent as RemoteEvent
 from .engine.client.records import RemoteJob as RemoteJob
+from .engine.client.records import RemoteResult as RemoteResult
 from .engine.drawing.feature_sheets import write_feature_sheets as write_feature_sheets
 from .engine.executors.many import BatchStep as BatchStep
 from .engine.executors.many import Made as Made
