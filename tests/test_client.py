@@ -182,9 +182,8 @@ def test_what_a_server_says_is_printable() -> None:
     "start", [b"HTTP/1.1 200 OK\r\nX: ", http(b"")[:-2] + b"X: ", b"HTTP/1.1 2"]
 )
 def test_an_answer_that_drips_is_cut_off(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_of.Transport.ask, "__kwdefaults__", {
-        **transport_of.Transport.ask.__kwdefaults__, "longest": 0.3,
-    })  # fmt: skip
+    defaults = {**(transport_of.Transport.ask.__kwdefaults__ or {}), "longest": 0.3}
+    monkeypatch.setattr(transport_of.Transport.ask, "__kwdefaults__", defaults)
     began = time.monotonic()
     assert "no whole answer within 0.3 s" in str(ask(drip(start)))
     assert time.monotonic() < began + 5

@@ -2,7 +2,9 @@
 
 import io
 import json
+import socket
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 from processes import wait_for
-from serving import PretendedFleet, Served, pretend, serving, work_really
+from serving import REAL, PretendedFleet, Served, pretend, serving, work_really
 
 import nstx
+from nstx.cli.serve import protocol as protocol_of
 from nstx.cli.serve import run as serve_run
 from nstx.cli.serve.asking import Serving
 from nstx.cli.serve.guards import Access, is_loopback
@@ -210,6 +213,7 @@ def _bomb() -> bytes:
         (PAIR, {"size": 300, "style_scale": 9}, 413, "too-large"),
         (PAIR, "x" * 70_000, 413, "too-large"),
         (PAIR, {"size": 3}, 422, "unprocessable"),
+        (PAIR, {"styles": [{"region": "red"}]}, 422, "unprocessable"),
         (PAIR, {"steps": 151}, 422, "unprocessable"),
         (PAIR, "[]", 422, "unprocessable"),
         (PAIR, '{"size": NaN}', 422, "unprocessable"),
@@ -259,9 +263,61 @@ def test_errors_are_problems_whatever_is_asked(served: Served) -> None:
     form = "multipart/form-data"
     assert served.ask("POST", "/v1/jobs", b"x", Content_Type=form).status == 400
     broken = f"{form}; boundary=b"
-    assert (
-        served.ask("POST", "/v1/jobs", b"--b\r\nx", Content_Type=broken).reason == "unprocessable"
-    )
+    part = b'--b\r\nContent-Disposition: form-data; name="options"\r\n\r\n{}\r\n'
+    for data, reason in (
+        (b"--b\r\nx", "bad-request"),
+        (part, "bad-request"),
+        (part + b"--b--\r\n", "unprocessable"),
+    ):
+        assert served.ask("POST", "/v1/jobs", data, Content_Type=broken).reason == reason
+
+
+def raw(served: Served, data: bytes) -> bytes:
+    """Return all that comes of some bytes, until the connection ends."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def test_what_is_no_http_is_a_problem_too(served: Served) -> None:
+    for data in (
+        b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nBad Name: x\r\n\r\n", b"GET /" + b"x" * 70_000,
+        b"GET / HTTP/1.1\r\n\r\n", b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    ):  # fmt: skip
+        head, _, body = raw(served, data).partition(b"\r\n\r\n")
+        assert head.startswith(
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json"
+        )
+        assert json.loads(body)["type"] == "urn:nstx:problem:bad-request"
+
+
+def test_connections_are_ended_that_ask_for_nothing_and_are_not_without_number(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol_of, "HEAD_SECONDS", 0.2)
+    assert raw(served, b"") == b""
+    assert raw(served, b"GET / HTTP/1.1\r\nHost: lo") == b""
+    asked = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert raw(served, asked + b"GET").startswith(b"HTTP/1.1 200")
+    monkeypatch.setattr(protocol_of, "MOST_CONNECTIONS", 0)
+    answer = raw(served, b"")
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable")
+    assert b"Retry-After: 5" in answer
+
+
+def test_what_cannot_look_at_pictures_is_to_be_asked_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for program in ("/no/such/program", "/bin/false"):
+        inspection = REAL[1]()
+        monkeypatch.setattr(sys, "executable", program)
+        monkeypatch.setattr(served.service._intake, "_inspection", inspection)
+        answer = served.submit(*PAIR, options=SMALL)
+        assert (answer.status, answer.reason, answer.headers["retry-after"]) == (
+            503,
+            "unavailable",
+            "10",
+        )
 
 
 def test_pages_of_other_origins_and_other_names_reach_nothing(served: Served) -> None:
@@ -431,7 +487,7 @@ def test_events_that_were_dropped_are_told_as_a_gap(
         {"style_layers": "conv9_9"}, {"content_weight": "x"}, {"content_weight": -1}, {"solver": []},
         {"styles": {}}, {"styles": [{}, {}]}, {"styles": [{"weight": 0}]}, {"styles": [{"weight": "x"}]},
         {"styles": [{"layers": "x"}]}, {"styles": [{"path": "x"}]}, {"format": "gif"}, {"format": []},
-        {"depth": 12}, {"depth": 16, "format": "jpg"}, {"keep_profile": 1}, {"mask": "/etc/passwd"},
+        {"depth": 12}, {"depth": 8.0}, {"steps": 8.0}, {"seed": 1.0}, {"depth": 16, "format": "jpg"}, {"keep_profile": 1}, {"mask": "/etc/passwd"},
         {"size": True}, {"size": 1.5}, {"seed": -1}, {"style_statistic": 5}, {"pooling": {}},
         {"scales": 99}, {"early_stop": "yes"}, {"learning_rate": "x"}, {"tv_weight": [1]},
     ],

@@ -71,6 +71,24 @@ async def discard(request: Request, most: int) -> None:
                     return
 
 
+class _WholeParser(MultiPartParser):
+    """Refuses a form without its last boundary, which may be the beginning of one."""
+
+    _is_whole = False
+
+    def on_end(self) -> None:
+        """Take note of the last boundary."""
+        self._is_whole = True
+
+    async def parse(self) -> FormData:
+        """Return the parts; `MultiPartException` of a damaged form."""
+        data = await super().parse()
+        if not self._is_whole:
+            await data.close()
+            raise MultiPartException("no last boundary")
+        return data
+
+
 async def _parse(request: Request, most: int) -> FormData:
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
@@ -82,12 +100,14 @@ async def _parse(request: Request, most: int) -> FormData:
     if length.isdecimal() and int(length[:20]) > most:
         await discard(request, most)
         raise _too_large(most)
-    parser = MultiPartParser(
+    parser = _WholeParser(
         request.headers, _limited(request, most),  # type: ignore[arg-type]
         max_files=MOST_PARTS, max_fields=MOST_PARTS, max_part_size=MOST_OPTIONS,
     )  # fmt: skip
     try:
         return await parser.parse()
+    except ClientDisconnect as error:
+        raise Refusal("bad-request", "expected a whole form, got a part of one") from error
     except MultiPartException as error:
         await discard(request, most)
         if error.message.startswith("Too many") or "exceeded maximum" in error.message:
@@ -98,8 +118,6 @@ async def _parse(request: Request, most: int) -> FormData:
         raise Refusal(
             "bad-request", "expected a form that can be read, got a damaged one; try curl -F"
         ) from error
-    except ClientDisconnect as error:
-        raise Refusal("bad-request", "expected a whole form, got a part of one") from error
 
 
 async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:

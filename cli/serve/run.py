@@ -125,12 +125,15 @@ def _answering(
     import uvicorn
 
     from .app import make_app
+    from .protocol import Protocol
 
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # It warns of every form that it cannot read, which is answered.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     metrics.follow(service)
     config = uvicorn.Config(
         make_app(service, access, metrics), log_config=None, access_log=False, server_header=False, lifespan="off",
-        ws="none", timeout_graceful_shutdown=_ENDING, h11_max_incomplete_event_size=32 << 10, proxy_headers=False,
+        ws="none", http=Protocol, timeout_graceful_shutdown=_ENDING, h11_max_incomplete_event_size=32 << 10, proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     # Signals are the main thread's, which ends this one.

@@ -20,6 +20,10 @@ MOST_UPLOADS = 16
 MOST_STREAMS = 256
 """Of events, at a time."""
 
+MOST_CONNECTIONS = 512
+HEAD_SECONDS = 10.0
+"""For the head of a request, from the moment that there could be one."""
+
 _WHOLE = {"max_queue": 100_000, "max_pixels": 2**31, "max_steps": 1_000_000}
 _BYTES = {"max_upload": 1 << 20, "max_disk": 64 << 20, "keep_bytes": 64 << 20}
 _LONGEST = {"max_seconds": 1e7, "keep_hours": 1e6}

@@ -15,8 +15,14 @@ from ..batches.asked import AskedJob
 from ..jobs.records import NewJob
 from .refusals import Refusal
 
+READY = "ready\n"
+"""The first line of an inspector."""
+
 _PATIENCE = 30.0
 """Seconds for one job's files."""
+
+_START = 60.0
+"""Seconds until it asks for the first."""
 
 _MOST_JOBS = 500
 """Of one process, after which another takes its place."""
@@ -29,7 +35,7 @@ class Inspection:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._asked = 0
+        self._asked, self._is_ready = 0, False
 
     def plan(self, asked: AskedJob, most_pixels: int) -> tuple[NewJob, tuple[int, int]]:
         """Return a job for the ledger, and width and height of its result; `Refusal` if its files cannot be used."""
@@ -45,11 +51,11 @@ class Inspection:
 
     def warm(self) -> None:
         """Start the process, so that the first job need not wait for it."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             self._start()
 
     def _ask(self, line: str) -> dict[str, Any]:
-        process = self._start()
+        process = self._begin()
         assert process.stdin is not None
         reply = None
         with contextlib.suppress(OSError, queue.Empty):
@@ -68,6 +74,20 @@ class Inspection:
         answer: dict[str, Any] = parse_json(reply)
         return answer
 
+    def _begin(self) -> "subprocess.Popen[str]":
+        """Return the process, once it asks for jobs; `Refusal` if there cannot be one."""
+        with contextlib.suppress(OSError, queue.Empty):
+            process = self._start()
+            if self._is_ready or self._lines.get(timeout=_START) == READY:
+                self._is_ready = True
+                return process
+        self._end()
+        raise Refusal(
+            "unavailable",
+            "expected a server that can look at pictures, got one that cannot start what does; try again later",
+            retry_after=10,
+        )
+
     def _start(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
             self._end()
@@ -76,7 +96,7 @@ class Inspection:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
                 start_new_session=True,
             )  # fmt: skip
-            self._lines, self._asked = queue.SimpleQueue(), 0
+            self._lines, self._asked, self._is_ready = queue.SimpleQueue(), 0, False
             threading.Thread(
                 target=_listen,
                 args=(self._process, self._lines),

@@ -26,6 +26,7 @@ from ..formats.identify import HEIC, NPY, TIFF, identify_format
 from ..pictures.decoding import DECODER_ERRORS, check_pixels, quiet_decoder, read_size
 from ..pictures.reading import MOST_BYTES
 from ..sizes import choose_sizes
+from .inspection import READY
 from .refusals import Refusal
 
 _MEMORY = 4 << 30
@@ -148,6 +149,8 @@ def main() -> None:
     _limit()
     planner = Planner()
     with os.fdopen(handle, "w", encoding="utf-8") as out:
+        out.write(READY)
+        out.flush()
         for line in sys.stdin:
             out.write(json.dumps(answer(planner, line)) + "\n")
             out.flush()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nstx.models.errors import NstxError
+from nstx.models.values import describe
 
 from ..archive.describing import note_of
 from ..archive.events import EventTable
@@ -111,6 +112,8 @@ class Intake:
         _check_files(files)
         styles = sum(kind == "style" for kind, _ in files)
         options = read_options(text, styles, self._limits, self._machine)
+        if not any(kind == "regions" for kind, _ in files):
+            _check_no_region(options)
         place = self._folder.uploads(job)
         try:
             paths, size = self._keep(place, files)
@@ -219,6 +222,16 @@ def _check_files(files: Files) -> None:
         if kind not in kinds:
             raise Refusal(
                 "unprocessable", f"expected a file {kind}, got none; try a picture", setting=kind
+            )
+
+
+def _check_no_region(options: JobOptions) -> None:
+    for style in options.styles:
+        if style.region is not None:
+            raise Refusal(
+                "unprocessable",
+                f"expected a map of colours, regions, with the region {describe(style.region)}, got none; try to send one",
+                setting="styles",
             )
 
 

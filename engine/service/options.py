@@ -3,11 +3,11 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nstx.models.errors import OutputError, UsageError, about
 from nstx.models.storage.plain_data import parse_json
-from nstx.models.values import check_flag, check_number, describe, refuse, suggest
+from nstx.models.values import check_flag, check_number, check_whole, describe, refuse, suggest
 from nstx.models.vgg19 import split_layers
 
 from ..archive.folder import FORMATS
@@ -132,6 +132,7 @@ def _read(
     depth = data.get("depth")
     if depth is not None:
         with about("depth"):
+            depth = cast("Depth", check_whole("depth", depth, 16))
             check_depth(depth, FORMATS[result])
     mask = data.get("mask")
     if mask not in (None, "alpha"):
