@@ -18,7 +18,7 @@ from nstx.engine.batches.asked import AskedJob
 from nstx.engine.batches.fleet import Crew, Event
 from nstx.engine.batches.folder import BatchFolder
 from nstx.engine.batches.heart import Heart
-from nstx.engine.batches.run import plan_batch
+from nstx.engine.batches.run import choose_device, plan_batch
 from nstx.engine.batches.together import BatchSizes
 from nstx.engine.batches.worker import WorkerTask, run_worker
 from nstx.engine.executors import many
@@ -152,6 +152,15 @@ def test_what_a_worker_tells_of_a_job_that_is_lost_is_not_published(
     plan_batch(folder, [ask(save_picture, number) for number in range(3)])
     events = list[Any]()
     with Ledger(folder.ledger) as ledger, Ledger(folder.ledger) as other:
+        desk = Desk(folder, ledger, BatchSizes(), events.append, beat=1000.0)
+        (early,) = ledger.claim("w", 1)
+        desk.hold([early])
+        other.abandon("w")
+        (late,) = other.claim("v")
+        desk.take({"event": "failed", "job": early.id, "again": False, "error": {"message": "old"}})
+        assert not events
+        assert other.beat([late]) == [late]
+        other.release([late])
         desk = Desk(folder, ledger, BatchSizes(), events.append, beat=0.0)
         claims = ledger.claim("w", 3)
         desk.hold(claims)
@@ -202,6 +211,17 @@ def test_a_cluster_has_a_worker_for_each_gpu_or_processor() -> None:
     assert plain.choose("auto", 5, workers=3, most="auto").most is None
     with pytest.raises(DeviceError, match="GPUs"):
         plain.choose("cuda", 5)
+
+
+@pytest.mark.parametrize(
+    ("devices", "chosen"),
+    [(("cpu",), "cpu"), (("cpu", "cuda"), "cuda"), (("auto", "cpu"), "auto")],
+)
+def test_workers_have_the_accelerator_that_any_job_may_use(
+    devices: tuple[str, ...], chosen: str, save_picture: Save
+) -> None:
+    settings = ask(save_picture, 0).settings
+    assert choose_device([replace(settings, device=device) for device in devices]) == chosen
 
 
 def test_clusters_that_cannot_be_are_refused(

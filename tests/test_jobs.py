@@ -121,7 +121,8 @@ def test_an_old_attempt_that_lives_on_can_write_nothing(ledger: Ledger, clock: C
         ledger.note_checkpoint(old, "old")
     with pytest.raises(LostClaimError):
         ledger.publish(old, "1" * 64, {}, lambda: pytest.fail("an old result was put"))
-    assert not ledger.fail(old, {"type": "Old"}, again=True)
+    with pytest.raises(LostClaimError):
+        ledger.fail(old, {"type": "Old"}, again=True)
     ledger.release([old])
     assert ledger.beat([new]) == [new]
     ledger.publish(new, "2" * 64, {"of": "new"}, lambda: None)

@@ -16,6 +16,7 @@ from nstx.engine.batches.folder import BatchFolder
 from nstx.engine.batches.planning import Planner
 from nstx.engine.batches.run import (
     Batch,
+    choose_device,
     choose_fleet,
     describe_other,
     describe_record,
@@ -181,7 +182,7 @@ class BatchRun:
             with self._console.working("connecting to the cluster"):
                 cluster = stack.enter_context(open_cluster(working.address))
             choice = cluster.choose(
-                settings[0].device, planned.missing, workers=working.workers, most=working.together,
+                choose_device(settings), planned.missing, workers=working.workers, most=working.together,
                 lingers=working.watch,
             )  # fmt: skip
             yield choice, partial(RayFleet, cluster=cluster)

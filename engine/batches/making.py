@@ -268,6 +268,10 @@ class Maker:
 
     def _fail(self, claim: Claim, error: BaseException, *, again: bool = False) -> None:
         details = describe_error(error)
-        again = self._ledger.fail(claim, details, again=again)
-        self._heart.drop(claim)
+        try:
+            again = self._ledger.fail(claim, details, again=again)
+        except LostClaimError:
+            return  # whoever has the job now says what comes of it
+        finally:
+            self._heart.drop(claim)
         self._tell("failed", claim.id, again=again, error=details)

@@ -146,7 +146,7 @@ def choose_fleet(
     is as many as are measured to be the fastest; None is ``auto`` on accelerators that keep no checkpoints, and else
     1, by which a file has the bytes of a run alone.
     """
-    device = settle(next(iter(settings)).device)
+    device = settle(choose_device(settings))
     gpus = _count_gpus() if device.is_cuda else 0
     cores = physical_cores()
     free = free_memory(swap=False)
@@ -171,6 +171,11 @@ def choose_fleet(
         return share_machine(choice, cores, None)
     # One alone may swap, as a run alone may; several would for one another.
     return share_machine(choice, cores, free if workers > 1 else free_memory())
+
+
+def choose_device(settings: Collection[Settings]) -> str:
+    """Return the device that workers of such jobs have: an accelerator, if one of them may be made by it."""
+    return next((item.device for item in settings if item.device != "cpu"), "cpu")
 
 
 def settle_together(most: Together, is_measured: bool) -> int | None:

@@ -104,8 +104,12 @@ class Desk:
         self._tell({"event": "succeeded", "job": claim.id, **result})
 
     def _take_failure(self, claim: Claim, event: Event) -> None:
-        again = self._ledger.fail(claim, event["error"], again=event["again"])
-        self.drop(claim)
+        try:
+            again = self._ledger.fail(claim, event["error"], again=event["again"])
+        except LostClaimError:
+            return  # whoever has the job now says what comes of it
+        finally:
+            self.drop(claim)
         self._tell({"event": "failed", "job": claim.id, "again": again, "error": event["error"]})
 
     def _beat(self) -> list[str]:

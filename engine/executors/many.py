@@ -16,7 +16,7 @@ from nstx.models.values import refuse
 from ..batches.asked import AskedJob
 from ..batches.fleet import Crew, Event, Fleet, FleetChoice
 from ..batches.folder import BatchFolder
-from ..batches.run import Batch, Together, choose_fleet, describe_other, plan_batch
+from ..batches.run import Batch, Together, choose_device, choose_fleet, describe_other, plan_batch
 from ..checkpoints.keeper import check_minutes
 
 _MOST = 256
@@ -126,7 +126,7 @@ def stylize_all(
         from .ray_fleet import RayFleet
 
         with open_cluster(address) as cluster:
-            device = settings[0].device
+            device = choose_device(settings)
             choice = cluster.choose(device, planned.missing, workers=workers, most=batch)
             yield choice, partial(RayFleet, cluster=cluster)
 

@@ -154,7 +154,7 @@ class Ledger(LedgerReader):
     def fail(self, claim: Claim, error: Mapping[str, Any], *, again: bool = False) -> bool:
         """End a job that cannot be made; ``again`` queues it once more, if it has attempts left.
 
-        Return whether it waits again. A lost one is let be.
+        Return whether it waits again. `LostClaimError` if the claim is lost: then nothing is changed.
         """
         with table_errors(self._path), writing(self._connection):
             row = self._row("SELECT attempts, most_attempts FROM jobs WHERE id = ?", claim.id)
@@ -162,11 +162,11 @@ class Ledger(LedgerReader):
             if again and row is not None and row["attempts"] < row["most_attempts"]:
                 state = "queued"
             ended = None if state == "queued" else self._now()
-            changed = self._change(
+            self._change_or_raise(
                 claim, "state = ?, error = ?, lease = NULL, ended = ?",
                 state, json.dumps(error), ended,
             )  # fmt: skip
-        return changed and state == "queued"
+        return state == "queued"
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Queue jobs again that a worker gives back, as if they had not been claimed."""
