@@ -357,6 +357,9 @@ def test_a_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert served.submit(*PAIR, options=SMALL).reason == "unauthorized"
         assert served.ask("GET", "/metrics").status == 401
         assert served.ask("GET", "/livez", Host="any.example").status == 200
+        paths = served.ask("GET", "/openapi.json").json["paths"]
+        wanting = [path for path, methods in paths.items() if "security" in str(methods)]
+        assert wanting == [path for path in paths if path.startswith(("/v1", "/metrics"))]
         client = nstx.Client(served.address, token=token)
         assert list(client.jobs()) == []
         for wrong, got in ((None, "none"), ("a-wrong-token-of-a-test", "another")):

@@ -14,10 +14,10 @@ from nstx.engine.service.service import Service
 from nstx.models.version import __version__
 
 from .forms import UploadTimeout, discard, read_key, reading_form
-from .guards import Access, Guard
+from .guards import GUARDED, Access, Guard
 from .metrics import Measured, Metrics
 from .problems import MEDIA_TYPE, handle_problems, respond
-from .schemas import FORM, Health, Job, JobPage, Problem, ServiceInfo, Status
+from .schemas import EVENT, FORM, Health, Job, JobPage, Problem, ServiceInfo, Status
 from .streaming import Streams
 
 PAGE = Path(__file__).with_name("page")
@@ -42,6 +42,8 @@ def make_app(service: Service, access: Access, metrics: Metrics) -> FastAPI:
     _add_events(app, service)
     _add_pictures(app, service)
     _add_standing(app, service, metrics)
+    if access.token is not None:
+        _say_token(app)
     if PAGE.is_dir():
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
@@ -52,6 +54,16 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     every = sorted({*statuses, 401, 405, 421, 500, 503})
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"model": Problem, "content": content} for status in every}
+
+
+def _say_token(app: FastAPI) -> None:
+    """Have OpenAPI say which paths want a token."""
+    paths = app.openapi()
+    paths["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for path, methods in paths["paths"].items():
+        if path.startswith(GUARDED):
+            for operation in methods.values():
+                operation["security"] = [{"token": []}]
 
 
 def _add_submission(app: FastAPI, service: Service) -> None:
@@ -115,7 +127,7 @@ def _add_events(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/jobs/{job}/events", summary="What happens to a job, as it does", response_class=Response,
         responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            200: {"content": {"text/event-stream": {"schema": EVENT}}},
             204: {"description": "There is no more to tell."}, **_problems(400, 404),
         },
     )  # fmt: skip

@@ -14,7 +14,8 @@ from .problems import refuse
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?", re.IGNORECASE)
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_GUARDED = ("/v1", "/metrics")
+GUARDED = ("/v1", "/metrics")
+"""Beginnings of the paths that want a token."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -98,7 +99,7 @@ class Guard:
         if is_foreign and method not in _SAFE:
             detail = "expected a page of this server's own, or no page, got one of another origin"
             return "cross-origin", detail
-        if path.startswith(_GUARDED) and not self._has_token(headers):
+        if path.startswith(GUARDED) and not self._has_token(headers):
             detail = "expected 'Authorization: Bearer' with the server's token, got none or another"
             return "unauthorized", detail
         return None

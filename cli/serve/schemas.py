@@ -114,6 +114,16 @@ class Problem(BaseModel):
     setting: str | None = None
 
 
+EVENT: dict[str, Any] = {
+    "title": "Event", "type": "object", "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]{1,16}$"},
+        "event": {"enum": ["status", "step", "preview", "gap", "succeeded", "failed", "canceled"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}  # fmt: skip
+"""Each event of a stream."""
+
 FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
