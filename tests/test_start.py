@@ -426,7 +426,7 @@ def test_equal_runs_in_two_processes_give_equal_bytes(
     for name in ("first.npy", "second.npy", "third.npy"):
         output = tmp_path / name
         command = [sys.executable, "-m", "nstx", "optimize", str(content), str(style)]
-        command += ["-o", str(output), "--size", "80", "--scales", "2", "--steps", "24", "--json"]
+        command += ["-o", str(output), "--size", "48", "--scales", "2", "--steps", "8", "--json"]
         command += ["--device", device, "--backend", "torch"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
