@@ -1,5 +1,8 @@
 """The service over HTTP: jobs, events, limits, who may ask; and that nothing is lost, or made twice."""
 
+import contextlib
+import errno
+import http.client
 import io
 import json
 import socket
@@ -18,6 +21,7 @@ from serving import REAL, PretendedFleet, Served, pretend, serving, work_really
 import nstx
 from nstx.cli.serve import protocol as protocol_of
 from nstx.cli.serve import run as serve_run
+from nstx.cli.serve import streaming as streaming_of
 from nstx.cli.serve.asking import Serving
 from nstx.cli.serve.guards import Access, is_loopback
 from nstx.engine.archive import events as events_of
@@ -26,9 +30,11 @@ from nstx.engine.archive.folder import name_of
 from nstx.engine.archive.limits import ServiceLimits
 from nstx.engine.archive.retention import Retention
 from nstx.engine.jobs.ledger import Ledger
+from nstx.engine.service.intake import find_job
 from nstx.engine.service.options import read_options
 from nstx.engine.service.refusals import Refusal
-from nstx.models.errors import UsageError
+from nstx.engine.targets.paintings import split_painting
+from nstx.models.errors import OutputError, UsageError
 
 Run = Callable[..., tuple[int, str, str]]
 LIMITS = ServiceLimits(
@@ -305,6 +311,47 @@ def test_connections_are_ended_that_ask_for_nothing_and_are_not_without_number(
     assert b"Retry-After: 5" in answer
 
 
+def test_a_full_disk_and_a_ledger_that_cannot_be_written_are_the_servers_trouble(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(code: int) -> Callable[..., None]:
+        def raises(*_: object) -> None:
+            raise OSError(code, "no")
+
+        return raises
+
+    before = {path.name for path in (served.service.folder.path / "uploads").iterdir()}
+    for code, status, reason in ((errno.ENOSPC, 507, "disk-full"), (errno.EIO, 503, "unavailable")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nstx.engine.service.intake.os.fsync", fail(code))
+            answer = served.submit(*PAIR, options=SMALL)
+            assert (answer.status, answer.reason, "retry-after" in answer.headers) == (
+                status,
+                reason,
+                True,
+            )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("starlette.datastructures.UploadFile.write", fail(code))
+            assert served.submit(*PAIR, options=SMALL).reason == reason
+
+    def add(*_: object) -> None:
+        raise OutputError(f"expected a ledger, got none at {served.service.folder.path}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "add", add)
+        answer = served.submit(*PAIR, options=SMALL)
+    assert answer.reason == "unavailable"
+    assert str(served.service.folder.path) not in answer.json["detail"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            served.service._supervisor, "trouble", f"{served.service.folder.path}/x is lost"
+        )
+        assert served.ask("GET", "/readyz").json["detail"].endswith("got: x is lost")
+    monkeypatch.setattr("nstx.engine.archive.limits.SPARE_DISK", 1 << 60)
+    assert served.ask("GET", "/readyz").reason == "unavailable"
+    assert {path.name for path in (served.service.folder.path / "uploads").iterdir()} <= before
+
+
 def test_what_cannot_look_at_pictures_is_to_be_asked_again(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +364,57 @@ def test_what_cannot_look_at_pictures_is_to_be_asked_again(
             503,
             "unavailable",
             "10",
+        )
+
+
+@pytest.mark.usefixtures("held")
+def test_streams_are_not_without_number(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = served.submit(*PAIR, options=SMALL).json["id"]
+    monkeypatch.setattr(streaming_of, "MOST_STREAMS", 1)
+    path = f"/v1/jobs/{job}/events"
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    ) as first:
+        first.request("GET", path)
+        assert first.getresponse().status == 200
+        answer = served.ask("GET", path)
+        assert (answer.status, answer.reason) == (503, "unavailable")
+        served.ask("DELETE", f"/v1/jobs/{job}")
+    wait_for(lambda: served.ask("GET", path).status == 200)
+
+
+def test_a_style_has_a_mask(served: Served, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    styles = (("style", png()), ("style", png(36, 36)))
+    mask = ("style_mask", png(36, 36))
+    options = {**SMALL, "styles": [{}, {"mask": True, "layers": "conv1_1"}]}
+    answer = served.submit(PAIR[0], *styles, mask, options=options)
+    assert answer.status == 202
+    with Ledger(served.service.folder.batch.ledger) as ledger:
+        record = find_job(ledger, answer.json["id"])
+        assert record is not None
+        named = [split_painting(path) for path, _ in record.request["styles"]]
+    assert [len(named[0].files), record.request["styles"][1][0].count("@")] == [1, 2]
+    assert served.submit(PAIR[0], *styles, mask, mask, options=SMALL).status == 202
+    for masks, wrong in (
+        ((mask,), SMALL),
+        ((), options),
+        ((mask, mask), options),
+        ((mask,) * 9, SMALL),
+    ):
+        assert served.submit(PAIR[0], *styles, *masks, options=wrong).reason == "unprocessable"
+    bad = ("style_mask", b"none")
+    assert served.submit(*PAIR, bad, options=SMALL).reason == "unsupported-media-type"
+    run: Run = request.getfixturevalue("nstx")
+    for name in ("c.png", "s.png", "m.png"):
+        (tmp_path / name).write_bytes(png())
+    code, _, err = run(
+        "submit", str(tmp_path / "c.png"), f"{tmp_path / 's.png'}@{tmp_path / 'm.png'}", "-o", str(tmp_path / "o.png"),
+        "--server", served.address, "--size", "32", "--steps", "2",
+    )  # fmt: skip
+    assert code == 0, err
+    with pytest.raises(UsageError, match="one for each style"):
+        nstx.Client(served.address).submit(
+            tmp_path / "c.png", tmp_path / "s.png", style_masks=[None, None]
         )
 
 

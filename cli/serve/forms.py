@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from nstx.engine.archive.limits import MOST_OPTIONS, MOST_PARTS, UPLOAD_SECONDS
 from nstx.engine.service.intake import MOST_FILES
-from nstx.engine.service.refusals import Refusal
+from nstx.engine.service.refusals import Refusal, explain_disk
 
 # A string of structured fields, RFC 8941.
 _KEY = re.compile(r'\s*"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"\s*')
@@ -108,6 +108,9 @@ async def _parse(request: Request, most: int) -> FormData:
         return await parser.parse()
     except ClientDisconnect as error:
         raise Refusal("bad-request", "expected a whole form, got a part of one") from error
+    except OSError as error:  # large parts lie on the disk meanwhile
+        await discard(request, most)
+        raise explain_disk(error) from error
     except MultiPartException as error:
         await discard(request, most)
         if error.message.startswith("Too many") or "exceeded maximum" in error.message:

@@ -139,6 +139,9 @@ FORM: dict[str, Any] = {
                             "type": "array", "minItems": 1, "maxItems": 8,
                             "items": {"type": "string", "format": "binary"},
                         },
+                        "style_mask": {
+                            "type": "array", "maxItems": 8, "items": {"type": "string", "format": "binary"},
+                        },
                         "mask": {"type": "string", "format": "binary"},
                         "regions": {"type": "string", "format": "binary"},
                         "options": {"type": "string", "contentMediaType": "application/json"},

@@ -5,10 +5,12 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from nstx.engine.archive.events import FINAL
 from nstx.engine.archive.limits import MOST_STREAMS
@@ -25,11 +27,15 @@ _Event = partial(ServerSentEvent, sep="\n")
 
 
 class Streams:
-    """Streams of events; counts them."""
+    """Streams of events.
+
+    Attributes:
+        open: how many there are.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._open = 0
+        self.open = 0
 
     def respond(self, request: Request, job: str, after: str | None) -> Response:
         """Return the stream of a job's events after one of a number; 204 where there will be none."""
@@ -37,13 +43,14 @@ class Streams:
         self._service.find(job)
         if number and self._service.is_over(job, number):
             return Response(status_code=204)
-        if self._open >= MOST_STREAMS:
+        if self.open >= MOST_STREAMS:
             raise Refusal(
                 "unavailable",
                 f"expected at most {MOST_STREAMS} streams of events, got one more; try GET of the job",
                 retry_after=5,
             )
-        return EventSourceResponse(
+        return _Counted(
+            self,
             self._stream(job, number),
             ping=HEARTBEAT,
             ping_message_factory=_ping,
@@ -52,7 +59,6 @@ class Streams:
         )
 
     async def _stream(self, job: str, number: int) -> AsyncIterator[ServerSentEvent]:
-        self._open += 1
         try:
             yield _Event(comment="nstx", retry=_RETRY)
             while True:
@@ -71,8 +77,21 @@ class Streams:
                 await asyncio.sleep(_POLL)
         except Refusal:
             return
+
+
+class _Counted(EventSourceResponse):
+    """A stream that counts among those that are open, from when it was granted."""
+
+    def __init__(self, streams: Streams, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._streams = streams
+        streams.open += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            self._open -= 1
+            self._streams.open -= 1
 
 
 def _read_number(text: str | None) -> int:

@@ -47,15 +47,20 @@ def run_submit(
     """Have a picture made, and save it; what ends this meanwhile cancels the job."""
     began = time.perf_counter()
     check_output(output, tuple(_FORMATS))
-    files, chosen = _choose_styles(styles, region)
-    maps = [path for path in (region.regions, _mask_file(region.mask)) if path is not None]
+    files, masks, chosen = _choose_styles(styles, region)
+    maps = [path for path in (region.regions, _mask_file(region.mask), *masks) if path is not None]
     check_distinct([output], [content, *files, *maps])
     fields = {**_choose(groups), **_choose_saving(saved, output), "styles": chosen}
     client = Client(asking.server, token=_read_token(asking.token_file), patience=asking.patience)
     server = printable(asking.server)
     with console.working(f"asking {server}, for {asking.patience:.0f} s at most if it is away"):
         job = client.submit(
-            content, files, mask=region.mask, regions=region.regions, options=fields
+            content,
+            files,
+            style_masks=masks,
+            mask=region.mask,
+            regions=region.regions,
+            options=fields,
         )
     if asking.detach:
         console.result({"id": job.id, "server": asking.server}, lambda data: str(data["id"]))
@@ -95,23 +100,20 @@ def _choose_saving(saved: "Saved", output: Path) -> dict[str, Any]:
 
 def _choose_styles(
     styles: Sequence[str], region: "Regions"
-) -> tuple[list[Path], list[dict[str, Any]]]:
-    """Return the files of the styles, and what the server is told of each."""
+) -> tuple[list[Path], list[Path | None], list[dict[str, Any]]]:
+    """Return the files of the styles, those of their masks, and what the server is told of each."""
     named: list[tuple[Path, float, str | None]] = [(*split_style(text), None) for text in styles]
     for colour, blend in split_styles_for(region.style_for or ()).items():
         named += [(path, weight, colour) for path, weight in blend]
-    files, chosen = [], []
+    files, chosen = list[Path](), list[dict[str, Any]]()
+    masks = list[Path | None]()
     for path, weight, region_colour in named:
         painting = split_painting(path)
-        if painting.mask is not None:
-            raise UsageError(
-                f"expected a style without a mask of its own for a server, got {printable(path)}; try nstx optimize",
-                setting="styles",
-            )
         files.append(Path(painting.file))
+        masks.append(None if painting.mask is None else Path(painting.mask))
         layers = ",".join(painting.layers) or None
         chosen.append({"weight": weight, "layers": layers, "region": region_colour})
-    return files, chosen
+    return files, masks, chosen
 
 
 def _mask_file(mask: str | None) -> Path | None:

@@ -37,6 +37,11 @@ class ServiceFolder:
     def _uploads(self) -> Path:
         return self.path / "uploads"
 
+    @property
+    def free(self) -> int:
+        """Bytes that its disk has left."""
+        return shutil.disk_usage(self.path).free
+
     def uploads(self, job: str) -> Path:
         """Return the folder of what was sent for a job."""
         return self._uploads / job

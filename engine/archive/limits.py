@@ -10,6 +10,9 @@ MOST_STYLES = 8
 MOST_PARTS = 16
 """Of a form."""
 
+SPARE_DISK = 256 << 20
+"""Bytes of the disk that no job may take."""
+
 MOST_OPTIONS = 64 << 10
 """Bytes of the options of a job."""
 

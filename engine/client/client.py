@@ -64,6 +64,7 @@ class Client:
         content: str | os.PathLike[str],
         styles: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
+        style_masks: Sequence[str | os.PathLike[str] | None] = (),
         mask: str | os.PathLike[str] | None = None,
         regions: str | os.PathLike[str] | None = None,
         key: str | None = None,
@@ -75,6 +76,7 @@ class Client:
         Args:
             content: the photograph's file.
             styles: a painting's file, or several.
+            style_masks: the file of a mask for each painting, or None: what of it counts.
             mask: the file of a mask, or ``alpha``.
             regions: the file of a map of colours.
             key: by which the server knows the same request again; None makes one.
@@ -87,6 +89,9 @@ class Client:
         chosen = {name: value for name, value in choices.items() if value is not None}
         fields = {**(options or {}), **chosen}
         files = [("content", Path(content)), *(("style", Path(path)) for path in paintings)]
+        if style_masks:
+            fields["styles"] = _mask_styles(fields.get("styles"), style_masks, len(paintings))
+            files += [("style_mask", Path(path)) for path in style_masks if path is not None]
         if mask == "alpha":
             fields["mask"] = mask
         elif mask is not None:
@@ -186,6 +191,19 @@ class Client:
     def save(self, job: str, path: str | os.PathLike[str]) -> None:
         """Write a job's picture, whole or not at all; errors as `result`, and `OutputError` if it cannot be written."""
         write_output(Path(path), self.result(job))
+
+
+def _mask_styles(
+    styles: Sequence[Mapping[str, Any]] | None, masks: Sequence[object], count: int
+) -> list[dict[str, Any]]:
+    """Return what is said of each style, with whether it has a mask."""
+    if isinstance(masks, str | os.PathLike) or len(masks) != count:
+        raise UsageError(
+            f"expected a list of {count} style_masks, one for each style, or None, got another; try [None]",
+            setting="style_masks",
+        )
+    given = [{}] * count if styles is None else styles
+    return [{**style, "mask": path is not None} for style, path in zip(given, masks, strict=False)]
 
 
 def _place(job: str) -> str:

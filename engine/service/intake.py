@@ -12,28 +12,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nstx.models.errors import NstxError
 from nstx.models.values import describe
 
 from ..archive.describing import note_of
 from ..archive.events import EventTable
 from ..archive.folder import FORMATS, ServiceFolder, name_of
-from ..archive.limits import MOST_STYLES, ServiceLimits, disk_needed
+from ..archive.limits import MOST_STYLES, SPARE_DISK, ServiceLimits, disk_needed
 from ..batches.asked import AskedJob
 from ..jobs.ledger import Ledger
 from ..jobs.records import JobRecord, NewJob
 from ..targets.paintings import join_painting
 from .inspection import Inspection
 from .options import JobOptions, read_options
-from .refusals import Refusal, explain
+from .refusals import Refusal, explain, explain_disk, refuse_full
 
-MOST_FILES = {"content": 1, "style": MOST_STYLES, "mask": 1, "regions": 1}
+MOST_FILES = {
+    "content": 1,
+    "style": MOST_STYLES,
+    "style_mask": MOST_STYLES,
+    "mask": 1,
+    "regions": 1,
+}
 """Of each kind that a form may have."""
 
 _CHUNK = 1 << 20
-_SPARE = 256 << 20
-"""Bytes of the disk that no job may take."""
-
 _ATTEMPTS = 4
 
 Files = Sequence[tuple[str, BinaryIO]]
@@ -129,9 +131,12 @@ class Intake:
             return self._add(ledger, job, new)
         except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
-            if not isinstance(error, NstxError):
-                raise
-            raise explain(error, self._folder.without_paths(str(error), job)) from error
+            if isinstance(error, OSError):
+                raise explain_disk(error) from error
+            # Other errors of ours are of the ledger, and no fault of whoever asks.
+            if isinstance(error, Refusal):
+                raise explain(error, self._folder.without_paths(str(error), job)) from error
+            raise
 
     def _keep(self, place: Path, files: Files) -> tuple[dict[str, list[Path]], int]:
         """Write what was sent, under names of our own, so that the disk has it; return paths and bytes."""
@@ -157,12 +162,8 @@ class Intake:
                 "try a smaller size",
                 setting="size",
             )
-        if shutil.disk_usage(self._folder.path).free < needed + _SPARE:
-            raise Refusal(
-                "disk-full",
-                "expected room for the job on the server's disk, got too little; try again later, or a smaller size",
-                retry_after=60,
-            )
+        if self._folder.free < needed + SPARE_DISK:
+            raise refuse_full()
 
     def _add(self, ledger: Ledger, job: str, new: NewJob) -> JobRecord:
         with self._lock:  # so that the queue does not grow between a look and this
@@ -186,8 +187,11 @@ def find_job(ledger: Ledger, job: str) -> JobRecord | None:
 
 def _ask(job: str, paths: Mapping[str, Sequence[Path]], options: JobOptions) -> AskedJob:
     plain, by_colour = [], dict[str, list[tuple[Path, float]]]()
-    for path, style in zip(paths.get("style", ()), options.styles, strict=True):
-        painting = Path(join_painting(path, style.layers)), style.weight
+    masks = _match_masks(options, paths.get("style_mask", ()))
+    for path, style, mask_of_style in zip(
+        paths.get("style", ()), options.styles, masks, strict=True
+    ):
+        painting = Path(join_painting(path, style.layers, mask_of_style)), style.weight
         if style.region is None:
             plain.append(painting)
         else:
@@ -205,6 +209,22 @@ def _ask(job: str, paths: Mapping[str, Sequence[Path]], options: JobOptions) -> 
         keep_profile=options.keep_profile,
         manifest=options.manifest,
     )
+
+
+def _match_masks(options: JobOptions, masks: Sequence[Path]) -> list[str | None]:
+    """Return the mask of each style, in the order of those that have one; of all where none is said to have one."""
+    masked = [style.mask for style in options.styles]
+    if len(masks) == len(masked) and not any(masked):
+        masked = [True] * len(masked)
+    if len(masks) != sum(masked):
+        raise Refusal(
+            "unprocessable",
+            f"expected a style_mask for each style of which 'mask' is true, {sum(masked)}, got {len(masks)}; try "
+            '{"styles": [{"mask": true}]}',
+            setting="styles",
+        )
+    left = iter(masks)
+    return [str(next(left)) if has_mask else None for has_mask in masked]
 
 
 def _check_files(files: Files) -> None:

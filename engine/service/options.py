@@ -34,11 +34,12 @@ _MOST_LAYERS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleOptions:
-    """Of one style: how much it counts, in which layers, and where on a map."""
+    """Of one style: how much it counts, in which layers, where on a map, and whether a mask says what of it counts."""
 
     weight: float = 1.0
     layers: str | None = None
     region: str | None = None
+    mask: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,4 +193,5 @@ def _read_style(item: object) -> StyleOptions:
             raise refuse("a short text", name, value, "conv1_1")
     if layers is not None:
         layers = ",".join(split_layers(layers))
-    return StyleOptions(weight=weight, layers=layers, region=region)
+    masked = check_flag("mask", present.get("mask", False))
+    return StyleOptions(weight=weight, layers=layers, region=region, mask=masked)

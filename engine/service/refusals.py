@@ -1,5 +1,6 @@
 """Why a service does not do what it is asked for."""
 
+import errno
 from typing import Literal
 
 from nstx.models.errors import NstxError
@@ -17,6 +18,8 @@ Reason = Literal[
     "unavailable",
     "disk-full",
 ]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Refusal(NstxError):  # noqa: N818  (it refuses; nothing went wrong)
@@ -40,8 +43,26 @@ class Refusal(NstxError):  # noqa: N818  (it refuses; nothing went wrong)
         self.retry_after = retry_after
 
 
-def explain(error: NstxError, message: str) -> Refusal:
-    """Return the refusal of a job by an error, in other words; of its pictures or options unless it says otherwise."""
-    if isinstance(error, Refusal):
-        return Refusal(error.reason, message, setting=error.setting, retry_after=error.retry_after)
-    return Refusal("unprocessable", message, setting=error.setting)
+def explain(error: Refusal, message: str) -> Refusal:
+    """Return a refusal in other words."""
+    return Refusal(error.reason, message, setting=error.setting, retry_after=error.retry_after)
+
+
+def explain_disk(error: OSError) -> Refusal:
+    """Return the refusal of what could not be kept."""
+    if error.errno in _FULL:
+        return refuse_full()
+    return Refusal(
+        "unavailable",
+        f"expected a server that can write its folder, got: {error.strerror or type(error).__name__}; try again later",
+        retry_after=10,
+    )
+
+
+def refuse_full() -> Refusal:
+    """Return the refusal of what there is no room for."""
+    return Refusal(
+        "disk-full",
+        "expected room for the job on the server's disk, got too little; try again later, or a smaller size",
+        retry_after=60,
+    )

@@ -109,7 +109,10 @@ class Service:
         """Why no jobs are taken; None if they are."""
         if self.draining:
             return "stopping"
-        return self._supervisor.trouble
+        trouble = self._supervisor.trouble
+        if trouble is not None:
+            return self.folder.without_paths(trouble, "")
+        return "too little room on the disk" if self.folder.free < fixed.SPARE_DISK else None
 
     def check_open(self) -> None:
         """Raise `Refusal` if no job may be taken now, whatever it is."""
