@@ -28,6 +28,7 @@ from nstx.engine.planning.memory_model import (
     COEFFICIENTS,
     Load,
     activation_bytes,
+    features_needed,
     load_of,
     memory_needed,
     way_of,
@@ -227,12 +228,28 @@ def test_another_backend_is_taken_where_one_does_not_fit(monkeypatch: pytest.Mon
         backends.fit_memory(replace(settings, backend="torch"), size)
 
 
+def test_regions_count_where_a_tile_is_chosen() -> None:
+    settings, size = choose_settings(size=2000, backend="onnx", max_memory="3GiB"), (1500, 2000)
+    (one, choice), (several, same) = (
+        backends.fit_memory(settings, size, regions=count) for count in (0, 4)
+    )
+    assert choice == same
+    assert choice.regions == 0
+    assert one.tile is not None
+    assert several.tile is not None
+    assert several.tile < one.tile
+
+
 def test_a_batch_and_features_are_checked() -> None:
     settings = choose_settings(size=512, max_memory="2GiB")
     check_batch_memory(settings, (512, 512), ONNX, 1)
     with pytest.raises(DeviceError, match=r"got 16 of 512×512.*try fewer pictures at once"):
         check_batch_memory(settings, (512, 512), ONNX, 16)
     check_features(settings, (512, 512), None)
+    needed = features_needed(settings, (900, 900), None)
+    check_features(replace(settings, max_memory=round(MARGIN * needed) + 1), (900, 900), None)
+    with pytest.raises(DeviceError, match="900×900"):
+        check_features(replace(settings, max_memory=round(MARGIN * needed) - 1), (900, 900), None)
     with pytest.raises(DeviceError, match="features fit into 2\\.0 GiB"):
         check_features(settings, (5000, 5000), None)
 
@@ -344,6 +361,14 @@ def test_nstx_plan_prints_a_table(
     assert whole.startswith("whole ")
     assert whole.endswith("does not fit")
     assert sum(line.endswith("  chosen") for line in rest) == 1
+    assert max(map(len, out.splitlines())) <= 80
+    # Where a terminal has no room for columns by scale, lines by scale come below.
+    many = nstx("plan", photo, *options, "--scales", 5)[1]
+    assert max(map(len, many.splitlines())) <= 80
+    assert many.splitlines()[-6].endswith(", by scales:")
+    assert many.splitlines()[-1].split()[0] == "600×800"
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "by scales" not in nstx("plan", photo, *options, "--scales", 5)[1]
     code, out, err = nstx("plan", photo, *options, "--size", 8000, "--json")
     data = json.loads(out)
     assert code == 0

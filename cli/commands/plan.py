@@ -1,5 +1,6 @@
 """``nstx plan``: what a run would take, and how it would be fitted into memory."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,8 +86,20 @@ def _to_json(planned: "RunPlan") -> dict[str, Any]:
 
 
 def _describe(planned: "RunPlan") -> str:
-    sizes = [f"{width}×{height}" for height, width in planned.sizes]
-    steps = [f"{count} steps" for count in planned.steps]
+    """Return a table of a terminal's width: with a column for each scale where there is room for them."""
+    lines = [
+        f"{planned.choice.name} in {planned.choice.precision}, {format_bytes(planned.limit)} of memory"
+    ]
+    table = _lay_out(planned, by_scale=True)
+    if max(map(len, table)) > shutil.get_terminal_size().columns:
+        table = _lay_out(planned, by_scale=False) + _describe_scales(planned)
+    lines += table
+    return "\n".join(lines if planned.largest is None else [*lines, _refuse(planned.largest)])
+
+
+def _lay_out(planned: "RunPlan", *, by_scale: bool) -> list[str]:
+    sizes = [f"{width}×{height}" for height, width in planned.sizes] if by_scale else []
+    steps = [f"{count} steps" for count in planned.steps] if by_scale else []
     widths = [max(9, len(size), len(count)) for size, count in zip(sizes, steps, strict=True)]
 
     def lay_out(*cells: str) -> str:
@@ -95,15 +108,29 @@ def _describe(planned: "RunPlan") -> str:
         return "  ".join([f"{first:<15}", f"{memory:>9}", *columns, f"{total:>9}"])
 
     lines = [
-        f"{planned.choice.name} in {planned.choice.precision}, {format_bytes(planned.limit)} of memory",
         lay_out("", "memory", *sizes, "in all"),
         lay_out("", "", *steps, f"{sum(planned.steps)} steps"),
     ]
     for row in planned.rows:
-        seconds = (*row.seconds, sum(row.seconds))
-        times = [format_minutes(value).removeprefix("about ") for value in seconds]
+        seconds = (*(row.seconds if by_scale else ()), sum(row.seconds))
+        times = map(_write_time, seconds)
         lines.append(lay_out(_name(row), format_bytes(row.plan.needed), *times) + _remark(row))
-    return "\n".join(lines if planned.largest is None else [*lines, _refuse(planned.largest)])
+    return lines
+
+
+def _describe_scales(planned: "RunPlan") -> list[str]:
+    """Return a line for each scale, with its time by what is chosen, or the first if nothing fits."""
+    row = next((row for row in planned.rows if row.chosen), planned.rows[0])
+    return [f"{_name(row)}, by scales:"] + [
+        f"  {f'{width}×{height}':<13}  {f'{count} steps':>9}  {_write_time(seconds):>9}"
+        for (height, width), count, seconds in zip(
+            planned.sizes, planned.steps, row.seconds, strict=True
+        )
+    ]
+
+
+def _write_time(seconds: float) -> str:
+    return format_minutes(seconds).removeprefix("about ")
 
 
 def _name(row: "PlanRow") -> str:

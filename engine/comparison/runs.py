@@ -12,12 +12,14 @@ from nstx.models.storage.cache import keeps_cache
 from ..colours.modes import as_compared
 from ..drawing.film_strip import FRAME_SIDE, Film, pack_film
 from ..features.extraction import Extraction, OpenedExtractor, open_extractor
+from ..gradients.choice import BackendChoice
 from ..pictures.picture import Picture, WeightedPicture
 from ..pictures.reading import Source, take_input
 from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
 from ..preparation.backends import backend_differences, fit_memory
 from ..preparation.inputs import check_one_region, take_styles
+from ..regions.masks import make_regions
 from ..regions.placement import place_styles
 from ..settings import Colors, Settings
 from ..sizes import choose_sizes
@@ -75,9 +77,7 @@ class ComparisonJobs:
         }
         for run in runs:
             check_one_region(run.settings, self._placements[run.blend])
-        self._fitted = {
-            run.settings: fit_memory(run.settings, self._sizes(run.settings)[-1]) for run in runs
-        }
+        self._fitted = {run.settings: self._fit(run) for run in runs}
         use_cache = keeps_cache(all(settings.use_cache for settings in self._fitted))
         folder = TargetFolder() if use_cache and store is None else None
         self._store: TargetStore = store or (folder if folder and folder.keeps else TargetMemory())
@@ -88,6 +88,13 @@ class ComparisonJobs:
     def _sizes(self, settings: Settings) -> tuple[tuple[int, int], ...]:
         sizes = [style.size for style, _ in self._paintings]
         return choose_sizes(self._content.size, sizes, settings)
+
+    def _fit(self, run: ComparisonRun) -> tuple[Settings, BackendChoice]:
+        """Return the settings by which memory holds a run, and its backend without regions."""
+        size, placement = self._sizes(run.settings)[-1], self._placements[run.blend]
+        (region,) = make_regions(self._content, placement.mask, [size], placement.parts)
+        count = 0 if region is None else placement.count
+        return fit_memory(run.settings, size, regions=count)
 
     def _weigh(self, run: ComparisonRun) -> list[WeightedPicture]:
         """Return the styles of a run for all that no other is named for."""

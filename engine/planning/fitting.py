@@ -176,7 +176,7 @@ def has_room(load: Load, device: Device, free_bytes: int | None = None) -> bool:
 
 def check_features(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> None:
     """Raise `DeviceError` if main memory does not hold the features of a picture (height, width)."""
-    needed, limit = features_needed(settings, size, layout), memory_limit(settings)
+    needed, limit = MARGIN * features_needed(settings, size, layout), memory_limit(settings)
     if needed > limit:
         raise DeviceError(
             f"expected a picture whose features fit into {limit / 2**30:.1f} GiB of memory, got "

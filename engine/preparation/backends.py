@@ -27,22 +27,27 @@ def open_for(
 
 
 def fit_memory(
-    settings: Settings, size: Sequence[int], policy: PrecisionPolicy | None = None
+    settings: Settings,
+    size: Sequence[int],
+    policy: PrecisionPolicy | None = None,
+    *,
+    regions: int = 0,
 ) -> tuple[Settings, BackendChoice]:
     """Return settings by which memory holds a result of this height and width, and their backend without regions.
 
+    The memory is that of so many regions whose positions count by shares.
     Where it holds none by PyTorch and ``auto`` may be another backend, it is ONNX Runtime, which takes less.
     `DeviceError` if it holds none at all.
     """
     choice = choose_backend(settings, size, policy)
     try:
-        return fit_settings(settings, size, choice), choice
+        return fit_settings(settings, size, with_regions(choice, regions)), choice
     except DeviceError:
         sparing = spare_memory(settings, choice)
         if sparing is None:
             raise
         choice = choose_backend(sparing, size, policy)
-        return fit_settings(sparing, size, choice), choice
+        return fit_settings(sparing, size, with_regions(choice, regions)), choice
 
 
 def spare_memory(settings: Settings, choice: BackendChoice) -> Settings | None:

@@ -208,9 +208,9 @@ def make_job(
 ) -> Job:
     """Do what `prepare_job` does with pictures of `take_input`, and whole settings."""
     sizes = choose_sizes(photograph.size, placement.sizes, settings)
-    settings, choice = fit_memory(settings, sizes[-1], policy)
     regions = make_regions(photograph, placement.mask, sizes, placement.parts)
     count = 0 if regions[-1] is None else placement.count
+    settings, choice = fit_memory(settings, sizes[-1], policy, regions=count)
     opened = _open(settings, sizes[-1], choice, count, like)
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):

@@ -54,13 +54,9 @@ def prepare_job_from_targets(
     check_needs_no_styles(settings, start)
     region = saved.targets[-1].region
     size = saved.contents[-1].shape[:2]
-    settings, choice = fit_memory(settings, size)
-    opened = open_for(
-        settings,
-        size,
-        choice,
-        regions=0 if region is None else len(saved.targets[-1].areas),
-    )
+    count = 0 if region is None else len(saved.targets[-1].areas)
+    settings, choice = fit_memory(settings, size, regions=count)
+    opened = open_for(settings, size, choice, regions=count)
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
     start = start or read_start(settings)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
