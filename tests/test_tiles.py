@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from pictures import random_pixels
 import nstx
 from nstx.engine.devices.device import Device
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
+from nstx.engine.features.onnx_extractor import OnnxExtractor
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.backend import GradientBackend, PrecisionPlan
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
@@ -29,6 +31,7 @@ from nstx.engine.tiled.backend import TiledBackend
 from nstx.engine.tiled.onnx_passes import OnnxPasses
 from nstx.engine.tiled.passes import TilePasses
 from nstx.engine.tiled.problem import TiledProblem
+from nstx.engine.tiled.shrinking import ShrinkingBackend, TileSide
 from nstx.engine.tiled.torch_passes import AutogradPasses, WrittenPasses
 from nstx.engine.tiles.layout import TileLayout, lay_tiles
 from nstx.export.nodes.builder import check_model
@@ -37,6 +40,7 @@ from nstx.export.tiles.build_tile import build_tile_model
 from nstx.export.tiles.tile_graph import TileGraph, TilePart
 from nstx.models.errors import DeviceError, UsageError
 from nstx.models.objective import Objective
+from nstx.models.presets import PRESETS
 from nstx.models.statistics import STATISTICS
 from nstx.models.vgg19 import LAYERS, Pooling, PoolRounding, find_layer
 from nstx.models.weights.load import Weights
@@ -459,6 +463,64 @@ def test_a_run_goes_on_by_smaller_tiles_where_memory_fails(
     assert (shrunk.steps, shrunk.evaluations) == (whole.steps, whole.evaluations)
     (line,) = [record.getMessage() for record in caplog.records if "memory" in record.getMessage()]
     assert line.endswith("the run goes on by tiles of 64, to the same picture")
+
+
+def test_a_backend_that_cannot_even_be_made_gives_way_to_smaller_tiles() -> None:
+    sides, side = list[int | None](), TileSide(None)
+    problem = (PRESETS["default"].objective, SimpleNamespace(height=300, width=600))
+
+    def make(problems: Any) -> Any:
+        assert problems[0] is problem
+        sides.append(side.value)
+        if side.value is None or side.value > 128:
+            raise MemoryError
+        return SimpleNamespace(
+            approximate=False, checks=(), lead=lambda follower: None, costs=lambda pixels: ["cost"]
+        )
+
+    backend = ShrinkingBackend(make, side, [problem])  # type: ignore[list-item]
+    assert (sides, side.value) == ([None, 512, 384, 256, 128], 128)
+    assert backend.costs(np.zeros((1, 300, 600, 3), np.float32)) == ["cost"]
+    assert sides[4:] == [128]
+    side.value = 2000
+    with pytest.raises(MemoryError):
+        ShrinkingBackend(lambda problems: np.ones(2**50), side, [problem])  # type: ignore[list-item]
+    assert side.value == 64
+
+
+@pytest.mark.parametrize("extractor", ["onnx", "torch"])
+def test_targets_are_made_by_tiles_where_memory_fails(
+    extractor: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load() -> Any:
+        return nstx.prepare_job(
+            CONTENT,
+            STYLE,
+            backend="onnx",
+            extractor=extractor,
+            use_cache=False,
+            **{**LIGHT, "scales": 1},
+        ).targets[-1]
+
+    whole, owner = load(), {"onnx": OnnxExtractor, "torch": TorchExtractor}[extractor]
+    really = owner.extract
+
+    def extract(self: Any, pixels: Any, *layers: Any) -> Any:
+        if pixels.size > 3 * 97 * 149:
+            raise EXHAUSTED[extractor]
+        return really(self, pixels, *layers)
+
+    monkeypatch.setattr(owner, "extract", extract)
+    tiled = load()
+    for name, expected in whole.content.items():
+        np.testing.assert_allclose(tiled.content[name], expected, rtol=1e-4, atol=1e-3)
+    for name, expected in whole.style.items():
+        assert relative_error(tiled.style[name], expected) < 1e-5
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if line.endswith("made by tiles of 128")]
+    monkeypatch.setattr(owner, "extract", lambda *_: np.ones(2**50))
+    with pytest.raises(DeviceError, match="expected enough memory"):
+        load()
 
 
 def test_what_no_tile_fits_fails_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:

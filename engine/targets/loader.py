@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -20,15 +20,14 @@ from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_picture
 from ..planning.fitting import check_features
 from ..regions.masks import SEEN, Region, layer_shares, make_regions
-from ..regions.positions import weigh_statistics
 from ..settings import Settings
 from ..sizes import style_size
 from ..tiles.kept import KeptActivation
-from ..tiles.layout import tiles_of
+from ..tiles.layout import TileLayout, tiles_of
 from .paintings import check_served, serves
 from .store import Kept, TargetFolder, TargetKey, TargetStore, as_stored
 from .targets import Array, Targets, make_targets
-from .tiled import extract_content, extract_statistics
+from .tiled import extract_by_first, extract_content, smaller_tiles
 
 TargetSource = Literal["hit", "miss", "file"]
 """Where a picture's targets came from: all of them from the cache, some computed, or a file."""
@@ -234,23 +233,14 @@ class TargetLoader:
             check_features(self._settings, request.size, layout)
         with memory_errors(request.size):
             pixels = self._fit(request.picture, request.size, request.pixels)
-            extract = self._open().extractor.extract
             kinds = {layer: self._kept(request, layer) for layer in layers}
-            moments = [name for name in layers if kinds[name] == "moments"]
-            shares = layer_shares(request.region, self._settings.objective)
-            if layout is not None:
-                values = extract_statistics(
-                    self._open().extractor, pixels, layout, layers, moments, shares
-                )
-            elif request.region is None:
-                of_kind = {
-                    of: [name for name in layers if kinds[name] == of] for of in get_args(Kept)
-                }
-                features = extract(pixels, *of_kind.values())
-                values = {**features.activations, **features.grams, **features.moments}
-            else:
-                activations = extract(pixels, layers, []).activations
-                values = weigh_statistics(activations, shares, moments)
+            shares = None
+            if request.region is not None:
+                shares = layer_shares(request.region, self._settings.objective)
+            layouts: list[TileLayout | None] = [layout]
+            if self._device.is_cpu:
+                layouts += smaller_tiles(request.size, layout, self._settings.objective)
+            values = extract_by_first(self._open().extractor, pixels, layouts, kinds, shares)
         for layer in layers:
             if not np.isfinite(values[layer]).all():
                 raise NumericalError(

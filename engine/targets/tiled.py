@@ -1,18 +1,25 @@
 """Targets of pictures that are too large to be evaluated whole: their features, tile by tile."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.errors import NumericalError
+from nstx.models.objective import Objective
 
+from ..devices.memory import is_exhausted
 from ..features.activations import FeatureExtractor
 from ..pictures.picture import Pixels
 from ..regions.positions import Values, weigh_statistics
 from ..tiles.kept import KeptActivation
-from ..tiles.layout import TileLayout
+from ..tiles.layout import SIDES, TileLayout
+from .store import Kept
+
+_log = logging.getLogger("nstx")
 
 _SIDE = 256
 """Of tiles at most, as all layers' activations are in memory where statistics are made of them."""
@@ -67,3 +74,64 @@ def extract_statistics(
         for name, part in weigh_statistics(inner, counts, moments).items():
             totals[name] = totals[name] + part if name in totals else part.astype(np.float64)
     return {name: total.astype(np.float32) for name, total in totals.items()}
+
+
+def smaller_tiles(
+    size: tuple[int, int], layout: TileLayout | None, objective: Objective
+) -> list[TileLayout]:
+    """Return the tiles by which features of a picture (height, width) take less memory than by these, or whole."""
+    most = max(size) - 1 if layout is None else min(layout.side, _SIDE) - 1
+    return [
+        TileLayout(*size, tuple(objective.layers), objective.pool_rounding, side)
+        for side in SIDES
+        if side <= min(most, _SIDE)
+    ]
+
+
+def extract_by_first(
+    extractor: FeatureExtractor,
+    pixels: Pixels,
+    layouts: Sequence[TileLayout | None],
+    kinds: Mapping[str, Kept],
+    shares: dict[str, Values] | None,
+) -> dict[str, NDArray[np.float32]]:
+    """Return what is kept of a picture's layers, by the first of some tiles that memory holds; None are the whole.
+
+    All positions count alike where there are no shares.
+    """
+    for index, layout in enumerate(layouts):
+        try:
+            values = _extract(extractor, pixels, layout, kinds, shares)
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error) or index == len(layouts) - 1:
+                raise
+            continue
+        if index and layout is not None:
+            _log.warning(
+                "memory did not hold the features of %d×%d pixels; they are made by tiles of %d",
+                layout.width, layout.height, layout.side,
+            )  # fmt: skip
+        return values
+    raise AssertionError
+
+
+def _extract(
+    extractor: FeatureExtractor,
+    pixels: Pixels,
+    layout: TileLayout | None,
+    kinds: Mapping[str, Kept],
+    shares: dict[str, Values] | None,
+) -> dict[str, NDArray[np.float32]]:
+    layers = list(kinds)
+    moments = [name for name in layers if kinds[name] == "moments"]
+    if layout is not None and "activation" in kinds.values():
+        kept = extract_content(extractor, pixels, layout, layers, None)
+        return {name: kept[name].read(*layout.whole(name)) for name in layers}
+    if layout is not None:
+        return extract_statistics(extractor, pixels, layout, layers, moments, shares or {})
+    if shares is not None:
+        activations = extractor.extract(pixels, layers, []).activations
+        return weigh_statistics(activations, shares, moments)
+    of_kind = {of: [name for name in layers if kinds[name] == of] for of in get_args(Kept)}
+    features = extractor.extract(pixels, *of_kind.values())
+    return {**features.activations, **features.grams, **features.moments}

@@ -49,17 +49,24 @@ class ShrinkingBackend(GradientBackend):
         self, make: Callable[[Problems], GradientBackend], side: TileSide, problems: Problems
     ) -> None:
         self._make, self._side, self._problems = make, side, problems
-        self._backend = make(problems)  # which refuses problems that are no batch
-        targets = problems[0][1]
-        self._size = (targets.height, targets.width)
-        self.approximate = self._backend.approximate
+        self._made: GradientBackend | None = None
         self._earlier: list[PrecisionCheck] = []
         self._begun = self._before = 0
+        # Problems that are no batch are refused here.
+        self.approximate = self._evaluate(lambda backend: backend.approximate)
+
+    @property
+    def _backend(self) -> GradientBackend:
+        """That of tiles of the side that there is now."""
+        if self._made is None:
+            self._made = self._make(self._problems)
+            self._made.lead(self._follower)
+        return self._made
 
     @property
     def checks(self) -> Sequence[PrecisionCheck]:  # type: ignore[override]
         """Those of this backend and of those before it."""
-        own = self._backend.checks
+        own = () if self._made is None else self._made.checks
         if not self._earlier:
             return own
         later = [replace(check, evaluation=check.evaluation + self._before) for check in own]
@@ -97,7 +104,7 @@ class ShrinkingBackend(GradientBackend):
                 if not is_exhausted(error) or not self._side.shrink(self._size):
                     raise
             # Here no traceback holds what the evaluation had computed.
-            self._replace()
+            self._drop()
             shrinks = True
         if shrinks:
             _log.warning(
@@ -106,8 +113,12 @@ class ShrinkingBackend(GradientBackend):
             )  # fmt: skip
         return result
 
-    def _replace(self) -> None:
+    @property
+    def _size(self) -> tuple[int, int]:
+        targets = self._problems[0][1]
+        return targets.height, targets.width
+
+    def _drop(self) -> None:
+        """Free the backend, before another one is made in its place."""
         self._earlier, self._before = list(self.checks), max(0, self._begun - 1)
-        del self._backend
-        self._backend = self._make(self._problems)
-        self._backend.lead(self._follower)
+        self._made = None

@@ -103,6 +103,11 @@ class TileLayout:
         height, width = self._size(layer)
         return height * width
 
+    def whole(self, layer: str) -> tuple[slice, slice]:
+        """Return all rows and columns of a layer."""
+        height, width = self._size(layer)
+        return slice(0, height), slice(0, width)
+
     def positions(self, tile: Tile, layer: str) -> tuple[slice, slice]:
         """Return a tile's rows and columns of a layer of the whole picture."""
         stride, sizes = find_layer(layer).stride, self._size(layer)
