@@ -52,6 +52,9 @@ SUFFIXES = (*_FORMATS, ".npy")
 _MOST_AT_ONCE = 2**25
 """Pixels of a picture that is encoded whole; a larger PNG or TIFF is written some rows at a time."""
 
+_ROUNDED = 2**20
+"""Numbers that are rounded at a time, so that a picture takes no more than it does in 8 bits besides."""
+
 _DEEP = {"PNG", "TIFF"}
 DEEP_SUFFIXES = (*(suffix for suffix, (name, _) in _FORMATS.items() if name in _DEEP), ".npy")
 """Those of formats that hold 16 bits a channel, or more."""
@@ -112,8 +115,12 @@ def to_8_bit(pixels: Pixels | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Round float pixels to the nearest of 0 … 255; uint8 ones are returned as they are."""
     if pixels.dtype == np.uint8:
         return pixels.view(np.uint8)
-    rounded = np.rint(pixels)
-    return rounded.clip(0, 255, out=rounded).astype(np.uint8)
+    rounded = np.empty(pixels.shape, np.uint8)
+    rows = max(1, _ROUNDED // max(1, pixels[:1].size))
+    for first in range(0, len(pixels), rows):
+        band = np.rint(pixels[first : first + rows])
+        rounded[first : first + rows] = band.clip(0, 255, out=band)
+    return rounded
 
 
 def to_16_bit(pixels: Pixels | NDArray[np.uint8]) -> Samples16:
