@@ -416,3 +416,20 @@ def test_descriptions_get_printable_texts_alone(capsys: pytest.CaptureFixture[st
     Console(as_json=False, quiet=False).result(data, describe)
     assert seen == [{"a": ["x\ufffdy", {"b\ufffd": ("\ufffd",)}], "n": 1}]
     assert capsys.readouterr().out == "done\n"
+
+
+def test_two_sides_in_the_place_of_one_are_named_by_their_options(nstx: Nstx) -> None:
+    code, _, err = nstx("optimize", "a.png", "b.png", "-o", "c.png", "--size", "96x64")
+    assert code == 2
+    assert err.rstrip().endswith("got '96x64'; try --width 96 --height 64")
+
+
+def test_a_third_picture_that_is_not_there_may_be_the_output(nstx: Nstx, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    out = tmp_path / "out.png"
+    err = nstx("optimize", tmp_path / "a.png", tmp_path / "b.png", out)[2]
+    assert err.rstrip().endswith(f"got none; try -o {out}")
+    for others in ((), (tmp_path / "b.png",), (tmp_path / "out",)):
+        err = nstx("optimize", tmp_path / "a.png", tmp_path / "b.png", *others)[2]
+        assert err.rstrip().endswith("got none; try -o out.png")

@@ -4,6 +4,7 @@ Typer names none of its errors to others; they are told by the fields that they 
 """
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -23,6 +24,7 @@ def describe_mistake(error: Any) -> str:
     advice = "--help" if context is None else f"'{path} --help'"
     if context is not None and getattr(error, "param", None) is not None:
         mistake = _of_parameter(error.param, context, is_missing=hasattr(error, "param_type"))
+        advice = _sides(error.param) or advice
     elif option is not None and hasattr(error, "possibilities"):
         mistake = f"an option of {path}, got {describe(option)}"
         advice = suggest(option, error.possibilities or (), advice)
@@ -49,6 +51,16 @@ def _of_parameter(parameter: Any, context: Any, *, is_missing: bool) -> str | No
     if value is None or parameter.name not in kinds:
         return None
     return f"{KINDS[kinds[parameter.name]]} for {name}, got {describe(value)}"
+
+
+def _sides(parameter: Any) -> str:
+    """Return the options for two sides that are named as one size, ``96x64``; empty if they are none."""
+    if "--size" not in parameter.opts:
+        return ""
+    sides = re.fullmatch(
+        r"([1-9][0-9]{0,5})[xX×*]([1-9][0-9]{0,5})", _typed_value(["--size"]) or ""
+    )
+    return f"--width {sides[1]} --height {sides[2]}" if sides else ""
 
 
 def _typed_value(flags: list[str]) -> str | None:

@@ -1,5 +1,6 @@
 """``nstx optimize``: the main job."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ import typer
 from nstx.engine.settings import COLORS, Settings
 from nstx.models.errors import UsageError, about
 from nstx.models.presets import Preset, find_preset
+from nstx.models.printable import printable
 
 from ..errors.exits import report_failure
 from ..formats import format_count
@@ -167,8 +169,16 @@ def _check_arguments(
             "try 'nstx optimize photo.jpg painting.jpg -o out.png'"
         )
     if output is None:
-        raise UsageError("expected an output, got none; try -o out.png")
+        raise UsageError(f"expected an output, got none; try -o {_name_output(styles or [])}")
     return output
+
+
+def _name_output(styles: list[str]) -> str:
+    """Return the last of several styles where it is no picture yet, so that it may have been meant as the output."""
+    last = Path(styles[-1]) if len(styles) > 1 else Path()
+    if last.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff"):
+        return "out.png"
+    return "out.png" if os.path.lexists(last) else printable(last)
 
 
 def _saved_preset(objective: options.Objective, saved: "SavedTargets | None") -> Preset | None:
