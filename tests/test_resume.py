@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from processes import PATIENCE, run_signalled, spawn, wait_for
 
@@ -22,6 +23,7 @@ from nstx.engine.checkpoints import keeper
 from nstx.engine.checkpoints.reading import NAME
 from nstx.engine.devices.device import Device
 from nstx.engine.gradients.choice import BackendChoice
+from nstx.engine.pictures.writing import write_image
 from nstx.engine.targets.sealed_arrays import (
     read_description,
     read_in_place,
@@ -78,6 +80,25 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, *stops: int) -> None:
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """Return a trace but for its times."""
     return [{**json.loads(line), "seconds": 0} for line in path.read_text().splitlines()]
+
+
+@posix
+def test_a_run_that_is_stopped_again_replaces_its_own_unfinished_picture(
+    optimize: Optimize, nstx: Nstx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(monkeypatch, 2, 4, 6)
+    out, kept = tmp_path / "out.png", tmp_path / "kept"
+    assert optimize("out.png", "--checkpoint", kept)[0] == 143
+    before = out.read_bytes()
+    code, printed, _ = nstx("resume", kept, "--json")
+    assert (code, json.loads(printed)["output"]) == (143, str(out))
+    assert out.read_bytes() != before
+    # Another picture stays, as it does not say that it is of this run.
+    write_image(out, np.zeros((36, 48, 3), np.uint8))
+    before = out.read_bytes()
+    code, printed, _ = nstx("resume", kept, "--json")
+    assert (code, json.loads(printed)["output"]) == (143, str(tmp_path / "out.unfinished.png"))
+    assert out.read_bytes() == before
 
 
 @posix

@@ -467,7 +467,7 @@ def test_a_run_goes_on_by_smaller_tiles_where_memory_fails(
 
 def test_a_backend_that_cannot_even_be_made_gives_way_to_smaller_tiles() -> None:
     sides, side = list[int | None](), TileSide(None)
-    problem = (PRESETS["default"].objective, SimpleNamespace(height=300, width=600))
+    problem: Any = (PRESETS["default"].objective, SimpleNamespace(height=300, width=600))
 
     def make(problems: Any) -> Any:
         assert problems[0] is problem
@@ -478,13 +478,15 @@ def test_a_backend_that_cannot_even_be_made_gives_way_to_smaller_tiles() -> None
             approximate=False, checks=(), lead=lambda follower: None, costs=lambda pixels: ["cost"]
         )
 
-    backend = ShrinkingBackend(make, side, [problem])  # type: ignore[list-item]
+    backend = ShrinkingBackend(make, side, [problem])
     assert (sides, side.value) == ([None, 512, 384, 256, 128], 128)
-    assert backend.costs(np.zeros((1, 300, 600, 3), np.float32)) == ["cost"]
+    costs: Any = backend.costs(np.zeros((1, 300, 600, 3), np.float32))
+    assert costs == ["cost"]
     assert sides[4:] == [128]
     side.value = 2000
+    make_none: Any = lambda problems: np.ones(2**50)
     with pytest.raises(MemoryError):
-        ShrinkingBackend(lambda problems: np.ones(2**50), side, [problem])  # type: ignore[list-item]
+        ShrinkingBackend(make_none, side, [problem])
     assert side.value == 64
 
 
@@ -502,6 +504,7 @@ def test_targets_are_made_by_tiles_where_memory_fails(
             **{**LIGHT, "scales": 1},
         ).targets[-1]
 
+    owner: Any
     whole, owner = load(), {"onnx": OnnxExtractor, "torch": TorchExtractor}[extractor]
     really = owner.extract
 

@@ -29,6 +29,7 @@ from ..console import Console
 from ..errors.exits import DescribedFailure, Failure, failure_json, report_failure
 from ..interrupts import say, within
 from .interrupt import Interrupt
+from .keeping import Stamp, stamp_of
 from .pipes import PIPE, send
 from .recorder import Recorder
 from .report import SECONDS, describe_result, result_json
@@ -72,6 +73,7 @@ class RunEnding:
 
     Attributes:
         last: the last step that was made; its picture is finite.
+        own: of the unfinished picture at the output, if the run left it there before.
         seconds: what took how long, by the names of `SECONDS`.
     """
 
@@ -90,6 +92,7 @@ class RunEnding:
             interrupt.keep = kept.write
         self._recorder, self._console, self._interrupt = recorder, console, interrupt
         self.last: Step | None = None
+        self.own: Stamp | None = None
         self.seconds: dict[str, float | None] = dict.fromkeys(SECONDS)
         if job.opened.choice.device.is_cpu and math.prod(job.sizes[-1]) > _LARGE_PIXELS:
             interrupt.most_patience = _LARGE_PATIENCE
@@ -190,11 +193,16 @@ class RunEnding:
         with self._deciding:
             if self._outcome is None:
                 output = self._request.output
-                replaces = result.is_complete or self._request.recording.force
-                if not replaces and os.path.lexists(output):
+                if not self._replaces(result) and os.path.lexists(output):
                     output = beside(output)
                 self._outcome = _Outcome(result, output, self._describe(result, output))
             return self._outcome
+
+    def _replaces(self, result: Result) -> bool:
+        """Whether the picture takes the place of what lies at the output: a whole one, or its own predecessor's."""
+        if result.is_complete or self._request.recording.force:
+            return True
+        return self.own is not None and stamp_of(self._request.output) == self.own
 
     def _describe(self, result: Result, output: Path) -> Failure | None:
         """Return the failure, if there was one, with where the picture is."""
@@ -218,11 +226,9 @@ class RunEnding:
         try:
             with self._noting_problem(), self._interrupt.saving(name):
                 write_or_rescue(
-                    outcome.output,
-                    outcome.result.picture,
-                    in_haste=in_haste,
+                    outcome.output, outcome.result.picture, in_haste=in_haste,
                     **self._request.saving(outcome.output),
-                )
+                )  # fmt: skip
         finally:
             if outcome.result.is_complete:
                 self._recorder.complete()
@@ -288,13 +294,7 @@ class RunEnding:
         assert outcome is not None  # it is saved
         seconds = {**self.seconds, "optimize": outcome.result.seconds, "total": process_seconds()}
         data = result_json(
-            self._request,
-            self._job,
-            outcome.result,
-            output=self.name_of(outcome.output),
-            saved_cost=saved_cost,
-            seconds=seconds,
-            files=self._recorder.files,
-            kept=self.kept,
-        )
+            self._request, self._job, outcome.result, output=self.name_of(outcome.output),
+            saved_cost=saved_cost, seconds=seconds, files=self._recorder.files, kept=self.kept,
+        )  # fmt: skip
         self._console.result(data | failure_json(outcome.failure), describe_result)

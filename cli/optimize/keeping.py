@@ -11,6 +11,8 @@ from nstx.engine.checkpoints.cached import LONG_SECONDS, CachedCheckpoints, may_
 from nstx.engine.checkpoints.contents import Contents
 from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.checkpoints.manifest import Manifest
+from nstx.engine.manifests.pictures import describe_picture
+from nstx.engine.manifests.reading import carries
 from nstx.engine.regions.masks import ALPHA, mask_file
 from nstx.engine.targets.files import read_targets
 from nstx.engine.targets.paintings import absolute_painting
@@ -31,6 +33,8 @@ from ..console import Console
 from ..grouped import option_names
 from .interrupt import Interrupt
 from .request import OptimizeRequest, Recording
+
+Stamp = tuple[int, int, int]
 
 _MOST_STYLES = 1000
 _KINDS = get_type_hints(Recording)
@@ -194,6 +198,26 @@ def earlier_steps(job: Job, earlier: Contents | None) -> list[Step]:
         )
         for number, (step, picture) in enumerate(zip(reached.steps, pictures, strict=True), 1)
     ]  # fmt: skip
+
+
+def stamp_of_own(job: Job, output: Path) -> Stamp | None:
+    """Return the stamp of what lies at an output if that is an unfinished picture of this very run; else None.
+
+    It says so itself, by its manifest, which has checksums of all that the run is made from.
+    """
+    stamp = stamp_of(output)  # before it is read, so that what replaces it meanwhile has another
+    if stamp is None or not carries(output, describe_picture(job, is_complete=False)):
+        return None
+    return stamp
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what tells a file from another one in its place; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def describe_kept(kept: Checkpoints | None) -> dict[str, Any]:

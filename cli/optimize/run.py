@@ -37,7 +37,7 @@ from ..progress import show_steps
 from .ending import RunEnding
 from .garbage import uncollected
 from .interrupt import Interrupt
-from .keeping import earlier_steps, keep_if_long, keeping
+from .keeping import earlier_steps, keep_if_long, keeping, stamp_of_own
 from .pipes import PIPE
 from .recorder import Recorder
 from .request import OptimizeRequest
@@ -69,6 +69,8 @@ def _run(
     ending = RunEnding(
         request, job, recorder=recorder, console=console, interrupt=interrupt, kept=kept
     )
+    if earlier:
+        ending.own = stamp_of_own(job, request.output)
     ending.seconds["load"] = time.perf_counter() - request.began - job.target_seconds
     ending.seconds["targets"] = job.target_seconds
     costs = BoundCosts(job)

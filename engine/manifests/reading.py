@@ -1,8 +1,9 @@
 """Reads the manifest of a picture, which may come from anybody: strictly, and bounded."""
 
 import io
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,7 +17,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from nstx.models.errors import UsageError
+from nstx.models.errors import NstxError, UsageError
 from nstx.models.printable import printable
 from nstx.models.storage.inputs import read_input
 from nstx.models.storage.plain_data import (
@@ -96,6 +97,18 @@ def read_manifest(path: Path) -> PictureManifest:
             f"expected a manifest that can be used in {printable(path)}, got one of nstx {version} "
             f"({printable(error)[:200]}); try that version of nstx, or CONTENT and STYLE"
         ) from error
+
+
+def carries(path: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether a picture's file carries just this manifest, however it was saved; not if it cannot be read."""
+    try:
+        data = parse_json(_find_text(path) or "null")
+    except (NstxError, ValueError):
+        return False
+    if not isinstance(data, dict):
+        return False
+    own = {name: value for name, value in data.items() if name != "saved"}
+    return bool(own == parse_json(json.dumps(manifest)))
 
 
 def _find_text(path: Path) -> str | None:
