@@ -262,14 +262,8 @@ def write_image(
         return
     pixels, profile = to_own_profile(picture) if keep_profile else (picture.pixels, None)
     data = encode_image(
-        pixels,
-        suffix,
-        picture.alpha,
-        depth=depth,
-        profile=profile,
-        comment=comment,
-        in_haste=in_haste,
-    )
+        pixels, suffix, picture.alpha, depth=depth, profile=profile, comment=comment, in_haste=in_haste
+    )  # fmt: skip
     write_output(path, data)
 
 
