@@ -9,7 +9,7 @@ rule with the mean square s of the 5 × 5 pixels around and a threshold t,
 
 until the band is about as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
 until t is what a stroke has. So strokes stay, and a painting's own grain does. Before, the outer pixels, which the
-network sees beside zeros, take the mean and the contrast of those within, and speckles come near to their neighbours
+network sees beside zeros, come as near to those within as the ones behind these are, and speckles come near to their neighbours
 (`nstx.engine.artefacts.speckles`). At last what flat areas repeat every eight pixels, and the photograph does not, is
 taken off (`nstx.engine.artefacts.grid`).
 
@@ -151,17 +151,26 @@ def _find_threshold(squares: Values, around: Values, limit: float, most: float) 
 
 
 def _match_rim(picture: Pixels) -> None:
-    """Give the outer pixels the mean and contrast of those within, along each side, in place."""
+    """Bring the outer pixels as near to those within as the ones behind these are, along each side, in place.
+
+    What most of a run of pixels differ by is a cast, which goes; of a stroke that ends there it is none. What else they
+    differ by keeps the share that makes it as strong as behind.
+    """
     for rows in (picture, picture[::-1], picture.swapaxes(0, 1), picture.swapaxes(0, 1)[::-1]):
-        within = rows[_RIM : _RIM + _WITHIN].astype(np.float64)
-        mean = _run(within.mean(0))
-        variance = np.maximum(_run(np.square(within).mean(0)) - mean**2, 0)
-        for outer in rows[:_RIM]:
-            row = outer.astype(np.float64)
-            middle = _run(row)
-            own = np.maximum(_run(row**2) - middle**2, 0)
-            contrast = np.minimum(1, np.sqrt((variance + 1) / (own + 1)))
-            outer[:] = (row - middle) * contrast + mean
+        depth = 2 * _RIM + _WITHIN
+        near = rows[:depth].astype(np.float64)
+        within = near[_RIM : _RIM + _WITHIN].mean(0)
+        for index in range(_RIM):
+            behind = near[depth - 1 - index] - within
+            change = near[index] - within
+            slope, cast = _run_middle(behind), _run_middle(change)
+            behind -= slope
+            change -= cast
+            # What differs by chance adds to what lies within, of which the mean has a quarter.
+            share = np.minimum(1, (_run(behind**2) + 1) / (_run(change**2) + 1))
+            share = np.sqrt(share * (1 - (1 - share) / _WITHIN))
+            kept = cast.clip(np.minimum(0, -slope), np.maximum(0, -slope))
+            rows[index] = within + kept + change * share
 
 
 def _run(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,3 +178,10 @@ def _run(values: NDArray[np.float64]) -> NDArray[np.float64]:
     padded = np.pad(values, ((_ALONG // 2 + 1, _ALONG // 2), (0, 0)), "symmetric")
     sums = padded.cumsum(0)
     return np.asarray((sums[_ALONG:] - sums[:-_ALONG]) / _ALONG)
+
+
+def _run_middle(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the running mean of the middle half of a row's values, mirrored at its ends, (length, 3)."""
+    padded = np.pad(values, ((_ALONG // 2, _ALONG // 2), (0, 0)), "symmetric")
+    runs = np.sort(np.lib.stride_tricks.sliding_window_view(padded, _ALONG, 0), -1)
+    return np.asarray(runs[..., _ALONG // 4 : -(_ALONG // 4)].mean(-1))
