@@ -181,7 +181,7 @@ def draw_comparison_sheet(
     tile = fit_tile((height, width), columns)
     across = max(columns, 2)
     rows = split_rows(originals, across)
-    top = draw_grid(Grid(tile, len(rows), across, title=title), rows)
+    top = draw_grid(Grid(tile, len(rows), across), rows)
     rows = split_rows(results, columns)
     grid = Grid(
         tile,
@@ -193,4 +193,4 @@ def draw_comparison_sheet(
     if plan.is_table:
         down, beside = plan.axes
         grid = replace(grid, row_labels=down.labels, column_labels=beside.labels)
-    return stack_sheets(top, draw_grid(grid, rows))
+    return stack_sheets(top, draw_grid(grid, rows), title)

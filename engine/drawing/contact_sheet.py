@@ -173,12 +173,14 @@ def fit_picture(pixels: NDArray[np.uint8], room: tuple[int, int]) -> Image.Image
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def stack_sheets(upper: Image.Image, lower: Image.Image) -> Image.Image:
-    """Return one sheet with two below one another."""
+def stack_sheets(upper: Image.Image, lower: Image.Image, title: str) -> Image.Image:
+    """Return one sheet with two below one another; in the room that the upper has for it, a title as wide as both."""
     size = max(upper.width, lower.width), upper.height + lower.height
     whole = Image.new("RGB", size, PAPER)
     whole.paste(upper, (0, 0))
     whole.paste(lower, (0, upper.height))
+    if title:
+        draw_line(ImageDraw.Draw(whole), (MARGIN, MARGIN), title, TITLE, whole.width - 2 * MARGIN)
     return whole
 
 
