@@ -204,7 +204,7 @@ def test_a_fingerprint_is_of_all_that_a_result_follows_from(ask: Ask, tmp_path: 
     (plain,) = Planner().plan([asked])
     assert read_asked(json.loads(json.dumps(plain.request)), "0.png") == asked.absolute()
     moved = tmp_path / "moved.png"
-    moved.write_bytes(asked.content.read_bytes())
+    moved.write_bytes(asked.files[0].read_bytes())
     same = [
         replace(asked, content=moved),
         replace(asked, settings=replace(SETTINGS, threads=2, max_memory=2**33)),
@@ -248,7 +248,7 @@ def test_results_have_the_bytes_of_runs_alone_and_a_bad_picture_fails_its_job(
     assert failed.error is not None
     assert failed.error["type"] == "ImageError"
     for item in (asked[0], asked[3]):
-        result = nstx.stylize(item.content, item.styles[0][0], item.settings)
+        result = nstx.stylize(item.files[0], item.styles[0][0], item.settings)
         result.save(tmp_path / f"alone{Path(item.output).suffix}")
         alone = tmp_path / f"alone{Path(item.output).suffix}"
         assert (folder.path / item.output).read_bytes() == alone.read_bytes()
@@ -282,7 +282,7 @@ def test_what_is_gone_is_made_again_and_what_was_changed_stays(
     (folder.path / "1.png").rename(folder.path / "mine.png")
     assert plan_batch(folder, changed).missing == 1
     make_all(folder, Events(), Heart(folder.ledger))
-    nstx.stylize(asked[1].content, asked[1].styles[0][0], changed[1].settings).save(
+    nstx.stylize(asked[1].files[0], asked[1].styles[0][0], changed[1].settings).save(
         folder.path / "alone.png"
     )
     assert digest_of(folder.path / "1.png") == digest_of(folder.path / "alone.png")
@@ -328,7 +328,7 @@ def test_jobs_of_one_kind_run_as_a_batch_with_the_costs_of_runs_alone(
     make_all(folder, events, Heart(folder.ledger), most=3)
     assert [event for event, _ in events][:3] == ["begun"] * 3
     for item, record in zip(asked, batch.records(), strict=True):
-        alone = nstx.stylize(item.content, item.styles[0][0], item.settings)
+        alone = nstx.stylize(item.files[0], item.styles[0][0], item.settings)
         assert record.result is not None
         assert record.result["cost"]["total"] == pytest.approx(alone.cost.total, rel=1e-4)
 
@@ -532,7 +532,7 @@ def test_a_death_after_a_checkpoint_goes_on_from_there(
     make_all(folder, again, Heart(folder.ledger), checkpoint_every=0.0)
     assert states(batch) == {"0.png": "succeeded"}
     assert [event for event, _ in again].count("step") < 3
-    nstx.stylize(item.content, item.styles[0][0], item.settings).save(tmp_path / "alone.png")
+    nstx.stylize(item.files[0], item.styles[0][0], item.settings).save(tmp_path / "alone.png")
     assert (folder.path / "0.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
     assert not list((folder.path / ".nstx-jobs" / "kept").iterdir())
 
@@ -601,7 +601,7 @@ def test_a_death_before_the_result_is_in_its_place_leaves_only_that(
     make_all(folder, events, Heart(folder.ledger))
     assert events == [("succeeded", "sub/0.png")]
     assert states(batch) == {"sub/0.png": "succeeded"}
-    nstx.stylize(item.content, item.styles[0][0], item.settings).save(tmp_path / "alone.png")
+    nstx.stylize(item.files[0], item.styles[0][0], item.settings).save(tmp_path / "alone.png")
     assert (folder.path / "sub" / "0.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
 
 

@@ -110,7 +110,7 @@ def test_what_goes_as_bytes_comes_as_the_bytes_of_a_run_alone(
     assert records["2.png"].error is not None
     assert "/" not in records["2.png"].error["message"].partition("; try")[0]
     for item in (first, layered):
-        result = nstx.stylize(item.content, list(item.styles), item.settings, mask=item.mask)
+        result = nstx.stylize(item.files[0], list(item.styles), item.settings, mask=item.mask)
         alone = tmp_path / f"alone{Path(item.output).suffix}"
         result.save(alone)
         made = (folder.path / item.output).read_bytes()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from nstx.engine.settings import Settings
 from nstx.models.errors import UsageError, about
+from nstx.models.presets import Preset
 
 from ..choices import split_style, split_styles_for, style_file
 from ..grouped import Group, Help, Option, group_options
@@ -14,6 +15,7 @@ from ..options import regions
 from ..options import shared as options
 from ..options.memory import Memory
 from ..options.saving import Saved, check_depths
+from ..options.targets import check_targets_alone, saved_colours, saved_preset
 from ..sources import COMMAND_LINE
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class Pictures(Group):
     jobs: Annotated[
         Path | None,
         Help(
-            "A file of jobs in place of --content and --style, a row a job: content, style, output, and options of "
-            "this command by their names.",
+            "A file of jobs in place of --content and --style, a row a job: content and style, or targets; output, and "
+            "options of this command by their names.",
             metavar="FILE.csv|.jsonl",
         ),
     ] = None
@@ -89,6 +91,7 @@ class Asking:
 
         self._groups, self._template = groups, check_template(template)
         self._settings: dict[Any, Settings] = {}
+        self._saved: dict[Any, Preset] = {}
         self.count = 0
 
     @property
@@ -126,21 +129,26 @@ class Asking:
     def row(self, row: "Row") -> "AskedJob":
         """Return the job of a row; `UsageError` if it cannot be."""
         blend = tuple(map(split_style, row.styles))
-        return self._make(Path(row.content), blend, row.options, row.output)
+        content, targets = (
+            path if path is None else Path(path) for path in (row.content, row.targets)
+        )
+        return self._make(content, blend, row.options, row.output, targets)
 
     def _make(
         self,
-        content: Path,
+        content: Path | None,
         styles: tuple[tuple[Path, float], ...],
         chosen: Mapping[str, object],
         output: str | None,
+        targets: Path | None = None,
     ) -> "AskedJob":
         from nstx.engine.batches.asked import AskedJob
         from nstx.engine.batches.names import check_name, fill_name, style_name
 
         self.count += 1
         groups = {name: _with(group, chosen) for name, group in self._groups.items()}
-        settings = self._choose(groups, chosen)
+        saved = None if targets is None else self._read(targets, groups)
+        settings = self._choose(groups, chosen, saved)
         region = cast("regions.Regions", groups["region"])
         by_colour = split_styles_for(region.style_for or ())
         if output is None:
@@ -151,26 +159,50 @@ class Asking:
             output = fill_name(
                 self._template,
                 {
-                    "content": content.stem, "style": style_name(path for path, _ in blend),
+                    "content": (content or cast("Path", targets)).stem,
+                    "style": style_name(path for path, _ in blend) if targets is None else "targets",
                     "index": self.count, "size": str(size), "preset": settings.preset,
                 },
             )  # fmt: skip
-        saved = cast("Saved", groups["saved"])
+        saving = cast("Saved", groups["saved"])
         return AskedJob(
-            content=content, styles=styles, output=check_name(output), settings=settings,
+            content=content, styles=styles, output=check_name(output), settings=settings, targets=targets,
             mask=region.mask, regions=region.regions,
             style_for={colour: tuple(blend) for colour, blend in by_colour.items()},
-            depth=_take_depth(saved, output), keep_profile=saved.keep_profile,
-            manifest=not saved.no_manifest,
+            depth=_take_depth(saving, output), keep_profile=saving.keep_profile,
+            manifest=not saving.no_manifest,
         )  # fmt: skip
 
-    def _choose(self, groups: Groups, chosen: Mapping[str, object]) -> Settings:
-        """Return the settings of groups, which many jobs share."""
-        key = tuple(sorted((name, str(value)) for name, value in chosen.items()))
+    def _choose(
+        self, groups: Groups, chosen: Mapping[str, object], saved: Preset | None = None
+    ) -> Settings:
+        """Return the settings of groups, which many jobs share, as targets have them."""
+        key = saved, *sorted((name, str(value)) for name, value in chosen.items())
         if key not in self._settings:
+            objective = cast("options.Objective", groups["objective"])
+            colours = cast("options.Colours", groups["colours"])
+            groups = {**groups, "colours": saved_colours(colours, saved)}
             of_settings = [groups[name] for name in _OF_SETTINGS]
-            self._settings[key] = options.settings_of(*of_settings)
+            preset = saved_preset(objective, saved)
+            self._settings[key] = options.settings_of(*of_settings, preset=preset)
         return self._settings[key]
+
+    def _read(self, path: Path, groups: Groups) -> Preset:
+        """Return what a targets file chooses; `UsageError` if it cannot be, or stands beside other sizes or regions."""
+        check_targets_alone(
+            cast("options.Size", groups["size"]), cast("regions.Regions", groups["region"])
+        )
+        from nstx.engine.targets.files import read_targets
+
+        with about("targets"):
+            try:
+                status = path.stat()
+                mark = path, status.st_mtime_ns, status.st_size, status.st_ino
+            except (OSError, ValueError):
+                return read_targets(path).chosen  # which says why it cannot be
+            if mark not in self._saved:
+                self._saved[mark] = read_targets(path).chosen
+            return self._saved[mark]
 
 
 def _with(group: Group, chosen: Mapping[str, object]) -> Group:

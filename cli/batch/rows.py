@@ -18,20 +18,21 @@ from ..grouped import Option
 SUFFIXES = (".csv", ".jsonl")
 _MOST_BYTES, _MOST_ROWS = 1 << 28, 1_000_000
 _MOST_COLUMNS = 1000
-_PICTURES = ("content", "style", "output")
+_PICTURES = ("content", "style", "targets", "output")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 BETWEEN = ";"
 """What separates several values in a cell of CSV."""
 
 
 class Row(NamedTuple):
-    """A job of a file: its pictures, and options by their names."""
+    """A job of a file: its pictures, or a targets file, and options by their names."""
 
     line: int
-    content: str
+    content: str | None
     styles: tuple[str, ...]
     output: str | None
     options: Mapping[str, object]
+    targets: str | None = None
 
 
 def read_rows(path: Path, options: Mapping[str, Option]) -> Iterator[Row]:
@@ -132,7 +133,9 @@ def _make_row(line: int, fields: Mapping[str, Any], options: Mapping[str, Option
             raise ValueError(f"{name!r} comes twice")
         if value is not None:
             values[name] = value
-    content, output = (_take_text(values.pop(name, None), name) for name in ("content", "output"))
+    content, output, targets = (
+        _take_text(values.pop(name, None), name) for name in ("content", "output", "targets")
+    )
     styles = values.pop("style", ())
     if isinstance(styles, str):
         styles = [part.strip() for part in styles.split(BETWEEN)] if BETWEEN in styles else [styles]
@@ -140,12 +143,14 @@ def _make_row(line: int, fields: Mapping[str, Any], options: Mapping[str, Option
         isinstance(item, str) and item and "\0" not in item for item in styles
     ):
         raise ValueError("'style' is neither a text nor a list of them")
-    if content is None:
+    if targets is not None and (content is not None or styles):
+        raise ValueError("'targets' stands beside 'content' or 'style'")
+    if content is None and targets is None:
         raise ValueError("there is no 'content'")
     chosen = {name: _convert(name, value, options[name]) for name, value in values.items()}
-    if not styles and "style_for" not in chosen:
+    if not styles and "style_for" not in chosen and targets is None:
         raise ValueError("there is no 'style'")
-    return Row(line, content, tuple(styles), output, chosen)
+    return Row(line, content, tuple(styles), output, chosen, targets)
 
 
 def _take_text(value: Any, name: str) -> str | None:

@@ -3,15 +3,13 @@
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from nstx.engine.settings import COLORS, Settings
-from nstx.models.errors import UsageError, about
-from nstx.models.presets import Preset, find_preset
+from nstx.engine.settings import Settings
+from nstx.models.errors import UsageError
 from nstx.models.printable import printable
 
 from ..errors.exits import report_failure
@@ -21,14 +19,12 @@ from ..interrupts import handling
 from ..options import regions
 from ..options import shared as options
 from ..options.memory import Memory
+from ..options.targets import read_saved, saved_colours, saved_preset
 from ..sources import COMMAND_LINE, flag_of
 from .garbage import uncollected
 from .interrupt import Interrupt
 from .pipes import PIPE, pipes
 from .request import Keeping, OptimizeRequest, Recording
-
-if TYPE_CHECKING:
-    from nstx.engine.targets.files import SavedTargets
 
 _OF_STEPS = (
     "steps", "solver", "learning_rate", "init", "seed", "clean", "save_every", "trace",
@@ -103,9 +99,11 @@ def optimize(
     interrupt = Interrupt(is_loading, report_failure)
     with handling(interrupt), pipes(content, styles or (), output) as files:
         with uncollected():
-            saved = _read_targets(recording.targets, size, region)
-            preset = _saved_preset(objective, saved)
-            colours = _saved_colours(colours, saved)
+            file = recording.targets
+            saved = None if file is None else read_saved(file, size, region)
+            chosen = None if saved is None else saved.chosen
+            preset = saved_preset(objective, chosen)
+            colours = saved_colours(colours, chosen)
             groups = (objective, colours, size, solver, machine, memory)
             if repeated is None:
                 settings = options.settings_of(*groups, preset=preset)
@@ -179,43 +177,3 @@ def _name_output(styles: list[str]) -> str:
     if last.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff"):
         return "out.png"
     return "out.png" if os.path.lexists(last) else printable(last)
-
-
-def _saved_preset(objective: options.Objective, saved: "SavedTargets | None") -> Preset | None:
-    """Return the preset of a targets file, with its objective, unless another was asked for."""
-    if saved is None or objective.sources["preset"] == COMMAND_LINE:
-        return None
-    return replace(find_preset(saved.preset), objective=saved.objective, colors=saved.colors)
-
-
-def _saved_colours(colours: options.Colours, saved: "SavedTargets | None") -> options.Colours:
-    """Return the option, unless a configuration has one that a targets file has no targets for: then the file's."""
-    if saved is None or colours.colors not in COLORS or colours.sources["colors"] == COMMAND_LINE:
-        return colours
-    from nstx.engine.targets.files import compared_in
-
-    return colours if compared_in(colours.colors) == saved.colors else replace(colours, colors=None)
-
-
-def _read_targets(
-    path: Path | None, size: options.Size, region: regions.Regions
-) -> "SavedTargets | None":
-    """Read a targets file, which has its sizes and mask; others may stand in a configuration only."""
-    if path is None:
-        return None
-    from nstx.engine.targets.files import read_targets
-
-    if region.of_command_line:
-        flags = ", ".join(map(flag_of, region.of_command_line))
-        raise UsageError(
-            f"expected --targets without {flags}, as they have their own, got both; try 'nstx precompute' with it"
-        )
-
-    names = [name for name, source in size.sources.items() if source == COMMAND_LINE]
-    if names:
-        flags = ", ".join(map(flag_of, names))
-        raise UsageError(
-            f"expected --targets without sizes, got {flags}; try 'nstx precompute' with it"
-        )
-    with about("targets"):
-        return read_targets(path)

@@ -37,22 +37,24 @@ Styles = tuple[tuple[Path, float], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedJob:
-    """A picture that is to be made.
+    """A picture that is to be made: of a content and styles, or of targets. `UsageError` of both, or of neither.
 
     Attributes:
         output: its name, of `nstx.engine.batches.names.check_name`.
         mask: a picture's path, or ``alpha``.
         regions: a map of the content.
         style_for: styles by its colours.
+        targets: a file of `write_targets`, whose sizes, mask and regions are those of the run.
         depth: of the result's file; None as the content has.
         keep_profile: whether the result has the content's colour profile.
         manifest: whether its file says what it was made from.
     """
 
-    content: Path
-    styles: Styles
+    content: Path | None = None
+    styles: Styles = ()
     output: str
     settings: Settings
+    targets: Path | None = None
     mask: str | None = None
     regions: Path | None = None
     style_for: Mapping[str, Styles] = field(default_factory=dict)
@@ -60,16 +62,37 @@ class AskedJob:
     keep_profile: bool = False
     manifest: bool = True
 
+    def __post_init__(self) -> None:
+        if self.targets is None:
+            if self.content is None:
+                raise UsageError(
+                    "expected a content and styles, or targets, got neither; try content='photo.jpg'"
+                )
+            return
+        if self.content is not None or self.styles:
+            raise UsageError(
+                "expected a content and styles, or targets, got both; try one of the two",
+                setting="targets",
+            )
+        names = ("mask", "regions", "style_for", "keep_profile")
+        if own := [name for name in names if getattr(self, name)]:
+            raise UsageError(
+                f"expected targets without {', '.join(own)}, as they have their own, or none, got both; try the "
+                "pictures",
+                setting=own[0],
+            )
+
     @property
     def files(self) -> list[Path]:
-        """The pictures that are read."""
+        """The pictures that are read, or the targets file."""
         blends = [path for blend in self.style_for.values() for path, _ in blend]
         others = (mask_file(self.mask), self.regions)
         init = [] if self.settings.init in INITS else [Path(self.settings.init)]
         placed = [Path(split_painting(path).file) for path in blends]
         blends += [path for path, _ in self.styles]
         masks = [mask for path in blends if (mask := split_painting(path).mask) is not None]
-        named = [self.content, *self.style_files, *placed, *filter(None, others), *init]
+        first = filter(None, (self.targets, self.content))
+        named = [*first, *self.style_files, *placed, *filter(None, others), *init]
         return [*named, *map(Path, masks)]
 
     @property
@@ -87,7 +110,8 @@ class AskedJob:
         mask = mask_file(self.mask)
         return replace(
             self,
-            content=self.content.absolute(),
+            content=None if self.content is None else self.content.absolute(),
+            targets=None if self.targets is None else self.targets.absolute(),
             styles=_absolutes(self.styles),
             settings=with_absolute_paths(self.settings),
             mask=self.mask if mask is None else str(mask.absolute()),
@@ -98,7 +122,8 @@ class AskedJob:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data, but for its output."""
         return {
-            "content": str(self.content),
+            "content": None if self.content is None else str(self.content),
+            "targets": None if self.targets is None else str(self.targets),
             "styles": _write(self.styles),
             "settings": write_settings(self.settings),
             "mask": self.mask,
@@ -110,11 +135,12 @@ class AskedJob:
 
 @check_arguments
 def ask_job(
-    content: str | os.PathLike[str],
+    content: str | os.PathLike[str] | None,
     styles: OneStyle | Sequence[OneStyle],
     output: str,
     settings: Settings,
     *,
+    targets: str | os.PathLike[str] | None = None,
     mask: str | os.PathLike[str] | None = None,
     regions: str | os.PathLike[str] | None = None,
     style_for: Mapping[str, OneStyle | Sequence[OneStyle]] | None = None,
@@ -123,13 +149,15 @@ def ask_job(
 ) -> AskedJob:
     """Return a picture that is to be made in a batch, by the paths of its files; these are read later.
 
-    `UsageError` of a weight that is not above 0.
+    `UsageError` of a weight that is not above 0, and of what does not go together.
 
     Args:
-        content: the content picture.
-        styles: a style picture, or several, each by itself or as ``(path, weight)``.
+        content: the content picture; None where there are targets.
+        styles: a style picture, or several, each by itself or as ``(path, weight)``; where there are targets ``()``.
         output: the result's name within the batch's folder, with ``/`` between its parts.
-        settings: of the run.
+        settings: of the run. Sizes are those of targets where there are some, whose objective and weights these have to
+            have: `choose_settings` of ``read_targets(…).chosen`` has the objective.
+        targets: a file of `write_targets` in place of content, styles, mask and regions.
         mask: where the styles apply; ``alpha`` is the content's transparency.
         regions: a map of the content.
         style_for: styles by its colours.
@@ -138,7 +166,8 @@ def ask_job(
     """
     by_colour = {colour: _take(blend) for colour, blend in (style_for or {}).items()}
     return AskedJob(
-        content=Path(content), styles=_take(styles), output=output, settings=settings,
+        content=None if content is None else Path(content), styles=_take(styles), output=output,
+        settings=settings, targets=None if targets is None else Path(targets),
         mask=None if mask is None else os.fspath(mask),
         regions=None if regions is None else Path(regions),
         style_for=by_colour, depth=depth, keep_profile=keep_profile,
@@ -158,18 +187,19 @@ def _take(styles: OneStyle | Sequence[OneStyle]) -> Styles:
 def read_asked(data: Any, output: str) -> AskedJob:
     """Return a job from plain data; `ValueError` if a part of it cannot be."""
     settings = read_settings(take_object(data, "settings"))
+    data = {"targets": None, **data}  # which jobs of earlier ledgers know nothing of
     by_colour = take_object(data, "style_for")
     depth = take_field(data, "depth")
     if depth not in (None, 8, 16):
         raise ValueError("its depth is neither 8 nor 16")
-    regions = None if take_field(data, "regions") is None else Path(take_text(data, "regions"))
     return AskedJob(
-        content=Path(take_text(data, "content")),
+        content=_read_path(data, "content"),
         styles=_read(take_list(data, "styles", _MOST_STYLES)),
         output=output,
         settings=settings,
         mask=None if take_field(data, "mask") is None else take_text(data, "mask"),
-        regions=regions,
+        regions=_read_path(data, "regions"),
+        targets=_read_path(data, "targets"),
         style_for={name: _read(take_list(by_colour, name, _MOST_STYLES)) for name in by_colour},
         depth=cast("Depth | None", depth),
         keep_profile=take_flag(data, "keep_profile"),
@@ -194,6 +224,10 @@ def _absolutes(styles: Styles) -> Styles:
 
 def _write(styles: Styles) -> list[list[Any]]:
     return [[str(path), weight] for path, weight in styles]
+
+
+def _read_path(data: Any, name: str) -> Path | None:
+    return None if take_field(data, name) is None else Path(take_text(data, name))
 
 
 def _read(items: Sequence[Any]) -> Styles:

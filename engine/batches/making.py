@@ -19,11 +19,13 @@ from ..manifests.places import note_inputs
 from ..pictures.reading import read_image
 from ..pictures.writing import check_output_size, write_image
 from ..preparation.backends import UnsharedError
+from ..targets.files import read_targets
 from ..transfer.batch import run_batch
 from ..transfer.job import Job, prepare_job
 from ..transfer.progress import Step
 from ..transfer.result import Result
 from ..transfer.run import run_job
+from ..transfer.saved import prepare_job_from_targets
 from .asked import AskedJob, take_asked
 from .folder import BatchFolder, digest_of
 from .heart import Heart
@@ -135,7 +137,10 @@ class Maker:
             threads=settings.threads or self._threads,
             max_memory=settings.max_memory or self._most_memory,
         )
+        if asked.targets is not None:
+            return prepare_job_from_targets(read_targets(asked.targets), settings, like=like)
         path = asked.content
+        assert path is not None
         content = read_image(path, wide=True) if asked.keep_profile else path
         return prepare_job(
             content, list(asked.styles), settings, mask=asked.mask, regions=asked.regions,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nstx.models.errors import ImageError, NstxError
+from nstx.models.errors import ImageError, NstxError, UsageError
 from nstx.models.objective import objective_to_json
 from nstx.models.storage.inputs import read_input
 from nstx.models.storage.seals import digest_json
@@ -20,6 +20,7 @@ from ..pictures.decoding import read_size
 from ..pictures.reading import MOST_BYTES
 from ..settings import BY_ROUNDING, INITS, Settings
 from ..sizes import choose_sizes
+from ..targets.files import read_targets
 from ..targets.paintings import split_painting
 from .asked import AskedJob, Styles
 
@@ -27,10 +28,15 @@ _MISSING = "missing"
 
 
 class _File(NamedTuple):
-    """What is known of a picture's file: nothing of one that cannot be read; its size where its header tells it."""
+    """What is known of a picture's file: nothing of one that cannot be read; its size where its header tells it.
+
+    Of a targets file, the sizes of its scales and the shares of its regions.
+    """
 
     sha256: str | None = None
     size: tuple[int, int] | None = None
+    scales: tuple[tuple[int, int], ...] = ()
+    areas: tuple[float, ...] = ()
 
 
 class Planner:
@@ -40,7 +46,7 @@ class Planner:
     """
 
     def __init__(self) -> None:
-        self._files: dict[Path, tuple[tuple[int, ...], _File]] = {}
+        self._files: dict[tuple[Path, bool], tuple[tuple[int, ...], _File]] = {}
         self._weights: dict[tuple[str, Preprocessing], str] = {}
 
     def plan(self, asked: Iterable[AskedJob], attempts: int = 3) -> Iterator[NewJob]:
@@ -51,7 +57,9 @@ class Planner:
     def _plan(self, asked: AskedJob, attempts: int) -> NewJob:
         settings = asked.settings
         weights = self._weights_of(settings)
-        digests = [self._look(path).sha256 for path in asked.files]
+        digests = [
+            self._look(path, is_targets=path == asked.targets).sha256 for path in asked.files
+        ]
         request = asked.to_json()
         plain = {k: v for k, v in write_settings(settings).items() if k not in BY_ROUNDING}
         depends = {
@@ -65,6 +73,7 @@ class Planner:
             "shares": _shares(asked.styles),
             "style_for": [[colour, _shares(blend)] for colour, blend in asked.style_for.items()],
             "saving": dict(asked.saving),
+            **({} if asked.targets is None else {"targets": True}),
         }  # fmt: skip
         known = None if None in digests else sorted({digest for digest in digests if digest})
         return NewJob(
@@ -78,19 +87,26 @@ class Planner:
     def _kind(self, asked: AskedJob, weights: str) -> str:
         """Return what jobs have in common that may be one batch: the size of the result, and what computes it."""
         settings = asked.settings
-        photograph = self._look(asked.content)
-        sizes: object = photograph.sha256 or str(asked.content)
-        if photograph.size is not None:
-            styles = [self._look(file).size for file in asked.style_files]
-            try:
-                sizes = choose_sizes(photograph.size, [size for size in styles if size], settings)
-            except NstxError:
-                sizes = "none"  # the job will say why
         names = ("device", "precision", "backend", "extractor", "threads", "tile")
         objective = objective_to_json(settings.objective.with_unit_weights())
         machine = [getattr(settings, name) for name in names]
         regions = [asked.mask is not None, len(asked.style_for), asked.regions is not None]
-        return digest_json([sizes, objective, machine, weights, regions])[:32]
+        return digest_json([self._sizes_of(asked), objective, machine, weights, regions])[:32]
+
+    def _sizes_of(self, asked: AskedJob) -> object:
+        """Return the sizes of a job's scales, or what stands for them where they are not known."""
+        if asked.targets is not None:
+            targets = self._look(asked.targets, is_targets=True)
+            return [targets.scales or str(asked.targets), len(targets.areas)]
+        assert asked.content is not None
+        photograph = self._look(asked.content)
+        if photograph.size is None:
+            return photograph.sha256 or str(asked.content)
+        styles = [self._look(file).size for file in asked.style_files]
+        try:
+            return choose_sizes(photograph.size, [size for size in styles if size], asked.settings)
+        except NstxError:
+            return "none"  # the job will say why
 
     def _weights_of(self, settings: Settings) -> str:
         key = settings.weights, settings.objective.preprocessing
@@ -98,21 +114,32 @@ class Planner:
             self._weights[key] = weights_digest(*key)
         return self._weights[key]
 
-    def _look(self, path: Path) -> _File:
+    def _look(self, path: Path, *, is_targets: bool = False) -> _File:
         try:
             status = path.stat()
         except (OSError, ValueError):
             return _File()
         mark = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if path not in self._files or self._files[path][0] != mark:
-            self._files[path] = mark, _look(path)
-        return self._files[path][1]
+        key = path, is_targets
+        if key not in self._files or self._files[key][0] != mark:
+            self._files[key] = mark, (_look_at_targets if is_targets else _look)(path)
+        return self._files[key][1]
 
 
 def _shares(styles: Styles) -> list[Any]:
     """Return of each style what is not in its file: its weight, the layers that it counts in, whether it has a mask."""
     named = [(weight, split_painting(path)) for path, weight in styles]
     return [[weight, path.layers, *[True] * (path.mask is not None)] for weight, path in named]
+
+
+def _look_at_targets(path: Path) -> _File:
+    try:
+        saved = read_targets(path)
+    except UsageError:
+        return _File()  # the job will say why
+    assert saved.file is not None
+    scales = tuple((target.height, target.width) for target in saved.targets)
+    return _File(saved.file.sha256, scales[-1], scales, saved.targets[-1].areas)
 
 
 def _look(path: Path) -> _File:

@@ -213,6 +213,7 @@ def describe_record(record: JobRecord) -> dict[str, Any]:
         "state": record.state,
         "content": request.get("content"),
         "styles": request.get("styles"),
+        **({} if request.get("targets") is None else {"targets": request["targets"]}),
         "preset": settings.get("preset"),
         "attempts": record.attempts,
         "seconds": seconds,

@@ -47,6 +47,7 @@ def draw_sheet(folder: BatchFolder, asked: Sequence[AskedJob]) -> NDArray[np.uin
         len(by_pair) == len(shown) == len(contents) * len(styles)
         and len(styles) <= _MOST_STYLES
         and all(len(blend) == 1 for blend in styles)
+        and None not in contents
     )
     if is_table:
         rows = [
@@ -57,7 +58,7 @@ def draw_sheet(folder: BatchFolder, asked: Sequence[AskedJob]) -> NDArray[np.uin
             _thumb(Path(split_painting(path).file), style_name([path])) or _EMPTY
             for ((path, _),) in styles
         ]
-        photographs = [_thumb(path, path.stem) or _EMPTY for path in contents]
+        photographs = [_thumb(path, path.stem) or _EMPTY for path in contents if path is not None]
         sheet = draw_gallery(photographs, paintings, rows)
     else:
         seen = [_thumb(folder.place(item.output), item.output) for item in shown]

@@ -69,7 +69,8 @@ def move_files(asked: AskedJob, move: Move) -> AskedJob:
     mask = mask_file(asked.mask)
     return replace(
         asked,
-        content=move(asked.content),
+        content=None if asked.content is None else move(asked.content),
+        targets=None if asked.targets is None else move(asked.targets),
         styles=_move_styles(asked.styles, move),
         settings=_move_settings(asked.settings, move),
         mask=asked.mask if mask is None else str(move(mask)),

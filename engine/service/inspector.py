@@ -42,6 +42,7 @@ def inspect(planner: Planner, asked: AskedJob, most_pixels: int) -> dict[str, An
     """
     sizes = {path: _look(path, most_pixels) for path in asked.files}
     styles = [sizes[path] for path in asked.style_files]
+    assert asked.content is not None
     height, width = choose_sizes(sizes[asked.content], styles, asked.settings)[-1]
     scaled = asked.settings.style_scale if styles else 0.0
     if max(height * width, (scaled * max(height, width)) ** 2) > most_pixels:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nstx.models.arguments import check_arguments, with_example
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective, objective_from_json, objective_to_json
-from nstx.models.presets import PRESETS
+from nstx.models.presets import PRESETS, Preset, find_preset
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
@@ -72,6 +72,11 @@ class SavedTargets:
     depth: Literal[8, 16] = 8
     file: InputFile | None = None
     colors: Colors = "style"
+
+    @property
+    def chosen(self) -> Preset:
+        """The preset that they were computed for, with their objective and colours."""
+        return replace(find_preset(self.preset), objective=self.objective, colors=self.colors)
 
 
 @check_arguments

@@ -211,7 +211,7 @@ def make_job(
     regions = make_regions(photograph, placement.mask, sizes, placement.parts)
     count = 0 if regions[-1] is None else placement.count
     settings, choice = fit_memory(settings, sizes[-1], policy, regions=count)
-    opened = _open(settings, sizes[-1], choice, count, like)
+    opened = open_backend(settings, sizes[-1], choice, count, like)
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         alpha = resize_alpha(photograph, *sizes[-1])
@@ -256,7 +256,7 @@ def make_job(
     )
 
 
-def _open(
+def open_backend(
     settings: Settings,
     size: tuple[int, int],
     choice: BackendChoice,

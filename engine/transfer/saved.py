@@ -10,14 +10,14 @@ from ..choices import ChoicesButInit
 from ..gradients.ahead import finish_loading
 from ..pictures.picture import Encoding
 from ..pictures.reading import Source
-from ..preparation.backends import fit_memory, open_for
+from ..preparation.backends import fit_memory
 from ..preparation.inputs import check_needs_no_styles, read_start, take_settings
 from ..preparation.warnings import warn_of_uncleaned
 from ..settings import Init, PresetName, Settings
 from ..targets.detail import with_details
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets
-from .job import Job, colour
+from .job import Job, colour, open_backend
 
 _SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
 """Settings that targets follow from."""
@@ -30,6 +30,7 @@ def prepare_job_from_targets(
     *,
     preset: PresetName | Preset | str = "default",
     init: Init | Source | None = None,
+    like: Job | None = None,
     **choices: Unpack[ChoicesButInit],
 ) -> Job:
     """Prepare a run from targets that were computed earlier, without their pictures.
@@ -39,6 +40,7 @@ def prepare_job_from_targets(
         settings: of the run, in place of the preset and choices; their sizes are those of the targets.
         preset: that the settings start from.
         init: the start, in place of the settings': its name, or a picture.
+        like: a job whose gradient backend is shared; `UsageError` if these settings need another.
         choices: what differs from the preset; see `choose_settings`.
 
     Raises:
@@ -56,7 +58,7 @@ def prepare_job_from_targets(
     size = saved.contents[-1].shape[:2]
     count = 0 if region is None else len(saved.targets[-1].areas)
     settings, choice = fit_memory(settings, size, regions=count)
-    opened = open_for(settings, size, choice, regions=count)
+    opened = open_backend(settings, size, choice, count, like)
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
     start = start or read_start(settings)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
