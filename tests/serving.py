@@ -25,7 +25,7 @@ from nstx.engine.batches.planning import Planner
 from nstx.engine.jobs.ledger import Ledger, LostClaimError
 from nstx.engine.jobs.records import NewJob
 from nstx.engine.service import service, supervising
-from nstx.engine.service.inspection import Inspection, read_answer, write_question
+from nstx.engine.service.inspection import Chosen, Inspection, read_answer, write_question
 from nstx.engine.service.inspector import answer
 
 
@@ -53,7 +53,8 @@ class PretendedFleet:
                         yield {"event": "step", "step": step, "steps": 9, "cost": 1 / step, **name}
                         time.sleep(0.01)
                     part = self._folder.part(claim.fence, ".png")
-                    part.write_bytes(Path(claim.request["content"]).read_bytes())
+                    source = claim.request["content"] or claim.request["targets"]
+                    part.write_bytes(Path(source).read_bytes())
                     digest = digest_of(part)
                     assert digest is not None
                     place = self._folder.place(claim.id)
@@ -72,9 +73,12 @@ class PretendedFleet:
 class InspectionHere:
     """Looks at files in this process."""
 
-    def plan(self, asked: AskedJob, most_pixels: int) -> tuple[NewJob, tuple[int, int]]:
+    def plan(
+        self, asked: AskedJob, most_pixels: int, chosen: Chosen = None
+    ) -> tuple[NewJob, tuple[int, int]]:
         """Plan a job as `nstx.engine.service.inspection.Inspection` does."""
-        return read_answer(answer(Planner(), write_question(asked, most_pixels)))
+        reply = answer(Planner(), write_question(asked, most_pixels, chosen))
+        return read_answer(json.loads(json.dumps(reply)))
 
     def warm(self) -> None:
         """Do nothing."""

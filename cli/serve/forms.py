@@ -153,7 +153,7 @@ async def _sort(data: FormData) -> Form:
             kinds = ", ".join(MOST_FILES)
             raise Refusal(
                 "unprocessable",
-                f"expected files as {kinds}, and options, got a part of another kind; try content and style",
+                f"expected files as {kinds}, and options, got a part of another kind; try content and style, or targets",
             )
         else:
             files.append((name, cast("UploadFile", value).file))

@@ -124,31 +124,29 @@ EVENT: dict[str, Any] = {
 }  # fmt: skip
 """Each event of a stream."""
 
-FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["content", "style"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "content": {"type": "string", "format": "binary"},
-                        "style": {
-                            "type": "array", "minItems": 1, "maxItems": 8,
-                            "items": {"type": "string", "format": "binary"},
-                        },
-                        "style_mask": {
-                            "type": "array", "maxItems": 8, "items": {"type": "string", "format": "binary"},
-                        },
-                        "mask": {"type": "string", "format": "binary"},
-                        "regions": {"type": "string", "format": "binary"},
-                        "options": {"type": "string", "contentMediaType": "application/json"},
-                    },
-                }
-            }
-        },
-    }
-}  # fmt: skip
+_FILE = {"type": "string", "format": "binary"}
+_OPTIONS = {"type": "string", "contentMediaType": "application/json"}
+_OF_PICTURES: dict[str, Any] = {
+    "title": "of pictures",
+    "type": "object",
+    "required": ["content", "style"],
+    "additionalProperties": False,
+    "properties": {
+        "content": _FILE,
+        "style": {"type": "array", "minItems": 1, "maxItems": 8, "items": _FILE},
+        "style_mask": {"type": "array", "maxItems": 8, "items": _FILE},
+        "mask": _FILE,
+        "regions": _FILE,
+        "options": _OPTIONS,
+    },
+}
+_OF_TARGETS: dict[str, Any] = {
+    "title": "of a targets file",
+    "type": "object",
+    "required": ["targets"],
+    "additionalProperties": False,
+    "properties": {"targets": _FILE, "options": _OPTIONS},
+}
+_FORMS = {"multipart/form-data": {"schema": {"oneOf": [_OF_PICTURES, _OF_TARGETS]}}}
+FORM: dict[str, Any] = {"requestBody": {"required": True, "content": _FORMS}}
 """The form that a job is asked for with."""

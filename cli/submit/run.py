@@ -3,12 +3,13 @@
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstx.engine.client.client import Client
 from nstx.engine.client.records import RemoteEvent, RemoteJob
+from nstx.engine.targets.basis import SIZES
 from nstx.engine.targets.paintings import split_painting
 from nstx.models.errors import NstxError, UsageError
 from nstx.models.printable import printable
@@ -20,8 +21,11 @@ from ..console import Console, Pace
 from ..formats import format_cost, format_seconds
 from ..options import shared as options
 from ..options.saving import check_depths
+from ..options.targets import saved_colours, saved_preset
 
 if TYPE_CHECKING:
+    from nstx.engine.targets.files import SavedTargets
+
     from ..grouped import Group
     from ..options.regions import Regions
     from ..options.saving import Saved
@@ -34,32 +38,59 @@ _FORMATS = {
 _MOST_TOKEN = 4096  # bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The files that are sent: of pictures, or targets.
+
+    Attributes:
+        style_masks: of each style, the file of its mask, if it has one.
+        mask: a file, or ``alpha``.
+        described: what the server is told of each style.
+    """
+
+    content: Path | None = None
+    styles: tuple[Path, ...] = ()
+    style_masks: tuple[Path | None, ...] = ()
+    mask: str | None = None
+    regions: Path | None = None
+    targets: Path | None = None
+    described: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        mask = None if self.mask in (None, "alpha") else Path(str(self.mask))
+        named = (self.content, *self.styles, *self.style_masks, mask, self.regions, self.targets)
+        return [path for path in named if path is not None]
+
+
 def run_submit(
-    content: Path,
-    styles: Sequence[str],
+    sent: Sent,
     output: Path,
     asking: "Asking",
-    groups: Sequence["Group"],
-    region: "Regions",
+    fields: Mapping[str, Any],
     saved: "Saved",
     console: Console,
 ) -> None:
     """Have a picture made, and save it; what ends this meanwhile cancels the job."""
     began = time.perf_counter()
     check_output(output, tuple(_FORMATS))
-    files, masks, chosen = _choose_styles(styles, region)
-    maps = [path for path in (region.regions, _mask_file(region.mask), *masks) if path is not None]
-    check_distinct([output], [content, *files, *maps])
-    fields = {**_choose(groups), **_choose_saving(saved, output), "styles": chosen}
+    check_distinct([output], sent.files)
+    if saved.keep_profile and sent.targets is not None:
+        raise UsageError(
+            "expected CONTENT, whose profile is kept, got targets, which have none; try the pictures"
+        )
+    fields = {**fields, **_choose_saving(saved, output), "styles": list(sent.described)}
     client = Client(asking.server, token=_read_token(asking.token_file), patience=asking.patience)
     server = printable(asking.server)
     with console.working(f"asking {server}, for {asking.patience:.0f} s at most if it is away"):
         job = client.submit(
-            content,
-            files,
-            style_masks=masks,
-            mask=region.mask,
-            regions=region.regions,
+            sent.content,
+            sent.styles,
+            targets=sent.targets,
+            style_masks=sent.style_masks,
+            mask=sent.mask,
+            regions=sent.regions,
             options=fields,
         )
     if asking.detach:
@@ -81,12 +112,27 @@ def run_submit(
     console.result(data, _describe)
 
 
-def _choose(groups: Sequence["Group"]) -> dict[str, Any]:
+def choose(*groups: "Group") -> dict[str, Any]:
     """Return what was chosen differently from the preset, as the server takes it."""
     choices = options.choices_of(*groups)
     if choices.pop("auto_scales", False):
         choices["scales"] = "auto"
     return {name: value for name, value in choices.items() if value is not None}
+
+
+def choose_beside(
+    targets: "SavedTargets",
+    objective: options.Objective,
+    colours: options.Colours,
+    size: options.Size,
+    solver: options.Solver,
+) -> dict[str, Any]:
+    """Return what was chosen differently from the preset of targets; sizes of a configuration are not meant for them."""
+    preset = saved_preset(objective, targets.chosen)
+    colours = saved_colours(colours, targets.chosen)
+    dropped = (*SIZES, "large", *(["preset"] if preset is not None else []))
+    chosen = choose(objective, colours, size, solver)
+    return {name: value for name, value in chosen.items() if name not in dropped}
 
 
 def _choose_saving(saved: "Saved", output: Path) -> dict[str, Any]:
@@ -98,10 +144,8 @@ def _choose_saving(saved: "Saved", output: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _choose_styles(
-    styles: Sequence[str], region: "Regions"
-) -> tuple[list[Path], list[Path | None], list[dict[str, Any]]]:
-    """Return the files of the styles, those of their masks, and what the server is told of each."""
+def name_pictures(content: Path, styles: Sequence[str], region: "Regions") -> Sent:
+    """Return the pictures of a command line."""
     named: list[tuple[Path, float, str | None]] = [(*split_style(text), None) for text in styles]
     for colour, blend in split_styles_for(region.style_for or ()).items():
         named += [(path, weight, colour) for path, weight in blend]
@@ -113,11 +157,10 @@ def _choose_styles(
         masks.append(None if painting.mask is None else Path(painting.mask))
         layers = ",".join(painting.layers) or None
         chosen.append({"weight": weight, "layers": layers, "region": region_colour})
-    return files, masks, chosen
-
-
-def _mask_file(mask: str | None) -> Path | None:
-    return None if mask in (None, "alpha") else Path(str(mask))
+    return Sent(
+        content=content, styles=tuple(files), style_masks=tuple(masks), mask=region.mask,
+        regions=region.regions, described=tuple(chosen),
+    )  # fmt: skip
 
 
 def _read_token(path: Path | None) -> str | None:

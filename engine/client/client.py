@@ -61,9 +61,10 @@ class Client:
 
     def submit(
         self,
-        content: str | os.PathLike[str],
-        styles: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        content: str | os.PathLike[str] | None = None,
+        styles: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         *,
+        targets: str | os.PathLike[str] | None = None,
         style_masks: Sequence[str | os.PathLike[str] | None] = (),
         mask: str | os.PathLike[str] | None = None,
         regions: str | os.PathLike[str] | None = None,
@@ -76,6 +77,7 @@ class Client:
         Args:
             content: the photograph's file.
             styles: a painting's file, or several.
+            targets: a file of `nstx.write_targets`, in place of all pictures.
             style_masks: the file of a mask for each painting, or None: what of it counts.
             mask: the file of a mask, or ``alpha``.
             regions: the file of a map of colours.
@@ -83,12 +85,23 @@ class Client:
             options: other fields of docs/serve.md, such as ``preset``, ``format`` or ``styles``.
             choices: of `nstx.Settings`, as ``size=512``.
         """
-        check_type("content", content, Path | str, "'photo.jpg'")
         check_type("styles", styles, Path | str | Sequence[Path | str], "'painting.jpg'")
         paintings = [styles] if isinstance(styles, str | os.PathLike) else [*styles]
         chosen = {name: value for name, value in choices.items() if value is not None}
         fields = {**(options or {}), **chosen}
-        files = [("content", Path(content)), *(("style", Path(path)) for path in paintings)]
+        if targets is None:
+            check_type("content", content, Path | str, "'photo.jpg'")
+            files = [
+                ("content", Path(content or "")),
+                *(("style", Path(path)) for path in paintings),
+            ]
+        else:
+            check_type("targets", targets, Path | str, "'targets.safetensors'")
+            files = [("targets", Path(targets))]
+            if content is not None or paintings or style_masks or mask or regions:
+                raise UsageError(
+                    "expected pictures, or targets, got both; try one of the two", setting="targets"
+                )
         if style_masks:
             fields["styles"] = _mask_styles(fields.get("styles"), style_masks, len(paintings))
             files += [("style_mask", Path(path)) for path in style_masks if path is not None]

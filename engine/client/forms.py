@@ -56,7 +56,7 @@ def _size_of(path: Path) -> int:
         reason = "no file"
     except (OSError, ValueError) as error:
         reason = printable(getattr(error, "strerror", None) or error)
-    raise ImageError(f"expected a picture at {printable(path)}, got {reason}; try another path")
+    raise ImageError(f"expected a file at {printable(path)}, got {reason}; try another path")
 
 
 def _read(path: Path, size: int) -> Iterable[bytes]:

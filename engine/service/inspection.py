@@ -15,6 +15,9 @@ from ..batches.asked import AskedJob
 from ..jobs.records import NewJob
 from .refusals import Refusal
 
+Chosen = Mapping[str, Any] | None
+"""What is chosen differently from a preset, by the names of `choose_settings`."""
+
 READY = "ready\n"
 """The first line of an inspector."""
 
@@ -37,9 +40,14 @@ class Inspection:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._asked, self._is_ready = 0, False
 
-    def plan(self, asked: AskedJob, most_pixels: int) -> tuple[NewJob, tuple[int, int]]:
-        """Return a job for the ledger, and width and height of its result; `Refusal` if its files cannot be used."""
-        question = write_question(asked, most_pixels)
+    def plan(
+        self, asked: AskedJob, most_pixels: int, chosen: Chosen = None
+    ) -> tuple[NewJob, tuple[int, int]]:
+        """Return a job for the ledger, and width and height of its result; `Refusal` if its files cannot be used.
+
+        Of targets, its settings are those of their preset but for what is ``chosen``; None stands for its own.
+        """
+        question = write_question(asked, most_pixels, chosen)
         with self._lock:
             answer = self._ask(question)
         return read_answer(answer)
@@ -116,11 +124,11 @@ class Inspection:
         process.wait()
 
 
-def write_question(asked: AskedJob, most_pixels: int) -> str:
+def write_question(asked: AskedJob, most_pixels: int, chosen: Chosen = None) -> str:
     """Return the line by which an inspector is asked for a job."""
-    return json.dumps(
-        {"asked": asked.to_json(), "output": asked.output, "most_pixels": most_pixels}
-    )
+    chosen = None if chosen is None else dict(chosen)
+    question = {"asked": asked.to_json(), "output": asked.output, "most_pixels": most_pixels}
+    return json.dumps({**question, "chosen": chosen})
 
 
 def read_answer(answer: Mapping[str, Any]) -> tuple[NewJob, tuple[int, int]]:

@@ -1,7 +1,7 @@
 """What looks at the files of strangers: ``python -m nstx.engine.service.inspector``.
 
-Lines of JSON on stdin ask, lines on stdout answer. It reads headers alone, with little memory; whoever asks ends it where it
-takes long.
+Lines of JSON on stdin ask, lines on stdout answer. It reads headers of pictures alone, and targets files
+whole, with little memory; whoever asks ends it where it takes long.
 """
 
 import io
@@ -10,23 +10,27 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from nstx.models.errors import ImageError, NstxError
+from nstx.models.errors import ImageError, NstxError, UsageError, about
 from nstx.models.storage.inputs import read_input
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
+from nstx.models.weights.load import weights_digest
 
 from ..batches.asked import AskedJob, read_asked
 from ..batches.planning import Planner
+from ..choices import choose_settings
 from ..formats.identify import HEIC, NPY, TIFF, identify_format
 from ..pictures.decoding import DECODER_ERRORS, check_pixels, quiet_decoder, read_size
 from ..pictures.reading import MOST_BYTES
+from ..preparation.inputs import check_needs_no_styles
 from ..sizes import choose_sizes
-from .inspection import READY
+from ..targets.files import check_targets, read_targets
+from .inspection import READY, Chosen
 from .refusals import Refusal
 
 _MEMORY = 4 << 30
@@ -35,16 +39,18 @@ _MEMORY = 4 << 30
 _MOST_PAGES = 64
 
 
-def inspect(planner: Planner, asked: AskedJob, most_pixels: int) -> dict[str, Any]:
+def inspect(
+    planner: Planner, asked: AskedJob, most_pixels: int, chosen: Chosen = None
+) -> dict[str, Any]:
     """Return what the ledger needs to know of a job, and the size of its result.
 
-    `Refusal` where a file is no picture, or it or the result has too many pixels; other errors as of planning.
+    `Refusal` where a file is no picture, or it or the result has too many pixels; other errors as of planning, and of a
+    targets file that cannot be, or is of something else than what is ``chosen``.
     """
-    sizes = {path: _look(path, most_pixels) for path in asked.files}
-    styles = [sizes[path] for path in asked.style_files]
-    assert asked.content is not None
-    height, width = choose_sizes(sizes[asked.content], styles, asked.settings)[-1]
-    scaled = asked.settings.style_scale if styles else 0.0
+    asked, (height, width) = (_plan_pictures if asked.targets is None else _plan_targets)(
+        asked, chosen, most_pixels
+    )
+    scaled = asked.settings.style_scale if asked.styles else 0.0
     if max(height * width, (scaled * max(height, width)) ** 2) > most_pixels:
         raise Refusal(
             "too-large",
@@ -54,6 +60,38 @@ def inspect(planner: Planner, asked: AskedJob, most_pixels: int) -> dict[str, An
         )
     (job,) = planner.plan([asked])
     return {**asdict(job), "width": width, "height": height}
+
+
+def _plan_pictures(
+    asked: AskedJob, chosen: Chosen, most_pixels: int
+) -> tuple[AskedJob, tuple[int, int]]:
+    """Return a job as it is, and height and width of its result."""
+    sizes = {path: _look(path, most_pixels) for path in asked.files}
+    assert asked.content is not None
+    styles = [sizes[path] for path in asked.style_files]
+    return asked, choose_sizes(sizes[asked.content], styles, asked.settings)[-1]
+
+
+@about("targets")
+def _plan_targets(
+    asked: AskedJob, chosen: Chosen, most_pixels: int
+) -> tuple[AskedJob, tuple[int, int]]:
+    """Return a job with the settings of its targets, and height and width of its result."""
+    assert asked.targets is not None
+    saved = read_targets(asked.targets)
+    settings = asked.settings
+    if chosen is not None:
+        settings = choose_settings(saved.chosen, **chosen)
+    check_needs_no_styles(settings, None)
+    weights = weights_digest(settings.weights, settings.objective.preprocessing)
+    check_targets(saved, settings.objective, weights, colors=settings.colors)
+    counts = [target.height * target.width for target in saved.targets]
+    if max(counts) > counts[-1]:
+        raise UsageError(
+            f"expected targets from coarse to fine, got {max(counts)} pixels before {counts[-1]}; "
+            "try 'nstx precompute' again"
+        )
+    return replace(asked, settings=settings), (saved.targets[-1].height, saved.targets[-1].width)
 
 
 def _look(path: Path, most_pixels: int) -> tuple[int, int]:
@@ -123,7 +161,8 @@ def answer(planner: Planner, line: str) -> dict[str, Any]:
     try:
         data = json.loads(line)
         asked = read_asked(take_object(data, "asked"), take_text(data, "output"))
-        return inspect(planner, asked, take_whole(data, "most_pixels", 1, 2**31))
+        chosen = None if data["chosen"] is None else take_object(data, "chosen")
+        return inspect(planner, asked, take_whole(data, "most_pixels", 1, 2**31), chosen)
     except Refusal as error:
         return {"reason": error.reason, "message": str(error), "setting": error.setting}
     except NstxError as error:

@@ -19,11 +19,12 @@ from ..archive.events import EventTable
 from ..archive.folder import FORMATS, ServiceFolder, name_of
 from ..archive.limits import MOST_STYLES, SPARE_DISK, ServiceLimits, disk_needed
 from ..batches.asked import AskedJob
+from ..checkpoints.manifest import read_settings
 from ..jobs.ledger import Ledger
 from ..jobs.records import JobRecord, NewJob
 from ..targets.paintings import join_painting
 from .inspection import Inspection
-from .options import JobOptions, read_options
+from .options import JobOptions, check_beside_targets, check_steps, read_options
 from .refusals import Refusal, explain, explain_disk, refuse_full
 
 MOST_FILES = {
@@ -32,6 +33,7 @@ MOST_FILES = {
     "style_mask": MOST_STYLES,
     "mask": 1,
     "regions": 1,
+    "targets": 1,
 }
 """Of each kind that a form may have."""
 
@@ -116,16 +118,20 @@ class Intake:
         options = read_options(text, styles, self._limits, self._machine)
         if not any(kind == "regions" for kind, _ in files):
             _check_no_region(options)
+        if any(kind == "targets" for kind, _ in files):
+            check_beside_targets(options)
         place = self._folder.uploads(job)
         try:
             paths, size = self._keep(place, files)
             new, (width, height) = self._inspection.plan(
-                _ask(job, paths, options), self._limits.max_pixels
+                _ask(job, paths, options), self._limits.max_pixels, options.chosen
             )
+            settings = read_settings(new.request["settings"])
+            check_steps(settings, self._limits)
             self._check_disk(disk_needed(size, width * height))
             note = {
                 "options": options.given, "payload": payload, "format": options.format,
-                "width": width, "height": height, "steps": options.settings.most_steps,
+                "width": width, "height": height, "steps": settings.most_steps,
             }  # fmt: skip
             new = replace(new, attempts=_ATTEMPTS, request={**new.request, "service": note})
             return self._add(ledger, job, new)
@@ -198,7 +204,8 @@ def _ask(job: str, paths: Mapping[str, Sequence[Path]], options: JobOptions) -> 
             by_colour.setdefault(style.region, []).append(painting)
     mask = next(iter(paths.get("mask", ())), None)
     return AskedJob(
-        content=paths["content"][0],
+        content=next(iter(paths.get("content", ())), None),
+        targets=next(iter(paths.get("targets", ())), None),
         styles=tuple(plain),
         output=name_of(job, options.format),
         settings=options.settings,
@@ -238,8 +245,14 @@ def _check_files(files: Files) -> None:
                 f"expected files of {expected}, got {kinds.count(kind)} of another kind or one too many; try one content "
                 "and one style",
             )
+    if "targets" in kinds and len(kinds) > 1:
+        raise Refusal(
+            "unprocessable",
+            "expected content and style, or targets, got both; try one of the two",
+            setting="targets",
+        )
     for kind in ("content", "style"):
-        if kind not in kinds:
+        if kind not in kinds and "targets" not in kinds:
             raise Refusal(
                 "unprocessable", f"expected a file {kind}, got none; try a picture", setting=kind
             )

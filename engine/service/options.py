@@ -15,6 +15,7 @@ from ..archive.limits import MOST_STYLES, ServiceLimits
 from ..choices import Choices, choose_settings
 from ..pictures.writing import Depth, check_depth
 from ..settings import INITS, Settings
+from ..targets.basis import SIZES
 from .refusals import Refusal
 
 OF_THE_SERVER = (
@@ -48,11 +49,13 @@ class JobOptions:
 
     Attributes:
         given: as they were given.
+        chosen: what differs from the preset of a targets file; None where another preset was named.
         format: of the result, one of `FORMATS`.
         by_alpha: whether the content's own transparency is the mask.
     """
 
     given: Mapping[str, Any]
+    chosen: Mapping[str, Any] | None
     settings: Settings
     styles: tuple[StyleOptions, ...]
     format: str = "png"
@@ -122,11 +125,9 @@ def _read(
     if init not in INITS:
         raise refuse(f"one of {', '.join(INITS)}", "init", init, "content")
     # A size that a stranger names allows no larger pictures.
-    settings = choose_settings(preset, **{"large": False, **chosen, **machine})
-    if settings.most_steps > limits.max_steps:
-        raise refuse(
-            f"at most {limits.max_steps} on this server", "steps", settings.steps, limits.max_steps
-        )
+    chosen = {"large": False, **chosen, **machine}
+    settings = choose_settings(preset, **chosen)
+    check_steps(settings, limits)
     result = data.get("format", "png")
     if not isinstance(result, str) or result not in FORMATS:
         raise refuse(f"one of {', '.join(FORMATS)}", "format", result, "png")
@@ -140,6 +141,7 @@ def _read(
         raise refuse("alpha, or a file in place of the option,", "mask", mask, "alpha")
     return JobOptions(
         given=data,
+        chosen=None if "preset" in data else chosen,
         settings=settings,
         styles=_read_styles(data.get("styles", [{}] * styles), styles),
         format=result,
@@ -148,6 +150,27 @@ def _read(
         keep_profile=check_flag("keep_profile", data.get("keep_profile", False)),
         manifest=check_flag("manifest", data.get("manifest", True)),
     )
+
+
+def check_steps(settings: Settings, limits: ServiceLimits) -> None:
+    """Raise `Refusal` if there may be more steps than a job may have."""
+    if settings.most_steps > limits.max_steps:
+        error = refuse(
+            f"at most {limits.max_steps} on this server", "steps", settings.steps, limits.max_steps
+        )
+        raise Refusal("unprocessable", str(error), setting="steps")
+
+
+def check_beside_targets(options: JobOptions) -> None:
+    """Raise `Refusal` if options name what a targets file has itself, or has none of."""
+    for name in (*SIZES, "mask", "keep_profile"):
+        if options.given.get(name):
+            raise Refusal(
+                "unprocessable",
+                f"expected targets without {name}, as they have their own, or none, got both; try 'nstx precompute' with "
+                "it, or the pictures",
+                setting=name,
+            )
 
 
 def _take_layers(name: str, value: object) -> str:

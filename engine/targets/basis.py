@@ -13,6 +13,9 @@ from nstx.models.vgg19 import find_layer
 from ..regions.masks import Region
 from .targets import Targets
 
+SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
+"""Settings that targets follow from, so that nothing else can be chosen beside them."""
+
 
 def describe_basis(objective: Objective, weights_sha256: str) -> dict[str, Any]:
     """Return what targets depend on besides the pictures, as plain data."""

@@ -14,13 +14,11 @@ from ..preparation.backends import fit_memory
 from ..preparation.inputs import check_needs_no_styles, read_start, take_settings
 from ..preparation.warnings import warn_of_uncleaned
 from ..settings import Init, PresetName, Settings
+from ..targets.basis import SIZES
 from ..targets.detail import with_details
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets
 from .job import Job, colour, open_backend
-
-_SIZES = ("size", "width", "height", "scales", "style_scale", "stretch")
-"""Settings that targets follow from."""
 
 
 @check_arguments
@@ -47,7 +45,7 @@ def prepare_job_from_targets(
         UsageError: the targets are of another objective, or of other weights; or a choice is a size.
         ImageError, WeightsError, DeviceError: as `prepare_job`.
     """
-    if chosen := [name for name in _SIZES if choices.get(name) is not None]:
+    if chosen := [name for name in SIZES if choices.get(name) is not None]:
         raise UsageError(
             f"expected targets without sizes, as they have their own, got {', '.join(chosen)}; "
             "try prepare_job with the pictures"
