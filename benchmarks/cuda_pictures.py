@@ -27,7 +27,8 @@ def measure_processes(plan: Plan, section: Section) -> Iterator[Row]:
 
     ``equal_bytes`` says whether all of a row's processes wrote the same picture.
     """
-    sizes = [(size, 4 if size < 1000 else 3) for size in plan.process_sizes]
+    often = 2 if plan.device == "cpu" else 4
+    sizes = [(size, often if size < 1000 else 3) for size in plan.process_sizes]
     rows = [(size, ["--steps", str(plan.process_steps)], runs) for size, runs in sizes]
     rows += [
         (plan.process_sizes[0], ["--steps", str(min(40, plan.process_steps)), *more], 2)
@@ -44,7 +45,7 @@ def measure_processes(plan: Plan, section: Section) -> Iterator[Row]:
 def others(plan: Plan) -> list[list[str]]:
     """Return options of runs that are made twice, for their bytes."""
     precisions = [["--precision", name, "--backend", "torch"] for name in plan.precisions]
-    return [["--solver", "adam"], *precisions]
+    return [["--solver", "adam"], *(precisions if plan.device != "cpu" else ())]
 
 
 def run_often(

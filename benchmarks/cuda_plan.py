@@ -23,6 +23,7 @@ from nstx.engine.targets.targets import make_zero_targets
 from nstx.models.vgg19 import Pooling
 
 Row = dict[str, Any]
+REPEATS = 5
 PAIRS = (
     ("tubingen.jpg", "starry_night_google.jpg"),
     ("chelsea_cat.png", "the_scream.jpg"),
@@ -49,6 +50,7 @@ class Plan:
         pair_size: long side of these runs.
         odd_size: side at which gradients are compared with float64's.
         onnx_sizes: sides at which ONNX Runtime stands beside PyTorch.
+        repeats: of what is timed, after its warm-up.
     """
 
     device: str
@@ -66,6 +68,7 @@ class Plan:
     pair_size: int = 512
     odd_size: int = 193
     onnx_sizes: tuple[int, ...] = (512, 1024)
+    repeats: int = REPEATS
 
     @classmethod
     def on(cls, device: str, data: Path | None) -> "Plan":
@@ -77,9 +80,9 @@ class Plan:
             precisions = tuple(name for name in names if name in there)
             return cls(device=str(place), data=data, precisions=precisions or ("fp32",))
         return cls(
-            device="cpu", data=data, precisions=("fp32",), cells=((32, 1), (33, 2)), peak_size=256,
-            solver_size=(48, 32), solver_steps=(3, 6), process_sizes=(32,), process_steps=2,
-            pairs=PAIRS[:1], pair_size=32, odd_size=33, onnx_sizes=(32,),
+            device="cpu", data=data, precisions=("fp32",), cells=((16, 1), (17, 2)), peak_size=256,
+            solver_size=(24, 16), solver_steps=(1, 4), process_sizes=(32,), process_steps=1,
+            pairs=PAIRS[:1], pair_size=24, odd_size=17, onnx_sizes=(16,), repeats=1,
         )  # fmt: skip
 
     @property
@@ -89,7 +92,7 @@ class Plan:
 
     def described(self) -> Row:
         """Return the plan as plain data, without paths."""
-        return {**asdict(self), "data": self.data is not None, "repeats": 5, "warm_up": "2 or more"}
+        return {**asdict(self), "data": self.data is not None, "warm_up": "2 or more"}
 
     def pictures(self, index: int = 0) -> tuple[Path, Path]:
         """Return the paths of a pair."""
@@ -139,7 +142,8 @@ def tried(cell: Row, measure: Callable[..., Row], *arguments: Any) -> Row:
 
 def median_ms(call: Callable[[], object], device: TorchDevice) -> float:
     """Return the milliseconds of a call."""
-    return 1000 * statistics.median(time_calls(call, device))
+    repeats = REPEATS if device.place.is_cuda else 1
+    return 1000 * statistics.median(time_calls(call, device, repeats))
 
 
 def open_step(

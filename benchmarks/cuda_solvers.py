@@ -41,7 +41,7 @@ def measure_solver(plan: Plan, settings: Settings) -> Row:
     shorter, longer = plan.solver_steps
     taken = []
     run_solver(job, backend, shorter)
-    for _ in range(3):
+    for _ in range(3 if device.place.is_cuda else 1):
         (short, few), (long, many) = (run_solver(job, backend, n) for n in (shorter, longer))
         # Neither run stops early, but their evaluations differ.
         taken.append((long - short) / max(many - few, 1))

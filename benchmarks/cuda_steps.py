@@ -137,7 +137,7 @@ def measure_onnx(plan: Plan, section: Section) -> Iterator[Row]:
     for size in plan.onnx_sizes:
         for name in ("autograd", *plan.precisions[1:2]):
             yield tried({"variant": f"torch {name}", "size": size}, time_torch, plan, name, size)
-    bench = GradientBench(device=plan.device, seconds=0.5, repeats=3)
+    bench = GradientBench(device=plan.device, seconds=0.5 if plan.device != "cpu" else 0, repeats=3)
     for size in plan.onnx_sizes:
         for variant in (name for name in GRADIENT_VARIANTS if name.startswith("onnx")):
             if not section.has(8):
