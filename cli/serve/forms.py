@@ -11,8 +11,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from nstx.engine.archive.limits import MOST_OPTIONS, MOST_PARTS, UPLOAD_SECONDS
-from nstx.engine.service.intake import MOST_FILES
 from nstx.engine.service.refusals import Refusal, explain_disk
+from nstx.engine.service.sent import MOST_FILES
 
 # A string of structured fields, RFC 8941.
 _KEY = re.compile(r'\s*"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"\s*')

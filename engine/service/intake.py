@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import threading
@@ -10,14 +9,14 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nstx.models.values import describe
 
 from ..archive.describing import note_of
 from ..archive.events import EventTable
 from ..archive.folder import FORMATS, ServiceFolder, name_of
-from ..archive.limits import MOST_STYLES, SPARE_DISK, ServiceLimits, disk_needed
+from ..archive.limits import SPARE_DISK, ServiceLimits, disk_needed
 from ..batches.asked import AskedJob
 from ..checkpoints.manifest import read_settings
 from ..jobs.ledger import Ledger
@@ -26,22 +25,10 @@ from ..targets.paintings import join_painting
 from .inspection import Inspection
 from .options import JobOptions, check_beside_targets, check_steps, read_options
 from .refusals import Refusal, explain, explain_disk, refuse_full
-
-MOST_FILES = {
-    "content": 1,
-    "style": MOST_STYLES,
-    "style_mask": MOST_STYLES,
-    "mask": 1,
-    "regions": 1,
-    "targets": 1,
-}
-"""Of each kind that a form may have."""
+from .sent import Files, check_files, digest_form
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
-
-Files = Sequence[tuple[str, BinaryIO]]
-"""What was sent: kinds of `MOST_FILES`, and files that are read from where they stand."""
 
 
 class Intake:
@@ -73,7 +60,7 @@ class Intake:
         """
         job = uuid.uuid4().hex if key is None else _id_of(key)
         with self._only(job), Ledger(self._folder.batch.ledger) as ledger:
-            payload = _digest(files, options)
+            payload = digest_form(files, options)
             if key is not None and (earlier := find_job(ledger, job)) is not None:
                 if note_of(earlier).get("payload") != payload:
                     raise Refusal(
@@ -113,7 +100,7 @@ class Intake:
     def _take(
         self, ledger: Ledger, job: str, files: Files, text: str | None, payload: str
     ) -> JobRecord:
-        _check_files(files)
+        check_files(files)
         styles = sum(kind == "style" for kind, _ in files)
         options = read_options(text, styles, self._limits, self._machine)
         if not any(kind == "regions" for kind, _ in files):
@@ -234,30 +221,6 @@ def _match_masks(options: JobOptions, masks: Sequence[Path]) -> list[str | None]
     return [str(next(left)) if has_mask else None for has_mask in masked]
 
 
-def _check_files(files: Files) -> None:
-    kinds = [kind for kind, _ in files]
-    for kind in kinds:
-        most = MOST_FILES.get(kind)
-        if most is None or kinds.count(kind) > most:
-            expected = ", ".join(f"at most {count} {name}" for name, count in MOST_FILES.items())
-            raise Refusal(
-                "unprocessable",
-                f"expected files of {expected}, got {kinds.count(kind)} of another kind or one too many; try one content "
-                "and one style",
-            )
-    if "targets" in kinds and len(kinds) > 1:
-        raise Refusal(
-            "unprocessable",
-            "expected content and style, or targets, got both; try one of the two",
-            setting="targets",
-        )
-    for kind in ("content", "style"):
-        if kind not in kinds and "targets" not in kinds:
-            raise Refusal(
-                "unprocessable", f"expected a file {kind}, got none; try a picture", setting=kind
-            )
-
-
 def _check_no_region(options: JobOptions) -> None:
     for style in options.styles:
         if style.region is not None:
@@ -266,21 +229,6 @@ def _check_no_region(options: JobOptions) -> None:
                 f"expected a map of colours, regions, with the region {describe(style.region)}, got none; try to send one",
                 setting="styles",
             )
-
-
-def _digest(files: Files, options: str | None) -> str:
-    """Return the sha256 of a form, whatever its order of parts of different kinds."""
-    parts = [[kind, _digest_file(file)] for kind, file in files]
-    text = json.dumps([sorted(parts, key=lambda part: part[0]), options or ""])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest_file(file: BinaryIO) -> str:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _id_of(key: str) -> str:

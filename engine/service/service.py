@@ -23,9 +23,10 @@ from ..jobs.ledger import Ledger
 from ..jobs.records import JobRecord, State
 from ..settings import COLORS, INITS
 from .inspection import Inspection
-from .intake import MOST_FILES, Files, Intake, find_job
+from .intake import Intake, find_job
 from .options import FIELDS
 from .refusals import Refusal
+from .sent import MOST_FILES, Files
 from .supervising import Observer, Supervisor
 
 CHECKPOINT_MINUTES = 1.0
