@@ -5,9 +5,11 @@ import errno
 import http.client
 import io
 import json
+import os
 import socket
 import struct
 import sys
+import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -238,14 +240,52 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(
     assert uploads <= {job["id"] for job in served.ask("GET", "/v1/jobs?limit=100").json["jobs"]}
 
 
-@pytest.mark.parametrize("name", ["../../../etc/passwd", "a\\b", "\u202egnp.exe", "x" * 500, "%00"])
-def test_names_of_files_are_used_for_nothing(served: Served, name: str) -> None:
-    before = set(served.service.folder.path.parent.rglob("*passwd*"))
+def _passwords(served: Served) -> set[str]:
+    places = os.walk(served.service.folder.path.parent)
+    return {name for _, _, names in places for name in names if "passwd" in name}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("../../../etc/passwd", "passwd"),
+        ("a\\b.png", "b.png"),
+        ("C:\\CON", "CON"),
+        ("\u202egnp.exe", "_gnp.exe"),
+        ("x" * 500 + ".png", "x" * 96 + ".png"),
+        ("%00", "%00"),
+        ("r\u00e4\u4f60 \U0001f600.jpg", "r\u00e4\u4f60 \U0001f600.jpg"),
+        ("a\x1b[2J\x07\x7f<b>.png", "a_[2J___b_.png"),
+        ("..", None),
+        ("/", None),
+        ("content", None),
+    ],
+)
+def test_names_of_files_are_shown_and_are_no_paths(
+    served: Served, name: str, shown: str | None
+) -> None:
+    before = _passwords(served)
     answer = served.submit(*PAIR, options=SMALL, name=name)
     assert answer.status == 202
-    assert name not in json.dumps(answer.json)
-    assert set(served.service.folder.path.parent.rglob("*passwd*")) == before
-    served.wait(answer.json["id"], "succeeded")
+    assert answer.json["name"] == shown
+    assert _passwords(served) == before
+    done = served.wait(answer.json["id"], "succeeded")
+    result = served.ask("GET", done["links"]["result"])
+    disposition = result.headers.get("content-disposition")
+    if shown is None:
+        assert disposition is None
+    else:
+        assert disposition is not None
+        stem = urllib.parse.quote(Path(shown).stem)
+        assert f"{Path(shown).stem}.png" in disposition or f"{stem}.png" in disposition
+        assert disposition.isascii()
+        assert disposition.isprintable()
+
+
+def test_what_is_wrong_is_told_by_the_names_that_were_sent(served: Served) -> None:
+    answer = served.submit(("content", b"no picture"), PAIR[1], name="my photo.jpg")
+    assert "my photo.jpg" in answer.json["detail"]
+    assert "content-1" not in answer.json["detail"]
 
 
 def test_errors_are_problems_whatever_is_asked(served: Served) -> None:

@@ -17,6 +17,7 @@ from nstx.engine.batches.fleet import Event, FleetChoice
 from nstx.engine.batches.folder import BatchFolder
 from nstx.engine.batches.heart import Heart
 from nstx.engine.jobs.ledger import Ledger
+from nstx.engine.manifests.reading import read_manifest
 from nstx.engine.service import supervising
 from nstx.engine.service.inspection import Inspection
 from nstx.engine.service.showing import ShowingMaker
@@ -87,7 +88,7 @@ def test_a_job_of_targets_has_the_bytes_of_nstx_optimize(
     served: Served, targets: Path, options: dict[str, Any], nstx: Run, tmp_path: Path
 ) -> None:
     taken = served.submit(
-        ("targets", targets.read_bytes()), options={**BRIEF, **options, "manifest": False}
+        ("targets", targets.read_bytes()), options={**BRIEF, **options}, name=targets.name
     )
     assert taken.status == 202, taken.json
     assert (taken.json["width"], taken.json["height"], taken.json["steps"]) == (40, 30, 3)
@@ -96,7 +97,7 @@ def test_a_job_of_targets_has_the_bytes_of_nstx_optimize(
     assert served.ask("GET", done["links"]["before"]).data[:2] == b"\xff\xd8"
     chosen = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", v)]
     code, _, error = nstx(
-        "optimize", "--targets", targets, "-o", tmp_path / "a.png", "--steps", 3, "--device", "cpu", "--no-manifest",
+        "optimize", "--targets", targets, "-o", tmp_path / "a.png", "--steps", 3, "--device", "cpu",
         *chosen,
     )  # fmt: skip
     assert code == 0, error
@@ -204,6 +205,7 @@ def test_a_client_sends_targets(served: Served, targets: Path, nstx: Run, tmp_pa
     assert code == 0, error
     assert json.loads(out)["complete"] is True
     assert output.read_bytes() == client.result(job.id)
+    assert read_manifest(output).run.inputs[0].path == targets.name
     for arguments, words in (
         ((targets,), "got both"),
         (("--size", 40), "without sizes"),

@@ -156,11 +156,18 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         responses={200: {"content": pictures}, **unchanged, **_problems(404, 409)},
     )  # fmt: skip
     async def result(request: Request, job: str) -> Response:
-        return send_file(request, service.picture(job))
+        path = service.picture(job)
+        return send_file(request, path, _name_download(service, job, path.suffix))
 
 
-def send_file(request: Request, path: Path) -> Response:
-    """Return a picture; 304 where whoever asks has it already."""
+def _name_download(service: Service, job: str, suffix: str) -> str | None:
+    """Return what a job's picture is called where it is saved, after its photograph."""
+    name = service.describe(service.find(job))["name"]
+    return None if name is None else f"{Path(name).stem}{suffix}"
+
+
+def send_file(request: Request, path: Path, name: str | None = None) -> Response:
+    """Return a picture, of a name for whoever saves it; 304 where whoever asks has it already."""
     try:
         status = path.stat()
     except OSError as error:
@@ -169,7 +176,10 @@ def send_file(request: Request, path: Path) -> Response:
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers, stat_result=status)
+    return FileResponse(
+        path, media_type=_TYPES[path.suffix], headers=headers, stat_result=status, filename=name,
+        content_disposition_type="inline",
+    )  # fmt: skip
 
 
 def _add_standing(app: FastAPI, service: Service, metrics: Metrics) -> None:

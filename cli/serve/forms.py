@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from nstx.engine.archive.limits import MOST_OPTIONS, MOST_PARTS, UPLOAD_SECONDS
 from nstx.engine.service.refusals import Refusal, explain_disk
-from nstx.engine.service.sent import MOST_FILES
+from nstx.engine.service.sent import MOST_FILES, SentFile
+from nstx.models.printable import file_name
 
 # A string of structured fields, RFC 8941.
 _KEY = re.compile(r'\s*"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"\s*')
@@ -20,9 +21,9 @@ _DRAINED = 1.0  # seconds for the rest of a body that is not wanted
 
 
 class Form(NamedTuple):
-    """What was sent: files by their kinds, and options as they are written."""
+    """What was sent: files by their kinds, with their names, and options as they are written."""
 
-    files: list[tuple[str, BinaryIO]]
+    files: list[SentFile]
     options: str | None
 
 
@@ -141,7 +142,7 @@ def _too_large(most: int) -> Refusal:
 
 
 async def _sort(data: FormData) -> Form:
-    files: list[tuple[str, BinaryIO]] = []
+    files: list[SentFile] = []
     options: str | None = None
     for name, value in data.multi_items():
         is_file = isinstance(value, UploadFile)
@@ -156,7 +157,8 @@ async def _sort(data: FormData) -> Form:
                 f"expected files as {kinds}, and options, got a part of another kind; try content and style, or targets",
             )
         else:
-            files.append((name, cast("UploadFile", value).file))
+            file = cast("UploadFile", value)
+            files.append(SentFile(name, file.file, file_name(file.filename or "")))
     return Form(files, options)
 
 

@@ -57,6 +57,7 @@ class Job(_Body):
     """A job as it stands."""
 
     id: str = Field(pattern="^[0-9a-f]{32}$")
+    name: str | None = Field(description="Of the photograph, or the targets, as it was sent.")
     status: Status
     created: str
     started: str | None

@@ -1,5 +1,6 @@
 """A job of a service as plain data, as it is told to whoever asked for it."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +12,19 @@ from ..jobs.records import JobRecord
 from .folder import ServiceFolder, job_of
 
 _OF_RESULT = ("width", "height", "steps", "stopped", "cost", "initial_cost", "seconds")
+_OURS = re.compile(r"\b[a-z_]+-[0-9]\b")
 _MOST_NOTE = 1 << 20  # bytes
 
 
 def describe_job(record: JobRecord, folder: ServiceFolder, ahead: int | None) -> dict[str, Any]:
     """Return a job; ``ahead`` is how many wait before it, if it waits itself."""
     job = job_of(record.id)
-    mine = note_of(record)
+    mine, names = note_of(record), names_of(record.request)
     result = describe_picture(record, folder)
     place = f"/v1/jobs/{job}"
     return {
         "id": job,
+        "name": names.get("content-1", names.get("targets-1")),
         "status": record.state,
         "created": _moment(record.created),
         "started": _moment(record.started),
@@ -53,6 +56,18 @@ def note_of(record: JobRecord) -> Mapping[str, Any]:
     """Return what the service has noted with a job: its options, and which form it came by."""
     note = record.request.get("service")
     return note if isinstance(note, dict) else {}
+
+
+def names_of(request: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return what strangers call the files of a job, by our names for them."""
+    note = request.get("service")
+    names = note.get("names") if isinstance(note, dict) else None
+    return names if isinstance(names, dict) else {}
+
+
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """Return a message with the names of files that whoever sent them knows."""
+    return _OURS.sub(lambda match: names.get(match[0], match[0]), text)
 
 
 def find_picture(record: JobRecord, folder: ServiceFolder) -> Path | None:
@@ -103,6 +118,7 @@ def read_note(path: Path) -> Mapping[str, Any]:
 def _describe_error(record: JobRecord, folder: ServiceFolder) -> dict[str, str]:
     error = record.error or {}
     message = folder.without_paths(str(error.get("message", "")), job_of(record.id))
+    message = with_names(message, names_of(record.request))
     return {"type": str(error.get("type", "")), "message": message}
 
 

@@ -16,6 +16,7 @@ from ..checkpoints.keeper import Checkpoints
 from ..jobs.ledger import Ledger, LostClaimError
 from ..jobs.records import Claim
 from ..manifests.places import note_inputs
+from ..pictures.picture import Picture
 from ..pictures.reading import read_image
 from ..pictures.writing import check_output_size, write_image
 from ..preparation.backends import UnsharedError
@@ -244,11 +245,15 @@ class Maker:
             return
         place = self._folder.place(asked.output)
         part = self._folder.part(claim.fence, place.suffix)
-        write_image(part, as_asked(asked, job, result.picture), **asked.saving)
+        write_image(part, self._finish(claim, asked, job, result.picture), **asked.saving)
         described = describe_result(result)
         place_result(self._ledger, claim, part, place, digest=digest_of(part), described=described)
         self._heart.drop(claim)
         self._tell("succeeded", claim.id, **described)
+
+    def _finish(self, claim: Claim, asked: AskedJob, job: Job, picture: Picture) -> Picture:
+        """Return a picture as it is saved."""
+        return as_asked(asked, job, picture)
 
     @contextlib.contextmanager
     def _failing(self, claim: Claim) -> Iterator[None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from nstx.models.errors import UsageError
-from nstx.models.printable import printable
+from nstx.models.printable import UNSAFE, printable, safe_name
 from nstx.models.values import describe
 
 from ..pictures.writing import SUFFIXES
@@ -25,7 +25,6 @@ _LONGEST_PART, _LONGEST = 200, 1000  # bytes of a part of a name, and of all of 
 _FORMAT = re.compile(r"[<>^]?\d{0,3}(\.\d{1,3})?[ds]?")
 """Of a field; a longer width would fill memory before it is no name."""
 
-_UNSAFE = re.compile(r'[<>:"/\\|?*]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
 
@@ -54,7 +53,7 @@ def check_template(template: str) -> str:
 def fill_name(template: str, fields: Mapping[str, str | int]) -> str:
     """Return a template with what a job has for its fields, made safe; `UsageError` if that is no name."""
     safe = {
-        name: value if isinstance(value, int) else _make_safe(value)
+        name: value if isinstance(value, int) else safe_name(value)
         for name, value in fields.items()
     }
     return check_name(_fill(template, safe))
@@ -62,11 +61,6 @@ def fill_name(template: str, fields: Mapping[str, str | int]) -> str:
 
 def _fill(template: str, fields: Mapping[str, str | int]) -> str:
     return string.Formatter().vformat(template, (), fields)
-
-
-def _make_safe(text: str) -> str:
-    shown = unicodedata.normalize("NFC", "".join(c if c.isprintable() else "_" for c in text))
-    return _UNSAFE.sub("_", shown).strip(" .") or "_"
 
 
 def check_name(name: str) -> str:
@@ -77,7 +71,7 @@ def check_name(name: str) -> str:
         part == part.strip(" ")
         and not part.startswith(".")
         and not part.endswith(".")
-        and not _UNSAFE.search(part)
+        and not UNSAFE.search(part)
         and not _RESERVED.match(part)
         and part.isprintable()
         and 0 < len(part.encode("utf-8", "replace")) <= _LONGEST_PART

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nstx.models.errors import ImageError
-from nstx.models.printable import printable
+from nstx.models.printable import file_name, printable
 
 from .transport import Body
 
@@ -17,14 +17,16 @@ _CHUNK = 1 << 18
 def make_form(
     files: Sequence[tuple[str, Path]], options: Mapping[str, Any]
 ) -> tuple[Body, dict[str, str]]:
-    """Return a form and its headers; names of files are not told to the server.
+    """Return a form and its headers; of paths the server is told the last parts.
 
     `ImageError` if there is no such file.
     """
     boundary = uuid.uuid4().hex
     parts: list[tuple[bytes, Path | bytes, int]] = []
     for kind, path in files:
-        head = f'Content-Disposition: form-data; name="{kind}"; filename="{kind}"'
+        # Without quotes, and what would need others.
+        name = file_name(path.name) or kind
+        head = f'Content-Disposition: form-data; name="{kind}"; filename="{name}"'
         parts.append((_head(boundary, head), path, _size_of(path)))
     data = json.dumps(dict(options)).encode()
     head = 'Content-Disposition: form-data; name="options"'

@@ -13,7 +13,7 @@ from typing import Any
 
 from nstx.models.values import describe
 
-from ..archive.describing import note_of
+from ..archive.describing import note_of, with_names
 from ..archive.events import EventTable
 from ..archive.folder import FORMATS, ServiceFolder, name_of
 from ..archive.limits import SPARE_DISK, ServiceLimits, disk_needed
@@ -101,15 +101,17 @@ class Intake:
         self, ledger: Ledger, job: str, files: Files, text: str | None, payload: str
     ) -> JobRecord:
         check_files(files)
-        styles = sum(kind == "style" for kind, _ in files)
+        kinds = [sent.kind for sent in files]
+        styles = kinds.count("style")
         options = read_options(text, styles, self._limits, self._machine)
-        if not any(kind == "regions" for kind, _ in files):
+        if "regions" not in kinds:
             _check_no_region(options)
-        if any(kind == "targets" for kind, _ in files):
+        if "targets" in kinds:
             check_beside_targets(options)
         place = self._folder.uploads(job)
+        names: dict[str, str] = {}
         try:
-            paths, size = self._keep(place, files)
+            paths, size = self._keep(place, files, names)
             new, (width, height) = self._inspection.plan(
                 _ask(job, paths, options), self._limits.max_pixels, options.chosen
             )
@@ -118,7 +120,7 @@ class Intake:
             self._check_disk(disk_needed(size, width * height))
             note = {
                 "options": options.given, "payload": payload, "format": options.format,
-                "width": width, "height": height, "steps": settings.most_steps,
+                "names": names, "width": width, "height": height, "steps": settings.most_steps,
             }  # fmt: skip
             new = replace(new, attempts=_ATTEMPTS, request={**new.request, "service": note})
             return self._add(ledger, job, new)
@@ -128,16 +130,24 @@ class Intake:
                 raise explain_disk(error) from error
             # Other errors of ours are of the ledger, and no fault of whoever asks.
             if isinstance(error, Refusal):
-                raise explain(error, self._folder.without_paths(str(error), job)) from error
+                message = with_names(self._folder.without_paths(str(error), job), names)
+                raise explain(error, message) from error
             raise
 
-    def _keep(self, place: Path, files: Files) -> tuple[dict[str, list[Path]], int]:
-        """Write what was sent, under names of our own, so that the disk has it; return paths and bytes."""
+    def _keep(
+        self, place: Path, files: Files, names: dict[str, str]
+    ) -> tuple[dict[str, list[Path]], int]:
+        """Write what was sent, under names of our own, so that the disk has it; return paths and bytes.
+
+        ``names`` takes what strangers call it, by these.
+        """
         place.mkdir(parents=True)
         paths: dict[str, list[Path]] = {}
         size = 0
-        for kind, file in files:
+        for kind, file, name in files:
             path = place / f"{kind}-{len(paths.get(kind, [])) + 1}"
+            if name is not None and name != kind:
+                names[path.name] = name
             file.seek(0)
             with path.open("wb") as out:
                 shutil.copyfileobj(file, out, _CHUNK)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..archive.limits import MOST_STYLES
 from .refusals import Refusal
@@ -21,13 +21,20 @@ MOST_FILES = {
 _CHUNK = 1 << 20
 
 
-Files = Sequence[tuple[str, BinaryIO]]
-"""What was sent: kinds of `MOST_FILES`, and files that are read from where they stand."""
+class SentFile(NamedTuple):
+    """What was sent: of a kind of `MOST_FILES`, read from where it stands; ``name`` is one of `file_name`, to be shown."""
+
+    kind: str
+    file: BinaryIO
+    name: str | None = None
+
+
+Files = Sequence[SentFile]
 
 
 def check_files(files: Files) -> None:
     """Raise `Refusal` of files that do not make one job."""
-    kinds = [kind for kind, _ in files]
+    kinds = [sent.kind for sent in files]
     for kind in kinds:
         most = MOST_FILES.get(kind)
         if most is None or kinds.count(kind) > most:
@@ -52,7 +59,7 @@ def check_files(files: Files) -> None:
 
 def digest_form(files: Files, options: str | None) -> str:
     """Return the sha256 of a form, whatever its order of parts of different kinds."""
-    parts = [[kind, _digest_file(file)] for kind, file in files]
+    parts = [[sent.kind, _digest_file(sent.file)] for sent in files]
     text = json.dumps([sorted(parts, key=lambda part: part[0]), options or ""])
     return hashlib.sha256(text.encode()).hexdigest()
 

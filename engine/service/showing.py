@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from PIL import Image
 from nstx.models.errors import OutputError
 from nstx.models.storage.files import write_atomically
 
-from ..archive.describing import note_beside
+from ..archive.describing import names_of, note_beside
 from ..archive.folder import ServiceFolder, job_of
 from ..batches.asked import AskedJob
 from ..batches.making import Maker
-from ..batches.results import as_asked, describe_result
+from ..batches.results import describe_result
 from ..jobs.records import Claim
 from ..pictures.picture import Picture
 from ..pictures.resizing import fit_box
@@ -83,7 +84,19 @@ class ShowingMaker(Maker):
             path.parent.mkdir(parents=True, exist_ok=True)
             note = json.dumps(describe_result(result)).encode()
             write_atomically(note_beside(path), note, sync=False)
-            write_image(path, as_asked(asked, job, result.picture), **asked.saving)
+            write_image(path, self._finish(claim, asked, job, result.picture), **asked.saving)
+
+    def _finish(self, claim: Claim, asked: AskedJob, job: Job, picture: Picture) -> Picture:
+        """Return a picture whose manifest has its files' names, as whoever sent them knows them."""
+        picture = super()._finish(claim, asked, job, picture)
+        names = names_of(claim.request)
+        if picture.manifest is None or not names:
+            return picture
+        inputs = [
+            {k: names.get(v, v) if k in ("path", "mask") else v for k, v in item.items()}
+            for item in picture.manifest["inputs"]
+        ]
+        return replace(picture, manifest={**picture.manifest, "inputs": inputs})
 
     def _draw(self, claim: Claim, name: str, picture: Picture) -> None:
         """Draw a picture as it is looked at: small, in 8 bits, on white."""

@@ -125,8 +125,8 @@ export function newKey() {
 /** Ask for a picture: files and options. Returns the job. */
 export async function submit({ photo, styles, mask, regions, options }, key) {
   const form = new FormData();
-  form.append("content", photo, "content");
-  for (const style of styles) form.append("style", style.file, "style");
+  form.append("content", photo, photo.name || "content");
+  for (const style of styles) form.append("style", style.file, style.file.name || "style");
   if (mask) form.append("mask", mask, "mask");
   if (regions) form.append("regions", regions, "regions");
   form.append("options", JSON.stringify(options));

@@ -182,7 +182,8 @@ export class Stage {
     const blob = this.#blob ?? (await getBlob(job.links.result));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
-    link.download = `nstx-${job.id.slice(0, 8)}.${ENDINGS[blob.type] ?? job.format}`;
+    const stem = job.name?.replace(/\.[^.]*$/, "") || `nstx-${job.id.slice(0, 8)}`;
+    link.download = `${stem}.${ENDINGS[blob.type] ?? job.format}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     speak("Downloaded");
