@@ -35,8 +35,8 @@ from nstx.engine.batches.sheet import draw_sheet
 from nstx.engine.batches.together import BatchSizes, Meter
 from nstx.engine.batches.worker import WorkerTask, run_worker
 from nstx.engine.checkpoints.keeper import Checkpoints
+from nstx.engine.formats import encoders
 from nstx.engine.jobs.ledger import Ledger
-from nstx.engine.pictures import writing
 from nstx.engine.planning.fitting import MARGIN
 from nstx.engine.transfer.batch import run_batch
 from nstx.models.errors import DeviceError, OutputError, UsageError
@@ -486,7 +486,7 @@ def test_a_full_disk_ends_no_job_and_a_place_that_cannot_be_does(
     assert states(batch) == {"0.png": "failed", "1.png": "succeeded", "sub/2.png": "failed"}
     # So is a size that the format of its name does not have.
     batch = plan_batch(folder, [ask(3, output="3.webp"), ask(4)])
-    monkeypatch.setitem(writing._MAX_SIDE, "WEBP", 39)
+    monkeypatch.setitem(encoders.MAX_SIDE, "WEBP", 39)
     make_all(folder, Events(), Heart(folder.ledger))
     assert states(batch) == {"3.webp": "failed", "4.png": "succeeded"}
     monkeypatch.setattr(Path, "replace", lambda *_: raise_(OSError(errno.ENOSPC, "no space")))

@@ -46,11 +46,15 @@ def test_a_large_picture_is_written_with_the_same_pixels(
     whole = picture(opaque=opaque, profile=ADOBE)
     write_image(tmp_path / f"a{suffix}", whole, depth=depth, **saving)
     monkeypatch.setattr(writing, "_MOST_AT_ONCE", 0)
+    monkeypatch.setattr(writing, "_MOST_IN_HASTE", 0)
     monkeypatch.setattr(row_writers, "_PIECE", 700)
     monkeypatch.setattr(row_writers, "_TILE", 16)
     write_image(tmp_path / f"b{suffix}", whole, depth=depth, **saving)
     before, after = (read_image(tmp_path / f"{name}{suffix}") for name in "ab")
     assert before.file_sha256 != after.file_sha256
+    if "in_haste" in saving:  # uncompressed
+        stored = whole.height * whole.width * (3 if opaque else 4) * depth // 8
+        assert (tmp_path / f"b{suffix}").stat().st_size >= stored
     np.testing.assert_array_equal(before.pixels, after.pixels)
     assert (before.alpha is None) is opaque is (after.alpha is None)
     if before.alpha is not None and after.alpha is not None:

@@ -7,10 +7,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pictures import random_pixels
+from PIL import Image
 
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
@@ -308,3 +310,22 @@ def test_an_empty_folder_goes_with_a_process_that_ends_at_once(tmp_path: Path) -
         (folder / "lock").write_bytes(b"")
         remove_leftovers()
         assert not folder.exists()
+
+
+def test_noise_that_an_encoder_fails_at_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    write_image(tmp_path / "a.jpg", noise)
+    difference = read_image(tmp_path / "a.jpg").pixels.astype(np.float32) - noise
+    assert np.abs(difference).mean() < 8
+    really = Image.Image.save
+
+    def save(image: Image.Image, *args: Any, **options: Any) -> None:
+        if not options.get("lossless"):
+            raise ValueError("encoding error 6")  # as libwebp does of 16 megapixels of noise
+        really(image, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    write_image(tmp_path / "a.webp", noise, in_haste=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.webp").pixels, noise)

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from nstx.models.errors import OutputError, UsageError
 from nstx.models.printable import printable
@@ -19,6 +18,7 @@ from nstx.models.values import check_text, describe
 from ..formats import deep_png, deep_tiff
 from ..formats.comment import LONGEST_COMMENT, carry_comment
 from ..formats.deep_png import Samples16
+from ..formats.encoders import FORMATS, MAX_SIDE, encode_samples
 from ..formats.row_writers import Rows, write_png, write_tiff
 from ..profiles.icc import make_srgb_profile
 from .npy import take_picture
@@ -28,35 +28,20 @@ from .transparency import on_white, with_alpha
 
 _log = logging.getLogger("nstx")
 
-# Pillow's name of each format, and settings that favour the picture over the size of its file.
-_JPEG: tuple[str, Mapping[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True})
-_TIFF: tuple[str, Mapping[str, Any]] = ("TIFF", {"compression": "tiff_lzw"})
-_FORMATS: dict[str, tuple[str, Mapping[str, Any]]] = {
-    ".png": ("PNG", {}),
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": ("WEBP", {"quality": 95, "method": 4}),
-    ".avif": ("AVIF", {"quality": 90}),
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-}
-# For a process that must end: half the time, or less, for a file that is as good and larger.
-_HASTE: dict[str, Mapping[str, Any]] = {
-    "PNG": {"compress_type": 2},  # zlib's Huffman codes alone
-    "WEBP": {"method": 0},
-    "AVIF": {"speed": 10},
-}
-SUFFIXES = (*_FORMATS, ".npy")
+SUFFIXES = (*FORMATS, ".npy")
 """Suffixes that a picture can be written with; ``.npy`` keeps float32 pixels, unrounded."""
 
 _MOST_AT_ONCE = 2**25
 """Pixels of a picture that is encoded whole; a larger PNG or TIFF is written some rows at a time."""
 
+_MOST_IN_HASTE = 2**21
+"""And by a process that must end: a larger one is stored, uncompressed, as compression takes 0.1 s a megapixel."""
+
 _ROUNDED = 2**20
 """Numbers that are rounded at a time, so that a picture takes no more than it does in 8 bits besides."""
 
 _DEEP = {"PNG", "TIFF"}
-DEEP_SUFFIXES = (*(suffix for suffix, (name, _) in _FORMATS.items() if name in _DEEP), ".npy")
+DEEP_SUFFIXES = (*(suffix for suffix, (name, _) in FORMATS.items() if name in _DEEP), ".npy")
 """Those of formats that hold 16 bits a channel, or more."""
 
 Depth = Literal[8, 16]
@@ -89,13 +74,12 @@ _NO_ALPHA = {
     ): ".npy has no transparency: it holds the colours alone, seen or not; .png keeps it as well",
 }
 """What is said of the suffixes of pictures and animations that lose transparency."""
-_MAX_SIDE = {"WEBP": 16383, "JPEG": 65535, "AVIF": 65536}
 
 
 def check_output_size(path: Path, height: int, width: int) -> None:
     """Check that a format can hold a picture of this size; `OutputError` if not."""
-    name = _FORMATS.get(path.suffix.lower(), ("", {}))[0]
-    limit = _MAX_SIDE.get(name)
+    name = FORMATS.get(path.suffix.lower(), ("", {}))[0]
+    limit = MAX_SIDE.get(name)
     if limit is not None and max(height, width) > limit:
         raise OutputError(
             f"expected at most {limit} pixels a side for {name}, got {width}×{height}; "
@@ -182,13 +166,11 @@ def encode_image(
     if suffix == ".npy":
         np.save(buffer, pixels.astype(np.float32), allow_pickle=False)
         return buffer.getvalue()
-    name, options = _FORMATS[suffix]
+    name, options = FORMATS[suffix]
     if depth == 16:
         return _encode_deep(
             pixels, name, alpha, profile or make_srgb_profile(), comment=comment, in_haste=in_haste
         )
-    if in_haste:
-        options = {**options, **_HASTE.get(name, {})}
     eight = with_alpha(to_8_bit(pixels), alpha)
     if name == "WEBP" and alpha is not None:
         options = {**options, "exact": True}  # else libwebp changes what is not seen
@@ -196,9 +178,9 @@ def encode_image(
         options = {**options, "icc_profile": profile}
     if comment is not None:
         options = {**options, **carry_comment(comment, name)}
-    image = Image.fromarray(on_white(eight) if name == "JPEG" else eight)
-    image.save(buffer, format=name, **options)
-    return buffer.getvalue()
+    return encode_samples(
+        on_white(eight) if name == "JPEG" else eight, name, options, in_haste=in_haste
+    )
 
 
 def _encode_deep(
@@ -251,14 +233,16 @@ def write_image(
     if manifest and picture.manifest is not None and suffix != ".npy":
         saved = {"depth": depth if suffix in DEEP_SUFFIXES else None, "keep_profile": keep_profile}
         comment = _write_manifest({**picture.manifest, "saved": saved})
-    name = _FORMATS.get(suffix, ("", {}))[0]
-    if name in _DEEP and picture.height * picture.width > _MOST_AT_ONCE:
+    name = FORMATS.get(suffix, ("", {}))[0]
+    if name in _DEEP and picture.height * picture.width > (
+        _MOST_IN_HASTE if in_haste else _MOST_AT_ONCE
+    ):
         rows = _take_rows(picture, depth, comment, keep_profile=keep_profile)
         with writing_output(path) as file:
             if name == "TIFF":
-                write_tiff(file, rows)
+                write_tiff(file, rows, is_stored=in_haste)
             else:
-                write_png(file, rows, level=1 if in_haste else 6)
+                write_png(file, rows, is_stored=in_haste)
         return
     pixels, profile = to_own_profile(picture) if keep_profile else (picture.pixels, None)
     data = encode_image(
