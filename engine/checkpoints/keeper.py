@@ -111,7 +111,6 @@ class Checkpoints:
         self._backend: GradientBackend | None = None
         self._progress: Following | None = None
         self._latest: _Snapshot | None = None
-        self._written: _Snapshot | None = None
         self._writing, self._block = threading.Lock(), contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -196,12 +195,12 @@ class Checkpoints:
         """
         with self._writing:
             snapshot = self._latest
-            if snapshot is None or snapshot is self._written:
+            if snapshot is None or len(snapshot.reached.steps) == self.step:
                 return
             began = time.monotonic()
             try:
                 write_atomically(self._path, self._pack(snapshot), mark=_MARK)
-                self._written, self.step = snapshot, len(snapshot.reached.steps)
+                self.step = len(snapshot.reached.steps)
             except OSError as error:
                 _log.warning(
                     "the checkpoint in %s could not be written (%s); the run goes on, and the one before stays",
@@ -215,7 +214,7 @@ class Checkpoints:
         with self._writing, contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
             self._sweep()
-            self._latest = self._written = self.step = None
+            self._latest = self.step = None
             self._block.close()
             self.folder.rmdir()
 

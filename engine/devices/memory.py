@@ -41,8 +41,9 @@ def peak_memory_bytes(device: Device, *, by_torch: bool = True) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-# Of mallopt(3): what is kept at the top of the heap, and how many blocks are mapped one by one.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+# Of mallopt(3): what is kept at the top of the heap, and from what size, and how many, blocks are mapped one by one.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_LARGE_BLOCK = 1 << 20
 
 
 def keep_freed_memory() -> None:
@@ -55,6 +56,16 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def give_back_freed_memory() -> None:
+    """Let the C library give each block of a MiB or more back when it is freed.
+
+    Of itself glibc soon takes blocks of up to 32 MiB from its heap, where what stays between them holds what was freed:
+    in a run of 8 megapixels by tiles half a gibibyte. Elsewhere than on Linux with glibc nothing is changed.
+    """
+    if sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from nstx.models.errors import DeviceError
 
 from ..devices.arrays import NUMPY, Arrays
+from ..devices.memory import give_back_freed_memory
 from ..gradients.backend import GradientBackend
 from ..gradients.choice import BackendChoice
 from ..gradients.opening import BackendFactory, open_backend
@@ -31,6 +32,10 @@ def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
             f"expected the CPU for tiles, got {choice.device}; try --device cpu, or without --tile",
             setting="tile",
         )
+    if (
+        settings.tile is not None and choice.precision != "bf16"
+    ):  # which keeps freed memory to be fast
+        give_back_freed_memory()
     side = TileSide(settings.tile)
     factory = open_backend(settings, choice, partial(_by_tiles, settings, choice, side))
     coarse = factory.make_coarse
