@@ -119,7 +119,8 @@ def test_lines_are_those_of_the_notebook() -> None:
 def test_every_preset_and_solver_reports_over_all_scales(
     nstx: Nstx, drawn: Drawn, tmp_path: Path
 ) -> None:
-    options = ["--size", 48, "--scales", 2, "--steps", 24, "--report", "assignment"]
+    options = ["--size", 44, "--scales", 2, "--steps", 22, "--report", "assignment"]
+    options += ["--style-layers", "conv1_1,conv2_1", "--content-layers", "conv2_2"]
     for preset, solver in (("default", "adam"), ("gatys", "lbfgs"), ("coursera", "lbfgs")):
         chosen = [*options, "--preset", preset, "--solver", solver]
         code, out, _ = nstx("optimize", *drawn, "-o", tmp_path / "out.png", *chosen)

@@ -12,15 +12,15 @@ from nstx.engine.transfer.job import Job
 from nstx.models.errors import UsageError
 from nstx.models.presets import SolverName
 
-CONTENTS = [Picture(random_pixels(40, 56, seed).astype(np.uint8), None) for seed in range(3)]
-STYLE = Picture(random_pixels(45, 50, 9).astype(np.uint8), None)
+CONTENTS = [Picture(random_pixels(33, 42, seed).astype(np.uint8), None) for seed in range(3)]
+STYLE = Picture(random_pixels(33, 40, 9).astype(np.uint8), None)
 
 
 def jobs_of(backend: BackendName = "onnx", solver: SolverName | None = None) -> list[Job]:
     jobs: list[Job] = []
     for index, content in enumerate(CONTENTS):
         settings = choose_settings(
-            size=56, scales=2, steps=6 + index, device="cpu", backend=backend, solver=solver,
+            size=42, scales=2, steps=4 + index, device="cpu", backend=backend, solver=solver,
             style_weight=1.0 + index,
         )  # fmt: skip
         like = jobs[0] if jobs else None
@@ -47,7 +47,7 @@ def test_a_batch_ends_as_its_jobs_do_alone(backend: BackendName, solver: SolverN
         assert result.initial_cost is not None
         assert alone.initial_cost is not None
         assert result.initial_cost.total == pytest.approx(alone.initial_cost.total, rel=1e-4)
-        assert [step for i, _, step in steps if i == index] == list(range(1, 7 + index))
+        assert [step for i, _, step in steps if i == index] == list(range(1, 5 + index))
     # All take turns, and the one with the fewest steps is the first to be done.
     assert [index for index, _, _ in steps[:3]] == [0, 1, 2]
     assert steps[-1][0] == 2
@@ -64,7 +64,7 @@ def test_a_batch_that_is_stopped_ends_at_finished_steps() -> None:
     results = run_batch(jobs_of(), should_stop=should_stop)
     assert {result.stopped for result in results} == {"interrupted"}
     assert all(result.steps >= 1 for result in results)
-    assert all(result.pixels.shape == (40, 56, 3) for result in results)
+    assert all(result.pixels.shape == (33, 42, 3) for result in results)
 
 
 def test_jobs_that_are_no_batch_are_refused() -> None:

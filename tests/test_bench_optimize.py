@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from processes import PATIENCE, spawn, wait_for
 
+from nstx.engine.bench import worker
 from nstx.engine.bench.optimize import OptimizeBench, run_optimize_bench
 from nstx.engine.bench.tasks import Task
 from nstx.models.errors import DeviceError, UsageError
@@ -22,19 +23,19 @@ def test_whole_runs_are_measured(
 ) -> None:
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     arguments = [
-        "bench", "optimize", content, style, "--sizes", "40", "--steps", 3, "--rounds", 1,
+        "bench", "optimize", content, style, "--sizes", "32", "--steps", 2, "--rounds", 1,
         "--variants", "onnx,torch", "--device", "cpu",
     ]  # fmt: skip
     code, out, _ = nstx(*arguments, "--json")
     assert code == 0
     report = json.loads(out)
     assert [(row["size"], row["variant"]) for row in report["rows"]] == [
-        (40, "onnx"), (40, "torch"),
+        (32, "onnx"), (32, "torch"),
     ]  # fmt: skip
     for row in report["rows"]:
         assert 0 < row["first_step"] < row["seconds"]
         assert row["fastest"] <= row["seconds"] <= row["slowest"]
-        assert row["evaluations"] >= 3
+        assert row["evaluations"] >= 2
         assert 0 < row["per_evaluation"] < row["seconds"]
         assert row["runs_on"] == f"{row['variant']} cpu fp32"
         assert row["of_torch"] > 0
@@ -51,11 +52,11 @@ def test_a_run_is_the_one_that_nstx_optimize_makes(
 ) -> None:
     pictures = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     bench = OptimizeBench(
-        content=str(pictures[0]), style=str(pictures[1]), sizes=(48,), variants=("torch",),
-        steps=4, rounds=1,
+        content=str(pictures[0]), style=str(pictures[1]), sizes=(32,), variants=("torch",),
+        steps=2, rounds=1,
     )  # fmt: skip
-    (row,) = run_optimize_bench(bench)["rows"]
-    options = ["--size", 48, "--steps", 4, "--backend", "torch", "--precision", "fp32"]
+    (row,) = run_optimize_bench(bench, run_task=worker.measure)["rows"]
+    options = ["--size", 32, "--steps", 2, "--backend", "torch", "--precision", "fp32"]
     options += ["--device", "cpu", "--json"]
     code, out, _ = nstx("optimize", *pictures, "-o", tmp_path / "o.png", *options)
     assert code == 0
@@ -100,8 +101,7 @@ def test_a_process_that_fails_leaves_its_error_in_its_row() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-@pytest.mark.parametrize("work", ["features", "optimize"])
-@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(("work", "as_json"), [("features", True), ("optimize", False)])
 def test_an_interrupted_measurement_tells_what_it_has(work: str, as_json: bool) -> None:
     process = spawn("bench", work, "--device", "cpu", *(["--json"] if as_json else []))
     parent = psutil.Process(process.pid)

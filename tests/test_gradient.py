@@ -78,7 +78,7 @@ def test_float64_gradient_agrees_with_central_differences(
 
 
 @pytest.mark.parametrize("preset", ["coursera", "gatys"])
-@pytest.mark.parametrize("size", [(64, 80), (83, 117)])
+@pytest.mark.parametrize("size", [(48, 64), (53, 71)])
 def test_float32_gradient_agrees_with_float64_on_real_weights(
     real_weights: Weights, preset: str, size: tuple[int, int]
 ) -> None:
@@ -89,7 +89,7 @@ def test_float32_gradient_agrees_with_float64_on_real_weights(
     none, 1e-5 of three quarters of the pixels of every picture, and 1e-2 of everything.
     """
     objective = replace(PRESETS[preset].objective, tv_weight=1.0)
-    styles = [(random_pixels(150, 131, seed=3), 1.0)]
+    styles = [(random_pixels(70, 61, seed=3), 1.0)]
     errors: list[float] = []
     for seed in range(1, 9):
         content, picture = random_pixels(*size, seed=10 + seed), random_pixels(*size, seed=seed)
@@ -154,7 +154,7 @@ def test_cuda_gradient_agrees_with_float64(
 ) -> None:
     objective = PRESETS[preset].objective
     content, picture = random_pixels(211, 317, seed=1), random_pixels(211, 317, seed=2)
-    styles = [(random_pixels(150, 131, seed=3), 1.0)]
+    styles = [(random_pixels(70, 61, seed=3), 1.0)]
     ours = make_backend(objective, real_weights, content, styles, precision, "cuda")
     reference = make_backend(objective, real_weights, content, styles, "fp64")
     cost, gradient = ours.cost_and_gradient(picture)

@@ -449,7 +449,7 @@ def test_a_wrong_gradient_is_not_written(tiny_weights: Weights, tmp_path: Path) 
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(("pooling", "size"), [("avg", (74, 111)), ("max", (83, 125))])
+@pytest.mark.parametrize(("pooling", "size"), [("avg", (48, 71)), ("max", (53, 79))])
 def test_the_gradient_of_real_pictures_is_that_of_float64(
     data_folder: Path, pooling: Pooling, size: tuple[int, int]
 ) -> None:

@@ -109,28 +109,31 @@ def test_nan_goes_through_a_pooling(averages: bool) -> None:
     assert torch.isnan(pooled).sum() == 1
 
 
-@pytest.mark.parametrize(("positions", "channels"), [((3, 5), 256), ((23, 31), 64), ((9, 31), 128)])
+@pytest.mark.parametrize(
+    ("batch", "positions", "channels"),
+    [(1, (3, 5), 256), (2, (13, 31), 64), (2, (9, 15), 128)],
+)
 def test_gram_matrices_and_their_gradient_are_those_of_float64(
-    positions: tuple[int, int], channels: int
+    batch: int, positions: tuple[int, int], channels: int
 ) -> None:
-    features, target = draw(2, *positions, channels), draw(2, channels, channels, seed=1)
-    factor, seed = torch.tensor([0.5, 3.0], device=PLACE), torch.tensor(4.0, device=PLACE)
-    programs = compare_programs(2, positions[0] * positions[1], channels)
-    sums = torch.full((2, programs + 1), torch.nan, device=PLACE)
+    features, target = draw(batch, *positions, channels), draw(batch, channels, channels, seed=1)
+    factor, seed = torch.tensor([0.5, 3.0], device=PLACE)[:batch], torch.tensor(4.0, device=PLACE)
+    programs = compare_programs(batch, positions[0] * positions[1], channels)
+    sums = torch.full((batch, programs + 1), torch.nan, device=PLACE)
     slope, difference = compare_gram(features, target, factor, seed, sums, keeps=True)
 
     rows = features.double().flatten(1, 2)
     expected = rows.transpose(1, 2) @ rows / rows.shape[1] - target.double()
     assert difference is not None
     assert error(difference, expected) < 2e-5
-    assert error(slope, expected * (factor.double() * 4).reshape(2, 1, 1)) < 2e-5
+    assert error(slope, expected * (factor.double() * 4).reshape(batch, 1, 1)) < 2e-5
     assert error(sums[:, :-1].sum(1), expected.square().sum((1, 2))) < 2e-5
     assert torch.isnan(sums[:, -1]).all()
     again, none = compare_gram(features, target, factor, seed, sums, keeps=False)
     assert none is None
     assert torch.equal(slope, again)
 
-    behind = draw(2, *positions, channels, seed=2)
+    behind = draw(batch, *positions, channels, seed=2)
     total = (rows @ slope.double()).reshape(features.shape)
     cut = torch.where(features > 0, total + behind.double(), 0.0)
     assert error(add_gram_gradient(features, slope, None, cuts=False), total) < 2e-3
@@ -210,13 +213,14 @@ def shallow_objective(
     pooling: Literal["avg", "max"] = "avg",
     rounding: Literal["ceil", "floor"] = "ceil",
     tv_weight: float = 0.0,
+    deepest: str = "conv3_1",
 ) -> Objective:
     """Return an objective of few layers, as the interpreter is slow; one has both kinds of cost."""
     return Objective(
         content_layers=(LayerWeight("conv1_2", 0.7), LayerWeight("conv2_1", 1.0)),
         style_layers=tuple(
             LayerWeight(name, weight)
-            for name, weight in (("conv1_1", 0.5), ("conv1_2", 0.2), ("conv3_1", 1.0))
+            for name, weight in (("conv1_1", 0.5), ("conv1_2", 0.2), (deepest, 1.0))
         ),
         pooling=pooling,
         pool_rounding=rounding,
@@ -279,7 +283,7 @@ def test_a_fused_gradient_is_that_of_autograd_in_float64(
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in which overflow is imitated
 def test_a_fused_gradient_in_fp16_is_near_and_its_seed_falls_until_it_is_finite() -> None:
-    fused, exact = backends(shallow_objective(), (16, 17), 1, "fp16")
+    fused, exact = backends(shallow_objective(deepest="conv2_2"), (16, 17), 1, "fp16")
     pixels = random_pixels(16, 17, seed=3)
     fused.seed = 2.0**40
     _, gradient = fused.cost_and_gradient(pixels)
@@ -288,7 +292,7 @@ def test_a_fused_gradient_in_fp16_is_near_and_its_seed_falls_until_it_is_finite(
 
 
 def test_a_correction_moves_what_fused_features_are_compared_with() -> None:
-    fused, exact = backends(shallow_objective(), (16, 17), 1, "fp32")
+    fused, exact = backends(shallow_objective(deepest="conv2_2"), (16, 17), 1, "fp32")
     pixels = random_pixels(16, 17, seed=3)
     with exact.problem.noting() as features, fused.problem.noting() as ours:
         exact.cost_and_gradient(pixels)
@@ -308,7 +312,7 @@ def test_a_correction_moves_what_fused_features_are_compared_with() -> None:
 
 
 def test_a_fused_gradient_that_is_not_finite_is_an_error() -> None:
-    fused, _ = backends(shallow_objective(), (16, 17), 1, "fp32")
+    fused, _ = backends(shallow_objective(deepest="conv2_2"), (16, 17), 1, "fp32")
     pixels = random_pixels(16, 17, seed=3)
     pixels[3, 4, 1] = np.nan
     with pytest.raises(NumericalError, match="finite"):
