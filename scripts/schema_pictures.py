@@ -1,7 +1,9 @@
-"""Has schemathesis send pictures in most forms, which it cannot make up (SCHEMATHESIS_HOOKS of scripts/schema)."""
+"""Has schemathesis send pictures, and targets, in most forms, which it cannot make up (SCHEMATHESIS_HOOKS of scripts/schema)."""
 
+import os
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import schemathesis
@@ -18,18 +20,23 @@ def _png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name.encode(), data) for name, data in chunks)
 
 
-_FILES = ("content", "style", "style_mask", "mask", "regions")
 _OPTIONS = '{"size": 32, "steps": 2, "content_layers": "conv1_2", "style_layers": "conv1_1"}'
+_TARGETS = Path(os.environ["SCHEMA_TARGETS"]).read_bytes()
 
 
-@schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Put pictures in place of most files, and options that can be in place of half."""
-    if not isinstance(body, dict) or "content" not in body or "style" not in body:
+    """Put pictures, or targets, in place of most files, and options that can be in place of half."""
+    if not isinstance(body, dict) or not ("targets" in body or {"content", "style"} <= body.keys()):
         return body
     choice = zlib.crc32(repr(sorted(body.items(), key=str)).encode())
     if choice % 4 == 0:
         return body
     picture = _png(32)
-    kept = {"content": picture, "style": [picture]}
-    return {**kept, "options": _OPTIONS} if choice % 4 > 1 else {**body, **kept}
+    kept: dict[str, Any] = {"content": picture, "style": [picture]}
+    options = _OPTIONS
+    if "targets" in body:
+        kept, options = {"targets": _TARGETS}, '{"steps": 2}'
+    return {**kept, "options": options} if choice % 4 > 1 else {**body, **kept}
+
+
+schemathesis.hook(map_body)

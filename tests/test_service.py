@@ -539,7 +539,12 @@ def test_it_says_how_it_stands(served: Served) -> None:
     ):
         assert name in text
     paths = served.ask("GET", "/openapi.json").json["paths"]
-    assert {"401", "413", "415", "422", "429"} <= set(paths["/v1/jobs"]["post"]["responses"])
+    asked = paths["/v1/jobs"]["post"]["responses"]
+    assert {"401", "413", "415", "422", "429"} <= set(asked)
+    known = [way["operationId"] for ways in paths.values() for way in ways.values()]
+    linked = [link["operationId"] for link in asked["202"]["links"].values()]
+    assert {"get_job", "get_events", "result", "cancel_job"} <= set(linked) <= set(known)
+    assert len(set(known)) == len(known)
 
 
 def test_what_waits_is_made_after_the_next_start(

@@ -17,7 +17,7 @@ from .forms import UploadTimeout, discard, read_key, reading_form
 from .guards import GUARDED, Access, Guard
 from .metrics import Measured, Metrics
 from .problems import MEDIA_TYPE, handle_problems, respond
-from .schemas import EVENT, FORM, Health, Job, JobPage, Problem, ServiceInfo, Status
+from .schemas import EVENT, FORM, LINKS, Health, Job, JobPage, Problem, ServiceInfo, Status
 from .streaming import Streams
 
 PAGE = Path(__file__).with_name("page")
@@ -71,7 +71,7 @@ def _add_submission(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/v1/jobs", status_code=202, openapi_extra=FORM, summary="Ask for a picture",
-        responses={202: {"model": Job}, **_problems(400, 403, 408, 409, 413, 415, 422, 429, 507)},
+        responses={202: {"model": Job, "links": LINKS}, **_problems(400, 403, 408, 409, 413, 415, 422, 429, 507)},
     )  # fmt: skip
     async def submit(request: Request) -> Response:
         try:
@@ -108,7 +108,9 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
             {"jobs": [service.describe(record) for record in records[:limit]], "next": more}
         )
 
-    @app.get("/v1/jobs/{job}", response_model=Job, responses=_problems(404), summary="A job")
+    @app.get(
+        "/v1/jobs/{job}", response_model=Job, responses=_problems(404), summary="A job", operation_id="get_job",
+    )  # fmt: skip
     async def get_job(job: str) -> Response:
         return JSONResponse(service.describe(service.find(job)))
 
@@ -126,6 +128,7 @@ def _add_events(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/v1/jobs/{job}/events", summary="What happens to a job, as it does", response_class=Response,
+        operation_id="get_events",
         responses={
             200: {"content": {"text/event-stream": {"schema": EVENT}}},
             204: {"description": "There is no more to tell."}, **_problems(400, 404),
@@ -152,7 +155,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
     pictures = dict.fromkeys(_TYPES.values(), jpeg["image/jpeg"])
 
     @app.get(
-        "/v1/jobs/{job}/result", summary="The picture", response_class=Response,
+        "/v1/jobs/{job}/result", summary="The picture", response_class=Response, operation_id="result",
         responses={200: {"content": pictures}, **unchanged, **_problems(404, 409)},
     )  # fmt: skip
     async def result(request: Request, job: str) -> Response:

@@ -115,6 +115,12 @@ class Problem(BaseModel):
     setting: str | None = None
 
 
+_OF_JOB = ("get_job", "get_events", "preview", "before", "result", "cancel_job", "delete_job")
+LINKS: dict[str, Any] = {
+    name: {"operationId": name, "parameters": {"job": "$response.body#/id"}} for name in _OF_JOB
+}
+"""What may be asked of a job that an answer tells of."""
+
 EVENT: dict[str, Any] = {
     "title": "Event", "type": "object", "required": ["event", "data"],
     "properties": {
@@ -126,11 +132,10 @@ EVENT: dict[str, Any] = {
 """Each event of a stream."""
 
 _FILE = {"type": "string", "format": "binary"}
-_OPTIONS = {"type": "string", "contentMediaType": "application/json"}
-_OF_PICTURES: dict[str, Any] = {
-    "title": "of pictures",
+# Properties stand above the choice, and that excludes nothing, for what reads the schema to make a form by it.
+_PARTS: dict[str, Any] = {
     "type": "object",
-    "required": ["content", "style"],
+    "description": "Of pictures, or of targets and options alone.",
     "additionalProperties": False,
     "properties": {
         "content": _FILE,
@@ -138,16 +143,11 @@ _OF_PICTURES: dict[str, Any] = {
         "style_mask": {"type": "array", "maxItems": 8, "items": _FILE},
         "mask": _FILE,
         "regions": _FILE,
-        "options": _OPTIONS,
+        "targets": _FILE,
+        "options": {"type": "string", "contentMediaType": "application/json"},
     },
+    "anyOf": [{"required": ["content", "style"]}, {"required": ["targets"]}],
 }
-_OF_TARGETS: dict[str, Any] = {
-    "title": "of a targets file",
-    "type": "object",
-    "required": ["targets"],
-    "additionalProperties": False,
-    "properties": {"targets": _FILE, "options": _OPTIONS},
-}
-_FORMS = {"multipart/form-data": {"schema": {"oneOf": [_OF_PICTURES, _OF_TARGETS]}}}
+_FORMS = {"multipart/form-data": {"schema": _PARTS}}
 FORM: dict[str, Any] = {"requestBody": {"required": True, "content": _FORMS}}
 """The form that a job is asked for with."""
