@@ -166,6 +166,7 @@ def test_evaluate_prints_them(nstx: Callable[..., tuple[int, str, str]], tmp_pat
         tmp_path / "c.png",
         "--style",
         tmp_path / "s.png",
+        *("--content-layers", "conv1_1", "--style-layers", "conv1_1"),
     ]
     code, out, _ = nstx("evaluate", *arguments, "--artefacts", "--json")
     assert code == 0

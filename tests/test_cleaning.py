@@ -401,7 +401,10 @@ def pictures(*sizes: tuple[int, int]) -> list[Picture]:
 
 def test_the_default_result_is_cleaned_and_its_cost_is_the_cleaned_pictures() -> None:
     content, style = pictures((90, 120), (100, 80))
-    settings = choose_settings(size=96, steps=3, device="cpu", precision="fp32")
+    settings = choose_settings(
+        size=96, steps=3, device="cpu", precision="fp32",
+        content_layers="conv2_2", style_layers="conv1_1,conv2_1",
+    )  # fmt: skip
     assert settings.clean
     job = prepare_job(content, style, settings)
     assert job.grain is not None

@@ -469,7 +469,7 @@ def test_processes_precompute_the_same_pictures_at_once(
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(4)
+        for _ in range(3)
     ]
     for process in processes:
         out, err = process.communicate(timeout=PATIENCE)

@@ -289,6 +289,7 @@ def test_runs_that_differ_in_weights_share_a_backend(pictures: list[Path]) -> No
     assert opened[0] is not opened[4]
 
 
+@pytest.mark.usefixtures("quick")
 def test_starts_may_be_words_and_pictures_together(
     compare: Compare, pictures: list[Path], tmp_path: Path
 ) -> None:

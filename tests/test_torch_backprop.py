@@ -106,8 +106,8 @@ def test_the_gradient_of_the_real_network(
     preset: str, precision: TorchPrecision, bound: float
 ) -> None:
     weights, objective = load_weights(), replace(PRESETS[preset].objective, tv_weight=1.0)
-    picture = random_pixels(61, 83, seed=1)
-    targets = [targets_of(weights, objective, random_pixels(61, 83, seed=3))]
+    picture = random_pixels(37, 45, seed=1)
+    targets = [targets_of(weights, objective, random_pixels(37, 45, seed=3))]
     ours = by_hand(weights, objective, targets, precision)
     cost, gradient = ours.cost_and_gradient(picture)
     expected, reference = by_autograd(weights, objective, targets).cost_and_gradient(picture)

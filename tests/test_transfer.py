@@ -37,7 +37,7 @@ STYLES = [(STYLE, 1.0)]
 
 
 def small(preset: str = "coursera", **choices: Any) -> Settings:
-    return choose_settings(preset, **{"size": 64, "steps": 6, "solver": "lbfgs", **choices})
+    return choose_settings(preset, **{"size": 48, "steps": 4, "solver": "lbfgs", **choices})
 
 
 def job_of(**choices: Any) -> Job:
@@ -74,11 +74,11 @@ def test_the_reported_cost_is_the_yardsticks(preset: str) -> None:
 
 def test_steps_are_reported_over_all_scales() -> None:
     steps: list[Step] = []
-    settings = small("default", size=128, scales=3, steps=7, clean=False)
+    settings = small("default", size=96, scales=3, steps=7, clean=False)
     result = stylize(CONTENT, STYLES, settings, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, 8))
     assert [step.scale for step in steps] == [1, 1, 2, 2, 3, 3, 3]
-    assert [step.pixels.shape[1] for step in steps] == [32, 32, 64, 64, 128, 128, 128]
+    assert [step.pixels.shape[1] for step in steps] == [24, 24, 48, 48, 96, 96, 96]
     assert {(step.steps, step.scales) for step in steps} == {(7, 3)}
     assert result.cost == steps[-1].cost
     assert steps[-1].evaluations == result.evaluations
@@ -86,8 +86,8 @@ def test_steps_are_reported_over_all_scales() -> None:
 
 
 def test_more_scales_than_steps_still_end_at_the_full_size() -> None:
-    result = stylize(CONTENT, STYLES, small("default", size=128, scales=3, steps=1))
-    assert result.pixels.shape == (96, 128, 3)
+    result = stylize(CONTENT, STYLES, small("default", size=96, scales=3, steps=1))
+    assert result.pixels.shape == (72, 96, 3)
     assert result.steps == 1
 
 
@@ -187,7 +187,7 @@ def test_automatic_scales_leave_out_those_that_a_thin_style_cannot_have() -> Non
 
 
 def test_a_targets_file_gives_the_same_picture_as_the_pictures(tmp_path: Path) -> None:
-    settings = small("default", size=128, scales=2)
+    settings = small("default", size=96, scales=2)
     job = prepare_job(CONTENT, STYLES, settings)
     path = tmp_path / "t.safetensors"
     weights = job.opened.weights_sha256
@@ -202,7 +202,7 @@ def test_targets_without_a_grain_clean_nothing_and_say_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As those of versions before 0.2."""
-    settings = small("default", size=128, scales=1)
+    settings = small("default", size=96, scales=1)
     job, path = prepare_job(CONTENT, STYLES, settings), tmp_path / "t.safetensors"
     write_targets(path, job.contents, job.targets, settings.objective, job.opened.weights_sha256)
     saved = read_targets(path)
@@ -239,7 +239,7 @@ def test_a_result_has_the_contents_transparency(tmp_path: Path) -> None:
 
 
 def test_the_cost_is_bound_once_for_all_that_needs_a_scale() -> None:
-    job = prepare_job(CONTENT, STYLES, small("default", size=128, scales=2))
+    job = prepare_job(CONTENT, STYLES, small("default", size=96, scales=2))
     bound: list[Targets] = []
 
     def make(problems: Sequence[tuple[Objective, Targets]]) -> GradientBackend:
@@ -250,7 +250,7 @@ def test_the_cost_is_bound_once_for_all_that_needs_a_scale() -> None:
     costs = BoundCosts(counted)
     result = run_job(counted, costs=costs)
     assert costs.measure(result.pixels).total == pytest.approx(result.cost.total, rel=1e-5)
-    assert [targets.height for targets in bound] == [48, 96]
+    assert [targets.height for targets in bound] == [36, 72]
 
 
 def test_a_targets_file_of_another_objective_names_the_difference(tmp_path: Path) -> None:

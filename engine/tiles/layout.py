@@ -90,8 +90,9 @@ class TileLayout:
     @property
     def largest(self) -> tuple[int, int]:
         """Height and width that the outer rectangle of a tile has at most."""
+        halo = self.halo
         height, width = (
-            max(min(side, end + self.halo) - max(0, first - self.halo) for first, end in spans)
+            max(min(side, end + halo) - max(0, first - halo) for first, end in spans)
             for side, spans in (
                 (side, _split(side, self.side)) for side in (self.height, self.width)
             )
