@@ -255,7 +255,7 @@ def backends(
         ("avg", "ceil", (17, 22), 2),
         ("avg", "floor", (19, 21), 1),
         ("max", "ceil", (17, 19), 1),
-        ("max", "floor", (16, 18), 2),
+        ("max", "floor", (16, 18), 1),
     ],
 )
 def test_a_fused_gradient_is_that_of_autograd_in_float64(
