@@ -200,10 +200,17 @@ def _download(page: Any, folder: Path) -> None:
         assert image.size == (64, 48)
 
 
-def test_a_job_that_is_canceled_says_so(page: Any, address: str) -> None:
+def test_a_job_that_is_canceled_says_so(page: Any, address: str, files: dict[str, Path]) -> None:
     page.goto(address)
     page.click(".photo .sample >> nth=0")
     page.click(".style .sample >> nth=1")
+    page.wait_for_selector("#style-mask-0")
+    page.set_input_files("#style-mask-0", files["style"])
+    page.click(".style .sample >> nth=2")
+    page.wait_for_selector("#style-mask-1")
+    held = "[0, 1].map((at) => document.querySelector(`#style-mask-${at}`).files.length)"
+    assert page.evaluate(held) == [1, 0]
+    check_access(page, "masks")
     page.fill("#field-size", "128")
     page.fill("#field-steps", "1000")
     page.press("#field-steps", "Control+Enter")
@@ -211,6 +218,8 @@ def test_a_job_that_is_canceled_says_so(page: Any, address: str) -> None:
     page.click(".actions button:has-text('Cancel')")
     page.wait_for_selector(".standing:has-text('Canceled')")
     check_access(page, "canceled")
+    (job,) = page.evaluate("fetch('/v1/jobs?limit=1').then((a) => a.json())")["jobs"]
+    assert [style["mask"] for style in job["options"]["styles"]] == [True, False]
     page.goto(f"{address}/#/jobs/{'0' * 32}")
     page.wait_for_selector(".wait:has-text('no such picture')")
 

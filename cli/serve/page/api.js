@@ -127,6 +127,7 @@ export async function submit({ photo, styles, mask, regions, options }, key) {
   const form = new FormData();
   form.append("content", photo, photo.name || "content");
   for (const style of styles) form.append("style", style.file, style.file.name || "style");
+  for (const style of styles) if (style.mask) form.append("style_mask", style.mask, style.mask.name || "style_mask");
   if (mask) form.append("mask", mask, "mask");
   if (regions) form.append("regions", regions, "regions");
   form.append("options", JSON.stringify(options));

@@ -88,7 +88,7 @@ class Page {
     const options = this.form.options();
     const styles = this.pictures.styleOptions();
     if (styles) options.styles = styles;
-    const size = [files.photo.file, files.mask, files.regions, ...files.styles.map(({ file }) => file)].reduce((sum, file) => sum + (file?.size ?? 0), 0);
+    const size = [files.photo.file, files.mask, files.regions, ...files.styles.flatMap(({ file, mask }) => [file, mask])].reduce((sum, file) => sum + (file?.size ?? 0), 0);
     if (size > this.limits.max_upload) {
       this.form.complain(`The pictures take ${bytes(size)}; this server takes ${bytes(this.limits.max_upload)} at a time.`);
       return;
@@ -111,7 +111,7 @@ class Page {
 
   /** The key of a form: one that was sent and not answered has the key that it had. */
   #keyOf({ photo, styles, mask, regions }, options) {
-    const parts = [photo.file, mask, regions, JSON.stringify(options), ...styles.map(({ file }) => file)];
+    const parts = [photo.file, mask, regions, JSON.stringify(options), ...styles.flatMap((style) => [style.file, style.mask])];
     const isSame = this.#sent?.parts.length === parts.length && parts.every((part, at) => part === this.#sent.parts[at]);
     if (!isSame) this.#sent = { parts, key: newKey() };
     return this.#sent.key;

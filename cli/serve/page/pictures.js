@@ -18,6 +18,7 @@ class Chosen {
     this.shelf = shelf;
     this.weight = 1;
     this.region = "";
+    this.mask = null;
     this.url = URL.createObjectURL(file);
   }
 
@@ -81,7 +82,7 @@ export class Pictures extends EventTarget {
 
   /** What a job needs, to be sent and to be had again. */
   snapshot() {
-    const styles = this.styles.map(({ file, label, weight, region, shelf }) => ({ file, label, weight, region, shelf }));
+    const styles = this.styles.map(({ file, label, weight, region, mask, shelf }) => ({ file, label, weight, region, mask, shelf }));
     const { file, label, shelf } = this.photo;
     return { photo: { file, label, shelf }, styles, mask: this.mask, regions: this.regions };
   }
@@ -91,7 +92,7 @@ export class Pictures extends EventTarget {
     this.photo?.close();
     for (const style of this.styles) style.close();
     this.photo = new Chosen(photo.file, photo.label, photo.shelf);
-    this.styles = styles.map(({ file, label, weight, region, shelf }) => Object.assign(new Chosen(file, label, shelf), { weight, region }));
+    this.styles = styles.map(({ file, label, weight, region, mask, shelf }) => Object.assign(new Chosen(file, label, shelf), { weight, region, mask }));
     this.mask = mask;
     this.regions = regions;
     this.#tell();
@@ -99,7 +100,7 @@ export class Pictures extends EventTarget {
 
   /** Of the options of a job, what is said of each painting; undefined where nothing is. */
   styleOptions() {
-    if (!this.regions && this.styles.every((style) => style.weight === 1)) return undefined;
-    return this.styles.map(({ weight, region }) => ({ weight, region: (this.regions && region.trim()) || null }));
+    if (!this.regions && this.styles.every((style) => style.weight === 1 && !style.mask)) return undefined;
+    return this.styles.map(({ weight, region, mask }) => ({ weight, region: (this.regions && region.trim()) || null, mask: Boolean(mask) }));
   }
 }

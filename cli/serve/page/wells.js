@@ -98,6 +98,18 @@ class Well {
     return make("div", { class: "weight" }, ...parts);
   }
 
+  #mask(style, at, isAlone) {
+    const id = `style-mask-${at}`;
+    const input = make("input", { type: "file", accept: "image/*", id, title: "White is what counts of it." });
+    if (style.mask) {
+      const files = new DataTransfer();
+      files.items.add(style.mask);
+      input.files = files.files;
+    }
+    input.addEventListener("change", () => (style.mask = input.files[0] ?? null));
+    return make("div", { class: "weight mask" }, make("label", { for: id, text: isAlone ? "Mask of the painting" : `Painting ${at + 1}, mask` }), input);
+  }
+
   show() {
     const all = this.role === "photo" ? [this.pictures.photo].filter(Boolean) : this.pictures.styles;
     this.drop.classList.toggle("full", all.length > 0);
@@ -106,7 +118,8 @@ class Well {
     this.ask.textContent = all.length ? this.words.more : this.words.ask;
     this.shelf.forEach((sample, at) => sample.setAttribute("aria-pressed", String(all.some(({ shelf }) => shelf === SHELF[this.role][at][0]))));
     const weighs = this.role === "style" && (all.length > 1 || this.pictures.regions);
-    this.weights.replaceChildren(...(weighs ? all.map((style, at) => this.#weight(style, at)) : []));
+    const masks = this.role === "style" ? all.map((style, at) => this.#mask(style, at, all.length === 1)) : [];
+    this.weights.replaceChildren(...masks.flatMap((mask, at) => (weighs ? [this.#weight(all[at], at), mask] : [mask])));
     if (all.length) this.complain(null);
   }
 }
