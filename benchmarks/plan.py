@@ -21,6 +21,7 @@ import numpy as np
 
 import nstx
 from nstx.engine.devices.device import Device
+from nstx.engine.devices.machine import has_bf16_units
 from nstx.engine.devices.memory import peak_memory_bytes
 from nstx.engine.gradients.choice import PrecisionPolicy, choose_backend
 from nstx.engine.planning.memory_model import load_of, memory_needed, way_of
@@ -133,6 +134,7 @@ def settings_of(only: str, *, with_fit: bool) -> list[tuple[str, tuple[Any, ...]
         for kind, sizes in kinds
         for side, tile in sizes
         for way in WAYS
+        if way != "bf16" or has_bf16_units()  # emulated, it takes minutes
     ]
     named += [(f"check {name}", values) for name, values in OTHER.items()]
     return sorted(

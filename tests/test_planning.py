@@ -292,8 +292,8 @@ def test_a_run_is_the_same_by_the_tiles_that_a_limit_forces(
     }
     model = "nstx.engine.planning.memory_model"
     monkeypatch.setattr(f"{model}.COEFFICIENTS", small)
-    monkeypatch.setattr(f"{model}._FEATURES_BASE", 0)
-    monkeypatch.setattr(f"{model}._FEATURES_BY_TILES", 0.1)
+    monkeypatch.setattr(f"{model}._TILES", (0, 0.1))
+    monkeypatch.setattr(f"{model}._KEPT_TILES", (0, 0.1))
     torch = BackendChoice("torch", CPU, "fp32")
     needed = memory_needed(load_of(settings, (130, 96), torch))
     monkeypatch.setattr(fitting, "free_memory", lambda: 0)

@@ -77,9 +77,9 @@ class SolverBytes:
 _MIB = 1 << 20
 
 COEFFICIENTS: dict[Way, Coefficients] = {
-    "onnx": Coefficients(base=204 * _MIB, whole=1.65, tiled_base=430 * _MIB, tile=1.1, region=1.0),
+    "onnx": Coefficients(base=204 * _MIB, whole=1.65, tiled_base=295 * _MIB, tile=1.5, region=1.0),
     "autograd": Coefficients(
-        base=410 * _MIB, whole=1.81, tiled_base=410 * _MIB, tile=2.1, region=1.3
+        base=410 * _MIB, whole=1.81, tiled_base=345 * _MIB, tile=1.6, region=1.3
     ),
     "bf16": Coefficients(base=295 * _MIB, whole=0.98, tiled_base=420 * _MIB, tile=0.7, region=0.5),
     "checked": Coefficients(
@@ -89,9 +89,11 @@ COEFFICIENTS: dict[Way, Coefficients] = {
 """Fitted to the peaks of processes with pictures of 0.1 to 4 megapixels and tiles of 128 to 512; of regions, to one by
 autograd alone."""
 
-_FEATURES, _FEATURES_BASE, _FEATURES_BY_TILES = 0.7, 280 * _MIB, 2.44
-"""Bytes for each byte of activations where targets are made, and what there is besides; by tiles, whose features are all
-held at once."""
+_FEATURES = 0.7
+"""Bytes for each byte of activations where targets are made of a whole picture."""
+
+_TILES, _KEPT_TILES = (400 * _MIB, 0.9), (280 * _MIB, 2.44)
+"""What there is where they are made by tiles, and bytes for each byte of activations besides; where freed memory is kept."""
 
 _PICTURE = 56
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
@@ -195,7 +197,8 @@ def memory_needed(load: Load) -> int:
     if layout is None:
         targets = base + _FEATURES * of_pixel * load.style_side**2
     else:
-        targets = _FEATURES_BASE + _tile_features(layout, load.style_side) * of_pixel
+        keeps = load.way in ("bf16", "checked")
+        targets = _tile_features(layout, load.style_side, of_pixel, keeps_freed=keeps)
     if load.way == "onnx" and layout is None:
         at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
     run = base + max(at_rest + _evaluation(load), at_work)
@@ -248,7 +251,7 @@ def features_needed(settings: Settings, size: Sequence[int], layout: TileLayout 
     layers = settings.objective.layers
     if layout is None:
         return extraction_needed(layers, size[0] * size[1])
-    return round(_FEATURES_BASE + _tile_features(layout, max(size)) * activation_bytes(layers))
+    return round(_tile_features(layout, max(size), activation_bytes(layers), keeps_freed=True))
 
 
 def extraction_needed(layers: Sequence[str], pixels: int) -> int:
@@ -256,6 +259,8 @@ def extraction_needed(layers: Sequence[str], pixels: int) -> int:
     return round(COEFFICIENTS["onnx"].base + _FEATURES * activation_bytes(layers) * pixels)
 
 
-def _tile_features(layout: TileLayout, most: int) -> float:
-    """Return the bytes for each of a pixel's that the features of one tile take, with a side of at most ``most``."""
-    return _FEATURES_BY_TILES * min(most, min(layout.side, 256) + 2 * layout.halo) ** 2
+def _tile_features(layout: TileLayout, most: int, of_pixel: float, *, keeps_freed: bool) -> float:
+    """Return the bytes that a process has while it makes the features of tiles, whose sides are at most ``most``."""
+    base, share = _KEPT_TILES if keeps_freed else _TILES
+    side = min(most, min(layout.side, 256) + 2 * layout.halo)
+    return base + share * of_pixel * side**2
