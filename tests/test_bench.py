@@ -2,10 +2,12 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -392,3 +394,31 @@ def test_features_are_compared_with_pytorchs_own_operators(
     usual = TorchNetwork(load_weights(), names, "avg", "ceil", network.device)
     fuses = variant == "torch-bf16"
     assert (type(usual.convolution(names[-1])) is CudnnConvolution) == fuses
+
+
+_HELD = """
+import time
+from pathlib import Path
+from nstx.engine.bench.worker import _end_by_signals
+from nstx.models.storage.leftovers import removed_at_exit
+_end_by_signals()
+with removed_at_exit(Path("half.part")):
+    Path("half.part").touch()
+    print("there", flush=True)
+    time.sleep(60)  # as a library that does not return to Python: no handler would be called
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_measurement_that_is_ended_leaves_nothing_half_written(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    command, pipe = [sys.executable, "-c", _HELD], subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        process.send_signal(number)
+        output = process.communicate(timeout=30)
+    assert (process.returncode, output) == (128 + number, ("", ""))
+    assert list(tmp_path.iterdir()) == []

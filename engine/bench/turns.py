@@ -4,6 +4,7 @@ Machines are noisy: variants that take turns meet the same noise, so that their 
 that a row is there as soon as its last process has ended, and can be compared with eager PyTorch's.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -26,6 +27,7 @@ Answers = Mapping[Task, Sequence[dict[str, Any]]]
 Row = dict[str, Any]
 
 _LONGEST_ERROR = 300  # characters
+_GRACE = 1.0  # seconds that a measurement has to end when it is asked to
 
 # Least, most, and a value to try.
 _RANGES: Mapping[str, tuple[int, int, int]] = {
@@ -156,18 +158,33 @@ def run_process(
     end within the seconds of a timeout.
     """
     command = [sys.executable, "-m", "nstx.engine.bench.worker", json.dumps(asdict(task))]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, timeout=timeout
-        )
+        output, errors_output = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {timeout:.0f} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode != 0 or not lines:
-        errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    finally:
+        _end(process)
+    lines = output.strip().splitlines()
+    if process.returncode != 0 or not lines:
+        errors = errors_output.strip().splitlines() or [f"exit code {process.returncode}"]
         return {"error": errors[-1][:_LONGEST_ERROR]}
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End a measurement that nobody waits for any more: it removes what it was writing, if it still can."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+    process.kill()  # one that has ended is not sent it
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,14 @@ of memory that nothing else has a part in. Only what the task needs is imported.
 """
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
+
+from nstx.models.storage.leftovers import remove_leftovers
 
 from .tasks import Task
 
@@ -118,9 +123,32 @@ def _is_on_cuda(task: Task) -> bool:
     return settle(task.device).is_cuda
 
 
+def _end_by_signals() -> None:
+    """Have a thread end this process at once when a signal asks it to, without what it was writing.
+
+    The main thread would only do so once a library returns to Python, by which time whoever asked has killed it. Not on
+    Windows, which has no such threads.
+    """
+    if sys.platform == "win32":
+        return
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # nohup, or a shell that starts something in the background, has a signal ignored: so do we.
+    numbers = {number for number in asked if signal.getsignal(number) is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # in this thread, and those that it starts
+
+    def wait() -> None:
+        number = signal.sigwait(numbers)
+        remove_leftovers()
+        os._exit(128 + number)
+
+    if numbers:
+        threading.Thread(target=wait, name="nstx-signals", daemon=True).start()
+
+
 def _main() -> None:
     from nstx.models.errors import NstxError
 
+    _end_by_signals()
     fields: dict[str, Any] = json.loads(sys.argv[1])
     for name in ("activations", "grams"):
         fields[name] = tuple(fields[name])
