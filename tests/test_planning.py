@@ -38,7 +38,6 @@ from nstx.engine.settings import Settings
 from nstx.engine.transfer import plan
 from nstx.models.errors import DeviceError, UsageError
 from nstx.models.presets import PRESETS
-from nstx.models.storage.cache import cache_folder
 
 GIB = 1 << 30
 CPU = Device("cpu")
@@ -333,15 +332,15 @@ def test_a_plan_has_the_time_of_each_scale(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_calibration_leaves_the_cache_of_targets_alone(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path))  # which no other test writes
     monkeypatch.setattr(plan, "_SIDE", 32)
     settings = choose_settings(
         backend="torch", extractor="torch", device="cpu", tile=64, max_memory="1GiB"
     )
-    before = set((cache_folder() / "targets").glob("*"))
     assert plan.calibrate(settings, BackendChoice("torch", CPU, "fp32")) > 0
-    assert set((cache_folder() / "targets").glob("*")) == before
+    assert not list(tmp_path.glob("targets/*"))
 
 
 def test_nstx_plan_prints_a_table(
