@@ -19,7 +19,7 @@ from ..pictures.rescue import write_or_rescue
 from ..pictures.transparency import on_white
 from ..preparation.backends import backend_differences, fit_memory
 from ..preparation.inputs import check_one_region, take_styles
-from ..regions.masks import make_regions
+from ..regions.masks import has_regions
 from ..regions.placement import place_styles
 from ..settings import Colors, Settings
 from ..sizes import choose_sizes
@@ -92,8 +92,8 @@ class ComparisonJobs:
     def _fit(self, run: ComparisonRun) -> tuple[Settings, BackendChoice]:
         """Return the settings by which memory holds a run, and its backend without regions."""
         size, placement = self._sizes(run.settings)[-1], self._placements[run.blend]
-        (region,) = make_regions(self._content, placement.mask, [size], placement.parts)
-        count = 0 if region is None else placement.count
+        is_cut = has_regions(self._content, placement.mask, placement.parts)
+        count = placement.count if is_cut else 0
         return fit_memory(run.settings, size, regions=count)
 
     def _weigh(self, run: ComparisonRun) -> list[WeightedPicture]:

@@ -189,6 +189,11 @@ def check_proportions(picture: Picture, masked: Picture, kind: str, of: str = "c
         )
 
 
+def has_regions(content: Picture, mask: Mask | None, parts: Sequence[Mask] = ()) -> bool:
+    """Whether not all of a content counts alike and may change; for the arguments see `make_regions`."""
+    return mask is not None or bool(parts) or _cover_of(content) is not None
+
+
 def make_regions(
     content: Picture,
     mask: Mask | None,
@@ -200,19 +205,25 @@ def make_regions(
     What is not seen at all does not count; what is seen counts alike, however little of it. ``parts`` are several
     regions within the mask. `UsageError` if a mask or region covers nothing that is seen.
     """
-    seen = None if content.alpha is None else content.alpha > 0
-    cover: Mask | None = None
-    if seen is not None and seen.any() and not seen.all():
-        cover = seen.astype(np.uint8) * np.uint8(255)
-        parts = [_cut(part, cover) for part in parts]
-    if cover is None and mask is None and not parts:
+    if not has_regions(content, mask, parts):
         return [None] * len(sizes)
+    cover = _cover_of(content)
+    if cover is not None:
+        parts = [_cut(part, cover) for part in parts]
     regions: list[Region | None] = []
     for size in sizes:
         region = _make_region(cover, mask, size)
         fitted = np.stack([fit_mask(part, *size) for part in parts]) if parts else None
         regions.append(region if fitted is None else replace(region, parts=fitted))
     return regions
+
+
+def _cover_of(content: Picture) -> Mask | None:
+    """Return what is seen of a content, 0 or 255; None where that is all or nothing of it."""
+    if content.alpha is None:
+        return None
+    seen = content.alpha > 0
+    return None if seen.all() or not seen.any() else seen.astype(np.uint8) * np.uint8(255)
 
 
 @about("regions")
