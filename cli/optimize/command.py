@@ -173,7 +173,9 @@ def _check_arguments(
 
 def _name_output(styles: list[str]) -> str:
     """Return the last of several styles where it is no picture yet, so that it may have been meant as the output."""
+    from nstx.engine.pictures.writing import SUFFIXES
+
     last = Path(styles[-1]) if len(styles) > 1 else Path()
-    if last.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff"):
+    if last.suffix.lower() not in SUFFIXES:
         return "out.png"
     return "out.png" if os.path.lexists(last) else printable(last)

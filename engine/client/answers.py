@@ -78,9 +78,10 @@ class Answer:
             named = printable(setting)[:_LONGEST] if isinstance(setting, str) else None
             return Problem(reason, printable(take_text(data, "detail"))[:_LONGEST], named)
         except ValueError:
-            said = "a redirection, " if 300 <= self.status < 400 else ""
+            redirection = "a redirection, " if 300 <= self.status < 400 else ""
             return Problem(
-                "", f"expected an answer of nstx, got {said}status {self.status}; try its address"
+                "",
+                f"expected an answer of nstx, got {redirection}status {self.status}; try its address",
             )
 
     def json(self) -> Any:

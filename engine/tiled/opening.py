@@ -32,9 +32,8 @@ def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
             f"expected the CPU for tiles, got {choice.device}; try --device cpu, or without --tile",
             setting="tile",
         )
-    if (
-        settings.tile is not None and choice.precision != "bf16"
-    ):  # which keeps freed memory to be fast
+    # In bf16 freed memory is kept, to be fast.
+    if settings.tile is not None and choice.precision != "bf16":
         give_back_freed_memory()
     side = TileSide(settings.tile)
     factory = open_backend(settings, choice, partial(_by_tiles, settings, choice, side))

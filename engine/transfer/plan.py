@@ -24,7 +24,7 @@ _SIDE, _TIMES, _SECONDS = 256, 3, 3.0
 
 _BY_TILES = 1.6
 """A tile's two passes forward and one back beside one and one. Were the one back as long as two forward, it were 4/3; measured
-are 1.6 by ONNX Runtime and 1.9 by autograd, with what is cut, summed and put together."""
+are 1.6 by ONNX Runtime and 2.0 by autograd, with what is cut, summed and put together."""
 
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.1}
 """For each step."""
