@@ -26,8 +26,8 @@ from nstx.engine.gradients.onnx_on_device import OnDevice, OnnxDeviceBackend, Op
 from nstx.engine.gradients.opening import open_backend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.kernels.support import describe_kernels
-from nstx.export.graphs import build_gradient
 from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.interleaved import build_interleaved
 from nstx.export.runtime import session as sessions
 from nstx.export.runtime.providers import CPU, Provider, provider_loads
 from nstx.export.runtime.session import RuntimePrecision
@@ -57,12 +57,12 @@ def opening_on_cpu(
 
 @pytest.fixture
 def _planar_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = build_gradient.build_gradient_model
+    real = build_interleaved.build_interleaved
 
     def build(graph: GradientGraph, weights: Weights) -> Any:
         return with_planar_convolutions(real(graph, weights))
 
-    monkeypatch.setattr(build_gradient, "build_gradient_model", build)
+    monkeypatch.setattr(build_interleaved, "build_interleaved", build)
 
 
 def reference(objective: Objective, weights: Weights, problems: Problems) -> AutogradBackend:

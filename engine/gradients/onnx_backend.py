@@ -225,6 +225,7 @@ def arrange_costs(objective: Objective, outputs: Sequence[str], batch: int) -> C
     columns = {
         "content_layers": (len(objective.content_names),),
         "style_layers": (len(objective.style_names),),
+        "layers": (len(objective.content_names) + len(objective.style_names),),
     }
     names = [name for name in outputs if name != "gradient"]
     shapes = {name: (batch, *columns.get(name, ())) for name in (*names, LARGEST)}
@@ -238,35 +239,17 @@ def arrange_costs(objective: Objective, outputs: Sequence[str], batch: int) -> C
 
 def _cost(objective: Objective, outputs: Mapping[str, NDArray[np.float32]]) -> Cost:
     def layers(kind: str, names: tuple[str, ...]) -> dict[str, float]:
-        return dict(zip(names, outputs[f"{kind}_layers"].tolist(), strict=True)) if names else {}
+        if not names:
+            return {}
+        if "layers" in outputs:
+            of_all, count = outputs["layers"], len(names)
+            values = of_all[:count] if kind == "content" else of_all[-count:]
+        else:
+            values = outputs[f"{kind}_layers"]
+        return dict(zip(names, values.tolist(), strict=True))
 
     variation = float(outputs["total_variation"]) if objective.tv_weight > 0 else 0.0
     laplacian = float(outputs["laplacian"]) if objective.laplacian_weight > 0 else 0.0
     content = layers("content", objective.content_names)
     style = layers("style", objective.style_names)
     return check_cost(combine_costs(objective, content, style, variation, laplacian))
-
-
-def describe_factors(problems: Problems) -> dict[str, NDArray[np.float32]]:
-    """Return `FACTOR_INPUTS` of a batch: k of each layer, over its target's strength if costs are relative.
-
-    As `nstx.models.objective` has it, the strength is the mean square, or 1 where that is less.
-    """
-    first = problems[0][0]
-    factors = {}
-    for kind in ("content", "style"):
-        names = getattr(first, f"{kind}_names")
-        rows = [
-            [_factor(objective, kind, getattr(targets, kind)[name]) for name in names]
-            for objective, targets in problems
-        ]
-        if names:
-            factors[f"{kind}_factors"] = np.array(rows, np.float32)
-    return factors
-
-
-def _factor(objective: Objective, kind: str, target: NDArray[np.floating]) -> float:
-    factor = float(getattr(objective, f"{kind}_factor"))
-    if not objective.relative:
-        return factor
-    return factor / max(1.0, float(np.mean(np.square(target, dtype=np.float64))))

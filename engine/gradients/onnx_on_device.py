@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from nstx.export.graphs.feature_graph import INPUT_NAME
-from nstx.export.graphs.gradient_graph import GradientGraph, content_input
+from nstx.export.graphs.gradient_graph import GradientGraph
+from nstx.export.interleaved.interleaved_inputs import interleave_inputs
 from nstx.export.runtime.exactness import check_fp32
 from nstx.export.runtime.providers import Provider, import_onnxruntime
 from nstx.export.runtime.session import (
@@ -38,7 +39,6 @@ from .backend import GradientBackend, Problems, check_batch, gradient_error
 from .onnx_backend import (
     LARGEST,
     arrange_costs,
-    describe_factors,
     describe_planar,
     describe_problems,
     report_costs,
@@ -120,9 +120,11 @@ class OnDevice:
         )
 
         def build() -> bytes:
-            from nstx.export.graphs.build_gradient import build_gradient_model
-
-            model: bytes = build_gradient_model(graph, self.weights).SerializeToString()
+            if graph.layout == "interleaved":
+                from nstx.export.interleaved.build_interleaved import build_interleaved as make
+            else:
+                from nstx.export.graphs.build_gradient import build_gradient_model as make
+            model: bytes = make(graph, self.weights).SerializeToString()
             return model
 
         load = partial(
@@ -208,9 +210,7 @@ class OnnxDeviceBackend(GradientBackend):
         inputs = {INPUT_NAME: self._pixels}
         graph, arrays = self._session.graph, describe_problems(problems)
         if graph.layout == "interleaved":
-            arrays |= describe_factors(problems)
-            for name in objective.content_names:
-                arrays[content_input(name)] = arrays[content_input(name)].transpose(0, 2, 3, 1)
+            arrays = interleave_inputs(graph, arrays, shape[1:])
         for name in graph.inputs[1:]:
             inputs[name] = torch.from_numpy(np.ascontiguousarray(arrays[name])).to(self._device)
         # Costs lie behind one another, so that they are fetched at once, with the largest values last.

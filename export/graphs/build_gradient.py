@@ -16,7 +16,6 @@ from nstx.models.objective import Objective
 from nstx.models.weights.load import Weights
 
 from ..nodes.builder import FLOAT, GraphBuilder
-from .build_interleaved import build_interleaved_model
 from .feature_graph import INPUT_NAME
 from .gradient_graph import GradientGraph
 from .gradient_parts import add_part, add_pixel_gradients, finish_gradient
@@ -28,9 +27,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:
-    """Return the ONNX model of a description, with the weights inside."""
-    if graph.layout == "interleaved":
-        return build_interleaved_model(graph, weights)
+    """Return the ONNX model of a description whose layout is planar, with the weights inside."""
+    assert graph.layout == "planar", "nstx.export.interleaved builds the others"
     objective, builder = graph.objective, GraphBuilder()
     network = NetworkBuilder(
         builder, weights, *objective.poolings, graph.precision, backward=graph.gradient

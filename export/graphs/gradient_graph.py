@@ -29,7 +29,7 @@ _FLAGS = ("gradient", "adam", "even")
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
 # It changes when interleaved graphs of one description come out differently; planar ones have their kind.
-_INTERLEAVED_VERSION = 3
+_INTERLEAVED_VERSION = 4
 
 AREAS_INPUT = "areas"
 """What the costs of several regions are weighed by: float32 (batch, regions)."""
@@ -40,8 +40,9 @@ WEIGHT_INPUTS = ("content_weight", "style_weight", "tv_weight")
 LAPLACIAN_INPUTS = ("laplacian_weight", "laplacian_target")
 """The weight of the content's detail, float32 (batch), and its Laplacian, float32 (batch, h, w)."""
 
-FACTOR_INPUTS = ("content_factors", "style_factors")
-"""What the mean squared error of each layer is multiplied with, of interleaved graphs: float32 (batch, layers)."""
+LAYER_INPUTS = ("layer_factors", "layer_slopes", "layer_constants", "layer_growths")
+"""What interleaved graphs are told of each layer, first those of contents: float32 (batch, layers); the last two
+in fp16 only. `nstx.export.interleaved.interleaved_inputs` has what they are."""
 
 ADAM_MOMENTS = ("first_moment", "second_moment")
 ADAM_INPUTS = (*ADAM_MOMENTS, "step", "learning_rate", "gradient_factor", "low", "high")
@@ -66,8 +67,11 @@ class GradientGraph:
     is an output. Outputs are ``total``, ``content``, ``style`` and
     ``total_variation``, float32 (batch); ``content_layers`` and ``style_layers``, float32
     (batch, layers), before their weights; and ``gradient``, float32 (batch, height, width, 3).
-    Each picture of a batch has its own targets, weights and costs. An ``interleaved`` graph has
-    `FACTOR_INPUTS` too, and neither ``tv_weight`` nor ``total_variation`` where that weight is 0.
+    Each picture of a batch has its own targets, weights and costs.
+
+    An ``interleaved`` graph serves pictures of one size, and takes what `nstx.export.interleaved.interleaved_inputs` makes
+    of a planar one's inputs. Its outputs are ``layers``, float32 (batch, layers), of contents and styles; the
+    gradient; and costs of pixels where their weights are above 0.
 
     Attributes:
         objective: whose layers, layer weights and formulas are built in. Its α, β and weights of the
@@ -148,22 +152,29 @@ class GradientGraph:
     def inputs(self) -> tuple[str, ...]:
         """Names of all inputs, in their order."""
         if self.layout == "interleaved":
-            weights = self.weights if self.has_variation else self.weights[:2] + self.weights[3:]
-            parts = (self.objective.content_names, self.objective.style_names)
-            factors = [name for name, part in zip(FACTOR_INPUTS, parts, strict=True) if part]
-            return (INPUT_NAME, *weights, *self.targets, *factors)
+            weights = self.weights[2 if self.has_variation else 3 :]
+            return (INPUT_NAME, *weights, *self.targets, *self.layer_inputs)
         return (INPUT_NAME, *self.weights, *self.targets, *(ADAM_INPUTS if self.adam else ()))
 
     @property
+    def layer_inputs(self) -> tuple[str, ...]:
+        """Names of `LAYER_INPUTS` that an interleaved graph has."""
+        return LAYER_INPUTS if self.precision == "fp16" else LAYER_INPUTS[:2]
+
+    @property
     def weights(self) -> tuple[str, ...]:
-        """Names of the weights of parts of the cost, but for a total variation that an interleaved graph lacks."""
+        """Names of the weights of parts of the cost, as a planar graph has them."""
         return (*WEIGHT_INPUTS, *(LAPLACIAN_INPUTS[:1] if self.has_laplacian else ()))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of all outputs, in their order."""
-        names = ["total", "total_variation"] if self.has_variation else ["total"]
+        planar = self.layout == "planar"
+        names = ["total"] if planar else []
+        names += ["total_variation"] if self.has_variation else []
         names += ["laplacian"] if self.has_laplacian else []
+        if not planar:
+            return (*names, "layers", "gradient")
         for kind in ("content", "style"):
             if getattr(self.objective, f"{kind}_names"):
                 names += [kind, f"{kind}_layers"]

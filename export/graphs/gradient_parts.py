@@ -17,8 +17,8 @@ from .gradient_graph import (
     ADAM_MOMENTS,
     ADAM_OUTPUTS,
     AREAS_INPUT,
-    FACTOR_INPUTS,
     LAPLACIAN_INPUTS,
+    LAYER_INPUTS,
     GradientGraph,
     root_input,
     shares_input,
@@ -28,6 +28,11 @@ _DESCRIPTION = (
     "The cost of neural style transfer (Gatys et al. 2015) on VGG-19 (Simonyan and Zisserman 2014), "
     "and its gradient with respect to the pixels."
 )
+
+_NAMES = ("content_names", "style_names")
+
+# What has a column for each of some layers.
+_COUNTED = {"layers": _NAMES, "content_layers": _NAMES[:1], "style_layers": _NAMES[1:]}
 
 
 def add_part(
@@ -68,9 +73,9 @@ def _describe_end(graph: GradientGraph, weights: Weights, name: str) -> ValueInf
         return tensor_info(name, FLOAT, ["batch", "height", "width", 3])
     if name in ADAM_INPUTS:
         return tensor_info(name, FLOAT, [])
-    if name in ("content_layers", "style_layers", *FACTOR_INPUTS):
-        layers = getattr(objective, f"{name.partition('_')[0]}_layers")
-        return tensor_info(name, FLOAT, ["batch", len(layers)])
+    if name in (*_COUNTED, *LAYER_INPUTS):
+        count = sum(len(getattr(objective, names)) for names in _COUNTED.get(name, _NAMES))
+        return tensor_info(name, FLOAT, ["batch", count])
     if name == LAPLACIAN_INPUTS[1]:
         return tensor_info(name, FLOAT, ["batch", "laplacian_height", "laplacian_width"])
     if name not in graph.targets:

@@ -1,6 +1,6 @@
 """The cost with its gradient for ONNX Runtime on CUDA, in fp16 and TF32, with interleaved activations.
 
-It computes what `nstx.export.graphs.build_gradient` has, from inputs and to outputs of the same names; a
+It computes what `nstx.export.graphs.build_gradient` has, of inputs that `interleaved_inputs` describes; a
 content's targets are (batch, h, w, channels). Pictures are so already, so that nothing is transposed.
 """
 
@@ -11,15 +11,15 @@ from onnx import ModelProto
 from nstx.models.vgg19 import Layer
 from nstx.models.weights.load import Weights
 
+from ..graphs.feature_graph import INPUT_NAME
+from ..graphs.gradient_graph import GradientGraph
+from ..graphs.gradient_parts import add_pixel_gradients, finish_gradient
 from ..nodes.builder import GraphBuilder
-from .feature_graph import INPUT_NAME
-from .gradient_graph import GradientGraph
-from .gradient_parts import add_pixel_gradients, finish_gradient
-from .interleaved_costs import Difference, InterleavedCosts, Part
+from .interleaved_costs import InterleavedCosts
 from .interleaved_network import InterleavedNetwork
 
 
-def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProto:
+def build_interleaved(graph: GradientGraph, weights: Weights) -> ModelProto:
     """Return the ONNX model of a description, with the weights inside."""
     objective, builder = graph.objective, GraphBuilder()
     rounding = objective.pool_rounding
@@ -29,28 +29,22 @@ def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProt
     x = activations[INPUT_NAME]
     for layer in objective.network:
         x = activations[layer.name] = network.add_layer(layer, x)
-    costs = InterleavedCosts(
-        builder,
-        objective,
-        gradient=True,
-        precision=graph.precision,
-        even=graph.even,
-        poolings=poolings,
-    )
-    parts = _add_parts(graph, costs, weights, activations)
-    weighted = [part.weighted for part in parts]
+    costs = InterleavedCosts(builder, objective, gradient=True, graph=graph)
+    differences = [
+        costs.add_content_difference(name, activations[name]) for name in objective.content_names
+    ]
+    for name in objective.style_names:
+        channels = len(weights.kernels[name])
+        differences.append(costs.add_style_difference(name, activations[name], channels))
     variation_gradient = None
     if graph.has_variation:
-        variation, variation_gradient = costs.add_total_variation()
-        weighted.append(builder.add("Mul", [variation, "tv_weight"], "variation_weighted"))
+        _, variation_gradient = costs.add_total_variation()
     laplacian_gradient = None
     if graph.has_laplacian:
-        laplacian, laplacian_gradient = costs.add_laplacian()
-        weighted.append(builder.add("Mul", [laplacian, "laplacian_weight"], "laplacian_weighted"))
-    builder.add("Sum", weighted, "total")
-    scales, scale = costs.add_scales(parts)
+        _, laplacian_gradient = costs.add_laplacian()
+    scales, scale = costs.add_layers(differences)
     seeds: dict[str, list[str]] = {}
-    for difference, factor in zip(_differences(parts), scales, strict=True):
+    for difference, factor in zip(differences, scales, strict=True):
         seed = costs.add_seed(difference, activations[difference.layer], factor)
         seeds.setdefault(difference.layer, []).append(seed)
     gradient = _add_backward(network, objective.network, activations, seeds)
@@ -61,31 +55,6 @@ def build_interleaved_model(graph: GradientGraph, weights: Weights) -> ModelProt
     if others:
         add_pixel_gradients(builder, gradient, others)
     return finish_gradient(builder, graph, weights)
-
-
-def _add_parts(
-    graph: GradientGraph,
-    costs: InterleavedCosts,
-    weights: Weights,
-    activations: Mapping[str, str],
-) -> list[Part]:
-    """Add the costs of content and style, as far as they count."""
-    objective, parts = graph.objective, []
-    for kind, items, add in (
-        ("content", objective.content_layers, costs.add_content_difference),
-        ("style", objective.style_layers, costs.add_style_difference),
-    ):
-        if not getattr(objective, f"{kind}_names"):
-            continue
-        differences = [
-            add(item, activations[item.layer], len(weights.kernels[item.layer])) for item in items
-        ]
-        parts.append(costs.add_part(kind, items, differences))
-    return parts
-
-
-def _differences(parts: Sequence[Part]) -> list[Difference]:
-    return [difference for part in parts for difference in part.differences]
 
 
 def _add_backward(

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from nstx.models.vgg19 import Layer, PoolRounding
 from nstx.models.weights.load import Weights
 
+from ..graphs.feature_graph import FP16_SCALE, GraphPrecision
+from ..graphs.network import add_window_share
 from ..nodes.builder import BOOL, CONTRIBUTED, FLOAT, FLOAT16, GraphBuilder
-from .feature_graph import FP16_SCALE, GraphPrecision
-from .network import add_window_share
 
 _CONVOLUTION: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 _FOLDED_BACKWARD: dict[str, Any] = {
