@@ -171,6 +171,28 @@ def test_adam_ahead_of_its_host_makes_the_same_steps(steps: int, clip: bool) -> 
         assert cost.total == pytest.approx(plain_cost.total, rel=1e-3)
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_adam_in_fp16_waits_for_each_seed(monkeypatch: pytest.MonkeyPatch, captured: bool) -> None:
+    """A step whose gradient overflows is made again from where it began, with a smaller seed."""
+    start, capture = random_pixels(33, 40, seed=1), WarmedUp() if captured else False
+    monkeypatch.setattr(torch_adam, "CudaGraph", WarmedUp)
+    plain, expected, recorder = make_backend("fp16"), Recorder(), Recorder()
+    plain.seed = 2.0**60
+    solver = adam_steps(start, steps=9, learning_rate=2.0, clip=True, on_step=expected.after_step)
+    run_solver(solver, plain.cost_and_gradient)
+    backend = make_backend("fp16", capture=capture)
+    backend.seed = 2.0**60
+    begun: list[int] = []
+    monkeypatch.setattr(recorder, "before_evaluation", lambda: begun.append(len(recorder.steps)))
+    run_adam(backend, CPU.place(start), steps=9, learning_rate=2.0, clip=True, watcher=recorder)
+    assert backend.seed == plain.seed < 2.0**60
+    # Nothing is under way when a step begins.
+    assert begun == [0, 0, *range(1, 9)]
+    for (pixels, cost), (usual, usual_cost) in zip(recorder.steps, expected.steps, strict=True):
+        np.testing.assert_allclose(pixels, usual, atol=0.05)
+        assert cost.total == pytest.approx(usual_cost.total, rel=1e-3)
+
+
 class WarmedUp:
     """A graph as a capture leaves it: the function ran some times before the first call."""
 
@@ -524,7 +546,7 @@ def test_a_precision_that_a_device_lacks_is_refused(monkeypatch: pytest.MonkeyPa
 
 def test_what_runs_ahead() -> None:
     assert runs_ahead(BackendChoice("torch", Device("cuda"), "tf32"))
-    assert not runs_ahead(BackendChoice("torch", Device("cuda"), "fp16"))
+    assert runs_ahead(BackendChoice("torch", Device("cuda"), "fp16"))
     assert not runs_ahead(BackendChoice("torch", Device("cuda"), "bf16", largest_error=0.25))
     assert not runs_ahead(BackendChoice("torch", Device("cpu"), "fp32"))
     assert not runs_ahead(BackendChoice("onnx", Device("cuda"), "fp32"))

@@ -180,7 +180,7 @@ def check_statistics(settings: Settings, device: Device) -> None:
 def runs_ahead(choice: BackendChoice) -> bool:
     """Whether steps may be begun before the costs of earlier ones are known.
 
-    On CUDA, unless they are checked, or in fp16, whose seeds depend on each step's result.
+    On CUDA, unless they are checked. In fp16 a solver that is ahead waits none the less, as seeds depend on each
+    step's result.
     """
-    on_cuda = choice.name == "torch" and choice.device.is_cuda
-    return on_cuda and not choice.checked and choice.precision != "fp16"
+    return choice.name == "torch" and choice.device.is_cuda and not choice.checked

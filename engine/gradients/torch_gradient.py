@@ -98,7 +98,6 @@ class TorchGradient(GradientBackend):
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""
-        has_seeds = self._device.precision == "fp16"
         with torch.no_grad():
             x = self._place(pixels)
             while True:
@@ -107,14 +106,28 @@ class TorchGradient(GradientBackend):
                     self._follower(pixels, gradient)
                 *parts, largest = rows.tolist()
                 costs = self.problem.report(self._order, parts)
-                if _are_finite(largest) or not has_seeds or self.seed <= _SMALLEST_SEED:
+                if not self.adjust_seed(largest):
                     break
-                self.seed /= _SEED_STEP
             _check_finite(largest)
-            if has_seeds and 0 < max(largest) * self.seed < _ROOM:
-                self.seed *= _SEED_STEP
         same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
         return costs, cast(ArrayT, same_kind)
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether the seed of an evaluation depends on the results of those before."""
+        return self._device.precision == "fp16"
+
+    def adjust_seed(self, largest: Sequence[float]) -> bool:
+        """Choose the next seed by a gradient's largest values; return whether it must be computed again, by that."""
+        if not self.has_seeds:
+            return False
+        if not _are_finite(largest):
+            overflows = self.seed > _SMALLEST_SEED
+            self.seed /= _SEED_STEP if overflows else 1
+            return overflows
+        if 0 < max(largest) * self.seed < _ROOM:
+            self.seed *= _SEED_STEP
+        return False
 
     def export(self) -> Mapping[str, NDArray[Any]]:
         """Implement `GradientBackend`."""
@@ -149,17 +162,22 @@ class TorchGradient(GradientBackend):
 
     def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `evaluate` does, with the backend's seed."""
-        # One tensor, changed in place: a number from the host would have to be sent in each step.
-        if self._seed_on_device is None:
-            seed = torch.full((), self.seed, dtype=x.dtype, device=x.device)
-            self._seed_on_device = (self.seed, seed)
-        value, seed = self._seed_on_device
-        if value != self.seed:
-            self._seed_on_device = (self.seed, seed.fill_(self.seed))
+        self.place_seed(x)
         if self._capture is None or self.problem.noted is not None:
             return self._evaluate_here(x)
         rows, gradient = self._capture(self._evaluate_here, x)
         return rows, gradient
+
+    def place_seed(self, like: torch.Tensor) -> torch.Tensor:
+        """Return the seed (), on the device and in the precision of pictures."""
+        # One tensor, changed in place: a number from the host would have to be sent in each step.
+        if self._seed_on_device is None:
+            seed = torch.full((), self.seed, dtype=like.dtype, device=like.device)
+            self._seed_on_device = (self.seed, seed)
+        value, seed = self._seed_on_device
+        if value != self.seed:
+            self._seed_on_device = (self.seed, seed.fill_(self.seed))
+        return seed
 
     def _evaluate_here(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._seed_on_device is not None

@@ -1,4 +1,7 @@
-"""Adam on a device, ahead of its host: steps follow one another, and costs come back every few."""
+"""Adam on a device, ahead of its host: steps follow one another, and costs come back every few.
+
+In fp16 each step is waited for, as the next one's seed depends on it; but it is one graph with its evaluation there, too.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ import torch
 from nstx.models.cost import Cost
 
 from ..devices.arrays import Array
-from ..devices.cuda_graph import CudaGraph
+from ..devices.cuda_graph import CudaGraph, Function
 from ..devices.torch_arrays import Arrival, as_tensor
 from ..gradients.backend import GradientBackend
 from ..gradients.torch_gradient import TorchGradient
@@ -40,10 +43,10 @@ def run_adam(
     """Run Adam to its end; raises what the watcher raises.
 
     The watcher is asked before each evaluation, and takes the start's cost, and each step some steps
-    later. If it stops the run, it still takes the steps that were begun.
+    later, but in fp16 at once. If it stops the run, it still takes the steps that were begun.
 
     Args:
-        backend: a `TorchGradient` of one picture; not of fp16, whose seeds depend on each step's result.
+        backend: a `TorchGradient` of one picture.
         start: a tensor (height, width, 3) on the backend's device; not changed.
         steps: 1 or more.
         learning_rate: in pixel values.
@@ -72,7 +75,11 @@ def run_adam(
                 reports.finish()
                 raise
             rows, pixels = adam.advance(adam_rate(learning_rate, step))
-            reports.add(rows, take)
+            if backend.has_seeds:
+                ((cost,),) = backend.read_costs(rows[None])
+                take(cost)
+            else:
+                reports.add(rows, take)
             take = partial(watcher.after_step, pixels)
             # The first step is reported at once: people look whether a run has begun.
             if step == 2:
@@ -100,6 +107,8 @@ class TorchAdam:
         # Of the gradient; 0 until the first step has computed it.
         self._scale, self._rate = start.new_zeros(()), start.new_zeros(())
         self._made = 0
+        # Before a capture, which has its place.
+        backend.place_seed(self._rate)
         self._graph = CudaGraph() if backend.captures else None
         if self._graph is not None:
             self._graph.prepare(self._step, self._rate)
@@ -135,32 +144,54 @@ class TorchAdam:
     def advance(self, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Evaluate the picture and make a step; return `TorchGradient.evaluate`'s rows, and the next picture.
 
-        Neither is changed by later steps, nor waited for.
+        Neither is changed by later steps, nor waited for; but rows are, and are on the host, of a backend whose
+        seeds depend on them.
 
         Args:
             rate: `adam_rate`.
         """
         self._made += 1
         self._rate.fill_(rate)
-        if self._graph is None:
-            (rows,) = self._step(self._rate)
-        else:
-            (rows,) = self._graph(self._step, self._rate)
-        return rows, self._pixels.clone()
+        while True:
+            self._backend.place_seed(self._rate)
+            run = self._graph or _run
+            (rows,) = run(self._step, self._rate)
+            pixels = self._pixels.clone()
+            if not self._backend.has_seeds:
+                return rows, pixels
+            rows = rows.cpu()
+            if not self._backend.adjust_seed(rows[-1].tolist()):
+                return rows, pixels
 
     def _step(self, rate: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        rows, gradients = self._backend.evaluate(self._pixels[None], torch.ones_like(rate))
-        # The largest value stands in the last row.
-        inverse = 1 / rows[-1, 0].clamp(min=1e-34)
+        seed = self._backend.place_seed(rate)
+        rows, gradients = self._backend.evaluate(self._pixels[None], seed)
+        if not self._backend.has_seeds:
+            self._update(gradients[0], rows[-1, 0], rate)
+            return (rows,)
+        # A step whose gradient is not finite is made again, from here.
+        state = self._state.values()
+        before = [tensor.clone() for tensor in state]
+        self._update(gradients[0], rows[-1, 0], rate)
+        for tensor, earlier in zip(state, before, strict=True):
+            torch.where(torch.isfinite(rows[-1, 0]), tensor, earlier, out=tensor)
+        return (rows,)
+
+    def _update(self, gradient: torch.Tensor, largest: torch.Tensor, rate: torch.Tensor) -> None:
+        inverse = 1 / largest.clamp(min=1e-34)
         torch.where(self._scale == 0, inverse, self._scale, out=self._scale)
-        gradient = gradients[0] * self._scale
+        gradient = gradient * self._scale
         self._mean.lerp_(gradient, 1 - BETA1)
         self._square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         root = self._square.sqrt().add_(EPSILON)
         self._pixels.addcdiv_(self._mean * rate, root, value=-1)
         if self._clip:
             self._pixels.clamp_(0.0, 255.0)
-        return (rows,)
+
+
+def _run(function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Call a function as a `CudaGraph` is called that captures it."""
+    return function(*inputs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..graphs.costs import CostBuilder
 from ..graphs.feature_graph import FP16_SCALE, INPUT_NAME
-from ..graphs.gradient_graph import GradientGraph, content_input, style_input
+from ..graphs.gradient_graph import LAYER_INPUTS, GradientGraph, content_input, style_input
 from ..nodes.builder import CONTRIBUTED, FLOAT, FLOAT16
 from .interleaved_inputs import count_groups, gram_alpha, rounds_products
 
@@ -70,12 +70,12 @@ class InterleavedCosts(CostBuilder):
         In fp16 seeds are divided by a number for each picture, (batch, 1), which is returned with them: the size of
         the largest in units of `SEED_SIZE`.
         """
-        factors, slopes, *sizes = self.graph.layer_inputs
+        factors, slopes, constants, growths = LAYER_INPUTS
         means = self._columns([item.mean for item in differences], "layer_means")
         self.builder.add("Mul", [means, factors], "layers")
         scales, unit = slopes, None
-        if sizes:
-            unit = self._add_unit(means, *sizes, slopes)
+        if self.graph.precision == "fp16":
+            unit = self._add_unit(means, constants, growths, slopes)
             scales = self.builder.add("Div", [slopes, unit], "layer_scales")
         first, *more = [f"{item.name}_scale" for item in differences]
         if not more:

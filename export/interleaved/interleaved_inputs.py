@@ -100,7 +100,7 @@ def _factor(
 ) -> NDArray[np.float64]:
     """Return f of each picture: over its target's mean square if costs are relative, or over 1 where that is less."""
     axes = tuple(range(1, target.ndim))
-    strength = np.mean(np.square(target, dtype=np.float64), axis=axes)
-    return factor / (
-        np.maximum(1.0, strength) if graph.objective.relative else np.ones_like(strength)
-    )
+    strength: NDArray[np.float64] = np.mean(np.square(target, dtype=np.float64), axis=axes)
+    if not graph.objective.relative:
+        return np.full_like(strength, factor)
+    return factor / np.maximum(1.0, strength)
