@@ -1,6 +1,7 @@
 """Networks and objectives that the tests make on the spot, and how they compare gradients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -32,14 +33,16 @@ CASES: list[tuple[Pooling, PoolRounding]] = [
 """Every pooling with every rounding of odd sizes."""
 
 TINY_CHANNELS = {1: 4, 2: 5, 3: 6, 4: 7, 5: 8}
+EVEN_CHANNELS = {1: 8, 2: 16, 3: 16, 4: 24, 5: 24}
+"""Few as well, in eights, as matrix units and cuDNN's convolutions with a ReLU have them."""
 
 
-def make_tiny_weights() -> Weights:
-    """Return VGG-19's layers with few channels, random, whose activations stay moderate."""
+def make_tiny_weights(widths: Mapping[int, int] = MappingProxyType(TINY_CHANNELS)) -> Weights:
+    """Return VGG-19's layers with few channels by block, random, whose activations stay moderate."""
     generator = np.random.default_rng(7)
     kernels, biases, channels = {}, {}, 3
     for layer in CONVOLUTIONS:
-        width = TINY_CHANNELS[layer.block]
+        width = widths[layer.block]
         scale = np.sqrt(2 / (9 * channels))
         kernels[layer.name] = generator.normal(0, scale, (width, channels, 3, 3)).astype(np.float32)
         biases[layer.name] = generator.normal(0, 1, width).astype(np.float32)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from devices import on_cuda
 from pictures import random_pixels
 
 from nstx import Picture, Step, choose_settings, prepare_job, run_batch, run_job
@@ -16,12 +17,14 @@ CONTENTS = [Picture(random_pixels(33, 42, seed).astype(np.uint8), None) for seed
 STYLE = Picture(random_pixels(33, 40, 9).astype(np.uint8), None)
 
 
-def jobs_of(backend: BackendName = "onnx", solver: SolverName | None = None) -> list[Job]:
+def jobs_of(
+    backend: BackendName = "onnx", solver: SolverName | None = None, device: str = "cpu"
+) -> list[Job]:
     jobs: list[Job] = []
     for index, content in enumerate(CONTENTS):
         settings = choose_settings(
-            size=42, scales=2, steps=4 + index, device="cpu", backend=backend, solver=solver,
-            style_weight=1.0 + index,
+            size=42, scales=2, steps=4 + index, device=device, backend=backend, solver=solver,
+            style_weight=1.0 + index, precision="fp32",
         )  # fmt: skip
         like = jobs[0] if jobs else None
         jobs.append(prepare_job(content, [(STYLE, 1.0)], settings, like=like))
@@ -29,10 +32,19 @@ def jobs_of(backend: BackendName = "onnx", solver: SolverName | None = None) -> 
 
 
 @pytest.mark.parametrize(
-    ("backend", "solver"), [("onnx", "lbfgs"), ("onnx", "adam"), ("torch", "lbfgs")]
+    ("backend", "solver", "device"),
+    [
+        ("onnx", "lbfgs", "cpu"),
+        ("onnx", "adam", "cpu"),
+        ("torch", "lbfgs", "cpu"),
+        on_cuda("torch", "lbfgs", "cuda", name="cuda-lbfgs"),
+        on_cuda("torch", "adam", "cuda", name="cuda-adam"),
+    ],
 )
-def test_a_batch_ends_as_its_jobs_do_alone(backend: BackendName, solver: SolverName) -> None:
-    jobs = jobs_of(backend, solver)
+def test_a_batch_ends_as_its_jobs_do_alone(
+    backend: BackendName, solver: SolverName, device: str
+) -> None:
+    jobs = jobs_of(backend, solver, device)
     steps: list[tuple[int, int, int]] = []
 
     def note(index: int, step: Step) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import on_cuda
 from networks import needs_bf16
 from pictures import random_pixels
 from solving import DeviceLike
@@ -38,6 +39,21 @@ TINY: dict[str, Any] = {
     "size": 48, "scales": 2, "steps": 14, "device": "cpu", "content_layers": "conv1_2",
     "style_layers": "conv1_1",
 }  # fmt: skip
+CUDA_RUNS: dict[str, dict[str, Any]] = {
+    "lbfgs": {"steps": 26},
+    "lbfgs-fp16": {"precision": "fp16", "steps": 26},
+    "lbfgs-tf32": {"precision": "tf32"},
+    "moments-bf16": {"precision": "bf16", "style_statistic": "wasserstein"},
+    "checked": {"precision": "auto", "steps": 60, "clean": False},
+    "adam-ahead": {"solver": "adam", "init": "noise"},
+    "adam-ahead-bf16": {"solver": "adam", "precision": "bf16"},
+    "adam-fp16": {"solver": "adam", "precision": "fp16"},
+    "adam-checked": {"solver": "adam", "precision": "auto"},
+    "adam-grey": {"solver": "adam", "colors": "luminance"},
+    "coursera": {"preset": "coursera", "size": 40, "scales": 1, "steps": 12},
+}
+"""Each that keeps another state: of solvers, seeds, precisions, checks."""
+
 BF16 = PrecisionPolicy(processor=Processor(bf16_units=True, bf16="packed"), least_bf16_work=0)
 
 
@@ -95,6 +111,7 @@ def assert_equal(result: Result, expected: Result) -> None:
         {"backend": "torch", "steps": 26},
         {"backend": "torch", "solver": "adam", "scales": 1, "init": "noise"},
         {"preset": "coursera", "size": 40, "scales": 1, "steps": 6},
+        *[on_cuda({"device": "cuda", **choices}, name=name) for name, choices in CUDA_RUNS.items()],
     ],
     ids=lambda choices: "-".join(map(str, choices.values())),
 )
@@ -124,10 +141,17 @@ def test_scales_that_end_early_do_so_in_a_run_that_goes_on(
     assert steps == []
 
 
-@needs_bf16
-@pytest.mark.parametrize("bound", [0.25, 1e-4])
-def test_a_checked_run_goes_on_with_its_checks(bound: float, tmp_path: Path) -> None:
-    job = job_of(replace(BF16, largest_error=bound), precision="auto")
+@pytest.mark.parametrize(
+    ("bound", "device"),
+    [
+        pytest.param(0.25, "cpu", marks=needs_bf16),
+        pytest.param(1e-4, "cpu", marks=needs_bf16),
+        on_cuda(1e-4, "cuda"),
+    ],
+)
+def test_a_checked_run_goes_on_with_its_checks(bound: float, device: str, tmp_path: Path) -> None:
+    policy = replace(BF16, largest_error=bound)
+    job = job_of(policy, precision="auto", device=device, scales=2 if device == "cpu" else 1)
     expected = nstx.run_job(job)
     assert len(expected.checks) > 2
     result, kills = run_killed(job, tmp_path / "k", (1, 6))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import ACCELERATED, most_error, on_cuda
 from pictures import random_pixels
 from PIL import Image
 
@@ -53,18 +54,22 @@ def job_of(colors: Colors, solver: SolverName = "lbfgs", **choices: Any) -> Job:
 
 
 @pytest.mark.parametrize(
-    ("solver", "backend", "init"),
+    ("solver", "backend", "init", "device"),
     [
-        ("lbfgs", "onnx", "content"),
-        ("lbfgs", "torch", "noise"),
-        ("adam", "onnx", "matched"),
-        ("adam", "torch", "blend"),
+        ("lbfgs", "onnx", "content", "cpu"),
+        ("lbfgs", "torch", "noise", "cpu"),
+        ("adam", "onnx", "matched", "cpu"),
+        ("adam", "torch", "blend", "cpu"),
+        on_cuda("lbfgs", "torch", "noise", "cuda", name="cuda-lbfgs"),
+        on_cuda("adam", "torch", "matched", "cuda", name="cuda-adam"),
     ],
 )
 def test_a_picture_stays_grey_and_has_the_contents_chroma_at_last(
-    solver: SolverName, backend: BackendName, init: str
+    solver: SolverName, backend: BackendName, init: str, device: str
 ) -> None:
-    choices = {"init": init, "backend": backend, "precision": "fp32", "clean": False}
+    choices = {
+        "init": init, "backend": backend, "device": device, "precision": "fp32", "clean": False
+    }  # fmt: skip
     job, steps = job_of("luminance", solver, **choices), list[Step]()
     start = job.start(0)
     assert (start == start[..., :1]).all()
@@ -133,8 +138,9 @@ def test_colours_only_takes_no_step() -> None:
     np.testing.assert_array_equal(alone.pixels, result.pixels)
 
 
-def test_a_batch_may_mix_them() -> None:
-    jobs = [job_of(colors) for colors in COLORS]
+@pytest.mark.parametrize("place", [{}, ACCELERATED[0]])
+def test_a_batch_may_mix_them(place: Any) -> None:
+    jobs = [job_of(colors, **place) for colors in COLORS]
     for job, result in zip(jobs, run_batch(jobs), strict=True):
         np.testing.assert_allclose(result.pixels, run_job(job).pixels, atol=2)
 
@@ -160,12 +166,13 @@ def test_greys_of_styles_have_the_contents_mean_and_contrast() -> None:
         )
 
 
+@pytest.mark.parametrize("place", [{}, *ACCELERATED])
 @pytest.mark.parametrize("colors", ["luminance", "matched"])
-def test_evaluations_agree_with_the_run(colors: Colors) -> None:
-    job = job_of(colors)
+def test_evaluations_agree_with_the_run(colors: Colors, place: Any) -> None:
+    job = job_of(colors, **place)
     result = run_job(job)
     cost = evaluate_picture(result.picture, CONTENT, [(STYLE, 1.0)], job.settings)
-    assert cost.total == pytest.approx(result.cost.total, rel=2e-4)
+    assert cost.total == pytest.approx(result.cost.total, rel=2 * most_error(place))
     plain = evaluate_picture(result.picture, CONTENT, [(STYLE, 1.0)], **LIGHT)
     assert cost.total != pytest.approx(plain.total, rel=0.01)
 

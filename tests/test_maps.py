@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import ACCELERATED, DEVICES, PLACES, most_error
 from pictures import random_pixels
 from PIL import Image, ImageFilter
 
@@ -141,26 +142,24 @@ def test_a_colour_that_is_transparent_throughout_is_not_there() -> None:
         take_map(pixels, Picture(pixels[..., :3], None), {(255, 0, 0): "red"})
 
 
-@pytest.mark.parametrize("backend", ["onnx", "torch"])
-def test_one_region_is_no_region_and_equal_styles_are_one(backend: Any) -> None:
-    plain = stylize(styles=STYLES, backend=backend)
-    everything = stylize(regions=draw_map(RED), style_for={"red": STYLES}, backend=backend)
+@pytest.mark.parametrize("place", PLACES)
+def test_one_region_is_no_region_and_equal_styles_are_one(place: Any) -> None:
+    plain = stylize(styles=STYLES, **place)
+    everything = stylize(regions=draw_map(RED), style_for={"red": STYLES}, **place)
     alike = stylize(
         regions=BANDS,
         style_for={"red": [(STYLES[0], 2), (STYLES[1], 2)], "#00f": STYLES[::-1]},
         styles=STYLES,
-        backend=backend,
+        **place,
     )
-    masked = stylize(
-        styles=STYLES[0], mask=255 * (BANDS[..., 1] == 0).astype(np.uint8), backend=backend
-    )
-    kept = stylize(regions=BANDS, style_for={"red": STYLES[0], "blue": STYLES[0]}, backend=backend)
+    masked = stylize(styles=STYLES[0], mask=255 * (BANDS[..., 1] == 0).astype(np.uint8), **place)
+    kept = stylize(regions=BANDS, style_for={"red": STYLES[0], "blue": STYLES[0]}, **place)
     for ours, same in ((everything, plain), (alike, plain), (kept, masked)):
         assert np.array_equal(ours.pixels, same.pixels)
         assert ours.cost == same.cost
 
 
-@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
     "choices",
     [
@@ -171,17 +170,17 @@ def test_one_region_is_no_region_and_equal_styles_are_one(backend: Any) -> None:
     ids=str,
 )
 def test_each_region_has_its_style_and_the_yardstick_agrees(
-    backend: Any, choices: dict[str, Any]
+    place: Any, choices: dict[str, Any]
 ) -> None:
     places: Any = {"regions": BANDS, "style_for": {"red": STYLES[0], "blue": STYLES[1]}}
-    result = stylize(**places, **choices, backend=backend)
+    result = stylize(**places, **choices, **place)
     photograph = stylize(styles=STYLES[0], steps=1, style_weight=0.0)
     assert np.array_equal(result.pixels[:, 45:], photograph.pixels[:, 45:])
     assert (np.abs(result.pixels - photograph.pixels)[:, :40]).mean() > 1
     compared = Picture(result.pixels, None)
     if choices.get("colors") != "luminance":  # whose cost is of greys
         cost = library.evaluate_picture(compared, CONTENT, **places, **{**LIGHT, **choices})
-        assert cost.total == pytest.approx(result.cost.total, rel=1e-4)
+        assert cost.total == pytest.approx(result.cost.total, rel=most_error(place))
     if not choices:
         crossed = {"red": STYLES[1], "blue": STYLES[0]}
         other = library.evaluate_picture(
@@ -226,8 +225,8 @@ def test_a_region_of_a_few_pixels_is_at_every_layer() -> None:
     assert cost.style > 0
 
 
-@pytest.mark.parametrize("backend", ["onnx", "torch"])
-def test_what_is_transparent_is_in_no_region(backend: Any) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_transparent_is_in_no_region(place: Any) -> None:
     results = []
     for hidden in (0, 200):
         content = CONTENT.copy()
@@ -237,7 +236,7 @@ def test_what_is_transparent_is_in_no_region(backend: Any) -> None:
         results.append(
             stylize(
                 with_alpha(content, alpha), STYLES[1], regions=BANDS, style_for={"red": STYLES[0]},
-                backend=backend,
+                **place,
             )
         )  # fmt: skip
     assert np.array_equal(results[0].pixels, results[1].pixels)
@@ -260,8 +259,9 @@ def test_a_mask_is_what_is_left_of_regions() -> None:
     assert (np.abs(result.pixels - photograph.pixels)[:20]).mean() > 1
 
 
-def test_a_batch_has_pictures_of_as_many_regions() -> None:
-    choices: Any = {**LIGHT, "backend": "torch", "regions": BANDS}
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_has_pictures_of_as_many_regions(device: str) -> None:
+    choices: Any = {**LIGHT, "backend": "torch", "regions": BANDS, "device": device}
     places = [
         {"red": STYLES[0], "blue": STYLES[1]},
         {"red": STYLES[1], "white": STYLES[0]},
@@ -352,8 +352,11 @@ def check_damage(targets: Path) -> None:
         library.read_targets(targets)
 
 
+@pytest.mark.parametrize(
+    "place", [{"backend": "torch", "precision": "bf16"}, *ACCELERATED], ids=str
+)
 def test_a_run_with_a_map_goes_on_from_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pictures = {"content": CONTENT, "one": STYLES[0], "two": STYLES[1], "map": BANDS}
@@ -363,7 +366,7 @@ def test_a_run_with_a_map_goes_on_from_its_checkpoint(
     by_colour: Any = {"red": blend, "white": blend}
     choices: Any = {
         **LIGHT, "steps": 4, "styles": "two.png", "regions": "map.png", "style_for": by_colour,
-        "backend": "torch", "precision": "bf16",
+        **place,
     }  # fmt: skip
     whole = library.stylize("content.png", **choices)
     count = iter(range(100))

@@ -18,7 +18,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
+from devices import DEVICES
 from pictures import random_pixels
 from processes import PATIENCE
 
@@ -39,8 +39,6 @@ from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
 from nstx.models.presets import PRESETS
 from nstx.models.weights.load import load_weights
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 @pytest.fixture
@@ -414,9 +412,7 @@ def test_room_is_several_times_what_a_run_takes() -> None:
     assert not has_room(load, Device("mps"))
 
 
-@pytest.mark.parametrize(
-    "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])]
-)
+@pytest.mark.parametrize("device", DEVICES)
 def test_equal_runs_in_two_processes_give_equal_bytes(
     tmp_path: Path, save_picture: Callable[..., Path], device: str
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import ACCELERATED
 from networks import needs_bf16
 from PIL import Image
 
@@ -71,11 +72,12 @@ def test_a_mask_is_as_the_paintings_own_alpha(folder: Path) -> None:
     [
         {"backend": "torch", "extractor": "torch", "precision": "fp32"},
         pytest.param({"backend": "torch", "precision": "bf16"}, marks=needs_bf16),
+        *ACCELERATED,
     ],
-    ids=("autograd", "written-out"),
+    ids=("autograd", "written-out", None, None),
 )
 def test_backends_give_the_bytes_of_the_alpha(folder: Path, choices: dict[str, Any]) -> None:
-    settings = replace(SETTINGS, device="cpu", **choices)
+    settings = replace(SETTINGS, **{"device": "cpu", **choices})
     masked, cut, whole = (
         run_job(prepare_job("photo.png", [(name, 2), "b.png"], settings))
         for name in ("a.png@mask.png", "cut.png", "a.png")
@@ -90,8 +92,9 @@ def test_backends_give_the_bytes_of_the_alpha(folder: Path, choices: dict[str, A
     assert costs[0].total == pytest.approx(masked.cost.total, rel=0.02)
 
 
-def test_a_run_with_a_mask_goes_on_from_its_checkpoint(folder: Path) -> None:
-    settings = replace(SETTINGS, steps=6)
+@pytest.mark.parametrize("place", [{}, *ACCELERATED], ids=str)
+def test_a_run_with_a_mask_goes_on_from_its_checkpoint(folder: Path, place: dict[str, Any]) -> None:
+    settings = replace(SETTINGS, steps=6, **place)
     job = prepare_job("photo.png", "a.png@mask.png", settings)
     evaluations = iter(range(3))
     run_job(job, should_stop=lambda: next(evaluations, None) is None, checkpoint=folder / "k")

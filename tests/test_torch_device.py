@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from devices import needs_cuda
 from networks import (
     by_hand,
     make_tiny_weights,
@@ -61,7 +62,6 @@ from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.weights.load import Weights, load_weights
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 CPU = TorchArrays(torch.device("cpu"))
 
 
