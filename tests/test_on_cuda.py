@@ -81,7 +81,7 @@ def test_a_picture_is_made_again_with_its_bytes(
 ) -> None:
     """By the same command, and from what the picture says of itself; targets come from the cache then."""
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.tile(np.uint8([[0, 255]]), (80, 50))).save("stripes.png")
+    Image.fromarray(np.tile(np.array([[0, 255]], np.uint8), (80, 50))).save("stripes.png")
     style = "style.png@stripes.png" if way == "style-mask" else "style.png"
     command = ["content.png", style, *WAYS[way], "--steps", "20", *LIGHT]
     data = optimize(nstx, *command, "-o", "a.png")
@@ -142,7 +142,9 @@ def test_a_batch_of_all_sorts_has_the_bytes_of_runs_alone(
         {**pair, "style_statistic": "covariance", "precision": "fp16"},
         {"targets": "t.safetensors"},
     ]
-    Image.fromarray(np.repeat(np.uint8([[0], [255]]), 40, 0).repeat(100, 1)).save("mask2.png")
+    Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 40, 0).repeat(100, 1)).save(
+        "mask2.png"
+    )
     outputs = [f"{number}.png" for number in range(len(rows))]
     lines = [
         {**row, "output": output, "steps": 9} for row, output in zip(rows, outputs, strict=True)

@@ -110,8 +110,7 @@ class Maker:
         """Make jobs as one batch, or as smaller ones where memory does not hold it, or each by itself."""
         if len(group) == 1:
             self._make_alone(group[0])
-        elif (failure := self._make_together(group)) is not None:
-            half = len(group) // 2 if isinstance(failure, DeviceError) else 1
+        elif (half := self._make_together(group)) is not None:
             self._sizes.limit(group[0][0].kind, half)
             for at in range(0, len(group), half):
                 self._make_group(group[at : at + half])
@@ -148,8 +147,12 @@ class Maker:
             style_for={colour: list(blend) for colour, blend in asked.style_for.items()} or None, like=like,
         )  # fmt: skip
 
-    def _make_together(self, group: Sequence[Ready]) -> Exception | None:
-        """Make jobs as one batch; return what went wrong: alone, the one whose fault it is fails by itself."""
+    def _make_together(self, group: Sequence[Ready]) -> int | None:
+        """Make jobs as one batch; return how many are to be tried together if that went wrong.
+
+        Alone, the one whose fault it is fails by itself. The error is not returned, as what was called holds its
+        arrays: of a device that is full, these would be missing to what is tried next.
+        """
         claims, meter = [claim for claim, _, _ in group], Meter()
         follow = [self._follow(claim) for claim in claims]
 
@@ -166,7 +169,7 @@ class Maker:
         except OutputError:
             raise
         except Exception as error:  # noqa: BLE001  (whose fault it is shows alone)
-            return error
+            return len(group) // 2 if isinstance(error, DeviceError) else 1
         self._sizes.note(claims[0].kind, len(group), meter.rate)
         for item, result in zip(group, results, strict=True):
             with self._failing(item[0]):

@@ -94,8 +94,8 @@ def process_seconds() -> float:
     return time.time() - float(psutil.Process().create_time())
 
 
-# In the messages of PyTorch's allocators; not all of their errors have a class.
-_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+# In the messages of PyTorch's allocators, and of CUDA's libraries; not all of their errors have a class.
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
 
 
 def is_exhausted(error: Exception) -> bool:
