@@ -56,7 +56,7 @@ WAYS: dict[str, list[str]] = {
     "histogram": ["--colors", "histogram"],
     "only": ["--colors", "only"],
     "matched": ["--init", "matched", "--colors", "matched"],
-    "laplacian": ["--laplacian-weight", "0.01"],
+    "laplacian": ["--laplacian-weight", "0.01", "--no-clean"],
     "adam": ["--solver", "adam"],
     "adam-tf32": ["--solver", "adam", "--precision", "tf32"],
     "fp16": ["--precision", "fp16"],
