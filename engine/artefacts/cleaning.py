@@ -17,8 +17,6 @@ The shrinkage is that of wavelet denoising (Donoho and Johnstone 1994). Departur
 painting in place of a noise's variance, and strength is that of a pixel's surroundings.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +30,8 @@ from .grain import (
     Grain,
     collect_flat,
     find_flatness,
-    measure_flat,
+    flat_squares,
+    mean_squares,
     split,
     strengths,
 )
@@ -78,10 +77,10 @@ def clean_pixels(
         *bands, isolation = grain
         limit = max(LEAST_ISOLATION, isolation, measure_isolation(content, flatness.flat))
         picture = clamp_speckles(picture, flatness.share, limit)
-        thresholds = _find_thresholds(picture, content, flatness, bands)
-        picture, own = _shrink(picture, flatness, thresholds)
-        pattern = grid.leave_shared(own, _find_grid(content, flatness))
-        grid.take_off(picture, pattern, flatness.share)
+        squares, own_pattern = _measure_content(content, flatness)
+        thresholds = _find_thresholds(picture, flatness, np.maximum(squares, np.square(bands)))
+        picture, pattern = _shrink(picture, flatness, thresholds)
+        grid.take_off(picture, grid.leave_shared(pattern, own_pattern), flatness.share)
     return picture.clip(pixels.min(), pixels.max())
 
 
@@ -109,28 +108,31 @@ def _shrink(
     return np.concatenate([strip for strip, _ in parts]), grid.find_pattern(sums)
 
 
-def _find_grid(pixels: Pixels, flatness: Flatness) -> grid.Sums:
-    """Return what a picture's details repeat with the grid."""
+def _measure_content(content: Pixels, flatness: Flatness) -> tuple[NDArray[np.float64], grid.Sums]:
+    """Return the mean squares of a photograph's bands (`measure_flat`), and what its details repeat with the grid."""
 
-    def add(place: Strip) -> grid.Sums:
-        bands, strip = split(pixels, place)
-        details = sum(
-            (band[AROUND:-AROUND, AROUND:-AROUND] for band in bands), np.zeros_like(strip)
-        )
-        return grid.fold(details, flatness.flat[place], place.start)
+    def measure(place: Strip) -> tuple[list[Values], grid.Sums]:
+        bands, _ = split(content, place)
+        flat = flatness.flat[place]
+        details = sum(band[AROUND:-AROUND, AROUND:-AROUND] for band in bands)
+        return flat_squares(bands, flat), grid.fold(np.asarray(details), flat, place.start)
 
-    return grid.find_pattern(np.sum(in_strips(measured_strips(flatness.flat), add), axis=0))
+    parts = in_strips(measured_strips(flatness.flat), measure)
+    sums = np.sum([of_strip for _, of_strip in parts], axis=0)
+    return mean_squares([squares for squares, _ in parts]), grid.find_pattern(sums)
 
 
 def _find_thresholds(
-    picture: Pixels, content: Pixels, flatness: Flatness, grain: Sequence[float]
+    picture: Pixels, flatness: Flatness, squares: NDArray[np.float64]
 ) -> list[float]:
-    """Return the threshold of each band and part, in the order of `Grain`; 0 where nothing is shrunk."""
-    allowed = _KEPT * np.maximum(measure_flat(content, flatness), np.square(grain))
+    """Return the threshold of each band and part, in the order of `Grain`; 0 where nothing is shrunk.
+
+    ``squares`` are the mean squares that the bands may have.
+    """
     return [
-        _find_threshold(squares, around, max(limit, _UNSEEN), most)
-        for (squares, around), limit, most in zip(
-            collect_flat(picture, flatness), allowed, _OF_A_STROKE * BANDS, strict=True
+        _find_threshold(own, around, max(_KEPT * limit, _UNSEEN), most)
+        for (own, around), limit, most in zip(
+            collect_flat(picture, flatness), squares, _OF_A_STROKE * BANDS, strict=True
         )
     ]
 

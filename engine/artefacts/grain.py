@@ -94,9 +94,13 @@ def measure_flat(pixels: Pixels, flatness: Flatness) -> NDArray[np.float64]:
 
     def collect(strip: Strip) -> list[Values]:
         bands, _ = split(pixels, strip)
-        return _squares(bands, flatness.flat[strip])
+        return flat_squares(bands, flatness.flat[strip])
 
-    parts = in_strips(measured_strips(flatness.flat), collect)
+    return mean_squares(in_strips(measured_strips(flatness.flat), collect))
+
+
+def mean_squares(parts: Sequence[Sequence[Values]]) -> NDArray[np.float64]:
+    """Return the means of all strips' `flat_squares`."""
     return np.array(
         [np.concatenate(figure).mean(dtype=np.float64) for figure in zip(*parts, strict=True)]
     )
@@ -109,7 +113,7 @@ def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Value
         where = flatness.flat[strip]
         bands, _ = split(pixels, strip)
         around = [strengths(band, channels)[where] for band in bands for channels in PARTS]
-        return list(zip(_squares(bands, where), around, strict=True))
+        return list(zip(flat_squares(bands, where), around, strict=True))
 
     parts = in_strips(measured_strips(flatness.flat), collect)
     return [
@@ -118,7 +122,7 @@ def collect_flat(pixels: Pixels, flatness: Flatness) -> list[tuple[Values, Value
     ]
 
 
-def _squares(bands: Sequence[Values], where: Mask) -> list[Values]:
+def flat_squares(bands: Sequence[Values], where: Mask) -> list[Values]:
     """Return the squares of all bands' channels at some pixels, in the order of `Grain`."""
     return [
         np.square(band[AROUND:-AROUND, AROUND:-AROUND, channels][where]).mean(1)

@@ -27,14 +27,22 @@ def fold(details: Values, flat: Mask, top: int) -> Sums:
         top: the picture's row that the strip begins with.
     """
     counted = (flat & (np.abs(details[..., 0]) < _STROKE))[..., None]
-    weighted = np.concatenate([np.where(counted, details, 0), counted], 2)
-    sums = np.zeros((2, _SIDE, _SIDE, 4))
-    for row in range(2 * _SIDE):
-        for column in range(2 * _SIDE):
-            places = weighted[(row - top) % (2 * _SIDE) :: 2 * _SIDE, column :: 2 * _SIDE]
-            half = (row // _SIDE + column // _SIDE) % 2
-            sums[half, row % _SIDE, column % _SIDE] += places.sum((0, 1), dtype=np.float64)
-    return sums
+    period = 2 * _SIDE
+    rows, columns = (
+        -(-side // period) * period for side in (top % period + len(flat), flat.shape[1])
+    )
+    padded = np.zeros((rows, columns, 4), np.float32)
+    places = padded[top % period :][: len(flat), : flat.shape[1]]
+    np.multiply(details, counted, out=places[..., :3])
+    places[..., 3:] = counted
+    squares = padded.reshape(-1, period, columns // period, period, 4).sum(2, dtype=np.float64)
+    one, other, third, last = (
+        squares.sum(0)
+        .reshape(2, _SIDE, 2, _SIDE, 4)
+        .transpose(0, 2, 1, 3, 4)
+        .reshape(4, _SIDE, _SIDE, 4)
+    )
+    return np.stack([one + last, other + third])
 
 
 def find_pattern(sums: Sums) -> Sums:

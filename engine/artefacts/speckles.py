@@ -29,7 +29,7 @@ _RARE = 0.0005  # of pixels, which may be isolated by more than is usual
 _AROUND = 2  # pixels on each side
 _SIDE = 2 * _AROUND + 1
 _MIDDLE = _SIDE**2 // 2
-_BESIDE = [6, 7, 8, 11, 13, 16, 17, 18]  # of 25 pixels, the eight next to the one in the middle
+_BESIDE = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
 _LEAST_SHARE = 0.02  # of flatness; where there is less, nothing is changed
 _LUMINANCE = FROM_RGB[:, 0]
 
@@ -51,7 +51,7 @@ def measure_speckles(luminance: Values, flat: Mask, others: Sequence[tuple[Value
 
 
 def measure_isolation(pixels: Pixels, flat: Mask) -> float:
-    """Return a picture's usual isolation, in levels.
+    """Return a picture's usual isolation, in levels; of less than six, some figure up to that.
 
     Args:
         pixels: float32 (height, width, 3), 0–255.
@@ -59,24 +59,41 @@ def measure_isolation(pixels: Pixels, flat: Mask) -> float:
     """
 
     def measure(strip: Strip) -> Values:
-        return isolate(window(pixels, strip, _AROUND) @ _LUMINANCE, flat[strip])
+        luminance = window(pixels, strip, _AROUND) @ _LUMINANCE
+        return isolate(luminance, flat[strip], LEAST_ISOLATION / 2)
 
     values = np.concatenate(in_strips(measured_strips(flat), measure))
     return float(np.quantile(values, 1 - _RARE))
 
 
-def isolate(luminance: Values, where: Mask) -> Values:
+def isolate(luminance: Values, where: Mask, least: float = 0.0) -> Values:
     """Return by how many levels pixels are isolated, in the order of rows, float32 (count).
 
     Args:
         luminance: with two more pixels on all sides, float32 (height + 4, width + 4).
         where: the pixels, bool (height, width).
+        least: of pixels that are isolated by less, anything up to that is returned, which takes less time.
     """
-    around = _neighbours(luminance, where)
-    own = around[:, _MIDDLE, None]
-    beside = np.partition(np.abs(around[:, _BESIDE] - own), 1, axis=1)[:, 1]
+    beside = _second_nearest(luminance[1:-1, 1:-1])[where]
+    chosen = beside > least
+    near = where.copy()
+    near[where] = chosen
+    around = _neighbours(luminance, near)
     medians = np.partition(around, _MIDDLE, axis=1)[:, _MIDDLE]
-    return np.asarray(np.minimum(beside, np.abs(own[:, 0] - medians)), np.float32)
+    beside[chosen] = np.minimum(beside[chosen], np.abs(around[:, _MIDDLE] - medians))
+    return beside
+
+
+def _second_nearest(luminance: Values) -> Values:
+    """Return how far pixels are from the second nearest of their eight neighbours, without the picture's border."""
+    height, width = luminance.shape[0] - 2, luminance.shape[1] - 2
+    own = luminance[1:-1, 1:-1]
+    nearest = second = np.full_like(own, np.inf)
+    for row, column in _BESIDE:
+        distance = np.abs(luminance[row : row + height, column : column + width] - own)
+        second = np.minimum(second, np.maximum(nearest, distance))
+        nearest = np.minimum(nearest, distance)
+    return second
 
 
 def clamp_speckles(pixels: Pixels, share: Values, limit: float) -> Pixels:
@@ -99,7 +116,7 @@ def clamp_speckles(pixels: Pixels, share: Values, limit: float) -> Pixels:
         # Quick to tell: what is far from the median and from all but one neighbour is far from the mean, too.
         where = np.abs(own - box_means(luminance.astype(np.float64), _SIDE)) > limit / 2
         where &= share[strip] > _LEAST_SHARE
-        where[where] = isolate(luminance, where) > limit
+        where[where] = isolate(luminance, where, limit) > limit
         near = np.argpartition(_neighbours(luminance, where), _MIDDLE, axis=1)[:, _MIDDLE]
         rows, columns = np.nonzero(where)
         rows, columns = rows + near // _SIDE, columns + near % _SIDE

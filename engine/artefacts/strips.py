@@ -73,9 +73,10 @@ def measured_strips(flat: NDArray[np.bool_]) -> list[Strip]:
 
 def window(pixels: Pixels, strip: Strip, halo: int) -> Pixels:
     """Return a strip with what lies around it, the picture being mirrored at its border."""
-    rows, columns = (np.pad(np.arange(side), halo, mode="symmetric") for side in pixels.shape[:2])
-    around = pixels[rows[strip.start : strip.stop + 2 * halo]][:, columns]
-    return around.astype(np.float32, copy=False)
+    top, bottom = strip.start - halo, strip.stop + halo
+    near = pixels[max(0, top) : bottom].astype(np.float32, copy=False)
+    beyond = max(0, -top), max(0, bottom - len(pixels))
+    return np.pad(near, (beyond, (halo, halo), (0, 0)), mode="symmetric")
 
 
 def box_means(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
