@@ -92,8 +92,11 @@ class Manifest:
                 yield f"another weight{' or place' * _has_places(self, other)} of a {role}"
         if self.weights_sha256 != other.weights_sha256:
             yield "other weights of the network"
-        # What was noted of a gradient that is checked has another form by tiles; else only rounding differs.
-        free = () if self.backend.get("checked") else ("tile",)
+        # What was noted of a gradient that is checked has another form by tiles, as a solver has whose pictures tiles bring
+        # from a device to the host; else only rounding differs.
+        moves = len({manifest.settings.tile is None for manifest in (self, other)}) > 1
+        moves = moves and self.backend.get("device") != "cpu"
+        free = () if moves or self.backend.get("checked") else ("tile",)
         for field in fields(Settings):
             values = [_compared(field.name, manifest.settings) for manifest in (self, other)]
             if values[0] != values[1] and field.name not in free:

@@ -104,6 +104,13 @@ def is_exhausted(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(sign in message for sign in _SIGNS)
 
 
+def give_back_cached() -> None:
+    """Let PyTorch give back what it keeps of a CUDA device's memory, if it has used one in this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def free_on(device: Device) -> int:
     """Return the bytes that are free on an accelerator, which PyTorch knows of CUDA alone; else 0."""
     if not device.is_cuda:

@@ -45,9 +45,9 @@ class TorchArrays:
         return pixels.contiguous()
 
 
-def on_cpu() -> TorchArrays:
-    """Return the arrays of main memory."""
-    return TorchArrays(torch.device("cpu"))
+def arrays_on(place: str) -> TorchArrays:
+    """Return the arrays of a device, such as ``cpu`` or ``cuda:0``."""
+    return TorchArrays(torch.device(place))
 
 
 def as_tensor(array: Array) -> torch.Tensor:

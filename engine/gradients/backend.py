@@ -19,6 +19,30 @@ Problems = Sequence[tuple[Objective, Targets]]
 """What each picture of a batch is compared with."""
 
 
+# fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
+# is differentiated. The seed starts high, is divided while the gradient is not finite, and grows again
+# when the largest value of the gradient leaves room.
+_FIRST_SEED = 2.0**24
+_SEED_STEP = 16.0
+_SMALLEST_SEED = 2.0**-60
+_ROOM = 2.0**4
+
+
+def first_seed(precision: str) -> float:
+    """Return what a cost is multiplied by before it is differentiated for the first time; 1 but in fp16."""
+    return _FIRST_SEED if precision == "fp16" else 1.0
+
+
+def lower_seed(seed: float) -> float | None:
+    """Return the seed that comes after one whose gradient was not finite; None where it is the last."""
+    return None if seed <= _SMALLEST_SEED else seed / _SEED_STEP
+
+
+def raise_seed(seed: float, largest: float) -> float:
+    """Return the next evaluation's seed, of the largest value of a gradient that was differentiated with this one."""
+    return seed * _SEED_STEP if 0 < largest < _ROOM else seed
+
+
 def gradient_error() -> NumericalError:
     """Return the error of a gradient that is not finite."""
     return NumericalError(

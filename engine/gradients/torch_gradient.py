@@ -1,7 +1,7 @@
 """What PyTorch's gradient backends have in common, and the plain one of them, by autograd.
 
-Pictures are tensors that stay on the device, or NumPy arrays. An evaluation waits for the device once: its
-costs and the gradient's largest value come back in one transfer.
+Pictures are tensors, whose gradients are where they are, best on the device, or NumPy arrays. An evaluation waits
+for the device once: its costs and the gradient's largest value come back in one transfer.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from ..devices.cuda_graph import Capture, CudaGraph, captures_graphs
 from ..devices.torch_device import TorchDevice
 from ..features.torch_network import TorchNetwork, gram_matrices, moment_matrices
 from ..statistics.moments import compare_by_autograd
-from .backend import GradientBackend, PrecisionCheck, Problems, gradient_error
+from .backend import (
+    GradientBackend,
+    PrecisionCheck,
+    Problems,
+    first_seed,
+    gradient_error,
+    lower_seed,
+    raise_seed,
+)
 from .torch_problem import Part, TorchProblem
-
-# fp16 gradients overflow at 65 504 and vanish below 6e-8, so the cost is multiplied by a seed before it
-# is differentiated. The seed starts high, is divided while the gradient is not finite, and grows again
-# when the largest value of the gradient leaves room.
-_FIRST_SEED = 2.0**24
-_SEED_STEP = 16.0
-_SMALLEST_SEED = 2.0**-60
-_ROOM = 2.0**4
 
 
 class TorchGradient(GradientBackend):
@@ -62,7 +62,7 @@ class TorchGradient(GradientBackend):
         else:
             self.problem = TorchProblem(device, problems)
         self._device = device
-        self.seed = _FIRST_SEED if device.precision == "fp16" else 1.0
+        self.seed = first_seed(device.precision)
         self._seed_on_device: tuple[float, torch.Tensor] | None = None
         self._order: tuple[Part, ...] = ()
         if capture is None:
@@ -109,7 +109,9 @@ class TorchGradient(GradientBackend):
                 if not self.adjust_seed(largest):
                     break
             _check_finite(largest)
-        same_kind = gradient if isinstance(pixels, torch.Tensor) else gradient.cpu().numpy()
+        if isinstance(pixels, torch.Tensor):
+            return costs, cast(ArrayT, gradient.to(pixels.device))
+        same_kind = gradient.cpu().numpy()
         return costs, cast(ArrayT, same_kind)
 
     @property
@@ -122,11 +124,10 @@ class TorchGradient(GradientBackend):
         if not self.has_seeds:
             return False
         if not _are_finite(largest):
-            overflows = self.seed > _SMALLEST_SEED
-            self.seed /= _SEED_STEP if overflows else 1
-            return overflows
-        if 0 < max(largest) * self.seed < _ROOM:
-            self.seed *= _SEED_STEP
+            lower = lower_seed(self.seed)
+            self.seed = lower or self.seed
+            return lower is not None
+        self.seed = raise_seed(self.seed, max(largest) * self.seed)
         return False
 
     def export(self) -> Mapping[str, NDArray[Any]]:
@@ -157,7 +158,7 @@ class TorchGradient(GradientBackend):
     def _place(self, pixels: Array) -> torch.Tensor:
         dtype = self._device.accumulate_dtype
         if isinstance(pixels, torch.Tensor):
-            return pixels.to(dtype)
+            return pixels.to(self._device.torch_device, dtype)
         return self._device.upload(np.asarray(pixels), dtype)
 
     def _run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -99,7 +99,7 @@ def fit_settings(settings: Settings, size: Sequence[int], choice: PlacedChoice) 
     """Return settings by which a result (height, width) fits into memory: with tiles, where it must be.
 
     On an accelerator, which reports by itself that its memory is exhausted, they stay as they are. `DeviceError` if
-    nothing fits, the memory of an accelerator's host is to be limited, or steps are to be on disk where they cannot.
+    nothing fits, the memory of an accelerator's host is to be limited, or steps are to be on disk that are on the device.
     """
     if not choice.device.is_cpu:
         if settings.max_memory is not None:
@@ -108,9 +108,9 @@ def fit_settings(settings: Settings, size: Sequence[int], choice: PlacedChoice) 
                 "--max-memory",
                 setting="max_memory",
             )
-        if settings.history == "disk":
+        if settings.history == "disk" and settings.tile is None:
             raise DeviceError(
-                f"expected the CPU for steps on disk, got {choice.device}; try --device cpu, or --history memory",
+                f"expected the CPU, or tiles, for steps on disk, got {choice.device}; try --device cpu, or --history memory",
                 setting="history",
             )
         return settings
@@ -149,12 +149,12 @@ def check_batch_memory(
 def most_together(settings: Settings, size: Sequence[int], choice: PlacedChoice, most: int) -> int:
     """Return how many pictures of settings that `fit_settings` returned memory holds at a time, ``most`` at most.
 
-    On an accelerator, whose memory is not predicted, that is ``most``; by tiles it is 1.
+    By tiles it is 1; else, on an accelerator, whose memory is not predicted, ``most``.
     """
-    if not choice.device.is_cpu:
-        return most
     if settings.tile is not None:
         return 1
+    if not choice.device.is_cpu:
+        return most
     limit, count = memory_limit(settings), most
     while (
         count > 1 and MARGIN * memory_needed(load_of(settings, size, choice, batch=count)) > limit
@@ -171,7 +171,7 @@ def has_room(load: Load, device: Device, free_bytes: int | None = None) -> bool:
     """
     if free_bytes is None:
         free_bytes = free_on(device)
-    return free_bytes > 4 * gradient_needed(replace(load, way="autograd", tile=None))
+    return free_bytes > 4 * gradient_needed(replace(load, way="autograd"))
 
 
 def check_features(settings: Settings, size: Sequence[int], layout: TileLayout | None) -> None:

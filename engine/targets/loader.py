@@ -238,7 +238,7 @@ class TargetLoader:
             if request.region is not None:
                 shares = layer_shares(request.region, self._settings.objective)
             layouts: list[TileLayout | None] = [layout]
-            if self._device.is_cpu:
+            if not self._device.is_mps:
                 layouts += smaller_tiles(request.size, layout, self._settings.objective)
             values = extract_by_first(self._open().extractor, pixels, layouts, kinds, shares)
         for layer in layers:

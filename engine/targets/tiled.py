@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nstx.models.errors import NumericalError
 from nstx.models.objective import Objective
 
-from ..devices.memory import is_exhausted
+from ..devices.memory import give_back_cached, is_exhausted
 from ..features.activations import FeatureExtractor
 from ..pictures.picture import Pixels
 from ..regions.positions import Values, weigh_statistics
@@ -100,6 +100,8 @@ def extract_by_first(
     All positions count alike where there are no shares.
     """
     for index, layout in enumerate(layouts):
+        if index:
+            give_back_cached()
         try:
             values = _extract(extractor, pixels, layout, kinds, shares)
         except (MemoryError, RuntimeError) as error:

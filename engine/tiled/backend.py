@@ -14,9 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstx.models.cost import Cost
+from nstx.models.errors import NumericalError
 
 from ..devices.arrays import NUMPY, Array, Arrays, ArrayT
-from ..gradients.backend import GradientBackend, PrecisionCheck, gradient_error
+from ..gradients.backend import (
+    GradientBackend,
+    PrecisionCheck,
+    gradient_error,
+    lower_seed,
+    raise_seed,
+)
 from ..tiles.pauses import pause
 from .detail import add_detail_gradient, detail_costs
 from .passes import Slopes, TilePasses, Values
@@ -34,25 +41,22 @@ class TiledBackend(GradientBackend):
 
     Attributes:
         problem: the targets, with offsets of this backend's own.
+        seed: that the next slopes are multiplied by, as `nstx.engine.gradients.torch_gradient` has it; 1 but in fp16.
     """
 
     def __init__(
         self, passes: TilePasses, problem: TiledProblem, *, arrays: Arrays = NUMPY
     ) -> None:
         self._passes, self._arrays = passes, arrays
-        self.problem = problem
+        self.problem, self.seed = problem, passes.first_seed
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`."""
         x = self._fetch(pixels)
         costs, slopes = self._compare(x)
-        gradient = np.zeros_like(x)
-        for tile in self.problem.layout.tiles:
-            pause()
-            part = self._passes.gradient(self.problem.task(tile, x), slopes)
-            if not np.isfinite(part).all():
-                raise gradient_error()
-            gradient[:, *tile.window] += part
+        gradient = (
+            self._add_tiles(x, slopes) if self._passes.first_seed == 1 else self._by_seed(x, slopes)
+        )
         self._passes.rest()
         weights = self.problem.variations
         if weights.any():
@@ -64,6 +68,33 @@ class TiledBackend(GradientBackend):
             return costs, cast(ArrayT, gradient)
         return costs, cast(ArrayT, self._arrays.place(gradient))
 
+    def _add_tiles(self, pixels: Values, slopes: Slopes) -> Values:
+        """Return the sum of the tiles' gradients; `NumericalError` if one is not finite."""
+        gradient = np.zeros_like(pixels)
+        for tile in self.problem.layout.tiles:
+            pause()
+            part = self._passes.gradient(self.problem.task(tile, pixels), slopes)
+            if not np.isfinite(part).all():
+                raise gradient_error()
+            gradient[:, *tile.window] += part
+        return gradient
+
+    def _by_seed(self, pixels: Values, slopes: Slopes) -> Values:
+        """Return the same of slopes that were multiplied by a seed, by which it is divided: the largest that works."""
+        while True:
+            try:
+                gradient = self._add_tiles(pixels, slopes.times(self.seed))
+                break
+            except NumericalError:
+                lower = lower_seed(self.seed)
+                if lower is None:
+                    raise
+                self.seed = lower
+        largest = float(abs(gradient).max())
+        gradient /= self.seed
+        self.seed = raise_seed(self.seed, largest)
+        return gradient
+
     def costs(self, pixels: Array) -> Sequence[Cost]:
         """Implement `GradientBackend`, by the first pass alone."""
         return self._compare(self._fetch(pixels))[0]
@@ -71,12 +102,14 @@ class TiledBackend(GradientBackend):
     def export(self) -> Mapping[str, NDArray[Any]]:
         """Implement `GradientBackend`: nothing but its problem's offsets, which a checked one exports.
 
-        The seed is that of untiled backends which may scale gradients, whose states have the same form.
+        The seed goes with those passes whose untiled backends may scale gradients, as their states have the same form.
         """
-        return {"seed": np.asarray(1.0)} if self._passes.has_seed else {}
+        return {"seed": np.asarray(self.seed)} if self._passes.has_seed else {}
 
     def resume(self, earlier: Mapping[str, NDArray[Any]], checks: Sequence[PrecisionCheck]) -> None:
         """Implement `GradientBackend`."""
+        if self._passes.first_seed != 1:
+            self.seed = float(earlier["seed"])
 
     def _fetch(self, pixels: Array) -> Values:
         return pixels if isinstance(pixels, np.ndarray) else self._arrays.fetch(pixels)

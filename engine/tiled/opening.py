@@ -22,26 +22,43 @@ from .shrinking import ShrinkingBackend, TileSide
 def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs, as `open_backend`; pictures larger than the settings' tile are evaluated by tiles.
 
-    On the CPU smaller tiles take its place where memory does not hold an evaluation. `DeviceError` if there are tiles and the
-    device is not the CPU.
+    On the CPU, and by PyTorch on CUDA, smaller tiles take its place where memory does not hold an evaluation, unless steps run
+    ahead of their host. There pictures are on the host where a tile is named, else on the device. `DeviceError` if there are
+    tiles and the backend has none on the device.
     """
-    if not choice.device.is_cpu:
+    place = choice.device
+    if not (place.is_cpu or (place.is_cuda and choice.name == "torch")):
         if settings.tile is None:
             return open_backend(settings, choice)
-        raise DeviceError(
-            f"expected the CPU for tiles, got {choice.device}; try --device cpu, or without --tile",
-            setting="tile",
-        )
+        raise _refuse_tiles(choice)
     # In bf16 freed memory is kept, to be fast.
-    if settings.tile is not None and choice.precision != "bf16":
+    if settings.tile is not None and place.is_cpu and choice.precision != "bf16":
         give_back_freed_memory()
     side = TileSide(settings.tile)
     factory = open_backend(settings, choice, partial(_by_tiles, settings, choice, side))
+    if settings.tile is not None:
+        factory = replace(factory, arrays=_arrays(settings, choice), runs_ahead=False)
+    elif factory.runs_ahead:
+        return factory  # their solver knows PyTorch's backends alone
     coarse = factory.make_coarse
     return replace(
         factory,
         make=partial(ShrinkingBackend, factory.make, side),
         make_coarse=coarse and partial(ShrinkingBackend, coarse, side),
+    )
+
+
+def _refuse_tiles(choice: BackendChoice) -> DeviceError:
+    """Return the error of tiles where a backend has none."""
+    if choice.device.is_cuda:
+        return DeviceError(
+            f"expected PyTorch for tiles on {choice.device}, got the backend {choice.name}; try --backend torch, or without "
+            "--tile",
+            setting="tile",
+        )
+    return DeviceError(
+        f"expected the CPU or CUDA for tiles, got {choice.device}; try --device cpu, or without --tile",
+        setting="tile",
     )
 
 
@@ -63,7 +80,7 @@ def _by_tiles(
                 )
                 return backend
             problems = TiledProblem(layout, problems)
-        return TiledBackend(passes(), problems.share(), arrays=_arrays(choice))
+        return TiledBackend(passes(), problems.share(), arrays=_arrays(settings, choice))
 
     return make_backend
 
@@ -94,9 +111,10 @@ def _make_passes(settings: Settings, choice: BackendChoice, make: partial[Any]) 
     return AutogradPasses(network, settings.objective)
 
 
-def _arrays(choice: BackendChoice) -> Arrays:
+def _arrays(settings: Settings, choice: BackendChoice) -> Arrays:
+    """Return what pictures are kept as: on the host, unless a device that was to hold all of them did not."""
     if choice.name == "onnx":
         return NUMPY
-    from ..devices.torch_arrays import on_cpu
+    from ..devices.torch_arrays import arrays_on
 
-    return on_cpu()
+    return arrays_on(str(choice.device) if settings.tile is None else "cpu")

@@ -63,16 +63,27 @@ class Slopes:
     style: Mapping[str, NDArray[np.float64]]
     content: Mapping[str, NDArray[np.float64]]
 
+    def times(self, factor: float) -> "Slopes":
+        """Return them multiplied by a factor."""
+        style, content = (
+            {name: factor * values for name, values in of.items()}
+            for of in (self.style, self.content)
+        )
+        return Slopes(style, content)
+
 
 class TilePasses(ABC):
     """A network's two passes over a tile, for an objective.
 
     Attributes:
         has_seed: whether the network's untiled backend may scale gradients.
+        first_seed: what slopes are best multiplied by at first, so that gradients are within the precision; 1 where they are
+            as they are.
     """
 
     objective: Objective
     has_seed: bool = False
+    first_seed: float = 1.0
 
     @abstractmethod
     def sums(self, task: TileTask) -> TileSums:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nstx.models.cost import Cost
 
 from ..devices.arrays import Array, ArrayT
-from ..devices.memory import is_exhausted
+from ..devices.memory import give_back_cached, is_exhausted
 from ..gradients.backend import Follower, GradientBackend, PrecisionCheck, Problems
 from ..tiles.layout import SIDES
 
@@ -122,3 +122,4 @@ class ShrinkingBackend(GradientBackend):
         """Free the backend, before another one is made in its place."""
         self._earlier, self._before = list(self.checks), max(0, self._begun - 1)
         self._made = None
+        give_back_cached()

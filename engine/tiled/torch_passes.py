@@ -1,6 +1,9 @@
-"""The passes over tiles by PyTorch: by autograd, and by the backward pass that is written out."""
+"""The passes over tiles by PyTorch: by autograd, and by the backward pass that is written out.
 
-from collections.abc import Iterator, Sequence
+A tile's pixels and what it is compared with go to the device; its sums, or its gradient, come back.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from nstx.models.objective import Objective
 
 from ..features.torch_network import TorchNetwork, gram_matrices, moment_matrices, split_regions
+from ..gradients.backend import first_seed
 from ..gradients.backprop import BackwardPass
 from .passes import Slopes, TilePasses, TileSums, TileTask, Values
 
@@ -24,22 +28,24 @@ class TorchPasses(TilePasses):
 
     def __init__(self, network: TorchNetwork, objective: Objective) -> None:
         self._network, self.objective = network, objective
-        self._sums = network.device.accumulate_dtype
+        self._sums, self._place = network.device.accumulate_dtype, network.device.torch_device
+        self.first_seed = first_seed(network.device.precision)
 
     def sums(self, task: TileTask) -> TileSums:
         """Implement `TilePasses`."""
-        style, content = dict[str, Values](), dict[str, Values]()
+        style, content = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         with self._computing():
             x = self._network.centre(self._upload(task.pixels))
             for layer in self._network.layers:
                 x, name = self._network.apply(layer, x).output, layer.name
                 if name in self.objective.style_names:
-                    style[name] = self._statistic(name, x, task).numpy()
+                    style[name] = self._statistic(name, x, task)
                 if name in self.objective.content_names:
                     inner = x[:, :, *task.places[name]].to(self._sums)
                     difference = inner - self._tensor(task.content[name])
-                    content[name] = difference.square_().flatten(1).sum(1).numpy()
-        return TileSums(style, content)
+                    content[name] = difference.square_().flatten(1).sum(1)
+            # Only now, as the host would wait for the device at each.
+            return TileSums(_fetch_all(style), _fetch_all(content))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -66,7 +72,8 @@ class TorchPasses(TilePasses):
             total = part if total is None else total.add_(part)
         if total is None:  # a tile that ends before a layer's first position
             side = features.shape[1] + (not self._compares_gram(name))
-            total = torch.zeros(len(features) * task.regions, side, side, dtype=self._sums)
+            size = (len(features) * task.regions, side, side)
+            total = torch.zeros(size, dtype=self._sums, device=self._place)
         return total
 
     def _compares_gram(self, name: str) -> bool:
@@ -86,7 +93,7 @@ class AutogradPasses(TorchPasses):
         with self._computing(), torch.enable_grad():
             x = self._upload(task.pixels).requires_grad_()
             features = self._network(x, self.objective.layers)
-            total = torch.zeros((), dtype=self._sums)
+            total = torch.zeros((), dtype=self._sums, device=self._place)
             for name, slope in slopes.style.items():
                 values = self._statistic(name, features[name], task)
                 total = total + (values * self._tensor(slope)).sum()
@@ -95,7 +102,7 @@ class AutogradPasses(TorchPasses):
                 squares = (inner - self._tensor(task.content[name])).square().flatten(1).sum(1)
                 total = total + (squares * self._tensor(scale / 2)).sum()
             (gradient,) = torch.autograd.grad(total, x)
-        return gradient.permute(0, 2, 3, 1).numpy()
+        return _fetch(gradient.permute(0, 2, 3, 1))
 
 
 class WrittenPasses(TorchPasses):
@@ -123,7 +130,7 @@ class WrittenPasses(TorchPasses):
                 before = activations[-1].output if activations else pixels
                 gradient = self._backward(last, gradient, before)
             assert gradient is not None
-            return gradient.to(self._sums).permute(0, 2, 3, 1).numpy()
+            return _fetch(gradient.to(self._sums).permute(0, 2, 3, 1))
 
     def _add_style(
         self,
@@ -136,7 +143,7 @@ class WrittenPasses(TorchPasses):
         """Add 2 (S F + b 1ᵀ) diag(s) at inner positions, of a slope that is S bordered by b."""
         channels, dtype = features.shape[1], features.dtype
         rows, columns = task.places[name]
-        slope = torch.from_numpy(2 * slopes.style[name])
+        slope = torch.from_numpy(2 * slopes.style[name]).to(self._place)
         own = task.shares.get(name)
         # Shares over their largest are within what half precision holds; where all are 0, so is what is added.
         peaks = None if own is None else self._tensor(own).amax((1, 2)).clamp_(min=1e-30)
@@ -170,6 +177,16 @@ class WrittenPasses(TorchPasses):
         difference = features[place].to(self._sums) - self._tensor(task.content[name])
         difference *= self._tensor(slopes.content[name])[:, None, None, None]
         gradient[place] += difference.to(features.dtype)
+
+
+def _fetch(tensor: torch.Tensor) -> Values:
+    """Return a tensor on the host, where it may share its memory."""
+    values: Values = tensor.cpu().numpy()
+    return values
+
+
+def _fetch_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, Values]:
+    return {name: _fetch(tensor) for name, tensor in tensors.items()}
 
 
 def _bands(rows: slice, columns: slice) -> Iterator[slice]:
