@@ -97,8 +97,8 @@ class Settings:
         tile: side in pixels, a multiple of 16 of 64 or more, of the tiles that larger pictures are evaluated by, one
             at a time; None evaluates pictures whole where memory holds them. It changes memory and time, and results
             by rounding alone.
-        history: where L-BFGS keeps the steps that it goes by: ``memory``, or ``disk`` on the CPU, which makes the
-            same picture; ``auto`` is the disk where memory holds them by no tiles, or by small ones alone.
+        history: where L-BFGS keeps the steps that it goes by: ``memory``, or ``disk`` on the CPU or by tiles, which makes
+            the same picture; ``auto`` is the disk where memory holds them by no tiles, or by small ones alone.
         max_memory: bytes of main memory that a run on the CPU may take, or a text as ``4GiB``; None takes what is free.
         style_scale: long side of the style pictures, as a multiple of the result's.
         seed: of the noise in the start.

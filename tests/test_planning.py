@@ -207,8 +207,10 @@ def test_steps_go_to_disk_before_tiles_are_small(caplog: pytest.LogCaptureFixtur
         with pytest.raises(DeviceError, match="try --size"):
             fit_settings(other, (3000, 4000), ONNX)
     cuda = BackendChoice("torch", Device("cuda", 0), "tf32")
-    with pytest.raises(DeviceError, match="expected the CPU for steps on disk"):
+    with pytest.raises(DeviceError, match="expected the CPU, or tiles, for steps on disk"):
         fit_settings(choose_settings(history="disk"), (512, 512), cuda)
+    by_tiles = choose_settings(history="disk", tile=128)
+    assert fit_settings(by_tiles, (512, 512), cuda) is by_tiles
 
 
 def test_another_backend_is_taken_where_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

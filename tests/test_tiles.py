@@ -1,6 +1,7 @@
 """Tiles: gradients and costs by tiles are those of whole pictures, whatever the tiles, backends and objectives."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from cuda_like import CudaLike, cuda_like_host
 from networks import CASES, extract_style, mixed_objective, needs_bf16, relative_error
 from numpy.typing import NDArray
 from pictures import random_pixels
 
 import nstx
-from nstx.engine.devices.device import Device
+from nstx.engine.checkpoints.manifest import Manifest
+from nstx.engine.devices.device import Device, DeviceKind
 from nstx.engine.devices.torch_device import TorchDevice, TorchPrecision
 from nstx.engine.features.onnx_extractor import OnnxExtractor
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork
 from nstx.engine.gradients.backend import GradientBackend, PrecisionPlan
 from nstx.engine.gradients.backprop import BackpropBackend, BackwardPass
 from nstx.engine.gradients.checked import CheckedBackend
+from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.gradients.onnx_backend import OnnxBackend
 from nstx.engine.gradients.torch_gradient import AutogradBackend
 from nstx.engine.regions.positions import share_positions
@@ -30,6 +34,7 @@ from nstx.engine.targets.detail import with_details
 from nstx.engine.targets.targets import Targets, make_targets
 from nstx.engine.tiled.backend import TiledBackend
 from nstx.engine.tiled.onnx_passes import OnnxPasses
+from nstx.engine.tiled.opening import open_by_tiles
 from nstx.engine.tiled.passes import TilePasses
 from nstx.engine.tiled.problem import TiledProblem
 from nstx.engine.tiled.shrinking import ShrinkingBackend, TileSide
@@ -45,6 +50,10 @@ from nstx.models.presets import PRESETS
 from nstx.models.statistics import STATISTICS
 from nstx.models.vgg19 import LAYERS, Pooling, PoolRounding, find_layer
 from nstx.models.weights.load import Weights
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+ON_CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])
+DEVICES = ["cpu", ON_CUDA]
 
 SIZES = [(160, 192), (150, 211), (97, 65), (83, 300)]
 """Of pictures: even, odd, ending after a pixel, and long."""
@@ -158,9 +167,10 @@ def torch_pair(
     side: int,
     name: str,
     precision: TorchPrecision,
+    place: DeviceKind = "cpu",
 ) -> tuple[GradientBackend, GradientBackend]:
     """Return a backend of whole pictures, and one of their tiles, of the same network."""
-    device = TorchDevice(Device("cpu"), precision)
+    device = TorchDevice(Device(place), precision)
     passes: TilePasses
     whole: GradientBackend
     if name == "autograd":
@@ -213,18 +223,92 @@ def test_tiles_have_the_whole_gradient_in_float64(
     agree(*pair, pixels.astype(np.float64), 2e-6, 1e-6)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("regions", [0, 1, 2])
 @pytest.mark.parametrize("name", ["autograd", "written"])
 def test_tiles_have_the_whole_gradient_in_float32(
-    tiny_weights: Weights, name: str, regions: int
+    tiny_weights: Weights, name: str, regions: int, device: DeviceKind
 ) -> None:
     objective, size = mixed_objective("avg", "ceil"), (83, 175)
     objective = replace(objective, laplacian_weight=0.1 * regions)
     problems = make_problems(tiny_weights, objective, size, batch=2, regions=regions)
     pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
     for side in (64, 160):
-        pair = torch_pair(tiny_weights, objective, problems, side, name, "fp32")
+        pair = torch_pair(tiny_weights, objective, problems, side, name, "fp32", device)
         agree(*pair, pixels, 1e-4, 1e-5)
+
+
+HALF: Any = pytest.param("cpu", "fp16", 0.1)
+ON_CUDA_TOO: Any = [
+    pytest.param("cuda", *values, marks=[pytest.mark.gpu, needs_cuda])
+    for values in (("tf32", 0.03), ("tf32x3", 2e-3), ("bf16", 0.25), ("fp16", 0.1))
+]
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize(("device", "precision", "most"), [HALF, *ON_CUDA_TOO])
+def test_tiles_of_low_precision_are_as_near_as_whole_pictures(
+    tiny_weights: Weights, index: int, device: DeviceKind, precision: TorchPrecision, most: float
+) -> None:
+    """Of every statistic and pooling, of two pictures of odd sides, with masks and regions."""
+    objective, size = objective_of(*CASES[index], STATISTICS[index]), (97, 65)
+    problems = make_problems(tiny_weights, objective, size, batch=2, regions=index % 3)
+    pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
+    exact, _ = torch_pair(tiny_weights, objective, problems, 64, "autograd", "fp64")
+    _, gradients = exact.costs_and_gradients(pixels.astype(np.float64))
+    pair = torch_pair(tiny_weights, objective, problems, 64, "written", precision, device)
+    whole, tiled = (
+        max(map(relative_error, backend.costs_and_gradients(pixels)[1], gradients))
+        for backend in pair
+    )
+    assert tiled < most
+    assert tiled < 2 * whole + 0.01
+
+
+def test_seeds_shrink_and_grow_by_tiles_as_they_do_whole(tiny_weights: Weights) -> None:
+    objective, size = mixed_objective("avg", "ceil"), (97, 65)
+    problems = make_problems(tiny_weights, objective, size)
+    pixels = random_pixels(*size, 40)
+    for factor, direction in ((1e6, -1), (1e-9, 1)):
+        scaled = [
+            (
+                replace(
+                    own,
+                    style_weight=factor * own.style_weight,
+                    content_weight=factor * own.content_weight,
+                    tv_weight=0.0,
+                ),
+                targets,
+            )
+            for own, targets in problems
+        ]
+        whole, tiled = torch_pair(tiny_weights, objective, scaled, 64, "written", "fp16")
+        assert isinstance(tiled, TiledBackend)
+        gradients = [backend.cost_and_gradient(pixels)[1] for backend in (whole, tiled)]
+        assert relative_error(*gradients[::-1]) < 0.02
+        assert np.sign(np.log2(tiled.seed) - 24) == direction
+        again = torch_pair(tiny_weights, objective, scaled, 64, "written", "fp16")[1]
+        again.resume(tiled.export(), [])
+        assert np.array_equal(
+            again.cost_and_gradient(pixels)[1], tiled.cost_and_gradient(pixels)[1]
+        )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "tf32x3"])
+@pytest.mark.parametrize("index", range(3))
+def test_what_is_on_a_device_meets_nothing_of_the_host(
+    tiny_weights: Weights, index: int, precision: TorchPrecision
+) -> None:
+    objective, size = objective_of(*CASES[index], STATISTICS[index]), (97, 65)
+    problems = make_problems(tiny_weights, objective, size, batch=2, regions=index)
+    pixels = np.stack([random_pixels(*size, 40 + i) for i in range(2)])
+    with CudaLike() as mode:
+        _, tiled = torch_pair(tiny_weights, objective, problems, 64, "written", precision, "cuda")
+        _, gradients = tiled.costs_and_gradients(pixels)
+        assert mode.uploaded > 4 * pixels.size
+    _, expected = torch_pair(tiny_weights, objective, problems, 64, "autograd", "fp32")
+    for gradient, reference in zip(gradients, expected.costs_and_gradients(pixels)[1], strict=True):
+        assert relative_error(gradient, reference) < (0.2 if precision != "fp32" else 1e-5)
 
 
 def test_tensors_come_back_as_tensors(tiny_weights: Weights) -> None:
@@ -299,6 +383,44 @@ def test_a_run_by_tiles_makes_the_same_picture(backend: Any, choices: dict[str, 
     np.testing.assert_allclose(tiled.pixels, whole.pixels, atol=0.05)
     assert tiled.cost.total == pytest.approx(whole.cost.total, rel=1e-5)
     assert tiled.steps == whole.steps
+
+
+DEVICE_RUNS: Any = [
+    {"precision": "fp32", "mask": "left"}, {"solver": "adam", "precision": "tf32"},
+    {"precision": "auto", "style_statistic": "covariance"}, {"precision": "auto", "history": "disk"},
+    {"precision": "fp16"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "choices"),
+    [
+        *[("like", DEVICE_RUNS[index]) for index in (0, 3)],
+        *[pytest.param("cuda", run, marks=[pytest.mark.gpu, needs_cuda]) for run in DEVICE_RUNS],
+    ],
+    ids=str,
+)
+def test_a_run_by_tiles_on_cuda_makes_the_same_picture(
+    device: str, choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "mask" in choices:
+        choices = {**choices, "mask": np.repeat(np.arange(150)[None] < 80, 97, 0) * np.uint8(255)}
+    run: Any = partial(nstx.stylize, CONTENT, STYLE, backend="torch", use_cache=False)
+    exact = {name: value for name, value in choices.items() if name != "history"}
+    whole = run(**{**LIGHT, **exact, "precision": "fp32"})
+    with cuda_like_host(monkeypatch) if device == "like" else nullcontext():
+        tiled = run(tile=64, extractor="torch", **{**LIGHT, **choices, "device": "cuda"})
+    assert tiled.steps == whole.steps
+    assert bool(tiled.checks) is (choices["precision"] == "auto")
+    assert tiled.cost.total == pytest.approx(whole.cost.total, rel=1e-2)
+    assert np.abs(tiled.pixels - whole.pixels).mean() < 1
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_backends_without_tiles_on_a_device_refuse_them(kind: DeviceKind) -> None:
+    name: Any = "onnx" if kind == "cuda" else "torch"
+    with pytest.raises(DeviceError, match=r"expected .*for tiles"):
+        open_by_tiles(nstx.choose_settings(tile=64), BackendChoice(name, Device(kind), "fp32"))
 
 
 def test_what_fits_in_a_tile_is_made_as_ever() -> None:
@@ -423,6 +545,30 @@ def test_kept_contents_are_read_by_other_tiles_too() -> None:
         place = layout.positions(tile, "conv2_2")
         expected = whole.content["conv2_2"][:, *place]
         np.testing.assert_allclose(kept.read(*place), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_tiles_shrink_on_a_device_whose_cache_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = list[str]()
+    really = WrittenPasses.gradient
+
+    def gradient(self: Any, task: Any, slopes: Any) -> Any:
+        if max(task.pixels.shape[1:3]) > 80:
+            calls.append("exhausted")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+        return really(self, task, slopes)
+
+    monkeypatch.setattr(WrittenPasses, "gradient", gradient)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("emptied"))
+    with cuda_like_host(monkeypatch):
+        nstx.stylize(
+            CONTENT, STYLE, backend="torch", tile=128, extractor="torch", use_cache=False,
+            **{**LIGHT, "device": "cuda", "steps": 1, "scales": 1},
+        )  # fmt: skip
+    assert calls == ["exhausted", "emptied"]
+    assert "the run goes on by tiles of 64" in caplog.text
 
 
 EXHAUSTED = {
@@ -553,3 +699,21 @@ def test_the_command_takes_a_tile(nstx: Any, save_picture: Any, tmp_path: Path) 
         pictures.append(np.load(output))
     np.testing.assert_allclose(pictures[0], pictures[1], atol=0.02)
     assert nstx(*arguments, "-o", tmp_path / "x.png", "--tile", 100)[0] == 2
+
+
+def test_a_run_on_a_device_goes_on_by_other_tiles_but_not_whole() -> None:
+    """There pictures and solver are on the host by tiles alone."""
+
+    def manifest(tile: int | None, device: str) -> Manifest:
+        return Manifest(
+            settings=nstx.choose_settings(tile=tile), inputs=(), pictures={}, weights_sha256="0" * 64,
+            sizes=((97, 150),), backend={"device": device, "checked": False}, machine={},
+        )  # fmt: skip
+
+    def differ(tile: int | None, other: int | None, device: str) -> list[str]:
+        return list(manifest(tile, device).differences(manifest(other, device)))
+
+    assert not differ(64, 96, "cuda:0")
+    assert not differ(64, None, "cpu")
+    (difference,) = differ(64, None, "cuda:0")
+    assert "tile" in difference

@@ -18,14 +18,14 @@ class Memory(Group):
         int | None,
         Help(
             "Side in pixels, a multiple of 16 from 64 on, of tiles that pictures larger than it are evaluated by, one at a time: "
-            "less memory, more time, the same picture. On the CPU; without it, tiles are used where memory needs them."
+            "less memory, more time, the same picture. On the CPU, or CUDA by PyTorch; without it, tiles are used where memory needs them."
         ),
     ] = None
     history: Annotated[
         str,
         Help(
             "Where L-BFGS keeps the steps that it goes by, 240 bytes a pixel: auto, memory, disk. The picture is the "
-            "same. auto is the disk where memory holds them by no tiles, or by small ones alone. On the CPU.",
+            "same. auto is the disk where memory holds them by no tiles, or by small ones alone. On the CPU, or by --tile.",
             values=CHOICES["history"],
         ),
     ] = "auto"
