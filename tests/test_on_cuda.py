@@ -278,8 +278,19 @@ def test_a_plan_is_of_the_cpu(nstx: Nstx, pictures: tuple[Path, Path]) -> None:
     code, _, err = nstx("plan", *pictures, "--size", 64, "--device", DEVICE)
     assert (code, "expected the CPU, whose memory is predicted" in err) == (4, True), err
     assert "try --device cpu" in err
-    code, _, err = nstx("optimize", *pictures, "-o", "a.png", "--tile", 128, "--device", DEVICE)
-    assert (code, "expected the CPU for tiles" in err) == (4, True), err
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_tiles_make_the_same_picture(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, solver: str
+) -> None:
+    made = []
+    for index, tile in enumerate([[], ["--tile", 64]]):
+        output = tmp_path / f"{index}.npy"
+        steps = ["--steps", 3, "--solver", solver, "--no-clean", "--precision", "fp32"]
+        optimize(nstx, *pictures, "-o", output, *steps, *tile)
+        made.append(np.load(output))
+    assert np.abs(made[0] - made[1]).mean() < 0.5
 
 
 def test_doctor_finds_the_device(nstx: Nstx) -> None:

@@ -10,7 +10,7 @@ from nstx.models.errors import DeviceError
 
 from ..devices.arrays import NUMPY, Arrays
 from ..devices.memory import give_back_freed_memory
-from ..gradients.backend import GradientBackend
+from ..gradients.backend import GradientBackend, Problems
 from ..gradients.choice import BackendChoice
 from ..gradients.opening import BackendFactory, open_backend
 from ..settings import Settings
@@ -23,7 +23,7 @@ def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs, as `open_backend`; pictures larger than the settings' tile are evaluated by tiles.
 
     On the CPU, and by PyTorch on CUDA, smaller tiles take its place where memory does not hold an evaluation, unless steps run
-    ahead of their host. There pictures are on the host where a tile is named, else on the device. `DeviceError` if there are
+    ahead of their host or several pictures are evaluated whole. There pictures are on the host where a tile is named, else on the device. `DeviceError` if there are
     tiles and the backend has none on the device.
     """
     place = choice.device
@@ -40,12 +40,20 @@ def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
         factory = replace(factory, arrays=_arrays(settings, choice), runs_ahead=False)
     elif factory.runs_ahead:
         return factory  # their solver knows PyTorch's backends alone
+    make = ShrinkingBackend if place.is_cpu or settings.tile is not None else _shrink_alone
     coarse = factory.make_coarse
     return replace(
         factory,
-        make=partial(ShrinkingBackend, factory.make, side),
-        make_coarse=coarse and partial(ShrinkingBackend, coarse, side),
+        make=partial(make, factory.make, side),
+        make_coarse=coarse and partial(make, coarse, side),
     )
+
+
+def _shrink_alone(
+    make: Callable[[Problems], GradientBackend], side: TileSide, problems: Problems
+) -> GradientBackend:
+    """Return a backend by whole pictures whose memory may be exhausted: several are rather tried in parts."""
+    return ShrinkingBackend(make, side, problems) if len(problems) == 1 else make(problems)
 
 
 def _refuse_tiles(choice: BackendChoice) -> DeviceError:
