@@ -13,7 +13,7 @@ from nstx.engine.kernels import availability
 from nstx.engine.kernels.support import KernelSupport
 
 PLACE = torch.device("cuda:0")
-_GET_DEVICE = torch.Tensor.device.__get__  # type: ignore[attr-defined]
+_GET_DEVICE = torch.Tensor.device.__get__
 _TO_HOST = (torch.Tensor.numpy, torch.Tensor.__array__)
 
 
@@ -52,7 +52,8 @@ class CudaLike(TorchFunctionMode):
         if is_made:
             named["device"] = "cpu"
         if func is torch.cudnn_convolution_relu:
-            result = F.conv2d(*args[:3], padding=1).relu_()
+            x, kernel, bias = args[:3]
+            result = F.conv2d(x, kernel, bias, padding=1).relu_()
         else:
             result = func(*args, **named)
         if func is not torch.Tensor.copy_ and (is_made or True in places):

@@ -22,9 +22,9 @@ from .shrinking import ShrinkingBackend, TileSide
 def open_by_tiles(settings: Settings, choice: BackendChoice) -> BackendFactory:
     """Load what a backend needs, as `open_backend`; pictures larger than the settings' tile are evaluated by tiles.
 
-    On the CPU, and by PyTorch on CUDA, smaller tiles take its place where memory does not hold an evaluation, unless steps run
-    ahead of their host or several pictures are evaluated whole. There pictures are on the host where a tile is named, else on the device. `DeviceError` if there are
-    tiles and the backend has none on the device.
+    On the CPU, and by PyTorch on CUDA, smaller tiles take its place where memory does not hold an evaluation; on CUDA not
+    of several pictures that are evaluated whole, nor where steps may run ahead of their host. There pictures are on the
+    host where a tile is named, else on the device. `DeviceError` if there are tiles and the backend has none on the device.
     """
     place = choice.device
     if not (place.is_cpu or (place.is_cuda and choice.name == "torch")):
