@@ -13,8 +13,9 @@ from pictures import random_pixels
 from PIL import Image
 
 import nstx
+from nstx.engine.devices.device import Device
 from nstx.engine.formats.comment import LONGEST_COMMENT, find_comment
-from nstx.engine.manifests.pictures import last_part
+from nstx.engine.manifests.pictures import describe_picture, last_part
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import DEEP_SUFFIXES, SUFFIXES, write_image
@@ -141,3 +142,20 @@ def test_what_is_written_on_the_way_carries_none(
     }  # fmt: skip
     assert nstx("optimize", *files, "-o", tmp_path / "n.png", *tiny, "--no-manifest")[0] == 0
     assert manifest_in(tmp_path / "n.png") is None
+
+
+def test_on_a_device_it_does_not_matter_how_many_threads_a_host_has(
+    files: tuple[Path, Path],
+) -> None:
+    """A worker of a batch has others than a run alone; but the host adds up what comes by tiles."""
+    content, style = files
+    job = nstx.prepare_job(content, [(style, 1.0)], **TINY)
+    choice = dataclasses.replace(job.opened.choice, device=Device("cuda"))
+    elsewhere = dataclasses.replace(job, opened=dataclasses.replace(job.opened, choice=choice))
+    settings = dataclasses.replace(job.settings, tile=64)
+    by_tiles = dataclasses.replace(elsewhere, settings=settings)
+    threads = [
+        describe_picture(run, is_complete=True)["settings"]["threads"]
+        for run in (job, elsewhere, by_tiles)
+    ]
+    assert threads == [1, None, 1]

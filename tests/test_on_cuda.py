@@ -66,7 +66,7 @@ WAYS: dict[str, list[str]] = {
     "adam-masked": ["--mask", "mask.png", "--solver", "adam"],
     "regions": ["--regions", "map.png", "--style-for", "red=style.png"],
     "style-mask": [],
-    "disk": ["--history", "disk"],
+    "disk": ["--history", "disk", "--tile", "64"],
     "coursera": ["--preset", "coursera"],
 }
 
@@ -241,7 +241,8 @@ def test_a_signal_saves_the_picture_and_a_checkpoint(
     data = json.loads(out)
     assert data["stopped"] == "interrupted"
     assert data["device"].startswith(DEVICE)
-    assert Image.open(output).size == (96, 72)
+    with Image.open(output) as saved:
+        assert saved.size == (96, 72)
     assert seconds < 4
     assert list(kept.iterdir())
 

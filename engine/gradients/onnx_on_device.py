@@ -33,6 +33,7 @@ from nstx.models.errors import DeviceError
 from nstx.models.objective import Objective
 
 from ..devices.arrays import Array, ArrayT
+from ..devices.torch_arrays import Arrival
 from ..kernels.support import KernelSupport
 from ..sessions.session import Session, open_graph
 from .backend import GradientBackend, Problems, check_batch, gradient_error
@@ -224,12 +225,12 @@ class OnnxDeviceBackend(GradientBackend):
 
     def costs_and_gradients(self, pixels: ArrayT) -> tuple[Sequence[Cost], ArrayT]:
         """Implement `GradientBackend`; waits for the device once."""
-        values = self._evaluate(pixels)
+        arrival = Arrival(self._evaluate(pixels))
         # Before it waits, so that a device has the copy to do meanwhile.
         gradient = self._gradient.clone()
         if self._follower is not None and isinstance(pixels, torch.Tensor):
             self._follower(pixels, gradient)
-        fetched = self._layout.unpack(values.cpu().numpy())
+        fetched = self._layout.unpack(arrival.wait().numpy())
         costs = report_costs(self._objectives, fetched)
         if not np.isfinite(fetched[LARGEST]).all():
             raise gradient_error()

@@ -30,6 +30,9 @@ def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
             item["mask"] = last_part(item["mask"])
     plain = write_settings(manifest.settings)
     settings = {name: value for name, value in plain.items() if name not in OF_THIS_MACHINE}
+    if manifest.backend["device"] != "cpu" and settings["tile"] is None:
+        # Threads of the host have no part in it, and a worker of a batch has others than a run alone.
+        settings["threads"] = None
     # A start that is a picture stands among the inputs, however it was named.
     starts = [item["path"] for item in inputs if item["role"] == "init"]
     settings["init"] = starts[0] if starts else settings["init"]
