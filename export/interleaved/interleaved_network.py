@@ -181,7 +181,8 @@ class InterleavedNetwork:
             parts = [rest, self._integer(count), row]
             shape = self.builder.add("Concat", parts, f"{name}_{kind}_shape", axis=0)
             rows.append(self.builder.add("Reshape", [x, shape], f"{name}_{kind}_rows"))
-        return self._keep_active(*rows, f"{name}_spread")
+        active, spread = rows
+        return self._keep_active(active, spread, f"{name}_spread")
 
     def _reshape(self, x: str, name: str, shape: list[int]) -> str:
         sizes = self.builder.integers("shape_" + "_".join(map(str, shape)), shape)
