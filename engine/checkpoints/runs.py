@@ -12,7 +12,7 @@ import numpy as np
 
 from nstx.models.weights.sources import EMBEDDED, join_source, split_source
 
-from ..devices.machine import describe_machine, package_versions
+from ..devices.machine import describe_processor, package_versions
 from ..gradients.opening import BackendFactory
 from ..pictures.picture import InputFile, Picture, Pixels
 from ..regions.masks import ALPHA
@@ -137,7 +137,7 @@ def _digest(arrays: Sequence[Any]) -> str:
 def _describe_machine(backend: str) -> Mapping[str, str]:
     versions = package_versions(_LIBRARIES[backend])
     processor = {
-        "processor": str(describe_machine()["processor"]),
+        "processor": describe_processor(),
         "processors": str(os.cpu_count()),
     }
     return processor | {name: version for name, version in versions.items() if version is not None}

@@ -33,7 +33,7 @@ def describe_machine(cpuinfo: Path = CPUINFO) -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "processor": _describe_processor(cpuinfo),
+        "processor": describe_processor(cpuinfo),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "threads": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -83,7 +83,8 @@ def is_there(package: str) -> bool:
         return False
 
 
-def _describe_processor(cpuinfo: Path) -> str:
+def describe_processor(cpuinfo: Path = CPUINFO) -> str:
+    """Return the name of the processor, with the best of its instruction sets."""
     fields = _read_fields(cpuinfo)
     if fields is None:
         return platform.machine()  # platform.processor would start a program
