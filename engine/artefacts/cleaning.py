@@ -48,9 +48,11 @@ _MOST = 1e6  # levels; squares of more could leave the range of float32
 _UNSEEN = 0.5**2
 _HALVINGS = 24
 
-_RIM = 3  # pixels that zeros beyond the border bend
+_RIM = 6  # pixels that zeros beyond the border bend, up to the second convolutions
 _WITHIN = 4  # pixels that they are compared with
-_ALONG = 33  # pixels along the border that share a mean and a contrast
+_ALONG = 33  # pixels along the border that share a contrast and what most of them differ by
+_FAR = 129  # pixels along the border that share a cast
+_USUAL = 0.5  # of the mean square behind, which may be exceeded by so much; what is far stronger comes to that
 
 
 def clean_pixels(
@@ -155,35 +157,44 @@ def _find_threshold(squares: Values, around: Values, limit: float, most: float) 
 def _match_rim(picture: Pixels) -> None:
     """Bring the outer pixels as near to those within as the ones behind these are, along each side, in place.
 
-    What most of a run of pixels differ by is a cast, which goes; of a stroke that ends there it is none. What else they
-    differ by keeps the share that makes it as strong as behind.
+    What they differ by has three parts. What most of a run of pixels have in common is of a stroke along the border, or,
+    as far as it goes on, a cast; a cast goes, unless it is a slope that runs on from within. The other two keep the share
+    that makes them about as strong as behind.
     """
     for rows in (picture, picture[::-1], picture.swapaxes(0, 1), picture.swapaxes(0, 1)[::-1]):
-        depth = 2 * _RIM + _WITHIN
-        near = rows[:depth].astype(np.float64)
-        within = near[_RIM : _RIM + _WITHIN].mean(0)
-        for index in range(_RIM):
-            behind = near[depth - 1 - index] - within
-            change = near[index] - within
-            slope, cast = _run_middle(behind), _run_middle(change)
-            behind -= slope
-            change -= cast
-            # What differs by chance adds to what lies within, of which the mean has a quarter.
-            share = np.minimum(1, (_run(behind**2) + 1) / (_run(change**2) + 1))
-            share = np.sqrt(share * (1 - (1 - share) / _WITHIN))
-            kept = cast.clip(np.minimum(0, -slope), np.maximum(0, -slope))
-            rows[index] = within + kept + change * share
+        near = rows[: 2 * _RIM + _WITHIN].astype(np.float64)
+        within = near[_RIM:-_RIM].mean(0)
+        # Of the outer pixels, and of those that are as far behind as these are before.
+        differences = np.stack([near[:_RIM], near[: -_RIM - 1 : -1]]) - within
+        common = _run_middle(differences)
+        casts = _run(common, _FAR)
+        cast, slope = casts
+        kept = cast.clip(np.minimum(0, -slope), np.maximum(0, -slope))
+        strokes = _weaken(common - casts, _FAR)
+        rows[:_RIM] = within + kept + strokes + _weaken(differences - common, _ALONG)
 
 
-def _run(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the running mean of a row, mirrored at its ends, (length, 3)."""
-    padded = np.pad(values, ((_ALONG // 2 + 1, _ALONG // 2), (0, 0)), "symmetric")
-    sums = padded.cumsum(0)
-    return np.asarray((sums[_ALONG:] - sums[:-_ALONG]) / _ALONG)
+def _weaken(differences: NDArray[np.float64], along: int) -> NDArray[np.float64]:
+    """Return the first of two differences, (2, rows, length, 3), nowhere stronger than is usual beside the second."""
+    own, behind = _run(differences**2, along).mean(-1, keepdims=True) + 1
+    share = behind / np.maximum(behind, own - _USUAL * behind)
+    # What differs by chance adds to the mean within, of which it has a share itself as long as it is left as it is.
+    return np.asarray(differences[0] * np.sqrt(share * (1 - 2 * (1 - share) / (_WITHIN + 1))))
+
+
+def _run(values: NDArray[np.float64], along: int) -> NDArray[np.float64]:
+    """Return the running mean along the last axis but one, mirrored at its ends, over as many values as there are."""
+    along = min(along, (values.shape[-2] - 1) // 2 * 2 + 1)
+    ends = ((0, 0),) * (values.ndim - 2)
+    padded = np.pad(values, (*ends, (along // 2 + 1, along // 2), (0, 0)), "symmetric")
+    sums = padded.cumsum(-2)
+    return np.asarray((sums[..., along:, :] - sums[..., :-along, :]) / along)
 
 
 def _run_middle(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the running mean of the middle half of a row's values, mirrored at its ends, (length, 3)."""
-    padded = np.pad(values, ((_ALONG // 2, _ALONG // 2), (0, 0)), "symmetric")
-    runs = np.sort(np.lib.stride_tricks.sliding_window_view(padded, _ALONG, 0), -1)
-    return np.asarray(runs[..., _ALONG // 4 : -(_ALONG // 4)].mean(-1))
+    """Return the running mean of the middle half of values, every second of them, likewise."""
+    half = _ALONG // 2
+    padded = np.pad(values, ((0, 0), (0, 0), (half, half), (0, 0)), "symmetric").astype(np.float32)
+    runs = np.lib.stride_tricks.sliding_window_view(padded, _ALONG, -2)[..., ::2]
+    quarter = runs.shape[-1] // 4
+    return np.asarray(np.sort(runs, -1)[..., quarter:-quarter].mean(-1, dtype=np.float64))
