@@ -29,7 +29,7 @@ _FLAGS = ("gradient", "adam", "even")
 _LAYOUTS: tuple[GraphLayout, ...] = get_args(GraphLayout)
 
 # It changes when interleaved graphs of one description come out differently; planar ones have their kind.
-_INTERLEAVED_VERSION = 5
+_INTERLEAVED_VERSION = 6
 
 AREAS_INPUT = "areas"
 """What the costs of several regions are weighed by: float32 (batch, regions)."""
