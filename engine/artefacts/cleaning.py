@@ -2,10 +2,10 @@
 
 One Gram matrix serves the whole of a picture, so that flat areas take up texture that a painting has elsewhere, as
 ripples of a few pixels. Here a picture is split into two bands of detail (`nstx.engine.artefacts.grain`), of
-luminance and of colour. Where the photograph is flat, by the share g, what is weak in a band is shrunk, by Wiener's
-rule with the mean square s of the 5 × 5 pixels around and a threshold t,
+luminance and of colour. Where the photograph is flat, by the share g, what is weak in a band is shrunk, with the mean
+square s of the 5 × 5 pixels around and a threshold t,
 
-    w ← w · (1 − g · min(1, t / s)),
+    w ← w · (1 − g · min(1, t / s)²),
 
 until the band is about as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
 until t is what a stroke has. So strokes stay, and a painting's own grain does. Before, the outer pixels, which the
@@ -14,7 +14,8 @@ network sees beside zeros, come as near to those within as the ones behind these
 taken off (`nstx.engine.artefacts.grid`).
 
 The shrinkage is that of wavelet denoising (Donoho and Johnstone 1994). Departures: what is left follows from the
-painting in place of a noise's variance, and strength is that of a pixel's surroundings.
+painting in place of a noise's variance, strength is that of a pixel's surroundings, and t / s is squared, so that strokes
+of more than t lose less than by Wiener's rule.
 """
 
 import numpy as np
@@ -38,7 +39,7 @@ from .grain import (
 from .speckles import LEAST_ISOLATION, clamp_speckles, measure_isolation
 from .strips import TO_RGB, Pixels, Strip, Values, in_strips, measured_strips, strips
 
-_OF_A_STROKE = (8.0**2, 4.0**2)
+_OF_A_STROKE = (10.0**2, 5.0**2)
 """Mean squares of luminance and colour in a band: a ripple has 3² to 6² of luminance."""
 
 _KEPT = 0.85
@@ -82,6 +83,8 @@ def clean_pixels(
         squares, own_pattern = _measure_content(content, flatness)
         thresholds = _find_thresholds(picture, flatness, np.maximum(squares, np.square(bands)))
         picture, pattern = _shrink(picture, flatness, thresholds)
+        # What was around a pixel may be gone now.
+        picture = clamp_speckles(picture, flatness.share, limit)
         grid.take_off(picture, grid.leave_shared(pattern, own_pattern), flatness.share)
     return picture.clip(pixels.min(), pixels.max())
 
@@ -99,7 +102,7 @@ def _shrink(
             inner = band[AROUND:-AROUND, AROUND:-AROUND]
             for part, channels in enumerate(PARTS):
                 threshold = np.float32(thresholds[index * len(PARTS) + part])
-                taken = np.minimum(1, threshold / np.maximum(strengths(band, channels), 1e-9))
+                taken = _share_taken(strengths(band, channels), threshold)
                 inner[..., channels] *= 1 - (share * taken)[..., None]
             details += inner
         sums = grid.fold(details, flatness.flat[place], place.start)
@@ -146,12 +149,17 @@ def _find_threshold(squares: Values, around: Values, limit: float, most: float) 
     low, high = 0.0, most
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        kept = 1 - np.minimum(1, np.float32(middle) / np.maximum(around, np.float32(1e-9)))
+        kept = 1 - _share_taken(around, np.float32(middle))
         if float((squares * kept**2).mean(dtype=np.float64)) > limit:
             low = middle
         else:
             high = middle
     return high
+
+
+def _share_taken(strength: Values, threshold: np.float32) -> Values:
+    """Return what share of a band is taken where it is so strong and flat."""
+    return np.square(np.minimum(1, threshold / np.maximum(strength, np.float32(1e-9))))
 
 
 def _match_rim(picture: Pixels) -> None:
