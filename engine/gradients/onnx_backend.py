@@ -68,11 +68,14 @@ def open_gradient_session(
     def build() -> bytes:
         from nstx.export.graphs.build_gradient import build_gradient_model
 
-        weights = load_weights(
-            settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
+        # No name holds the weights, which the model has.
+        model = build_gradient_model(
+            graph,
+            load_weights(
+                settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
+            ),
         )
-        model: bytes = build_gradient_model(graph, weights).SerializeToString()
-        return model
+        return bytes(model.SerializeToString())
 
     choices = SessionChoices(
         provider=choose_provider_on(choice.device),

@@ -137,23 +137,37 @@ def open_graph(
             if os.path.lexists(kept):  # else another process has just emptied the cache
                 _log.warning("%s cannot be used and is built again: %s", printable(kept), error)
                 remove(kept)
-    model = build()
+    return _open_built(build, load, key, choices, as_kept)
+
+
+def _open_built(
+    build: Callable[[], bytes],
+    load: Callable[[bytes | Path, SessionChoices], Session[GraphT]],
+    key: str,
+    choices: SessionChoices,
+    as_kept: SessionChoices,
+) -> Session[GraphT]:
+    """Build a graph, keep it in the cache, and open it there."""
+    # Bytes of a graph are let go of as soon as may be: there are a hundred megabytes of them.
     try:
-        ready = _optimise(model, choices) if as_kept.optimised else model
+        ready = _optimise(build(), choices) if as_kept.optimised else build()
     except (ModelError, OSError) as error:
         # The kept graph only saves time: a full disk must not stop the work. ONNX Runtime then says
         # that the model is none; if it really is none, the next line raises.
-        session = load(model, choices)
+        session = load(build(), choices)
         unsaved = isinstance(error, ModelError)
         warn_unkept(cache_folder(), "ONNX Runtime could not save the graph" if unsaved else error)
         return session
     kept = keep_graph(key, ready)
+    if kept is None:
+        return load(ready, as_kept)
+    del ready
     try:
-        return load(kept or ready, as_kept)
+        return load(kept, as_kept)
     except ModelError:
-        if kept is None or os.path.lexists(kept):
+        if os.path.lexists(kept):
             raise
-        return load(ready, as_kept)  # another process has just emptied the cache
+        return load(build(), choices)  # another process has just emptied the cache
 
 
 def open_model_file(
@@ -224,12 +238,12 @@ def _optimise(model: bytes, choices: SessionChoices) -> bytes:
     with part_folder() as folder:
         written = folder / "optimised.onnx"
         open_session(model, replace(choices, keep_optimised=written))
-        optimised = written.read_bytes()
-    if not choices.in_order:
-        return optimised
-    from nstx.export.nodes.node_order import order_for_memory
+        del model
+        if not choices.in_order:
+            return written.read_bytes()
+        from nstx.export.nodes.node_order import order_for_memory
 
-    return order_for_memory(optimised)
+        return order_for_memory(written.read_bytes())
 
 
 def _is_optimised(choices: SessionChoices) -> bool:

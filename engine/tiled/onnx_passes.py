@@ -30,11 +30,12 @@ def open_tile_session(
     def build() -> bytes:
         from nstx.export.tiles.build_tile import build_tile_model
 
-        weights = load_weights(
-            settings.weights, objective.preprocessing, use_cache=settings.use_cache
+        # No name holds the weights, which the model has.
+        model = build_tile_model(
+            graph,
+            load_weights(settings.weights, objective.preprocessing, use_cache=settings.use_cache),
         )
-        model: bytes = build_tile_model(graph, weights).SerializeToString()
-        return model
+        return bytes(model.SerializeToString())
 
     choices = SessionChoices(
         provider=choose_provider_on(choice.device), threads=settings.threads, in_order=True

@@ -72,13 +72,11 @@ class GraphBuilder:
         metadata: Mapping[str, str],
         contributed: bool = False,
     ) -> ModelProto:
-        """Return the model; `check_model` is still to be run.
+        """Return the model, once; `check_model` is still to be run.
 
         ``contributed`` lets it have ONNX Runtime's own operators (`CONTRIBUTED`).
         """
-        graph = helper.make_graph(
-            self._nodes, name, inputs, outputs, list(self._constants.values())
-        )
+        graph = helper.make_graph(self._nodes, name, inputs, outputs)
         model = helper.make_model(
             graph,
             opset_imports=[
@@ -91,6 +89,9 @@ class GraphBuilder:
             doc_string=description,
         )
         helper.set_model_props(model, dict(metadata))
+        # One after another, as each is copied: all of them are a hundred megabytes.
+        for key in list(self._constants):
+            model.graph.initializer.append(self._constants.pop(key))
         return model
 
 
