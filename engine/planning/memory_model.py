@@ -95,6 +95,9 @@ _FEATURES = 0.7
 _TILES, _KEPT_TILES = (400 * _MIB, 0.9), (280 * _MIB, 2.44)
 """What there is where they are made by tiles, and bytes for each byte of activations besides; where freed memory is kept."""
 
+_BUILT = 500 * _MIB
+"""What there is while graphs of tiles are built, the first time on a machine: 560 MiB at the peak of a whole run, and 460 later."""
+
 _PICTURE = 56
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
 
@@ -199,8 +202,11 @@ def memory_needed(load: Load) -> int:
     else:
         keeps = load.way in ("bf16", "checked")
         targets = _tile_features(layout, load.style_side, of_pixel, keeps_freed=keeps)
-    if load.way == "onnx" and layout is None:
-        at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
+    if load.way == "onnx":
+        if layout is None:
+            at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
+        else:
+            targets = max(targets, _BUILT)
     run = base + max(at_rest + _evaluation(load), at_work)
     return round(_held(load) * pixels + max(run, targets))
 
