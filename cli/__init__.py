@@ -24,6 +24,7 @@ def main() -> None:
 def run_process() -> None:
     """Run the command line as all that a process does, and end the process quickly."""
     try:
+        _begin_ahead()
         main()
     except SystemExit as end:
         if isinstance(end.code, int) and _is_outermost():
@@ -32,6 +33,18 @@ def run_process() -> None:
                 _end_unread(end.code)
             _leave(end.code)
         raise
+
+
+def _begin_ahead() -> None:
+    """Begin what takes longest, before anything else is imported; only here, as threads may outlast the command."""
+    import sys
+
+    try:
+        from .configuration.ahead import begin_ahead
+
+        begin_ahead(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _ignore_signals() -> None:

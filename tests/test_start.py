@@ -23,8 +23,10 @@ from pictures import random_pixels
 from processes import PATIENCE
 
 from nstx import Picture, choose_settings, cli, prepare_job
+from nstx.cli.configuration.ahead import begin_ahead
 from nstx.cli.console import Console
 from nstx.cli.optimize.garbage import uncollected
+from nstx.engine.artefacts.grain import measure_grain
 from nstx.engine.devices import torch_import
 from nstx.engine.devices.convolution import try_bf16
 from nstx.engine.devices.device import Device
@@ -33,7 +35,10 @@ from nstx.engine.gradients.choice import BackendChoice
 from nstx.engine.kernels.support import load_triton, triton_lock
 from nstx.engine.planning.fitting import has_room
 from nstx.engine.planning.memory_model import Load, gradient_needed
+from nstx.engine.preparation.backends import fit_memory
+from nstx.engine.targets import paintings
 from nstx.engine.transfer import costs, report
+from nstx.engine.transfer import job as job_module
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job
 from nstx.models.errors import WeightsError
@@ -531,3 +536,108 @@ def test_lines_are_left_out_where_stdout_was_closed(monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr(console, "_live", SimpleNamespace(print=pytest.fail))
         console.report("a row")
+
+
+UNNEEDED = (
+    "tifffile", "queue", "PIL.AvifImagePlugin", "PIL.WebPImagePlugin", "nstx.engine.pictures.tiff",
+    "nstx.engine.manifests.reading", "nstx.engine.features.extraction", "nstx.engine.targets.files",
+    "nstx.engine.transfer.saved", "nstx.models.weights.readers",
+    "onnx", "onnxruntime", "psutil", "torch",
+)  # fmt: skip
+"""Modules that a usual run comes to late or never. The compiled parts of some would wait, with Python's lock, for
+PyTorch's libraries to be opened."""
+
+
+def test_a_run_begins_without_what_it_does_not_need() -> None:
+    code = (
+        "import sys, nstx.cli.app, nstx.cli.optimize.command, nstx.cli.optimize.run\n"
+        f"print(*sorted(sys.modules.keys() & {set(UNNEEDED)!r}))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+def test_little_is_imported_before_libraries_are_begun() -> None:
+    code = (
+        "import sys, nstx.cli.configuration.ahead, nstx.engine.gradients.ahead\n"
+        "print(*sorted(name for name in sys.modules if name.partition('.')[0] in ('typer', 'numpy', 'rich')\n"
+        "              or name == 'nstx.engine.settings'))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "variable", "is_configured", "begins"),
+    [
+        ("optimize a.jpg b.jpg -o out.png --size 512", None, False, True),
+        ("optimize a.jpg b.jpg -o out.png --device cpu", None, False, False),
+        ("optimize a.jpg b.jpg -o out.png --backend=onnx", None, False, False),
+        ("optimize --from other.png -o out.png", None, False, False),
+        ("optimize --help", None, False, False),
+        ("optimize a.jpg b.jpg -o out.png", "NSTX_DEVICE", False, False),
+        ("optimize a.jpg b.jpg -o out.png", "NSTX_BACKEND", False, False),
+        ("optimize a.jpg b.jpg -o out.png", None, True, False),
+        ("evaluate a.jpg b.jpg c.png", None, False, False),
+        ("", None, False, False),
+    ],
+)
+def test_libraries_are_begun_before_the_command_line_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    begun: list[tuple[str, int]],
+    line: str,
+    variable: str | None,
+    is_configured: bool,
+    begins: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    if variable is not None:
+        monkeypatch.setenv(variable, "cpu")
+    if is_configured:
+        (tmp_path / "nstx.toml").write_text("device = 'cpu'\n")
+    begin_ahead(line.split())
+    assert ahead.is_loading() is begins
+    # The settings are begun with what is there, once.
+    ahead.begin_loading(choose_settings())
+    ahead.finish_loading()
+    assert sorted(begun) == [("load_torch", 0), ("open_context", 0)]
+
+
+@pytest.mark.parametrize("is_loading", [True, False])
+def test_grains_are_measured_while_libraries_are_loaded(
+    monkeypatch: pytest.MonkeyPatch, is_loading: bool
+) -> None:
+    order: list[str] = []
+
+    def note(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            order.append(name)
+            return real(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(job_module, "is_loading", lambda: is_loading)
+    monkeypatch.setattr(job_module, "fit_memory", note("fitted", fit_memory))
+    monkeypatch.setattr(paintings, "measure_grain", note("measured", measure_grain))
+    content, styles = (
+        Picture(random_pixels(64, 80, seed=0), None),
+        Picture(random_pixels(70, 90, seed=1), None),
+    )
+    settings = choose_settings(
+        size=64,
+        scales=1,
+        steps=1,
+        device="cpu",
+        backend="torch",
+        style_layers="conv1_1",
+        content_layers="conv1_1",
+    )
+    job = prepare_job(content, [(styles, 2.0)], settings)
+    assert order == (["measured", "fitted"] if is_loading else ["fitted", "measured"])
+    assert job.grain == paintings.measure_grains([(styles, 1.0)], job.sizes[-1], settings)

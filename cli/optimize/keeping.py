@@ -12,9 +12,7 @@ from nstx.engine.checkpoints.contents import Contents
 from nstx.engine.checkpoints.keeper import Checkpoints
 from nstx.engine.checkpoints.manifest import Manifest
 from nstx.engine.manifests.pictures import describe_picture
-from nstx.engine.manifests.reading import carries
 from nstx.engine.regions.masks import ALPHA, mask_file
-from nstx.engine.targets.files import read_targets
 from nstx.engine.targets.paintings import absolute_painting
 from nstx.engine.transfer.job import Job
 from nstx.engine.transfer.progress import Step
@@ -126,8 +124,12 @@ def read_request(manifest: Manifest, folder: Path, began: float) -> OptimizeRequ
             f"expected a checkpoint of nstx optimize in {printable(folder)}, got one of something else "
             f"({printable(error)[:200]}); try to begin anew in another folder"
         ) from error
-    with about("targets"):
-        saved = None if recording.targets is None else read_targets(recording.targets)
+    saved = None
+    if recording.targets is not None:
+        from nstx.engine.targets.files import read_targets
+
+        with about("targets"):
+            saved = read_targets(recording.targets)
     return OptimizeRequest(
         content=content, styles=styles, output=output, recording=recording, saved=saved,
         settings=manifest.settings, began=began, checkpoint=folder, checkpoint_every=minutes,
@@ -205,6 +207,8 @@ def stamp_of_own(job: Job, output: Path) -> Stamp | None:
 
     It says so itself, by its manifest, which has checksums of all that the run is made from.
     """
+    from nstx.engine.manifests.reading import carries  # for which Pillow's own decoders are opened
+
     stamp = stamp_of(output)  # before it is read, so that what replaces it meanwhile has another
     if stamp is None or not carries(output, describe_picture(job, is_complete=False)):
         return None

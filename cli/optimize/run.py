@@ -23,7 +23,6 @@ from nstx.engine.transfer.progress import Step
 from nstx.engine.transfer.report import describe_fallbacks
 from nstx.engine.transfer.result import Result
 from nstx.engine.transfer.run import run_job
-from nstx.engine.transfer.saved import prepare_job_from_targets
 from nstx.models.cost import Cost
 from nstx.models.errors import NstxError, NumericalError
 from nstx.models.printable import printable
@@ -227,6 +226,8 @@ def _before_steps(job: Job, costs: BoundCosts) -> Step:
 def _load(request: OptimizeRequest) -> Job:
     """Read the pictures, or the targets file, and prepare the job."""
     if request.saved is not None:
+        from nstx.engine.transfer.saved import prepare_job_from_targets
+
         return prepare_job_from_targets(request.saved, request.settings)
     assert request.content is not None  # checked by the command
     styles = [split_style(style) for style in request.styles]

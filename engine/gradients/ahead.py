@@ -22,12 +22,14 @@ from nstx.export.runtime.providers import has_driver
 
 from ..devices.torch_import import postpone_unused
 from ..kernels.support import load_triton
-from ..settings import Settings
 
 if TYPE_CHECKING:
+    # Its import would take as long as all else before PyTorch's begins.
     import torch
 
     from nstx.models.weights.load import Weights
+
+    from ..settings import Settings
 
 _QUICK_TURNS, _USUAL_TURNS = 0.0005, sys.getswitchinterval()
 """Seconds that a thread keeps Python's lock while others wait for it."""
@@ -46,7 +48,7 @@ _begun: list["Future[Any]"] = []
 _weights: dict[tuple[str, bool, str], "Future[Weights]"] = {}
 
 
-def begin_loading(settings: Settings) -> None:
+def begin_loading(settings: "Settings") -> None:
     """Begin to load what a run may need if it comes to be one of PyTorch's on CUDA; else do nothing.
 
     Whether it does is only known once PyTorch is there, so the driver alone decides. Threads do not keep the
@@ -55,22 +57,32 @@ def begin_loading(settings: Settings) -> None:
     kind, _, index = settings.device.partition(":")
     if settings.backend == "onnx" or kind not in ("auto", "cuda"):
         return
+    opened = begin_libraries(int(index) if index.isdecimal() else 0)
+    if opened is not None:
+        (weights,) = _start(partial(_load_weights_after, opened, settings))
+        _weights[_weights_key(settings)] = weights
+
+
+def begin_libraries(index: int = 0) -> "Future[Any] | None":
+    """Begin to load PyTorch and a CUDA device, once; return the context to come, or None without a driver.
+
+    May be called before settings are there, where a run is most likely to be one on that device.
+    """
+    if _begun:
+        return _begun[-1]
     if not has_driver() or importlib.util.find_spec("torch") is None:
-        return
+        return None
     postpone_unused()
     # As PyTorch would set it; the driver reads it when it is opened.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
-    # Two, so that weights come after the context, which does not need Python's lock: until then the host has
-    # it for its own imports. Whoever reads a file gives it up, and would wait for 5 ms to have it back.
+    # Whoever reads a file gives up Python's lock, and would wait for 5 ms to have it back.
     sys.setswitchinterval(_QUICK_TURNS)
-    number = int(index) if index.isdecimal() else 0
-    imported = _start(partial(load_torch, number))
-    opened, weights = _start(partial(open_context, number), partial(_load_weights, settings))
-    _begun.extend((*imported, opened))
-    _weights[_weights_key(settings)] = weights
+    for load in (load_torch, open_context):
+        _begun.extend(_start(partial(load, index)))
+    return _begun[-1]
 
 
-def take_weights(settings: Settings) -> "Weights":
+def take_weights(settings: "Settings") -> "Weights":
     """Return the weights that were begun to be loaded, once; else load them. Errors as `load_weights`."""
     begun = _weights.pop(_weights_key(settings), None)
     return _load_weights(settings) if begun is None else begun.result()
@@ -246,7 +258,13 @@ def _warm_arithmetic(device: "torch.device") -> None:
     torch.cuda.synchronize(device)
 
 
-def _load_weights(settings: Settings) -> "Weights":
+def _load_weights_after(opened: "Future[Any]", settings: "Settings") -> "Weights":
+    # The context does not need Python's lock: until it is there the host has it for its own imports.
+    wait([opened])
+    return _load_weights(settings)
+
+
+def _load_weights(settings: "Settings") -> "Weights":
     from nstx.models.weights.load import load_weights
 
     return load_weights(
@@ -254,5 +272,5 @@ def _load_weights(settings: Settings) -> "Weights":
     )
 
 
-def _weights_key(settings: Settings) -> tuple[str, bool, str]:
+def _weights_key(settings: "Settings") -> tuple[str, bool, str]:
     return settings.weights, settings.use_cache, settings.objective.preprocessing

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
@@ -12,10 +12,12 @@ from ..formats.identify import TIFF
 from ..formats.tiff_layout import Layout
 from ..pictures.decoding import refuse_damaged
 from ..pictures.samples import Samples
-from ..pictures.tiff import Page, read_page
 from ..pictures.tiff_samples import find_range, read_samples
 from .bands import BAND, Band, Bands
 from .file_bytes import FileBytes
+
+if TYPE_CHECKING:
+    from ..pictures.tiff import Page
 
 _READABLE = (0, 1, 2, 5)  # photometric interpretations: greys, RGB, CMYK
 _MOST_BAND = 2**28  # bytes of a row of strips or tiles
@@ -48,9 +50,11 @@ def open_tiff(file: BinaryIO, path: Path, most_pixels: int) -> Bands:
     )
 
 
-def read_tiff_page(file: BinaryIO, path: Path) -> Page:
+def read_tiff_page(file: BinaryIO, path: Path) -> "Page":
     """Return what a TIFF says of its picture; the file stays open."""
     file.seek(0)
+    from ..pictures.tiff import read_page  # tifffile takes a moment to import
+
     return read_page(file, path)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from nstx.models.weights.load import weights_digest
 
 from ..devices.device import Device, settle
 from ..devices.memory import memory_errors
-from ..features.extraction import Extraction, OpenedExtractor, open_extractor
 from ..pictures.picture import Picture, Pixels, WeightedPicture
 from ..pictures.resizing import resize_picture
 from ..planning.fitting import check_features
@@ -28,6 +27,9 @@ from .paintings import check_served, serves
 from .store import Kept, TargetFolder, TargetKey, TargetStore, as_stored
 from .targets import Array, Targets, make_targets
 from .tiled import extract_by_first, extract_content, smaller_tiles
+
+if TYPE_CHECKING:
+    from ..features.extraction import Extraction, OpenedExtractor
 
 TargetSource = Literal["hit", "miss", "file"]
 """Where a picture's targets came from: all of them from the cache, some computed, or a file."""
@@ -69,7 +71,7 @@ class TargetLoader:
     """Loads targets; the weights and an extractor are opened only when one must be computed.
 
     None as ``device`` or ``weights_sha256`` takes the settings', as ``store`` the cache if the
-    settings do.
+    settings do, as ``opener`` `nstx.engine.features.extraction.open_extractor`.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class TargetLoader:
         device: Device | None = None,
         weights_sha256: str | None = None,
         store: TargetStore | None = None,
-        opener: Callable[[Extraction, Sequence[str]], OpenedExtractor] = open_extractor,
+        opener: "Callable[[Extraction, Sequence[str]], OpenedExtractor] | None" = None,
     ) -> None:
         self._settings = settings
         self._device = settle(settings.device) if device is None else device
@@ -257,8 +259,11 @@ class TargetLoader:
             return "activation"
         return "gram" if self._settings.objective.statistics[layer] == "gram" else "moments"
 
-    def _open(self) -> OpenedExtractor:
+    def _open(self) -> "OpenedExtractor":
         if self._opened is None:
+            # A run whose targets are all kept needs no graphs for them.
+            from ..features.extraction import Extraction, open_extractor
+
             settings, objective = self._settings, self._settings.objective
             extraction = Extraction(
                 extractor=settings.extractor,
@@ -270,7 +275,8 @@ class TargetLoader:
                 threads=settings.threads,
                 use_cache=settings.use_cache,
             )
-            self._opened = self._opener(extraction, objective.layers)
+            opener = self._opener or open_extractor
+            self._opened = opener(extraction, objective.layers)
         return self._opened
 
     def _key(self, request: _Request, layer: str, extractor: str) -> TargetKey:

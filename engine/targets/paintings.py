@@ -178,13 +178,27 @@ def fit_styles(
 
 
 def measure_grains(
-    paintings: Sequence[WeightedPicture], size: tuple[int, int], settings: Settings
+    paintings: Sequence[WeightedPicture],
+    size: tuple[int, int],
+    settings: Settings,
+    grains: Sequence[Grain | None] | None = None,
 ) -> Grain | None:
-    """Return the grain of a result's paintings, at the sizes that go with it; None if all are too small."""
+    """Return the grain of a result's paintings, at the sizes that go with it; None if all are too small.
+
+    ``grains`` are those of `single_grains`, where somebody has them already.
+    """
+    if grains is None:
+        grains = single_grains(paintings, size, settings)
+    weights = [weight for _, weight in paintings]
+    return combine_grains(list(zip(grains, weights, strict=True)))
+
+
+def single_grains(
+    paintings: Sequence[WeightedPicture], size: tuple[int, int], settings: Settings
+) -> list[Grain | None]:
+    """Return the grain of each of a result's paintings, whatever its weight; None of one that is too small."""
     fitted = fit_styles(paintings, size, settings)
-    return combine_grains(
-        [
-            (measure_grain(pixels, resize_alpha(style, *pixels.shape[:2])), weight)
-            for pixels, (style, weight) in zip(fitted, paintings, strict=True)
-        ]
-    )
+    return [
+        measure_grain(pixels, resize_alpha(style, *pixels.shape[:2]))
+        for pixels, (style, _) in zip(fitted, paintings, strict=True)
+    ]

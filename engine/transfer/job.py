@@ -16,7 +16,7 @@ from ..choices import ChoicesButInit
 from ..colours.linear import match_colours
 from ..colours.modes import Colouring, as_compared
 from ..devices.memory import memory_errors
-from ..gradients.ahead import finish_loading
+from ..gradients.ahead import finish_loading, is_loading
 from ..gradients.backend import GradientBackend
 from ..gradients.choice import BackendChoice, PrecisionPolicy
 from ..gradients.gated import Gate, close
@@ -42,7 +42,7 @@ from ..settings import Init, PresetName, Settings
 from ..sizes import choose_sizes
 from ..targets.detail import with_details
 from ..targets.loader import LoadedTargets, TargetLoader
-from ..targets.paintings import measure_grains
+from ..targets.paintings import measure_grains, single_grains
 from ..targets.store import TargetStore
 from ..targets.targets import Targets
 
@@ -210,6 +210,7 @@ def make_job(
     sizes = choose_sizes(photograph.size, placement.sizes, settings)
     regions = make_regions(photograph, placement.mask, sizes, placement.parts)
     count = 0 if regions[-1] is None else placement.count
+    grains = _grains_ahead(photograph, placement, sizes[-1], settings) if is_loading() else None
     settings, choice = fit_memory(settings, sizes[-1], policy, regions=count)
     opened = open_backend(settings, sizes[-1], choice, count, like)
     warn_of_enlargement(photograph, sizes[-1])
@@ -225,8 +226,9 @@ def make_job(
         loader = TargetLoader(settings, device=device, weights_sha256=digest, store=store)
         loaded = loader.load(content, styles, sizes, contents, regions, placement.places)
         styles = placement.weigh(styles, loaded.targets[-1].areas)
-        cleans = settings.clean and settings.most_steps > 0
-        grain = measure_grains(styles, sizes[-1], settings) if cleans else None
+        grain = None
+        if _cleans(settings):
+            grain = measure_grains(styles, sizes[-1], settings, grains)
         warn_of_uncleaned(settings, sizes[-1], grain)
         seconds = time.perf_counter() - began
         start = init = init or read_start(settings)
@@ -254,6 +256,21 @@ def make_job(
             *([] if init is None else [init.as_input("init")]),
         ),
     )
+
+
+def _cleans(settings: Settings) -> bool:
+    return settings.clean and settings.most_steps > 0
+
+
+def _grains_ahead(
+    photograph: Picture, placement: Placement, size: tuple[int, int], settings: Settings
+) -> list[Grain | None] | None:
+    """Return the paintings' grains, which the host has time for while PyTorch is loaded; None if they are not needed."""
+    if not _cleans(settings):
+        return None
+    with memory_errors(size):
+        _, styles = as_compared(settings.colors, photograph, placement.paintings)
+        return single_grains(styles, size, settings)
 
 
 def open_backend(

@@ -26,7 +26,6 @@ from ..vgg19 import CONVOLUTIONS, Preprocessing
 from .conventions import OXFORD_MEAN, Mean
 from .copies import OldCopyError, pack_copy, read_copy
 from .entries import Tensors
-from .readers import read_tensors
 from .sources import EMBEDDED, Identity, Source, damage, find_source, identify
 
 _log = logging.getLogger("nstx")
@@ -161,6 +160,8 @@ def _identify(source: str | os.PathLike[str]) -> tuple[Source, Identity]:
 
 @about("weights")
 def _read(place: Source, identity: Identity) -> tuple[Tensors, Mean]:
+    from .readers import read_tensors  # of every format; a run has a copy
+
     try:
         return read_tensors(place, identity.convention)
     except WeightsError as error:
