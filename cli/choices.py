@@ -3,7 +3,6 @@
 import math
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,13 +78,13 @@ def split_styles_for(texts: Iterable[str]) -> dict[str, list[tuple[Path, float]]
     return styles
 
 
-def read_styles(styles: Iterable[str], fit: "Fit | None" = None) -> "list[tuple[Picture, float]]":
-    """Read the style pictures with their weights; large ones at the size that they are used at, if it is known."""
+def read_styles(styles: Iterable[str], fit: "Fit") -> "list[tuple[Picture, float]]":
+    """Read the style pictures with their weights; large ones at the size that they are used at."""
     return [(_read_style(path, fit), weight) for path, weight in map(split_style, styles)]
 
 
 def read_styles_for(
-    styles: Mapping[str, Sequence[tuple[Path, float]]], fit: "Fit | None" = None
+    styles: Mapping[str, Sequence[tuple[Path, float]]], fit: "Fit"
 ) -> "dict[str, list[tuple[Picture, float]]]":
     """Read the style pictures with their weights of each colour."""
     with about("style_for"):
@@ -109,9 +108,8 @@ def style_files(path: Path) -> list[Path]:
     return [*map(Path, split_painting(path).files)]
 
 
-def _read_style(path: Path, fit: "Fit | None") -> "Picture":
-    from nstx.engine.pictures.reading import read_image
+def _read_style(path: Path, fit: "Fit") -> "Picture":
     from nstx.engine.streaming.reduced import read_fitting
     from nstx.engine.targets.paintings import take_painting
 
-    return take_painting(path, read_image if fit is None else partial(read_fitting, fit=fit))
+    return take_painting(path, fit, read_fitting)

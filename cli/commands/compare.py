@@ -95,7 +95,7 @@ def compare(
         ),
     ],
     region: regions.Regions,
-    size: Annotated[options.Size, without("style_scale", "large")],
+    size: Annotated[options.Size, without("style_scale")],
     solver: Annotated[options.Solver, without("steps", "init")],
     machine: options.Machine,
     shown: options.Output,

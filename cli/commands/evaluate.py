@@ -43,23 +43,26 @@ def evaluate(
 ) -> None:
     """Print the cost of any picture, computed in float64 apart from the fast paths.
 
-    The content and style pictures are brought to the size that goes with IMAGE's. Where IMAGE is transparent
+    The content and style pictures are brought to the size that goes with IMAGE's, which has up to 89 million pixels. Where IMAGE is transparent
     its colours count as they are in the file, seen or not.
     """
-    from nstx.engine.pictures.reading import read_image
+    from nstx.engine.preparation.evaluated import allow_large, take_evaluated
+    from nstx.engine.streaming.reduced import read_fitting
+    from nstx.engine.targets.paintings import fit_beside, fit_to_result
     from nstx.engine.transfer.artefacts import measure_artefacts
     from nstx.engine.transfer.costs import evaluate_picture
 
     from ..choices import read_styles, read_styles_for, split_styles_for
 
     console = shown.console()
-    settings = options.settings_of(objective, colours, size, machine)
-    picture = read_image(image)
+    settings = allow_large(options.settings_of(objective, colours, size, machine))
+    picture = take_evaluated(image)
     with about("content"):
-        photograph = read_image(content)
+        photograph = read_fitting(content, fit_to_result(picture.size, settings))
+    fit = fit_beside(picture.size, settings)
     with about("style"):
-        paintings = read_styles(styles or ())
-    by_colour = read_styles_for(split_styles_for(region.style_for or ()))
+        paintings = read_styles(styles or (), fit)
+    by_colour = read_styles_for(split_styles_for(region.style_for or ()), fit)
     if not paintings and not by_colour:
         raise UsageError("expected a style, got none; try --style painting.jpg")
     cost = evaluate_picture(

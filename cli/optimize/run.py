@@ -16,6 +16,7 @@ from nstx.engine.pictures.srgb import choose_profile
 from nstx.engine.pictures.writing import check_output_size, warn_of_lost_alpha
 from nstx.engine.planning.memory_model import load_of, memory_needed
 from nstx.engine.preparation.inputs import take_content
+from nstx.engine.streaming.reduced import Fit
 from nstx.engine.targets.paintings import take_painting
 from nstx.engine.transfer.costs import BoundCosts
 from nstx.engine.transfer.job import Job, prepare_job
@@ -253,10 +254,10 @@ def _named_style(path: Path, request: OptimizeRequest) -> Path | Picture:
     if style_file(path) != request.stdin:
         return path
 
-    def read(file: str) -> Picture:
+    def read(file: str, _: Fit) -> Picture:
         return replace(read_image(file, name="standard input"), path=str(PIPE))
 
-    return take_painting(path, read)
+    return take_painting(path, read=read)
 
 
 def _check_outputs(request: OptimizeRequest, job: Job) -> None:

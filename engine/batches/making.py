@@ -17,9 +17,9 @@ from ..jobs.ledger import Ledger, LostClaimError
 from ..jobs.records import Claim
 from ..manifests.places import note_inputs
 from ..pictures.picture import Picture
-from ..pictures.reading import read_image
 from ..pictures.writing import check_output_size, write_image
 from ..preparation.backends import UnsharedError
+from ..preparation.inputs import take_content
 from ..targets.files import read_targets
 from ..transfer.batch import run_batch
 from ..transfer.job import Job, prepare_job
@@ -141,7 +141,7 @@ class Maker:
             return prepare_job_from_targets(read_targets(asked.targets), settings, like=like)
         path = asked.content
         assert path is not None
-        content = read_image(path, wide=True) if asked.keep_profile else path
+        content = take_content(path, settings, wide=True) if asked.keep_profile else path
         return prepare_job(
             content, list(asked.styles), settings, mask=asked.mask, regions=asked.regions,
             style_for={colour: list(blend) for colour, blend in asked.style_for.items()} or None, like=like,

@@ -14,11 +14,11 @@ from nstx.models.version import __version__
 from nstx.models.weights.load import weights_digest
 
 from ..pictures.picture import InputFile
-from ..pictures.reading import MOST_BYTES
 from ..preparation.inputs import check_start
 from ..regions.maps import read_colour, write_colour
 from ..regions.masks import ALPHA, mask_file
 from ..settings import BY_ROUNDING, INITS, Settings
+from ..streaming.reduced import MOST_LARGE_BYTES
 from ..targets.paintings import split_painting
 from .plan import COMPARABLE, ComparisonRun
 from .records import RunKey
@@ -182,5 +182,5 @@ class RunDigests:
 
 def _digest_picture(path: Path) -> str:
     return digest_input(
-        path, kind="a picture", most_bytes=MOST_BYTES, error=ImageError, advice="another path"
+        path, kind="a picture", most_bytes=MOST_LARGE_BYTES, error=ImageError, advice="another path"
     )

@@ -34,6 +34,7 @@ from ..pictures.resizing import fit_box, resize_picture
 from ..pictures.transparency import on_white, with_alpha
 from ..pictures.writing import to_8_bit
 from ..settings import Settings
+from ..streaming.reduced import Fit, read_fitting
 from ..targets.paintings import split_painting, take_painting
 from .digests import Inputs, RunDigests
 from .folder import DRAWN, ComparisonFolder
@@ -42,6 +43,12 @@ from .plan import ComparisonPlan
 from .records import MOST_BYTES, RunRecord, name_files, read_trace
 
 _LONGEST_SIDE = 1024  # of a picture while it is drawn, so that memory holds many
+
+
+_SHOWN = Fit(
+    size=lambda own: fit_box(own, (_LONGEST_SIDE, _LONGEST_SIDE), enlarge=False), allowed=True
+)
+"""At which large pictures are read to be looked at; runs have read them."""
 
 
 def names_to_draw() -> tuple[str, ...]:
@@ -85,7 +92,7 @@ def draw_comparison(
     for run in plan.runs:
         picture, _, trace, film = (folder.path / name for name in name_files(run.name))
         result = results[run.name]
-        pixels = _shrink(_read_on_white(picture, trusted=True))
+        pixels = _shrink(_on_white(read_image(picture, trusted=True)))
         tiles[run.name] = Tile(pixels, run.label, describe_cost(result))
         films.append(unpack_film(film, result["film_steps"]))
         traces[run.label] = _read_trace(trace)
@@ -122,12 +129,8 @@ def _shrink(picture: Picture) -> Frame:
     return to_8_bit(resize_picture(picture, *size))
 
 
-def _read_on_white(path: Path, *, trusted: bool = False) -> Picture:
-    """Read a picture to be looked at."""
-    return _on_white(read_image(path, trusted=trusted))
-
-
 def _on_white(picture: Picture) -> Picture:
+    """Return a picture to be looked at."""
     if picture.alpha is None:
         return picture
     eight = to_8_bit(picture.pixels.astype(np.float32))
@@ -136,10 +139,12 @@ def _on_white(picture: Picture) -> Picture:
 
 def content_as_seen(inputs: Inputs, settings: Settings, result: Mapping[str, Any]) -> Picture:
     """Return the content picture; where runs stretch it, as they see it."""
-    content = _read_on_white(inputs.content)
+    size = result["height"], result["width"]
+    fit = Fit(size=lambda _: size, resampling=settings.resampling, allowed=True)
+    content = _on_white(read_fitting(inputs.content, fit))
     if not settings.stretch:
         return content
-    seen = resize_picture(content, result["height"], result["width"], settings.resampling)
+    seen = resize_picture(content, *size, settings.resampling)
     return replace(content, pixels=seen)
 
 
@@ -148,12 +153,12 @@ def _draw_originals(inputs: Inputs, content: Picture, shape: Sequence[int]) -> l
     pixels = to_8_bit(resize_picture(content, shape[0], shape[1]))
     tiles = [Tile(pixels, printable(inputs.content.name), "content")]
     if inputs.regions is not None:
-        seen = _read_on_white(inputs.regions)
+        seen = _on_white(read_fitting(inputs.regions, _SHOWN))
         tiles.append(Tile(_shrink(seen), printable(inputs.regions.name), "regions"))
     differ = len({weight for _, _, weight in inputs.paintings}) > 1
     for colour, path, weight in inputs.paintings:
         detail = "style" if colour is None else f"style for {printable(colour)}"
-        seen = _on_white(take_painting(path, read_image))
+        seen = _on_white(take_painting(path, _SHOWN, read_fitting))
         name = printable(Path(split_painting(path).file).name)
         tiles.append(
             Tile(_shrink(seen), name, f"{detail}, weight {weight:g}" if differ else detail)

@@ -17,9 +17,10 @@ from nstx.models.version import __version__
 
 from ..drawing.cost_curves import can_draw_curves
 from ..pictures.picture import WeightedPicture
-from ..pictures.reading import read_image
 from ..settings import INITS
-from ..targets.paintings import split_painting, take_painting
+from ..sizes import result_size
+from ..streaming.reduced import Fit, read_fitting
+from ..targets.paintings import content_fit, fit_beside, split_painting, take_painting
 from .digests import Inputs, RunDigests, Styles
 from .drawing import digest_drawing, draw_comparison, names_to_draw
 from .folder import SUMMARY, ComparisonFolder
@@ -153,8 +154,8 @@ def _make(work: "_Work", plan: ComparisonPlan, watcher: Watcher) -> Comparison:
     return Comparison(summary, made, kept, drawn)
 
 
-def _read_styles(styles: Styles) -> list[WeightedPicture]:
-    return [(take_painting(path, read_image), weight) for path, weight in styles]
+def _read_styles(styles: Styles, fit: Fit) -> list[WeightedPicture]:
+    return [(take_painting(path, fit, read_fitting), weight) for path, weight in styles]
 
 
 class _Work:
@@ -196,9 +197,12 @@ class _Work:
     def make(self, missing: Sequence[ComparisonRun], watcher: Watcher) -> None:
         with watcher.working("computing targets"):
             # Pictures are read before the libraries, so that a damaged one is reported at once.
-            content = read_image(self._inputs.content)
-            styles = _read_styles(self._inputs.styles)
-            by_colour = {text: _read_styles(v) for text, v in self._inputs.style_for.items()}
+            # Of large ones as much is read as the run with the largest strokes uses; all runs have one size.
+            widest = max((run.settings for run in self._plan.runs), key=lambda s: s.style_scale)
+            content = read_fitting(self._inputs.content, content_fit(widest))
+            fit = fit_beside(result_size(content.size, widest), widest)
+            styles = _read_styles(self._inputs.styles, fit)
+            by_colour = {text: _read_styles(v, fit) for text, v in self._inputs.style_for.items()}
             from .runs import ComparisonJobs, make_run
 
             jobs = ComparisonJobs(

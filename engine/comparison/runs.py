@@ -22,8 +22,9 @@ from ..preparation.inputs import check_one_region, take_styles
 from ..regions.masks import has_regions
 from ..regions.placement import place_styles
 from ..settings import Colors, Settings
-from ..sizes import choose_sizes
+from ..sizes import choose_sizes, result_size
 from ..targets.loader import TargetLoader
+from ..targets.paintings import fit_to_result
 from ..targets.store import TargetFolder, TargetMemory, TargetStore
 from ..tiles.layout import tiles_of
 from ..transfer.costs import BoundCosts
@@ -71,7 +72,12 @@ class ComparisonJobs:
         self._paintings = [*self._styles, *(style for v in by_colour.values() for style in v)]
         self._placements = {
             run.blend: place_styles(
-                self._content, self._weigh(run), mask=mask, regions=regions, style_for=by_colour
+                self._content,
+                self._weigh(run),
+                mask=mask,
+                regions=regions,
+                style_for=by_colour,
+                fit=fit_to_result(result_size(self._content.size, run.settings), run.settings),
             )
             for run in runs
         }

@@ -89,6 +89,7 @@ class Picture:
         manifest: of the run that it is the result of, as plain data, which its file will carry; None of others.
         layers: of a style picture, the style layers that it counts in; empty for all.
         mask: of a style picture, the file that says what of it counts, which its alpha does already.
+        own_size: height and width that it has in its file, upright, where it was reduced as it was read; else None.
     """
 
     pixels: NDArray[np.uint8] | Pixels
@@ -101,6 +102,7 @@ class Picture:
     manifest: Mapping[str, Any] | None = field(default=None, repr=False)
     layers: tuple[str, ...] = ()
     mask: InputFile | None = None
+    own_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

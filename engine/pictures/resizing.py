@@ -9,6 +9,9 @@ from PIL import Image
 from ..settings import Resampling
 from .picture import Picture, Pixels
 
+Filter = Resampling | Literal["hamming"]
+"""Of Pillow's: Hamming's overshoots nowhere."""
+
 _OPAQUE = 1e-3  # of the share that is seen: rounding
 _LEAST_COVER = 0.25
 
@@ -28,7 +31,7 @@ def fit_box(
 
 
 def resize_picture(
-    picture: Picture, height: int, width: int, resampling: Resampling = "lanczos"
+    picture: Picture, height: int, width: int, resampling: Filter = "lanczos"
 ) -> Pixels:
     """Return a picture's pixels at a size, recoloured if it is to be; else unchanged if it has that size.
 
@@ -38,7 +41,7 @@ def resize_picture(
     return pixels if picture.recolouring is None else picture.recolouring(pixels)
 
 
-def _bring_to_size(picture: Picture, height: int, width: int, resampling: Resampling) -> Pixels:
+def _bring_to_size(picture: Picture, height: int, width: int, resampling: Filter) -> Pixels:
     if picture.size == (height, width):
         return picture.pixels.astype(np.float32)
     if picture.pixels.dtype == np.uint8:
@@ -54,7 +57,7 @@ def _weigh_edges(
     resized: Pixels,
     pixels: NDArray[np.uint8] | Pixels,
     alpha: NDArray[np.uint8],
-    resampling: Resampling,
+    resampling: Filter,
 ) -> None:
     """Let colours of resized pixels that are not all opaque around be weighed by their alpha, in place.
 
@@ -66,7 +69,7 @@ def _weigh_edges(
     sharp = _resize(cover, height, width, resampling)
     soft = _resize(cover, height, width, "hamming")
     edges = np.abs(sharp - 1) > _OPAQUE
-    ways: tuple[tuple[Resampling | Literal["hamming"], NDArray[Any], NDArray[Any]], ...] = (
+    ways: tuple[tuple[Filter, NDArray[Any], NDArray[Any]], ...] = (
         (resampling, sharp, edges & (sharp >= _LEAST_COVER)),
         ("hamming", soft, edges & (sharp < _LEAST_COVER) & (soft > 0)),
     )
@@ -79,7 +82,7 @@ def _weigh_edges(
 
 
 def resize_pixels(
-    pixels: Pixels, height: int, width: int, resampling: Resampling = "lanczos"
+    pixels: Pixels, height: int, width: int, resampling: Filter = "lanczos"
 ) -> Pixels:
     """Resize float pixels without rounding or clipping them."""
     channels = [np.ascontiguousarray(pixels[..., index]) for index in range(pixels.shape[2])]
@@ -97,7 +100,7 @@ def resize_alpha(picture: Picture, height: int, width: int) -> NDArray[np.uint8]
 
 
 def resize_beyond(
-    picture: Picture, height: int, width: int, resampling: Resampling = "lanczos"
+    picture: Picture, height: int, width: int, resampling: Filter = "lanczos"
 ) -> Pixels | None:
     """Return a picture's colours beyond 0–255 at a size, or None if it has none."""
     if picture.beyond is None or picture.size == (height, width):
@@ -115,8 +118,6 @@ def resize_channel(values: NDArray[np.uint8], height: int, width: int) -> NDArra
     return _resize(values, height, width, "hamming")
 
 
-def _resize(
-    values: NDArray[Any], height: int, width: int, resampling: Resampling | Literal["hamming"]
-) -> NDArray[Any]:
+def _resize(values: NDArray[Any], height: int, width: int, resampling: Filter) -> NDArray[Any]:
     image = Image.fromarray(values)
     return np.asarray(image.resize((width, height), Image.Resampling[resampling.upper()]))

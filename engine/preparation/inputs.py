@@ -1,9 +1,8 @@
 """What a run is made of, as callers name it: style pictures, a start, and settings."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -15,13 +14,20 @@ from nstx.models.values import check_number, suggest
 from ..choices import choose_settings
 from ..colours.modes import as_compared
 from ..pictures.picture import Picture, Pixels, WeightedPicture
-from ..pictures.reading import Source, as_picture, read_image, take_input
+from ..pictures.reading import Source, as_picture, take_input
 from ..pictures.resizing import resize_picture
 from ..regions.placement import Placement, place_styles
 from ..settings import INITS, MIN_SIDE, Settings
 from ..sizes import result_size
-from ..streaming.reduced import Fit, read_input_at
-from ..targets.paintings import content_fit, fit_beside, fit_styles, take_painting, weigh_style
+from ..streaming.reduced import WHOLE, Fit, read_fitting, read_input_at
+from ..targets.paintings import (
+    content_fit,
+    fit_beside,
+    fit_styles,
+    fit_to_result,
+    take_painting,
+    weigh_style,
+)
 
 Styles = Source | Sequence[Source | tuple[Source, float]]
 """A style picture, or several, each by itself or with its weight among them.
@@ -34,12 +40,10 @@ _MAKE_SCALES = ("scales", "width", "height")
 """Choices beside which a picture to start from leaves the scales as they are."""
 
 
-def take_styles(
-    styles: Styles, read: Callable[[str], Picture] = take_input
-) -> list[WeightedPicture]:
+def take_styles(styles: Styles, fit: Fit = WHOLE) -> list[WeightedPicture]:
     """Return the style pictures, filled where they are transparent, with their weights, of 1 where none is named.
 
-    ``read`` reads those that are named by paths.
+    Large ones that are named by paths are read at the size that they are used at.
 
     Raises:
         UsageError: there is none, one is no picture, or a weight is not above 0.
@@ -57,14 +61,12 @@ def take_styles(
             f"expected styles with their weights in a list, got {number} beside them; "
             f"try [('painting.jpg', {number})]"
         )
-    return [_take_style(item, read) for item in listed]
+    return [_take_style(item, fit) for item in listed]
 
 
-def _take_style(
-    item: "Source | tuple[Source, float]", read: Callable[[str], Picture]
-) -> WeightedPicture:
+def _take_style(item: "Source | tuple[Source, float]", fit: Fit) -> WeightedPicture:
     source, number = weigh_style(item)
-    return take_painting(source, read), number
+    return take_painting(source, fit), number
 
 
 def take_placement(
@@ -74,18 +76,21 @@ def take_placement(
     regions: Source | None = None,
     style_for: Mapping[str, Styles] | None = None,
     *,
-    fit: Fit | None = None,
+    size: tuple[int, int],
+    settings: Settings,
 ) -> Placement:
     """Return where styles apply in a content of `take_input`; errors as `take_styles` and `place_styles`.
 
-    ``fit`` is the size that styles are used at, at which large ones are read; None reads no large ones.
+    Settings may allow large pictures, which are read at what goes with a result of this (height, width).
     """
-    read = take_input if fit is None else partial(read_input_at, fit=fit)
+    fit = fit_beside(size, settings)
     # None are asked for beside styles by colour.
     is_empty = isinstance(styles, Sequence) and not styles
-    paintings = [] if is_empty and style_for else take_styles(styles, read)
-    by_colour = {colour: take_styles(blend, read) for colour, blend in (style_for or {}).items()}
-    return place_styles(content, paintings, mask=mask, regions=regions, style_for=by_colour)
+    paintings = [] if is_empty and style_for else take_styles(styles, fit)
+    by_colour = {colour: take_styles(blend, fit) for colour, blend in (style_for or {}).items()}
+    return place_styles(
+        content, paintings, mask=mask, regions=regions, style_for=by_colour, fit=fit_to_result(size, settings)
+    )  # fmt: skip
 
 
 def take_content(
@@ -179,13 +184,18 @@ def check_start(init: str) -> None:
 
 
 @about("init")
-def read_start(settings: Settings) -> Picture | None:
-    """Return the picture to start from, if the settings name one."""
+def read_start(settings: Settings, size: tuple[int, int]) -> Picture | None:
+    """Return the picture to start from, if the settings name one; a large one at the (height, width) of the result."""
     init = settings.init
     if init in INITS:
         return None
     check_start(init)
-    return read_image(init)
+    return read_start_at(init, settings, size)
+
+
+def read_start_at(path: str, settings: Settings, size: tuple[int, int]) -> Picture:
+    """Return a picture to start from: a large one, which settings may allow, at the (height, width) of the result."""
+    return read_fitting(path, replace(fit_to_result(size, settings), resampling="lanczos"))
 
 
 def check_needs_no_styles(settings: Settings, start: Picture | None) -> None:

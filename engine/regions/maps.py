@@ -1,7 +1,7 @@
 """Maps: pictures of a content in which each region has a colour of its own, told apart however they were saved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from nstx.models.statistics import MOST_REGIONS
 from nstx.models.values import describe
 
 from ..pictures.picture import InputFile, Picture
-from ..pictures.reading import Source, as_picture
+from ..pictures.reading import Source
+from ..streaming.reduced import WHOLE, Fit, read_source
 from .masks import check_proportions
 
 Colour = tuple[int, int, int]
@@ -31,6 +32,9 @@ _FLAT = 4
 """By how much a channel may differ from its eight neighbours' where a colour fills an area."""
 
 _MOST_COLOURS, _LISTED = MOST_REGIONS - 1, 8
+
+_MOST_PIXELS = 2**24
+"""That are kept of a large map, as those of millions of colours take some seconds, and 100 bytes each."""
 
 
 def read_colour(text: str) -> Colour:
@@ -67,22 +71,26 @@ class ColourMap:
 
 
 @about("regions")
-def take_map(source: Source, content: Picture, named: Mapping[Colour, str]) -> ColourMap:
+def take_map(
+    source: Source, content: Picture, named: Mapping[Colour, str], fit: Fit = WHOLE
+) -> ColourMap:
     """Return a map of a content.
 
     Its colours are those that are named, and others that fill an area: all of 3 × 3 pixels somewhere. Every pixel has
-    the nearest of them, so that blurred edges belong to one side or the other.
+    the nearest of them, so that blurred edges belong to one side or the other. A large map is read at the size that it
+    is used at, of which each pixel is one of its own.
 
     Args:
         source: a picture.
         content: whose proportions it must have, to a hundredth or a pixel.
         named: colours that are asked for, as they were written.
+        fit: the size that it is used at.
 
     Raises:
         UsageError: it has other proportions, lacks a named colour, or has more than 63 colours.
         ImageError: it cannot be used.
     """
-    picture = as_picture(source)
+    picture = read_source(source, _fit_map(fit))
     check_proportions(picture, content, "map")
     pixels = np.rint(picture.pixels).clip(0, 255).astype(np.uint8)
     packed = _pack(pixels)
@@ -106,6 +114,17 @@ def take_map(source: Source, content: Picture, named: Mapping[Colour, str]) -> C
     labels = np.full(packed.shape, NONE, np.uint8)
     labels[seen] = nearest.astype(np.uint8)[places]
     return ColourMap(labels, tuple(colours), picture.as_input("regions"))
+
+
+def _fit_map(fit: Fit) -> Fit:
+    """Return the size that a large map is read at, bounded, with no mixed colours."""
+
+    def size(own: tuple[int, int]) -> tuple[int, int]:
+        height, width = fit.size(own)
+        shrink = min(1.0, (_MOST_PIXELS / (height * width)) ** 0.5)
+        return max(1, int(height * shrink)), max(1, int(width * shrink))
+
+    return replace(fit, size=size, resampling="nearest")
 
 
 def _pack(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

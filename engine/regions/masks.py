@@ -12,8 +12,9 @@ from nstx.models.objective import Objective
 from nstx.models.printable import printable
 
 from ..pictures.picture import InputFile, Picture
-from ..pictures.reading import Source, as_picture
+from ..pictures.reading import Source
 from ..pictures.resizing import resize_channel
+from ..streaming.reduced import WHOLE, Fit, read_source
 from .cover import feather
 from .positions import Values, share_positions
 
@@ -100,7 +101,7 @@ class TakenMask:
 
 
 @about("mask")
-def take_mask(source: Source, content: Picture) -> TakenMask:
+def take_mask(source: Source, content: Picture, fit: Fit = WHOLE) -> TakenMask:
     """Return a mask of a content.
 
     It is the grey of a picture, times its opacity if it has any transparency: white where the style applies. What is
@@ -109,6 +110,7 @@ def take_mask(source: Source, content: Picture) -> TakenMask:
     Args:
         source: a picture, or ``alpha``.
         content: whose proportions it must have, to a hundredth or a pixel.
+        fit: the size that it is used at, at which a large one is read.
 
     Raises:
         UsageError: it has other proportions, or is black throughout; or the content is opaque.
@@ -120,16 +122,11 @@ def take_mask(source: Source, content: Picture) -> TakenMask:
                 f"expected a content with transparency for the mask alpha, got an opaque one in "
                 f"{printable(content.path)}; try a picture that is white where the style applies"
             )
-        levels, file = (
-            content.alpha.astype(np.float32),
-            InputFile(role="mask", path=ALPHA, sha256=content.file_sha256),
-        )
+        mask = _spread(content.alpha.astype(np.float32))
+        file = InputFile(role="mask", path=ALPHA, sha256=content.file_sha256)
     else:
-        picture = as_picture(source)
+        mask, picture = _read_mask(source, content, "content", fit)
         file = picture.as_input("mask")
-        check_proportions(picture, content, "mask")
-        levels = _measure_levels(picture)
-    mask = _spread(levels)
     if not mask.any():
         raise UsageError(
             "expected a mask that is white where the style applies, got one that is black throughout; try another, "
@@ -138,18 +135,19 @@ def take_mask(source: Source, content: Picture) -> TakenMask:
     return TakenMask(None if mask.min() == 255 else mask, file)
 
 
-def mask_painting(painting: Picture, source: Source) -> Picture:
+def mask_painting(painting: Picture, source: Source, *, large: bool = False) -> Picture:
     """Return a style picture of which nothing is seen but what a mask of it leaves.
 
     The mask is read as `take_mask` does, and becomes the picture's alpha, times its own. A white one changes nothing.
+    ``large`` is whether it may have more than 89 million pixels.
 
     Raises:
         UsageError: it has other proportions, or leaves nothing of the picture.
         ImageError: it cannot be used.
     """
-    picture = as_picture(source)
-    check_proportions(picture, painting, "mask", of="style")
-    seen = fit_mask(_spread(_measure_levels(picture)), *painting.size)
+    fit = Fit(size=lambda _: painting.size, allowed=large)
+    mask, picture = _read_mask(source, painting, "style", fit)
+    seen = fit_mask(mask, *painting.size)
     masked = replace(painting, mask=picture.as_input("mask"))
     if seen.min() == 255:
         return masked
@@ -162,6 +160,21 @@ def mask_painting(painting: Picture, source: Source) -> Picture:
             f"it in {printable(picture.path)}; try another, or none"
         )
     return replace(masked, alpha=alpha)
+
+
+def _read_mask(source: Source, masked: Picture, of: str, fit: Fit) -> tuple[Mask, Picture]:
+    """Return a mask of a picture, and the picture that it was read from; errors as `take_mask`."""
+    picture = read_source(source, replace(fit, resampling="hamming", change=_to_mask))
+    check_proportions(picture, masked, "mask", of)
+    return picture.pixels[..., 0].astype(np.uint8, copy=False), picture
+
+
+def _to_mask(picture: Picture) -> Picture:
+    """Return a picture, or some of its rows, as the mask that it is: alike in each channel."""
+    mask = _spread(_measure_levels(picture))
+    return replace(
+        picture, pixels=np.broadcast_to(mask[..., None], (*mask.shape, 3)), alpha=None, beyond=None
+    )
 
 
 def _measure_levels(picture: Picture) -> Values:
@@ -180,12 +193,13 @@ def _spread(levels: Values) -> Mask:
 
 
 def check_proportions(picture: Picture, masked: Picture, kind: str, of: str = "content") -> None:
-    """Raise `UsageError` if a mask or map has other proportions than the picture that it is of."""
-    across = picture.height * masked.width / masked.height
-    if abs(picture.width - across) > max(1.0, _PROPORTIONS * across):
+    """Raise `UsageError` if a mask or map has other proportions in its file than the picture that it is of."""
+    (height, width), (rows, columns) = (item.own_size or item.size for item in (picture, masked))
+    across = height * columns / rows
+    if abs(width - across) > max(1.0, _PROPORTIONS * across):
         raise UsageError(
-            f"expected a {kind} of the {of}'s proportions, {masked.width}×{masked.height}, got "
-            f"{picture.width}×{picture.height} in {printable(picture.path)}; try one that was made of the {of}"
+            f"expected a {kind} of the {of}'s proportions, {columns}×{rows}, got "
+            f"{width}×{height} in {printable(picture.path)}; try one that was made of the {of}"
         )
 
 

@@ -10,6 +10,7 @@ from nstx.models.errors import UsageError
 
 from ..pictures.picture import InputFile, Picture, WeightedPicture
 from ..pictures.reading import Source
+from ..streaming.reduced import WHOLE, Fit
 from .maps import NONE, Colour, ColourMap, Labels, read_colour, take_map, write_colour
 from .masks import Mask, fit_mask, take_mask
 
@@ -73,6 +74,7 @@ def place_styles(
     mask: Source | None = None,
     regions: Source | None = None,
     style_for: Mapping[str, Sequence[WeightedPicture]] | None = None,
+    fit: Fit = WHOLE,
 ) -> Placement:
     """Return where styles apply in a content.
 
@@ -83,12 +85,13 @@ def place_styles(
         regions: a map; see `nstx.engine.regions.maps.take_map`.
         style_for: by colours of the map, styles that apply there. Regions whose styles and weights are the same are
             one region. What has no style stays as it is.
+        fit: the size of the result, at which a large mask or map is read.
 
     Raises:
         UsageError: map and colours do not go together, or a mask leaves nothing of a region.
         ImageError: a picture cannot be used.
     """
-    taken = None if mask is None else take_mask(mask, content)
+    taken = None if mask is None else take_mask(mask, content, fit)
     files = () if taken is None else (taken.file,)
     cover = None if taken is None else taken.values
     if regions is None:
@@ -105,7 +108,7 @@ def place_styles(
             "expected a style for a colour of the map, got none; try --style-for '#ff0000=painting.jpg'",
             setting="style_for",
         )
-    colour_map = take_map(regions, content, names)
+    colour_map = take_map(regions, content, names, fit)
     blends = [by_colour.get(colour, list(styles)) for colour in colour_map.colours]
     labels, merged, colours = _merge(colour_map, blends)
     if cover is not None and (len(merged) > 1 or (labels == NONE).any()):

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import get_ident
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import JpegImagePlugin
 
 from nstx.models.errors import ImageError
@@ -32,14 +30,14 @@ from ..pictures.decoding import (
     refuse_damaged,
     turn_upright,
 )
-from ..pictures.picture import Encoding, Picture, Pixels
-from ..pictures.reading import read_image
-from ..pictures.resizing import resize_alpha, resize_beyond, resize_picture
+from ..pictures.picture import Picture
+from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.samples import Samples
 from ..pictures.srgb import to_picture
 from ..pictures.transparency import fill_transparent
-from ..settings import Resampling, Settings
+from ..settings import Settings
 from .bands import Bands
+from .narrow import Narrow, Reduction, Size, reduce_to, turn_picture
 from .png import open_png, png_size
 from .tiff import open_tiff, read_tiff_page
 
@@ -48,7 +46,7 @@ _log = logging.getLogger("nstx")
 MOST_LARGE_PIXELS = 2**32
 """Of a picture that is read by bands."""
 
-_MOST_BYTES = 2**38
+MOST_LARGE_BYTES = 2**38
 """Of its file."""
 
 _MOST_NARROW = 2**30
@@ -57,8 +55,6 @@ _MOST_NARROW = 2**30
 _SIDEWAYS = (5, 6, 7, 8)
 _MOST_OF_JPEG, _MOST_PROGRESSIVE = 64, 1.5  # times the usual bound, by what a decoder holds
 
-Size = tuple[int, int]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
@@ -66,18 +62,33 @@ class Fit:
 
     Attributes:
         size: returns height and width for those of its file, upright.
-        resampling: the filter by which it is resized.
+        resampling: how it is brought to it.
         allowed: whether it may have more pixels than Pillow's bound against decompression bombs.
+        change: what becomes of it, or of each of its bands, before that.
+        advice: what to try with a picture of more pixels than are allowed.
     """
 
     size: Callable[[Size], Size]
-    resampling: Resampling
+    resampling: Reduction = "lanczos"
     allowed: bool
+    change: Callable[[Picture], Picture] = lambda picture: picture
+    advice: str = "--size, or --large, with which it is read at the size that it is used at"
+
+
+WHOLE = Fit(size=lambda size: size, allowed=False, advice="a smaller copy of it")
+"""Of a picture whose size of use is not known."""
 
 
 def fit_by(settings: Settings, size: Callable[[Size], Size]) -> Fit:
     """Return a size with the filter of settings, which may allow large pictures."""
     return Fit(size=size, resampling=settings.resampling, allowed=settings.large)
+
+
+def read_source(source: Source, fit: Fit) -> Picture:
+    """Return the picture that `as_picture` does, changed; of a path what `read_fitting` does."""
+    if isinstance(source, str | os.PathLike):
+        return read_fitting(source, fit)
+    return fit.change(as_picture(source))
 
 
 def read_input_at(
@@ -102,13 +113,13 @@ def read_fitting(
     """
     path = Path(path)
     with open_input(
-        path, kind="a picture", most_bytes=_MOST_BYTES, error=ImageError, advice="another path"
+        path, kind="a picture", most_bytes=MOST_LARGE_BYTES, error=ImageError, advice="another path"
     ) as file:
         shown = Path(name or path)
         with _each_message_once():
             picture = _read_large(file, shown, fit, wide=wide)
         if picture is None:
-            return read_image(path, wide=wide, name=name)
+            return fit.change(read_image(path, wide=wide, name=name))
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return replace(picture, file_sha256=digest, path=str(shown))
@@ -128,7 +139,7 @@ def _read_large(file: BinaryIO, path: Path, fit: Fit, *, wide: bool) -> Picture 
     if not fit.allowed:
         raise ImageError(
             f"expected a picture of at most {MOST_PIXELS // 10**6} million pixels in {printable(path)}, got "
-            f"{width}×{height}; try --size, or --large, with which it is read at the size that it is used at"
+            f"{width}×{height}; try {fit.advice}"
         )
     check_pixels((width, height), length, kind, path, MOST_LARGE_PIXELS)
     try:
@@ -190,95 +201,30 @@ def _read_jpeg(file: BinaryIO, path: Path, fit: Fit, *, wide: bool) -> Picture:
                 printable(path), *whole, *image.size,
             )  # fmt: skip
         upright = turn_upright(image, path)
-    return _resize(to_picture(upright, path, wide=wide), (height, width), fit.resampling)
+    picture = fit.change(to_picture(upright, path, wide=wide))
+    own = whole if turned else whole[::-1]
+    return replace(reduce_to(picture, (height, width), fit.resampling), own_size=own)
 
 
 def _reduce(bands: Bands, path: Path, fit: Fit, *, wide: bool) -> Picture:
     """Return a picture at the size that it is used at."""
     sideways = bands.orientation in _SIDEWAYS
-    upright = fit.size(bands.size[::-1] if sideways else bands.size)
+    own = bands.size[::-1] if sideways else bands.size
+    upright = fit.size(own)
     height, width = upright[::-1] if sideways else upright
     if bands.size[0] * width > _MOST_NARROW:
         raise ImageError(
             f"expected a picture of at most {_MOST_NARROW // width} rows for a width of {width} in "
             f"{printable(path)}, got {bands.size[0]}; try a smaller --size"
         )
-    narrow = _Narrow(bands.size[0], width, fit.resampling)
+    narrow = Narrow(bands.size[0], width, fit.resampling)
     for band in bands.read():
-        narrow.add(to_picture(band, path, wide=wide), deep=isinstance(band, Samples))
-    return _turn(_resize(narrow.picture(path), (height, width), fit.resampling), bands.orientation)
-
-
-class _Narrow:
-    """All rows of a picture, as narrow as its result.
-
-    Args:
-        height: of the picture.
-        width: of the result.
-        resampling: the filter by which rows become narrower.
-    """
-
-    def __init__(self, height: int, width: int, resampling: Resampling) -> None:
-        self._shape, self._resampling = (height, width), resampling
-        self._pixels: NDArray[Any] | None = None
-        self._alpha: NDArray[np.uint8] | None = None
-        self._beyond: Pixels | None = None
-        self._encoding = Encoding()
-        self._rows = 0
-
-    def add(self, band: Picture, *, deep: bool) -> None:
-        """Add rows below those that are there."""
-        height, width = self._shape
-        rows = slice(self._rows, self._rows + band.height)
-        self._rows = rows.stop
-        if self._pixels is None:
-            kind = np.float32 if deep else np.uint8
-            self._pixels, self._encoding = np.empty((height, width, 3), kind), band.encoding
-        if deep:
-            band = replace(band, pixels=band.pixels.astype(np.float32))
-        self._pixels[rows] = resize_picture(band, band.height, width, self._resampling)
-        alpha = resize_alpha(band, band.height, width)
-        if alpha is not None:
-            if self._alpha is None:
-                self._alpha = np.full((height, width), 255, np.uint8)
-            self._alpha[rows] = alpha
-        beyond = resize_beyond(band, band.height, width, self._resampling)
-        if beyond is not None:
-            if self._beyond is None:
-                self._beyond = np.zeros((height, width, 3), np.float32)
-            self._beyond[rows] = beyond
-
-    def picture(self, path: Path) -> Picture:
-        """Return the picture; ValueError if rows are missing."""
-        if self._pixels is None or self._rows != self._shape[0]:
-            raise ValueError("its pixels end early")
-        return Picture(
-            self._pixels, self._alpha, str(path), encoding=self._encoding, beyond=self._beyond
-        )
-
-
-def _resize(picture: Picture, size: Size, resampling: Resampling) -> Picture:
-    """Return a picture at a size, with all that it has; what was whole numbers stays so."""
-    pixels: Any = resize_picture(picture, *size, resampling).astype(picture.pixels.dtype)
-    return replace(
-        picture,
-        pixels=pixels,
-        alpha=resize_alpha(picture, *size),
-        beyond=resize_beyond(picture, *size, resampling),
-    )
-
-
-def _turn(picture: Picture, orientation: object) -> Picture:
-    def turn(values: NDArray[Any]) -> NDArray[Any]:
-        turned = Samples(values).turned(orientation).values
-        return np.ascontiguousarray(turned)
-
-    return replace(
-        picture,
-        pixels=turn(picture.pixels),
-        alpha=None if picture.alpha is None else turn(picture.alpha),
-        beyond=None if picture.beyond is None else turn(picture.beyond),
-    )
+        rows = to_picture(band, path, wide=wide)
+        changed = fit.change(rows)
+        # One that is changed has the depth that it was given.
+        narrow.add(changed, deep=isinstance(band, Samples) and changed is rows)
+    picture = reduce_to(narrow.picture(path), (height, width), fit.resampling)
+    return replace(turn_picture(picture, bands.orientation), own_size=own)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from ..pictures.transparency import fill_transparent
 from ..regions.masks import mask_painting
 from ..settings import Settings
 from ..sizes import result_size, style_size
-from ..streaming.reduced import Fit, fit_by
+from ..streaming.reduced import WHOLE, Fit, fit_by, read_input_at
 
 
 class PaintingPath(NamedTuple):
@@ -110,17 +110,19 @@ def weigh_style(item: Any) -> tuple[Any, float]:
     return source, number
 
 
-def take_painting(source: Source, read: Callable[[str], Picture] = take_input) -> Picture:
+def take_painting(
+    source: Source, fit: Fit = WHOLE, read: Callable[[str, Fit], Picture] = read_input_at
+) -> Picture:
     """Return a style picture, with the layers and the mask that its path may name.
 
-    Errors as of ``read``, `split_painting` and `nstx.engine.regions.masks.mask_painting`.
+    Of a path, large files are read at the size that the picture is used at. Errors as of ``read``, `split_painting` and `nstx.engine.regions.masks.mask_painting`.
     """
     if not isinstance(source, str | os.PathLike):
         return take_input(source)
     named = split_painting(source)
-    picture = read(named.file)
+    picture = read(named.file, fit)
     if named.mask is not None:
-        picture = fill_transparent(mask_painting(picture, named.mask))
+        picture = fill_transparent(mask_painting(picture, named.mask, large=fit.allowed))
     return replace(picture, layers=named.layers) if named.layers else picture
 
 
@@ -157,6 +159,11 @@ def check_served(
 def content_fit(settings: Settings) -> Fit:
     """Return the size that a content picture is used at: that of the result."""
     return fit_by(settings, partial(result_size, settings=settings))
+
+
+def fit_to_result(size: tuple[int, int], settings: Settings) -> Fit:
+    """Return the size that masks, maps and starts of a result of this (height, width) are used at."""
+    return fit_by(settings, lambda _: size)
 
 
 def fit_beside(result: tuple[int, int], settings: Settings) -> Fit:

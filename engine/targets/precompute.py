@@ -21,7 +21,7 @@ from ..sizes import choose_sizes, fit_size, pyramid_sizes, result_size, style_si
 from ..streaming.reduced import read_input_at
 from .files import write_targets
 from .loader import LoadedTargets, Role, TargetLoader, TargetSource
-from .paintings import content_fit, fit_beside, measure_grains, take_painting
+from .paintings import content_fit, fit_beside, fit_to_result, measure_grains, take_painting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +183,7 @@ def _read_style(path: Path, results: Mapping[tuple[int, int], bool], settings: S
     ends = [size for size, is_end in results.items() if is_end]
     if not ends:
         return take_painting(path)
-    fit = fit_beside(max(ends, key=max), settings)
-    return take_painting(path, partial(read_input_at, fit=fit))
+    return take_painting(path, fit_beside(max(ends, key=max), settings))
 
 
 def _usable_results(
@@ -228,14 +227,17 @@ def precompute_file(
     """
     with about("content"):
         picture = read_input_at(content, content_fit(settings))
-    read = partial(read_input_at, fit=fit_beside(result_size(picture.size, settings), settings))
+    size = result_size(picture.size, settings)
+    fit = fit_beside(size, settings)
     with about("style"):
-        weighted = [(take_painting(style, read), weight) for style, weight in styles]
+        weighted = [(take_painting(style, fit), weight) for style, weight in styles]
         by_colour = {
-            colour: [(take_painting(style, read), weight) for style, weight in blend]
+            colour: [(take_painting(style, fit), weight) for style, weight in blend]
             for colour, blend in (style_for or {}).items()
         }
-    placement = place_styles(picture, weighted, mask=mask, regions=regions, style_for=by_colour)
+    placement = place_styles(
+        picture, weighted, mask=mask, regions=regions, style_for=by_colour, fit=fit_to_result(size, settings)
+    )  # fmt: skip
     sizes = choose_sizes(picture.size, placement.sizes, settings)
     compared, styles_compared = as_compared(settings.colors, picture, placement.paintings)
     of_sizes = make_regions(picture, placement.mask, sizes, placement.parts)

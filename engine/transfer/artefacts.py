@@ -8,9 +8,11 @@ from nstx.models.presets import Preset
 from ..artefacts.measure import Artefacts, find_artefacts
 from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
-from ..pictures.reading import Source, as_picture, take_input
+from ..pictures.reading import Source
+from ..preparation.evaluated import allow_large, take_beside, take_evaluated
 from ..preparation.inputs import Styles, fit_to, take_settings, take_styles
 from ..settings import PresetName, Settings
+from ..targets.paintings import fit_beside
 
 
 @check_arguments
@@ -26,7 +28,7 @@ def measure_artefacts(
     """Return what shows of a picture's pixels before its style does.
 
     Args:
-        picture: of any size; it is not resized. Like the others, a path, a `Picture`, an array or
+        picture: of up to 89 million pixels; it is not resized. Like the others, a path, a `Picture`, an array or
             an image of Pillow's. Where it is not opaque its colours count, seen or not.
         content: the content picture, brought to the size of ``picture``.
         styles: one or several, each by itself or with a weight above 0; brought to the size that
@@ -39,9 +41,9 @@ def measure_artefacts(
         UsageError: the picture is under 16 pixels on a side.
     """
     settings, _ = take_settings(settings, preset, choices)
-    picture = as_picture(picture)
+    settings, picture = allow_large(settings), take_evaluated(picture)
     with memory_errors(picture.size):
-        pixels, photograph, paintings = fit_to(
-            picture, take_input(content), take_styles(styles), settings
-        )
-        return find_artefacts(pixels, photograph, [style for style, _ in paintings])
+        photograph = take_beside(content, picture.size, settings)
+        weighted = take_styles(styles, fit_beside(picture.size, settings))
+        pixels, photographed, paintings = fit_to(picture, photograph, weighted, settings)
+        return find_artefacts(pixels, photographed, [style for style, _ in paintings])

@@ -18,9 +18,10 @@ from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Picture, Pixels
-from ..pictures.reading import Source, as_picture, read_image, take_input
+from ..pictures.reading import Source, read_image
 from ..planning.fitting import has_room
 from ..planning.memory_model import load_of
+from ..preparation.evaluated import allow_large, take_beside, take_evaluated
 from ..preparation.inputs import Styles, fit_to, take_placement, take_settings
 from ..regions.masks import layer_shares, make_regions
 from ..regions.positions import Values
@@ -78,7 +79,7 @@ def evaluate_picture(
     """Return the cost of a picture under the settings' objective, in float64.
 
     Args:
-        picture: of any size; it is not resized; in grey, if ``colors`` is ``luminance``. Like the others, a path, a `Picture`, an array or
+        picture: of up to 89 million pixels; it is not resized; in grey, if ``colors`` is ``luminance``. Like the others, a path, a `Picture`, an array or
             an image of Pillow's. Where it is not opaque its colours count, seen or not.
         content: the content picture, filled where it is transparent as for a run
             (`nstx.engine.pictures.transparency.fill_transparent`); brought to the size of ``picture``.
@@ -97,10 +98,12 @@ def evaluate_picture(
         NumericalError: the cost is not finite.
     """
     settings, _ = take_settings(settings, preset, choices)
-    picture = as_picture(picture)
+    settings, picture = allow_large(settings), take_evaluated(picture)
     with memory_errors(picture.size):
-        content = take_input(content)
-        placement = take_placement(content, styles, mask, regions, style_for)
+        content = take_beside(content, picture.size, settings)
+        placement = take_placement(
+            content, styles, mask, regions, style_for, size=picture.size, settings=settings
+        )
         weighted = placement.paintings
         check_served(weighted, placement.places, settings.objective)
         pixels, photograph, paintings = fit_to(picture, content, weighted, settings)

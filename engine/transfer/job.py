@@ -29,7 +29,6 @@ from ..preparation.inputs import (
     Styles,
     check_one_region,
     read_start,
-    style_fit,
     take_content,
     take_placement,
     take_settings,
@@ -39,7 +38,7 @@ from ..preparation.warnings import warn_of_enlargement, warn_of_uncleaned
 from ..regions.masks import Mask, Region, make_regions
 from ..regions.placement import Placement
 from ..settings import Init, PresetName, Settings
-from ..sizes import choose_sizes
+from ..sizes import choose_sizes, result_size
 from ..targets.detail import with_details
 from ..targets.loader import LoadedTargets, TargetLoader
 from ..targets.paintings import measure_grains, single_grains
@@ -188,8 +187,10 @@ def prepare_job(
     """
     settings, start = take_settings(settings, preset, choices, init)
     photograph = take_content(content, settings)
-    fit = style_fit(photograph.size, settings)
-    placement = take_placement(photograph, styles, mask, regions, style_for, fit=fit)
+    size = result_size(photograph.size, settings)
+    placement = take_placement(
+        photograph, styles, mask, regions, style_for, size=size, settings=settings
+    )
     check_one_region(settings, placement)
     return make_job(
         photograph, placement, settings, init=start, like=like, store=store, policy=policy
@@ -231,7 +232,7 @@ def make_job(
             grain = measure_grains(styles, sizes[-1], settings, grains)
         warn_of_uncleaned(settings, sizes[-1], grain)
         seconds = time.perf_counter() - began
-        start = init = init or read_start(settings)
+        start = init = init or read_start(settings, sizes[-1])
         if settings.colors == "only" or (start is None and settings.init == "matched"):
             start = match_colours(Picture(contents[-1], alpha), styles)
     finish_loading()

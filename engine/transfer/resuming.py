@@ -12,8 +12,8 @@ from ..checkpoints.keeper import MINUTES, check_minutes
 from ..checkpoints.manifest import Manifest
 from ..checkpoints.reading import find_manifest
 from ..pictures.picture import InputFile
-from ..pictures.reading import read_image
-from ..preparation.inputs import take_content
+from ..preparation.inputs import read_start_at, take_content
+from ..sizes import result_size
 from ..targets.files import read_targets
 from ..targets.paintings import join_painting
 from .job import Job, prepare_job
@@ -71,8 +71,9 @@ def _prepare(manifest: Manifest, folder: Path) -> Job:
             f"expected a checkpoint of a content and a style in {printable(folder)}, got one of neither; "
             "try to begin anew in another folder"
         )
-    starts = [read_image(path) for path, _ in paths.get("init", ())]
     content = take_content(paths["content"][0][0], manifest.settings, wide=manifest.wide)
+    size = result_size(content.size, manifest.settings)
+    starts = [read_start_at(path, manifest.settings, size) for path, _ in paths.get("init", ())]
     mask, regions = (
         next((path for path, _ in paths.get(r, ())), None) for r in ("mask", "regions")
     )

@@ -58,7 +58,7 @@ def prepare_job_from_targets(
     settings, choice = fit_memory(settings, size, regions=count)
     opened = open_backend(settings, size, choice, count, like)
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
-    start = start or read_start(settings)
+    start = start or read_start(settings, size)
     warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
     colouring = colour(settings, saved.contents[-1], saved.alpha, region)
     contents = tuple(map(colouring.compare, saved.contents))
