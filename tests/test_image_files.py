@@ -1,5 +1,6 @@
 """Writing pictures: every format, whole or not at all."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pictures import frame_count, random_pixels
 from PIL import Image
 
 from nstx.engine.drawing.animation import check_animation, write_animation
+from nstx.engine.formats.encoders import encode_samples
 from nstx.engine.pictures import writing as image_files
 from nstx.engine.pictures.picture import Picture, Pixels
 from nstx.engine.pictures.reading import read_image
@@ -177,3 +179,26 @@ def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 251 + ".png")
     write_image(path, random_pixels(12, 12, 0))
     assert path.is_file()
+
+
+def _kinds_of_samples() -> dict[str, tuple[np.ndarray[Any, Any], bool]]:
+    """Pictures, and whether a PNG of them is searched for runs alone: large ones with nothing that repeats."""
+    noise = random_pixels(1000, 1000, seed=0).astype(np.uint8)
+    return {
+        "noise": (noise, True),
+        "transparent": (np.concatenate([noise, noise[..., :1]], axis=-1), True),
+        "grey": (noise[..., 0], True),
+        "tiles": (np.tile(noise[:50, :50], (20, 20, 1)), False),
+        "small": (noise[:900], False),
+    }
+
+
+@pytest.mark.parametrize("kind", _kinds_of_samples())
+def test_a_large_png_without_repetitions_is_searched_for_runs_alone(kind: str) -> None:
+    samples, is_fast = _kinds_of_samples()[kind]
+    data, usual = encode_samples(samples, "PNG", {}), io.BytesIO()
+    Image.fromarray(samples).save(usual, format="PNG")
+    assert (data == usual.getvalue()) is not is_fast
+    assert len(data) <= 1.05 * len(usual.getvalue())
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.asarray(image), samples)
