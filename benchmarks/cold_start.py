@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 PHASES = {
+    "libraries begun": "engine.gradients.ahead:begin_libraries",
     "settings": "cli.options.shared:settings_of",
     "pictures read": "engine.pictures.reading:read_image",
+    "grains": "engine.targets.paintings:single_grains",
     "pictures resized": "engine.pictures.resizing:resize_picture",
     "CUDA's context": "engine.gradients.ahead:open_context",
     "PyTorch's libraries": "engine.gradients.ahead:preload_torch",
