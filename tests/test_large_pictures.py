@@ -5,6 +5,7 @@ import logging
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nstx
+from nstx.engine.formats.tiff_layout import Layout
+from nstx.engine.pictures import tiff_samples
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_alpha, resize_picture
@@ -37,6 +40,7 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduced, "MOST_PIXELS", 999)
     for module in (bands, png, tiff):
         monkeypatch.setattr(module, "BAND", 300)
+    monkeypatch.setattr(tiff_samples, "_AT_ONCE", 500)
 
 
 def noise(channels: int, dtype: Any = np.uint8, size: tuple[int, int] = (61, 47)) -> NDArray[Any]:
@@ -80,6 +84,10 @@ OPAQUE: dict[str, tuple[str, NDArray[Any], Write]] = {
     "tiff lzw": ("a.tif", noise(3), partial(by_pillow, compression="tiff_lzw")),
     "tiff one strip": ("a.tif", noise(3), partial(by_tifffile, rowsperstrip=61)),
     "tiff strips": ("a.tif", noise(3), partial(by_tifffile, rowsperstrip=4)),
+    "tiff one packed strip": (
+        "a.tif", noise(3), partial(by_tifffile, rowsperstrip=61, compression="zlib")
+    ),
+    "tiff 1 bit": ("a.tif", noise(1), partial(by_pillow, mode="1", compression="tiff_adobe_deflate")),
     "tiff tiles": (
         "a.tif", noise(3), partial(by_tifffile, tile=(16, 16), compression="zlib", predictor=True)
     ),
@@ -91,6 +99,11 @@ OPAQUE: dict[str, tuple[str, NDArray[Any], Write]] = {
 DEEP: dict[str, tuple[str, NDArray[Any], Write]] = {
     "png 16 bits": ("a.png", noise(3, np.uint16), deep_png),
     "tiff 16 bits": ("a.tif", noise(3, np.uint16), by_tifffile),
+    "tiff one deep strip": (
+        "a.tif",
+        noise(3, np.uint16),
+        partial(by_tifffile, rowsperstrip=61, compression="zlib"),
+    ),
     "tiff float": (
         "a.tif",
         noise(3, np.uint16).astype(np.float32) / np.float32(65535),
@@ -272,6 +285,44 @@ def test_a_hostile_large_tiff_is_refused(kind: str, tmp_path: Path) -> None:
     path.write_bytes(_with_tag(path.read_bytes(), *TIFF_TAGS[kind]))
     with pytest.raises(ImageError, match=r"^expected "):
         read_fitting(path, FIT)
+
+
+def test_a_strip_is_read_as_far_as_its_pixels_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    class Noted(FileBytes):
+        def __getitem__(self, span: slice, /) -> bytes:
+            read.append(len(data := super().__getitem__(span)))
+            return data
+
+    path = by_tifffile(tmp_path / "a.tif", noise(3), rowsperstrip=61, compression="zlib")
+    expected = read_fitting(path, FIT)
+    path.write_bytes(_with_tag(path.read_bytes(), 279, 2**24))
+    with path.open("r+b") as file:
+        file.truncate(2**25)
+    monkeypatch.setattr(tiff, "FileBytes", Noted)
+    np.testing.assert_array_equal(read_fitting(path, FIT).pixels, expected.pixels)
+    assert max(read) < 2**17
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"block": (2**17, 2**10), "tiled": True, "width": 2**10}, "at most 4294967296 pixels"),
+        ({"samples": 2**9, "block": (47, 100), "height": 2**18}, "GiB of samples in 10000 bytes"),
+        ({"bits": 1, "compression": 8, "block": (2**15, 2**15), "width": 2**15}, "256 MiB a row"),
+    ],
+)
+def test_a_tiff_of_more_than_its_pixels_is_refused(layout: dict[str, Any], message: str) -> None:
+    plain = Layout(
+        width=47, height=2**22, samples=1, planes=1, bits=8, sample_format=1, photometric=1, compression=8, predictor=1,
+        fill_order=1, extra=(), block=(47, 1), tiled=False, offsets=(), counts=(), order="<",
+    )  # fmt: skip
+    length = 10_000 if "samples" in layout else 2**30
+    with pytest.raises(ImageError, match=message):
+        tiff._check_layout(replace(plain, **layout), length, Path("a.tif"), 2**32)
 
 
 def test_a_tiff_whose_pages_go_round_is_read_or_refused(tmp_path: Path) -> None:

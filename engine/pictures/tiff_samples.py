@@ -4,6 +4,7 @@ What the page's tags say of it is checked once, in `read_layout`.
 """
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ _Part = tuple[tuple[slice, slice, slice], NDArray[Any]]
 
 _DEFLATE = (8, 32946)
 _BYTES = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard, which libtiff undoes
+_OVERHEAD = 2**16  # bytes of what is compressed, however little
+_AT_ONCE = 2**22  # samples, or bits of them
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _SIGNED, _FLOAT = 2, 3
 _CMYK = 5
@@ -75,7 +78,9 @@ def read_samples(
     bring, kind = (scale_samples, np.float32) if is_deep else (round_samples, np.uint8)
     pixels = np.empty((layout.height, layout.width, len(kept)), kind)
     for place, values in _parts(data, layout, kept):
-        pixels[place] = bring(values, span)
+        target = pixels[place]
+        for rows in _spans(values.shape):
+            target[rows] = bring(values[rows], span)
     if layout.photometric == 0:
         pixels[..., :1] = 255 - pixels[..., :1]
     if not is_deep:
@@ -139,8 +144,9 @@ def _blocks(data: Bytes, layout: Layout) -> Iterator[tuple[int, int, int, NDArra
         row, column = divmod(rest, across)
         rows = height if layout.tiled else min(height, layout.height - row * height)
         start, count = layout.offsets[index], layout.counts[index]
-        # Lengths are sometimes wrong where nothing is compressed, and not needed.
-        packed = data[start : start + (stride * rows if layout.compression == 1 else count)]
+        # Lengths are sometimes wrong where nothing is compressed, and not needed. No compression makes twice as much.
+        most = stride * rows if layout.compression == 1 else 2 * stride * rows + _OVERHEAD
+        packed = data[start : start + (most if layout.compression == 1 else min(count, most))]
         if layout.fill_order == 2:
             packed = packed.translate(_REVERSED)
         unpacked = _decompress(packed, layout.compression, stride, rows)
@@ -183,9 +189,12 @@ def _samples(lines: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[An
     """Return the samples of rows of bytes, (rows, count)."""
     size = layout.bits // 8
     if layout.bits % 8 or size == 3:
-        ones = np.unpackbits(lines, axis=1, count=count * layout.bits)
         places = 1 << np.arange(layout.bits - 1, -1, -1, dtype=np.uint32)
-        return ones.reshape(len(lines), count, layout.bits) @ places
+        values = np.empty((len(lines), count), np.uint8 if layout.bits <= 8 else np.uint32)
+        for rows in _spans((len(lines), count, layout.bits)):
+            ones = np.unpackbits(lines[rows], axis=1, count=count * layout.bits)
+            values[rows] = ones.reshape(-1, count, layout.bits) @ places
+        return values
     if layout.predictor == 3:
         samples = 1 if layout.planes > 1 else layout.samples
         summed = np.cumsum(lines.reshape(len(lines), -1, samples), 1, dtype=np.uint8)
@@ -193,6 +202,13 @@ def _samples(lines: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[An
         apart = summed.reshape(len(lines), size, count).transpose(0, 2, 1)
         return np.ascontiguousarray(apart).view(f">f{size}")[..., 0]
     return lines.view(f"{layout.order}{_KINDS[layout.sample_format]}{size}")
+
+
+def _spans(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield some rows at a time, as what is computed of them takes several times their memory."""
+    step = max(1, _AT_ONCE // math.prod(shape[1:]))
+    for top in range(0, shape[0], step):
+        yield slice(top, top + step)
 
 
 def find_range(data: Bytes, layout: Layout, path: Path) -> SampleRange:

@@ -10,7 +10,7 @@ from nstx.models.printable import printable
 
 from ..formats.identify import TIFF
 from ..formats.tiff_layout import Layout
-from ..pictures.decoding import refuse_damaged
+from ..pictures.decoding import check_pixels, refuse_damaged
 from ..pictures.samples import Samples
 from ..pictures.tiff_samples import find_range, read_samples
 from .bands import BAND, Band, Bands
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 _READABLE = (0, 1, 2, 5)  # photometric interpretations: greys, RGB, CMYK
 _MOST_BAND = 2**28  # bytes of a row of strips or tiles
 _MOST_BLOCKS = 2**22
+_MOST_BYTES_A_BYTE = 2**14  # of samples, of a file, whose strips may be one and the same
 
 
 def open_tiff(file: BinaryIO, path: Path, most_pixels: int) -> Bands:
     """Return the picture of a TIFF as bands; `ImageError` if it is damaged, or of a kind that is read whole alone."""
     page = read_tiff_page(file, path)
     layout = _split_strips(page.layout)
-    _check_layout(layout, path)
     data = FileBytes(file)
+    _check_layout(layout, len(data), path, most_pixels)
     span = find_range(data, layout, path)
 
     def read() -> Iterator[Band]:
         for part in _parts(layout):
             band = read_samples(data, part, path, most_pixels, span)
             if isinstance(band, Samples):
-                yield replace(band, profile=page.profile, doubt=span.doubt)
-                continue
-            if page.profile is not None:
+                band = replace(band, profile=page.profile, doubt=span.doubt)
+            elif page.profile is not None:
                 band.info["icc_profile"] = page.profile
-            yield band
+            yield from _cut(band)
+            del band  # before there is another
 
     return Bands(
         size=(layout.height, layout.width),
@@ -48,6 +49,24 @@ def open_tiff(file: BinaryIO, path: Path, most_pixels: int) -> Bands:
         orientation=page.orientation,
         doubt=span.doubt,
     )
+
+
+def _cut(band: Band) -> Iterator[Band]:
+    """Yield a band of which a strip makes more than others as several, as a picture made of it takes as much again."""
+    if isinstance(band, Samples):
+        (height, width), samples = band.values.shape[:2], band
+        step = max(1, BAND // width)
+        for top in range(0, height, step):
+            yield replace(samples, values=samples.values[top : top + step])
+        return
+    step = max(1, BAND // band.width)
+    if step >= band.height:
+        yield band
+        return
+    for top in range(0, band.height, step):
+        part = band.crop((0, top, band.width, min(band.height, top + step)))
+        part.info = band.info
+        yield part
 
 
 def read_tiff_page(file: BinaryIO, path: Path) -> "Page":
@@ -58,7 +77,7 @@ def read_tiff_page(file: BinaryIO, path: Path) -> "Page":
     return read_page(file, path)
 
 
-def _check_layout(layout: Layout, path: Path) -> None:
+def _check_layout(layout: Layout, length: int, path: Path, most_pixels: int) -> None:
     across, down = layout.blocks
     samples = layout.samples
     if layout.photometric not in _READABLE:
@@ -67,12 +86,16 @@ def _check_layout(layout: Layout, path: Path) -> None:
             f"PhotometricInterpretation {layout.photometric}; try to save it as such, or as PNG"
         )
     width, height = layout.block
-    rows = across * width * height * samples * layout.bits // 8
+    # Samples of fewer bits than a byte have one here.
+    rows = across * width * height * samples * max(8, layout.bits) // 8
     if rows > _MOST_BAND:
         raise ImageError(
             f"expected strips or tiles of at most {_MOST_BAND >> 20} MiB a row in {printable(path)}, got "
             f"{rows >> 20} MiB; try to save it with smaller ones"
         )
+    check_pixels((across * width, down * height), length, TIFF, path, most_pixels)
+    if rows * down > max(_MOST_BAND, _MOST_BYTES_A_BYTE * length):
+        refuse_damaged(path, TIFF, f"{rows * down >> 30} GiB of samples in {length} bytes")
     if across * down * layout.planes > _MOST_BLOCKS:
         refuse_damaged(path, TIFF, f"{across * down * layout.planes} strips or tiles")
     if min(len(layout.offsets), len(layout.counts)) < across * down * layout.planes:
