@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from large import lower_bounds
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,7 +19,7 @@ from nstx.engine.preparation.inputs import read_start, take_content
 from nstx.engine.regions import maps
 from nstx.engine.regions.maps import take_map
 from nstx.engine.regions.masks import fit_mask, take_mask
-from nstx.engine.streaming import bands, png, reduced, tiff
+from nstx.engine.streaming import reduced
 from nstx.engine.streaming.reduced import Fit
 from nstx.engine.targets.paintings import take_painting
 from nstx.models.errors import ImageError, UsageError
@@ -37,10 +38,7 @@ Save = Callable[[Path, NDArray[Any]], None]
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pictures of more than 999 pixels be large, and bands have some rows."""
-    monkeypatch.setattr(reduced, "MOST_PIXELS", 999)
-    for module in (bands, png, tiff):
-        monkeypatch.setattr(module, "BAND", 300)
+    lower_bounds(monkeypatch)
 
 
 def draw_mask() -> NDArray[np.uint8]:

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from large import lower_bounds
 from numpy.typing import NDArray
 from PIL import Image
 
 import nstx
 from nstx.engine.formats.tiff_layout import Layout
-from nstx.engine.pictures import tiff_samples
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_alpha, resize_picture
 from nstx.engine.preparation.inputs import style_fit, take_content
-from nstx.engine.streaming import bands, png, reduced, tiff
+from nstx.engine.streaming import reduced, tiff
 from nstx.engine.streaming.file_bytes import FileBytes
 from nstx.engine.streaming.reduced import Fit, read_fitting
 from nstx.models.errors import ImageError
@@ -36,11 +36,7 @@ Write = Callable[[Path, NDArray[Any]], Path]
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pictures of more than 999 pixels be large, and bands have some rows."""
-    monkeypatch.setattr(reduced, "MOST_PIXELS", 999)
-    for module in (bands, png, tiff):
-        monkeypatch.setattr(module, "BAND", 300)
-    monkeypatch.setattr(tiff_samples, "_AT_ONCE", 500)
+    lower_bounds(monkeypatch)
 
 
 def noise(channels: int, dtype: Any = np.uint8, size: tuple[int, int] = (61, 47)) -> NDArray[Any]:

@@ -111,6 +111,13 @@ class CudaGraph:
         return graph
 
 
+def run_by(
+    graph: CudaGraph | None, function: Function, *inputs: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Return a function's results, by its graph where it has one."""
+    return function(*inputs) if graph is None else graph(function, *inputs)
+
+
 @functools.cache
 def _capture_stream(index: int) -> torch.cuda.Stream:
     # PyTorch's own is of the device that captured first, and libraries keep memory for each stream.

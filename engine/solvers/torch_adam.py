@@ -12,7 +12,7 @@ import torch
 from nstx.models.cost import Cost
 
 from ..devices.arrays import Array
-from ..devices.cuda_graph import CudaGraph, Function
+from ..devices.cuda_graph import CudaGraph, run_by
 from ..devices.torch_arrays import Arrival, as_tensor
 from ..gradients.backend import GradientBackend
 from ..gradients.torch_gradient import TorchGradient
@@ -154,8 +154,7 @@ class TorchAdam:
         self._rate.fill_(rate)
         while True:
             self._backend.place_seed(self._rate)
-            run = self._graph or _run
-            (rows,) = run(self._step, self._rate)
+            (rows,) = run_by(self._graph, self._step, self._rate)
             pixels = self._pixels.clone()
             if not self._backend.has_seeds:
                 return rows, pixels
@@ -187,11 +186,6 @@ class TorchAdam:
         self._pixels.addcdiv_(self._mean * rate, root, value=-1)
         if self._clip:
             self._pixels.clamp_(0.0, 255.0)
-
-
-def _run(function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Call a function as a `CudaGraph` is called that captures it."""
-    return function(*inputs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

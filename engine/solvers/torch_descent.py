@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..devices.arrays import Array
-from ..devices.cuda_graph import CudaGraph, Function, graphs_are_allowed
+from ..devices.cuda_graph import CudaGraph, graphs_are_allowed, run_by
 from ..devices.torch_arrays import as_tensor
 from .descent import FIRST_STEP, Limits, curves_upwards
 from .memory import Saved, State
@@ -147,7 +147,7 @@ class TorchDescent:
         numbers = self._sent.numpy()
         numbers[:SUMMED], numbers[SUMMED] = coefficients, self._slot
         self._factors.copy_(self._sent, non_blocking=True)
-        _run(self._combining, vectors.combine, self._factors)
+        run_by(self._combining, vectors.combine, self._factors)
         self._is_kept = self._has_trial = True
         return -float(coefficients @ products.with_downhill[:SUMMED])
 
@@ -168,7 +168,7 @@ class TorchDescent:
     def _compare(self, slope: torch.Tensor) -> None:
         """Compare the trial with the current point, and send the products to the host."""
         self._keep()
-        _run(self._comparing, self._vectors.compare, slope)
+        run_by(self._comparing, self._vectors.compare, slope)
         self._fetched.copy_(self._vectors.products, non_blocking=True)
         self._begun = slope
 
@@ -181,10 +181,3 @@ class TorchDescent:
     def _examine_again(self, point: TorchPoint) -> TorchPoint:
         """Return a point as the rows have it; else they are those of a later trial that was worse."""
         return point if point is self._examined else self.examine(point.pixels, point.gradient)
-
-
-def _run(graph: CudaGraph | None, function: Function, tensor: torch.Tensor) -> None:
-    if graph is None:
-        function(tensor)
-    else:
-        graph(function, tensor)

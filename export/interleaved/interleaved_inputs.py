@@ -26,7 +26,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 SEED_SIZE = 0.25
 """The root mean square of the largest seed in fp16, at most, which reaches from 6e-8 to 65 504."""
 
-MOST_GROUPS = 256
+_MOST_GROUPS = 256
 
 # Of groups, from which products are rounded to fp16. A product is shrunk, so that groups of 65 536 positions
 # do not overflow while the mean square of their activations is below 4e6.
@@ -39,7 +39,7 @@ def count_groups(graph: GradientGraph, layer: str) -> int:
         return 1
     poolings = sum(layer.kind == "pool" for layer in graph.objective.network)
     side: int = 2**poolings // find_layer(layer).stride
-    return min(MOST_GROUPS, side**2)
+    return min(_MOST_GROUPS, side**2)
 
 
 def rounds_products(graph: GradientGraph, layer: str) -> bool:
