@@ -11,7 +11,7 @@ from nstx.models.errors import DeviceError
 from ..choices import choose_settings
 from ..gradients.choice import BackendChoice, choose_backend
 from ..planning.fitting import Plan, choose_plan, largest_side, memory_limit, plan_load
-from ..planning.memory_model import Load, load_of
+from ..planning.memory_model import Load, Way, load_of
 from ..preparation.backends import spare_memory
 from ..settings import Settings
 from ..sizes import choose_sizes, split_steps
@@ -22,9 +22,9 @@ from .job import prepare_job
 _SIDE, _TIMES, _SECONDS = 256, 3, 3.0
 """Of a calibration: the side of its picture, how often that is evaluated at most, and seconds from which no more."""
 
-_BY_TILES = 1.6
+_BY_TILES: dict[Way, float] = {"onnx": 1.6, "autograd": 2.0, "bf16": 1.6, "checked": 1.6}
 """A tile's two passes forward and one back beside one and one. Were the one back as long as two forward, it were 4/3; measured
-are 1.6 by ONNX Runtime and 2.0 by autograd, with what is cut, summed and put together."""
+are 1.6 by ONNX Runtime and 2.0 by autograd, with what is cut, summed and put together; others are taken to be as the first."""
 
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.1}
 """For each step."""
@@ -117,7 +117,7 @@ def evaluated_pixels(load: Load) -> float:
     layout = load.layout
     if layout is None:
         return load.size[0] * load.size[1]
-    return _BY_TILES * sum(tile.size[0] * tile.size[1] for tile in layout.tiles)
+    return _BY_TILES[load.way] * sum(tile.size[0] * tile.size[1] for tile in layout.tiles)
 
 
 def calibrate(settings: Settings, choice: BackendChoice) -> float:
