@@ -50,6 +50,7 @@ class Coefficients:
         tiled_base: as ``base``, by tiles: more graphs.
         tile: as ``whole``, of a tile with its halo.
         region: for each byte of style layers' activations, of each region whose positions count by shares.
+        weights: for each byte of weights that an objective needs more, or less, than the default's; its are in the bases.
     """
 
     base: int
@@ -57,6 +58,7 @@ class Coefficients:
     tiled_base: int
     tile: float
     region: float
+    weights: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,9 @@ class SolverBytes:
 _MIB = 1 << 20
 
 COEFFICIENTS: dict[Way, Coefficients] = {
-    "onnx": Coefficients(base=204 * _MIB, whole=1.65, tiled_base=295 * _MIB, tile=1.5, region=1.0),
+    "onnx": Coefficients(
+        base=204 * _MIB, whole=1.65, tiled_base=295 * _MIB, tile=1.5, region=1.0, weights=2.6
+    ),
     "autograd": Coefficients(
         base=410 * _MIB, whole=1.81, tiled_base=345 * _MIB, tile=1.6, region=1.3
     ),
@@ -97,6 +101,11 @@ _TILES, _KEPT_TILES = (400 * _MIB, 0.9), (280 * _MIB, 2.44)
 
 _BUILT = 500 * _MIB
 """What there is while graphs of tiles are built, the first time on a machine: 560 MiB at the peak of a whole run, and 460 later."""
+
+_BUILDING = 6.0
+"""Bytes for each of weights, of which graphs are built: by ``fine`` 346 MiB at the peak of a whole run, to conv3_2 233."""
+
+_WEIGHTS = ("conv5_1",)  # of the default objective; 49 MiB
 
 _PICTURE = 56
 """Bytes for each pixel of the result: the content at each scale, its colours, its features, the result."""
@@ -201,12 +210,13 @@ def memory_needed(load: Load) -> int:
         targets = base + _FEATURES * of_pixel * load.style_side**2
     else:
         keeps = load.way in ("bf16", "checked")
-        targets = _tile_features(layout, load.style_side, of_pixel, keeps_freed=keeps)
+        layers = load.objective.layers
+        targets = _tile_features(layout, load.style_side, layers, keeps_freed=keeps)
     if load.way == "onnx":
         if layout is None:
             at_rest = at_work  # ONNX Runtime keeps for itself what an evaluation took
         else:
-            targets = max(targets, _BUILT)
+            targets = max(targets, _BUILT + _BUILDING * _weights_beyond(load.objective.layers))
     run = base + max(at_rest + _evaluation(load), at_work)
     return round(_held(load) * pixels + max(run, targets))
 
@@ -217,9 +227,23 @@ def gradient_needed(load: Load) -> int:
     return round(_base(load) + _evaluation(load) + _PIXELS * pixels)
 
 
-def _base(load: Load) -> int:
+def _base(load: Load) -> float:
     coefficients = COEFFICIENTS[load.way]
-    return coefficients.base if load.layout is None else coefficients.tiled_base
+    base = coefficients.base if load.layout is None else coefficients.tiled_base
+    return base + coefficients.weights * _weights_beyond(load.objective.layers)
+
+
+def _weights_beyond(layers: Sequence[str]) -> int:
+    """Return by how many bytes more of weights layers need than the default's; below 0 if by less."""
+    own, default = (
+        sum(
+            36 * layer.in_channels * layer.channels
+            for layer in truncate(names)
+            if layer.kind == "conv"
+        )
+        for names in (layers, _WEIGHTS)
+    )
+    return own - default
 
 
 def _evaluation(load: Load) -> float:
@@ -257,7 +281,7 @@ def features_needed(settings: Settings, size: Sequence[int], layout: TileLayout 
     layers = settings.objective.layers
     if layout is None:
         return extraction_needed(layers, size[0] * size[1])
-    return round(_tile_features(layout, max(size), activation_bytes(layers), keeps_freed=True))
+    return round(_tile_features(layout, max(size), layers, keeps_freed=True))
 
 
 def extraction_needed(layers: Sequence[str], pixels: int) -> int:
@@ -265,8 +289,11 @@ def extraction_needed(layers: Sequence[str], pixels: int) -> int:
     return round(COEFFICIENTS["onnx"].base + _FEATURES * activation_bytes(layers) * pixels)
 
 
-def _tile_features(layout: TileLayout, most: int, of_pixel: float, *, keeps_freed: bool) -> float:
+def _tile_features(
+    layout: TileLayout, most: int, layers: Sequence[str], *, keeps_freed: bool
+) -> float:
     """Return the bytes that a process has while it makes the features of tiles, whose sides are at most ``most``."""
     base, share = _KEPT_TILES if keeps_freed else _TILES
     side = min(most, min(layout.side, 256) + 2 * layout.halo)
-    return base + share * of_pixel * side**2
+    pixels = share * activation_bytes(layers) * side**2
+    return base + _BUILDING * _weights_beyond(layers) + pixels
