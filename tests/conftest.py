@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import affinity  # noqa: F401  (first: libraries count processors when they are imported)
+import checksums  # noqa: F401  (before modules that take functions from it)
 import kernels  # noqa: F401  (before Triton is imported)
 import numpy as np
 import pytest
