@@ -27,7 +27,7 @@ def measure_processes(plan: Plan, section: Section) -> Iterator[Row]:
 
     ``equal_bytes`` says whether all of a row's processes wrote the same picture.
     """
-    often = 2 if plan.device == "cpu" else 4
+    often = 1 if plan.device == "cpu" else 4
     sizes = [(size, often if size < 1000 else 3) for size in plan.process_sizes]
     rows = [(size, ["--steps", str(plan.process_steps)], runs) for size, runs in sizes]
     rows += [
