@@ -1,10 +1,12 @@
 """Artefacts of pictures before and after cleaning, by the figures of `nstx.measure_artefacts`; docs/quality.md.
 
-python benchmarks/cleaned_pictures.py --pairs CONTENT:STYLE… --folder DIR [--sizes 256 384 512] [--device cuda] [--json FILE]
+python benchmarks/cleaned_pictures.py --pairs CONTENT:STYLE… --folder DIR [--sizes 256 384 512] [--costs] [--device cuda]
+    [--json FILE]
 
 Each pair is made by the default at each size with cleaning off, and kept in the folder as float pixels
 (CONTENT--STYLE--SIZE--nstx.npy); one that lies there is not made again. What it is cleaned to is measured beside it, as
-8 bits have both. Seconds are this process's CPU time of cleaning alone (`getrusage`).
+8 bits have both; with `--costs` so is the style cost by the default objective, in float64. Seconds are this process's CPU
+time of cleaning alone (`getrusage`).
 """
 
 import argparse
@@ -18,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nstx import Picture, choose_settings, prepare_job, run_job
+from nstx import Picture, choose_settings, evaluate_picture, prepare_job, run_job
 from nstx.engine.artefacts.cleaning import clean_pixels
 from nstx.engine.artefacts.measure import Artefacts, find_artefacts
+from nstx.engine.devices.machine import describe_machine, package_versions
 from nstx.engine.pictures.reading import take_input
 from nstx.engine.pictures.writing import to_8_bit
 from nstx.engine.preparation.inputs import fit_to, take_styles
@@ -39,7 +42,9 @@ def make(content: str, style: str, size: int, device: str, path: Path) -> Pixels
     return np.asarray(np.load(path), np.float32)
 
 
-def measure(content: str, style: str, size: int, device: str, folder: Path) -> Row:
+def measure(
+    content: str, style: str, size: int, device: str, folder: Path, *, with_costs: bool
+) -> Row:
     """Return the figures of a pair's picture before and after cleaning."""
     name = f"{Path(content).stem}--{Path(style).stem}--{size}"
     pixels = make(content, style, size, device, folder / f"{name}--nstx.npy")
@@ -55,6 +60,12 @@ def measure(content: str, style: str, size: int, device: str, folder: Path) -> R
     seconds = cpu_seconds() - began
     styles = [style for style, _ in fitted]
     before, after = (rounded(values, photograph, styles) for values in (pixels, cleaned))
+    if with_costs:
+        for row, values in ((before, pixels), (after, cleaned)):
+            cost = evaluate_picture(
+                Picture(to_8_bit(values).astype(np.float32), None), content, style
+            )
+            row["style_cost"] = cost.style
     return {"name": name, "size": size, "seconds": seconds, "before": before, "after": after}
 
 
@@ -90,6 +101,9 @@ def summarise(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{name}: medians, means, largest: " + "; ".join(parts)
     over = sum(share > 1.5 for share in shares)
     yield f"texture after cleaning beside the painting's own: {np.median(shares):.2f}, above 1.5: {over}"
+    if all("style_cost" in row["after"] for row in rows):
+        ratios = [row["after"]["style_cost"] / row["before"]["style_cost"] for row in rows]
+        yield f"style cost, after by before: median {np.median(ratios):.2f}, largest {max(ratios):.2f}"
 
 
 def main() -> None:
@@ -98,6 +112,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 384, 512])
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--costs", action="store_true", help="evaluate the style cost, too")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
@@ -107,7 +122,9 @@ def main() -> None:
         of_size = []
         for pair in chosen.pairs:
             content, style = pair.split(":")
-            row = measure(content, style, size, chosen.device, chosen.folder)
+            row = measure(
+                content, style, size, chosen.device, chosen.folder, with_costs=chosen.costs
+            )
             of_size.append(row)
             shown = " ".join(
                 f"{name} {row['before'][name] or 0:.2f}→{row['after'][name] or 0:.2f}"
@@ -118,7 +135,8 @@ def main() -> None:
         print(*summarise(of_size), sep="\n", flush=True)
         rows += of_size
     if chosen.json is not None:
-        chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
+        data = {"machine": describe_machine(), "packages": package_versions(), "rows": rows}
+        chosen.json.write_text(json.dumps(data, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ the cost is within 0.2 % and its gradient within 1 % of those by eigenvalues (`t
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ EPS = 1e-4
 LEAST_ROOT = 1e-4
 """Of a root's eigenvalue, relative to the largest: smaller ones are not reached in twelve steps."""
 ROOT_STEPS = 12
+MAKERS = "recipe", "nstx"
+FIGURES = "ripple", "locked", "rim", "speckles", "untouched"
 WARM_STEPS = 3  # before CUDA's work can be recorded
 
 Tensor = torch.Tensor
@@ -281,12 +283,30 @@ def compare(
     Image.fromarray((theirs * 255 + 0.5).astype(np.uint8)).save(folder / f"{name}-recipe.png")
     stylize(content, style, size=size, device=device).save(folder / f"{name}-nstx.png")
     rows = []
-    for maker in ("recipe", "nstx"):
+    for maker in MAKERS:
         figures = measure_artefacts(str(folder / f"{name}-{maker}.png"), content, style)
         rows.append({"pair": name, "maker": maker, **asdict(figures)})
-        shown = {key: rows[-1][key] for key in ("ripple", "locked", "rim", "speckles", "untouched")}
+        shown = {key: rows[-1][key] for key in FIGURES}
         print(name, maker, json.dumps(shown), flush=True)
     return rows
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each figure: medians, means and largest of both, and in how many pairs either has less."""
+    for name in FIGURES:
+        columns = [
+            np.array([row[name] or 0.0 for row in rows if row["maker"] == maker])
+            for maker in MAKERS
+        ]
+        theirs, ours = columns
+        parts = (
+            " ".join(f"{part(column):.2f}" for column in columns)
+            for part in (np.median, np.mean, np.max)
+        )
+        yield (
+            f"{name}, {' and '.join(MAKERS)}: medians, means, largest: {'; '.join(parts)};"
+            f" nstx has less in {np.count_nonzero(ours < theirs)}, more in {np.count_nonzero(ours > theirs)}"
+        )
 
 
 def main() -> None:
@@ -305,6 +325,7 @@ def main() -> None:
         for pair in chosen.pairs
         for row in compare(pair, chosen.size, chosen.folder, dtype, chosen.device)
     ]
+    print(*summarise(rows), sep="\n", flush=True)
     if chosen.json is not None:
         data = {"machine": describe_machine(), "packages": package_versions(), "rows": rows}
         chosen.json.write_text(json.dumps(data, indent=1) + "\n")

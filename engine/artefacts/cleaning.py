@@ -18,6 +18,8 @@ painting in place of a noise's variance, strength is that of a pixel's surroundi
 of more than t lose less than by Wiener's rule.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,12 @@ _OF_A_STROKE = (10.0**2, 5.0**2)
 _KEPT = 0.85
 """Of a mean square: strokes in flat areas are counted, and are not shrunk."""
 
+_TOO_STRONG = 1.4**2
+"""Of the mean square that a band may have: what shrinkage leaves beyond that is strokes, and all of it is weakened."""
+
+_LEAST_GAIN = 0.7
+"""Of such strokes: less would take them away where a painting's flat areas are bare paper."""
+
 _MOST = 1e6  # levels; squares of more could leave the range of float32
 _UNSEEN = 0.5**2
 _HALVINGS = 24
@@ -54,6 +62,20 @@ _WITHIN = 4  # pixels that they are compared with
 _ALONG = 33  # pixels along the border that share a contrast and what most of them differ by
 _FAR = 129  # pixels along the border that share a cast
 _USUAL = 0.5  # of the mean square behind, which may be exceeded by so much; what is far stronger comes to that
+
+
+@dataclass(frozen=True, slots=True)
+class _Shrinkage:
+    """How a band is shrunk where it is flat: the threshold t, and the gain of what that leaves."""
+
+    threshold: float
+    gain: float
+
+    def take(self, strength: Values) -> Values:
+        """Return the share of a band that is taken where it is so strong."""
+        ratio = np.float32(self.threshold) / np.maximum(strength, np.float32(1e-9))
+        taken = np.square(np.minimum(1, ratio))
+        return np.asarray(taken + np.float32(1 - self.gain) * (1 - taken))
 
 
 def clean_pixels(
@@ -81,8 +103,8 @@ def clean_pixels(
         limit = max(LEAST_ISOLATION, isolation, measure_isolation(content, flatness.flat))
         picture = clamp_speckles(picture, flatness.share, limit)
         squares, own_pattern = _measure_content(content, flatness)
-        thresholds = _find_thresholds(picture, flatness, np.maximum(squares, np.square(bands)))
-        picture, pattern = _shrink(picture, flatness, thresholds)
+        shrinkages = _find_shrinkages(picture, flatness, np.maximum(squares, np.square(bands)))
+        picture, pattern = _shrink(picture, flatness, shrinkages)
         # What was around a pixel may be gone now.
         picture = clamp_speckles(picture, flatness.share, limit)
         grid.take_off(picture, grid.leave_shared(pattern, own_pattern), flatness.share)
@@ -90,9 +112,9 @@ def clean_pixels(
 
 
 def _shrink(
-    picture: Pixels, flatness: Flatness, thresholds: list[float]
+    picture: Pixels, flatness: Flatness, shrinkages: list[_Shrinkage]
 ) -> tuple[Pixels, grid.Sums]:
-    """Return a picture whose bands are shrunk by their thresholds, and what its details repeat with the grid."""
+    """Return a picture whose bands are shrunk, and what its details repeat with the grid."""
 
     def shrink(place: Strip) -> tuple[Pixels, grid.Sums]:
         bands, strip = split(picture, place)
@@ -101,8 +123,7 @@ def _shrink(
         for index, band in enumerate(bands):
             inner = band[AROUND:-AROUND, AROUND:-AROUND]
             for part, channels in enumerate(PARTS):
-                threshold = np.float32(thresholds[index * len(PARTS) + part])
-                taken = _share_taken(strengths(band, channels), threshold)
+                taken = shrinkages[index * len(PARTS) + part].take(strengths(band, channels))
                 inner[..., channels] *= 1 - (share * taken)[..., None]
             details += inner
         sums = grid.fold(details, flatness.flat[place], place.start)
@@ -127,39 +148,40 @@ def _measure_content(content: Pixels, flatness: Flatness) -> tuple[NDArray[np.fl
     return mean_squares([squares for squares, _ in parts]), grid.find_pattern(sums)
 
 
-def _find_thresholds(
+def _find_shrinkages(
     picture: Pixels, flatness: Flatness, squares: NDArray[np.float64]
-) -> list[float]:
-    """Return the threshold of each band and part, in the order of `Grain`; 0 where nothing is shrunk.
+) -> list[_Shrinkage]:
+    """Return the shrinkage of each band and part, in the order of `Grain`.
 
     ``squares`` are the mean squares that the bands may have.
     """
     return [
-        _find_threshold(own, around, max(_KEPT * limit, _UNSEEN), most)
+        _find_shrinkage(own, around, max(limit, _UNSEEN), most)
         for (own, around), limit, most in zip(
             collect_flat(picture, flatness), squares, _OF_A_STROKE * BANDS, strict=True
         )
     ]
 
 
-def _find_threshold(squares: Values, around: Values, limit: float, most: float) -> float:
-    """Return the least threshold by which squares come to a mean, or the largest that is allowed."""
-    if float(squares.mean(dtype=np.float64)) <= limit:
-        return 0.0
+def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float) -> _Shrinkage:
+    """Return the least threshold by which squares come to a mean, or the largest and a gain below 1."""
+
+    def mean_kept(threshold: float) -> float:
+        kept = 1 - _Shrinkage(threshold, 1.0).take(around)
+        return float((squares * kept**2).mean(dtype=np.float64))
+
+    if mean_kept(0.0) <= (limit := _KEPT * allowed):
+        return _Shrinkage(0.0, 1.0)
     low, high = 0.0, most
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        kept = 1 - _share_taken(around, np.float32(middle))
-        if float((squares * kept**2).mean(dtype=np.float64)) > limit:
+        if mean_kept(middle) > limit:
             low = middle
         else:
             high = middle
-    return high
-
-
-def _share_taken(strength: Values, threshold: np.float32) -> Values:
-    """Return what share of a band is taken where it is so strong and flat."""
-    return np.square(np.minimum(1, threshold / np.maximum(strength, np.float32(1e-9))))
+    left = mean_kept(high)
+    gain = (_TOO_STRONG * allowed / max(left, _UNSEEN)) ** 0.5
+    return _Shrinkage(high, min(1.0, max(_LEAST_GAIN, gain)))
 
 
 def _match_rim(picture: Pixels) -> None:
