@@ -185,7 +185,7 @@ def test_settings_have_the_tile_that_was_chosen(
 
 
 def test_an_accelerator_reports_by_itself() -> None:
-    choice = BackendChoice("torch", Device("cuda", 0), "tf32")
+    choice = BackendChoice("onnx", Device("cuda", 0), "tf32")
     settings = choose_settings(size=60_000)
     assert fit_settings(settings, (60_000, 60_000), choice) == settings
     with pytest.raises(DeviceError, match="expected the CPU for a limit"):

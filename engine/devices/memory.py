@@ -112,12 +112,17 @@ def give_back_cached() -> None:
 
 
 def free_on(device: Device) -> int:
-    """Return the bytes that are free on an accelerator, which PyTorch knows of CUDA alone; else 0."""
+    """Return the bytes that are free on an accelerator, which PyTorch knows of CUDA alone; else 0.
+
+    What PyTorch keeps there of memory that was freed is free, too.
+    """
     if not device.is_cuda:
         return 0
     import torch
 
-    return int(torch.cuda.mem_get_info(torch.device(str(device)))[0])
+    place = torch.device(str(device))
+    cached = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+    return int(torch.cuda.mem_get_info(place)[0]) + cached
 
 
 @contextmanager

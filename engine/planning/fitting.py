@@ -12,6 +12,7 @@ from ..devices.free_memory import free_memory
 from ..devices.memory import free_on
 from ..settings import MIN_SIDE, Settings
 from ..tiles.layout import TileLayout
+from .device_memory import device_needed
 from .memory_model import (
     Choice,
     Load,
@@ -29,6 +30,9 @@ _TILES = range(2048, 63, -16)
 
 _LARGE = 512
 """Of tiles from which on pairs are rather in memory."""
+
+_ALWAYS_THERE = 2 << 30
+"""Bytes that a device is taken to have without being asked, which would begin PyTorch's work there sooner."""
 
 _log = logging.getLogger("nstx")
 
@@ -98,8 +102,9 @@ def plan_load(load: Load, limit: int) -> Iterator[Plan]:
 def fit_settings(settings: Settings, size: Sequence[int], choice: PlacedChoice) -> Settings:
     """Return settings by which a result (height, width) fits into memory: with tiles, where it must be.
 
-    On an accelerator, which reports by itself that its memory is exhausted, they stay as they are. `DeviceError` if
-    nothing fits, the memory of an accelerator's host is to be limited, or steps are to be on disk that are on the device.
+    So they have on CUDA by PyTorch, with the solver on the host; elsewhere on an accelerator, which reports by itself that its
+    memory is exhausted, they stay as they are. `DeviceError` if nothing fits on the CPU, the memory of an accelerator's
+    host is to be limited, or steps are to be on disk that are on the device.
     """
     if not choice.device.is_cpu:
         if settings.max_memory is not None:
@@ -113,16 +118,43 @@ def fit_settings(settings: Settings, size: Sequence[int], choice: PlacedChoice) 
                 f"expected the CPU, or tiles, for steps on disk, got {choice.device}; try --device cpu, or --history memory",
                 setting="history",
             )
-        return settings
+        return _fit_device(settings, size, choice)
     load = load_of(settings, size, choice)
     plan = choose_plan(load, memory_limit(settings))
     if (plan.tile, plan.on_disk) == (load.tile, load.on_disk):
         return settings
+    return _take(settings, plan, size, memory_needed(load), "memory")
+
+
+def _fit_device(settings: Settings, size: Sequence[int], choice: PlacedChoice) -> Settings:
+    """Return settings with the largest tiles that a device's free memory holds, where it does not hold the whole.
+
+    They stay as they are where that is not predicted, or so little that the device is not asked; or where no tiles fit,
+    which it reports by itself.
+    """
+    load = load_of(settings, size, choice)
+    if not choice.device.is_cuda or choice.name != "torch" or load.tile is not None:
+        return settings
+    whole = device_needed(load, choice)
+    if whole < _ALWAYS_THERE:
+        return settings
+    limit = free_on(choice.device)
+    for tile in (None, *(tile for tile in _TILES if tile < max(size))):
+        needed = device_needed(replace(load, tile=tile), choice)
+        plan = Plan(tile=tile, on_disk=load.on_disk, needed=needed, limit=limit)
+        if plan.fits:
+            memory = f"{choice.device}'s memory"
+            return settings if tile is None else _take(settings, plan, size, whole, memory)
+    return settings
+
+
+def _take(settings: Settings, plan: Plan, size: Sequence[int], whole: int, memory: str) -> Settings:
+    """Return settings as a plan has them, and say so."""
     _log.warning(
-        "%d×%d pixels are evaluated %s%s, with some %.1f GiB of memory: else they would take %.1f GiB, and there are %.1f",
+        "%d×%d pixels are evaluated %s%s, with some %.1f GiB of %s: else they would take %.1f GiB, and there are %.1f",
         size[1], size[0], "whole" if plan.tile is None else f"by tiles of {plan.tile}",
         ", with the last steps on disk" if plan.on_disk else "",
-        plan.needed / 2**30, memory_needed(load) / 2**30, plan.limit / 2**30,
+        plan.needed / 2**30, memory, whole / 2**30, plan.limit / 2**30,
     )  # fmt: skip
     return replace(settings, tile=plan.tile, history="disk" if plan.on_disk else settings.history)
 
