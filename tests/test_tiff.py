@@ -5,7 +5,9 @@ import os
 import shutil
 import struct
 import subprocess
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
+from nstx.engine.formats.tiff_directories import check_blocks, read_pages
 from nstx.engine.pictures.reading import read_image
+from nstx.engine.pictures.tiff import read_page
 from nstx.models.errors import ImageError
 
 ROWS, COLUMNS = np.mgrid[:40, :48]
@@ -327,3 +331,105 @@ def test_threads_that_read_at_once_leave_stderr_as_it_was(tmp_path: Path) -> Non
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(lambda index: read(tmp_path, data, f"{index}.tif"), range(40)))
     assert os.fstat(2).st_ino == before
+
+
+def with_entry(data: bytes, code: int, kind: int, count: int, place: int) -> bytes:
+    """Return a TIFF whose first directory is written anew at its end, with another entry."""
+    order, is_big = "<>"[data[:2] == b"MM"], b"+" in data[2:4]
+    at, counted, tag, offset = (8, "Q", "HHQQ", "Q") if is_big else (4, "H", "HHII", "I")
+    (start,) = struct.unpack_from(order + offset, data, at)
+    (tags,) = struct.unpack_from(order + counted, data, start)
+    first, size = struct.calcsize(counted), struct.calcsize(order + tag)
+    entries = {
+        data[entry : entry + 2]: data[entry : entry + size]
+        for entry in range(start + first, start + first + tags * size, size)
+    }
+    entry = struct.pack(order + tag, code, kind, count, place)
+    entries[entry[:2]] = entry
+    listed = sorted(entries.values(), key=lambda entry: struct.unpack(order + "H", entry[:2]))
+    directory = struct.pack(order + counted, len(listed)) + b"".join(listed) + bytes(8)
+    head = data[:at] + struct.pack(order + offset, len(data)) + data[at + struct.calcsize(offset) :]
+    return head + directory
+
+
+FORMS = pytest.mark.parametrize(
+    "form", [{"bigtiff": big, "byteorder": order} for big in (False, True) for order in "<>"], ids=str
+)  # fmt: skip
+
+
+@FORMS
+@pytest.mark.parametrize("code", [273, 279, 258, 274, 320, 330, 700, 34675])
+def test_an_array_of_more_numbers_than_a_picture_needs_is_refused_unread(
+    form: dict[str, Any], code: int
+) -> None:
+    many = 2**20
+    data = with_entry(tiff(RGB, photometric="rgb", **form) + bytes(4 * many), code, 4, many, 16)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match=f"damaged TIFF .tag {code} has {many} numbers"):
+            read_page(io.BytesIO(data), Path("a.tif"))
+        assert tracemalloc.get_traced_memory()[1] < len(data) + 2**18
+    finally:
+        tracemalloc.stop()
+
+
+@FORMS
+def test_arrays_in_exif_are_refused_and_those_that_nobody_reads_are_not(
+    form: dict[str, Any], tmp_path: Path, logged_warnings: list[str]
+) -> None:
+    many = 2**19
+    data = tiff(RGB, photometric="rgb", **form) + bytes(4 * many)
+    data = with_entry(data, 37724, 7, 4 * many, 16)
+    exif = len(data)
+    np.testing.assert_array_equal(read(tmp_path, with_entry(data, 65000, 4, many, 16)).pixels, RGB)
+    assert logged_warnings == []
+    inner = with_entry(tiff(RGB, **form), 37386, 4, many, 16)
+    big = form["bigtiff"]
+    (place,) = struct.unpack_from(form["byteorder"] + ("Q" if big else "I"), inner, 8 if big else 4)
+    with pytest.raises(ImageError, match=f"tag 37386 has {many} numbers"):
+        read(tmp_path, with_entry(data + inner[place:], 34665, 16 if big else 4, 1, exif))
+
+
+@FORMS
+def test_directories_that_go_round_or_never_end_are_read_or_refused_at_once(
+    form: dict[str, Any], tmp_path: Path
+) -> None:
+    order, is_big = form["byteorder"], form["bigtiff"]
+    plain = tiff(RGB, photometric="rgb", **form)
+    place = struct.unpack_from(order + ("Q" if is_big else "I"), plain, 8 if is_big else 4)[0]
+    kind = 16 if is_big else 4
+    below = with_entry(plain, 330, kind, 1, len(plain))  # its own place
+    exif = with_entry(plain, 34665, kind, 1, len(plain))
+    for data in (below, exif):
+        np.testing.assert_array_equal(read(tmp_path, data).pixels, RGB)
+    many = struct.pack(order + ("Q" if is_big else "H"), 2**40 if is_big else 65535)
+    with pytest.raises(ImageError, match="damaged TIFF"):
+        read(tmp_path, plain[:place] + many + plain[place + len(many) :] + bytes(2**20))
+    every = pages(*[(RGB[::2, ::2], {"photometric": "rgb"})] * 70)
+    assert len(read_pages(io.BytesIO(every)).chain) == 64
+
+
+def test_a_strip_or_tile_has_some_pixels_where_there_are_many() -> None:
+    plain = read_page(io.BytesIO(tiff(RGB, photometric="rgb")), Path("a.tif")).layout
+    rows = replace(plain, width=8, height=2**22, block=(8, 1))
+    with pytest.raises(ValueError, match="strips or tiles of 8×4194304 pixels"):
+        check_blocks(rows)
+    tiles = replace(plain, width=2**14, height=2**14, block=(16, 16), tiled=True)
+    assert check_blocks(tiles) == 2**20
+    assert check_blocks(replace(plain, width=17, height=2**20, block=(16, 16), tiled=True)) == 2**17
+
+
+def test_what_programs_write_around_a_picture_is_passed_over(
+    tmp_path: Path, logged_warnings: list[str]
+) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif.get_ifd(34665)[37510] = b"ASCII\0\0\0" + b"x" * 9000
+    exif.get_ifd(34853)[2] = (1.0, 2.0, 3.0)
+    path = tmp_path / "p.tif"
+    Image.fromarray(RGB).save(
+        path, exif=exif, icc_profile=profile, compression="tiff_lzw",
+        tiffinfo={700: b"<x:xmpmeta/>" * 9000, 37724: b"Adobe Photoshop" * 200_000},
+    )  # fmt: skip
+    np.testing.assert_array_equal(read_image(path).pixels, RGB)
+    assert logged_warnings == []

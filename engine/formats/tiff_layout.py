@@ -7,9 +7,12 @@ PageTags = dict[int, Any]
 """The values of a page's tags, by their numbers."""
 
 LAYOUT_TAGS = (
-    256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339,
+    256, 257, 258, 259, 262, 266, 277, 278, 284, 317, 322, 323, 338, 339,
 )  # fmt: skip
-"""The tags that `read_layout` goes by."""
+"""The tags that `read_layout` goes by, and `BLOCK_TAGS`."""
+
+BLOCK_TAGS = (273, 279, 324, 325)
+"""Places and lengths of strips and of tiles, as many as there are."""
 
 COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}
 """Samples of a pixel without the extra ones, by kinds of colours."""

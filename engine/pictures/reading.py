@@ -161,6 +161,6 @@ def decode_file(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.I
     """Return a picture of a format that `identify_format` names but ``.npy``, with errors as `decode_image`."""
     if kind != TIFF:
         return decode_image(data, kind, path, most_pixels)
-    from .tiff import read_tiff  # tifffile takes a moment to import
+    from .tiff import read_tiff  # few pictures need it
 
     return read_tiff(data, path, most_pixels)

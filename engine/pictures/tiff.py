@@ -13,19 +13,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tifffile import TiffFile, TiffFileError, TiffPage, TiffPages
 
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
 from ..formats.identify import TIFF
-from ..formats.tiff_layout import LAYOUT_TAGS, Layout, PageTags, read_layout
+from ..formats.tiff_directories import (
+    HEIGHT,
+    KIND,
+    MOST_PAGES,
+    OLD_KIND,
+    PHOTOMETRIC,
+    WIDTH,
+    Directory,
+    Pages,
+    check_blocks,
+    read_pages,
+)
+from ..formats.tiff_layout import BLOCK_TAGS, LAYOUT_TAGS, Layout, PageTags, read_layout
 from .decoding import (
     DECODER_ERRORS,
     check_pixels,
@@ -39,13 +49,12 @@ from .tiff_samples import read_samples
 
 _log = logging.getLogger("nstx")
 
-_MOST_PAGES = 64  # that are looked at
-_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_REDUCED, _MULTIPLE, _MASK = 1, 2, 4  # bits of NewSubfileType
 _RAW = {32803: "the raw mosaic", 34892: "the raw values"}
 _NOT_READ = {4: "a mask", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
 _JPEG, _FAX = (6, 7), (2, 3, 4)
 _BARE = (1, 32773)  # no compression and PackBits, of which libtiff undoes no predictor
-_PHOTOMETRIC, _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE = 262, 274, 320, 530, 34675
+_ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE = 274, 320, 530, 34675
 _PALETTE, _YCBCR = 3, 6
 
 _one_at_a_time = threading.Lock()  # stderr is the whole process's
@@ -58,7 +67,7 @@ class Page:
     Attributes:
         layout: how its pixels lie in the file.
         tags: that `Layout` and readers go by.
-        offset: of its directory in the file.
+        directory: where it lies in the file.
         is_first: whether it is the file's first page.
         is_big: whether the file is a BigTIFF.
         has_photometric: whether it says what its colours are, or need not.
@@ -66,7 +75,7 @@ class Page:
 
     layout: Layout
     tags: PageTags
-    offset: int
+    directory: Directory
     is_first: bool
     is_big: bool
     has_photometric: bool
@@ -86,32 +95,30 @@ class Page:
 def read_page(opened: BinaryIO, path: Path) -> Page:
     """Return what an opened TIFF says of the page that `read_tiff` reads; `ImageError` if that cannot be."""
     try:
-        # Of some makers' variants, tifffile would look for further pages.
-        with (
-            _quiet_tifffile(),
-            TiffFile(
-                opened, name="a TIFF", is_lsm=False, is_scanimage=False, is_ndpi=False
-            ) as file,
-        ):
-            page = _choose_page(file, path)
-            tags = {
-                code: page.tags.valueof(code)
-                for code in (*LAYOUT_TAGS, _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE)
-                if code in page.tags
-            }
-            has_photometric = _PHOTOMETRIC in tags or tags.get(259) in _FAX
-            if not has_photometric:  # as libtiff has it
-                tags[_PHOTOMETRIC] = 2 if tags.get(277, 1) in (3, 4) else 1
-            return Page(
-                layout=read_layout(tags, file.byteorder),
-                tags=tags,
-                offset=page.offset,
-                is_first=page.offset == file.pages.first.offset,
-                is_big=file.is_bigtiff,
-                has_photometric=has_photometric,
-            )
-    except (TiffFileError, *DECODER_ERRORS) as error:
+        pages = read_pages(opened)
+        page = _choose_page(pages, path)
+        tags = _read_tags(page, (*LAYOUT_TAGS, _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE))
+        has_photometric = PHOTOMETRIC in tags or tags.get(259) in _FAX
+        if not has_photometric:  # as libtiff has it
+            tags[PHOTOMETRIC] = 2 if tags.get(277, 1) in (3, 4) else 1
+        layout = read_layout(tags, pages.form.order)
+        page.check(check_blocks(layout))  # before arrays are read, here or by other decoders
+        tags |= _read_tags(page, BLOCK_TAGS)
+        return Page(
+            layout=read_layout(tags, pages.form.order),
+            tags=tags,
+            directory=page,
+            is_first=page.offset == pages.chain[0].offset,
+            is_big=pages.form.is_big,
+            has_photometric=has_photometric,
+        )
+    except DECODER_ERRORS as error:
         refuse_damaged(path, TIFF, error, error)
+
+
+def _read_tags(page: Directory, codes: tuple[int, ...]) -> PageTags:
+    values = {code: page.value(code) for code in codes}
+    return {code: value for code, value in values.items() if value is not None}
 
 
 def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Samples:
@@ -137,7 +144,9 @@ def read_tiff(data: bytes, path: Path, most_pixels: int) -> Image.Image | Sample
             f"expected RGB, grey, palette or CMYK in {printable(path)}, got a TIFF of {kind}; "
             "try to save it as PNG"
         )
-    first = data if page.is_first else _with_first_page(data, page.offset, page.is_big)
+    first = page.directory.without_unread(data)
+    if not page.is_first:
+        first = _with_first_page(first, page.directory.offset, page.is_big)
     try:
         with _libtiff_lines() as lines:
             image = (
@@ -199,17 +208,6 @@ def _widen_palette(image: Image.Image, colours: object) -> None:
 
 
 @contextmanager
-def _quiet_tifffile() -> Iterator[None]:
-    """Keep what tifffile logs of odd tags off the terminal: what matters becomes an error here."""
-    log = logging.getLogger("tifffile")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
-
-
-@contextmanager
 def _libtiff_lines() -> Iterator[list[str]]:
     """Keep what libtiff writes on stderr off the terminal; the list holds it at the end.
 
@@ -232,37 +230,25 @@ def _libtiff_lines() -> Iterator[list[str]]:
         yield lines
 
 
-def _choose_page(file: TiffFile, path: Path) -> TiffPage:
-    pages = list(islice(_pages(file), _MOST_PAGES))
-    whole = [page for page in pages if not page.subfiletype & (_REDUCED | _MASK)]
-    raw = [page for page in whole if page.photometric in _RAW]
+def _choose_page(pages: Pages, path: Path) -> Directory:
+    every = [*pages.chain, *pages.below][:MOST_PAGES]
+    whole = [page for page in every if not _kind(page) & (_REDUCED | _MASK)]
+    raw = [page for page in whole if page.number(PHOTOMETRIC) in _RAW]
     if raw:
         whole = [page for page in whole if page not in raw]
         if not whole:
             raise ImageError(
                 f"expected a developed picture in {printable(path)}, got "
-                f"{_RAW[raw[0].photometric]} of a camera; try to export it as JPEG or 16-bit TIFF"
+                f"{_RAW[raw[0].number(PHOTOMETRIC)]} of a camera; try to export it as JPEG or 16-bit TIFF"
             )
-    elif whole and whole[0] in pages[: len(file.pages)]:
+    elif whole and whole[0] in pages.chain:
         return whole[0]  # pages of a document or of a stack are equals
-    return max(whole or pages, key=lambda page: page.imagewidth * page.imagelength)
+    return max(whole or every, key=lambda page: page.number(WIDTH) * page.number(HEIGHT))
 
 
-def _pages(file: TiffFile) -> Iterator[TiffPage]:
-    """Yield the pages in their order, and then those below them."""
-    chain = [page for page in _take(file.pages) if isinstance(page, TiffPage)]
-    yield from chain
-    for page in chain:
-        if page.pages is not None:
-            yield from (below for below in _take(page.pages) if isinstance(below, TiffPage))
-
-
-def _take(pages: TiffPages) -> Iterator[object]:
-    for index in range(_MOST_PAGES):
-        try:
-            yield pages[index]
-        except IndexError:
-            return
+def _kind(page: Directory) -> int:
+    """Return the bits of NewSubfileType; those of the old SubfileType where that is missing."""
+    return page.number(KIND) or {2: _REDUCED, 3: _MULTIPLE}.get(page.number(OLD_KIND), 0)
 
 
 def _with_first_page(data: bytes, offset: int, big: bool) -> bytes:

@@ -25,6 +25,7 @@ from ..batches.asked import AskedJob, read_asked
 from ..batches.planning import Planner
 from ..choices import choose_settings
 from ..formats.identify import HEIC, NPY, TIFF, identify_format
+from ..formats.tiff_directories import HEIGHT, WIDTH, read_pages
 from ..pictures.decoding import DECODER_ERRORS, check_pixels, quiet_decoder, read_size
 from ..pictures.reading import MOST_BYTES
 from ..preparation.inputs import check_needs_no_styles
@@ -35,8 +36,6 @@ from .refusals import Refusal
 
 _MEMORY = 4 << 30
 """Bytes of address space."""
-
-_MOST_PAGES = 64
 
 
 def inspect(
@@ -144,16 +143,12 @@ def _any_size() -> Iterator[None]:
 
 
 def _tiff_size(data: bytes) -> tuple[int, int] | None:
-    from tifffile import TiffFile, TiffPage
-
     try:
-        with TiffFile(io.BytesIO(data), is_lsm=False, is_scanimage=False, is_ndpi=False) as file:
-            pages = [file.pages[index] for index in range(min(len(file.pages), _MOST_PAGES))]
-            whole = [page for page in pages if isinstance(page, TiffPage)]
-            sizes = [(page.imagelength, page.imagewidth) for page in whole]
-    except Exception:  # noqa: BLE001  (of a stranger's file, in a process for it)
+        pages = read_pages(io.BytesIO(data)).chain
+        sizes = [(page.number(HEIGHT), page.number(WIDTH)) for page in pages]
+    except ValueError:
         return None
-    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+    return max(sizes, key=lambda size: size[0] * size[1])
 
 
 def answer(planner: Planner, line: str) -> dict[str, Any]:
