@@ -202,7 +202,8 @@ def test_targets_are_kept_apart_and_come_from_a_file(
     nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:
     content, style = save_picture("content.png"), save_picture("style.png", 90, 70, seed=1)
-    options = ["--preset", PRESET, "--size", 34]
+    options = ["--preset", PRESET, "--size", 34, "--content-layers", "conv2_2"]
+    options += ["--style-layers", "conv1_1,conv2_1"]
     for command, more in (
         (["precompute", "--content", content, "--style", style], []),
         (
@@ -227,7 +228,7 @@ def test_targets_are_kept_apart_and_come_from_a_file(
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     saved = read_targets(tmp_path / "t.safetensors")
     with pytest.raises(UsageError, match="weights_sha256"):
-        prepare_job_from_targets(saved, choose_settings("gatys", content_layers="conv5_4"))
+        prepare_job_from_targets(saved, choose_settings("gatys", content_layers="conv2_2"))
 
 
 def test_an_exported_gradient_is_of_pixels_that_it_prepares_itself(

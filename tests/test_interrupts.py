@@ -42,6 +42,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+LAYERS = ("--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1")
+"""Of a run of a moment."""
 DIVERGES = ("--preset", "coursera", "--learning-rate", 1e37)
 
 
@@ -59,7 +61,7 @@ def optimize(nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path) -> O
     def run(*options: object) -> tuple[int, dict[str, Any], str]:
         output = tmp_path / "out.png"
         size = ("--size", 32, "--scales", 1, "--steps", 3)
-        code, out, err = nstx("optimize", content, style, "-o", output, *size, *options, "--json")
+        code, out, err = nstx("optimize", content, style, "-o", output, *LAYERS, *size, *options, "--json")
         return code, json.loads(out.splitlines()[0]) if out else {}, err
 
     return run
@@ -339,7 +341,7 @@ def test_a_cost_that_is_of_a_coarser_picture_says_so(
     content, style = save_picture("content.png"), save_picture("style.png", seed=1)
     output = tmp_path / "out.png"
     size = ("--size", 64, "--scales", 2, "--steps", 6)
-    _, out, _ = nstx("optimize", content, style, "-o", output, *size)
+    _, out, _ = nstx("optimize", content, style, "-o", output, *LAYERS, *size)
     assert busy == [129]
     assert re.search(
         r"  cost \S+ after step 2, at 32×24 in fp32, not that of the file \(content ", out
@@ -363,7 +365,9 @@ def test_the_picture_goes_to_standard_output_once_where_the_main_thread_is_busy(
     sent = list[bytes]()
     monkeypatch.setattr(ending, "send", lambda path: sent.append(path.read_bytes()))
     content, style = save_picture("content.png"), save_picture("style.png", seed=1)
-    _, out, err = nstx("optimize", content, style, "-o", "-", "--size", 32, "--steps", 3)
+    _, out, err = nstx(
+        "optimize", content, style, "-o", "-", *LAYERS, "--size", 32, "--steps", 3
+    )
     assert busy == [129]
     assert [data[:4] for data in sent] == [b"\x89PNG"]
     assert out == ""
@@ -484,6 +488,7 @@ def test_a_run_whose_result_nobody_reads_ends_and_keeps_its_picture(
         output,
         "--size",
         "64",
+        *LAYERS,
     ]
     command += ["--steps", "1", *(["--json"] if output != "-" else [])]
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "TMPDIR": str(tmp_path)}
