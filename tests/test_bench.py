@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from networks import needs_bf16
 from nstx.cli.app import app
 from nstx.cli.bench.tables import lay_out_cells, measure
 from nstx.cli.console import Console, Pace
-from nstx.engine.bench import computations, worker
+from nstx.engine.bench import computations, throughput, worker
 from nstx.engine.bench.floor import measure_floor, time_calls
 from nstx.engine.bench.tasks import Task
 from nstx.engine.bench.throughput import FeatureBench, GradientBench, check_memory, run_bench
@@ -178,19 +180,30 @@ def test_a_bench_without_a_terminal_says_now_and_then_how_far_it_is(
         assert capsys.readouterr().err == lines
 
 
-def test_a_piped_bench_prints_its_rows_before_it_ends() -> None:
-    command = ["bench", "features", "--sizes", "32,48", "--batches", "1", "--variants", "onnx"]
-    command += ["--rounds", "1", "--seconds", "0", "--device", "cpu"]
-    lines = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "nstx", *command], stdout=subprocess.PIPE, text=True
-    ) as process:
-        for line in process.stdout or []:
-            lines.append(line.split()[:3])
-            if lines[-1] == ["32", "1", "onnx"]:
-                assert process.poll() is None
-    assert process.returncode == 0
-    assert lines[2:4] == [["32", "1", "onnx"], ["48", "1", "onnx"]]
+def test_a_piped_bench_prints_its_rows_before_it_ends(
+    nstx: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    before: list[str] = []
+
+    def run(task: Task) -> dict[str, Any]:
+        if task.size == 48:
+            before.append(os.read(reader, 1 << 16).decode())
+        return answer_of(task)
+
+    monkeypatch.setattr(throughput, "run_bench", partial(run_bench, run_task=run))
+    with monkeypatch.context() as patch, os.fdopen(writer, "w") as stdout:
+        patch.setattr(sys, "stdout", stdout)
+        options = ["--batches", "1", "--variants", "onnx", "--rounds", "1", "--device", "cpu"]
+        code, _, _ = nstx("bench", "features", "--sizes", "32,48", *options)
+        stdout.flush()
+        after = os.read(reader, 1 << 16).decode()
+    os.close(reader)
+    assert code == 0
+    assert len(before) == 1
+    assert before[0].splitlines()[-1].split()[:3] == ["32", "1", "onnx"]
+    assert after.splitlines()[0].split()[:3] == ["48", "1", "onnx"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])

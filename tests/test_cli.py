@@ -403,7 +403,8 @@ def test_a_signal_before_the_first_step_leaves_nothing(
 def test_a_terminated_export_leaves_nothing(tmp_path: Path, event: str, phase: str) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    arguments = ["export", "gradient", "-o", folder / "g.onnx"]
+    layers = ["--content-layers", "conv1_1", "--style-layers", "conv1_1"]
+    arguments = ["export", "gradient", "-o", folder / "g.onnx", *layers]
     done = run_signalled(event, phase, signal.SIGTERM, *arguments)
     assert (done.returncode, "Traceback" in done.stderr) == (143, False)
     assert not list(folder.iterdir())
