@@ -29,6 +29,8 @@ Nstx = Callable[..., tuple[int, str, str]]
 
 Drawn = tuple[Path, Path]
 COURSERA = ["--preset", "coursera", "--size", "100"]
+LAYERS = ["--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1"]
+"""Of a run of a moment."""
 
 
 def draw_content() -> NDArray[np.uint8]:
@@ -120,7 +122,7 @@ def test_every_preset_and_solver_reports_over_all_scales(
     nstx: Nstx, drawn: Drawn, tmp_path: Path
 ) -> None:
     options = ["--size", 44, "--scales", 2, "--steps", 22, "--report", "assignment"]
-    options += ["--style-layers", "conv1_1,conv2_1", "--content-layers", "conv2_2"]
+    options += LAYERS
     for preset, solver in (("default", "adam"), ("gatys", "lbfgs"), ("coursera", "lbfgs")):
         chosen = [*options, "--preset", preset, "--solver", solver]
         code, out, _ = nstx("optimize", *drawn, "-o", tmp_path / "out.png", *chosen)
@@ -132,7 +134,7 @@ def test_every_preset_and_solver_reports_over_all_scales(
 def test_the_report_leaves_the_json_alone_and_quiet_has_none(
     nstx: Nstx, drawn: Drawn, tmp_path: Path
 ) -> None:
-    command = ["optimize", *drawn, "-o", tmp_path / "out.png", *COURSERA, "--steps", 2]
+    command = ["optimize", *drawn, "-o", tmp_path / "out.png", *COURSERA, *LAYERS, "--steps", 2]
     command += ["--report", "assignment"]
     code, out, err = nstx(*command, "--json")
     assert code == 0
@@ -187,7 +189,7 @@ def test_a_full_disk_behind_the_report_does_not_end_the_run(
 
     monkeypatch.setattr(Console, "report", full)
     output = tmp_path / "out.png"
-    command = ["optimize", *drawn, "-o", output, *COURSERA, "--steps", 2]
+    command = ["optimize", *drawn, "-o", output, *COURSERA, *LAYERS, "--steps", 2]
     code, _, err = nstx(*command, "--report", "assignment")
     assert code == 0
     assert "the report ends at iteration 0" in err
@@ -198,7 +200,7 @@ def test_a_full_disk_behind_the_report_does_not_end_the_run(
 def test_a_saved_start_begins_the_identical_run(nstx: Nstx, drawn: Drawn, tmp_path: Path) -> None:
     start, again = tmp_path / "start.npy", tmp_path / "again.npy"
     outputs = [tmp_path / "a.npy", tmp_path / "b.npy"]
-    command = ["optimize", *drawn, *COURSERA, "--steps", 3, "--json"]
+    command = ["optimize", *drawn, *COURSERA, *LAYERS, "--steps", 3, "--json"]
     code, out, _ = nstx(*command, "-o", outputs[0], "--save-init", start)
     assert code == 0
     first = json.loads(out)
@@ -223,6 +225,7 @@ def test_values_outside_the_range_are_kept_where_the_preset_does_not_clip(
     pixels[0, 0], pixels[0, 1] = -30.5, 300.25
     np.save(start, pixels)
     command = ["optimize", *drawn, "-o", tmp_path / "out.png", "--preset", preset, "--size", 100]
+    command += LAYERS
     code, _, err = nstx(*command, "--steps", 1, "--init", start, "--save-init", used)
     assert code == 0, err
     expected = pixels.copy()
@@ -235,6 +238,7 @@ def test_the_start_is_saved_as_a_picture_at_the_results_size(
 ) -> None:
     start = tmp_path / "start.png"
     command = ["optimize", *drawn, "-o", tmp_path / "out.png", "--size", 64, "--scales", 2]
+    command += LAYERS
     code, _, _ = nstx(*command, "--steps", 2, "--init", "blend", "--save-init", start)
     assert code == 0
     with Image.open(start) as image:
@@ -263,7 +267,7 @@ def test_mistakes_are_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = ["optimize", *drawn, "-o", "out.png", *COURSERA, "--steps", 1]
+    command = ["optimize", *drawn, "-o", "out.png", *COURSERA, *LAYERS, "--steps", 1]
     got, out, err = nstx(*command, *options)
     assert (got, out) == (code, "")
     assert err.startswith("nstx: error: ")

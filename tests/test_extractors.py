@@ -413,7 +413,7 @@ def test_a_picture_that_leaves_a_layer_nothing_is_refused() -> None:
 def test_a_kept_session_of_real_weights_agrees_with_float64(sessions_folder: Path) -> None:
     """With VGG-19's channels, so that ONNX Runtime's blocked layout is in what is kept."""
     weights = load_weights()
-    pixels = random_pixels(211, 317, seed=1)
+    pixels = random_pixels(73, 107, seed=1)
     graphs_of(weights).open(ACTIVATIONS, GRAMS)
     kept = OnnxExtractor(graphs_of(weights, load=never))
     features = kept.extract(pixels, ACTIVATIONS, GRAMS)
@@ -489,7 +489,7 @@ def test_a_driver_without_a_provider_is_told(
     assert find_provider(Extraction(device="cuda:1")) == Provider("cuda", 1)
 
 
-@pytest.mark.parametrize("preset", ["default", "coursera", "gatys"])
+@pytest.mark.parametrize("preset", ["default", "gatys"])
 def test_targets_by_onnx_and_by_torch_agree(preset: str) -> None:
     content = Picture(random_pixels(60, 80, 1).astype(np.uint8), None)
     style = Picture(random_pixels(70, 50, 2).astype(np.uint8), None)
@@ -558,7 +558,7 @@ def test_gram_matrices_of_a_batch_are_those_of_its_pictures() -> None:
     batch = gram_matrices(features, torch.float32)
     for index in range(3):
         flat = features[index].reshape(7, -1)
-        torch.testing.assert_close(batch[index], flat @ flat.T / 30)
+        np.testing.assert_allclose(batch[index], flat @ flat.T / 30, rtol=1e-5)
 
 
 @dataclass

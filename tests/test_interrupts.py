@@ -61,7 +61,9 @@ def optimize(nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path) -> O
     def run(*options: object) -> tuple[int, dict[str, Any], str]:
         output = tmp_path / "out.png"
         size = ("--size", 32, "--scales", 1, "--steps", 3)
-        code, out, err = nstx("optimize", content, style, "-o", output, *LAYERS, *size, *options, "--json")
+        code, out, err = nstx(
+            "optimize", content, style, "-o", output, *LAYERS, *size, *options, "--json"
+        )
         return code, json.loads(out.splitlines()[0]) if out else {}, err
 
     return run
@@ -365,9 +367,7 @@ def test_the_picture_goes_to_standard_output_once_where_the_main_thread_is_busy(
     sent = list[bytes]()
     monkeypatch.setattr(ending, "send", lambda path: sent.append(path.read_bytes()))
     content, style = save_picture("content.png"), save_picture("style.png", seed=1)
-    _, out, err = nstx(
-        "optimize", content, style, "-o", "-", *LAYERS, "--size", 32, "--steps", 3
-    )
+    _, out, err = nstx("optimize", content, style, "-o", "-", *LAYERS, "--size", 32, "--steps", 3)
     assert busy == [129]
     assert [data[:4] for data in sent] == [b"\x89PNG"]
     assert out == ""

@@ -366,7 +366,7 @@ def test_kernels_that_are_laid_out_once_give_the_same_bytes(
             expected = F.conv2d(x, plain, bias, padding=1)
             expected = expected.relu() if relu else expected
             assert packed.is_contiguous(memory_format=torch.channels_last)
-            torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
+            assert torch.allclose(packed, expected, rtol=1e-5, atol=1e-5)
 
 
 @needs_bf16
