@@ -103,6 +103,26 @@ def test_strokes_in_the_sky_stay(width: int) -> None:
     assert away.std() < 1.5
 
 
+def test_strokes_are_weakened_that_are_somewhat_stronger_than_the_paintings_own() -> None:
+    photograph = smooth_photograph()
+    strokes = np.zeros((*SIZE, 3), np.float32)
+    for row in range(12, SIZE[0] // 2, 12):
+        strokes[row : row + 3, 24:-24] = 90
+    picture = (photograph - strokes).clip(0, 255)
+    own = measure_grain(picture)
+    assert own is not None
+
+    def share_left(weaker: float) -> float:
+        grain = tuple(value / weaker for value in own)
+        left = photograph - clean_pixels(picture, photograph, grain)
+        return float(left[24:60, 30:-30].std() / strokes[24:60, 30:-30].std())
+
+    alike, weaker, bare = (share_left(times) for times in (1.2, 2.0, 20.0))
+    assert alike > 0.9
+    assert weaker < 0.92 * alike
+    assert bare == pytest.approx(alike)
+
+
 def test_speckles_go_but_for_those_that_the_painting_has() -> None:
     photograph = smooth_photograph()
     picture = photograph.copy()

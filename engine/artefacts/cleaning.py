@@ -47,11 +47,11 @@ _OF_A_STROKE = (10.0**2, 5.0**2)
 _KEPT = 0.85
 """Of a mean square: strokes in flat areas are counted, and are not shrunk."""
 
-_TOO_STRONG = 1.4**2
-"""Of the mean square that a band may have: what shrinkage leaves beyond that is strokes, and all of it is weakened."""
+_TOO_STRONG = 1.6
+"""Times as strong as a band may be: what shrinkage leaves beyond that is strokes, and all of it is weakened."""
 
-_LEAST_GAIN = 0.7
-"""Of such strokes: less would take them away where a painting's flat areas are bare paper."""
+_GAINS = (1.0, 1.5, 3.0), (1.0, 2 / 3, 1.0)
+"""Of what is so many times too strong. Far stronger are strokes of a painter who left paper bare, and stay as they are."""
 
 _MOST = 1e6  # levels; squares of more could leave the range of float32
 _UNSEEN = 0.5**2
@@ -156,7 +156,7 @@ def _find_shrinkages(
     ``squares`` are the mean squares that the bands may have.
     """
     return [
-        _find_shrinkage(own, around, max(limit, _UNSEEN), most)
+        _find_shrinkage(own, around, limit, most)
         for (own, around), limit, most in zip(
             collect_flat(picture, flatness), squares, _OF_A_STROKE * BANDS, strict=True
         )
@@ -170,7 +170,7 @@ def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float
         kept = 1 - _Shrinkage(threshold, 1.0).take(around)
         return float((squares * kept**2).mean(dtype=np.float64))
 
-    if mean_kept(0.0) <= (limit := _KEPT * allowed):
+    if mean_kept(0.0) <= (limit := max(_KEPT * allowed, _UNSEEN)):
         return _Shrinkage(0.0, 1.0)
     low, high = 0.0, most
     for _ in range(_HALVINGS):
@@ -179,9 +179,8 @@ def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float
             low = middle
         else:
             high = middle
-    left = mean_kept(high)
-    gain = (_TOO_STRONG * allowed / max(left, _UNSEEN)) ** 0.5
-    return _Shrinkage(high, min(1.0, max(_LEAST_GAIN, gain)))
+    too_strong = _TOO_STRONG * max(limit, allowed) ** 0.5
+    return _Shrinkage(high, float(np.interp(mean_kept(high) ** 0.5 / too_strong, *_GAINS)))
 
 
 def _match_rim(picture: Pixels) -> None:
