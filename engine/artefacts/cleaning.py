@@ -53,6 +53,9 @@ _TOO_STRONG = 1.6
 _GAINS = (1.0, 1.5, 3.0), (1.0, 2 / 3, 1.0)
 """Of what is so many times too strong. Far stronger are strokes of a painter who left paper bare, and stay as they are."""
 
+_OF_AN_EDGE = 2.5**2
+"""Times the mean square of a stroke: edges of large forms, of which less and less is weakened, so that they stay sharp."""
+
 _MOST = 1e6  # levels; squares of more could leave the range of float32
 _UNSEEN = 0.5**2
 _HALVINGS = 24
@@ -66,16 +69,26 @@ _USUAL = 0.5  # of the mean square behind, which may be exceeded by so much; wha
 
 @dataclass(frozen=True, slots=True)
 class _Shrinkage:
-    """How a band is shrunk where it is flat: the threshold t, and the gain of what that leaves."""
+    """How a band is shrunk where it is flat.
+
+    Attributes:
+        threshold: t, a mean square.
+        gain: of what that leaves, up to ``most``, and less and less so beyond.
+        most: mean square of strokes.
+    """
 
     threshold: float
-    gain: float
+    gain: float = 1.0
+    most: float = 1.0
 
     def take(self, strength: Values) -> Values:
         """Return the share of a band that is taken where it is so strong."""
-        ratio = np.float32(self.threshold) / np.maximum(strength, np.float32(1e-9))
-        taken = np.square(np.minimum(1, ratio))
-        return np.asarray(taken + np.float32(1 - self.gain) * (1 - taken))
+        strength = np.maximum(strength, np.float32(1e-9))
+        taken = np.square(np.minimum(1, np.float32(self.threshold) / strength))
+        if self.gain == 1:
+            return np.asarray(taken)
+        weakened = np.float32(1 - self.gain) * np.minimum(1, np.float32(self.most) / strength)
+        return np.asarray(taken + weakened * (1 - taken))
 
 
 def clean_pixels(
@@ -167,11 +180,11 @@ def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float
     """Return the least threshold by which squares come to a mean, or the largest and a gain below 1."""
 
     def mean_kept(threshold: float) -> float:
-        kept = 1 - _Shrinkage(threshold, 1.0).take(around)
+        kept = 1 - _Shrinkage(threshold).take(around)
         return float((squares * kept**2).mean(dtype=np.float64))
 
     if mean_kept(0.0) <= (limit := max(_KEPT * allowed, _UNSEEN)):
-        return _Shrinkage(0.0, 1.0)
+        return _Shrinkage(0.0)
     low, high = 0.0, most
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -180,7 +193,8 @@ def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float
         else:
             high = middle
     too_strong = _TOO_STRONG * max(limit, allowed) ** 0.5
-    return _Shrinkage(high, float(np.interp(mean_kept(high) ** 0.5 / too_strong, *_GAINS)))
+    gain = float(np.interp(mean_kept(high) ** 0.5 / too_strong, *_GAINS))
+    return _Shrinkage(high, gain, _OF_AN_EDGE * most)
 
 
 def _match_rim(picture: Pixels) -> None:
