@@ -19,10 +19,12 @@ from pictures import random_pixels
 from PIL import Image
 from processes import PATIENCE, spawn
 
+from nstx.engine.comparison import drawing
 from nstx.engine.comparison.make import make_comparison
 from nstx.engine.comparison.plan import DEFAULT_LAYERS, ComparisonPlan, plan_comparison
 from nstx.engine.comparison.runs import ComparisonJobs
 from nstx.engine.devices.machine import Processor
+from nstx.engine.drawing.animation import encode_animation
 from nstx.engine.features.activations import FeatureExtractor, Features
 from nstx.engine.features.extraction import Extraction, OpenedExtractor, open_extractor
 from nstx.engine.gradients.choice import PrecisionPolicy
@@ -40,6 +42,7 @@ Compare = Callable[..., dict[str, Any]]
 # Two costs that need the first two blocks of VGG-19 only.
 FAST = ["--size", "48", "--style-layers", "conv1_1,conv2_1", "--steps", "3"]
 LAYERS = ["--content-layers", "conv1_2,conv2_2"]
+LAYER = ["--content-layers", "conv2_2"]
 
 
 def test_the_plan_is_the_product_of_the_values() -> None:
@@ -126,9 +129,14 @@ def compare(nstx: Nstx, pictures: list[Path], tmp_path: Path) -> Compare:
 
 
 def draw_little(patch: pytest.MonkeyPatch) -> None:
-    """Hide Matplotlib and PyAV, so that neither curves nor MP4 are drawn."""
+    """Hide Matplotlib and PyAV, so that neither curves nor MP4 are drawn, and draw a little of animations."""
+
+    def encode_end(frames: Sequence[Any], suffix: str) -> bytes:
+        return encode_animation([frames[-1][::8, ::8]], suffix)
+
     for package in ("matplotlib", "av"):
         patch.setitem(sys.modules, package, None)
+    patch.setattr(drawing, "encode_animation", encode_end)
 
 
 @pytest.fixture
@@ -293,12 +301,12 @@ def test_runs_that_differ_in_weights_share_a_backend(pictures: list[Path]) -> No
 def test_starts_may_be_words_and_pictures_together(
     compare: Compare, pictures: list[Path], tmp_path: Path
 ) -> None:
-    options = ("--init", f"content,{pictures[1]}")
+    options = (*LAYER, "--init", f"content,{pictures[1]}")
     first = compare(*options)
     assert len(first["made"]) == 2
     assert all((tmp_path / "d" / run["picture"]).exists() for run in first["runs"])
     assert compare(*options)["made"] == []
-    assert len(compare("--init", f"{pictures[1]},content,noise")["made"]) == 1
+    assert len(compare(*LAYER, "--init", f"{pictures[1]},content,noise")["made"]) == 1
 
 
 def test_the_second_call_does_no_work(
@@ -333,16 +341,16 @@ def test_the_second_call_does_no_work(
 def test_what_has_changed_is_made_again_and_nothing_else(
     compare: Compare, pictures: list[Path], save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:
-    compare("--style-weight", "1,2")
-    assert compare("--style-weight", "1,3")["made"] == ["style-weight-3"]
-    assert compare("--style-weight", "1,3", "--threads", "1")["drawn"] is False
+    compare(*LAYER, "--style-weight", "1,2")
+    assert compare(*LAYER, "--style-weight", "1,3")["made"] == ["style-weight-3"]
+    assert compare(*LAYER, "--style-weight", "1,3", "--threads", "1")["drawn"] is False
     # The same settings under other names: a second axis costs the runs that it adds alone.
     picture = (tmp_path / "d" / "style-weight-3.png").read_bytes()
-    data = compare("--style-weight", "1,3", "--steps", "3,1")
+    data = compare(*LAYER, "--style-weight", "1,3", "--steps", "3,1")
     assert len(data["made"]) == 2
     assert (tmp_path / "d" / "style-weight-3_steps-3.png").read_bytes() == picture
     assert not (tmp_path / "d" / "style-weight-3.png").exists()
-    data = compare("--style-weight", "1,2,3")
+    data = compare(*LAYER, "--style-weight", "1,2,3")
     assert (data["made"], len(data["kept"])) == ([], 3)
     assert (tmp_path / "d" / "style-weight-3.png").read_bytes() == picture
 
@@ -529,7 +537,7 @@ def test_an_interrupted_comparison_is_taken_up_again(
     compare: Compare, pictures: list[Path], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     folder = tmp_path / "d"
-    adam = ["--preset", "coursera", "--solver", "adam"]
+    adam = [*LAYER, "--preset", "coursera", "--solver", "adam"]
     endless = [*FAST[:4], *adam, "--steps", "3,900000"]
     process = spawn("compare", *pictures, "-o", folder, *endless)
     # It says so when the first run is kept; the second never ends, as the preset has no early stop.
