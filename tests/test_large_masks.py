@@ -254,8 +254,8 @@ def test_a_large_start_needs_a_size(files: dict[str, Path]) -> None:
         read_start(library.choose_settings(init=files["start"]), SIZE)
 
 
-def test_a_picture_is_evaluated_beside_large_ones_but_is_none(
-    files: dict[str, Path], nstx: Any
+def test_a_picture_is_evaluated_beside_large_ones_and_is_none_but_at_a_size(
+    files: dict[str, Path], nstx: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = [
         "--content", files["content"], "--style", f"{files['style']}@{files['mask']}", "--mask", files["mask"],
@@ -267,7 +267,18 @@ def test_a_picture_is_evaluated_beside_large_ones_but_is_none(
     assert json.loads(out)["cost"]["total"] > 0
     code, _, err = nstx("evaluate", files["start"], *named)
     assert code == 3
-    assert "got 83×61; try a smaller copy of it, as it is evaluated at its own size" in err
+    assert "got 83×61; try nstx evaluate --size 2000, or a smaller copy of it" in err
+    monkeypatch.setenv("NSTX_SIZE", "20")  # of results
+    for name, size, more in (
+        ("start", (29, 40), ["--size", 40]),
+        ("result", (18, 24), ["--size", 40]),
+        ("result", (17, 23), ["--size", 23]),
+        ("result", (18, 24), []),
+    ):
+        code, out, err = nstx("evaluate", files[name], *named[:6], *named[10:-1], "--json", *more)
+        assert code == 0, err
+        figures = json.loads(out)
+        assert (figures["height"], figures["width"]) == size
 
 
 def test_large_files_are_compared(files: dict[str, Path], nstx: Any, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from ..formats import format_cost
 from ..grouped import Help, argument, grouped, only
 from ..options import regions
 from ..options import shared as options
+from ..sources import COMMAND_LINE
 
 if TYPE_CHECKING:
     from nstx.engine.pictures.picture import WeightedPicture
@@ -34,7 +35,7 @@ def evaluate(
     objective: options.Objective,
     colours: options.Colours,
     region: regions.Regions,
-    size: Annotated[options.Size, only("style_scale")],
+    size: Annotated[options.Size, only("style_scale", "size")],
     machine: Annotated[options.Machine, only("weights", "no_cache")],
     shown: options.Output,
     artefacts: Annotated[
@@ -43,10 +44,11 @@ def evaluate(
 ) -> None:
     """Print the cost of any picture, computed in float64 apart from the fast paths.
 
-    The content and style pictures are brought to the size that goes with IMAGE's, which has up to 89 million pixels. Where IMAGE is transparent
+    The content and style pictures are brought to the size that goes with IMAGE's. --size reduces IMAGE first, which beyond 89 million pixels
+    it must be; it counts on the command line alone. Where IMAGE is transparent
     its colours count as they are in the file, seen or not.
     """
-    from nstx.engine.preparation.evaluated import allow_large, take_evaluated
+    from nstx.engine.preparation.evaluated import allow_large, take_evaluated, take_reduced
     from nstx.engine.streaming.reduced import read_fitting
     from nstx.engine.targets.paintings import fit_beside, fit_to_result
     from nstx.engine.transfer.artefacts import measure_artefacts
@@ -56,7 +58,8 @@ def evaluate(
 
     console = shown.console()
     settings = allow_large(options.settings_of(objective, colours, size, machine))
-    picture = take_evaluated(image)
+    side = size.size if size.sources["size"] == COMMAND_LINE else None
+    picture = take_evaluated(image) if side is None else take_reduced(image, side, settings)
     with about("content"):
         photograph = read_fitting(content, fit_to_result(picture.size, settings))
     fit = fit_beside(picture.size, settings)

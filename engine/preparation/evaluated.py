@@ -1,4 +1,4 @@
-"""What is evaluated: a picture at its own size, and a photograph and paintings at the sizes that go with it."""
+"""What is evaluated: a picture at its own size or a smaller one, and a photograph and paintings at the sizes that go with it."""
 
 from dataclasses import replace
 
@@ -6,17 +6,33 @@ from ..pictures.picture import Picture
 from ..pictures.reading import Source
 from ..pictures.transparency import fill_transparent
 from ..settings import Settings
-from ..streaming.reduced import WHOLE, read_source
+from ..sizes import fit_size
+from ..streaming.narrow import Size, reduce_to
+from ..streaming.reduced import WHOLE, fit_by, read_source
 from ..targets.paintings import fit_to_result
 
 _OWN_SIZE = replace(
-    WHOLE, advice="a smaller copy of it, as it is evaluated at its own size, in float64"
+    WHOLE,
+    advice="nstx evaluate --size 2000, or a smaller copy of it, as it is evaluated at its own size, in float64",
 )
 
 
 def take_evaluated(source: Source) -> Picture:
     """Return the picture that is evaluated, as it is in its file; `ImageError` of one of more than 89 million pixels."""
     return read_source(source, _OWN_SIZE)
+
+
+def take_reduced(source: Source, side: int, settings: Settings) -> Picture:
+    """Return the picture that is evaluated, whose long side is at most ``side`` pixels; it may be large."""
+    settings = allow_large(settings)
+
+    def choose(own: Size) -> Size:
+        return fit_size(own, size=side) if max(own) > side else own
+
+    picture = read_source(source, fit_by(settings, choose))
+    if max(picture.size) > side:
+        picture = reduce_to(picture, choose(picture.size), settings.resampling)
+    return picture
 
 
 def allow_large(settings: Settings) -> Settings:
