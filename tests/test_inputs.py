@@ -2,6 +2,8 @@
 
 import os
 import socket
+import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,35 @@ def test_a_regular_file_is_read_to_its_last_byte(tmp_path: Path) -> None:
     assert _read(tmp_path / "link") == b"0123456789"
     with pytest.raises(ImageError, match="at most 9 bytes, got 10 bytes; try another file"):
         _read(file, 9)
+
+
+def test_a_small_file_takes_little_memory_whatever_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    tracemalloc.start()
+    try:
+        assert _read(tmp_path / "a", 1 << 30) == b"0123456789"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_grows_meanwhile_is_read_whole_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"0123456789")
+    status = os.fstat
+
+    def look(handle: int) -> os.stat_result:
+        fields = list(status(handle))
+        fields[stat.ST_SIZE] = 4
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", look)
+    assert _read(file, 10) == b"0123456789"
+    file.write_bytes(b"0123456789x")
+    with pytest.raises(ImageError, match="at most 10 bytes, got more"):
+        _read(file, 10)
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ def read_input(
     """Return the bytes of a file that `open_input` opens; never more than ``most_bytes``."""
     with open_input(path, kind=kind, most_bytes=most_bytes, error=error, advice=advice) as file:
         try:
-            data = file.read(most_bytes + 1)
+            # A reader takes memory for all that it is asked for, whatever the file has.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1)
+            if len(data) > size:
+                data += file.read(most_bytes)
         except OSError as failure:
             raise error(
                 f"expected {kind} at {printable(path)}, got: {failure.strerror or failure}; "
