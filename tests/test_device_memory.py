@@ -15,7 +15,7 @@ from pictures import random_pixels
 import nstx
 from nstx.engine.choices import choose_settings
 from nstx.engine.devices.device import Device
-from nstx.engine.devices.memory import free_on
+from nstx.engine.devices.memory import free_on, is_exhausted
 from nstx.engine.gradients.choice import BackendChoice, with_regions
 from nstx.engine.planning import fitting
 from nstx.engine.planning.device_memory import device_needed
@@ -112,6 +112,21 @@ def test_what_pytorch_keeps_of_freed_memory_is_free(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(torch.cuda, name, lambda _, count=count: count)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 5000))
     assert (free_on(CUDA), free_on(Device("cpu"))) == (1200, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "exhausted"),
+    [
+        ("CUDA out of memory. Tried to allocate 1 GiB", True),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.", True),
+        ("could not create a primitive", True),
+        ("could not create a memory object\nException raised from …", True),
+        ("could not create a primitive descriptor for a convolution forward propagation primitive", False),
+        ("could not run", False),
+    ],
+)  # fmt: skip
+def test_libraries_report_exhausted_memory_in_words(message: str, exhausted: bool) -> None:
+    assert is_exhausted(RuntimeError(message)) is exhausted
 
 
 @pytest.fixture

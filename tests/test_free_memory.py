@@ -1,6 +1,7 @@
 """What a process may still take, by files as Linux writes them."""
 
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -86,8 +87,15 @@ def test_the_limit_of_the_address_space_counts(
     (tmp_path / "status").write_text("Name:\tx\nVmSize:\t 1048576 kB\nVmData:\t 10 kB\n")
     limits = {resource.RLIMIT_AS: 3 * GIB, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], limits[kind]))
-    # But for what is taken of it later and not used.
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert free_memory() == 2 * GIB - (256 << 20)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert free_memory() == 2 * GIB - (1264 << 20)
+    assert free_memory() == 2 * GIB
+    # But for what will be held of it and not used, of which some is held already.
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    for count, unused in ((2, 640 << 20), (64, 1648 << 20)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        for resident in (GIB, GIB - (100 << 20)):
+            (tmp_path / "status").write_text(
+                f"VmSize:\t 1048576 kB\nVmRSS:\t {resident >> 10} kB\n"
+            )
+            assert free_memory() == 2 * GIB - unused + GIB - resident
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert free_memory() == 2 * GIB - unused + GIB - resident - (340 << 20)

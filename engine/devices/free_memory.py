@@ -14,9 +14,9 @@ _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _STATUS = Path("/proc/self/status")
 
-_UNUSED, _UNUSED_BY_THREAD, _MOST_THREADS = 112 << 20, 72 << 20, 16
-"""Bytes of address space that libraries, and each thread with its stack and its heap, take later and do not use, beyond what is
-predicted for them: by trying on two cores, 180 to 370 MiB by ONNX Runtime."""
+_UNUSED, _UNUSED_BY_THREAD, _MOST_THREADS, _UNUSED_BY_TORCH = 496 << 20, 72 << 20, 16, 340 << 20
+"""Bytes of address space that libraries, and each thread with its stack and its heap, hold at a run's peak and do not use, beyond
+what is predicted for them: by trying, on two cores."""
 
 _NO_LIMIT = 1 << 60  # bytes; the first version of control groups writes 2⁶³ less a page
 
@@ -90,12 +90,18 @@ def _left_of_limits() -> Iterator[int]:
     with contextlib.suppress(OSError, ValueError):
         for line in _STATUS.read_text().splitlines():
             name, _, value = line.partition(":")
-            if name in ("VmSize", "VmData"):
+            if name in ("VmSize", "VmRSS", "VmData"):
                 usage[name] = int(value.split()[0]) * 1024
-    unused = _UNUSED + _UNUSED_BY_THREAD * min(os.cpu_count() or 1, _MOST_THREADS)
-    for name, kind, kept in (
-        ("VmSize", resource.RLIMIT_AS, unused), ("VmData", resource.RLIMIT_DATA, 0)
+    held = usage.get("VmSize", 0) - usage.get("VmRSS", 0)
+    for name, kind, unused in (
+        ("VmSize", resource.RLIMIT_AS, max(0, _unused_space() - held)), ("VmData", resource.RLIMIT_DATA, 0)
     ):  # fmt: skip
         limit, _ = resource.getrlimit(kind)
         if limit != resource.RLIM_INFINITY:
-            yield limit - usage.get(name, 0) - kept
+            yield limit - usage.get(name, 0) - unused
+
+
+def _unused_space() -> int:
+    """Return the bytes of address space that this process will hold and not use."""
+    by_torch = _UNUSED_BY_TORCH if "torch" in sys.modules else 0
+    return _UNUSED + _UNUSED_BY_THREAD * min(os.cpu_count() or 1, _MOST_THREADS) + by_torch

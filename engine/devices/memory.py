@@ -96,12 +96,16 @@ def process_seconds() -> float:
 
 # In the messages of PyTorch's allocators, and of CUDA's libraries; not all of their errors have a class.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
+_BARE_SIGNS = ("could not create a primitive", "could not create a memory object")
+"""Of oneDNN, which says no more where it has no memory; where it knows no kernel, it goes on with the kind of primitive."""
 
 
 def is_exhausted(error: Exception) -> bool:
     """Whether an error is a library's report that there is no more memory."""
     message = str(error).lower()
-    return isinstance(error, MemoryError) or any(sign in message for sign in _SIGNS)
+    if isinstance(error, MemoryError) or any(sign in message for sign in _SIGNS):
+        return True
+    return message.partition("\n")[0].strip() in _BARE_SIGNS
 
 
 def give_back_cached() -> None:
@@ -134,5 +138,5 @@ def memory_errors(size: Sequence[int]) -> Iterator[None]:
         if not is_exhausted(error):
             raise
         raise DeviceError(
-            f"expected enough memory for {size[1]}×{size[0]} pixels, got less; try a smaller --size"
+            f"expected enough memory for {size[1]}×{size[0]} pixels, got less; try a smaller --size, or more memory"
         ) from error
