@@ -29,6 +29,8 @@ from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.rescue import write_or_rescue
 from nstx.engine.pictures.writing import Saving
+from nstx.engine.tiled.onnx_passes import OnnxPasses
+from nstx.engine.tiled.torch_passes import AutogradPasses
 from nstx.engine.transfer.progress import Step
 from nstx.models.cost import Cost, check_cost
 from nstx.models.errors import DeviceError, NumericalError
@@ -314,7 +316,7 @@ def busy(interrupted: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(Recorder, "take", take)
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
     patch(monkeypatch, "end_process", end)
-    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda: None)  # those of other tests
+    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda *_: None)  # of other tests
     monkeypatch.setattr(ending, "_FOR_EVER", 0.0)  # the process does not end
     interrupted[:] = [signal.SIGHUP]
     return codes
@@ -389,7 +391,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
 
     patch(monkeypatch, "end_process", end)
     monkeypatch.setattr(interrupts, "PATIENCE", 0.01)
-    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda: None)  # those of other tests
+    monkeypatch.setattr(run_interrupt, "_have_helpers_wait", lambda *_: None)  # of other tests
     return wait
 
 
@@ -459,6 +461,42 @@ def test_what_the_main_thread_is_saving_is_saved_in_haste(
     assert (data["stopped"], data["output"]) == (stopped, str(tmp_path / "out.png"))
     assert ("error" in data) == fails == ("nstx: error: expected a device, got none" in err)
     assert read_image(data["output"]).size == (data["height"], data["width"])
+
+
+@pytest.mark.parametrize(("backend", "passes"), [("onnx", OnnxPasses), ("torch", AutogradPasses)])
+def test_a_run_is_saved_and_kept_in_the_middle_of_a_tile(
+    optimize: Optimize,
+    ended: Callable[[], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    backend: str,
+    passes: Any,
+) -> None:
+    steps, take, really = list[int](), Recorder.take, passes.gradient
+
+    def note(recorder: Recorder, step: Step) -> None:
+        take(recorder, step)
+        steps.append(step.step)
+
+    def gradient(self: Any, task: Any, slopes: Any) -> Any:
+        if steps == [1]:
+            steps.append(0)
+            signal.raise_signal(signal.SIGTERM)
+            ended()  # as a large tile, which takes long
+        return really(self, task, slopes)
+
+    monkeypatch.setattr(Recorder, "take", note)
+    monkeypatch.setattr(passes, "gradient", gradient)
+    monkeypatch.setattr(ending, "_FOR_EVER", 0.0)
+    _, data, _ = optimize(
+        "--size", 96, "--tile", 64, "--history", "disk", "--backend", backend, "--precision", "fp32",
+        "--content-layers", "conv2_1", "--style-layers", "conv1_1", "--checkpoint", tmp_path / "kept",
+    )  # fmt: skip
+    assert ended() == [143]
+    assert steps == [1, 0]
+    assert (data["stopped"], data["steps"], data["checkpoint"]["step"]) == ("interrupted", 1, 1)
+    assert read_image(tmp_path / "out.png").size == (72, 96)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="makes a pipe that is soon full")
