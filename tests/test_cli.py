@@ -25,7 +25,9 @@ from nstx.models.version import __version__
 Nstx = Callable[..., tuple[int, str, str]]
 """Runs the command line and returns its exit code, stdout and stderr."""
 
+LAYERS = ["--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1"]
 FAST = ["--size", "48", "--steps", "3"]
+LIGHT = [*FAST, *LAYERS]
 
 
 @pytest.fixture
@@ -96,19 +98,19 @@ def test_the_same_command_gives_the_same_bytes(
 ) -> None:
     files = [tmp_path / "a.png", tmp_path / "b.png"]
     for file in files:
-        assert nstx("optimize", *pictures, "-o", file, *FAST, "--init", "blend")[0] == 0
+        assert nstx("optimize", *pictures, "-o", file, *LIGHT, "--init", "blend")[0] == 0
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_person_reads_where_the_picture_is_and_quiet_says_nothing(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    code, out, err = nstx("optimize", *pictures, "-o", tmp_path / "out.png", *FAST)
+    code, out, err = nstx("optimize", *pictures, "-o", tmp_path / "out.png", *LIGHT)
     assert code == 0
     assert f"saved {tmp_path / 'out.png'}" in out
     assert "3 steps" in out
     assert err == ""
-    assert nstx("optimize", *pictures, "-o", tmp_path / "o.png", *FAST, "--quiet") == (0, "", "")
+    assert nstx("optimize", *pictures, "-o", tmp_path / "o.png", *LIGHT, "--quiet") == (0, "", "")
 
 
 def test_trace_snapshots_and_animation_are_written(
@@ -165,7 +167,7 @@ def test_alpha_of_the_content_comes_back(
         image.putalpha(Image.linear_gradient("L").resize(image.size))
         image.save(tmp_path / "alpha.png")
     code, _, _ = nstx(
-        "optimize", tmp_path / "alpha.png", pictures[1], "-o", tmp_path / "o.png", *FAST
+        "optimize", tmp_path / "alpha.png", pictures[1], "-o", tmp_path / "o.png", *LIGHT
     )
     assert code == 0
     with Image.open(tmp_path / "o.png") as image:
@@ -337,7 +339,7 @@ def test_a_full_disk_at_the_end_saves_the_picture_elsewhere(
         real(path, data)
 
     monkeypatch.setattr("nstx.models.storage.files.write_atomically", full)
-    code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "out.png", *FAST)
+    code, _, err = nstx("optimize", *pictures, "-o", tmp_path / "out.png", *LIGHT)
     assert code == 7
     assert "No space left" in err
     rescued = Path(err.split("saved as ")[1].split(" instead")[0])
@@ -353,7 +355,7 @@ def test_a_signal_saves_the_current_picture(
     trace, output = tmp_path / "t.jsonl", tmp_path / "out.png"
     process = spawn(
         "optimize", *pictures, "-o", output, "--size", 128, "--steps", 5000, "--trace", trace,
-        "--solver", "adam", "--scales", 1, "--json",
+        "--solver", "adam", "--scales", 1, "--json", *LAYERS,
     )  # fmt: skip
     wait_for(trace.exists)
     process.send_signal(number)
@@ -412,7 +414,7 @@ def test_a_terminated_export_leaves_nothing(tmp_path: Path, event: str, phase: s
 
 def test_the_runtimes_telemetry_stays_off(pictures: tuple[Path, Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nstx", "optimize", *map(str, pictures), "--size", "48"]
-    command += ["-o", str(tmp_path / "out.png"), "--steps", "1", "-q"]
+    command += ["-o", str(tmp_path / "out.png"), "--steps", "1", "-q", *LAYERS]
     home = tmp_path / "home"
     home.mkdir()
     environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
@@ -469,8 +471,8 @@ def test_help_takes_little_longer_than_its_libraries_do() -> None:
     """Processor time, in turns, as shares of what typer and rich take: no machine's load counts."""
     ours = [sys.executable, "-m", "nstx", "--help"]
     libraries = [sys.executable, "-c", "import typer, typer.rich_utils, rich.console"]
-    shares = [processor_seconds(ours) / processor_seconds(libraries) for _ in range(5)]
-    assert min(shares) < 2
+    turns = range(5)  # until one shows it
+    assert any(processor_seconds(ours) / processor_seconds(libraries) < 2 for _ in turns)
 
 
 def processor_seconds(command: list[str]) -> float:
@@ -488,7 +490,7 @@ def test_a_snapshot_never_replaces_an_input(
     photo, painting = save_picture("p_0001.png"), save_picture("style.png")
     before = photo.read_bytes()
     code, _, err = nstx(
-        "optimize", photo, painting, "-o", tmp_path / "p.png", "--save-every", 1, *FAST
+        "optimize", photo, painting, "-o", tmp_path / "p.png", "--save-every", 1, *LIGHT
     )
     assert code == 7
     assert "p_0001.png" in err
@@ -505,7 +507,7 @@ def test_a_full_disk_under_the_trace_does_not_lose_the_picture(
         return really(Path("/dev/full") if path == trace else path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", full)
-    code, out, err = nstx("optimize", *pictures, "-o", output, *FAST, "--trace", trace, "--json")
+    code, out, err = nstx("optimize", *pictures, "-o", output, *LIGHT, "--trace", trace, "--json")
     assert code == 0
     assert output.is_file()
     assert "No space left" in err

@@ -361,7 +361,7 @@ LIGHT: Any = {
     "content_layers": "conv2_2", "style_layers": "conv1_1,conv2_1", "device": "cpu",
     "precision": "fp32", "threads": 1, "tv_weight": 1e-3, "size": 150, "steps": 2, "scales": 2,
 }  # fmt: skip
-CONTENT = random_pixels(97, 150, 0).round().astype(np.uint8)
+CONTENT = random_pixels(67, 150, 0).round().astype(np.uint8)
 STYLE = random_pixels(90, 70, 1).round().astype(np.uint8)
 
 
@@ -371,7 +371,7 @@ STYLE = random_pixels(90, 70, 1).round().astype(np.uint8)
 )
 def test_a_run_by_tiles_makes_the_same_picture(backend: Any, choices: dict[str, Any]) -> None:
     if "mask" in choices:
-        mask = np.repeat(np.arange(150)[None] < 80, 97, 0) * np.uint8(255)
+        mask = np.repeat(np.arange(150)[None] < 80, 67, 0) * np.uint8(255)
         choices = {**choices, "mask": mask}
     whole, tiled = (
         nstx.stylize(CONTENT, STYLE, backend=backend, tile=tile, **{**LIGHT, **choices})
@@ -401,7 +401,7 @@ def test_a_run_by_tiles_on_cuda_makes_the_same_picture(
     device: str, choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "mask" in choices:
-        choices = {**choices, "mask": np.repeat(np.arange(150)[None] < 80, 97, 0) * np.uint8(255)}
+        choices = {**choices, "mask": np.repeat(np.arange(150)[None] < 80, 67, 0) * np.uint8(255)}
     run: Any = partial(nstx.stylize, CONTENT, STYLE, backend="torch", use_cache=False)
     exact = {name: value for name, value in choices.items() if name != "history"}
     whole = run(**{**LIGHT, **exact, "precision": "fp32"})
@@ -537,7 +537,7 @@ def test_kept_contents_are_read_by_other_tiles_too() -> None:
     job = nstx.prepare_job(CONTENT, STYLE, backend="onnx", tile=80, **LIGHT)
     objective, kept = job.settings.objective, job.targets[-1].kept["conv2_2"]
     whole = nstx.prepare_job(CONTENT, STYLE, backend="onnx", **LIGHT).targets[-1]
-    layout = layout_of(objective, (97, 150), 48)
+    layout = layout_of(objective, (67, 150), 48)
     for tile in layout.tiles:
         place = layout.positions(tile, "conv2_2")
         expected = whole.content["conv2_2"][:, *place]
@@ -659,7 +659,7 @@ def test_targets_are_made_by_tiles_where_memory_fails(
     really = owner.extract
 
     def extract(self: Any, pixels: Any, *layers: Any) -> Any:
-        if pixels.size > 3 * 97 * 149:
+        if pixels.size > 3 * 67 * 149:
             raise EXHAUSTED[extractor]
         return really(self, pixels, *layers)
 
@@ -678,7 +678,7 @@ def test_targets_are_made_by_tiles_where_memory_fails(
 
 def test_what_no_tile_fits_fails_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     limit_memory(monkeypatch, "onnx", 20)
-    with pytest.raises(DeviceError, match="expected enough memory for 150×97 pixels"):
+    with pytest.raises(DeviceError, match="expected enough memory for 150×67 pixels"):
         nstx.stylize(CONTENT, STYLE, backend="onnx", **LIGHT)
 
 
@@ -704,7 +704,7 @@ def test_a_run_on_a_device_goes_on_by_other_tiles_but_not_whole() -> None:
     def manifest(tile: int | None, device: str) -> Manifest:
         return Manifest(
             settings=nstx.choose_settings(tile=tile), inputs=(), pictures={}, weights_sha256="0" * 64,
-            sizes=((97, 150),), backend={"device": device, "checked": False}, machine={},
+            sizes=((67, 150),), backend={"device": device, "checked": False}, machine={},
         )  # fmt: skip
 
     def differ(tile: int | None, other: int | None, device: str) -> list[str]:
