@@ -23,6 +23,7 @@ from nstx.cli import progress
 from nstx.cli.app import app
 from nstx.cli.console import Pace
 from nstx.cli.errors.exits import OWN_FAILURE, run_app
+from nstx.engine.sessions import kept_graphs
 from nstx.models.weights.load import Weights, load_weights
 
 _RUNS = itertools.count()
@@ -48,6 +49,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             folder = folder.parent  # the processes share what is computed once
         patch.setenv("NSTX_CACHE_DIR", str(folder / "cache"))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        # The tests have more graphs than anybody, of which one of all layers takes seconds to build.
+        patch.setattr(kept_graphs.keep_graph, "__defaults__", (60,))
         yield
 
 
