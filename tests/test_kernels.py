@@ -285,10 +285,10 @@ def test_a_fused_gradient_is_that_of_autograd_in_float64(
 def test_a_fused_gradient_in_fp16_is_near_and_its_seed_falls_until_it_is_finite() -> None:
     fused, exact = backends(shallow_objective(deepest="conv2_2"), (9, 15), 1, "fp16")
     pixels = random_pixels(9, 15, seed=3)
-    fused.seed = 2.0**40
+    fused.seed = 2.0**32
     _, gradient = fused.cost_and_gradient(pixels)
     assert relative_error(gradient, exact.cost_and_gradient(pixels)[1]) < 3e-2
-    assert fused.seed < 2.0**39
+    assert fused.seed < 2.0**31
 
 
 def test_a_correction_moves_what_fused_features_are_compared_with() -> None:
