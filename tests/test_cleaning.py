@@ -107,7 +107,7 @@ def test_strokes_are_weakened_that_are_somewhat_stronger_than_the_paintings_own(
     photograph = smooth_photograph()
     strokes = np.zeros((*SIZE, 3), np.float32)
     for row in range(12, SIZE[0] // 2, 12):
-        strokes[row : row + 3, 24:-24] = 60
+        strokes[row : row + 3, 24:-24] = 90
     picture = (photograph - strokes).clip(0, 255)
     own = measure_grain(picture)
     assert own is not None
