@@ -129,6 +129,17 @@ def test_odd_exif_keeps_its_orientation(tmp_path: Path, kind: str, entry: bytes)
     np.testing.assert_array_equal(read(tmp_path, data).pixels, np.rot90(expected, 3))
 
 
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_exif_longer_than_any_camera_writes_is_not_decoded(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = 2**20 // 4
+    block = exif()[:8] + struct.pack("<HHHII", 1, 0x0112, 4, numbers, 26) + bytes(4 * numbers + 4)
+    data = {"png": png(chunk(b"eXIf", block)), "webp": webp(riff(b"EXIF", block))}[kind]
+    np.testing.assert_array_equal(read(tmp_path, data).pixels, PIXELS)
+    assert "its EXIF data cannot be read; taken as upright" in caplog.text
+
+
 WHOLE_JPEGS = {
     "short JFIF": segment(0xE0, b"JFIF"),
     "short Adobe": segment(0xEE, b"Adobe"),

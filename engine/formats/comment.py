@@ -16,6 +16,9 @@ _LONG, UNDEFINED = 4, 7
 
 _ASCII = b"ASCII\0\0\0"
 
+MOST_EXIF = 2**20
+"""In bytes; a JPEG has 64 KiB at most. Pillow decodes all numbers that the array of a tag has, of other formats 2³² of them."""
+
 LONGEST_COMMENT = 60_000
 """In bytes: a JPEG has room for 65,533 with what is around it."""
 
@@ -45,12 +48,20 @@ def carry_comment(text: str, name: str) -> dict[str, Any]:
     return {"tiffinfo": tags}
 
 
+def read_exif(image: Image.Image) -> Image.Exif:
+    """Return a picture's EXIF data; `ValueError` of more than any camera writes, and any error of a decoder."""
+    data = image.info.get("exif", b"")
+    if len(data) > MOST_EXIF:
+        raise ValueError(f"EXIF data of {len(data)} bytes")
+    return image.getexif()
+
+
 def find_comment(image: Image.Image) -> str | None:
     """Return the text that a picture's file carries; None without one, and of one that is not of ASCII.
 
     Any error of a decoder where its EXIF is damaged.
     """
-    exif = image.getexif()
+    exif = read_exif(image)
     value = exif.get_ifd(_EXIF_IFD).get(USER_COMMENT, exif.get(USER_COMMENT))
     if not isinstance(value, bytes) or not value.startswith(_ASCII):
         return None

@@ -16,6 +16,7 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
+from ..formats.comment import read_exif
 from ..formats.deep_png import Samples16, is_deep, read_deep
 from ..formats.identify import HEIC
 from ..formats.repairs import ended_jpegs, has_damaged_pixels, repair
@@ -145,7 +146,7 @@ def read_orientation(image: Image.Image, path: Path) -> object:
     """Return how a picture's EXIF or XMP says that it is to be turned; None if that cannot be read."""
     try:
         with quiet_decoder():
-            orientation = image.getexif().get(_ORIENTATION)
+            orientation = read_exif(image).get(_ORIENTATION)
     except DECODER_ERRORS:
         _log.warning("%s: its EXIF data cannot be read; taken as upright", printable(path))
         return None
@@ -159,7 +160,7 @@ def read_size(data: bytes, kind: str, path: Path) -> tuple[int, int] | None:
     try:
         with quiet_decoder(), _open(data, kind, path, 0) as image:
             width, height = image.size
-            orientation = image.getexif().get(_ORIENTATION)
+            orientation = read_exif(image).get(_ORIENTATION)
     except (*DECODER_ERRORS, ImageError):
         return None
     return (width, height) if orientation in _SIDEWAYS else (height, width)

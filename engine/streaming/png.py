@@ -19,6 +19,7 @@ from PIL import Image
 from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
+from ..formats.comment import MOST_EXIF
 from ..formats.deep_png import SIGNATURE
 from ..pictures.decoding import decode_image, read_orientation, refuse_damaged
 from ..pictures.samples import Samples
@@ -31,7 +32,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _KEPT = {b"PLTE": 768, b"tRNS": 768, b"iCCP": 2**24}
 """Chunks that a band needs, with the most bytes that they may have."""
 
-_TURNING = {b"eXIf": 2**24, b"iTXt": 2**20}
+_TURNING = {b"eXIf": MOST_EXIF, b"iTXt": 2**20}
 _MOST_CHUNKS = 2**22
 _PIECE = 2**20  # bytes that are inflated at a time
 
