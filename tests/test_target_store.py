@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from processes import PATIENCE
 from target_keys import KEY
 
+from nstx.engine.devices.memory import without_collection
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_arrays, read_description
 from nstx.engine.targets.store import (
     TargetFolder,
@@ -186,6 +188,19 @@ def test_a_description_is_read_without_the_arrays() -> None:
         for read_part in (read_description, read_arrays):
             with pytest.raises(ValueError, match="damaged"):
                 read_part(io.BytesIO(text))
+
+
+def test_what_asks_for_an_entry_that_is_not_there_does_not_live_on(store: TargetFolder) -> None:
+    class Asking:
+        def ask(self) -> Array | None:
+            return store.read(KEY)
+
+    asking = Asking()
+    alive = weakref.ref(asking)
+    with without_collection():
+        assert asking.ask() is None
+        del asking
+        assert alive() is None
 
 
 def test_what_was_not_used_for_the_longest_goes_first(tmp_path: Path) -> None:

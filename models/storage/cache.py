@@ -146,9 +146,15 @@ def open_entry(path: Path, most_bytes: int = _LARGEST) -> BufferedReader:
             path, kind="an entry of the cache", most_bytes=most_bytes, error=OutputError
         )
     except OutputError as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
-        raise ValueError(str(error)) from None
+        cause = error.__cause__
+        failure = cause if isinstance(cause, OSError) else ValueError(str(error))
+        del cause
+    # Not within the block, where an error and its cause would hold each other, and with them what their callers have:
+    # an extractor lived on so, with hundreds of megabytes.
+    try:
+        raise failure
+    finally:
+        del failure
 
 
 def check_cache_folder() -> None:
