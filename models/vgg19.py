@@ -54,6 +54,16 @@ class Layer:
     receptive_field: int
     flops_per_pixel: float
 
+    @property
+    def values_per_pixel(self) -> float:
+        """How many values its output has for each pixel of the image."""
+        return self.channels / self.stride**2
+
+    @property
+    def weights(self) -> int:
+        """How many values its kernel has; a pooling has none."""
+        return 9 * self.in_channels * self.channels if self.kind == "conv" else 0
+
     def output_size(self, height: int, width: int, rounding: PoolRounding) -> tuple[int, int]:
         """Return the height and width of the output for a picture of ``height`` × ``width``."""
         up = math.ceil if rounding == "ceil" else math.floor

@@ -58,14 +58,10 @@ def _kept(objective: Objective, number: int) -> float:
 
 def _per_pixel(names: Sequence[str]) -> float:
     """Return how many values some layers have for each pixel."""
-    return sum(layer.channels / layer.stride**2 for layer in map(find_layer, names))
+    return sum(layer.values_per_pixel for layer in map(find_layer, names))
 
 
 def _weights(objective: Objective, number: int, *, checked: bool) -> int:
     """Return the bytes of kernels, as they are and flipped; those of a check in two parts, as by three convolutions of TF32."""
-    values = sum(
-        9 * layer.in_channels * layer.channels
-        for layer in truncate(objective.layers)
-        if layer.kind == "conv"
-    )
+    values = sum(layer.weights for layer in truncate(objective.layers))
     return values * (2 * number + (16 if checked else 0))

@@ -1,8 +1,9 @@
 """Fitting a run into memory: whole where it fits, else by the largest tiles that do, else not at all."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from nstx.models.errors import DeviceError
@@ -80,10 +81,12 @@ def memory_limit(settings: Settings) -> int:
 _LOADED = 250 << 20
 
 
-def plan_load(load: Load, limit: int) -> Iterator[Plan]:
+def plan_load(
+    load: Load, limit: int, count_bytes: Callable[[Load], int] = memory_needed
+) -> Iterator[Plan]:
     """Yield plans of a load, those that take less time first; what is named leaves no other.
 
-    Where pairs can be on disk, that comes before small tiles, which take more time.
+    ``count_bytes`` returns what a load needs of the memory that ``limit`` is of, by default main memory. Where pairs can be on disk, that comes before small tiles, which take more time.
     """
     tiles: Sequence[int | None] = [load.tile]
     if load.tile is None:
@@ -95,7 +98,7 @@ def plan_load(load: Load, limit: int) -> Iterator[Plan]:
     if load.may_use_disk:
         places += [(tile, True) for tile in tiles]
     for tile, on_disk in places:
-        needed = memory_needed(replace(load, tile=tile, on_disk=on_disk))
+        needed = count_bytes(replace(load, tile=tile, on_disk=on_disk))
         yield Plan(tile=tile, on_disk=on_disk, needed=needed, limit=limit)
 
 
@@ -138,14 +141,13 @@ def _fit_device(settings: Settings, size: Sequence[int], choice: PlacedChoice) -
     whole = device_needed(load, choice)
     if whole < _ALWAYS_THERE:
         return settings
-    limit = free_on(choice.device)
-    for tile in (None, *(tile for tile in _TILES if tile < max(size))):
-        needed = device_needed(replace(load, tile=tile), choice)
-        plan = Plan(tile=tile, on_disk=load.on_disk, needed=needed, limit=limit)
-        if plan.fits:
-            memory = f"{choice.device}'s memory"
-            return settings if tile is None else _take(settings, plan, size, whole, memory)
-    return settings
+    # Its pairs are on the host or on the device, and their place is not chosen by this.
+    in_place = replace(load, may_use_disk=False)
+    plans = plan_load(in_place, free_on(choice.device), partial(device_needed, choice=choice))
+    plan = next((plan for plan in plans if plan.fits), None)
+    if plan is None or plan.tile is None:
+        return settings
+    return _take(settings, plan, size, whole, f"{choice.device}'s memory")
 
 
 def _take(settings: Settings, plan: Plan, size: Sequence[int], whole: int, memory: str) -> Settings:

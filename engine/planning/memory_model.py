@@ -194,7 +194,7 @@ def load_of(settings: Settings, size: Sequence[int], choice: Choice, *, batch: i
 
 def activation_bytes(layers: Sequence[str]) -> float:
     """Return the bytes of all activations for each pixel, in float32: 1280 to conv5_1."""
-    return 4 * sum(layer.channels / layer.stride**2 for layer in truncate(layers))
+    return 4 * sum(layer.values_per_pixel for layer in truncate(layers))
 
 
 def memory_needed(load: Load) -> int:
@@ -236,12 +236,7 @@ def _base(load: Load) -> float:
 def _weights_beyond(layers: Sequence[str]) -> int:
     """Return by how many bytes more of weights layers need than the default's; below 0 if by less."""
     own, default = (
-        sum(
-            36 * layer.in_channels * layer.channels
-            for layer in truncate(names)
-            if layer.kind == "conv"
-        )
-        for names in (layers, _WEIGHTS)
+        4 * sum(layer.weights for layer in truncate(names)) for names in (layers, _WEIGHTS)
     )
     return own - default
 
@@ -252,9 +247,7 @@ def _evaluation(load: Load) -> float:
     height, width = load.size if layout is None else layout.largest
     share = _whole_share(load) if layout is None else coefficients.tile
     of_pixel = share * activation_bytes(objective.layers)
-    styles = sum(
-        4 * layer.channels / layer.stride**2 for layer in map(find_layer, objective.style_names)
-    )
+    styles = sum(4 * layer.values_per_pixel for layer in map(find_layer, objective.style_names))
     of_pixel += coefficients.region * load.regions * styles
     if layout is None and objective.laplacian_weight > 0:
         of_pixel += _LAPLACIAN
