@@ -94,16 +94,21 @@ def summarise(rows: Sequence[Row]) -> Iterator[str]:
     ]
     for name in (*FIGURES, "picture_texture"):
         values = [[row[when][name] or 0.0 for row in rows] for when in ("before", "after")]
-        parts = (
-            " ".join(f"{part(column):.2f}" for column in values)
-            for part in (np.median, np.mean, np.max)
-        )
-        yield f"{name}: medians, means, largest: " + "; ".join(parts)
+        yield f"{name}: {describe_spread(values)}"
     over = sum(share > 1.5 for share in shares)
     yield f"texture after cleaning beside the painting's own: {np.median(shares):.2f}, above 1.5: {over}"
     if all("style_cost" in row["after"] for row in rows):
         ratios = [row["after"]["style_cost"] / row["before"]["style_cost"] for row in rows]
         yield f"style cost, after by before: median {np.median(ratios):.2f}, largest {max(ratios):.2f}"
+
+
+def describe_spread(columns: Sequence[Sequence[float]]) -> str:
+    """Return the medians of columns of figures beside each other, their means, and the largest."""
+    parts = (
+        " ".join(f"{part(column):.2f}" for column in columns)
+        for part in (np.median, np.mean, np.max)
+    )
+    return "medians, means, largest: " + "; ".join(parts)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
+from cleaned_pictures import FIGURES, describe_spread
 from PIL import Image
 
 from nstx import measure_artefacts, stylize
@@ -40,7 +41,6 @@ LEAST_ROOT = 1e-4
 """Of a root's eigenvalue, relative to the largest: smaller ones are not reached in twelve steps."""
 ROOT_STEPS = 12
 MAKERS = "recipe", "nstx"
-FIGURES = "ripple", "locked", "rim", "speckles", "untouched"
 WARM_STEPS = 3  # before CUDA's work can be recorded
 
 Tensor = torch.Tensor
@@ -294,18 +294,14 @@ def compare(
 def summarise(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for each figure: medians, means and largest of both, and in how many pairs either has less."""
     for name in FIGURES:
-        columns = [
-            np.array([row[name] or 0.0 for row in rows if row["maker"] == maker])
-            for maker in MAKERS
-        ]
-        theirs, ours = columns
-        parts = (
-            " ".join(f"{part(column):.2f}" for column in columns)
-            for part in (np.median, np.mean, np.max)
+        theirs, ours = (
+            [row[name] or 0.0 for row in rows if row["maker"] == maker] for maker in MAKERS
         )
+        pairs = list(zip(theirs, ours, strict=True))
+        less, more = sum(b < a for a, b in pairs), sum(b > a for a, b in pairs)
         yield (
-            f"{name}, {' and '.join(MAKERS)}: medians, means, largest: {'; '.join(parts)};"
-            f" nstx has less in {np.count_nonzero(ours < theirs)}, more in {np.count_nonzero(ours > theirs)}"
+            f"{name}, {' and '.join(MAKERS)}: {describe_spread((theirs, ours))};"
+            f" nstx has less in {less}, more in {more}"
         )
 
 

@@ -1,7 +1,6 @@
 """`benchmarks/wasserstein_recipe.py`: roots by products, which CUDA takes, beside those by eigenvalues."""
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -13,13 +12,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
-    name = "wasserstein_recipe"
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        return importlib.import_module("wasserstein_recipe")
 
 
 def test_roots_by_products_give_the_cost_and_gradient_of_those_by_eigenvalues(
