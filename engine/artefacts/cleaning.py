@@ -177,13 +177,14 @@ def _find_shrinkages(
 
 
 def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float) -> _Shrinkage:
-    """Return the least threshold by which squares come to a mean, or the largest and a gain below 1."""
+    """Return the least threshold by which squares come near to the allowed mean, or ``most`` and the gain that goes with it."""
 
     def mean_kept(threshold: float) -> float:
         kept = 1 - _Shrinkage(threshold).take(around)
         return float((squares * kept**2).mean(dtype=np.float64))
 
-    if mean_kept(0.0) <= (limit := max(_KEPT * allowed, _UNSEEN)):
+    limit = max(_KEPT * allowed, _UNSEEN)
+    if float(squares.mean(dtype=np.float64)) <= limit:
         return _Shrinkage(0.0)
     low, high = 0.0, most
     for _ in range(_HALVINGS):

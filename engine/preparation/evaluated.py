@@ -23,8 +23,7 @@ def take_evaluated(source: Source) -> Picture:
 
 
 def take_reduced(source: Source, side: int, settings: Settings) -> Picture:
-    """Return the picture that is evaluated, whose long side is at most ``side`` pixels; it may be large."""
-    settings = allow_large(settings)
+    """Return the picture that is evaluated, whose long side is at most ``side`` pixels; large by `allow_large`."""
 
     def choose(own: Size) -> Size:
         return fit_size(own, size=side) if max(own) > side else own
