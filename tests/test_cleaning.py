@@ -220,7 +220,19 @@ def test_no_other_grid_goes_or_comes(kept: str) -> None:
         picture[: SIZE[0] // 2] += tiled(2 * GRID, SIZE)[: SIZE[0] // 2]
         inside = (slice(SIZE[0] // 2 + 12, -8), slice(8, -8))
     cleaned = clean_pixels(picture, photograph, LARGE, alpha)
-    assert np.abs(cleaned - picture)[inside].mean() < 0.15
+    assert (cleaned - picture)[inside].std() < 0.51  # chance goes up to half a level
+
+
+def test_what_chance_repeats_goes_while_it_is_not_seen() -> None:
+    plain = np.full((*SIZE, 3), 120, np.float32)
+    grain = np.random.default_rng(6).normal(0, 3, (*SIZE, 1)).astype(np.float32)
+
+    def repeated(pixels: Pixels) -> float:
+        inside = pixels[8:-12, 8:-12].reshape(15, 8, 20, 8, 3).mean((0, 2, 4))
+        return float(inside.std())
+
+    assert repeated(plain + grain) > 0.1
+    assert repeated(clean_pixels(plain + grain, plain, LARGE)) < 0.4 * repeated(plain + grain)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -234,7 +246,8 @@ def test_a_stroke_does_not_repeat_itself(turned: bool) -> None:
     picture[stroke] = 40
     away = (slice(70, -8), slice(60, -8))
     cleaned = clean_pixels(picture, plain, LARGE)
-    assert np.abs(cleaned - picture)[away].max() < 0.5
+    assert (cleaned - picture)[away].std() < 0.6  # half a level, and what agrees by chance
+    assert np.abs(cleaned - picture)[away].max() < 1.5
 
 
 @pytest.mark.parametrize("colour", [(1, -1, 0), (0, 1, -1)])
@@ -282,7 +295,9 @@ def test_a_cast_at_the_border_goes_and_a_slope_stays() -> None:
 
 
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    photograph = smooth_photograph()
+    # Without noise, rounding decides which pixels are the flattest.
+    noise = np.random.default_rng(2).normal(0, 0.5, (*SIZE, 3)).astype(np.float32)
+    photograph = smooth_photograph() + noise
     picture = (photograph + ripple(SIZE, 5)).clip(0, 255)
     whole = clean_pixels(picture, photograph, NO_GRAIN)
     for rows in (17, 64, 1000):

@@ -126,7 +126,7 @@ def clean_pixels(
 
 def _shrink(
     picture: Pixels, flatness: Flatness, shrinkages: list[_Shrinkage]
-) -> tuple[Pixels, grid.Sums]:
+) -> tuple[Pixels, grid.Pattern]:
     """Return a picture whose bands are shrunk, and what its details repeat with the grid."""
 
     def shrink(place: Strip) -> tuple[Pixels, grid.Sums]:
@@ -147,7 +147,7 @@ def _shrink(
     return np.concatenate([strip for strip, _ in parts]), grid.find_pattern(sums)
 
 
-def _measure_content(content: Pixels, flatness: Flatness) -> tuple[NDArray[np.float64], grid.Sums]:
+def _measure_content(content: Pixels, flatness: Flatness) -> tuple[NDArray[np.float64], grid.Pattern]:
     """Return the mean squares of a photograph's bands (`measure_flat`), and what its details repeat with the grid."""
 
     def measure(place: Strip) -> tuple[list[Values], grid.Sums]:
