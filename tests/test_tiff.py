@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from nstx.engine.formats.tiff_directories import check_blocks, read_pages
+from nstx.engine.pictures import tiff as tiff_reading
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.tiff import read_page
 from nstx.models.errors import ImageError
@@ -277,6 +278,25 @@ def test_libtiff_complains_in_one_warning_and_not_on_stderr(
     read(tmp_path, bytes(data))
     assert [line.count("libtiff complains") for line in logged_warnings] == [1]
     assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_meanwhile_is_no_complaint(
+    tmp_path: Path,
+    logged_warnings: list[str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = "loading weights …\nnstx: warning: something else.\n"
+    complaint = "⠋ loading weights\r\x1b[2KTIFFFillStrip: Read error on strip 3.\n"
+
+    def load(*arguments: object) -> None:
+        os.write(2, f"{lines}{complaint}{lines}".encode())
+
+    monkeypatch.setattr(tiff_reading, "_load_with_pillow", load)
+    read(tmp_path, tiff(RGB, photometric="rgb"))
+    assert len(logged_warnings) == 1
+    assert "(TIFFFillStrip: Read error on strip 3.)" in logged_warnings[0]
+    assert capfd.readouterr().err == 2 * lines
 
 
 def imagemagick() -> str | None:

@@ -147,7 +147,9 @@ def _shrink(
     return np.concatenate([strip for strip, _ in parts]), grid.find_pattern(sums)
 
 
-def _measure_content(content: Pixels, flatness: Flatness) -> tuple[NDArray[np.float64], grid.Pattern]:
+def _measure_content(
+    content: Pixels, flatness: Flatness
+) -> tuple[NDArray[np.float64], grid.Pattern]:
     """Return the mean squares of a photograph's bands (`measure_flat`), and what its details repeat with the grid."""
 
     def measure(place: Strip) -> tuple[list[Values], grid.Sums]:

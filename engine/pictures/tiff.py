@@ -7,6 +7,7 @@ planes; `read_samples` reads these.
 import io
 import logging
 import os
+import re
 import struct
 import tempfile
 import threading
@@ -56,6 +57,9 @@ _JPEG, _FAX = (6, 7), (2, 3, 4)
 _BARE = (1, 32773)  # no compression and PackBits, of which libtiff undoes no predictor
 _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE = 274, 320, 530, 34675
 _PALETTE, _YCBCR = 3, 6
+
+_COMPLAINT = re.compile(rb"(?:.*\r)?(?:\x1b\[[\d;?]*[A-Za-z])*((?!nstx)\w[\w.]*: .*\.)\s*")
+"""A line of libtiff's, behind what a spinner has left on it."""
 
 _one_at_a_time = threading.Lock()  # stderr is the whole process's
 
@@ -209,16 +213,22 @@ def _widen_palette(image: Image.Image, colours: object) -> None:
 
 @contextmanager
 def _libtiff_lines() -> Iterator[list[str]]:
-    """Keep what libtiff writes on stderr off the terminal; the list holds it at the end.
+    """Keep what libtiff writes on stderr off the terminal; the list holds the first line of it at the end.
 
-    There is no other way to it from Python. Other threads' lines of that moment are lost with it.
+    There is no other way to it from Python. What else is written meanwhile, such as progress, comes after.
     """
     lines: list[str] = []
 
     def restore(terminal: int, caught: BinaryIO) -> None:
         os.dup2(terminal, 2)
         caught.seek(0)
-        lines.extend(caught.read(2**12).decode(errors="replace").splitlines())
+        for line in caught:
+            complaint = _COMPLAINT.fullmatch(line)
+            if not complaint:
+                with suppress(OSError):
+                    os.write(2, line)
+            elif not lines:
+                lines.append(complaint[1].decode(errors="replace"))
 
     with _one_at_a_time, ExitStack() as stack:
         with suppress(OSError):  # stderr is closed, or no folder takes temporary files
