@@ -16,7 +16,7 @@ from ..errors import OutputError, UsageError
 from ..printable import printable
 from ..values import parse_bytes
 from .files import PART_PREFIX, PART_SUFFIX
-from .inputs import open_input
+from .inputs import open_regular
 
 _log = logging.getLogger("nstx")
 
@@ -141,20 +141,7 @@ def open_entry(path: Path, most_bytes: int = _LARGEST) -> BufferedReader:
 
     `OSError` if it cannot be opened, `ValueError` if it is no regular file, or larger than it may be.
     """
-    try:
-        return open_input(
-            path, kind="an entry of the cache", most_bytes=most_bytes, error=OutputError
-        )
-    except OutputError as error:
-        cause = error.__cause__
-        failure = cause if isinstance(cause, OSError) else ValueError(str(error))
-        del cause
-    # Not within the block, where an error and its cause would hold each other, and with them what their callers have:
-    # an extractor lived on so, with hundreds of megabytes.
-    try:
-        raise failure
-    finally:
-        del failure
+    return open_regular(path, most_bytes)
 
 
 def check_cache_folder() -> None:

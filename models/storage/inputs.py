@@ -13,6 +13,19 @@ from pathlib import Path
 from ..errors import NstxError
 from ..printable import printable
 
+
+class UnfitFileError(ValueError):
+    """A file that no reader is to see.
+
+    Attributes:
+        reason: what stands behind what is expected: ``, got a folder``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"expected a file{reason}")
+        self.reason = reason
+
+
 _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
@@ -33,25 +46,40 @@ def open_input(
             a device, a FIFO or a socket, a file of the system's such as those in ``/proc``, or it is
             larger.
     """
-    expected = f"expected {kind} at {printable(path)}"
     try:
-        # Without O_NONBLOCK, opening a FIFO waits for a process that writes into it.
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-    except (OSError, ValueError) as failure:  # ValueError: a name with a NUL
-        reason = getattr(failure, "strerror", None) or failure
-        raise error(f"{expected}, got: {printable(reason)}; try {advice}") from failure
+        return open_regular(path, most_bytes)
+    except OSError as failure:
+        reason = printable(failure.strerror or failure)
+        raise error(
+            f"expected {kind} at {printable(path)}, got: {reason}; try {advice}"
+        ) from failure
+    except UnfitFileError as failure:
+        raise error(
+            f"expected {kind} at {printable(path)}{failure.reason}; try {advice}"
+        ) from failure
+
+
+def open_regular(path: Path, most_bytes: int) -> BufferedReader:
+    """Open a file as `open_input` does.
+
+    Raises:
+        OSError: there is none, or it cannot be opened.
+        UnfitFileError: it is no regular file, or too large.
+    """
+    # Without O_NONBLOCK, opening a FIFO waits for a process that writes into it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags)
+    except ValueError as failure:  # a name with a NUL
+        raise UnfitFileError(f", got: {printable(failure)}") from failure
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise error(f"{expected}, got {kind_of_file(status.st_mode)}; try {advice}")
+            raise UnfitFileError(f", got {kind_of_file(status.st_mode)}")
         if status.st_size > most_bytes:
-            raise error(
-                f"{expected} of at most {_size(most_bytes)}, got {_size(status.st_size)}; try {advice}"
-            )
+            raise UnfitFileError(f" of at most {_size(most_bytes)}, got {_size(status.st_size)}")
         if not status.st_size and not _is_empty(handle):
-            raise error(f"{expected}, got a file of the system's, of no size; try {advice}")
+            raise UnfitFileError(", got a file of the system's, of no size")
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
