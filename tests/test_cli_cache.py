@@ -460,7 +460,8 @@ def test_processes_precompute_the_same_pictures_at_once(
     for number in range(8):
         save_picture(f"{number}.png", seed=number).rename(folder / f"{number}.png")
     environment = {**os.environ, "NSTX_CACHE_DIR": str(tmp_path / "shared")}
-    command = [sys.executable, "-m", "nstx", "precompute", "--json", "-q", "--style", folder, *TINY]
+    options = ["--json", "-q", "--style", str(folder), *TINY]
+    command = [sys.executable, "-m", "nstx", "precompute", *options]
     processes = [
         subprocess.Popen(
             command,
