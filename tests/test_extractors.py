@@ -221,7 +221,7 @@ def test_files_of_the_same_graph_are_merged_once_nobody_opens_them(
 def test_only_the_latest_graphs_are_kept(sessions_folder: Path) -> None:
     keys = [digit * 32 for digit in "12345"]
     for age, key in enumerate(keys):
-        path = keep_graph(key, key.encode(), most_kept=3)
+        path = keep_graph(key, key.encode(), most_bytes=3 * 32 + 31)
         assert path is not None
         os.utime(path, (1000 + age, 1000 + age))
     assert {path.stem.partition("-")[0] for path in sessions_folder.iterdir()} == {*keys[2:]}

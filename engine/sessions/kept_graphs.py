@@ -21,6 +21,7 @@ from nstx.models.storage.cache import (
     open_entry,
     remove,
     remove_damaged,
+    remove_oldest,
     warn_unkept,
 )
 from nstx.models.storage.files import PART_PREFIX, PART_SUFFIX, write_atomically
@@ -31,8 +32,9 @@ _log = logging.getLogger("nstx")
 
 SESSION_NAME = r"[0-9a-f]{32}-[0-9a-f]{64}\.onnx"
 
-MOST_KEPT = 12
-"""How many graphs are kept; each takes 0.3 to 110 MB, about as much as the weights in it."""
+MOST_KEPT_BYTES = 1_320_000_000
+"""How many bytes of graphs are kept: twelve of all layers, or hundreds of few. One takes 0.3 to 110 MB, about as much
+as the weights in it."""
 
 _TWIN_SECONDS = 60.0
 
@@ -57,8 +59,8 @@ def find_graph(key: str) -> Path | None:
     return None
 
 
-def keep_graph(key: str, model: bytes, most_kept: int = MOST_KEPT) -> Path | None:
-    """Write the file of a graph, and remove the longest unused, so that ``most_kept`` stay.
+def keep_graph(key: str, model: bytes, most_bytes: int = MOST_KEPT_BYTES) -> Path | None:
+    """Write the file of a graph, and remove the longest unused, so that ``most_bytes`` stay.
 
     Return the file, or that of another process that was first, whose bytes may differ; None where
     none can be written.
@@ -72,8 +74,7 @@ def keep_graph(key: str, model: bytes, most_kept: int = MOST_KEPT) -> Path | Non
     except OSError as error:
         warn_unkept(cache_folder(), error)
         return None
-    for old in sorted(find_entries(folder, SESSION_NAME))[:-most_kept]:
-        remove(old.path)
+    remove_oldest(find_entries(folder, SESSION_NAME), most_bytes)
     return path
 
 
