@@ -11,6 +11,7 @@ from pathlib import Path
 
 import affinity  # noqa: F401  (first: libraries count processors when they are imported)
 import checksums  # noqa: F401  (before modules that take functions from it)
+import kept_files
 import kernels  # noqa: F401  (before Triton is imported)
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if "PYTEST_XDIST_WORKER" in os.environ:
             folder = folder.parent  # the processes share what is computed once
         patch.setenv("NSTX_CACHE_DIR", str(folder / "cache"))
+        kept_files.shared_cache = folder / "cache"
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         # The tests have more graphs than anybody, of which one of all layers takes seconds to build.
         patch.setattr(kept_graphs.keep_graph, "__defaults__", (4_000_000_000,))
