@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures import random_pixels
 from PIL import Image
 from processes import PATIENCE, wait_for
 
+from nstx import prepare_job
 from nstx.models.storage.seals import digest_file
 
 Nstx = Callable[..., tuple[int, str, str]]
@@ -29,6 +32,25 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with the weights, and with what it takes to compute targets and gradients."""
+    folder = tmp_path_factory.mktemp("prepared")
+    picture = random_pixels(48, 48, 0).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NSTX_CACHE_DIR", str(folder))
+        layers: Any = {"content_layers": TINY[3], "style_layers": TINY[5]}
+        prepare_job(picture, picture, size=48, device="cpu", **layers)
+    shutil.rmtree(folder / "targets")
+    return folder
+
+
+@pytest.fixture
+def known_graphs(prepared: Path, cache_folder: Path) -> None:
+    """A cache folder without targets alone: to make the rest is most of a small run's work."""
+    shutil.copytree(prepared, cache_folder)
+
+
 @pytest.fixture
 def pictures(save_picture: Callable[..., Path]) -> tuple[Path, Path]:
     return save_picture("content.png", 60, 80, 1), save_picture("style.png", 70, 50, 2)
@@ -41,6 +63,7 @@ def run_json(nstx: Nstx, *arguments: object) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.usefixtures("known_graphs")
 @pytest.mark.parametrize("preset", ["default", "coursera"])
 def test_a_second_run_hits_and_writes_the_same_bytes(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, preset: str
@@ -59,6 +82,7 @@ def test_a_second_run_hits_and_writes_the_same_bytes(
     assert parts <= seconds["until_first_step"] <= seconds["start"] + seconds["total"]
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_a_person_reads_where_the_targets_came_from(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -69,6 +93,7 @@ def test_a_person_reads_where_the_targets_came_from(
     assert "targets by onnx on CPUExecutionProvider, some from the cache" in nstx(*more)[1]
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_precomputed_pictures_are_hits(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -89,6 +114,7 @@ def test_precomputed_pictures_are_hits(
     assert done["targets"] == {"content": "hit", "style": ["hit"]}
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_precompute_takes_several_values_and_folders(
     nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -107,6 +133,7 @@ def test_precompute_takes_several_values_and_folders(
     assert "targets of 5 pictures: 0 computed, 5 already in the cache, in" in out
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_precompute_goes_on_after_a_broken_picture_and_says_so(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -152,6 +179,7 @@ def test_what_cannot_be_precomputed_is_told(
     assert expected in err
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_a_targets_file_is_enough_on_another_machine(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +199,7 @@ def test_a_targets_file_is_enough_on_another_machine(
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_a_content_of_unrounded_numbers_stays_so_in_a_targets_file(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -184,6 +213,7 @@ def test_a_content_of_unrounded_numbers_stays_so_in_a_targets_file(
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_a_targets_file_brings_its_objective_and_preset(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -206,6 +236,7 @@ def test_a_pipe_is_no_targets_file(nstx: Nstx, tmp_path: Path) -> None:
     assert (code, "got a FIFO" in err) == (2, True)
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_any_change_of_a_targets_file_is_found(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -222,6 +253,7 @@ def test_any_change_of_a_targets_file_is_found(
         assert "cannot be used" in err
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_targets_of_other_weights_name_the_difference(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -242,6 +274,7 @@ def test_targets_of_other_weights_name_the_difference(
     assert f"weights_sha256 {ours.sha256} instead of" in err
 
 
+@pytest.mark.usefixtures("known_graphs")
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
@@ -364,6 +397,7 @@ def test_a_folder_of_the_cache_that_cannot_be_entered_costs_a_warning(
     assert all("cannot be written (" in line for line in lines)
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_litter_in_every_folder_is_swept_by_a_run_that_hits(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, cache_folder: Path
 ) -> None:
@@ -388,6 +422,7 @@ def test_a_damaged_copy_of_the_weights_is_told(
     assert nstx(*common)[2] == ""
 
 
+@pytest.mark.usefixtures("known_graphs")
 def test_odd_characters_in_a_name_stay_on_one_line(
     nstx: Nstx, tmp_path: Path, save_picture: Callable[..., Path]
 ) -> None:
