@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import draw_little
 from devices import ACCELERATED, most_error, on_cuda
 from pictures import random_pixels
 from PIL import Image
@@ -309,8 +310,12 @@ def test_matched_styles_are_precomputed_for_each_content(
 
 
 def test_a_comparison_has_them_as_an_axis(
-    nstx: Nstx, save_picture: Callable[..., Path], tmp_path: Path
+    nstx: Nstx,
+    save_picture: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    draw_little(monkeypatch)
     content, style = save_picture("c.png", 40, 56), save_picture("s.png", 45, 50, 9)
     compared: list[Colors] = ["luminance", "matched", "only"]
     common = ["--size", 48, "--steps", 1, *LAYERS, "--json"]

@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import draw_little
 from networks import needs_bf16
 from numpy.typing import NDArray
 from pictures import random_pixels
 from PIL import Image
 from processes import PATIENCE, spawn
 
-from nstx.engine.comparison import drawing
 from nstx.engine.comparison.make import make_comparison
 from nstx.engine.comparison.plan import DEFAULT_LAYERS, ComparisonPlan, plan_comparison
 from nstx.engine.comparison.runs import ComparisonJobs
 from nstx.engine.devices.machine import Processor
-from nstx.engine.drawing.animation import encode_animation
 from nstx.engine.features.activations import FeatureExtractor, Features
 from nstx.engine.features.extraction import Extraction, OpenedExtractor, open_extractor
 from nstx.engine.gradients.choice import PrecisionPolicy
@@ -126,17 +125,6 @@ def compare(nstx: Nstx, pictures: list[Path], tmp_path: Path) -> Compare:
         return data
 
     return run
-
-
-def draw_little(patch: pytest.MonkeyPatch) -> None:
-    """Hide Matplotlib and PyAV, so that neither curves nor MP4 are drawn, and draw a little of animations."""
-
-    def encode_end(frames: Sequence[Any], suffix: str) -> bytes:
-        return encode_animation([frames[-1][::8, ::8]], suffix)
-
-    for package in ("matplotlib", "av"):
-        patch.setitem(sys.modules, package, None)
-    patch.setattr(drawing, "encode_animation", encode_end)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from comparisons import draw_little
 from large import lower_bounds
 from numpy.typing import NDArray
 from PIL import Image
@@ -281,7 +282,10 @@ def test_a_picture_is_evaluated_beside_large_ones_and_is_none_but_at_a_size(
         assert (figures["height"], figures["width"]) == size
 
 
-def test_large_files_are_compared(files: dict[str, Path], nstx: Any, tmp_path: Path) -> None:
+def test_large_files_are_compared(
+    files: dict[str, Path], nstx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_little(monkeypatch)
     command = [
         "compare", files["content"], f"{files['style']}@{files['mask']}", "-o", tmp_path / "runs", "--mask",
         files["mask"], "--regions", files["map"], "--style-for", f"blue={files['style']}", 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import draw_little
 from devices import PLACES, across_cuda, most_error
 from pictures import random_pixels
 from PIL import Image
@@ -345,7 +346,10 @@ def test_a_masked_run_goes_on_from_its_checkpoint(
         )
 
 
-def test_a_comparison_has_a_mask_of_all_runs(tmp_path: Path, nstx: Nstx) -> None:
+def test_a_comparison_has_a_mask_of_all_runs(
+    tmp_path: Path, nstx: Nstx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_little(monkeypatch)
     for name, pixels in (("content", CONTENT), ("style", STYLE), ("mask", LEFT), ("b", 255 - LEFT)):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     command: list[Any] = ["compare", tmp_path / "content.png", tmp_path / "style.png"]

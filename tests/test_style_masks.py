@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import draw_little
 from devices import ACCELERATED
 from networks import needs_bf16
 from PIL import Image
@@ -238,7 +239,10 @@ def test_a_batch_makes_what_the_alpha_gives(folder: Path) -> None:
     assert not np.array_equal(masked, whole)
 
 
-def test_comparisons_take_masks_and_a_map(nstx: Nstx, folder: Path) -> None:
+def test_comparisons_take_masks_and_a_map(
+    nstx: Nstx, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_little(monkeypatch)
     pixels = np.zeros((40, 36, 3), np.uint8)
     pixels[:, :12], pixels[:, 12:24] = (255, 0, 0), (0, 0, 255)
     Image.fromarray(pixels).save("map.png")
