@@ -55,8 +55,8 @@ def run_signalled(
     )
 
 
-def wait_for(sign: Callable[[], bool]) -> None:
-    """Wait for a sign that a process gives.
+def wait_for(sign: Callable[[], bool], every: float = 0.01) -> None:
+    """Wait for a sign that a process gives, which is looked for every so many seconds.
 
     Raises:
         TimeoutError: it does not come.
@@ -65,4 +65,4 @@ def wait_for(sign: Callable[[], bool]) -> None:
     while not sign():
         if time.monotonic() > deadline:
             raise TimeoutError
-        time.sleep(0.01)
+        time.sleep(every)

@@ -121,7 +121,7 @@ def test_an_interrupted_measurement_tells_what_it_has(work: str, as_json: bool) 
     def measures() -> bool:
         return any("nstx.engine.bench.worker" in child.cmdline() for child in parent.children())
 
-    wait_for(measures)
+    wait_for(measures, every=0.1)  # all processes are looked at
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

@@ -480,7 +480,7 @@ def test_a_terminated_bench_takes_its_process_with_it() -> None:
     def workers() -> list[psutil.Process]:
         return [c for c in parent.children() if "nstx.engine.bench.worker" in " ".join(c.cmdline())]
 
-    wait_for(lambda: bool(workers()))
+    wait_for(lambda: bool(workers()), every=0.1)  # all processes are looked at
     children = workers()
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE) == 143
@@ -488,6 +488,7 @@ def test_a_terminated_bench_takes_its_process_with_it() -> None:
     assert not any(child.is_running() for child in children)
 
 
+@pytest.mark.usefixtures("small_check")
 def test_groups_take_their_defaults_from_a_configuration(
     nstx: Nstx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

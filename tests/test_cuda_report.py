@@ -24,8 +24,9 @@ def run_report(
     import cuda_report
 
     def run(*arguments: object, data: Path) -> dict[str, Any]:
-        output, cache = tmp_path / "report.json", os.environ["NSTX_CACHE_DIR"]
-        monkeypatch.setattr(tempfile, "TemporaryDirectory", FirstFolder(cache))
+        output, cache = tmp_path / "report.json", Path(os.environ["NSTX_CACHE_DIR"])
+        assert cache.name == "cache"  # as that of the script's processes is named
+        monkeypatch.setattr(tempfile, "TemporaryDirectory", FirstFolder(str(cache.parent)))
         command = ["cuda_report.py", "--device", "cpu", "--json", output, *arguments]
         monkeypatch.setattr(sys, "argv", [*map(str, command)])
         monkeypatch.setenv("NSTX_TEST_DATA", str(data))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,17 @@ import onnx
 import onnxruntime
 import pytest
 from interleaved import with_planar_convolutions
-from networks import mixed_objective, relative_error
+from networks import make_tiny_weights, mixed_objective, relative_error
 from pictures import random_pixels
 from test_gradient_graph import feeds_of, objective_of, references
 
+from nstx.engine.pictures.picture import Pixels
+from nstx.engine.targets.targets import Targets
 from nstx.export.graphs.feature_graph import GraphPrecision
 from nstx.export.graphs.gradient_graph import GradientGraph
 from nstx.export.interleaved.build_interleaved import build_interleaved
 from nstx.export.interleaved.interleaved_inputs import interleave_inputs
+from nstx.models.cost import Cost
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 from nstx.models.vgg19 import PoolRounding
@@ -45,6 +49,20 @@ def session_of(
     )
 
 
+@cache
+def exact_of(
+    objective: Objective, size: tuple[int, int]
+) -> tuple[list[Pixels], list[Targets], list[tuple[Cost, Pixels]]]:
+    """Return pictures, their targets, and costs and gradients in float64, once for all precisions."""
+    pictures = [random_pixels(*size, seed) for seed in range(2)]
+    targets, backends = references(objective, make_tiny_weights(), pictures)
+    exact = [
+        backend.cost_and_gradient(pixels)
+        for pixels, backend in zip(pictures, backends, strict=True)
+    ]
+    return pictures, targets, exact
+
+
 def largest_error(
     objective: Objective,
     weights: Weights,
@@ -54,8 +72,7 @@ def largest_error(
     even: bool,
 ) -> float:
     """Return the largest relative error of a batch's gradients; costs are compared here."""
-    pictures = [random_pixels(*size, seed) for seed in range(2)]
-    targets, exact = references(objective, weights, pictures)
+    pictures, targets, exact = exact_of(objective, size)
     graph = GradientGraph(objective=objective, precision=precision, layout="interleaved", even=even)
     feeds = feeds_of(objective, pictures, targets)
     feeds |= interleave_inputs(graph, feeds, size)
@@ -64,8 +81,7 @@ def largest_error(
     outputs = dict(zip(graph.outputs, values, strict=True))
     bound = 3e-5 if precision == "fp32" else 2e-2
     errors = []
-    for index, (pixels, backend) in enumerate(zip(pictures, exact, strict=True)):
-        cost, gradient = backend.cost_and_gradient(pixels)
+    for index, (cost, gradient) in enumerate(exact):
         errors.append(relative_error(outputs["gradient"][index], gradient))
         for name in set(graph.outputs) - {"gradient", "layers"}:
             assert outputs[name][index] == pytest.approx(getattr(cost, name), rel=bound), name

@@ -18,12 +18,15 @@ import nstx
 from nstx.engine.pictures.reading import as_picture
 from nstx.engine.preparation.inputs import take_styles
 from nstx.models.errors import ImageError, UsageError
+from nstx.models.layers import LayerWeight
+from nstx.models.presets import PRESETS
 
 GUIDE = Path(__file__).parents[1] / "docs" / "python.md"
 BLOCKS = re.findall(
     r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
 )
-TINY: dict[str, Any] = {"size": 32, "steps": 1, "device": "cpu"}
+LAYERS: dict[str, Any] = {"content_layers": "conv2_2", "style_layers": "conv1_1,conv2_1"}
+TINY: dict[str, Any] = {"size": 32, "steps": 1, "device": "cpu", **LAYERS}
 
 
 @pytest.fixture
@@ -172,7 +175,8 @@ def test_the_guide_keeps_any_picture_of_a_run_that_fails(
             on_step(replace(step, picture=pixels))
             raise nstx.DeviceError("no memory")
 
-        stylize(photo, paths[1], size=80, scales=2, steps=2, device="cpu", on_step=follow)
+        small: dict[str, Any] = {**TINY, "size": 80, "scales": 2, "steps": 2}
+        stylize(photo, paths[1], **small, on_step=follow)
 
     monkeypatch.setattr(nstx, "stylize", fail)
     monkeypatch.chdir(tmp_path)
@@ -222,9 +226,17 @@ def test_every_block_of_the_guide_runs(
     for seed, name in enumerate(("photo.jpg", "painting.jpg", "other.jpg")):
         save_picture(name, 48, 64, seed)
     monkeypatch.chdir(tmp_path)
+    shown = PRESETS["default"]
+    objective = shown.objective
+    few = replace(
+        objective,
+        content_layers=(LayerWeight("conv2_2", 1.0),),
+        style_layers=objective.style_layers[:3],
+    )
+    monkeypatch.setitem(PRESETS, "default", replace(shown, objective=few))
     names: dict[str, Any] = {"__name__": "guide"}
     for number, block in enumerate(BLOCKS):
-        # Small and short, and on one processor: what is shown is the calls.
+        # Small, short and of few layers: what is shown is the calls.
         small = re.sub(r"\b(size|width|height)=\d+", r"\1=32", block)
         small = re.sub(r"\bsteps=\d+", "steps=1", small).replace(
             "should_stop=", "steps=1, should_stop="
