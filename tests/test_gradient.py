@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from nstx.models.errors import NumericalError
 from nstx.models.objective import Objective
 from nstx.models.presets import PRESETS
 from nstx.models.reference.cost import reference_cost
+from nstx.models.reference.features import reference_features
 from nstx.models.vgg19 import Pooling, PoolRounding
 from nstx.models.weights.load import Weights
 
@@ -47,6 +49,23 @@ def make_backend(
     return AutogradBackend(network, [(objective, targets)])
 
 
+@pytest.fixture
+def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute the yardstick's features of the same picture once, as a cost is of the same targets each time."""
+    known: dict[Any, Any] = {}
+
+    def features(
+        weights: Weights, pixels: NDArray[np.floating], layers: Sequence[str], *poolings: Any
+    ) -> Any:
+        key = id(weights), pixels.tobytes(), tuple(layers), poolings
+        if key not in known:
+            known[key] = reference_features(weights, pixels, layers, *poolings)
+        return known[key]
+
+    monkeypatch.setattr("nstx.models.reference.cost.reference_features", features)
+
+
+@pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize(("pooling", "rounding"), CASES)
 @pytest.mark.parametrize("size", SIZES)
 def test_float64_gradient_agrees_with_central_differences(
