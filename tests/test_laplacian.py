@@ -161,7 +161,10 @@ CONTENT, STYLE = (random_pixels(53, 71, seed).astype(np.uint8) for seed in (5, 6
 
 
 def job_of(weight: float | None, mask: np.ndarray | None = None, **choices: Any) -> Job:
-    settings = choose_settings(size=40, steps=2, clean=False, laplacian_weight=weight, **choices)
+    few: Any = {"content_layers": "conv2_2", "style_layers": "conv1_1,conv2_1"}
+    settings = choose_settings(
+        size=40, steps=2, clean=False, laplacian_weight=weight, **few, **choices
+    )
     return prepare_job(CONTENT, STYLE, settings, mask=mask)
 
 
