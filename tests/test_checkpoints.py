@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -456,14 +457,17 @@ def test_a_damaged_checkpoint_is_refused(stopped: tuple[Job, Path]) -> None:
         ("solver/mean", np.zeros((20, 24, 3), np.float32), "solver/mean has no place in it"),
         ("backend/seed", np.array(1.0), "backend/seed has no place in it"),
         ("reached/steps", np.zeros((2, 9)), "it has 0 where a whole number of 1 … 2 stands"),
-        ("reached/steps", np.zeros((2, 10)), "its steps have another form"),
+        ("reached/steps", np.zeros((2, 10)), "reached/steps has no place in it, or another form"),
+        ("reached/steps", np.ones((15, 9)), "reached/steps has no place in it, or another form"),
+        ("reached/reached", np.ones(3), "it does not say how far it is"),
+        ("reached/best", np.full(3, np.nan), "it has costs that are none"),
         (
             "reached/reached",
             np.array([3.0, 0, 5, 1]),
             "it has 3 where a whole number of 1 … 2 stands",
         ),
         ("reached/reached", np.array([2.0, 0, 5, 1]), "its picture is not of its scale"),
-        ("reached/best", np.zeros(12), "it has more steps than its run, or costs that are none"),
+        ("reached/best", np.zeros(12), "reached/best has no place in it, or another form"),
         ("reached/checks", np.full((1, 9), np.nan), "it has a check without an error"),
     ],
 )
@@ -476,19 +480,35 @@ def test_arrays_that_cannot_be_are_refused(
     refuse(stopped, b"".join(stream_arrays(kept, description)), message)
 
 
-def test_memory_is_taken_for_no_more_than_the_run_has(stopped: tuple[Job, Path]) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "shape", "message"),
+    [
+        ("solver/pixels", "F32", [1 << 34], "its picture has the size of no scale"),
+        ("reached/steps", "F64", [14, 1 << 29], "reached/steps has no place in it"),
+        ("reached/steps", "F64", [1 << 29, 9], "reached/steps has no place in it"),
+        ("reached/checks", "F64", [1 << 29, 9], "reached/checks has no place in it"),
+        ("reached/more", "F64", [1 << 33], "reached/more has no place in it"),
+    ],
+)
+def test_memory_is_taken_for_no_more_than_the_run_has(
+    name: str, kind: str, shape: list[int], message: str, stopped: tuple[Job, Path]
+) -> None:
     path = stopped[1] / NAME
-    _, description = parts_of(path)
+    arrays, description = parts_of(path)
     text = json.dumps({"seal": "0" * 64, **description})
-    size = 1 << 36
-    pixels = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
-    header = json.dumps({"__metadata__": {"nstx": text}, "solver/pixels": pixels}).encode()
+    forms = {"solver/pixels": ("F32", [*arrays["solver/pixels"].shape]), name: (kind, shape)}
+    header: dict[str, Any] = {"__metadata__": {"nstx": text}}
+    end = 0
+    for key, (type_, sides) in forms.items():
+        begin, end = end, end + math.prod(sides) * int(type_[1:]) // 8
+        header[key] = {"dtype": type_, "shape": sides, "data_offsets": [begin, end]}
+    data = json.dumps(header).encode()
     before = path.read_bytes()
     try:
         with path.open("wb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            file.truncate(8 + len(header) + size)  # of which nothing is on the disk
-        with pytest.raises(UsageError, match="its picture has the size of no scale"):
+            file.write(len(data).to_bytes(8, "little") + data)
+            file.truncate(8 + len(data) + end)  # of which nothing is on the disk
+        with pytest.raises(UsageError, match=message):
             nstx.run_job(stopped[0], checkpoint=stopped[1])
     finally:
         path.write_bytes(before)

@@ -16,7 +16,7 @@ from ..settings import PAIRS
 from ..solvers.pairs import MULTIPLIED, PRODUCTS
 from ..targets.sealed_arrays import Shapes
 from ..targets.targets import Targets
-from .reached import REACHED_NAMES, Reached, is_whole, read_reached
+from .reached import Reached, is_whole, read_reached, reached_shapes, shape_fits
 
 Loaded = Mapping[str, NDArray[Any]]
 
@@ -24,7 +24,6 @@ REACHED, SOLVER, BACKEND = "reached/", "solver/", "backend/"
 PICTURE = "picture"
 """The picture of the last step, where it is not the solver's."""
 
-_MOST_CHECKS = 1_000_000
 _PICTURE, _NUMBER = "float32", "float64"
 
 # Numbers that are PyTorch's, of float32, where pictures are.
@@ -86,12 +85,11 @@ def check_shapes(shapes: Shapes, facts: Facts) -> None:
     known |= _backend_shapes(facts, sizes[size])
     for name, shape in shapes.items():
         if name.startswith(REACHED):
-            if shape[0] != _NUMBER or shape[1][0:1] > (max(_MOST_CHECKS, facts.steps),):
-                raise ValueError(f"{name} has another form")
+            _check_reached(name, shape, facts)
         elif known.get(name) != shape and not (name in _EITHER and shape == (_PICTURE, ())):
             raise ValueError(f"{name} has no place in it, or another form")
     missing = {name for name in known if _is_needed(name, facts)} - shapes.keys()
-    missing |= {REACHED + name for name in REACHED_NAMES} - shapes.keys()
+    missing |= {REACHED + name for name in reached_shapes(facts.objective, facts.steps)} - shapes.keys()
     for index in range(PAIRS):
         names = [f"{SOLVER}{part}/{index}" for part in ("step", "change", "curvature")]
         earlier = f"{SOLVER}step/{index - 1}"
@@ -100,6 +98,14 @@ def check_shapes(shapes: Shapes, facts: Facts) -> None:
             missing.update(names)
     if missing:
         raise ValueError(f"it lacks {', '.join(sorted(missing))[:100]}")
+
+
+def _check_reached(name: str, shape: tuple[str, tuple[int, ...]], facts: Facts) -> None:
+    """Raise `ValueError` if an array of `Reached` is none of its own, or longer than a run can be."""
+    kind, sides = shape
+    most = reached_shapes(facts.objective, facts.steps).get(name.removeprefix(REACHED))
+    if most is None or kind != _NUMBER or not shape_fits(sides, most):
+        raise ValueError(f"{name} has no place in it, or another form")
 
 
 def _is_needed(name: str, facts: Facts) -> bool:

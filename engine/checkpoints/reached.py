@@ -18,8 +18,8 @@ _PRECISIONS: tuple[str, ...] = get_args(Precision)
 _CHECK = 9
 """Numbers of a check."""
 
-REACHED_NAMES = ("reached", "first_cost", "steps", "best", "checks")
-"""The arrays of `Reached.to_arrays`."""
+_MOST_BEST, _MOST_CHECKS = 11, 1000
+"""Costs that progress is told by; checks of a run of no steps, to which a step may add some."""
 
 _PARTS = ("total", "content", "style", "total_variation")
 
@@ -84,6 +84,18 @@ def cost_columns(objective: Objective) -> list[tuple[str, str]]:
     return [*((part, "") for part in parts), *layers]
 
 
+def reached_shapes(objective: Objective, steps: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of `Reached.to_arrays`, of a run of so many steps at most, with the most rows each."""
+    width = len(cost_columns(objective))
+    return {
+        "reached": (4,),
+        "first_cost": (1, width),
+        "steps": (steps, 3 + width),
+        "best": (_MOST_BEST,),
+        "checks": (_MOST_CHECKS + steps, _CHECK),
+    }
+
+
 def _cost_row(cost: Cost, objective: Objective) -> list[float]:
     """Return a cost's numbers; a layer without a cost has NaN."""
     layers = {"style": cost.style_layers, "content": cost.content_layers}
@@ -112,22 +124,19 @@ def read_reached(
         scales: of the run.
         steps: at most, of the run.
     """
-    width = len(cost_columns(objective))
-    shapes = {
-        "reached": (4,),
-        "first_cost": (None, width),
-        "steps": (None, 3 + width),
-        "best": (None,),
-    }
-    for name, shape in {**shapes, "checks": (None, _CHECK)}.items():
+    most = reached_shapes(objective, steps)
+    for name, shape in most.items():
         array = arrays[name]
-        if array.dtype != np.float64 or not _is_of_shape(array, shape):
-            raise ValueError(f"its {name} have another form")
+        if array.dtype != np.float64 or not shape_fits(array.shape, shape):
+            raise ValueError(f"its {name} have another form, or are more than its run can have")
+    if len(arrays["reached"]) != most["reached"][0]:
+        raise ValueError("it does not say how far it is")
     scale, is_over, evaluations, seconds = arrays["reached"].tolist()
-    records = [_read_step(row, objective, scales) for row in arrays["steps"].tolist()]
+    # Row by row, as a number of Python's takes four times the memory.
+    records = [_read_step(row.tolist(), objective, scales) for row in arrays["steps"]]
     first, best = arrays["first_cost"], arrays["best"]
-    if len(records) > steps or len(first) > 1 or len(best) > 11 or not np.isfinite(best).all():
-        raise ValueError("it has more steps than its run, or costs that are none")
+    if not np.isfinite(best).all():
+        raise ValueError("it has costs that are none")
     return Reached(
         scale=_whole(scale, 1, scales),
         is_over=bool(_whole(is_over, 0, 1)),
@@ -136,14 +145,13 @@ def read_reached(
         first_cost=_read_cost(first[0].tolist(), objective) if len(first) else None,
         steps=records,
         best=best.tolist(),
-        checks=[_read_check(row) for row in arrays["checks"].tolist()],
+        checks=[_read_check(row.tolist()) for row in arrays["checks"]],
     )
 
 
-def _is_of_shape(array: NDArray[Any], shape: Sequence[int | None]) -> bool:
-    return array.ndim == len(shape) and all(
-        side in (None, length) for side, length in zip(shape, array.shape, strict=True)
-    )
+def shape_fits(shape: tuple[int, ...], most: tuple[int, ...]) -> bool:
+    """Whether an array has the form of `reached_shapes`, with as many rows at most."""
+    return len(shape) == len(most) and shape[0] <= most[0] and shape[1:] == most[1:]
 
 
 def _read_step(row: Sequence[float], objective: Objective, scales: int) -> StepRecord:
