@@ -198,6 +198,18 @@ def test_proportions_are_those_of_the_files(tmp_path: Path) -> None:
             take(tmp_path / "other.png")
 
 
+def test_proportions_are_compared_before_pixels_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (10, 400)).save(path)
+    data = bytearray(path.read_bytes())
+    data[-13] ^= 1  # of the checksum of its pixels
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="proportions, 23×17, got 10×400 in"):
+        take_mask(path, CONTENT, FIT)
+    with pytest.raises(UsageError, match="proportions, 23×17, got 10×400 in"):
+        take_map(path, CONTENT, {}, FIT)
+
+
 def test_a_painting_has_a_large_mask(tmp_path: Path) -> None:
     painting, mask = tmp_path / "a.png", tmp_path / "m.png"
     by_pillow()(painting, draw_map())

@@ -23,7 +23,7 @@ from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.resizing import resize_alpha, resize_picture
 from nstx.engine.preparation.inputs import style_fit, take_content
-from nstx.engine.streaming import reduced, tiff
+from nstx.engine.streaming import png, reduced, tiff
 from nstx.engine.streaming.file_bytes import FileBytes
 from nstx.engine.streaming.reduced import Fit, read_fitting
 from nstx.models.errors import ImageError
@@ -242,6 +242,26 @@ def test_a_hostile_large_png_is_refused(kind: str, tmp_path: Path) -> None:
     path.write_bytes(HOSTILE_PNGS[kind])
     with pytest.raises(ImageError, match=r"^expected "):
         read_fitting(path, FIT)
+
+
+def test_a_row_of_a_png_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of(40, 40, bytes(41 * 40)))
+    monkeypatch.setattr(png, "_MOST_OF_A_ROW", 39)
+    with pytest.raises(ImageError, match="expected rows of at most"):
+        read_fitting(path, FIT)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("L", 640 // 3), ("I;16", 640 // 12)])
+def test_rows_of_a_picture_far_higher_than_wide_are_bounded_by_their_bytes(
+    kind: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new(kind, (8, 250)).save(path)
+    monkeypatch.setattr(reduced, "MAX_SIDE", 40)
+    monkeypatch.setattr(reduced, "_MOST_NARROW", 8 * 640)
+    with pytest.raises(ImageError, match=f"at most {most} rows for a width of 8 in .*, got 250"):
+        read_fitting(path, replace(FIT, size=lambda _: (8, 8)))
 
 
 def test_pixels_whose_checksum_is_another_are_refused(tmp_path: Path) -> None:

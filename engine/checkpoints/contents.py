@@ -16,7 +16,7 @@ from ..settings import PAIRS
 from ..solvers.pairs import MULTIPLIED, PRODUCTS
 from ..targets.sealed_arrays import Shapes
 from ..targets.targets import Targets
-from .reached import Reached, is_whole, read_reached, reached_shapes, shape_fits
+from .reached import Reached, is_whole, reached_shapes, read_reached, shape_fits
 
 Loaded = Mapping[str, NDArray[Any]]
 
@@ -89,7 +89,9 @@ def check_shapes(shapes: Shapes, facts: Facts) -> None:
         elif known.get(name) != shape and not (name in _EITHER and shape == (_PICTURE, ())):
             raise ValueError(f"{name} has no place in it, or another form")
     missing = {name for name in known if _is_needed(name, facts)} - shapes.keys()
-    missing |= {REACHED + name for name in reached_shapes(facts.objective, facts.steps)} - shapes.keys()
+    missing |= {
+        REACHED + name for name in reached_shapes(facts.objective, facts.steps)
+    } - shapes.keys()
     for index in range(PAIRS):
         names = [f"{SOLVER}{part}/{index}" for part in ("step", "change", "curvature")]
         earlier = f"{SOLVER}step/{index - 1}"

@@ -15,7 +15,7 @@ from nstx.models.values import describe
 from ..pictures.picture import InputFile, Picture
 from ..pictures.reading import Source
 from ..streaming.reduced import WHOLE, Fit, read_source
-from .masks import check_proportions
+from .masks import check_proportions, checked_first
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0–255."""
@@ -90,7 +90,7 @@ def take_map(
         UsageError: it has other proportions, lacks a named colour, or has more than 63 colours.
         ImageError: it cannot be used.
     """
-    picture = read_source(source, _fit_map(fit))
+    picture = read_source(source, checked_first(_fit_map(fit), source, content, "map"))
     check_proportions(picture, content, "map")
     pixels = np.rint(picture.pixels).clip(0, 255).astype(np.uint8)
     packed = _pack(pixels)

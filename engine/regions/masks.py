@@ -164,6 +164,7 @@ def mask_painting(painting: Picture, source: Source, *, large: bool = False) -> 
 
 def _read_mask(source: Source, masked: Picture, of: str, fit: Fit) -> tuple[Mask, Picture]:
     """Return a mask of a picture, and the picture that it was read from; errors as `take_mask`."""
+    fit = checked_first(fit, source, masked, "mask", of)
     picture = read_source(source, replace(fit, resampling="hamming", change=_to_mask))
     check_proportions(picture, masked, "mask", of)
     return picture.pixels[..., 0].astype(np.uint8, copy=False), picture
@@ -194,12 +195,31 @@ def _spread(levels: Values) -> Mask:
 
 def check_proportions(picture: Picture, masked: Picture, kind: str, of: str = "content") -> None:
     """Raise `UsageError` if a mask or map has other proportions in its file than the picture that it is of."""
-    (height, width), (rows, columns) = (item.own_size or item.size for item in (picture, masked))
+    _compare_proportions(picture.own_size or picture.size, picture.path, masked, kind, of)
+
+
+def checked_first(fit: Fit, source: Source, masked: Picture, kind: str, of: str = "content") -> Fit:
+    """Return a size at which a large mask or map is read only if it has the proportions of the picture that it is of.
+
+    Rows of another one may be any number. `UsageError` as of `check_proportions`.
+    """
+
+    def size(own: tuple[int, int]) -> tuple[int, int]:
+        _compare_proportions(own, source, masked, kind, of)
+        return fit.size(own)
+
+    return replace(fit, size=size)
+
+
+def _compare_proportions(
+    size: tuple[int, int], path: object, masked: Picture, kind: str, of: str
+) -> None:
+    (height, width), (rows, columns) = size, masked.own_size or masked.size
     across = height * columns / rows
     if abs(width - across) > max(1.0, _PROPORTIONS * across):
         raise UsageError(
             f"expected a {kind} of the {of}'s proportions, {columns}×{rows}, got "
-            f"{width}×{height} in {printable(picture.path)}; try one that was made of the {of}"
+            f"{width}×{height} in {printable(path)}; try one that was made of the {of}"
         )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..pictures.picture import Encoding, Picture, Pixels
 from ..pictures.resizing import Filter, resize_alpha, resize_beyond, resize_picture
 from ..pictures.samples import Samples
+from .bands import BAND
 
 Reduction = Filter | Literal["nearest"]
 """How a picture is brought to the size that it is used at: by a filter, or to pixels that it has, unmixed."""
@@ -55,12 +56,39 @@ class Narrow:
                 self._beyond = np.zeros((height, width, 3), np.float32)
             self._beyond[rows] = narrow.beyond
 
-    def picture(self, path: Path) -> Picture:
-        """Return the picture; ValueError if rows are missing."""
+    def reduce(self, height: int, path: Path) -> Picture:
+        """Return the picture at a height; ValueError if rows are missing.
+
+        Columns know nothing of each other, so that some at a time are reduced: else copies of all rows take several times
+        their memory.
+        """
         if self._pixels is None or self._rows != self._shape[0]:
             raise ValueError("its pixels end early")
+        step = max(1, BAND // self._shape[0])
+        strips = (
+            self._cut(slice(left, left + step), path) for left in range(0, self._shape[1], step)
+        )
+        parts = [reduce_to(strip, (height, strip.width), self._reduction) for strip in strips]
+        alphas = [part.alpha for part in parts if part.alpha is not None]
+        beyond = [part.beyond for part in parts if part.beyond is not None]
+        return replace(
+            parts[0],
+            pixels=np.concatenate([part.pixels for part in parts], axis=1),
+            alpha=np.concatenate(alphas, axis=1) if alphas else None,
+            beyond=np.concatenate(beyond, axis=1) if beyond else None,
+        )
+
+    def _cut(self, columns: slice, path: Path) -> Picture:
+        def cut(values: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if values is None else np.ascontiguousarray(values[:, columns])
+
+        assert self._pixels is not None
         return Picture(
-            self._pixels, self._alpha, str(path), encoding=self._encoding, beyond=self._beyond
+            np.ascontiguousarray(self._pixels[:, columns]),
+            cut(self._alpha),
+            str(path),
+            encoding=self._encoding,
+            beyond=cut(self._beyond),
         )
 
 

@@ -34,6 +34,9 @@ _KEPT = {b"PLTE": 768, b"tRNS": 768, b"iCCP": 2**24}
 
 _TURNING = {b"eXIf": MOST_EXIF, b"iTXt": 2**20}
 _MOST_CHUNKS = 2**22
+_MOST_OF_A_ROW = (
+    2**26
+)  # bytes, of which there are several copies at a time; eight million pixels of the deepest kind
 _PIECE = 2**20  # bytes that are inflated at a time
 
 
@@ -75,6 +78,11 @@ def open_png(file: BinaryIO, path: Path, most_pixels: int) -> Bands:
         raise ImageError(
             f"expected a large PNG whose rows are in order in {printable(path)}, got an interlaced one; "
             "try to save it without"
+        )
+    if header.stride > _MOST_OF_A_ROW:
+        raise ImageError(
+            f"expected rows of at most {_MOST_OF_A_ROW >> 20} MiB in {printable(path)}, got {header.stride >> 20} MiB; "
+            "try a smaller copy of it"
         )
     tiny = Image.open(io.BytesIO(_wrap((1, 1, 8, 0), [b"\0\0"], turning)), formats=[_KIND])
     return Bands(

@@ -35,7 +35,7 @@ from ..pictures.reading import Source, as_picture, read_image
 from ..pictures.samples import Samples
 from ..pictures.srgb import to_picture
 from ..pictures.transparency import fill_transparent
-from ..settings import Settings
+from ..settings import MAX_SIDE, Settings
 from .bands import Bands
 from .narrow import Narrow, Reduction, Size, reduce_to, turn_picture
 from .png import open_png, png_size
@@ -50,7 +50,7 @@ MOST_LARGE_BYTES = 2**38
 """Of its file."""
 
 _MOST_NARROW = 2**30
-"""Pixels of all its rows at the width that it is used at."""
+"""Pixels of all its rows at the width that it is used at; bytes of them where it has more rows than `MAX_SIDE`."""
 
 _SIDEWAYS = (5, 6, 7, 8)
 _MOST_OF_JPEG, _MOST_PROGRESSIVE = 64, 1.5  # times the usual bound, by what a decoder holds
@@ -212,19 +212,29 @@ def _reduce(bands: Bands, path: Path, fit: Fit, *, wide: bool) -> Picture:
     own = bands.size[::-1] if sideways else bands.size
     upright = fit.size(own)
     height, width = upright[::-1] if sideways else upright
-    if bands.size[0] * width > _MOST_NARROW:
-        raise ImageError(
-            f"expected a picture of at most {_MOST_NARROW // width} rows for a width of {width} in "
-            f"{printable(path)}, got {bands.size[0]}; try a smaller --size"
-        )
+    _check_rows(bands.size[0], width, 0, path)
     narrow = Narrow(bands.size[0], width, fit.resampling)
     for band in bands.read():
         rows = to_picture(band, path, wide=wide)
         changed = fit.change(rows)
         # One that is changed has the depth that it was given.
-        narrow.add(changed, deep=isinstance(band, Samples) and changed is rows)
-    picture = reduce_to(narrow.picture(path), (height, width), fit.resampling)
+        deep = isinstance(band, Samples) and changed is rows
+        _check_rows(bands.size[0], width, 12 if deep else 3, path)
+        narrow.add(changed, deep=deep)
+    picture = narrow.reduce(height, path)
     return replace(turn_picture(picture, bands.orientation), own_size=own)
+
+
+def _check_rows(rows: int, width: int, pixel: int, path: Path) -> None:
+    """Raise `ImageError` where rows of a width, with so many bytes a pixel, take more memory than a picture may."""
+    most = _MOST_NARROW // width
+    if rows > MAX_SIDE and pixel:
+        most = min(most, max(MAX_SIDE, most // pixel))
+    if rows > most:
+        raise ImageError(
+            f"expected a picture of at most {most} rows for a width of {width} in {printable(path)}, got {rows}; "
+            "try a smaller --size"
+        )
 
 
 @contextmanager
