@@ -17,6 +17,7 @@ from nstx.cli.optimize.keeping import _read_styles_for
 from nstx.engine.gradients.gated import GatedBackend
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.transparency import with_alpha
+from nstx.engine.regions import maps
 from nstx.engine.regions.maps import NONE, Colour, read_colour, take_map
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_bytes, unpack_arrays
 from nstx.models.errors import UsageError
@@ -98,6 +99,21 @@ def test_thin_lines_of_other_colours_and_single_pixels_of_named_ones() -> None:
     cut = take_map(with_alpha(drawn, alpha), Picture(CONTENT, None), {RED: "red"})
     assert (cut.labels[:, 60:] == NONE).all()
     assert (cut.labels[:, :60] != NONE).all()
+
+
+def test_a_map_is_looked_at_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pixels = draw_map(RED, BLUE, WHITE, (250, 5, 5))
+    pixels = np.where(rng.random((48, 64, 1)) < 0.02, rng.integers(0, 256, (48, 64, 3)), pixels)
+    drawn = with_alpha(pixels.astype(np.uint8), rng.integers(90, 256, (48, 64)).astype(np.uint8))
+    content = Picture(CONTENT, None)
+    whole = take_map(drawn, content, {BLUE: "blue"})
+    assert whole.colours[0] == BLUE
+    for band in (1, 200, 3000):
+        monkeypatch.setattr(maps, "_BAND", band)
+        part = take_map(drawn, content, {BLUE: "blue"})
+        assert part.colours == whole.colours
+        np.testing.assert_array_equal(part.labels, whole.labels)
 
 
 def test_colours_have_names_and_numbers() -> None:

@@ -1,6 +1,6 @@
 """Maps: pictures of a content in which each region has a colour of its own, told apart however they were saved."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,9 @@ from .masks import check_proportions, checked_first
 Colour = tuple[int, int, int]
 """Red, green and blue, 0–255."""
 
+Palette = NDArray[np.float32]
+"""float32, (colours, 3): whole numbers."""
+
 Labels = NDArray[np.uint8]
 """uint8, (height, width): which of several each pixel belongs to, `NONE` if to none."""
 
@@ -32,9 +35,12 @@ _FLAT = 4
 """By how much a channel may differ from its eight neighbours' where a colour fills an area."""
 
 _MOST_COLOURS, _LISTED = MOST_REGIONS - 1, 8
+_COLOURS = 2**24
+_SEEN = 128  # of 255, from which on a pixel of a map belongs to a region
+_BAND = 2**20  # pixels that are looked at at a time
 
 _MOST_PIXELS = 2**24
-"""That are kept of a large map, as those of millions of colours take some seconds, and 100 bytes each."""
+"""That are kept of a large map, as those of millions of colours take some seconds."""
 
 
 def read_colour(text: str) -> Colour:
@@ -92,17 +98,12 @@ def take_map(
     """
     picture = read_source(source, checked_first(_fit_map(fit), source, content, "map"))
     check_proportions(picture, content, "map")
-    pixels = np.rint(picture.pixels).clip(0, 255).astype(np.uint8)
-    packed = _pack(pixels)
-    seen = np.ones(packed.shape, bool) if picture.alpha is None else picture.alpha >= 128
-    values, places, counts = np.unique(packed[seen], return_inverse=True, return_counts=True)
-    in_area = _is_flat(pixels)[seen].astype(np.float64)
-    flat = np.bincount(places, in_area, len(values)).astype(np.float64)
-    palette = np.stack([values >> 16, values >> 8 & 255, values & 255], 1).astype(np.float64)
+    values, counts, flat = _count_colours(picture)
+    palette = np.stack([values >> 16, values >> 8 & 255, values & 255], 1).astype(np.float32)
     colours = [colour for colour in named if _is_there(colour, palette, flat)]
     colours += _find_others(colours, palette, flat)
     nearest = _nearest(palette, colours)
-    sizes = np.bincount(nearest, counts, max(1, len(colours))) / packed.size
+    sizes = np.bincount(nearest, counts, max(1, len(colours))) / np.prod(picture.size)
     lacks = {
         colour for colour in named if colour not in colours or not sizes[colours.index(colour)]
     }
@@ -111,9 +112,72 @@ def take_map(
             f"expected colours that are in the map {printable(picture.path)}, got {printable(missing[0])}, "
             f"where there {_list(colours, sizes)}"
         )
-    labels = np.full(packed.shape, NONE, np.uint8)
-    labels[seen] = nearest.astype(np.uint8)[places]
+    table = np.zeros(_COLOURS, np.uint8)
+    table[values] = nearest
+    labels = np.full(picture.size, NONE, np.uint8)
+    for rows in _split(picture):
+        packed, seen = _pack(picture, rows)
+        labels[rows][seen] = table[packed[seen]]
     return ColourMap(labels, tuple(colours), picture.as_input("regions"))
+
+
+def _count_colours(
+    picture: Picture,
+) -> tuple[NDArray[np.intp], NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the colours, packed, that are seen; of each how many pixels, and how many of them lie in a flat area."""
+    # Of memory that is never touched there is none, so that few colours take little of these.
+    seen_at_all, counts = np.zeros(_COLOURS, bool), np.zeros((2, _COLOURS), np.uint32)
+    for rows in _split(picture):
+        packed, seen = _pack(picture, rows)
+        seen_at_all[packed[seen]] = True
+        np.add.at(counts[0], packed[seen], np.uint32(1))
+        np.add.at(counts[1], packed[seen & _is_flat(picture, rows)], np.uint32(1))
+    values = np.flatnonzero(seen_at_all)
+    return values, counts[0, values], counts[1, values]
+
+
+def _split(picture: Picture) -> Iterator[slice]:
+    """Yield some rows at a time, as what is made of all of them at once takes many times their memory."""
+    height, width = picture.size
+    step = max(1, _BAND // width)
+    for top in range(0, height, step):
+        yield slice(top, min(height, top + step))
+
+
+def _take_rows(picture: Picture, rows: slice) -> NDArray[np.uint8]:
+    pixels = picture.pixels[rows]
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def _pack(picture: Picture, rows: slice) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the colours of rows as one number each, and which of their pixels are seen."""
+    wide = _take_rows(picture, rows).astype(np.intp)
+    packed = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    if picture.alpha is None:
+        return packed, np.ones(packed.shape, bool)
+    return packed, picture.alpha[rows] >= _SEEN
+
+
+def _is_flat(picture: Picture, rows: slice) -> NDArray[np.bool_]:
+    """Return where in rows all of 3 × 3 pixels have one colour, nearly."""
+    around = slice(max(0, rows.start - 1), rows.stop + 1)
+    below = picture.height - rows.stop
+    edges = ((int(rows.start == 0), int(below == 0)), (1, 1), (0, 0))
+    low = high = np.pad(_take_rows(picture, around), edges, mode="edge")
+    for axis in (0, 1):
+        low, high = (
+            bound(bound(*(_shift(side, axis, start) for start in (0, 1))), _shift(side, axis, 2))
+            for bound, side in ((np.minimum, low), (np.maximum, high))
+        )
+    return np.asarray((high - low <= _FLAT).all(2))
+
+
+def _shift(values: NDArray[np.uint8], axis: int, start: int) -> NDArray[np.uint8]:
+    """Return all but two of the rows or columns."""
+    kept = slice(start, start + values.shape[axis] - 2)
+    return values[kept] if axis == 0 else values[:, kept]
 
 
 def _fit_map(fit: Fit) -> Fit:
@@ -127,66 +191,49 @@ def _fit_map(fit: Fit) -> Fit:
     return replace(fit, size=size, resampling="nearest")
 
 
-def _pack(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    wide = pixels.astype(np.int64)
-    return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
+def _away(palette: Palette, colour: Colour) -> NDArray[np.float32]:
+    """Return the squared distances of a palette from a colour: whole numbers, which float32 holds."""
+    away = np.zeros(len(palette), np.float32)
+    for channel in range(3):
+        away += np.square(palette[:, channel] - np.float32(colour[channel]))
+    return away
 
 
-def _is_flat(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where all of 3 × 3 pixels have one colour, nearly."""
-    low = high = pixels
-    for axis in (0, 1):
-        pads = [(1, 1) if index == axis else (0, 0) for index in range(3)]
-        shifted = [
-            [
-                np.moveaxis(np.pad(side, pads, mode="edge"), axis, 0)[
-                    start : start + pixels.shape[axis]
-                ]
-                for start in range(3)
-            ]
-            for side in (low, high)
-        ]
-        low = np.moveaxis(np.minimum.reduce(shifted[0]), 0, axis)
-        high = np.moveaxis(np.maximum.reduce(shifted[1]), 0, axis)
-    return np.asarray((high - low <= _FLAT).all(2))
-
-
-def _is_there(colour: Colour, palette: NDArray[np.float64], flat: NDArray[np.floating]) -> bool:
+def _is_there(colour: Colour, palette: Palette, flat: NDArray[np.uint32]) -> bool:
     """Whether a colour is in a map as it is, or fills an area nearly."""
-    away = np.linalg.norm(palette - colour, axis=1)
-    return bool((away == 0).any() or (flat[away < _NEAR] > 0).any())
+    away = _away(palette, colour)
+    return bool((away == 0).any() or (flat[away < _NEAR**2] > 0).any())
 
 
 def _find_others(
-    colours: Sequence[Colour], palette: NDArray[np.float64], flat: NDArray[np.floating]
+    colours: Sequence[Colour], palette: Palette, flat: NDArray[np.uint32]
 ) -> list[Colour]:
     """Return colours that fill an area, the largest first, and are not near to those before them."""
     others: list[Colour] = []
-    left = flat.copy()
+    palette, left = palette[flat > 0], flat[flat > 0]
     for colour in colours:
-        left[np.linalg.norm(palette - colour, axis=1) < _NEAR] = 0
+        left[_away(palette, colour) < _NEAR**2] = 0
     while left.any():
         if len(colours) + len(others) >= _MOST_COLOURS:
             raise UsageError(
                 f"expected a map of at most {_MOST_COLOURS} flat colours, got more; try a picture in which each "
                 "region is painted in one"
             )
-        place = int(left.argmax())
-        red, green, blue = map(int, palette[place])
+        red, green, blue = map(int, palette[int(left.argmax())])
         others.append((red, green, blue))
-        left[np.linalg.norm(palette - palette[place], axis=1) < _NEAR] = 0
+        left[_away(palette, others[-1]) < _NEAR**2] = 0
     return others
 
 
-def _nearest(palette: NDArray[np.float64], colours: Sequence[Colour]) -> NDArray[np.intp]:
+def _nearest(palette: Palette, colours: Sequence[Colour]) -> NDArray[np.uint8]:
     """Return the place of the nearest of some colours, for each in a palette; 0 where there are none."""
-    best = np.full(len(palette), np.inf)
-    places = np.zeros(len(palette), np.intp)
+    best = np.full(len(palette), np.inf, np.float32)
+    places = np.zeros(len(palette), np.uint8)
     # Between two that are as near, it does not depend on their order.
     for colour in sorted(colours):
-        away = np.linalg.norm(palette - colour, axis=1)
+        away = _away(palette, colour)
         places[away < best] = colours.index(colour)
-        best = np.minimum(best, away)
+        np.minimum(best, away, out=best)
     return places
 
 
