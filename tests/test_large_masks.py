@@ -17,7 +17,7 @@ import nstx as library
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.preparation.inputs import read_start, take_content
-from nstx.engine.regions import maps
+from nstx.engine.regions import maps, masks
 from nstx.engine.regions.maps import take_map
 from nstx.engine.regions.masks import fit_mask, take_mask
 from nstx.engine.streaming import reduced
@@ -196,6 +196,15 @@ def test_proportions_are_those_of_the_files(tmp_path: Path) -> None:
     for take in (lambda path: take_mask(path, picture, fit), lambda path: take_map(path, picture, {}, fit)):  # fmt: skip
         with pytest.raises(UsageError, match="proportions, 83×61, got 77×61 in"):
             take(tmp_path / "other.png")
+
+
+def test_a_mask_is_measured_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = np.dstack([draw_map(), draw_mask()])
+    content = Picture(np.zeros((*OWN, 3), np.uint8), None)
+    whole = take_mask(drawn, content).values
+    assert whole is not None
+    monkeypatch.setattr(masks, "_BAND", 300)
+    np.testing.assert_array_equal(take_mask(drawn, content).values, whole)
 
 
 def test_proportions_are_compared_before_pixels_are_read(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ SEEN = "alpha-1"
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 _END = 8  # levels at either end that count as black and white, as JPEG blurs both
+_BAND = 2**20  # pixels that are looked at at a time
 _PROPORTIONS = 0.01  # by which a mask's may differ from its content's, besides a pixel
 
 
@@ -172,17 +173,21 @@ def _read_mask(source: Source, masked: Picture, of: str, fit: Fit) -> tuple[Mask
 
 def _to_mask(picture: Picture) -> Picture:
     """Return a picture, or some of its rows, as the mask that it is: alike in each channel."""
-    mask = _spread(_measure_levels(picture))
+    mask = np.empty(picture.size, np.uint8)
+    # Some rows at a time, as numbers of all pixels take eight times their memory.
+    step = max(1, _BAND // picture.width)
+    for rows in (slice(top, top + step) for top in range(0, picture.height, step)):
+        mask[rows] = _spread(_measure_levels(picture, rows))
     return replace(
         picture, pixels=np.broadcast_to(mask[..., None], (*mask.shape, 3)), alpha=None, beyond=None
     )
 
 
-def _measure_levels(picture: Picture) -> Values:
-    """Return how white a mask is, 0–255."""
-    levels = picture.pixels.astype(np.float32) @ _GREY
+def _measure_levels(picture: Picture, rows: slice) -> Values:
+    """Return how white rows of a mask are, 0–255."""
+    levels = picture.pixels[rows].astype(np.float32) @ _GREY
     if picture.alpha is not None:
-        levels *= picture.alpha / np.float32(255)
+        levels *= picture.alpha[rows] / np.float32(255)
     return levels
 
 
@@ -199,10 +204,7 @@ def check_proportions(picture: Picture, masked: Picture, kind: str, of: str = "c
 
 
 def checked_first(fit: Fit, source: Source, masked: Picture, kind: str, of: str = "content") -> Fit:
-    """Return a size at which a large mask or map is read only if it has the proportions of the picture that it is of.
-
-    Rows of another one may be any number. `UsageError` as of `check_proportions`.
-    """
+    """Return a size that raises what `check_proportions` does before a large mask or map is read: it may have any."""
 
     def size(own: tuple[int, int]) -> tuple[int, int]:
         _compare_proportions(own, source, masked, kind, of)
