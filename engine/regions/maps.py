@@ -146,9 +146,9 @@ def _split(picture: Picture) -> Iterator[slice]:
 
 def _take_rows(picture: Picture, rows: slice) -> NDArray[np.uint8]:
     pixels = picture.pixels[rows]
-    if pixels.dtype == np.uint8:
-        return pixels
-    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(pixels).clip(0, 255)
+    return pixels.astype(np.uint8, copy=False)
 
 
 def _pack(picture: Picture, rows: slice) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
