@@ -47,10 +47,10 @@ _OF_A_STROKE = (10.0**2, 5.0**2)
 _KEPT = 0.85
 """Of a mean square: strokes in flat areas are counted, and are not shrunk."""
 
-_TOO_STRONG = 1.6
+_TOO_STRONG = 1.4
 """Times as strong as a band may be: what shrinkage leaves beyond that is strokes, and all of it is weakened."""
 
-_GAINS = (1.0, 1.5, 3.0), (1.0, 2 / 3, 1.0)
+_GAINS = (1.0, 1.5, 3.4), (1.0, 2 / 3, 1.0)
 """Of what is so many times too strong. Far stronger are strokes of a painter who left paper bare, and stay as they are."""
 
 _OF_AN_EDGE = 2.5**2
