@@ -47,11 +47,17 @@ _OF_A_STROKE = (10.0**2, 5.0**2)
 _KEPT = 0.85
 """Of a mean square: strokes in flat areas are counted, and are not shrunk."""
 
-_TOO_STRONG = 1.4
-"""Times as strong as a band may be: what shrinkage leaves beyond that is strokes, and all of it is weakened."""
+_TOO_STRONG = 1.5
+"""Times as strong as a band may be: where shrinkage leaves more than that, faint strokes are shrunk, too."""
 
-_GAINS = (1.0, 1.5, 3.4), (1.0, 2 / 3, 1.0)
-"""Of what is so many times too strong. Far stronger are strokes of a painter who left paper bare, and stay as they are."""
+_FAINT_STROKES = (1.6, 3.2), (2.5, 1.0)
+"""Times the mean square of a stroke, up to which the threshold goes where a band is so many times too strong.
+
+Far stronger are strokes of a painter who left paper bare: they stay as they are.
+"""
+
+_GAINS = (1.0, 1.5, 3.2), (1.0, 2 / 3, 1.0)
+"""Of what that leaves of a band so many times too strong: strokes, all of which are weakened, but for such as above."""
 
 _OF_AN_EDGE = 2.5**2
 """Times the mean square of a stroke: edges of large forms, of which less and less is weakened, so that they stay sharp."""
@@ -179,25 +185,31 @@ def _find_shrinkages(
 
 
 def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float) -> _Shrinkage:
-    """Return the least threshold by which squares come near to the allowed mean, or ``most`` and the gain that goes with it."""
+    """Return the least threshold by which squares come near to the allowed mean, or the largest and the gain that goes with it."""
 
     def mean_kept(threshold: float) -> float:
         kept = 1 - _Shrinkage(threshold).take(around)
         return float((squares * kept**2).mean(dtype=np.float64))
 
+    def find_threshold(limit: float, low: float, high: float) -> float:
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            if mean_kept(middle) > limit:
+                low = middle
+            else:
+                high = middle
+        return high
+
     limit = max(_KEPT * allowed, _UNSEEN)
     if float(squares.mean(dtype=np.float64)) <= limit:
         return _Shrinkage(0.0)
-    low, high = 0.0, most
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if mean_kept(middle) > limit:
-            low = middle
-        else:
-            high = middle
-    too_strong = _TOO_STRONG * max(limit, allowed) ** 0.5
-    gain = float(np.interp(mean_kept(high) ** 0.5 / too_strong, *_GAINS))
-    return _Shrinkage(high, gain, _OF_AN_EDGE * most)
+    threshold, too_strong = find_threshold(limit, 0.0, most), _TOO_STRONG**2 * max(limit, allowed)
+    if mean_kept(threshold) <= too_strong:
+        return _Shrinkage(threshold)
+    times = float(np.interp((mean_kept(most) / too_strong) ** 0.5, *_FAINT_STROKES))
+    threshold = find_threshold(too_strong, most, times * most)
+    gain = float(np.interp((mean_kept(threshold) / too_strong) ** 0.5, *_GAINS))
+    return _Shrinkage(threshold, gain, _OF_AN_EDGE * most)
 
 
 def _match_rim(picture: Pixels) -> None:
