@@ -8,7 +8,8 @@ square s of the 5 × 5 pixels around and a threshold t,
     w ← w · (1 − g · min(1, t / s)²),
 
 until the band is about as strong there as in the flat areas of the paintings, or of the photograph if that has more, or
-until t is what a stroke has. So strokes stay, and a painting's own grain does. Before, the outer pixels, which the
+until t is what a stroke has; where that leaves too much, faint strokes are shrunk and others weakened. So strokes stay,
+and a painting's own grain does. Before, the outer pixels, which the
 network sees beside zeros, come as near to those within as the ones behind these are, and speckles come near to their neighbours
 (`nstx.engine.artefacts.speckles`). At last what flat areas repeat every eight pixels, and the photograph does not, is
 taken off (`nstx.engine.artefacts.grid`).
