@@ -20,7 +20,7 @@ from nstx.engine.pictures.rescue import write_or_rescue
 from nstx.engine.pictures.writing import SUFFIXES, write_image
 from nstx.models.errors import OutputError
 from nstx.models.storage import files
-from nstx.models.storage.files import check_file, check_new_files, check_output
+from nstx.models.storage.files import check_distinct, check_file, check_new_files, check_output
 from nstx.models.storage.leftovers import remove_leftovers, removed_at_exit, removed_if_empty
 from nstx.models.storage.locks import locked
 
@@ -251,6 +251,23 @@ def test_the_lock_file_of_another_users_killed_process(
         return
     with pytest.raises(OutputError, match=r"Permission denied; try .*, or remove '.*\.lock' if"):
         locked([output]).__enter__()
+
+
+@posix
+def test_no_file_is_made_where_a_link_in_a_locks_place_leads(tmp_path: Path) -> None:
+    output = tmp_path / "out.png"
+    with locked([output]):
+        (lock,) = tmp_path.glob(".nstx-*.lock")
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=r"expected to lock .*, or remove '.*\.lock' if"):
+        locked([output]).__enter__()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_input_of_no_name_that_can_be_is_no_output(tmp_path: Path) -> None:
+    check_distinct([tmp_path / "out.png"], [Path("a\0b")])
+    with pytest.raises(OutputError, match="neither an input nor another output"):
+        check_distinct([tmp_path / "out.png"], [Path("a\0b"), tmp_path / "." / "out.png"])
 
 
 @posix

@@ -202,7 +202,11 @@ def check_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 
 def _real(path: Path) -> str:
-    return os.path.normcase(os.path.realpath(path))
+    with contextlib.suppress(
+        ValueError
+    ):  # a NUL in the name of an input, of which there is no file
+        path = Path(os.path.realpath(path))
+    return os.path.normcase(path)
 
 
 def write_output(path: Path, data: bytes) -> None:

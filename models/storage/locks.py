@@ -92,7 +92,8 @@ def _open(file: Path) -> int:
     One that another user's killed process left need not be writable; nor does Linux let it be opened in ``/tmp``
     by what could make it.
     """
-    flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    # A stranger's folder may have a link there, through which a file would be made elsewhere.
+    flags = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW"))
     try:
         return os.open(file, flags | os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError as error:
