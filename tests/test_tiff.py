@@ -286,17 +286,18 @@ def test_what_others_write_meanwhile_is_no_complaint(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lines = "loading weights …\nnstx: warning: something else.\n"
-    complaint = "⠋ loading weights\r\x1b[2KTIFFFillStrip: Read error on strip 3.\n"
+    lines = "loading weights …\nnstx: warning: something else.\nValueError: expected a number.\n"
+    frame = "\r\x1b[2K\x1b[32m⠹\x1b[0m loading weights"
+    complaint = "TIFFFillStrip: Read error on strip 3.\n"
 
     def load(*arguments: object) -> None:
-        os.write(2, f"{lines}{complaint}{lines}".encode())
+        os.write(2, f"{lines}{frame}{complaint}{lines}".encode())
 
     monkeypatch.setattr(tiff_reading, "_load_with_pillow", load)
     read(tmp_path, tiff(RGB, photometric="rgb"))
     assert len(logged_warnings) == 1
     assert "(TIFFFillStrip: Read error on strip 3.)" in logged_warnings[0]
-    assert capfd.readouterr().err == 2 * lines
+    assert capfd.readouterr().err == (lines + frame + lines).replace("\r", "\n")
 
 
 def imagemagick() -> str | None:

@@ -46,7 +46,7 @@ _OF_A_STROKE = (10.0**2, 5.0**2)
 """Mean squares of luminance and colour in a band: a ripple has 3² to 6² of luminance."""
 
 _KEPT = 0.85
-"""Of a mean square: strokes in flat areas are counted, and are not shrunk."""
+"""Of a mean square: strokes in flat areas are counted, and are hardly shrunk."""
 
 _TOO_STRONG = 1.5
 """Times as strong as a band may be: where shrinkage leaves more than that, faint strokes are shrunk, too."""
@@ -80,13 +80,13 @@ class _Shrinkage:
 
     Attributes:
         threshold: t, a mean square.
-        gain: of what that leaves, up to ``most``, and less and less so beyond.
-        most: mean square of strokes.
+        gain: of what that leaves, up to ``edge``, and less and less so beyond.
+        edge: the mean square from which on there are edges of forms.
     """
 
     threshold: float
     gain: float = 1.0
-    most: float = 1.0
+    edge: float = 1.0
 
     def take(self, strength: Values) -> Values:
         """Return the share of a band that is taken where it is so strong."""
@@ -94,7 +94,7 @@ class _Shrinkage:
         taken = np.square(np.minimum(1, np.float32(self.threshold) / strength))
         if self.gain == 1:
             return np.asarray(taken)
-        weakened = np.float32(1 - self.gain) * np.minimum(1, np.float32(self.most) / strength)
+        weakened = np.float32(1 - self.gain) * np.minimum(1, np.float32(self.edge) / strength)
         return np.asarray(taken + weakened * (1 - taken))
 
 
@@ -133,7 +133,7 @@ def clean_pixels(
 
 def _shrink(
     picture: Pixels, flatness: Flatness, shrinkages: list[_Shrinkage]
-) -> tuple[Pixels, grid.Pattern]:
+) -> tuple[Pixels, grid.Sums]:
     """Return a picture whose bands are shrunk, and what its details repeat with the grid."""
 
     def shrink(place: Strip) -> tuple[Pixels, grid.Sums]:
@@ -154,9 +154,7 @@ def _shrink(
     return np.concatenate([strip for strip, _ in parts]), grid.find_pattern(sums)
 
 
-def _measure_content(
-    content: Pixels, flatness: Flatness
-) -> tuple[NDArray[np.float64], grid.Pattern]:
+def _measure_content(content: Pixels, flatness: Flatness) -> tuple[NDArray[np.float64], grid.Sums]:
     """Return the mean squares of a photograph's bands (`measure_flat`), and what its details repeat with the grid."""
 
     def measure(place: Strip) -> tuple[list[Values], grid.Sums]:
@@ -186,7 +184,11 @@ def _find_shrinkages(
 
 
 def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float) -> _Shrinkage:
-    """Return the least threshold by which squares come near to the allowed mean, or the largest and the gain that goes with it."""
+    """Return the least threshold by which squares come near to the allowed mean, as far as strokes stay.
+
+    Where ``most``, a stroke's mean square, leaves far more than that, it is the least by which they are no longer too
+    strong, or else the largest for faint strokes and a gain.
+    """
 
     def mean_kept(threshold: float) -> float:
         kept = 1 - _Shrinkage(threshold).take(around)
@@ -204,10 +206,11 @@ def _find_shrinkage(squares: Values, around: Values, allowed: float, most: float
     limit = max(_KEPT * allowed, _UNSEEN)
     if float(squares.mean(dtype=np.float64)) <= limit:
         return _Shrinkage(0.0)
-    threshold, too_strong = find_threshold(limit, 0.0, most), _TOO_STRONG**2 * max(limit, allowed)
-    if mean_kept(threshold) <= too_strong:
-        return _Shrinkage(threshold)
-    times = float(np.interp((mean_kept(most) / too_strong) ** 0.5, *_FAINT_STROKES))
+    too_strong = _TOO_STRONG**2 * max(limit, allowed)
+    excess = (mean_kept(most) / too_strong) ** 0.5
+    if excess <= 1:
+        return _Shrinkage(find_threshold(limit, 0.0, most))
+    times = float(np.interp(excess, *_FAINT_STROKES))
     threshold = find_threshold(too_strong, most, times * most)
     gain = float(np.interp((mean_kept(threshold) / too_strong) ** 0.5, *_GAINS))
     return _Shrinkage(threshold, gain, _OF_AN_EDGE * most)

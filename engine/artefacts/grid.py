@@ -1,9 +1,8 @@
 """The grid: what flat areas repeat every eight pixels, as the strides of the first poolings may make them.
 
 Details are summed at the 8 × 8 places of a grid, in two halves: the black and the white squares of a chessboard of such
-grids. With a and b the means of the halves, but for strokes, the pattern is m = (a + b) / 2 times Σ a b / Σ m², within 0 and
-1, which is near 0 of what is there by chance. What the means of all details, strokes too, have beyond that is chance, most of
-it; it goes with the rest up to half a level, which nobody sees.
+grids. With a and b the means of the halves, the pattern is m = (a + b) / 2 times Σ a b / Σ m², within 0 and 1, which is
+near 0 of what is there by chance.
 """
 
 import numpy as np
@@ -12,17 +11,11 @@ from numpy.typing import NDArray
 from .strips import TO_RGB, Mask, Pixels, Values
 
 Sums = NDArray[np.float64]
-"""Of both halves without strokes, and of all: sums of details, luminance and two of colour, and how many; (3, 8, 8, 4)."""
-
-Pattern = NDArray[np.float64]
-"""What repeats, as details are, (8, 8, 3)."""
+"""Of both halves: sums of details, luminance and two of colour, and how many there are; (2, 8, 8, 4)."""
 
 _SIDE = 8  # pixels; the stride of the first three poolings
 _STROKE = 12.0
 """Levels of luminance; stronger details are strokes, and would repeat themselves all over."""
-
-_UNSEEN = 0.5
-"""Levels, root mean square; 8 bits by themselves bend a picture by 0.29."""
 
 
 def fold(details: Values, flat: Mask, top: int) -> Sums:
@@ -33,20 +26,15 @@ def fold(details: Values, flat: Mask, top: int) -> Sums:
         flat: what is counted, but for strokes; bool (rows, width).
         top: the picture's row that the strip begins with.
     """
-    weak = np.abs(details[..., 0]) < _STROKE
-    return np.stack([*_halves(details, flat & weak, top), _halves(details, flat, top).sum(0)])
-
-
-def _halves(details: Values, counted: Mask, top: int) -> Sums:
-    """Return sums of both halves, (2, 8, 8, 4)."""
+    counted = (flat & (np.abs(details[..., 0]) < _STROKE))[..., None]
     period = 2 * _SIDE
     rows, columns = (
-        -(-side // period) * period for side in (top % period + len(counted), counted.shape[1])
+        -(-side // period) * period for side in (top % period + len(flat), flat.shape[1])
     )
     padded = np.zeros((rows, columns, 4), np.float32)
-    places = padded[top % period :][: len(counted), : counted.shape[1]]
-    np.multiply(details, counted[..., None], out=places[..., :3])
-    places[..., 3] = counted
+    places = padded[top % period :][: len(flat), : flat.shape[1]]
+    np.multiply(details, counted, out=places[..., :3])
+    places[..., 3:] = counted
     squares = padded.reshape(-1, period, columns // period, period, 4).sum(2, dtype=np.float64)
     one, other, third, last = (
         squares.sum(0)
@@ -57,25 +45,22 @@ def _halves(details: Values, counted: Mask, top: int) -> Sums:
     return np.stack([one + last, other + third])
 
 
-def find_pattern(sums: Sums) -> Pattern:
-    """Return what repeats with the grid, and what chance leaves of it up to half a level."""
-    one, other, whole = sums[..., :3] / np.maximum(sums[..., 3:], 1)
+def find_pattern(sums: Sums) -> Sums:
+    """Return what repeats with the grid, as details are, (8, 8, 3)."""
+    one, other = sums[..., :3] / np.maximum(sums[..., 3:], 1)
     mean = (one + other) / 2
     both = (one * other).sum((0, 1)) / np.maximum((mean**2).sum((0, 1)), 1e-9)
-    agreed = mean * both.clip(0, 1)
-    rest = whole - agreed
-    strength = np.sqrt((rest**2).mean((0, 1)))
-    return np.asarray(agreed + rest * np.minimum(1, _UNSEEN / np.maximum(strength, 1e-9)))
+    return np.asarray(mean * both.clip(0, 1))
 
 
-def leave_shared(pattern: Pattern, photograph: Pattern) -> Pattern:
-    """Return a pattern without as much of a photograph's as is in it: its projection on that, at most all."""
+def leave_shared(pattern: Sums, photograph: Sums) -> Sums:
+    """Return a pattern, (8, 8, 3), without as much of a photograph's as is in it: its projection on that, at most all."""
     squares = np.maximum((photograph**2).sum((0, 1)), 1e-9)
     shared = (pattern * photograph).sum((0, 1)) / squares
     return np.asarray(pattern - shared.clip(0, 1) * photograph)
 
 
-def take_off(picture: Pixels, pattern: Pattern, share: Values) -> None:
+def take_off(picture: Pixels, pattern: Sums, share: Values) -> None:
     """Take a pattern off a picture, float32 (height, width, 3), in RGB, by a share (height, width); in place."""
     colours = (pattern @ TO_RGB).astype(np.float32)
     for row in range(_SIDE):

@@ -58,8 +58,11 @@ _BARE = (1, 32773)  # no compression and PackBits, of which libtiff undoes no pr
 _ORIENTATION, _COLOUR_MAP, _SUBSAMPLING, _PROFILE = 274, 320, 530, 34675
 _PALETTE, _YCBCR = 3, 6
 
-_COMPLAINT = re.compile(rb"(?:.*\r)?(?:\x1b\[[\d;?]*[A-Za-z])*((?!nstx)\w[\w.]*: .*\.)\s*")
-"""A line of libtiff's, behind what a spinner has left on it."""
+_COMPLAINT = re.compile(
+    rb"((?:_?TIFF|O?JPEG|Fax|LZW|ZIP|ZSTD|LZMA|LERC|WebP|Pixar|SGILog|Log|Predictor|PackBits|Dump|NeXT|Thunder)\w*"
+    rb"|tempfile\.tif): ([^\r\n]*\.)\s*$"
+)
+"""The end of a line of libtiff's: one of its functions, or the name that Pillow gives the file, and what is wrong."""
 
 _one_at_a_time = threading.Lock()  # stderr is the whole process's
 
@@ -223,12 +226,11 @@ def _libtiff_lines() -> Iterator[list[str]]:
         os.dup2(terminal, 2)
         caught.seek(0)
         for line in caught:
-            complaint = _COMPLAINT.fullmatch(line)
-            if not complaint:
-                with suppress(OSError):
-                    os.write(2, line)
-            elif not lines:
-                lines.append(complaint[1].decode(errors="replace"))
+            complaint = _COMPLAINT.search(line)
+            with suppress(OSError):  # what a spinner has left before it is not libtiff's
+                os.write(2, line[: complaint.start()] if complaint else line)
+            if complaint and not lines:
+                lines.append(b": ".join(complaint.groups()).decode(errors="replace"))
 
     with _one_at_a_time, ExitStack() as stack:
         with suppress(OSError):  # stderr is closed, or no folder takes temporary files
