@@ -214,6 +214,7 @@ def test_alpha_of_the_content_comes_back(
         ({"--scales": "some"}, 2, "some"),
         ({"--scales": "9"}, 2, "scales"),
         ({"--save-every": "0"}, 2, "save-every"),
+        ({"--save-every": "1", "--steps": "1000000"}, 2, "--save-every 100"),
         ({"--animate": "a.avi"}, 7, ".gif"),
         ({"--trace": "t.csv"}, 7, ".jsonl"),
         ({"--targets": "t.safetensors"}, 2, "--targets"),

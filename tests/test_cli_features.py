@@ -455,8 +455,8 @@ def test_what_pytorch_compiles_computes_the_same(monkeypatch: pytest.MonkeyPatch
     bench = FeatureBench(
         **{**FAST, "sizes": (17,), "batches": (2,), "rounds": 1},
         variants=("torch", "torch-compile"),
-        activations=("conv1_1",),
-        grams=(),
+        activations=(),
+        grams=("conv1_1",),
     )
 
     def run(task: Task) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def measure_here(task):
     try:
         return worker.measure(task) | {"cold": 1.0}
     except ImportError as error:
+        if "torch" not in task.variant:
+            raise
         return {"error": str(error)}
 computations._PEAK_SIZE = 64
 throughput.run_bench = partial(throughput.run_bench, run_task=measure_here)

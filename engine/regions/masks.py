@@ -204,7 +204,7 @@ def check_proportions(picture: Picture, masked: Picture, kind: str, of: str = "c
 
 
 def checked_first(fit: Fit, source: Source, masked: Picture, kind: str, of: str = "content") -> Fit:
-    """Return a size that raises what `check_proportions` does before a large mask or map is read: it may have any."""
+    """Return a fit that refuses other proportions than the picture's before pixels of a large mask or map are read."""
 
     def size(own: tuple[int, int]) -> tuple[int, int]:
         _compare_proportions(own, source, masked, kind, of)

@@ -34,9 +34,9 @@ _KEPT = {b"PLTE": 768, b"tRNS": 768, b"iCCP": 2**24}
 
 _TURNING = {b"eXIf": MOST_EXIF, b"iTXt": 2**20}
 _MOST_CHUNKS = 2**22
-_MOST_OF_A_ROW = (
-    2**26
-)  # bytes, of which there are several copies at a time; eight million pixels of the deepest kind
+_MOST_OF_A_ROW = 2**26
+"""Bytes, of which there are several copies at a time; eight million pixels of the deepest kind."""
+
 _PIECE = 2**20  # bytes that are inflated at a time
 
 

@@ -212,23 +212,29 @@ def _reduce(bands: Bands, path: Path, fit: Fit, *, wide: bool) -> Picture:
     own = bands.size[::-1] if sideways else bands.size
     upright = fit.size(own)
     height, width = upright[::-1] if sideways else upright
-    _check_rows(bands.size[0], width, 0, path)
+    _check_rows(bands.size[0], width, None, path)
     narrow = Narrow(bands.size[0], width, fit.resampling)
     for band in bands.read():
         rows = to_picture(band, path, wide=wide)
         changed = fit.change(rows)
         # One that is changed has the depth that it was given.
         deep = isinstance(band, Samples) and changed is rows
-        _check_rows(bands.size[0], width, 12 if deep else 3, path)
+        _check_rows(bands.size[0], width, _pixel_bytes(changed, deep=deep), path)
         narrow.add(changed, deep=deep)
     picture = narrow.reduce(height, path)
     return replace(turn_picture(picture, bands.orientation), own_size=own)
 
 
-def _check_rows(rows: int, width: int, pixel: int, path: Path) -> None:
+def _pixel_bytes(picture: Picture, *, deep: bool) -> int:
+    """Return what a pixel of narrow rows takes, with what lies beyond sRGB and its transparency."""
+    wide = 12 if picture.beyond is not None else 0
+    return (12 if deep else 3) + wide + (picture.alpha is not None)
+
+
+def _check_rows(rows: int, width: int, pixel: int | None, path: Path) -> None:
     """Raise `ImageError` where rows of a width, with so many bytes a pixel, take more memory than a picture may."""
     most = _MOST_NARROW // width
-    if rows > MAX_SIDE and pixel:
+    if rows > MAX_SIDE and pixel is not None:
         most = min(most, max(MAX_SIDE, most // pixel))
     if rows > most:
         raise ImageError(

@@ -15,14 +15,14 @@ from ..printable import printable
 
 
 class UnfitFileError(ValueError):
-    """A file that no reader is to see.
+    """A file that is not read: not regular, or too large.
 
     Attributes:
-        reason: what stands behind what is expected: ``, got a folder``.
+        reason: goes on from "expected a picture at PATH": ``, got a folder``.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"expected a file{reason}")
+        super().__init__(f"expected a file{reason}; try another file")
         self.reason = reason
 
 
@@ -60,7 +60,7 @@ def open_input(
 
 
 def open_regular(path: Path, most_bytes: int) -> BufferedReader:
-    """Open a file as `open_input` does.
+    """Open a regular file of at most ``most_bytes`` for reading, without waiting for a writer.
 
     Raises:
         OSError: there is none, or it cannot be opened.
