@@ -13,20 +13,20 @@ from pathlib import Path
 from ..errors import NstxError
 from ..printable import printable
 
+_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
 
 class UnfitFileError(ValueError):
     """A file that is not read: not regular, or too large.
 
     Attributes:
-        reason: goes on from "expected a picture at PATH": ``, got a folder``.
+        got: what it is.
+        limit: what is expected of it beyond what it is: `` of at most 3 MiB``.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"expected a file{reason}; try another file")
-        self.reason = reason
-
-
-_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+    def __init__(self, got: str, limit: str = "") -> None:
+        super().__init__(f"expected a file{limit}, got {got}; try another file")
+        self.got, self.limit = got, limit
 
 
 def open_input(
@@ -55,7 +55,7 @@ def open_input(
         ) from failure
     except UnfitFileError as failure:
         raise error(
-            f"expected {kind} at {printable(path)}{failure.reason}; try {advice}"
+            f"expected {kind} at {printable(path)}{failure.limit}, got {failure.got}; try {advice}"
         ) from failure
 
 
@@ -71,15 +71,15 @@ def open_regular(path: Path, most_bytes: int) -> BufferedReader:
     try:
         handle = os.open(path, flags)
     except ValueError as failure:  # a name with a NUL
-        raise UnfitFileError(f", got: {printable(failure)}") from failure
+        raise UnfitFileError(f"a name that is none: {printable(failure)}") from failure
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise UnfitFileError(f", got {kind_of_file(status.st_mode)}")
+            raise UnfitFileError(kind_of_file(status.st_mode))
         if status.st_size > most_bytes:
-            raise UnfitFileError(f" of at most {_size(most_bytes)}, got {_size(status.st_size)}")
+            raise UnfitFileError(_size(status.st_size), f" of at most {_size(most_bytes)}")
         if not status.st_size and not _is_empty(handle):
-            raise UnfitFileError(", got a file of the system's, of no size")
+            raise UnfitFileError("a file of the system's, of no size")
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
