@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nstx as library
+from nstx.engine.pictures import picture
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.preparation.inputs import read_start, take_content
-from nstx.engine.regions import maps, masks
+from nstx.engine.regions import maps
 from nstx.engine.regions.maps import take_map
 from nstx.engine.regions.masks import fit_mask, take_mask
 from nstx.engine.streaming import reduced
@@ -203,7 +204,7 @@ def test_a_mask_is_measured_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch)
     content = Picture(np.zeros((*OWN, 3), np.uint8), None)
     whole = take_mask(drawn, content).values
     assert whole is not None
-    monkeypatch.setattr(masks, "_BAND", 300)
+    monkeypatch.setattr(picture, "_BAND", 300)
     np.testing.assert_array_equal(take_mask(drawn, content).values, whole)
 
 

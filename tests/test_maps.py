@@ -15,9 +15,9 @@ from PIL import Image, ImageFilter
 import nstx as library
 from nstx.cli.optimize.keeping import _read_styles_for
 from nstx.engine.gradients.gated import GatedBackend
+from nstx.engine.pictures import picture
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.transparency import with_alpha
-from nstx.engine.regions import maps
 from nstx.engine.regions.maps import NONE, Colour, read_colour, take_map
 from nstx.engine.targets.sealed_arrays import pack_arrays, read_bytes, unpack_arrays
 from nstx.models.errors import UsageError
@@ -110,7 +110,7 @@ def test_a_map_is_looked_at_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch)
     whole = take_map(drawn, content, {BLUE: "blue"})
     assert whole.colours[0] == BLUE
     for band in (1, 200, 3000):
-        monkeypatch.setattr(maps, "_BAND", band)
+        monkeypatch.setattr(picture, "_BAND", band)
         part = take_map(drawn, content, {BLUE: "blue"})
         assert part.colours == whole.colours
         np.testing.assert_array_equal(part.labels, whole.labels)

@@ -24,7 +24,7 @@ REPORTS = ("bar", "assignment")
 """What a person sees of the steps: a bar that moves, or also the assignment's lines."""
 
 
-MOST_SNAPSHOTS = 10_000
+_MOST_SNAPSHOTS = 10_000
 """Pictures that are saved on the way; each name is looked at before a run begins, a thousand in 0.05 seconds."""
 
 
@@ -161,11 +161,10 @@ class OptimizeRequest:
                 "try --save-every 10",
                 setting="save_every",
             )
-        snapshots = self.settings.steps // (recording.save_every or self.settings.steps + 1)
-        if snapshots > MOST_SNAPSHOTS:
+        if (count := len(self._saved_steps())) > _MOST_SNAPSHOTS:
             raise UsageError(
-                f"expected {MOST_SNAPSHOTS} saved pictures or fewer, got {snapshots}; "
-                f"try --save-every {-(-self.settings.steps // MOST_SNAPSHOTS)}",
+                f"expected {_MOST_SNAPSHOTS} saved pictures or fewer, got {count}; "
+                f"try --save-every {-(-self.settings.steps // _MOST_SNAPSHOTS)}",
                 setting="save_every",
             )
         if recording.report not in REPORTS:
@@ -229,9 +228,12 @@ class OptimizeRequest:
                 "expected CONTENT, whose profile is kept, got targets, which have none; try the pictures"
             )
 
-    def _snapshots(self) -> Iterator[Path]:
+    def _saved_steps(self) -> range:
         every = self.recording.save_every or self.settings.steps + 1
-        return map(self.snapshot, range(every, self.settings.steps + 1, every))
+        return range(every, self.settings.steps + 1, every)
+
+    def _snapshots(self) -> Iterator[Path]:
+        return map(self.snapshot, self._saved_steps())
 
     def _check_distinct(self) -> None:
         from nstx.engine.regions.masks import mask_file

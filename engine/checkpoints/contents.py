@@ -83,15 +83,18 @@ def check_shapes(shapes: Shapes, facts: Facts) -> None:
         raise ValueError("its picture has the size of no scale")
     known = _solver_shapes(facts, size[0], size[1]) | {PICTURE: (_PICTURE, size)}
     known |= _backend_shapes(facts, sizes[size])
+    reached = {
+        REACHED + name: most for name, most in reached_shapes(facts.objective, facts.steps).items()
+    }
     for name, shape in shapes.items():
         if name.startswith(REACHED):
-            _check_reached(name, shape, facts)
-        elif known.get(name) != shape and not (name in _EITHER and shape == (_PICTURE, ())):
+            fits = shape[0] == _NUMBER and name in reached and shape_fits(shape[1], reached[name])
+        else:
+            fits = known.get(name) == shape or (name in _EITHER and shape == (_PICTURE, ()))
+        if not fits:
             raise ValueError(f"{name} has no place in it, or another form")
     missing = {name for name in known if _is_needed(name, facts)} - shapes.keys()
-    missing |= {
-        REACHED + name for name in reached_shapes(facts.objective, facts.steps)
-    } - shapes.keys()
+    missing |= reached.keys() - shapes.keys()
     for index in range(PAIRS):
         names = [f"{SOLVER}{part}/{index}" for part in ("step", "change", "curvature")]
         earlier = f"{SOLVER}step/{index - 1}"
@@ -100,14 +103,6 @@ def check_shapes(shapes: Shapes, facts: Facts) -> None:
             missing.update(names)
     if missing:
         raise ValueError(f"it lacks {', '.join(sorted(missing))[:100]}")
-
-
-def _check_reached(name: str, shape: tuple[str, tuple[int, ...]], facts: Facts) -> None:
-    """Raise `ValueError` if an array of `Reached` is none of its own, or longer than a run can be."""
-    kind, sides = shape
-    most = reached_shapes(facts.objective, facts.steps).get(name.removeprefix(REACHED))
-    if most is None or kind != _NUMBER or not shape_fits(sides, most):
-        raise ValueError(f"{name} has no place in it, or another form")
 
 
 def _is_needed(name: str, facts: Facts) -> bool:

@@ -86,7 +86,8 @@ def plan_load(
 ) -> Iterator[Plan]:
     """Yield plans of a load, those that take less time first; what is named leaves no other.
 
-    ``count_bytes`` returns what a load needs of the memory that ``limit`` is of, by default main memory. Where pairs can be on disk, that comes before small tiles, which take more time.
+    ``count_bytes`` returns what a load needs of the memory that ``limit`` is of, by default main memory. Where pairs can be
+    on disk, that comes before small tiles, which take more time.
     """
     tiles: Sequence[int | None] = [load.tile]
     if load.tile is None:

@@ -1,6 +1,6 @@
 """Maps: pictures of a content in which each region has a colour of its own, told apart however they were saved."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from nstx.models.printable import printable
 from nstx.models.statistics import MOST_REGIONS
 from nstx.models.values import describe
 
-from ..pictures.picture import InputFile, Picture
+from ..pictures.picture import InputFile, Picture, row_bands
 from ..pictures.reading import Source
 from ..streaming.reduced import WHOLE, Fit, read_source
 from .masks import check_proportions, checked_first
@@ -37,7 +37,6 @@ _FLAT = 4
 _MOST_COLOURS, _LISTED = MOST_REGIONS - 1, 8
 _COLOURS = 2**24
 _SEEN = 128  # of 255, from which on a pixel of a map belongs to a region
-_BAND = 2**20  # pixels that are looked at at a time
 
 _MOST_PIXELS = 2**24
 """That are kept of a large map, as those of millions of colours take some seconds."""
@@ -115,7 +114,7 @@ def take_map(
     table = np.zeros(_COLOURS, np.uint8)
     table[values] = nearest
     labels = np.full(picture.size, NONE, np.uint8)
-    for rows in _split(picture):
+    for rows in row_bands(*picture.size):
         packed, seen = _pack(picture, rows)
         labels[rows][seen] = table[packed[seen]]
     return ColourMap(labels, tuple(colours), picture.as_input("regions"))
@@ -127,21 +126,13 @@ def _count_colours(
     """Return the colours, packed, that are seen; of each how many pixels, and how many of them lie in a flat area."""
     # Of memory that is never touched there is none, so that few colours take little of these.
     seen_at_all, counts = np.zeros(_COLOURS, bool), np.zeros((2, _COLOURS), np.uint32)
-    for rows in _split(picture):
+    for rows in row_bands(*picture.size):
         packed, seen = _pack(picture, rows)
         seen_at_all[packed[seen]] = True
         np.add.at(counts[0], packed[seen], np.uint32(1))
         np.add.at(counts[1], packed[seen & _is_flat(picture, rows)], np.uint32(1))
     values = np.flatnonzero(seen_at_all)
     return values, counts[0, values], counts[1, values]
-
-
-def _split(picture: Picture) -> Iterator[slice]:
-    """Yield some rows at a time, as what is made of all of them at once takes many times their memory."""
-    height, width = picture.size
-    step = max(1, _BAND // width)
-    for top in range(0, height, step):
-        yield slice(top, min(height, top + step))
 
 
 def _take_rows(picture: Picture, rows: slice) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from nstx.models.errors import UsageError, about
 from nstx.models.objective import Objective
 from nstx.models.printable import printable
 
-from ..pictures.picture import InputFile, Picture
+from ..pictures.picture import InputFile, Picture, row_bands
 from ..pictures.reading import Source
 from ..pictures.resizing import resize_channel
 from ..streaming.reduced import WHOLE, Fit, read_source
@@ -29,7 +29,6 @@ SEEN = "alpha-1"
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 _END = 8  # levels at either end that count as black and white, as JPEG blurs both
-_BAND = 2**20  # pixels that are looked at at a time
 _PROPORTIONS = 0.01  # by which a mask's may differ from its content's, besides a pixel
 
 
@@ -174,9 +173,7 @@ def _read_mask(source: Source, masked: Picture, of: str, fit: Fit) -> tuple[Mask
 def _to_mask(picture: Picture) -> Picture:
     """Return a picture, or some of its rows, as the mask that it is: alike in each channel."""
     mask = np.empty(picture.size, np.uint8)
-    # Some rows at a time, as numbers of all pixels take eight times their memory.
-    step = max(1, _BAND // picture.width)
-    for rows in (slice(top, top + step) for top in range(0, picture.height, step)):
+    for rows in row_bands(*picture.size):
         mask[rows] = _spread(_measure_levels(picture, rows))
     return replace(
         picture, pixels=np.broadcast_to(mask[..., None], (*mask.shape, 3)), alpha=None, beyond=None

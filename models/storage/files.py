@@ -202,9 +202,8 @@ def check_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 
 def _real(path: Path) -> str:
-    with contextlib.suppress(
-        ValueError
-    ):  # a NUL in the name of an input, of which there is no file
+    # A NUL may be in the name of an input, of which there is no file then.
+    with contextlib.suppress(ValueError):
         path = Path(os.path.realpath(path))
     return os.path.normcase(path)
 
