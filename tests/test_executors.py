@@ -24,7 +24,7 @@ from nstx.engine.batches.worker import WorkerTask, run_worker
 from nstx.engine.executors import many
 from nstx.engine.executors.cluster import RayCluster
 from nstx.engine.executors.desk import Desk
-from nstx.engine.executors.parcels import move_files, pack_jobs
+from nstx.engine.executors.parcels import pack_jobs
 from nstx.engine.executors.remote import RemoteWorker
 from nstx.engine.jobs.ledger import Ledger
 from nstx.models.errors import DeviceError, UsageError
@@ -185,7 +185,7 @@ def test_what_a_worker_tells_of_a_job_that_is_lost_is_not_published(
 def test_all_files_of_a_job_are_moved(save_picture: Save, tmp_path: Path) -> None:
     asked = ask(save_picture, 0, mask="alpha", settings=replace(SETTINGS, weights="caffe:w.pth"))
     asked = replace(asked, regions=tmp_path / "map.png", style_for={"red": asked.styles}).absolute()
-    moved = move_files(asked, lambda path: Path("0", path.name))
+    moved = asked.moved(lambda path: Path("0", path.name))
     assert moved.settings.weights == f"caffe:{Path('0', 'w.pth')}"
     assert (moved.mask, moved.content) == ("alpha", Path("0", "c0.png"))
     assert moved.style_for == {"red": ((Path("0", "style.png"), 1.0),)}

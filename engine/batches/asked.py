@@ -1,7 +1,7 @@
 """What is asked for of one picture of a batch, as it lies in the ledger."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +19,12 @@ from nstx.models.storage.plain_data import (
 )
 
 from ..checkpoints.manifest import read_settings, write_settings
-from ..checkpoints.runs import with_absolute_paths
+from ..checkpoints.runs import with_moved_files
 from ..jobs.records import Claim
 from ..pictures.writing import Depth, Saving
 from ..regions.masks import mask_file
 from ..settings import INITS, Settings
-from ..targets.paintings import absolute_painting, split_painting, weigh_style
+from ..targets.paintings import move_painting, split_painting, weigh_style
 
 _MOST_STYLES = 1000
 
@@ -107,16 +107,20 @@ class AskedJob:
 
     def absolute(self) -> "AskedJob":
         """Return it with paths from the root on."""
+        return self.moved(Path.absolute)
+
+    def moved(self, move: Callable[[Path], Path]) -> "AskedJob":
+        """Return it with its files elsewhere."""
         mask = mask_file(self.mask)
         return replace(
             self,
-            content=None if self.content is None else self.content.absolute(),
-            targets=None if self.targets is None else self.targets.absolute(),
-            styles=_absolutes(self.styles),
-            settings=with_absolute_paths(self.settings),
-            mask=self.mask if mask is None else str(mask.absolute()),
-            regions=None if self.regions is None else self.regions.absolute(),
-            style_for={colour: _absolutes(blend) for colour, blend in self.style_for.items()},
+            content=None if self.content is None else move(self.content),
+            targets=None if self.targets is None else move(self.targets),
+            styles=_move(self.styles, move),
+            settings=with_moved_files(self.settings, move),
+            mask=self.mask if mask is None else str(move(mask)),
+            regions=None if self.regions is None else move(self.regions),
+            style_for={colour: _move(blend, move) for colour, blend in self.style_for.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -218,8 +222,8 @@ def take_asked(claim: Claim) -> AskedJob:
         ) from error
 
 
-def _absolutes(styles: Styles) -> Styles:
-    return tuple((Path(absolute_painting(path)), weight) for path, weight in styles)
+def _move(styles: Styles, move: Callable[[Path], Path]) -> Styles:
+    return tuple((Path(move_painting(path, move)), weight) for path, weight in styles)
 
 
 def _write(styles: Styles) -> list[list[Any]]:

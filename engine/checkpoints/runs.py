@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,11 +98,16 @@ def describe_kept(run: Run, request: Mapping[str, Any] | None = None) -> Manifes
 
 def with_absolute_paths(settings: Settings) -> Settings:
     """Return settings whose start and weights, if they are files, are named from the root on."""
+    return with_moved_files(settings, Path.absolute)
+
+
+def with_moved_files(settings: Settings, move: Callable[[Path], Path]) -> Settings:
+    """Return settings whose start and weights, if they are files, are elsewhere."""
     if settings.init not in INITS:
-        settings = replace(settings, init=_absolute(settings.init))
+        settings = replace(settings, init=str(move(Path(settings.init))))
     if settings.weights != EMBEDDED:
         file, convention = split_source(settings.weights)
-        settings = replace(settings, weights=join_source(_absolute(file), convention))
+        settings = replace(settings, weights=join_source(str(move(Path(file))), convention))
     return settings
 
 

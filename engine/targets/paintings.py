@@ -87,11 +87,16 @@ def join_painting(file: str | os.PathLike[str], layers: str | None, mask: str | 
     return PaintingPath(os.fspath(file), names, mask).join()
 
 
+def move_painting(path: str | os.PathLike[str], move: Callable[[Path], Path]) -> str:
+    """Return the path of a style picture whose files are elsewhere."""
+    named = split_painting(path)
+    mask = None if named.mask is None else str(move(Path(named.mask)))
+    return named._replace(file=str(move(Path(named.file))), mask=mask).join()
+
+
 def absolute_painting(path: str | os.PathLike[str]) -> str:
     """Return the path of a style picture with its files named from the root on."""
-    named = split_painting(path)
-    mask = None if named.mask is None else str(Path(named.mask).absolute())
-    return named._replace(file=str(Path(named.file).absolute()), mask=mask).join()
+    return move_painting(path, Path.absolute)
 
 
 def weigh_style(item: Any) -> tuple[Any, float]:
