@@ -24,6 +24,7 @@ from nstx.models.storage.plain_data import (
 from nstx.models.storage.seals import DIGEST, digest_json
 
 from ..drawing.film_strip import check_film
+from ..formats.png_frame import SIGNATURE
 from ..settings import MAX_SIDE
 
 RUNS = "runs"
@@ -36,7 +37,6 @@ MOST_BYTES = 1 << 31
 _FORMAT = "nstx-run-1"
 _MOST_STEPS = 1_000_000
 _MOST_FRAMES = 100
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class RunFiles(NamedTuple):
@@ -162,5 +162,5 @@ def check_file(file: BufferedReader, name: str, record: RunRecord) -> None:
             raise ValueError(str(error)) from error
     else:
         sizes = [side.to_bytes(4, "big") for side in (result["width"], result["height"])]
-        if file.read(24) != _PNG + b"\0\0\0\x0dIHDR" + b"".join(sizes):
+        if file.read(24) != SIGNATURE + b"\0\0\0\x0dIHDR" + b"".join(sizes):
             raise ValueError("its picture has another size")

@@ -13,17 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .comment import make_exif
-from .repairs import png_chunks
+from .png_frame import GREY_ALPHA, RGBA, png_chunk, png_chunks, png_head
 
 Samples16 = NDArray[np.uint16]
 """uint16, (height, width, channels): grey, grey and alpha, RGB or RGBA."""
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = 25  # its place in a file whose first chunk is the header
-_GREY_ALPHA, RGB, RGBA = 4, 2, 6
-"""Colour types."""
-
 _BAND = 2**22  # samples that are filtered at a time
 _LEVEL = 6  # of zlib
 
@@ -56,7 +51,7 @@ def read_deep(data: bytes, image: Image.Image) -> Samples16:
 
 
 def _read(data: bytes, image: Image.Image) -> Samples16:
-    if data[_COLOUR_TYPE] == _GREY_ALPHA:
+    if data[_COLOUR_TYPE] == GREY_ALPHA:
         # Of as many bytes as RGBA of 8 bits, by whose name Pillow hands over all of them.
         header = data[16:24] + bytes((8, RGBA)) + data[26:29]
         check = struct.pack(">I", zlib.crc32(b"IHDR" + header))
@@ -93,25 +88,11 @@ def encode_deep(
         level: of zlib's compression.
     """
     height, width, channels = samples.shape
-    kind = {3: RGB, 4: RGBA}[channels]
-    parts = [
-        SIGNATURE,
-        png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
-    ]
-    if profile is not None:
-        parts.append(png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile, 9)))
-    if comment is not None:
-        parts.append(png_chunk(b"eXIf", make_exif(comment)))
     stream, step = zlib.compressobj(level), max(1, _BAND // (width * channels))
     bands = (samples[top : top + step] for top in range(0, height, step))
     lines = [stream.compress(rows) for rows in filter_rows(bands, samples.shape, 2)]
-    parts += [png_chunk(b"IDAT", b"".join([*lines, stream.flush()])), png_chunk(b"IEND", b"")]
-    return b"".join(parts)
-
-
-def png_chunk(name: bytes, body: bytes) -> bytes:
-    """Return a chunk with its length and checksum."""
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    pixels = png_chunk(b"IDAT", b"".join([*lines, stream.flush()]))
+    return png_head(samples.shape, 16, profile, comment) + pixels + png_chunk(b"IEND", b"")
 
 
 def filter_rows(

@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from .png_frame import SIGNATURE, png_chunk, png_chunks
+
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_HEADER = frozenset((b"IHDR",))
 _PNG_COLOURS = frozenset((b"IHDR", b"PLTE"))
@@ -54,19 +55,6 @@ def repair(data: bytes, kind: str) -> Repaired | None:
         return None
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Yield the name, the contents and the integrity of each chunk of a PNG that is there whole."""
-    at = len(_PNG_SIGNATURE)
-    while at + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + length]
-        check = data[at + 8 + length : at + 12 + length]
-        if len(check) < 4:
-            return
-        yield name, body, zlib.crc32(name + body) == int.from_bytes(check)
-        at += 12 + length
-
-
 def has_damaged_pixels(data: bytes) -> bool:
     """Tell whether a PNG's compressed pixels fail both their checks: the chunks' and zlib's."""
     pixels, whole = [], True
@@ -88,7 +76,7 @@ def has_damaged_pixels(data: bytes) -> bool:
 
 
 def _repair_png(data: bytes) -> Repaired | None:
-    parts, info = [_PNG_SIGNATURE], dict[str, bytes]()
+    parts, info = [SIGNATURE], dict[str, bytes]()
     least_key = {0: 2, 2: 6}.get(data[25], 0)  # bytes of a transparent colour, by colour type
     colours = None if data[25] != _PNG_PALETTE else 0
     needed = _PNG_COLOURS if data[25] == _PNG_PALETTE else _PNG_HEADER  # elsewhere a proposal
@@ -103,8 +91,7 @@ def _repair_png(data: bytes) -> Repaired | None:
             return None
         # Pixels have a check of their own.
         if name in _PNG_PIXELS and (sound or name == b"IDAT"):
-            parts.append(struct.pack(">I4s", len(body), name) + body)
-            parts.append(struct.pack(">I", zlib.crc32(name + body)))
+            parts.append(png_chunk(name, body))
         elif name == b"eXIf" and sound:
             info["exif"] = body
         elif name == b"iCCP" and sound and (profile := _inflate_profile(body)):

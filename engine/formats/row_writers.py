@@ -3,7 +3,6 @@
 The pixels are those that the writers of whole pictures keep; compression, and TIFF's tiles, are of their own.
 """
 
-import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .comment import UNDEFINED, USER_COMMENT, make_comment, make_exif
-from .deep_png import RGB, RGBA, SIGNATURE, filter_rows, png_chunk
+from .deep_png import filter_rows
+from .deep_tiff import tiff_options
+from .png_frame import png_chunk, png_head
 
 _PIECE = 2**20  # bytes of a chunk of compressed pixels, about
 _TILE = 256  # rows and columns of a TIFF's tile
@@ -49,14 +49,8 @@ class Rows:
 
 def write_png(file: BinaryIO, picture: Rows, *, is_stored: bool = False) -> None:
     """Write a PNG, compressed; ``is_stored``, which is without filters and compression, takes a sixteenth of the time."""
-    height, width, channels = picture.shape
-    kind = {3: RGB, 4: RGBA}[channels]
-    header = struct.pack(">IIBBBBB", width, height, picture.depth, kind, 0, 0, 0)
-    file.write(SIGNATURE + png_chunk(b"IHDR", header))
-    if picture.profile is not None:
-        file.write(png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.profile, 9)))
-    if picture.comment is not None:
-        file.write(png_chunk(b"eXIf", make_exif(picture.comment)))
+    _, width, channels = picture.shape
+    file.write(png_head(picture.shape, picture.depth, picture.profile, picture.comment))
     stream, ready = zlib.compressobj(0 if is_stored else 6), bytearray()
     bands = picture.bands(max(1, _PIECE // (width * channels)))
     filtered = (
@@ -84,10 +78,6 @@ def write_tiff(file: BinaryIO, picture: Rows, *, is_stored: bool = False) -> Non
 
     height, width, channels = picture.shape
     dtype = np.dtype(np.uint16 if picture.depth == 16 else np.uint8)
-    tags = []
-    if picture.comment is not None:
-        value = make_comment(picture.comment)
-        tags.append((USER_COMMENT, UNDEFINED, len(value), value, True))
     is_big = height * width * channels * dtype.itemsize > _MOST_CLASSIC
     with tifffile.TiffWriter(file, bigtiff=is_big) as writer:
         writer.write(
@@ -95,15 +85,7 @@ def write_tiff(file: BinaryIO, picture: Rows, *, is_stored: bool = False) -> Non
             shape=picture.shape,
             dtype=dtype,
             tile=(_TILE, _TILE),
-            photometric="rgb",
-            planarconfig="contig",
-            extrasamples=["unassalpha"] if channels == 4 else None,
-            compression=None if is_stored else "zlib",
-            predictor=not is_stored,
-            iccprofile=picture.profile,
-            metadata=None,
-            software=False,
-            extratags=tags,
+            **tiff_options(channels, picture.profile, picture.comment, is_stored=is_stored),
         )
 
 

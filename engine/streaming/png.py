@@ -20,7 +20,7 @@ from nstx.models.errors import ImageError
 from nstx.models.printable import printable
 
 from ..formats.comment import MOST_EXIF
-from ..formats.deep_png import SIGNATURE
+from ..formats.png_frame import SIGNATURE, png_chunk, png_header
 from ..pictures.decoding import decode_image, read_orientation, refuse_damaged
 from ..pictures.samples import Samples
 from .bands import BAND, Band, Bands
@@ -133,13 +133,8 @@ def _last_row(band: Band, rows: list[bytes], header: _Header, above: bytes, path
 
 def _wrap(header: tuple[int, int, int, int], rows: list[bytes], chunks: bytes = b"") -> bytes:
     """Return a PNG of width, height, depth and colour type, whose rows are not compressed."""
-    start = _chunk(b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0))
-    pixels = _chunk(b"IDAT", zlib.compress(b"".join(rows), 0))
-    return b"".join((SIGNATURE, start, chunks, pixels, _chunk(b"IEND", b"")))
-
-
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    pixels = png_chunk(b"IDAT", zlib.compress(b"".join(rows), 0))
+    return b"".join((png_header(*header), chunks, pixels, png_chunk(b"IEND", b"")))
 
 
 def _chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
@@ -174,9 +169,9 @@ def _scan(file: BinaryIO, path: Path) -> tuple[_Header, bytes]:
         elif name in _KEPT and name not in seen and b"IDAT" not in seen:
             if length > _KEPT[name]:
                 refuse_damaged(path, _KIND, f"its {name.decode()} is too long")
-            kept.append(_chunk(name, _take(file, name, length, path)))
+            kept.append(png_chunk(name, _take(file, name, length, path)))
         elif name in _TURNING and name not in seen and length <= _TURNING[name]:
-            turning.append(_chunk(name, _take(file, name, length, path)))
+            turning.append(png_chunk(name, _take(file, name, length, path)))
         seen.add(name)
     if header is None or b"IDAT" not in seen:
         refuse_damaged(path, _KIND, "its pixels are missing")
