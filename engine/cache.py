@@ -19,11 +19,11 @@ from nstx.models.storage.cache import (
     cache_folder,
     cache_limit,
     find_entries,
-    open_entry,
     remove,
     remove_oldest,
     sweep_litter,
 )
+from nstx.models.storage.seals import DIGEST
 from nstx.models.weights.load import copy_is_sound
 
 from .checkpoints.cached import CHECKPOINT_NAME, checkpoint_is_sound, describe_checkpoint
@@ -36,7 +36,7 @@ _KINDS: dict[
     CacheKind, tuple[str, Callable[[Path], dict[str, Any]], Callable[[Path], bool] | None]
 ] = {
     "targets": (TARGET_NAME, describe_target, target_is_sound),
-    "weights": (r"[0-9a-f]{64}\.safetensors", lambda path: {"weights": path.stem}, copy_is_sound),
+    "weights": (rf"{DIGEST}\.safetensors", lambda path: {"weights": path.stem}, copy_is_sound),
     "sessions": (SESSION_NAME, describe_kept, kept_is_sound),
     "tensorrt": (r"[0-9a-f]{32}-(\d+x\d+x\d+|free)/", lambda path: {"model": path.name}, None),
     "places": (PLACE_NAME, describe_place, place_is_sound),
@@ -161,11 +161,7 @@ def _find(*kinds: CacheKind) -> list[FolderEntry]:
 def _is_sound(entry: CacheEntry) -> bool:
     check = _KINDS[entry.kind][2]
     try:
-        if check is None:
-            return True
-        if not entry.path.is_dir():
-            open_entry(entry.path).close()  # nobody is to wait for a FIFO
-        return check(entry.path)
+        return check is None or check(entry.path)
     except FileNotFoundError:
         return True  # removed by another process meanwhile
     except (OSError, ValueError):

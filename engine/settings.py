@@ -59,8 +59,10 @@ MIN_SIDE = 16
 MAX_SIDE = 65_535
 """Longest side, in pixels, that is accepted: more is a slip of the keyboard."""
 
-_MOST = {"threads": 1024, "steps": 1_000_000, "scales": 16}
+MOST_SCALES = 16
+"""Of a pyramid."""
 
+_MOST = {"threads": 1024, "steps": 1_000_000, "scales": MOST_SCALES}
 
 OF_THIS_MACHINE = ("use_cache", "max_memory", "history", "large")
 """Settings that no picture depends on."""

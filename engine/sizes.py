@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from nstx.models.errors import UsageError
 
-from .settings import MAX_SIDE, MIN_SIDE, Settings, check_side
+from .settings import MAX_SIDE, MIN_SIDE, MOST_SCALES, Settings, check_side
 
-_MAX_SCALES, _SMALLEST_SCALE = 16, 120
+_SMALLEST_SCALE = 120
 
 
 def fit_size(
@@ -96,9 +96,9 @@ def pyramid_sizes(height: int, width: int, scales: int | None) -> tuple[tuple[in
             and min(height, width) / 2**scales >= 2 * MIN_SIDE
         ):
             scales += 1
-    if not 1 <= scales <= _MAX_SCALES:
+    if not 1 <= scales <= MOST_SCALES:
         raise UsageError(
-            f"expected 1 … {_MAX_SCALES} scales, got {scales}; try --scales auto", setting="scales"
+            f"expected 1 … {MOST_SCALES} scales, got {scales}; try --scales auto", setting="scales"
         )
     factors = [2 ** (scales - 1 - index) for index in range(scales)]
     sizes = tuple((round(height / factor), round(width / factor)) for factor in factors)

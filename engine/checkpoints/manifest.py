@@ -20,13 +20,13 @@ from nstx.models.storage.seals import DIGEST
 from nstx.models.version import __version__
 
 from ..pictures.picture import InputFile
-from ..settings import BY_ROUNDING, INITS, MAX_SIDE, Settings
+from ..settings import BY_ROUNDING, INITS, MAX_SIDE, MOST_SCALES, Settings
 
 _FORMAT = "nstx-checkpoint-1"
 _ROLE = "[a-z]{1,20}"
 _COLOURS = "#[0-9a-f]{6}(,#[0-9a-f]{6}){0,63}"
 _LAYERS = "conv[1-5]_[1-4](,conv[1-5]_[1-4]){0,15}"
-_MOST_INPUTS, _MOST_SCALES = 1000, 16
+_MOST_INPUTS = 1000
 
 # What comes of these settings is compared, and of some nothing but rounding comes.
 _BY_OUTCOME = ("device", "backend", "precision", "weights", *BY_ROUNDING)
@@ -166,7 +166,7 @@ def read_run(data: Any, settings: Settings) -> Manifest:
         inputs=tuple(map(_read_input, take_list(data, "inputs", _MOST_INPUTS))),
         pictures={},
         weights_sha256=take_text(data, "weights_sha256", DIGEST),
-        sizes=tuple(map(_read_size, take_list(data, "sizes", _MOST_SCALES))),
+        sizes=tuple(map(_read_size, take_list(data, "sizes", MOST_SCALES))),
         backend={
             **{name: take_text(backend, name) for name in ("backend", "device", "precision")},
             "checked": take_flag(backend, "checked"),

@@ -18,8 +18,11 @@ _PRECISIONS: tuple[str, ...] = get_args(Precision)
 _CHECK = 9
 """Numbers of a check."""
 
-_MOST_BEST, _MOST_CHECKS = 11, 1000
-"""Costs that progress is told by; checks of a run of no steps, to which a step may add some."""
+MOST_BEST = 11
+"""Costs that progress is told by: of a step, and of ten more."""
+
+_MOST_CHECKS = 1000
+"""Of a run of no steps; a step may add some."""
 
 _PARTS = ("total", "content", "style", "total_variation")
 
@@ -44,7 +47,7 @@ class Reached:
         seconds: that the run took.
         first_cost: of the first evaluation.
         steps: of all scales.
-        best: the best costs that progress is told by, at most eleven.
+        best: the best costs that progress is told by, at most `MOST_BEST`.
         checks: of the precision.
     """
 
@@ -91,7 +94,7 @@ def reached_shapes(objective: Objective, steps: int) -> dict[str, tuple[int, ...
         "reached": (4,),
         "first_cost": (1, width),
         "steps": (steps, 3 + width),
-        "best": (_MOST_BEST,),
+        "best": (MOST_BEST,),
         "checks": (_MOST_CHECKS + steps, _CHECK),
     }
 

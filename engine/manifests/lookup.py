@@ -12,6 +12,7 @@ from nstx.models.weights.sources import join_source, split_source
 
 from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
+from ..targets.files import MOST_BYTES as MOST_OF_TARGETS
 from .places import find_place
 from .reading import PictureManifest
 
@@ -23,8 +24,6 @@ _KINDS = {
 
 ROLES = tuple(role for role in _KINDS if role != "weights")
 """Of inputs that can be found again."""
-
-_MOST_BYTES = 1 << 34  # of a targets file
 
 
 def find_input(item: InputFile, manifest: PictureManifest, *, use_cache: bool, advice: str) -> Path:
@@ -41,7 +40,7 @@ def find_input(item: InputFile, manifest: PictureManifest, *, use_cache: bool, a
             f"expected a {_KINDS[item.role]} from a file in the manifest of {printable(manifest.picture)}, got one "
             f"that came from none; try {advice}"
         )
-    most_bytes = _MOST_BYTES if item.role == "targets" else MOST_BYTES
+    most_bytes = MOST_OF_TARGETS if item.role == "targets" else MOST_BYTES
 
     def fits(path: Path) -> bool:
         digest = digest_input(path, kind="a file", most_bytes=most_bytes, error=UsageError)

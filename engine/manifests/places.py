@@ -14,11 +14,11 @@ from nstx.models.storage.cache import (
     cache_folder,
     find_entries,
     mark_used,
-    open_entry,
     remove,
     warn_unkept,
 )
 from nstx.models.storage.files import write_atomically
+from nstx.models.storage.inputs import open_regular
 from nstx.models.storage.seals import DIGEST
 from nstx.models.weights.sources import EMBEDDED, split_source
 
@@ -85,7 +85,7 @@ def _place(sha256: str) -> Path:
 def _read(place: Path) -> bytes | None:
     """Return the path in an entry, from the root on; None of one that is missing or damaged."""
     try:
-        with open_entry(place, _LONGEST) as file:
+        with open_regular(place, _LONGEST) as file:
             data = file.read(_LONGEST)
     except (FileNotFoundError, ValueError):
         return None

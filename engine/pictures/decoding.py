@@ -38,9 +38,11 @@ _FEW_PIXELS = 2**24  # that any file may have
 # the formats for photographs take several times the memory of the pixels.
 _MOST_PIXELS_A_BYTE = 2000
 _MOST_PIXELS_A_BYTE_OF = {"WEBP": 200, "AVIF": 200, "JPEG2000": 200, HEIC: 200}
-# JPEGs of more pixels than the bound are reduced while they are decoded, up to this many times it;
-# of progressive ones the decoder holds all coefficients.
-_MOST_REDUCED, _MOST_REDUCED_PROGRESSIVE = 4.0, 1.5
+_MOST_REDUCED = 4.0
+"""JPEGs of more pixels than the bound are reduced while they are decoded, up to this many times it."""
+
+MOST_PROGRESSIVE = 1.5
+"""Of progressive ones, as the decoder holds all their coefficients."""
 
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = {
@@ -74,7 +76,8 @@ def decode_image(data: bytes, kind: str, path: Path, most_pixels: int) -> Image.
     return Samples(samples, profile).turned(orientation)
 
 
-_SIDEWAYS = (5, 6, 7, 8)
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF's orientations of pictures that lie on their sides: their rows are the file's columns."""
 
 
 class Loaded(NamedTuple):
@@ -163,7 +166,7 @@ def read_size(data: bytes, kind: str, path: Path) -> tuple[int, int] | None:
             orientation = read_exif(image).get(_ORIENTATION)
     except (*DECODER_ERRORS, ImageError):
         return None
-    return (width, height) if orientation in _SIDEWAYS else (height, width)
+    return (width, height) if orientation in SIDEWAYS else (height, width)
 
 
 def turn_image(image: Image.Image, orientation: object) -> Image.Image:
@@ -177,7 +180,7 @@ def _load(data: bytes, kind: str, path: Path, most_pixels: int) -> Loaded:
         width, height = image.size
         if kind == "JPEG" and width * height > most_pixels:
             progressive = "progressive" in image.info
-            times = _MOST_REDUCED_PROGRESSIVE if progressive else _MOST_REDUCED
+            times = MOST_PROGRESSIVE if progressive else _MOST_REDUCED
             check_pixels(image.size, len(data), kind, path, int(times * most_pixels))
             image.draft(image.mode, (width // 2, height // 2))
             image.load()

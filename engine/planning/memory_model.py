@@ -14,7 +14,7 @@ from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer, truncate
 
 from ..settings import PAIRS, Settings
-from ..tiles.layout import TileLayout, lay_tiles
+from ..tiles.layout import EXTRACTED_SIDE, TileLayout, lay_tiles
 
 Way = Literal["onnx", "autograd", "bf16", "checked"]
 """How gradients come about: by ONNX Runtime, by PyTorch's autograd, or written out in bf16, alone or checked."""
@@ -287,6 +287,6 @@ def _tile_features(
 ) -> float:
     """Return the bytes that a process has while it makes the features of tiles, whose sides are at most ``most``."""
     base, share = _KEPT_TILES if keeps_freed else _TILES
-    side = min(most, min(layout.side, 256) + 2 * layout.halo)
+    side = min(most, min(layout.side, EXTRACTED_SIDE) + 2 * layout.halo)
     pixels = share * activation_bytes(layers) * side**2
     return base + _BUILDING * _weights_beyond(layers) + pixels

@@ -18,19 +18,19 @@ from nstx.models.storage.cache import (
     cache_folder,
     find_entries,
     mark_used,
-    open_entry,
     remove,
     remove_damaged,
     remove_oldest,
     warn_unkept,
 )
 from nstx.models.storage.files import PART_PREFIX, PART_SUFFIX, write_atomically
+from nstx.models.storage.inputs import open_regular
 from nstx.models.storage.leftovers import removed_at_exit
-from nstx.models.storage.seals import digest_bytes
+from nstx.models.storage.seals import DIGEST, digest_bytes
 
 _log = logging.getLogger("nstx")
 
-SESSION_NAME = r"[0-9a-f]{32}-[0-9a-f]{64}\.onnx"
+SESSION_NAME = rf"[0-9a-f]{{32}}-{DIGEST}\.onnx"
 
 MOST_KEPT_BYTES = 1_320_000_000
 """How many bytes of graphs are kept: twelve of all layers, or hundreds of few. One takes 0.3 to 110 MB, about as much
@@ -46,7 +46,7 @@ _DESCRIBED = (
 
 def find_graph(key: str) -> Path | None:
     """Return the file of a graph, or None where there is none; a damaged one is removed."""
-    entries = find_entries(_folder(), f"{key}-[0-9a-f]{{64}}\\.onnx")
+    entries = find_entries(_folder(), rf"{key}-{DIGEST}\.onnx")
     for _, path, _ in entries:
         # Another process may remove it in the meantime.
         with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ def keep_graph(key: str, model: bytes, most_bytes: int = MOST_KEPT_BYTES) -> Pat
 def describe_kept(path: Path) -> dict[str, str]:
     """Return what a kept graph computes, as plain data; empty if it cannot be read."""
     try:
-        with open_entry(path, MOST_BYTES) as file:
+        with open_regular(path, MOST_BYTES) as file:
             metadata = read_metadata(file.read())
     except (OSError, ValueError):
         return {}
@@ -91,7 +91,7 @@ def describe_kept(path: Path) -> dict[str, str]:
 def kept_is_sound(path: Path) -> bool:
     """Whether the bytes of a kept graph have the checksum in its name; `OSError` if unreadable."""
     try:
-        with open_entry(path, MOST_BYTES) as file:
+        with open_regular(path, MOST_BYTES) as file:
             return path.stem.endswith(f"-{hashlib.file_digest(file, 'sha256').hexdigest()}")
     except ValueError:
         return False

@@ -24,6 +24,8 @@ from ..formats.identify import TIFF, identify_format
 from ..pictures.decoding import (
     DECODER_ERRORS,
     MOST_PIXELS,
+    MOST_PROGRESSIVE,
+    SIDEWAYS,
     check_pixels,
     quiet_decoder,
     read_orientation,
@@ -52,8 +54,7 @@ MOST_LARGE_BYTES = 2**38
 _MOST_NARROW = 2**30
 """Pixels of all its rows at the width that it is used at; bytes of them where it has more rows than `MAX_SIDE`."""
 
-_SIDEWAYS = (5, 6, 7, 8)
-_MOST_OF_JPEG, _MOST_PROGRESSIVE = 64, 1.5  # times the usual bound, by what a decoder holds
+_MOST_OF_JPEG = 64  # times the usual bound, by what a decoder holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +177,13 @@ def _read_jpeg(file: BinaryIO, path: Path, fit: Fit, *, wide: bool) -> Picture:
     file.seek(0)
     with quiet_decoder(), JpegImagePlugin.JpegImageFile(file) as image:
         whole = image.size
-        times = _MOST_PROGRESSIVE if "progressive" in image.info else _MOST_OF_JPEG
+        times = MOST_PROGRESSIVE if "progressive" in image.info else _MOST_OF_JPEG
         if whole[0] * whole[1] > times * MOST_PIXELS:
             raise ImageError(
                 f"expected a JPEG of at most {int(times * MOST_PIXELS) // 10**6} million pixels in "
                 f"{printable(path)}, got {whole[0]}×{whole[1]}; try a smaller copy of it"
             )
-        turned = read_orientation(image, path) in _SIDEWAYS
+        turned = read_orientation(image, path) in SIDEWAYS
         height, width = fit.size(whole if turned else whole[::-1])
         least = (height, width) if turned else (width, height)
         # Twice as large as it is used, where there is as much: the decoder's own filter is a box.
@@ -208,7 +209,7 @@ def _read_jpeg(file: BinaryIO, path: Path, fit: Fit, *, wide: bool) -> Picture:
 
 def _reduce(bands: Bands, path: Path, fit: Fit, *, wide: bool) -> Picture:
     """Return a picture at the size that it is used at."""
-    sideways = bands.orientation in _SIDEWAYS
+    sideways = bands.orientation in SIDEWAYS
     own = bands.size[::-1] if sideways else bands.size
     upright = fit.size(own)
     height, width = upright[::-1] if sideways else upright

@@ -39,7 +39,9 @@ SUFFIXES = (SUFFIX,)
 _FORMAT, _FORMAT_OF_COLOURS = "nstx-targets-2", "nstx-targets-3"
 """The latter where other pictures than the named ones are compared, of which earlier releases know nothing."""
 
-_MOST_BYTES = 1 << 34  # of 3000 pixels and conv1_1, 3 GB
+MOST_BYTES = 1 << 34
+"""Of a file; one of 3000 pixels and conv1_1 has 3 GB."""
+
 _ADVICE = "'nstx precompute … -o FILE.safetensors'"
 
 
@@ -170,7 +172,7 @@ def read_targets(path: str | Path) -> SavedTargets:
     """
     path = Path(path)
     with open_sealed(
-        path, kind="a targets file", most_bytes=_MOST_BYTES, advice=_ADVICE, instead=_ADVICE
+        path, kind="a targets file", most_bytes=MOST_BYTES, advice=_ADVICE, instead=_ADVICE
     ) as file:
         data = read_bytes(file)
         saved = _unpack(*unpack_arrays(data))

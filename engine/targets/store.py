@@ -22,12 +22,12 @@ from nstx.models.storage.cache import (
     cache_limit,
     find_entries,
     mark_used,
-    open_entry,
     remove_damaged,
     remove_oldest,
     warn_unkept,
 )
 from nstx.models.storage.files import write_atomically
+from nstx.models.storage.inputs import open_regular
 from nstx.models.storage.plain_data import take_object, take_text, take_whole
 from nstx.models.storage.seals import DIGEST, digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding, find_layer
@@ -162,7 +162,7 @@ class TargetFolder:
         path = self.folder / target_name(key)
         most_bytes = LONGEST_HEADER + 4 * math.prod(key.stored_shape)
         try:
-            with open_entry(path, most_bytes) as file:
+            with open_regular(path, most_bytes) as file:
                 value = _take_value(*read_arrays(file), key)
         except OSError:
             return None
@@ -219,7 +219,7 @@ def _name(key: dict[str, Any], number: int) -> str:
 def describe_target(path: Path) -> dict[str, Any]:
     """Return an entry's key and its picture's path, from its first bytes; empty if unreadable."""
     try:
-        with open_entry(path) as file:
+        with open_regular(path) as file:
             description = read_description(file)
         return {"path": take_text(description, "picture"), **_read_key(description).to_json()}
     except (OSError, ValueError):
@@ -232,7 +232,7 @@ def target_is_sound(path: Path) -> bool:
     One of another release, which this one never reads, is as good.
     """
     try:
-        with open_entry(path) as file:
+        with open_regular(path) as file:
             arrays, description = read_arrays(file)
         fields = take_object(description, "key")
         if path.name != _name(fields, _FORMAT):

@@ -16,13 +16,10 @@ from ..features.activations import FeatureExtractor
 from ..pictures.picture import Pixels
 from ..regions.positions import Values, weigh_statistics
 from ..tiles.kept import KeptActivation
-from ..tiles.layout import SIDES, TileLayout
+from ..tiles.layout import EXTRACTED_SIDE, SIDES, TileLayout
 from .store import Kept
 
 _log = logging.getLogger("nstx")
-
-_SIDE = 256
-"""Of tiles at most, as all layers' activations are in memory where statistics are made of them."""
 
 
 def extract_content(
@@ -59,7 +56,11 @@ def extract_statistics(
     Positions count by shares (h, w), or all alike where a layer has none.
     """
     small = TileLayout(
-        layout.height, layout.width, layout.layers, layout.rounding, min(layout.side, _SIDE)
+        layout.height,
+        layout.width,
+        layout.layers,
+        layout.rounding,
+        min(layout.side, EXTRACTED_SIDE),
     )
     totals: dict[str, NDArray[np.float64]] = {}
     for tile in small.tiles:
@@ -80,11 +81,11 @@ def smaller_tiles(
     size: tuple[int, int], layout: TileLayout | None, objective: Objective
 ) -> list[TileLayout]:
     """Return the tiles by which features of a picture (height, width) take less memory than by these, or whole."""
-    most = max(size) - 1 if layout is None else min(layout.side, _SIDE) - 1
+    most = max(size) - 1 if layout is None else min(layout.side, EXTRACTED_SIDE) - 1
     return [
         TileLayout(*size, tuple(objective.layers), objective.pool_rounding, side)
         for side in SIDES
-        if side <= min(most, _SIDE)
+        if side <= min(most, EXTRACTED_SIDE)
     ]
 
 

@@ -20,6 +20,9 @@ Span = tuple[int, int]
 SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
 """Of tiles, of which one is taken where memory does not hold the one before; larger ones save no more time."""
 
+EXTRACTED_SIDE = 256
+"""Of tiles at most whose activations of all layers are in memory together, where targets are made of them."""
+
 _DEEPEST_STRIDE = 16
 """Of VGG-19's convolutions: tiles begin at its multiples, so that no pooling's window is cut."""
 

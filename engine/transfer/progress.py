@@ -15,7 +15,7 @@ from nstx.models.cost import Cost
 
 from ..checkpoints.contents import Contents
 from ..checkpoints.keeper import Checkpoints
-from ..checkpoints.reached import Reached, StepRecord
+from ..checkpoints.reached import MOST_BEST, Reached, StepRecord
 from ..colours.modes import Colouring
 from ..devices.arrays import NUMPY, Array, Arrays
 from ..gradients.backend import PrecisionCheck
@@ -28,8 +28,7 @@ from ..solvers.solver import StopSolving
 
 StopReason = Literal["steps", "no_progress", "interrupted", "diverged", "failed"]
 
-# A scale ends when its best cost has fallen by less than 0.1 % in ten steps.
-_WINDOW = 10
+# A scale ends when its best cost has fallen by less than 0.1 % over all costs that progress is told by.
 _LEAST_PROGRESS = 1e-3
 
 _MOST_FRAMES = 60
@@ -143,7 +142,7 @@ class Progress:
     checks: list[PrecisionCheck] = field(default_factory=list)
     _scale: int = 0
     _began: float = field(default_factory=time.perf_counter)
-    _best: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW + 1))
+    _best: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_BEST))
     _is_over: bool = False
     _records: list[StepRecord] = field(default_factory=list)
 
@@ -233,7 +232,7 @@ class Progress:
             )
         best = min(cost.total, self._best[-1]) if self._best else cost.total
         self._best.append(best)
-        is_still = len(self._best) > _WINDOW and best >= self._best[0] * (1 - _LEAST_PROGRESS)
+        is_still = len(self._best) == MOST_BEST and best >= self._best[0] * (1 - _LEAST_PROGRESS)
         self._is_over = self.settings.early_stop and is_still
         if self.checkpoints is not None:
             self._records.append(StepRecord(self._scale, self.evaluations, seconds, cost))

@@ -8,7 +8,6 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable
-from io import BufferedReader
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -16,7 +15,6 @@ from ..errors import OutputError, UsageError
 from ..printable import printable
 from ..values import parse_bytes
 from .files import PART_PREFIX, PART_SUFFIX
-from .inputs import open_regular
 
 _log = logging.getLogger("nstx")
 
@@ -27,7 +25,6 @@ engines, where files were that runs have read, and long runs that go on after a 
 CACHE_KINDS: tuple[CacheKind, ...] = get_args(CacheKind)
 
 _DEFAULT_LIMIT = "2GiB"
-_LARGEST = 2**60
 # A write takes no minute: what is older was left by a process that was killed.
 _LITTER_SECONDS = 60.0
 
@@ -134,14 +131,6 @@ def find_entries(folder: Path, pattern: str) -> list[FolderEntry]:
             used = max(status.st_mtime for status in statuses)
             entries.append(FolderEntry(used, path, sum(status.st_size for status in statuses)))
     return entries
-
-
-def open_entry(path: Path, most_bytes: int = _LARGEST) -> BufferedReader:
-    """Open an entry that is a file.
-
-    `OSError` if it cannot be opened, `ValueError` if it is no regular file, or larger than it may be.
-    """
-    return open_regular(path, most_bytes)
 
 
 def check_cache_folder() -> None:

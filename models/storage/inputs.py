@@ -32,7 +32,7 @@ class UnfitFileError(ValueError):
 def open_input(
     path: Path, *, kind: str, most_bytes: int, error: type[NstxError], advice: str = "another file"
 ) -> BufferedReader:
-    """Open a regular file of at most ``most_bytes`` for reading, without waiting for a writer.
+    """Open a regular file, of at most ``most_bytes`` if they are given, for reading, without waiting for a writer.
 
     Args:
         path: links are followed.
@@ -59,8 +59,8 @@ def open_input(
         ) from failure
 
 
-def open_regular(path: Path, most_bytes: int) -> BufferedReader:
-    """Open a regular file of at most ``most_bytes`` for reading, without waiting for a writer.
+def open_regular(path: Path, most_bytes: int | None = None) -> BufferedReader:
+    """Open a regular file, of at most ``most_bytes`` if they are given, for reading, without waiting for a writer.
 
     Raises:
         OSError: there is none, or it cannot be opened.
@@ -76,7 +76,7 @@ def open_regular(path: Path, most_bytes: int) -> BufferedReader:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise UnfitFileError(kind_of_file(status.st_mode))
-        if status.st_size > most_bytes:
+        if most_bytes is not None and status.st_size > most_bytes:
             raise UnfitFileError(_size(status.st_size), f" of at most {_size(most_bytes)}")
         if not status.st_size and not _is_empty(handle):
             raise UnfitFileError("a file of the system's, of no size")

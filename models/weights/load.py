@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from ..arguments import check_arguments, check_fields, with_example
 from ..errors import OutputError, UsageError, WeightsError, about
 from ..printable import printable
-from ..storage.cache import cache_folder, keeps_cache, mark_used, open_entry, warn_unkept
+from ..storage.cache import cache_folder, keeps_cache, mark_used, warn_unkept
 from ..storage.files import write_atomically
-from ..storage.inputs import open_input
+from ..storage.inputs import open_input, open_regular
 from ..storage.seals import digest_json
 from ..vgg19 import CONVOLUTIONS, Preprocessing
 from .conventions import OXFORD_MEAN, Mean
@@ -145,7 +145,7 @@ def _prepared_digest(sha256: str, preprocessing: Preprocessing) -> str:
 def copy_is_sound(path: Path) -> bool:
     """Whether a float32 copy in the cache is whole, or of another release; `OSError` if unreadable."""
     try:
-        with open_entry(path, _MOST_COPIED) as file:
+        with open_regular(path, _MOST_COPIED) as file:
             read_copy(file)
     except (ValueError, WeightsError) as error:
         return isinstance(error, OldCopyError)
