@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from nstx.engine.archive.limits import MOST_UPLOADS
+from nstx.engine.jobs.records import State
 from nstx.engine.service.refusals import Refusal
 from nstx.engine.service.service import Service
 from nstx.models.version import __version__
@@ -17,7 +18,7 @@ from .forms import UploadTimeout, discard, read_key, reading_form
 from .guards import GUARDED, Access, Guard
 from .metrics import Measured, Metrics
 from .problems import MEDIA_TYPE, handle_problems, respond
-from .schemas import EVENT, FORM, LINKS, Health, Job, JobPage, Problem, ServiceInfo, Status
+from .schemas import EVENT, FORM, LINKS, Health, Job, JobPage, Problem, ServiceInfo
 from .streaming import Streams
 
 PAGE = Path(__file__).with_name("page")
@@ -98,7 +99,7 @@ def _add_submission(app: FastAPI, service: Service) -> None:
 def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs", response_model=JobPage, responses=_problems(422), summary="List jobs")
     async def list_jobs(
-        status: Status | None = None,
+        status: State | None = None,
         limit: Annotated[int, Query(ge=1, le=_MOST_JOBS)] = 20,
         cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
     ) -> Response:

@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nstx.engine.jobs.records import FINAL
 from nstx.engine.service.service import Service
 
 _METHODS = ("GET", "POST", "DELETE")
@@ -50,7 +51,7 @@ class Metrics:
             "nstx_http_request_duration_seconds", "Until an answer begins.", ["route"], buckets=_REQUEST, registry=own,
         )  # fmt: skip
         ProcessCollector(registry=self._registry)
-        for status in ("succeeded", "failed", "canceled"):
+        for status in FINAL:
             self._jobs.labels(status)
 
     def observe(self, kind: str, data: Mapping[str, Any]) -> None:

@@ -4,8 +4,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
-Final = Literal["png", "jpg", "webp", "avif", "tiff"]
+from nstx.engine.archive.limits import MOST_STYLES
+from nstx.engine.jobs.records import FINAL, State
+
+Format = Literal["png", "jpg", "webp", "avif", "tiff"]
 
 
 class _Body(BaseModel):
@@ -58,14 +60,14 @@ class Job(_Body):
 
     id: str = Field(pattern="^[0-9a-f]{32}$")
     name: str | None = Field(description="Of the photograph, or the targets, as it was sent.")
-    status: Status
+    status: State
     created: str
     started: str | None
     ended: str | None
     position: int | None
     attempts: int
     options: dict[str, Any]
-    format: Final
+    format: Format
     width: int | None
     height: int | None
     steps: int | None
@@ -125,7 +127,7 @@ EVENT: dict[str, Any] = {
     "title": "Event", "type": "object", "required": ["event", "data"],
     "properties": {
         "id": {"type": "string", "pattern": "^[0-9]{1,16}$"},
-        "event": {"enum": ["status", "step", "preview", "gap", "succeeded", "failed", "canceled"]},
+        "event": {"enum": ["status", "step", "preview", "gap", *FINAL]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }  # fmt: skip
@@ -139,8 +141,8 @@ _PARTS: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "content": _FILE,
-        "style": {"type": "array", "minItems": 1, "maxItems": 8, "items": _FILE},
-        "style_mask": {"type": "array", "maxItems": 8, "items": _FILE},
+        "style": {"type": "array", "minItems": 1, "maxItems": MOST_STYLES, "items": _FILE},
+        "style_mask": {"type": "array", "maxItems": MOST_STYLES, "items": _FILE},
         "mask": _FILE,
         "regions": _FILE,
         "targets": _FILE,

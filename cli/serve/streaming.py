@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nstx.engine.archive.events import FINAL
 from nstx.engine.archive.limits import MOST_STREAMS
+from nstx.engine.jobs.records import FINAL
 from nstx.engine.service.refusals import Refusal
 from nstx.engine.service.service import Service
 

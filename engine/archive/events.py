@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 from nstx.models.storage.plain_data import parse_json
 
+from ..jobs.records import FINAL
 from ..jobs.table import connect, table_errors, writing
-
-FINAL = ("succeeded", "failed", "canceled")
-"""Events after which there are no more of a job."""
 
 KEPT = 1000
 """Events of a job that are kept, besides the first and the last."""

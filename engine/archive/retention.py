@@ -4,8 +4,8 @@ import time
 from collections.abc import Collection
 
 from ..jobs.ledger import Ledger
-from ..jobs.records import JobRecord
-from .events import FINAL, EventTable
+from ..jobs.records import FINAL, JobRecord
+from .events import EventTable
 from .folder import ServiceFolder, is_id, job_of
 from .limits import ServiceLimits
 

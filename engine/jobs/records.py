@@ -11,7 +11,10 @@ from nstx.models.storage.plain_data import parse_json
 
 State = Literal["queued", "running", "succeeded", "failed", "canceled"]
 STATES: tuple[State, ...] = get_args(State)
-"""Of a job; the last three are terminal."""
+"""Of a job."""
+
+FINAL: tuple[State, ...] = ("succeeded", "failed", "canceled")
+"""States that a job stays in, and the last events of one."""
 
 LONGEST_ID = 1024
 """Characters."""

@@ -13,14 +13,14 @@ from nstx.models.version import __version__
 
 from ..archive import limits as fixed
 from ..archive.describing import describe_job, find_picture
-from ..archive.events import FINAL, EventTable, JobEvent
+from ..archive.events import EventTable, JobEvent
 from ..archive.folder import FORMATS, ServiceFolder, is_id
 from ..archive.limits import ServiceLimits
 from ..batches.fleet import FleetChoice
 from ..batches.run import choose_fleet
 from ..choices import choose_settings
 from ..jobs.ledger import Ledger
-from ..jobs.records import JobRecord, State
+from ..jobs.records import FINAL, JobRecord, State
 from ..settings import COLORS, INITS
 from .inspection import Inspection
 from .intake import Intake, find_job

@@ -11,13 +11,13 @@ from nstx.models.errors import NstxError
 from nstx.models.printable import printable
 
 from ..archive.describing import describe_job
-from ..archive.events import FINAL, EventTable
+from ..archive.events import EventTable
 from ..archive.folder import ServiceFolder, job_of
 from ..archive.limits import ServiceLimits
 from ..archive.retention import Retention
 from ..batches.fleet import Event, Fleet, FleetChoice
 from ..jobs.ledger import Ledger
-from ..jobs.records import JobRecord
+from ..jobs.records import FINAL, JobRecord
 
 _log = logging.getLogger("nstx")
 
