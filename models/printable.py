@@ -31,10 +31,15 @@ def safe_name(text: str) -> str:
     return UNSAFE.sub("_", shown).strip(" .") or "_"
 
 
+def last_part(path: str) -> str:
+    """Return the last part of a path, by the rules of every system."""
+    # Twice: on Linux a file's own name may look like one behind a drive's letter.
+    return PureWindowsPath(PureWindowsPath(path).name).name
+
+
 def file_name(text: str, longest: int = 100) -> str | None:
     """Return the last part of a path that somebody else wrote, safe, of so many characters; None if nothing is left."""
-    # Twice: a file's own name may look like one behind a drive's letter.
-    name = safe_name(PureWindowsPath(PureWindowsPath(text[-1000:]).name).name)
+    name = safe_name(last_part(text[-1000:]))
     suffix = PurePosixPath(name).suffix[:_LONGEST_SUFFIX]
     stem = name.removesuffix(suffix)[: longest - len(suffix)].strip(" .")
     return stem + suffix if stem.strip("_") else None

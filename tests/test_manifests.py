@@ -15,11 +15,12 @@ from PIL import Image
 import nstx
 from nstx.engine.devices.device import Device
 from nstx.engine.formats.comment import LONGEST_COMMENT, find_comment
-from nstx.engine.manifests.pictures import describe_picture, last_part
+from nstx.engine.manifests.pictures import describe_picture
 from nstx.engine.pictures.picture import Picture
 from nstx.engine.pictures.reading import read_image
 from nstx.engine.pictures.writing import DEEP_SUFFIXES, SUFFIXES, write_image
 from nstx.engine.settings import OF_THIS_MACHINE
+from nstx.models.printable import last_part
 
 Nstx = Callable[..., tuple[int, str, str]]
 

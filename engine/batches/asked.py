@@ -24,15 +24,12 @@ from ..jobs.records import Claim
 from ..pictures.writing import Depth, Saving
 from ..regions.masks import mask_file
 from ..settings import INITS, Settings
-from ..targets.paintings import move_painting, split_painting, weigh_style
+from ..targets.paintings import WeightedPaths, move_painting, split_painting, weigh_style
 
 _MOST_STYLES = 1000
 
 OneStyle = str | os.PathLike[str] | tuple[str | os.PathLike[str], float]
 """A style picture's path, or that with a weight."""
-
-Styles = tuple[tuple[Path, float], ...]
-"""Style pictures with their weights; a path may name layers and a mask (`nstx.engine.targets.paintings`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +48,13 @@ class AskedJob:
     """
 
     content: Path | None = None
-    styles: Styles = ()
+    styles: WeightedPaths = ()
     output: str
     settings: Settings
     targets: Path | None = None
     mask: str | None = None
     regions: Path | None = None
-    style_for: Mapping[str, Styles] = field(default_factory=dict)
+    style_for: Mapping[str, WeightedPaths] = field(default_factory=dict)
     depth: Depth | None = None
     keep_profile: bool = False
     manifest: bool = True
@@ -178,7 +175,7 @@ def ask_job(
     )  # fmt: skip
 
 
-def _take(styles: OneStyle | Sequence[OneStyle]) -> Styles:
+def _take(styles: OneStyle | Sequence[OneStyle]) -> WeightedPaths:
     """Return styles as a job has them."""
     if isinstance(styles, str | os.PathLike) or (
         isinstance(styles, tuple) and len(styles) == 2 and isinstance(styles[1], int | float)
@@ -222,11 +219,11 @@ def take_asked(claim: Claim) -> AskedJob:
         ) from error
 
 
-def _move(styles: Styles, move: Callable[[Path], Path]) -> Styles:
+def _move(styles: WeightedPaths, move: Callable[[Path], Path]) -> WeightedPaths:
     return tuple((Path(move_painting(path, move)), weight) for path, weight in styles)
 
 
-def _write(styles: Styles) -> list[list[Any]]:
+def _write(styles: WeightedPaths) -> list[list[Any]]:
     return [[str(path), weight] for path, weight in styles]
 
 
@@ -234,7 +231,7 @@ def _read_path(data: Any, name: str) -> Path | None:
     return None if take_field(data, name) is None else Path(take_text(data, name))
 
 
-def _read(items: Sequence[Any]) -> Styles:
+def _read(items: Sequence[Any]) -> WeightedPaths:
     styles = []
     for item in items:
         path, weight = take_list({"style": item}, "style", 2)

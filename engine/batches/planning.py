@@ -21,8 +21,8 @@ from ..pictures.reading import MOST_BYTES
 from ..settings import BY_ROUNDING, INITS, Settings
 from ..sizes import choose_sizes
 from ..targets.files import read_targets
-from ..targets.paintings import split_painting
-from .asked import AskedJob, Styles
+from ..targets.paintings import WeightedPaths, split_painting
+from .asked import AskedJob
 
 _MISSING = "missing"
 
@@ -126,7 +126,7 @@ class Planner:
         return self._files[key][1]
 
 
-def _shares(styles: Styles) -> list[Any]:
+def _shares(styles: WeightedPaths) -> list[Any]:
     """Return of each style what is not in its file: its weight, the layers that it counts in, whether it has a mask."""
     named = [(weight, split_painting(path)) for path, weight in styles]
     return [[weight, path.layers, *[True] * (path.mask is not None)] for weight, path in named]

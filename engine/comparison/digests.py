@@ -19,7 +19,7 @@ from ..regions.maps import read_colour, write_colour
 from ..regions.masks import ALPHA, mask_file
 from ..settings import BY_ROUNDING, INITS, Settings
 from ..streaming.reduced import MOST_LARGE_BYTES
-from ..targets.paintings import split_painting
+from ..targets.paintings import WeightedPaths, split_painting
 from .plan import COMPARABLE, ComparisonRun
 from .records import RunKey
 
@@ -28,10 +28,6 @@ _VARIED = (*COMPARABLE, "scales")
 
 # A result does not depend on these settings, but for rounding.
 _WITHOUT_EFFECT = (*BY_ROUNDING, "tile")
-
-
-Styles = tuple[tuple[Path, float], ...]
-"""Style pictures with their weights; a path may name a mask (`nstx.engine.targets.paintings`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +41,10 @@ class Inputs:
     """
 
     content: Path
-    styles: Styles
+    styles: WeightedPaths
     mask: str | None = None
     regions: Path | None = None
-    style_for: Mapping[str, Styles] = field(default_factory=dict)
+    style_for: Mapping[str, WeightedPaths] = field(default_factory=dict)
 
     @property
     def paintings(self) -> Iterator[tuple[str | None, Path, float]]:
@@ -129,7 +125,7 @@ class RunDigests:
         mask = None if named.mask is None else self._digest_picture(Path(named.mask))
         return replace(described, weight=weight, colors=colour, mask=named.mask, mask_sha256=mask)
 
-    def _digest_styles(self, styles: Styles) -> list[tuple[object, float]]:
+    def _digest_styles(self, styles: WeightedPaths) -> list[tuple[object, float]]:
         """Return the sha256 of each style with its weight; of one with a mask of its own, two."""
         digests = [
             ([self._digest_picture(Path(file)) for file in split_painting(path).files], weight)

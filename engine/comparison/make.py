@@ -20,8 +20,14 @@ from ..pictures.picture import WeightedPicture
 from ..settings import INITS
 from ..sizes import result_size
 from ..streaming.reduced import Fit, read_fitting
-from ..targets.paintings import content_fit, fit_beside, split_painting, take_painting
-from .digests import Inputs, RunDigests, Styles
+from ..targets.paintings import (
+    WeightedPaths,
+    content_fit,
+    fit_beside,
+    split_painting,
+    take_painting,
+)
+from .digests import Inputs, RunDigests
 from .drawing import digest_drawing, draw_comparison, names_to_draw
 from .folder import SUMMARY, ComparisonFolder
 from .plan import ComparisonPlan, ComparisonRun
@@ -154,7 +160,7 @@ def _make(work: "_Work", plan: ComparisonPlan, watcher: Watcher) -> Comparison:
     return Comparison(summary, made, kept, drawn)
 
 
-def _read_styles(styles: Styles, fit: Fit) -> list[WeightedPicture]:
+def _read_styles(styles: WeightedPaths, fit: Fit) -> list[WeightedPicture]:
     return [(take_painting(path, fit, read_fitting), weight) for path, weight in styles]
 
 

@@ -5,9 +5,9 @@ two equal runs, so that these still give equal files.
 """
 
 from dataclasses import asdict
-from pathlib import PureWindowsPath
 from typing import Any
 
+from nstx.models.printable import last_part
 from nstx.models.version import __version__
 from nstx.models.weights.sources import EMBEDDED, join_source, split_source
 
@@ -51,9 +51,3 @@ def describe_picture(run: Run, *, is_complete: bool) -> dict[str, Any]:
         "backend": manifest.backend,
         "machine": manifest.machine,
     }
-
-
-def last_part(path: str) -> str:
-    """Return the last part of a path, by the rules of every system."""
-    # Twice: on Linux a file's own name may look like one behind a drive's letter.
-    return PureWindowsPath(PureWindowsPath(path).name).name

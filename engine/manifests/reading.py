@@ -18,7 +18,7 @@ from PIL import (
 )
 
 from nstx.models.errors import NstxError, UsageError
-from nstx.models.printable import printable
+from nstx.models.printable import last_part, printable
 from nstx.models.storage.inputs import read_input
 from nstx.models.storage.plain_data import (
     parse_json,
@@ -37,7 +37,7 @@ from ..pictures.decoding import DECODER_ERRORS, quiet_decoder
 from ..pictures.picture import InputFile
 from ..pictures.reading import MOST_BYTES
 from ..settings import INITS
-from .pictures import FORMAT, last_part
+from .pictures import FORMAT
 
 # By name of the format. Not Image.open, which refuses pictures of many pixels, of which none is decoded here.
 _READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {

@@ -23,6 +23,9 @@ from ..settings import Settings
 from ..sizes import result_size, style_size
 from ..streaming.reduced import WHOLE, Fit, fit_by, read_input_at
 
+WeightedPaths = tuple[tuple[Path, float], ...]
+"""Style pictures with their weights; a path may be one of `split_painting`."""
+
 
 class PaintingPath(NamedTuple):
     """What the path of a style picture names.

@@ -213,7 +213,7 @@ def make_job(
     count = 0 if regions[-1] is None else placement.count
     grains = _grains_ahead(photograph, placement, sizes[-1], settings) if is_loading() else None
     settings, choice = fit_memory(settings, sizes[-1], policy, regions=count)
-    opened = open_backend(settings, sizes[-1], choice, count, like)
+    opened = open_or_share(settings, sizes[-1], choice, count, like)
     warn_of_enlargement(photograph, sizes[-1])
     with memory_errors(sizes[-1]):
         alpha = resize_alpha(photograph, *sizes[-1])
@@ -274,7 +274,7 @@ def _grains_ahead(
         return single_grains(styles, size, settings)
 
 
-def open_backend(
+def open_or_share(
     settings: Settings,
     size: tuple[int, int],
     choice: BackendChoice,

@@ -18,7 +18,7 @@ from ..targets.basis import SIZES
 from ..targets.detail import with_details
 from ..targets.files import SavedTargets, check_targets
 from ..targets.loader import LoadedTargets
-from .job import Job, colour, open_backend
+from .job import Job, colour, open_or_share
 
 
 @check_arguments
@@ -56,10 +56,10 @@ def prepare_job_from_targets(
     size = saved.contents[-1].shape[:2]
     count = 0 if region is None else len(saved.targets[-1].areas)
     settings, choice = fit_memory(settings, size, regions=count)
-    opened = open_backend(settings, size, choice, count, like)
+    opened = open_or_share(settings, size, choice, count, like)
     check_targets(saved, settings.objective, opened.weights_sha256, colors=settings.colors)
     start = start or read_start(settings, size)
-    warn_of_uncleaned(settings, saved.contents[-1].shape[:2], saved.grain, "or their file is older")
+    warn_of_uncleaned(settings, size, saved.grain, "or their file is older")
     colouring = colour(settings, saved.contents[-1], saved.alpha, region)
     contents = tuple(map(colouring.compare, saved.contents))
     targets = with_details(saved.targets, contents, settings.objective)
