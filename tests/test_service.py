@@ -24,7 +24,7 @@ import nstx
 from nstx.cli.serve import protocol as protocol_of
 from nstx.cli.serve import run as serve_run
 from nstx.cli.serve import streaming as streaming_of
-from nstx.cli.serve.asking import Serving
+from nstx.cli.serve.asking import Limits, Serving
 from nstx.cli.serve.guards import Access, is_loopback
 from nstx.engine.archive import events as events_of
 from nstx.engine.archive.events import EventTable
@@ -661,8 +661,15 @@ def test_options_are_those_of_settings() -> None:
 def test_limits_are_checked() -> None:
     assert ServiceLimits(max_upload="2MiB").max_upload == 2 << 20  # type: ignore[arg-type]
     for changes in ({"max_queue": 0}, {"max_upload": 5}, {"keep_hours": 0}, {"max_seconds": "x"}):
-        with pytest.raises(UsageError, match="expected"):
+        with pytest.raises(UsageError, match=r"; try \w+=['\d]"):
             ServiceLimits(**changes)
+
+
+def test_limits_of_the_command_line_are_those_of_the_service() -> None:
+    limits = Limits()
+    assert ServiceLimits() == ServiceLimits(
+        **{name: getattr(limits, name) for name in ServiceLimits.__dataclass_fields__}
+    )
 
 
 def test_a_client_has_a_picture_made(

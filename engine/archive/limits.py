@@ -65,16 +65,21 @@ class ServiceLimits:
         for name, most in _WHOLE.items():
             count = check_whole(name, getattr(self, name))
             if not 1 <= count <= most:
-                raise refuse(f"1 … {most}", name, count, getattr(ServiceLimits, name, 1))
+                raise refuse(f"1 … {most}", name, count, _usual(name))
         for name, least in _BYTES.items():
             self._set(name, check_bytes(name, getattr(self, name), least))
         for name, longest in _LONGEST.items():
             number = check_number(name, getattr(self, name))
             if not 0 < number <= longest:
-                raise refuse(f"a number above 0, up to {longest:g}", name, number, 24)
+                raise refuse(f"a number above 0, up to {longest:g}", name, number, _usual(name))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+
+def _usual(name: str) -> Any:
+    """Return the default of a limit, of which a class with slots has a descriptor in its place."""
+    return ServiceLimits.__dataclass_fields__[name].default
 
 
 def disk_needed(uploaded: int, pixels: int) -> int:
