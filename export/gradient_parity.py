@@ -23,10 +23,12 @@ from nstx.models.statistics import MOST_REGIONS, covariance_root
 from nstx.models.vgg19 import find_layer
 from nstx.models.weights.load import Weights
 
-from .graphs.build_gradient import BETA1, BETA2, EPSILON
 from .graphs.feature_graph import INPUT_NAME, GraphPrecision
 from .graphs.gradient_graph import (
     AREAS_INPUT,
+    BETA1,
+    BETA2,
+    EPSILON,
     LAPLACIAN_INPUTS,
     GradientGraph,
     content_input,

@@ -1,16 +1,17 @@
-"""Adam, of Kingma and Ba 2015, on pictures: its rule, and the solver that repeats it."""
+"""Adam, of Kingma and Ba 2015, on pictures: its rule, and the solver that repeats it.
+
+`nstx.export.graphs.build_gradient` has the same rule as ONNX nodes.
+"""
 
 from typing import Generic, NamedTuple
 
 import numpy as np
 
+from nstx.export.graphs.gradient_graph import BETA1, BETA2, EPSILON
+
 from ..devices.arrays import NUMPY, Array, Arrays, ArrayT
 from .memory import SolverMemory
 from .solver import StepCallback, Steps
-
-# ε as in section 2 of the paper (and TensorFlow 1), on gradients scaled to 1. The same rule as ONNX nodes:
-# `nstx.export.graphs.build_gradient`.
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class AdamState(NamedTuple, Generic[ArrayT]):

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from nstx.export.graphs.gradient_graph import BETA1, BETA2, EPSILON
 from nstx.models.cost import Cost
 
 from ..devices.arrays import Array
@@ -16,7 +17,7 @@ from ..devices.cuda_graph import CudaGraph, run_by
 from ..devices.torch_arrays import Arrival, as_tensor
 from ..gradients.backend import GradientBackend
 from ..gradients.torch_gradient import TorchGradient
-from .adam import BETA1, BETA2, EPSILON, adam_rate
+from .adam import adam_rate
 from .memory import Saved, SolverMemory, State
 from .solver import Watcher
 

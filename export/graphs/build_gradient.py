@@ -17,13 +17,10 @@ from nstx.models.weights.load import Weights
 
 from ..nodes.builder import FLOAT, GraphBuilder
 from .feature_graph import INPUT_NAME
-from .gradient_graph import GradientGraph
+from .gradient_graph import BETA1, BETA2, EPSILON, GradientGraph
 from .gradient_parts import add_part, add_pixel_gradients, finish_gradient
 from .moment_costs import MomentCosts
 from .network import NetworkBuilder
-
-# Kingma and Ba 2015, with ε as in their section 2, on gradients that `gradient_factor` scales to 1.
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def build_gradient_model(graph: GradientGraph, weights: Weights) -> ModelProto:

@@ -51,6 +51,9 @@ ADAM_INPUTS = (*ADAM_MOMENTS, "step", "learning_rate", "gradient_factor", "low",
 
 ADAM_OUTPUTS = ("next_pixels", "next_first_moment", "next_second_moment")
 
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+"""Of Adam (Kingma and Ba 2015), with ε as in their section 2 (and TensorFlow 1), on gradients that are scaled to 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientGraph:
