@@ -52,7 +52,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         kept_files.shared_cache = folder / "cache"
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         # The tests have more graphs than anybody, of which one of all layers takes seconds to build.
-        patch.setattr(kept_graphs.keep_graph, "__defaults__", (4_000_000_000,))
+        patch.setattr(kept_graphs, "MOST_KEPT_BYTES", 4_000_000_000)
         yield
 
 

@@ -37,6 +37,7 @@ from nstx.engine.features.onnx_extractor import (
 )
 from nstx.engine.features.torch_network import TorchExtractor, TorchNetwork, gram_matrices
 from nstx.engine.pictures.picture import Picture
+from nstx.engine.sessions import kept_graphs
 from nstx.engine.sessions.kept_graphs import keep_graph, part_folder
 from nstx.engine.sessions.session import Session
 from nstx.engine.transfer.job import prepare_job
@@ -218,10 +219,13 @@ def test_files_of_the_same_graph_are_merged_once_nobody_opens_them(
     assert len(list(sessions_folder.iterdir())) == 1
 
 
-def test_only_the_latest_graphs_are_kept(sessions_folder: Path) -> None:
+def test_only_the_latest_graphs_are_kept(
+    sessions_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_graphs, "MOST_KEPT_BYTES", 3 * 32 + 31)
     keys = [digit * 32 for digit in "12345"]
     for age, key in enumerate(keys):
-        path = keep_graph(key, key.encode(), most_bytes=3 * 32 + 31)
+        path = keep_graph(key, key.encode())
         assert path is not None
         os.utime(path, (1000 + age, 1000 + age))
     assert {path.stem.partition("-")[0] for path in sessions_folder.iterdir()} == {*keys[2:]}

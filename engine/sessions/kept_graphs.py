@@ -59,8 +59,8 @@ def find_graph(key: str) -> Path | None:
     return None
 
 
-def keep_graph(key: str, model: bytes, most_bytes: int = MOST_KEPT_BYTES) -> Path | None:
-    """Write the file of a graph, and remove the longest unused, so that ``most_bytes`` stay.
+def keep_graph(key: str, model: bytes) -> Path | None:
+    """Write the file of a graph, and remove the longest unused, so that `MOST_KEPT_BYTES` stay.
 
     Return the file, or that of another process that was first, whose bytes may differ; None where
     none can be written.
@@ -74,7 +74,7 @@ def keep_graph(key: str, model: bytes, most_bytes: int = MOST_KEPT_BYTES) -> Pat
     except OSError as error:
         warn_unkept(cache_folder(), error)
         return None
-    remove_oldest(find_entries(folder, SESSION_NAME), most_bytes)
+    remove_oldest(find_entries(folder, SESSION_NAME), MOST_KEPT_BYTES)
     return path
 
 
