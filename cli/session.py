@@ -11,8 +11,8 @@ class Session:
     Attributes:
         as_json: stdout gets one JSON object, whether the command ends well or not.
         answered: that object is out, or what is to be said of a failure is.
-    warnings: what is to be said as soon as there is a console.
-    context: typer's, of the command that was called with its options; None before that.
+        warnings: what is to be said as soon as there is a console.
+        context: typer's, of the command that was called with its options; None before that.
     """
 
     as_json: bool = False

@@ -17,9 +17,9 @@ _STOPPING = "stopping after this evaluation"
 _IMPATIENCE = "; Ctrl-C after a second leaves without saving"  # of a person at a terminal
 _NOTHING_SAVED = "interrupted; nothing was saved"
 _SAVING = "the picture is being saved"
-_INSISTENCE = (
-    2.0  # seconds in which a picture must be saved, and the result printed, after one more Ctrl-C
-)
+
+_INSISTENCE = 2.0
+"""Seconds in which a picture must be saved, and the result printed, after one more Ctrl-C."""
 
 _KEEPING = 1.5  # seconds that a checkpoint has, from the signal on
 

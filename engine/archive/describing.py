@@ -101,7 +101,7 @@ def describe_picture(record: JobRecord, folder: ServiceFolder) -> dict[str, Any]
 
 
 def note_beside(path: Path) -> Path:
-    """Return where that lies."""
+    """Return the place of what is known of a picture so far."""
     return path.with_suffix(".json")
 
 

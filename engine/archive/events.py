@@ -18,6 +18,7 @@ KEPT = 1000
 """Events of a job that are kept, besides the first and the last."""
 
 _SLACK = 200
+_PAGE = 500
 _TABLE = """CREATE TABLE IF NOT EXISTS events (
     job TEXT NOT NULL,
     number INTEGER NOT NULL,
@@ -67,12 +68,12 @@ class EventTable:
                         (job, number + 1 - KEPT),
                     )
 
-    def after(self, job: str, number: int, most: int = 500) -> list[JobEvent]:
-        """Return the events of a job after a number, oldest first."""
+    def after(self, job: str, number: int) -> list[JobEvent]:
+        """Return the next events of a job after a number, oldest first, at most `_PAGE`."""
         with table_errors(self._path):
             rows = self._connection.execute(
                 "SELECT number, kind, data FROM events WHERE job = ? AND number > ? ORDER BY number LIMIT ?",
-                (job, number, most),
+                (job, number, _PAGE),
             ).fetchall()
         return [JobEvent(row[0], row[1], parse_json(row[2])) for row in rows]
 

@@ -21,10 +21,10 @@ WORK = ".nstx-jobs"
 """The folder, beside the results, of what belongs to the batch."""
 
 _LONGEST_PART, _LONGEST = 200, 1000  # bytes of a part of a name, and of all of it
-# What Windows has no names of, besides what is not printable.
 _FORMAT = re.compile(r"[<>^]?\d{0,3}(\.\d{1,3})?[ds]?")
 """Of a field; a longer width would fill memory before it is no name."""
 
+# What Windows has no names of, besides what is not printable.
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
 

@@ -22,6 +22,7 @@ MARGIN = 24
 _GAP, _LABEL_GAP = 16, 4
 _MOST_LINES = 4
 _WIDEST_SHEET = 2400
+_LONGEST_TILE = 320
 
 INK, FAINT, PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 
@@ -102,13 +103,13 @@ class Grid:
         return left, self.top + row * (height + _GAP)
 
 
-def fit_tile(picture: tuple[int, int], columns: int, longest: int = 320) -> tuple[int, int]:
+def fit_tile(picture: tuple[int, int], columns: int) -> tuple[int, int]:
     """Return the width and height of a tile for pictures of a height and width.
 
-    The tile is at most ``longest`` pixels a side, and the sheet about 2400 pixels wide.
+    The tile is at most 320 pixels a side, and the sheet about 2400 pixels wide.
     """
     room = max(NARROWEST, (_WIDEST_SHEET - 2 * MARGIN) // max(1, columns) - _GAP)
-    height, width = fit_box(picture, (longest, min(longest, room)))
+    height, width = fit_box(picture, (_LONGEST_TILE, min(_LONGEST_TILE, room)))
     return width, height
 
 
@@ -185,7 +186,7 @@ def stack_sheets(upper: Image.Image, lower: Image.Image, title: str) -> Image.Im
 
 
 def draw_gallery(
-    contents: Sequence[Tile], styles: Sequence[Tile], results: Sequence[TileRow], title: str = ""
+    contents: Sequence[Tile], styles: Sequence[Tile], results: Sequence[TileRow]
 ) -> Image.Image:
     """Return a table of results: the contents at its left, the styles at its top.
 
@@ -196,7 +197,7 @@ def draw_gallery(
     width = fit_tile((300, 400), len(styles) + 1)[0]
     tile = (width, max(1, round(width * min(tallest, 1.5))))
     details = any(cell and cell.detail for row in results for cell in row)
-    grid = Grid(tile, len(contents) + 1, len(styles) + 1, details=details, title=title or None)
+    grid = Grid(tile, len(contents) + 1, len(styles) + 1, details=details)
     pairs = zip(contents, results, strict=True)
     rows = [[None, *styles], *([content, *row] for content, row in pairs)]
     return draw_grid(grid, rows)

@@ -1,4 +1,4 @@
-"""Reading a picture file as 8-bit sRGB.
+"""Reading a picture file as sRGB, 0–255, with all bits that it has.
 
 The EXIF orientation is applied, and an embedded ICC profile is converted to sRGB. The alpha channel is
 kept beside the pixels, whose colours are those of the file, seen or not. ``.npy`` files hold pixels

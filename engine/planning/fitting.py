@@ -35,6 +35,9 @@ _LARGE = 512
 _ALWAYS_THERE = 2 << 30
 """Bytes that a device is taken to have without being asked, which would begin PyTorch's work there sooner."""
 
+_LOADED = 250 << 20
+"""Bytes at most of libraries that are loaded already, which what is predicted has, too."""
+
 _log = logging.getLogger("nstx")
 
 
@@ -74,11 +77,7 @@ def memory_limit(settings: Settings) -> int:
         return settings.max_memory
     import psutil
 
-    # Libraries that are loaded already are in what is predicted.
     return free_memory() + min(int(psutil.Process().memory_info().rss), _LOADED)
-
-
-_LOADED = 250 << 20
 
 
 def plan_load(

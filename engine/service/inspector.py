@@ -168,13 +168,12 @@ def answer(planner: Planner, line: str) -> dict[str, Any]:
 
 
 def _limit() -> None:
-    """Have little memory, and leave the processor to who answers."""
+    """Have little memory, and leave no core behind."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.stdout.flush()
 
 
 def main() -> None:

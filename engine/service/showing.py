@@ -78,9 +78,8 @@ class ShowingMaker(Maker):
 
     def _keep_picture(self, claim: Claim, asked: AskedJob, job: Job, result: Result) -> None:
         path = self._place.partial(claim.id)
-        with contextlib.suppress(
-            OutputError, OSError
-        ):  # it is no result, and the service goes on without it
+        # It is no result, and the service goes on without it.
+        with contextlib.suppress(OutputError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             note = json.dumps(describe_result(result)).encode()
             write_atomically(note_beside(path), note, sync=False)

@@ -23,6 +23,7 @@ _log = logging.getLogger("nstx")
 
 _TICK = 0.5  # seconds from one look at what runs to the next
 _SWEEP = 60.0
+_PATIENCE = 5.0  # seconds that workers have to keep what they do
 _ORPHANS = 3.0  # seconds that workers of a service that was killed have to give back their jobs
 _LETTING_GO = 10.0  # seconds after which a canceled job's worker is not waited for
 _RECENT = 50  # jobs that ended otherwise than well, of which it is looked whether that was told
@@ -64,10 +65,10 @@ class Supervisor:
         """Begin."""
         self._thread.start()
 
-    def stop(self, patience: float = 5.0) -> None:
+    def stop(self) -> None:
         """Have the workers keep what they do, and end."""
         self._stopping.set()
-        self._thread.join(patience)
+        self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         failures = 0

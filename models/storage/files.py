@@ -140,9 +140,8 @@ def _only_grows(folder: Path) -> bool:
     import fcntl
 
     flags = bytearray(8)
-    with contextlib.suppress(
-        OSError
-    ):  # one that cannot be read, or a file system without attributes
+    # One that cannot be read, or a file system without attributes.
+    with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             fcntl.ioctl(handle, _GET_FLAGS, flags)

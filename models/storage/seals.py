@@ -1,7 +1,7 @@
 """Checksums: whether what was written is what is read back, however it got damaged in between.
 
 All are sha256 in hexadecimal: in the file, with `seal`, where it has room for a word of ours
-(targets, exported models); in its name, with `digest_file`, where another library opens it (kept
+(targets, exported models); in its name where another library opens it (kept
 graphs, `nstx.engine.sessions.kept_graphs`); or in a field, over the rest of its contents, where
 these are checked once they are parsed (`digest_json` for records of runs, `digest_arrays` for
 copies of weights).
@@ -46,10 +46,10 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_file(path: Path, algorithm: str = "sha256") -> str:
-    """Return the checksum of a file's bytes; publishers of weights use md5, too."""
+def digest_file(path: Path) -> str:
+    """Return the checksum of a file's bytes."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_json(data: Any) -> str:

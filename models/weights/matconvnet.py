@@ -30,9 +30,7 @@ from numpy.typing import NDArray
 from ..errors import WeightsError
 from ..printable import printable
 from ..vgg19 import CONVOLUTIONS
-from .entries import check_shapes
-
-Array = NDArray[np.float32]
+from .entries import Array, check_shapes
 
 _REFUSED = 3  # the exit code of the reading process for a WeightsError; Python itself uses 1 and 2
 _MEAN = "mean"

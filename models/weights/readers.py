@@ -5,7 +5,7 @@ so shapes are compared with VGG-19's before any number is read. Which input the 
 filters tell (`nstx.models.weights.conventions`). No file's code is ever run, and PyTorch is not needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def from_state_dict(
 
 
 def _read_named(
-    entries: Mapping[str, Entry], prefix: str, keys: "tuple[str, ...] | list[str]", path: object
+    entries: Mapping[str, Entry], prefix: str, keys: Sequence[str], path: object
 ) -> Tensors:
     renamed = {
         f"{name}.{part}": entries[f"{prefix}{key}.{part}"]
