@@ -574,8 +574,14 @@ def test_a_death_after_the_result_is_acknowledged_and_not_made_again(
     folder: BatchFolder, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = plan_batch(folder, [ask(0)])
+    put_result = results.put_result
+
+    def put_and_die(part: Path, place: Path) -> None:
+        put_result(part, place)
+        raise SystemExit
+
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "_end", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(results, "put_result", put_and_die)
         with pytest.raises(SystemExit):
             make_all(folder, Events(), Heart(folder.ledger))
     before = (folder.path / "0.png").stat()

@@ -15,11 +15,17 @@ from typing import Any
 from nstx.models.errors import NstxError
 
 from .reading import LedgerReader
-from .records import Claim, NewJob, State, read_claim
+from .records import Claim, NewJob, read_claim
 from .table import table_errors, writing
 
 LEASE = 60.0
 """Seconds that a worker keeps a job from one heartbeat to the next."""
+
+_DIED = {
+    "type": "WorkerDied",
+    "message": "expected a worker that ends the job, got none that survived it; try it alone, or with a smaller size",
+}
+"""The error of a job that none of its attempts has ended."""
 
 Most = int | Callable[[str, int], int]
 """Of jobs that are claimed at a time: a number, or what gives it by their kind and how many of it wait."""
@@ -92,11 +98,7 @@ class Ledger(LedgerReader):
         return [read_claim(row, fence) for row, fence in zip(waiting, fences, strict=True)]
 
     def beat(
-        self,
-        claims: Sequence[Claim],
-        progress: Mapping[str, Any] | None = None,
-        *,
-        lease: float = LEASE,
+        self, claims: Sequence[Claim], progress: Mapping[str, Any] | None = None
     ) -> list[Claim]:
         """Prolong the leases of a worker's claims, and return those that it still has.
 
@@ -109,7 +111,7 @@ class Ledger(LedgerReader):
                 note = (progress or {}).get(claim.id)
                 if self._change(
                     claim, "lease = ?, progress = coalesce(?, progress)",
-                    self._now() + lease, None if note is None else json.dumps(note),
+                    self._now() + LEASE, None if note is None else json.dumps(note),
                 ):  # fmt: skip
                     kept.append(claim)
         return kept
@@ -134,11 +136,7 @@ class Ledger(LedgerReader):
         """
         with table_errors(self._path), writing(self._connection):
             self._change_or_raise(claim, "sha256 = ?, result = ?", sha256, json.dumps(result))
-        with table_errors(self._path), writing(self._connection):
-            # Nobody can claim the job in this block.
-            self._change_or_raise(claim, "lease = lease")
-            put()
-            self._end(claim, "succeeded")
+        self.acknowledge(claim, put)
 
     def acknowledge(self, claim: Claim, put: Callable[[], object] = lambda: None) -> None:
         """End a job whose file an earlier attempt has made: its sha256 is the claim's.
@@ -147,9 +145,12 @@ class Ledger(LedgerReader):
         put.
         """
         with table_errors(self._path), writing(self._connection):
+            # Nobody can claim the job in this block.
             self._change_or_raise(claim, "lease = lease")
             put()
-            self._end(claim, "succeeded")
+            self._change_or_raise(
+                claim, "state = 'succeeded', lease = NULL, error = NULL, ended = ?", self._now()
+            )
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, again: bool = False) -> bool:
         """End a job that cannot be made; ``again`` queues it once more, if it has attempts left.
@@ -274,15 +275,3 @@ class Ledger(LedgerReader):
                 f"expected a claim that holds, got that of attempt {claim.attempt}, which was lost to another worker, "
                 "or canceled; try the same command again, which makes what is missing"
             )
-
-    def _end(self, claim: Claim, state: State) -> None:
-        self._change_or_raise(
-            claim, "state = ?, lease = NULL, error = NULL, ended = ?", state, self._now()
-        )
-
-
-_DIED = {
-    "type": "WorkerDied",
-    "message": "expected a worker that ends the job, got none that survived it; try it alone, or with a smaller size",
-}
-"""What is said of a job that none of its attempts has ended."""
