@@ -17,6 +17,7 @@ from nstx.models.errors import (
 from nstx.models.printable import printable
 from nstx.models.storage.plain_data import (
     parse_json,
+    take_choice,
     take_field,
     take_flag,
     take_list,
@@ -181,8 +182,8 @@ def _take_job(data: Any, job: str | None = None) -> RemoteJob:
     progress = {} if take_field(data, "progress") is None else take_object(data, "progress")
     return RemoteJob(
         id=name,
-        status=cast("Status", take_text(data, "status", "|".join(get_args(Status)))),
-        format=cast("Format", take_text(data, "format", "|".join(get_args(Format)))),
+        status=cast("Status", take_choice(data, "status", get_args(Status))),
+        format=cast("Format", take_choice(data, "format", get_args(Format))),
         position=_take_count(data, "position"),
         step=_take_count(progress, "step") or 0,
         steps=_take_count(data, "steps"),

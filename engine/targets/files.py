@@ -22,7 +22,7 @@ from nstx.models.objective import Objective, objective_from_json, objective_to_j
 from nstx.models.presets import PRESETS, Preset, find_preset
 from nstx.models.printable import printable
 from nstx.models.storage.files import check_output, write_output
-from nstx.models.storage.plain_data import take_object, take_text, take_whole
+from nstx.models.storage.plain_data import take_choice, take_object, take_text, take_whole
 from nstx.models.storage.seals import DIGEST, digest_bytes
 
 from ..artefacts.grain import FIGURES, Grain
@@ -191,7 +191,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Sav
     weights_sha256 = take_text(basis, "weights_sha256", DIGEST)
     if basis != describe_basis(objective, weights_sha256):
         raise ValueError("its targets are not those of its objective")
-    preset = take_text(description, "preset", "|".join(PRESETS))
+    preset = take_choice(description, "preset", PRESETS)
     for array in arrays.values():
         if array.dtype not in (np.uint8, np.float32) or not np.isfinite(array).all():
             raise ValueError("it has values that are not finite, or of another type")

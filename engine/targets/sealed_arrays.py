@@ -23,6 +23,7 @@ from nstx.models.printable import printable
 from nstx.models.storage.inputs import open_input
 from nstx.models.storage.plain_data import (
     parse_json,
+    take_choice,
     take_field,
     take_list,
     take_object,
@@ -128,7 +129,7 @@ def read_shapes(file: BinaryIO) -> Shapes:
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
     end = 0
     for name, array in arrays.items():
-        kind = take_text(array, "dtype", "|".join(_KINDS.values()))
+        kind = take_choice(array, "dtype", _KINDS.values())
         sides = take_list(array, "shape", _MOST_AXES)
         shape = tuple(take_whole({name: side}, name, 0, _MOST_BYTES) for side in sides)
         begin, end = end, end + math.prod(shape) * np.dtype(_TYPES[kind]).itemsize

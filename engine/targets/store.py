@@ -28,7 +28,7 @@ from nstx.models.storage.cache import (
 )
 from nstx.models.storage.files import write_atomically
 from nstx.models.storage.inputs import open_regular
-from nstx.models.storage.plain_data import take_object, take_text, take_whole
+from nstx.models.storage.plain_data import take_choice, take_object, take_text, take_whole
 from nstx.models.storage.seals import DIGEST, digest_json
 from nstx.models.vgg19 import Pooling, PoolRounding, find_layer
 
@@ -112,18 +112,15 @@ class TargetStore(Protocol):
     @property
     def keeps(self) -> bool:
         """Whether a target that is written now can be read later."""
-        ...
 
     def read(self, key: TargetKey) -> Array | None:
         """Return a target, which is not to be changed, or None where there is none."""
-        ...
 
     def write(self, key: TargetKey, value: Array, picture: str) -> None:
         """Keep a target, if it can be kept, with the path of its picture for people to read.
 
         The value is float32, (channels, h, w), or a symmetric Gram matrix or moments.
         """
-        ...
 
 
 class TargetMemory:
@@ -248,18 +245,19 @@ def _read_key(description: dict[str, Any]) -> TargetKey:
     fields = take_object(description, "key")
     if {"region", *fields} != TargetKey.__dataclass_fields__.keys():
         raise ValueError("its key has other parts")
-    statistic = "|".join(get_args(Kept))
     key = TargetKey(
         picture=take_text(fields, "picture", DIGEST),
         height=take_whole(fields, "height", 1, _LARGEST_SIDE),
         width=take_whole(fields, "width", 1, _LARGEST_SIDE),
         layer=take_text(fields, "layer"),
-        statistic=cast(Kept, take_text(fields, "statistic", statistic)),
-        pooling=cast(Pooling, take_text(fields, "pooling", "max|avg")),
-        pool_rounding=cast(PoolRounding, take_text(fields, "pool_rounding", "ceil|floor")),
+        statistic=cast(Kept, take_choice(fields, "statistic", get_args(Kept))),
+        pooling=cast(Pooling, take_choice(fields, "pooling", get_args(Pooling))),
+        pool_rounding=cast(
+            PoolRounding, take_choice(fields, "pool_rounding", get_args(PoolRounding))
+        ),
         weights=take_text(fields, "weights", DIGEST),
         computed_by=take_text(fields, "computed_by"),
-        resampling=cast(Resampling, take_text(fields, "resampling", "lanczos|bicubic")),
+        resampling=cast(Resampling, take_choice(fields, "resampling", get_args(Resampling))),
         region=take_text(fields, "region") if "region" in fields else "",
     )
     try:

@@ -6,7 +6,7 @@ All raise `ValueError` with a few words of what is wrong, and nothing else.
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LONGEST_TEXT = 1 << 16
@@ -79,6 +79,11 @@ def take_text(data: Any, name: str, pattern: str | None = None) -> str:
     if pattern is not None and re.fullmatch(pattern, value) is None:
         raise ValueError(f"{name!r} is not of the form {pattern}")
     return value
+
+
+def take_choice(data: Any, name: str, names: Iterable[str]) -> str:
+    """Return a field that is one of some names, of letters, digits and hyphens."""
+    return take_text(data, name, "|".join(names))
 
 
 def take_number(data: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
