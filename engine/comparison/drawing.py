@@ -44,7 +44,6 @@ from .records import MOST_BYTES, RunRecord, name_files, read_trace
 
 _LONGEST_SIDE = 1024  # of a picture while it is drawn, so that memory holds many
 
-
 _SHOWN = Fit(
     size=lambda own: fit_box(own, (_LONGEST_SIDE, _LONGEST_SIDE), enlarge=False), allowed=True
 )
@@ -125,8 +124,7 @@ def _read_trace(path: Path) -> list[dict[str, Any]]:
 
 
 def _shrink(picture: Picture) -> Frame:
-    size = fit_box(picture.size, (_LONGEST_SIDE, _LONGEST_SIDE), enlarge=False)
-    return to_8_bit(resize_picture(picture, *size))
+    return to_8_bit(resize_picture(picture, *_SHOWN.size(picture.size)))
 
 
 def _on_white(picture: Picture) -> Picture:
