@@ -14,7 +14,7 @@ from PIL import Image
 from nstx import measure_artefacts
 from nstx.engine.artefacts.measure import find_artefacts
 from nstx.engine.artefacts.rim import measure_rim
-from nstx.engine.artefacts.ripple import find_flat, measure_texture
+from nstx.engine.artefacts.ripple import _count_shared, find_flat, measure_texture
 from nstx.engine.artefacts.untouched import measure_untouched
 from nstx.models.errors import UsageError
 
@@ -79,6 +79,48 @@ def test_what_repeats_with_a_stride_is_locked_to_its_grid(stride: int) -> None:
         np.sqrt(((tile - tile.mean()) ** 2).mean()), rel=0.1
     )
     assert all(value < 0.5 for other, value in enumerate(texture.locked) if other != index)
+
+
+def test_texture_is_hardly_ever_locked_by_chance() -> None:
+    """Half of the windows, of which a third has texture that is three times as strong."""
+    generator = np.random.default_rng(12)
+    flat = generator.random(len_windows()) < 0.5
+    locked = []
+    for _ in range(60):
+        noise = generator.normal(128, 5, SIZE)
+        noise[:, :64] = 128 + 3 * (noise[:, :64] - 128)
+        locked.append(measure_texture(noise, flat).locked)
+    assert (np.array(locked) > 0).mean() < 0.07
+    assert np.max(locked) < 2
+
+
+def test_what_texture_has_by_chance_is_taken_off() -> None:
+    """The mean square of a sum of windows that overlap, over many pictures, beside what is predicted of each."""
+    generator = np.random.default_rng(13)
+    flat = generator.random(len_windows()) < 0.6
+    corners = np.argwhere(np.ones(((SIZE[0] - 40) // 8 + 1, (SIZE[1] - 40) // 8 + 1)))[flat] * 8 + 8
+    hann = np.hanning(26)[1:-1]
+    sums, predicted = [], []
+    for _ in range(60):
+        noise = generator.normal(0, 5, SIZE)
+        noise[: SIZE[0] // 2] *= 2
+        windows = np.stack([noise[y : y + 24, x : x + 24] for y, x in corners])
+        spectra = np.fft.fft2(windows * hann[:, None] * hann)[:, 3::3, 3::3]
+        sums.append((np.abs(spectra.sum(0)) ** 2).mean())
+        shared = _count_shared(SIZE, flat)
+        predicted.append((np.abs(spectra) ** 2 * shared[:, None, None]).sum(0).mean())
+    assert np.mean(sums) == pytest.approx(np.mean(predicted), rel=0.08)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_a_weak_grid_below_strong_texture_is_found(stride: int) -> None:
+    generator = np.random.default_rng(14)
+    tile = np.zeros((stride, stride))
+    tile[0, 0] = 1
+    grid = np.tile(tile - tile.mean(), (240 // stride, 320 // stride))
+    picture = 128 + generator.normal(0, 4, grid.shape) + grid / grid.std()
+    figures = measure_texture(picture, np.ones(((240 - 40) // 8 + 1) * ((320 - 40) // 8 + 1), bool))
+    assert 0.4 < np.linalg.norm(figures.locked) < 1.1
 
 
 def test_flat_windows_are_those_of_the_sky() -> None:
