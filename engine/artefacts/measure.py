@@ -29,7 +29,7 @@ class Artefacts:
     Attributes:
         ripple: of texture where the photograph is flat, beyond that of the photograph there and of the flattest
             areas of the paintings; of all periods from 2 to 9 pixels.
-        locked: of the part of it that repeats with the strides of the poolings.
+        locked: of the part of it that repeats with the strides of the poolings, beyond what texture does by chance.
         rim: how far the outer four pixels stand out, in standard deviations beyond three.
         speckles: single pixels unlike all around them where the photograph is flat, in thousandths of these areas.
         untouched: the share of the picture, 0–1, that stayed the photograph's, in a colour that the paintings lack.
