@@ -14,7 +14,7 @@ from nstx.models.printable import printable
 from nstx.models.version import __version__
 
 from .console import print_lines
-from .errors.exits import report_failure, run_app
+from .errors.exits import is_folder_gone, report_failure, run_app
 from .interrupts import Ending, handling
 from .lazy import CommandGroup, Entry, LazyGroup
 from .session import session
@@ -97,7 +97,9 @@ def _complete(context: Any, name: str, shell: str | None = None) -> None:
         if problem is None:
             option.callback(context, option, shell or True)
     except OSError as error:
-        place = printable(error.filename or "the home")
+        if error.filename is None:  # of standard output
+            raise
+        place = printable(error.filename)
         raise OutputError(
             f"expected to write the shell's files, got: {place}: {error.strerror}; "
             "try --show-completion, whose lines can stand anywhere"
@@ -182,11 +184,9 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 def _leave_removed_folder() -> None:
     """Go where nothing can be written, if the working folder is gone.
 
-    Python cannot make a path absolute there, and Intel's MKL ends the process.
+    Intel's MKL would end the process there.
     """
-    try:
-        os.getcwd()  # noqa: PTH109
-    except FileNotFoundError:
+    if is_folder_gone():
         print_lines(
             "nstx: warning: the working folder is gone; only paths from the root on are there",
             err=True,

@@ -1,5 +1,6 @@
 """What a shell offers behind ``nstx``: commands, options, and the values of those that have a few."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -113,3 +114,14 @@ def test_a_shell_that_cannot_be_completed_is_refused(
     code, _, err = run("--install-completion", "bash")
     assert (code, err.count("\n")) == (7, 1)
     assert ".bashrc" in err
+
+
+def test_lines_that_nobody_reads_are_no_failure(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w") as nowhere:
+        monkeypatch.setattr(sys, "stdout", nowhere)
+        code, _, err = run("--show-completion", "bash")
+    assert (code, err) == (0, "")

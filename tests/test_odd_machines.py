@@ -125,6 +125,22 @@ def test_a_working_folder_that_is_gone_leaves_absolute_paths(
     assert len(err.splitlines()) == 1
 
 
+@posix
+def test_a_working_folder_that_goes_during_a_run_is_one_line(
+    nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    content, style = pictures
+    code, _, err = nstx("batch", "--content", content, "--style", style, "-o", "out", *FAST)
+    assert code == 7
+    assert err == (
+        "nstx: error: expected a working folder, got one that is gone meanwhile; try another folder\n"
+    )
+
+
 def test_threads_are_those_of_the_processors_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged_warnings: list[str]
 ) -> None:

@@ -35,6 +35,7 @@ from nstx.engine.planning.memory_model import (
 )
 from nstx.engine.preparation import backends
 from nstx.engine.settings import Settings
+from nstx.engine.tiles.layout import TileLayout
 from nstx.engine.transfer import plan
 from nstx.models.errors import DeviceError, UsageError
 from nstx.models.presets import PRESETS
@@ -338,6 +339,16 @@ def test_a_plan_has_the_time_of_each_scale(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(plan, "choose_backend", lambda *_: replace(ONNX, device=Device("mps")))
     with pytest.raises(DeviceError, match="try --device cpu"):
         plan.plan_run((600, 800), [], settings)
+
+
+def test_a_plan_lays_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 65535 pixels squared there are a million of the smallest."""
+    monkeypatch.setattr(plan, "calibrate", lambda *_: 2.0)
+    monkeypatch.delattr(TileLayout, "tiles")
+    settings = choose_settings(width=65535, height=65535, backend="onnx", device="cpu")
+    planned = plan.plan_run((65535, 65535), [], settings)
+    assert planned.rows[-1].plan.tile == 64
+    assert sum(planned.rows[-1].seconds) > 120 * 2.0
 
 
 def test_a_calibration_leaves_the_cache_of_targets_alone(

@@ -146,6 +146,9 @@ def describe_failure(error: BaseException) -> Failure:
         return Failure("DeviceError", message, _CODES[DeviceError])
     if isinstance(error, OSError) and _is_of_stdout(error):
         return describe_failure(stdout_error(error))
+    if isinstance(error, FileNotFoundError) and error.filename is None and is_folder_gone():
+        message = "expected a working folder, got one that is gone meanwhile; try another folder"
+        return Failure("OutputError", message, _CODES[OutputError])
     # The argument parser's own errors (missing arguments, unknown options) have no public class in
     # typer, but a public interface: a message and an exit code.
     exit_code = getattr(error, "exit_code", None)
@@ -156,6 +159,15 @@ def describe_failure(error: BaseException) -> Failure:
     from .crashes import describe_crash
 
     return Failure(type(error).__name__, describe_crash(error), OWN_FAILURE)
+
+
+def is_folder_gone() -> bool:
+    """Whether the working folder was removed, so that Python cannot make a path absolute."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _is_of_stdout(error: OSError) -> bool:

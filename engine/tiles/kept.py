@@ -53,7 +53,7 @@ class KeptActivation:
         """Keep the inner positions of the next tile; `OutputError` where the disk is full."""
         values = np.ascontiguousarray(values, np.float32)
         try:
-            place = self.layout.positions(self.layout.tiles[len(self._parts)], self.layer)
+            place = self.layout.positions(self.layout.tile(len(self._parts)), self.layer)
             self._parts.append(_Part(self._file.seek(0, 2), values.shape, *place))
             self._file.write(values.data)
         except OSError as error:

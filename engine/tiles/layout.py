@@ -7,6 +7,7 @@ inner positions. A gradient that begins at inner positions alone ends within the
 nothing beyond.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from ..settings import Settings
 
 Span = tuple[int, int]
 """The first and the end of some rows or columns."""
+
+_Spans = tuple[Span, Span]
+"""Inner and outer ones."""
 
 SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
 """Of tiles, of which one is taken where memory does not hold the one before; larger ones save no more time."""
@@ -78,29 +82,39 @@ class TileLayout:
     @property
     def tiles(self) -> tuple[Tile, ...]:
         """All tiles, row by row; they are as equal as multiples of 16 allow."""
-        rows, columns = (_split(side, self.side) for side in (self.height, self.width))
-        inner = [(row, column) for row in rows for column in columns]
-        halo = self.halo
+        rows, columns = self._spans
+        places = itertools.product(rows, columns)
+        return tuple(_lay(index, *spans) for index, spans in enumerate(places))
 
-        def widen(span: Span, side: int) -> Span:
-            return max(0, span[0] - halo), min(side, span[1] + halo)
-
-        return tuple(
-            Tile(index, (row, column), (widen(row, self.height), widen(column, self.width)))
-            for index, (row, column) in enumerate(inner)
-        )
+    def tile(self, index: int) -> Tile:
+        """Return one of the tiles, without laying the others, which may be a million."""
+        rows, columns = self._spans
+        row, column = divmod(index, len(columns))
+        return _lay(index, rows[row], columns[column])
 
     @property
     def largest(self) -> tuple[int, int]:
         """Height and width that the outer rectangle of a tile has at most."""
+        height, width = (max(map(_outer_length, spans)) for spans in self._spans)
+        return height, width
+
+    @property
+    def evaluated_pixels(self) -> int:
+        """Pixels of all outer rectangles."""
+        height, width = (sum(map(_outer_length, spans)) for spans in self._spans)
+        return height * width
+
+    @property
+    def _spans(self) -> tuple[list[_Spans], list[_Spans]]:
+        """Of rows of tiles and of columns, the inner and the outer spans; the tiles are their product."""
         halo = self.halo
-        height, width = (
-            max(min(side, end + halo) - max(0, first - halo) for first, end in spans)
+        rows, columns = (
+            [((first, end), (max(0, first - halo), min(side, end + halo))) for first, end in spans]
             for side, spans in (
                 (side, _split(side, self.side)) for side in (self.height, self.width)
             )
         )
-        return height, width
+        return rows, columns
 
     def count(self, layer: str) -> int:
         """Return how many positions a layer has in the whole picture."""
@@ -154,6 +168,15 @@ def tiles_of(settings: Settings, size: Sequence[int]) -> TileLayout | None:
         return None
     objective = settings.objective
     return lay_tiles(size, objective.layers, objective.pool_rounding, settings.tile)
+
+
+def _lay(index: int, row: _Spans, column: _Spans) -> Tile:
+    return Tile(index, inner=(row[0], column[0]), outer=(row[1], column[1]))
+
+
+def _outer_length(spans: _Spans) -> int:
+    first, end = spans[1]
+    return end - first
 
 
 def _split(length: int, most: int) -> list[Span]:

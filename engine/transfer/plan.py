@@ -19,8 +19,9 @@ from ..targets.store import TargetMemory
 from ..tiles.layout import SIDES
 from .job import prepare_job
 
-_SIDE, _TIMES, _SECONDS = 256, 3, 3.0
-"""Of a calibration: the side of its picture, how often that is evaluated at most, and seconds from which no more."""
+_SIDE, _TIMES, _SECONDS = 256, 3, 1.0
+"""Of a calibration: the side of its picture, how often that is timed at most, and seconds of evaluations, the first
+included, from which no more are."""
 
 _BY_TILES: dict[Way, float] = {"onnx": 1.6, "autograd": 2.0, "bf16": 1.6, "checked": 1.6}
 """A tile's two passes forward and one back beside one and one. Were the one back as long as two forward, it were 4/3; measured
@@ -117,7 +118,7 @@ def evaluated_pixels(load: Load) -> float:
     layout = load.layout
     if layout is None:
         return load.size[0] * load.size[1]
-    return _BY_TILES[load.way] * sum(tile.size[0] * tile.size[1] for tile in layout.tiles)
+    return _BY_TILES[load.way] * layout.evaluated_pixels
 
 
 def calibrate(settings: Settings, choice: BackendChoice) -> float:
@@ -130,10 +131,11 @@ def calibrate(settings: Settings, choice: BackendChoice) -> float:
     quick = replace(quick, tile=None, max_memory=None, style_scale=1.0)
     job = prepare_job(noise, noise[::-1], quick, store=TargetMemory())
     backend, start = job.backend(-1), job.opened.arrays.place(job.start(-1))
+    begins = [time.perf_counter()]
     backend.cost_and_gradient(start)  # the first is slower
     seconds = list[float]()
-    while len(seconds) < _TIMES and sum(seconds) < _SECONDS:
-        began = time.perf_counter()
+    while not seconds or (len(seconds) < _TIMES and begins[-1] < begins[0] + _SECONDS):
+        begins.append(time.perf_counter())
         backend.cost_and_gradient(start)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - begins[-1])
     return min(seconds) * 2**20 / _SIDE**2
