@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import os
+import re
 import sys
 from typing import Any, cast
 
@@ -195,9 +196,21 @@ def _leave_removed_folder() -> None:
             os.chdir("/proc")
 
 
+_NARROWEST = {"COLUMNS": 20, "LINES": 1, "TERMINAL_WIDTH": 20}
+
+
+def _forget_odd_sizes() -> None:
+    """Forget sizes of a terminal in the environment that are none: rich fails at them, takes all memory, or prints nothing."""
+    for name, least in _NARROWEST.items():
+        text = os.environ.get(name, str(least))
+        if not re.fullmatch("[0-9]{1,4}", text) or int(text) < least:
+            del os.environ[name]
+
+
 def run() -> int:
     """Run the command line and return its exit code."""
     _open_closed_streams()
+    _forget_odd_sizes()
     codecs.register_error("nstx", _spell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -201,3 +201,21 @@ def test_a_terminal_that_was_closed_costs_nothing(monkeypatch: pytest.MonkeyPatc
             console.warn("nobody reads this")
         print_lines("nor this")
         terminal.flush()
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES", "TERMINAL_WIDTH"])
+@pytest.mark.parametrize("size", ["0", "-5", "²", "9" * 20, "wide", ""])
+def test_an_odd_size_of_a_terminal_is_none(
+    name: str, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, size)
+    monkeypatch.setattr(app, "run_app", lambda _: 0)
+    app.run()
+    assert name not in os.environ
+
+
+def test_a_usual_size_of_a_terminal_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "132")
+    monkeypatch.setattr(app, "run_app", lambda _: 0)
+    app.run()
+    assert os.environ["COLUMNS"] == "132"

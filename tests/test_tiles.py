@@ -89,7 +89,7 @@ def test_each_position_of_each_layer_is_in_one_tile(
                 assert part.start * stride == place.start * stride + first
                 assert part.stop - part.start == place.stop - place.start
                 assert place.stop <= end
-            assert (counts == 1).all()
+        assert (counts == 1).all()
     assert max(end - first for tile in tiles for first, end in tile.inner) <= side
     assert [layout.tile(index) for index in range(len(tiles))] == list(tiles)
     assert layout.evaluated_pixels == sum(tile.size[0] * tile.size[1] for tile in tiles)
