@@ -432,12 +432,15 @@ def test_a_read_only_cache_is_still_read(
     tiny_weights: Weights, sessions_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs_of(tiny_weights).open(("conv1_1",), ())
+    refused = []
 
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(path: Path) -> None:
+        refused.append(path)
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
     graphs_of(tiny_weights, load=never).open(("conv1_1",), ())
+    assert refused == [*sessions_folder.iterdir()]
 
 
 def test_an_unknown_layer_or_extractor_is_refused(

@@ -71,6 +71,7 @@ def test_a_folder_that_can_be_written_and_not_read_will_do(
 
     monkeypatch.setattr(os, "open", refuse)
     write_image(tmp_path / "out.png", PICTURE)
+    assert (tmp_path / "out.png").read_bytes() != b"before"
 
 
 @posix
