@@ -15,7 +15,7 @@ import pytest
 
 from nstx.cli.serve.guards import Access
 from nstx.cli.serve.metrics import Metrics
-from nstx.cli.serve.run import _answering
+from nstx.cli.serve.run import answering
 from nstx.engine.archive.folder import ServiceFolder
 from nstx.engine.archive.limits import ServiceLimits
 from nstx.engine.batches.asked import AskedJob
@@ -172,7 +172,7 @@ def serving(
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        with running, _answering(running, access or Access(), metrics, listening):
+        with running, answering(running, access or Access(), metrics, listening):
             served = Served(running, port)
             deadline = time.monotonic() + 60
             while running.trouble:

@@ -35,6 +35,7 @@ from nstx.engine.jobs.ledger import Ledger
 from nstx.engine.service.intake import find_job
 from nstx.engine.service.options import read_options
 from nstx.engine.service.refusals import Refusal
+from nstx.engine.service.service import Service
 from nstx.engine.targets.paintings import split_painting
 from nstx.models.errors import OutputError, UsageError
 
@@ -663,6 +664,12 @@ def test_limits_are_checked() -> None:
     for changes in ({"max_queue": 0}, {"max_upload": 5}, {"keep_hours": 0}, {"max_seconds": "x"}):
         with pytest.raises(UsageError, match=r"; try \w+=['\d]"):
             ServiceLimits(**changes)
+
+
+def test_workers_and_jobs_together_are_some(tmp_path: Path) -> None:
+    for workers, together in ((0, 1), (257, 1), (1, 0)):
+        with pytest.raises(UsageError, match="1 … 256"):
+            Service(tmp_path, workers=workers, together=together)
 
 
 def test_limits_of_the_command_line_are_those_of_the_service() -> None:

@@ -11,8 +11,6 @@ from ..grouped import Group, Help
 
 EXECUTORS = ("local", "ray")
 
-_MOST_WORKERS, _MOST_TOGETHER, _MOST_ATTEMPTS = 256, 256, 100
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Working(Group):
@@ -81,21 +79,20 @@ class Working(Group):
         """Pictures that are evaluated together; `UsageError` if that is neither a number nor ``auto``."""
         if self.batch is None or self.batch == "auto":
             return cast("Literal['auto'] | None", self.batch)
+        from nstx.engine.batches.together import MOST_COUNT
+
         text = self.batch.strip()
         # The length first: Python converts no number of thousands of digits.
-        if not (
-            text.isascii() and text.isdigit() and len(text) <= len(str(_MOST_TOGETHER))
-        ) or not (1 <= int(text) <= _MOST_TOGETHER):
-            raise refuse(f"1 … {_MOST_TOGETHER}, or auto", "batch", self.batch, 1)
+        is_short = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_COUNT))
+        if not (is_short and 1 <= int(text) <= MOST_COUNT):
+            raise refuse(f"1 … {MOST_COUNT}, or auto", "batch", self.batch, 1)
         return int(text)
 
     def check(self) -> None:
         """Check the ranges, and what does not go together; `UsageError`."""
-        most = {"workers": _MOST_WORKERS, "attempts": _MOST_ATTEMPTS}
-        for name, highest in most.items():
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= highest:
-                raise refuse(f"1 … {highest}", name, value, 1)
+        from nstx.engine.batches.together import check_counts
+
+        check_counts(workers=self.workers, attempts=self.attempts)
         if self.executor not in EXECUTORS:
             raise refuse(" or ".join(EXECUTORS), "executor", self.executor, "local")
         together = self.together

@@ -58,7 +58,7 @@ def run_server(
     )  # fmt: skip
     with _listen(serving.host, serving.port) as listening:
         address = _address(serving.host, listening.getsockname()[1])
-        with service, _answering(service, access, metrics, listening) as thread:
+        with service, answering(service, access, metrics, listening) as thread:
             _announce(console, address, service)
             if serving.open:
                 webbrowser.open(address)
@@ -118,7 +118,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _answering(
+def answering(
     service: "Service", access: "Access", metrics: Any, listening: socket.socket
 ) -> Iterator[threading.Thread]:
     """Answer requests in a thread for the time of a block; at its end the workers keep what they do first."""

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nstx.models.errors import ImageError
+from nstx.models.values import check_whole, refuse
 
 from ..jobs.records import Claim
 from ..planning.fitting import most_together
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from ..transfer.progress import Step
     from .asked import AskedJob
 
+MOST_COUNT = 256
+"""Workers at most, jobs that each of them evaluates together, and attempts at a job."""
+
 MOST = 64
 """That are tried together, where nobody says how many."""
 
@@ -22,6 +26,13 @@ _GAIN = 1.05
 
 Ready = tuple[Claim, "AskedJob", "Job"]
 """A job that is claimed, as it was asked for and as it is prepared."""
+
+
+def check_counts(**counts: Any) -> None:
+    """Check ``workers``, ``batch`` and ``attempts``, as far as they are numbers; `UsageError` if one is out of range."""
+    for name, value in counts.items():
+        if value not in (None, "auto") and not 1 <= check_whole(name, value) <= MOST_COUNT:
+            raise refuse(f"1 … {MOST_COUNT}", name, value, 1)
 
 
 class BatchSizes:

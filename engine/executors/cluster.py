@@ -14,13 +14,12 @@ from nstx.models.printable import printable
 
 from ..batches.fleet import FleetChoice
 from ..batches.run import Together, settle_together
+from ..batches.together import MOST_COUNT
 
 # Nothing is sent to anybody, and nothing that nodes print comes to this terminal.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_BACKEND_LOG_LEVEL": "error",
 }  # fmt: skip
-
-_MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class RayCluster:
             )
         there = gpus or sum(count for count, _ in self.nodes)
         together = settle_together(most, bool(gpus))
-        count = workers or max(1, min(there, _MOST_WORKERS))
+        count = workers or max(1, min(there, MOST_COUNT))
         if not lingers:
             count = max(1, min(count, -(-missing // (together or 1))))
         return FleetChoice(

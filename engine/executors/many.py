@@ -11,16 +11,13 @@ from typing import Any, Literal
 
 from nstx.models.arguments import check_arguments
 from nstx.models.errors import UsageError
-from nstx.models.values import refuse
 
 from ..batches.asked import AskedJob
 from ..batches.fleet import Crew, Event, Fleet, FleetChoice
 from ..batches.folder import BatchFolder
 from ..batches.run import Batch, Together, choose_device, choose_fleet, describe_other, plan_batch
+from ..batches.together import check_counts
 from ..checkpoints.keeper import check_minutes
-
-_MOST = 256
-"""Of workers, of jobs together, of attempts."""
 
 _log = logging.getLogger("nstx")
 
@@ -98,9 +95,7 @@ def stylize_all(
         OutputError: nothing can be written, or another batch has the folder.
         DeviceError: workers do not start, or there is no cluster.
     """
-    for name, value in (("workers", workers), ("batch", batch), ("attempts", attempts)):
-        if isinstance(value, int) and not 1 <= value <= _MOST:
-            raise refuse(f"1 … {_MOST}", name, value, 1)
+    check_counts(workers=workers, batch=batch, attempts=attempts)
     if executor == "ray" and checkpoint_every is not None:
         raise UsageError(
             "expected checkpoint_every or executor='ray', got both; try executor='local'"

@@ -18,6 +18,7 @@ from ..archive.folder import FORMATS, ServiceFolder, is_id
 from ..archive.limits import ServiceLimits
 from ..batches.fleet import FleetChoice
 from ..batches.run import choose_fleet
+from ..batches.together import check_counts
 from ..choices import choose_settings
 from ..jobs.ledger import Ledger
 from ..jobs.records import FINAL, JobRecord, State
@@ -43,6 +44,8 @@ class Service:
         workers: processes; None chooses by the machine.
         together: jobs of one shape that a worker takes at a time. More than one are not kept as they go.
         observe: is told of jobs, as `nstx.engine.service.supervising.Observer`.
+
+    `UsageError` of numbers of workers, and of jobs together, that are out of range.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Service:
         together: int = 1,
         observe: Observer = lambda kind, data: None,
     ) -> None:
+        check_counts(workers=workers, batch=together)
         self.limits = limits or ServiceLimits()
         self.folder = ServiceFolder(state.absolute())
         self._machine = dict(machine or {})
