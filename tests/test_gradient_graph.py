@@ -332,6 +332,28 @@ def test_nodes_in_the_order_for_memory_compute_the_same(tiny_weights: Weights) -
     assert after.index("total") < after.index("conv5_1_backward")
 
 
+def test_a_model_is_ordered_to_the_bytes_that_protobuf_writes(tiny_weights: Weights) -> None:
+    """Where its nodes stand together, as ONNX Runtime writes them, where they do not, and where one is left out."""
+    graph = GradientGraph(objective=objective_of("default", "avg", "ceil"))
+    model = build_gradient_model(graph, tiny_weights)
+    together, ordered = model.SerializeToString(), order_for_memory(model.SerializeToString())
+    late = onnx.ModelProto.FromString(ordered).graph.node
+    idle = onnx.helper.make_node("Neg", ["pixels"], ["idle"])
+    parts = model.graph.node[-1:], [idle]
+    last, more = (
+        onnx.ModelProto(graph=onnx.GraphProto(node=nodes)).SerializeToString() for nodes in parts
+    )
+    model.graph.node.append(idle)
+    assert order_for_memory(model.SerializeToString()) == ordered
+    del model.graph.node[-2:]
+    # Two are read as one.
+    assert order_for_memory(model.SerializeToString() + last) == ordered
+    assert order_for_memory(model.SerializeToString() + last + more) == ordered
+    del model.graph.node[:]
+    model.graph.node.extend(late)
+    assert ordered == model.SerializeToString() != together
+
+
 def test_the_export_writes_a_checked_file_and_its_report(
     nstx: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

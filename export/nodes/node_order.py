@@ -1,6 +1,6 @@
 """The order of a graph's nodes, so that few of their results are in memory at the same time."""
 
-from onnx import ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 
 def order_for_memory(model: bytes) -> bytes:
@@ -10,14 +10,27 @@ def order_for_memory(model: bytes) -> bytes:
     as large as the layer, is computed when the backward pass arrives at the layer, and not before
     that pass begins. At 512×384 that is 60 MiB less (of 590), in the same time.
     """
+    before, after = _reorder(model)
+    # Nodes stand together, before the weights, which are nearly all of the bytes and are copied as they are. Where
+    # nobody needs some of them, all lengths around them change.
+    start = model.find(before) if len(after) == len(before) else -1
+    if start >= 0:
+        return b"".join((model[:start], after, memoryview(model)[start + len(before) :]))
     parsed = ModelProto.FromString(model)
     del model  # as large as what it was parsed to
-    graph = parsed.graph
-    nodes = _late_order(list(graph.node), [output.name for output in graph.output])
-    del graph.node[:]
-    graph.node.extend(nodes)
+    nodes = GraphProto.FromString(after).node
+    del parsed.graph.node[:]
+    parsed.graph.node.extend(nodes)
     ordered: bytes = parsed.SerializeToString()
     return ordered
+
+
+def _reorder(model: bytes) -> tuple[bytes, bytes]:
+    """Return the nodes of a model as they are written, and as they are in the late order."""
+    graph = ModelProto.FromString(model).graph
+    ordered = _late_order(list(graph.node), [output.name for output in graph.output])
+    before, after = (GraphProto(node=nodes).SerializeToString() for nodes in (graph.node, ordered))
+    return before, after
 
 
 def _late_order(nodes: list[NodeProto], outputs: list[str]) -> list[NodeProto]:

@@ -57,7 +57,7 @@ class SessionChoices:
         optimised: whether the graph was optimised for this machine before.
         in_order: whether nodes run in the order of `nstx.export.nodes.node_order`, in which an
             optimised graph is kept. What is not optimised yet has ONNX Runtime's own order.
-        keep_optimised: where to write the optimised graph.
+        keep_optimised: where to write the optimised graph, in a session that computes nothing.
         engine_folder: where TensorRT keeps its engines of this graph and of no other: their names
             tell neither weights nor sizes apart.
     """
@@ -235,6 +235,8 @@ def _session_options(runtime: Any, choices: SessionChoices) -> Any:
             options.add_free_dimension_override_by_name(name, size)
     if choices.keep_optimised is not None:
         options.optimized_model_filepath = str(choices.keep_optimised)
+        # It only writes: that weights are packed for the processor is left to the session that computes.
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 
