@@ -167,7 +167,7 @@ def test_a_driver_that_is_missing_or_of_another_kind_is_no_error(
 
 
 POSTPONED = """\
-import json, sys
+import json, os, sys
 from nstx.engine.devices.torch_import import postpone_unused
 postpone_unused()
 postpone_unused()
@@ -178,32 +178,35 @@ x = torch.arange(48.0).reshape(1, 3, 4, 4).requires_grad_()
 torch.nn.functional.conv2d(x, torch.ones(2, 3, 3, 3), padding=1).relu().sum().backward()
 torch.fft.irfft2(torch.fft.rfft2(x.detach()))
 computed = "meta_index_Tensor" in vars(module)
-{ask}
-print(json.dumps([was_there, computed, "meta_index_Tensor" in vars(module), float(x.grad.sum()),
-                  type(module).__name__, type(module.__spec__.loader).__name__]))
+total = float(x.grad.sum())
+for ask in sys.argv[1:]:
+    if os.fork() == 0:
+        exec(ask)
+        print(json.dumps([was_there, computed, "meta_index_Tensor" in vars(module), total,
+                          type(module).__name__, type(module.__spec__.loader).__name__]), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0, ask
 """
 
 
-@pytest.mark.parametrize(
-    "ask",
-    ["torch._meta_registrations.meta_index_Tensor", "import torch._dynamo"],
-    ids=["a name", "the compiler"],
-)
-def test_what_pytorch_postpones_is_there_when_something_asks(ask: str) -> None:
-    program = POSTPONED.format(ask=ask)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_what_pytorch_postpones_is_there_when_something_asks() -> None:
+    """When a name is asked for, and when the compiler is imported, in copies of a process of its own."""
+    asks = ["torch._meta_registrations.meta_index_Tensor", "import torch._dynamo"]
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
+        [sys.executable, "-W", "ignore", "-c", POSTPONED, *asks],
         capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    was_there, computed, is_there, total, kind, loader = json.loads(ran.stdout)
-    assert not was_there
-    assert not computed
-    assert is_there
-    assert (
-        total == 2 * 3 * 100
-    )  # each of 2 × 3 kernels' 16 ones falls on 9, 6 or 4 pixels: 100 in all
-    assert (kind, loader) == ("module", "SourceFileLoader")
+    answers = list(map(json.loads, ran.stdout.splitlines()))
+    assert len(answers) == len(asks)
+    for was_there, computed, is_there, total, kind, loader in answers:
+        assert not was_there
+        assert not computed
+        assert is_there
+        # Each of 2 × 3 kernels' 16 ones falls on 9, 6 or 4 pixels: 100 in all.
+        assert total == 2 * 3 * 100
+        assert (kind, loader) == ("module", "SourceFileLoader")
 
 
 def test_threads_that_ask_at_once_wait_until_all_is_there(
@@ -518,8 +521,15 @@ run_process()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("phase", ["numpy.linalg", "torch.nn.modules", "torch.utils.data"])
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("numpy.linalg", signal.SIGINT),
+        ("numpy.linalg", signal.SIGTERM),
+        ("torch.nn.modules", signal.SIGINT),
+        ("torch.utils.data", signal.SIGTERM),
+    ],
+)
 def test_a_run_that_is_interrupted_while_threads_load_libraries_ends(
     save_picture: Callable[..., Path], phase: str, number: signal.Signals
 ) -> None:
