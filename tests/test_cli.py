@@ -42,7 +42,7 @@ def test_optimize_reports_every_field_and_evaluate_agrees(
     monkeypatch.setenv("NSTX_CACHE_DIR", str(tmp_path / "cache"))
     content, style = pictures
     output = tmp_path / "out.png"
-    code, out, err = nstx("optimize", content, style, "-o", output, *FAST, "--json")
+    code, out, err = nstx("optimize", content, style, "-o", output, *LIGHT, "--json")
     assert code == 0
     assert err == ""
     data = json.loads(out)
@@ -65,7 +65,8 @@ def test_optimize_reports_every_field_and_evaluate_agrees(
     assert data["peak_memory_bytes"] > 100 << 20
     with Image.open(output) as image:
         assert image.size == (48, 36)
-    code, out, _ = nstx("evaluate", output, "--content", content, "--style", style, "--json")
+    measured = ["evaluate", output, "--content", content, "--style", style, *LAYERS, "--json"]
+    code, out, _ = nstx(*measured)
     assert code == 0
     assert [item["role"] for item in json.loads(out)["inputs"]] == ["image", "content", "style"]
     report = json.loads(out)
@@ -117,7 +118,7 @@ def test_a_person_reads_where_the_picture_is_and_quiet_says_nothing(
 def test_trace_snapshots_and_animation_are_written(
     nstx: Nstx, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    arguments = ["--size", "48", "--steps", "4", "--save-every", "2"]
+    arguments = ["--size", "48", "--steps", "4", "--save-every", "2", *LAYERS]
     trace, animation = tmp_path / "t.jsonl", tmp_path / "a.gif"
     files = ["--trace", trace, "--animate", animation]
     code, out, _ = nstx(
@@ -142,13 +143,13 @@ def test_precomputed_targets_give_the_same_picture(
 ) -> None:
     content, style = pictures
     targets = tmp_path / "t.safetensors"
-    size = ["--size", "48"]
-    arguments = ["--content", content, "--style", f"{style}:2", "-o", targets, *size, "--json"]
+    few = ["--size", "48", *LAYERS]
+    arguments = ["--content", content, "--style", f"{style}:2", "-o", targets, *few, "--json"]
     code, out, _ = nstx("precompute", *arguments)
     assert code == 0
     assert json.loads(out)["inputs"] == [_input("content", content), _input("style", style, 2.0)]
     bare = "--no-manifest"
-    assert nstx("optimize", content, style, "-o", tmp_path / "a.png", *FAST, bare)[0] == 0
+    assert nstx("optimize", content, style, "-o", tmp_path / "a.png", *LIGHT, bare)[0] == 0
     code, out, _ = nstx(
         "optimize", "--targets", targets, "-o", tmp_path / "b.png", "--steps", 3, "--json", bare
     )
@@ -293,7 +294,8 @@ def test_configuration_is_below_environment_is_below_flags(
     Path("nstx.toml").write_text("size = 32\n[optimize]\nsteps = 2\nstyle-weight = 7.5\n")
 
     def run(*arguments: object) -> dict[str, Any]:
-        code, out, _ = nstx("optimize", *pictures, "-o", "out.png", "--json", *arguments)
+        command = ["optimize", *pictures, "-o", "out.png", "--json", *LAYERS]
+        code, out, _ = nstx(*command, *arguments)
         assert code == 0
         fields: dict[str, Any] = json.loads(out)
         return fields
