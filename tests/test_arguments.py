@@ -194,7 +194,7 @@ def test_a_name_for_a_type_is_looked_through(hint: Any) -> None:
     """NumPy 2.5 has such a name for arrays."""
     array = np.zeros(3, np.float32)
     assert check_type("pixels", array, hint, "help(nstx)") is array
-    wanted = (
+    expected = (
         "expected an array or None" if get_args(hint)[-1:] == (type(None),) else "expected an array"
     )
     Alias.__value__, real = Any, Alias.__value__
@@ -202,5 +202,5 @@ def test_a_name_for_a_type_is_looked_through(hint: Any) -> None:
         assert check_type("pixels", 3, Alias, "help(nstx)") == 3
     finally:
         Alias.__value__ = real
-    with pytest.raises(UsageError, match=f"^{wanted} as pixels, got 3; try help"):
+    with pytest.raises(UsageError, match=f"^{expected} as pixels, got 3; try help"):
         check_type("pixels", 3, hint, "help(nstx)")

@@ -71,8 +71,8 @@ def test_chroma_is_the_contents_wherever_there_is_such_a_colour() -> None:
     assert coloured.min() >= 0
     assert coloured.max() <= 255
     lightness, before, after = (reference(part) for part in (levels, EVERY, coloured))
-    wanted = np.concatenate([lightness[..., :1], before[..., 1:]], -1).astype(np.float32)
-    exact = from_oklab(wanted)
+    mixed = np.concatenate([lightness[..., :1], before[..., 1:]], -1).astype(np.float32)
+    exact = from_oklab(mixed)
     inside = ((exact >= 0) & (exact <= 255)).all(-1)
     assert 0.2 < inside.mean() < 0.9
     # Where it can be, it is the exact colour; elsewhere chroma is smaller, and hue and lightness stay.

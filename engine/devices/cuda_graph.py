@@ -34,7 +34,6 @@ class Capture(Protocol):
 
     def __call__(self, function: Function, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the function's results, to keep; function, shapes and device stay the same."""
-        ...
 
 
 class CudaGraph:

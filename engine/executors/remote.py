@@ -60,7 +60,7 @@ class RemoteWorker:
         self._memory = int(free_memory(swap=False) * share) if shares_memory else None
         self._inbox: queue.SimpleQueue[_Group] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._told = 0.0
+        self._last_step = 0.0
         logger = logging.getLogger("nstx")
         logger.handlers, logger.propagate = [_Warnings(self._tell)], False
         threading.Thread(target=self._work, name="nstx-work", daemon=True).start()
@@ -99,9 +99,9 @@ class RemoteWorker:
     def _tell(self, event: str, job: str = "", **details: Any) -> None:
         if event == "step":
             now = time.monotonic()
-            if now < self._told + STEP_SECONDS:
+            if now < self._last_step + STEP_SECONDS:
                 return
-            self._told = now
+            self._last_step = now
         elif event == "succeeded":
             place = self._folder.place(job)
             event, details = "made", {"data": place.read_bytes(), "result": details}

@@ -36,7 +36,6 @@ class FeatureExtractor(Protocol):
         Pixels are (height, width, 3), of any size of 16 or more a side. The features go by the
         table's names of the layers, however they were spelled.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ class SessionSource(Protocol):
         self, activations: tuple[str, ...], grams: tuple[str, ...], moments: tuple[str, ...] = ()
     ) -> Session[FeatureGraph]:
         """Return a session with these outputs, and perhaps others; `ModelError` if it lacks one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
