@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nstx.engine.comparison import folder as comparison_folder
 from nstx.engine.comparison.digests import Inputs
 from nstx.engine.comparison.folder import DRAWN, SUMMARY, ComparisonFolder
 from nstx.engine.comparison.page import make_page
@@ -163,6 +164,19 @@ def test_a_record_or_summary_that_is_no_json_is_none(folder: Path, text: bytes) 
     assert (read.records, read.summary) == ({}, None)
 
 
+def test_records_of_more_than_any_run_has_are_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that is kept takes twenty times the memory of its text."""
+    change(folder, **result(x=[[]] * 10_000))
+    assert find(folder)
+    monkeypatch.setattr(comparison_folder, "_MOST_RECORDS", 10_000)  # of all
+    assert find(folder) is None
+    monkeypatch.undo()
+    change(folder, **result(x=[[]] * 20_000))
+    assert find(folder) is None
+
+
 def test_a_deep_result_is_none(folder: Path) -> None:
     text = (folder / NAMES.record).read_text()
     deep = "[" * 500 + "]" * 500
@@ -184,6 +198,8 @@ def test_a_deep_result_is_none(folder: Path) -> None:
         (NAMES.trace, TRACE.replace(b"3.0", b'"3"')),
         (NAMES.trace, TRACE.replace(b'"scale": 1', b'"scale": [1]')),
         (NAMES.trace, b"[" * 100_000),
+        (NAMES.trace, TRACE + TRACE),
+        (NAMES.trace, TRACE.replace(b" ", b" " * 9000)),
         (NAMES.trace, b"\xff"),
         (NAMES.film, b""),
         (NAMES.film, png()),

@@ -45,7 +45,10 @@ from .records import (
 
 SUMMARY = "compare.json"
 _FORMAT = "nstx-compare-1"
-_MOST_JSON = 1 << 24
+_MOST_JSON = 1 << 22
+_MOST_RECORD, _MOST_RECORDS = 1 << 16, 1 << 24
+"""Bytes of one, of which there are some thousand, and of all: plain data may take twenty times as much memory."""
+
 _MOST_FILES = 10_000
 
 DRAWN = (
@@ -76,12 +79,15 @@ class ComparisonFolder:
         self.path = path
         self.summary = self._read_summary()
         self.records: dict[str, RunRecord] = {}
+        left = _MOST_RECORDS
         for file in sorted((path / RUNS).glob("*.json")):
-            with contextlib.suppress(OutputError, ValueError):
-                self.records[file.stem] = self._read_record(file.stem)
+            with contextlib.suppress(OSError, OutputError, ValueError):
+                left -= min(file.stat().st_size, _MOST_RECORD)
+                if left >= 0:
+                    self.records[file.stem] = self._read_record(file.stem)
 
     def _read_record(self, run: str) -> RunRecord:
-        return read_record(run, self._read_json(name_files(run).record))
+        return read_record(run, self._read_json(name_files(run).record, _MOST_RECORD))
 
     def _read_summary(self) -> dict[str, Any] | None:
         """Return the contents of compare.json as far as they are used, or None.
@@ -108,11 +114,11 @@ class ComparisonFolder:
         summary: dict[str, Any] = data
         return summary
 
-    def _read_json(self, name: str) -> Any:
+    def _read_json(self, name: str, most_bytes: int = _MOST_JSON) -> Any:
         """Return the plain data in one of our files; `OutputError` or `ValueError` if it has none."""
         path = self.path / name
         return parse_json(
-            read_input(path, kind="plain data", most_bytes=_MOST_JSON, error=OutputError)
+            read_input(path, kind="plain data", most_bytes=most_bytes, error=OutputError)
         )
 
     def _open(self, name: str) -> BufferedReader:

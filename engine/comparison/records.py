@@ -6,6 +6,7 @@ that does not fit is taken for none, and its run is made again.
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BufferedReader
@@ -37,6 +38,7 @@ MOST_BYTES = 1 << 31
 _FORMAT = "nstx-run-1"
 _MOST_STEPS = 1_000_000
 _MOST_FRAMES = 100
+_LONGEST_LINE = 1 << 14  # of a trace, in bytes
 
 
 class RunFiles(NamedTuple):
@@ -136,12 +138,26 @@ def _check_result(result: Mapping[str, Any]) -> None:
 
 def read_trace(data: bytes) -> list[dict[str, Any]]:
     """Return the lines of a run's trace; `ValueError` if one is none."""
-    lines = [parse_json(line) for line in data.splitlines()]
-    for line in lines:
-        take_whole(line, "step", 0, _MOST_STEPS)
-        take_whole(line, "scale", 0, _MOST_STEPS)
-        take_number(line, "total", 0)
-    return lines
+    return [_read_line(line) for line in data.splitlines()]
+
+
+def _read_line(text: bytes) -> dict[str, Any]:
+    line: dict[str, Any] = parse_json(text)
+    take_whole(line, "step", 0, _MOST_STEPS)
+    take_whole(line, "scale", 0, _MOST_STEPS)
+    take_number(line, "total", 0)
+    return line
+
+
+def _check_trace(file: BufferedReader, steps: int) -> None:
+    """Check a trace line by line, so that one of any length takes no more memory than a line."""
+    for count in itertools.count():
+        line = file.readline(_LONGEST_LINE)
+        if not line:
+            return
+        if count == steps or len(line) == _LONGEST_LINE:
+            raise ValueError("its trace is not of so many steps")
+        _read_line(line)
 
 
 def check_file(file: BufferedReader, name: str, record: RunRecord) -> None:
@@ -154,7 +170,7 @@ def check_file(file: BufferedReader, name: str, record: RunRecord) -> None:
         raise ValueError("its contents have changed")
     file.seek(0)
     if name == names.trace:
-        read_trace(file.read())
+        _check_trace(file, result["steps"])
     elif name == names.film:
         try:
             check_film(file, len(result["film_steps"]))
