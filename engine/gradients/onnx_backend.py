@@ -24,13 +24,13 @@ from nstx.models.cost import Cost, check_cost, combine_costs
 from nstx.models.errors import UsageError
 from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer
-from nstx.models.weights.load import load_weights
 
 from ..devices.arrays import NUMPY, Array, ArrayT
 from ..devices.device import choose_provider_on
 from ..pictures.picture import Batch
 from ..sessions.session import Session, open_graph
 from ..settings import Settings
+from .ahead import take_weights
 from .backend import GradientBackend, Problems, check_batch, check_regions, gradient_error
 from .choice import BackendChoice
 
@@ -69,13 +69,7 @@ def open_gradient_session(
         from nstx.export.graphs.build_gradient import build_gradient_model
 
         # No name holds the weights, which the model has.
-        model = build_gradient_model(
-            graph,
-            load_weights(
-                settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
-            ),
-        )
-        return bytes(model.SerializeToString())
+        return bytes(build_gradient_model(graph, take_weights(settings)).SerializeToString())
 
     choices = SessionChoices(
         provider=choose_provider_on(choice.device),

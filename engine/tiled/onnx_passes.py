@@ -11,9 +11,9 @@ from nstx.export.runtime.session import SessionChoices, run_session
 from nstx.export.tiles.tile_graph import TileGraph, TilePart, scale_input, tile_name
 from nstx.models.objective import Objective
 from nstx.models.vgg19 import find_layer
-from nstx.models.weights.load import load_weights
 
 from ..devices.device import choose_provider_on
+from ..gradients.ahead import take_weights
 from ..gradients.choice import BackendChoice
 from ..sessions.session import Session, open_graph
 from ..settings import Settings
@@ -31,11 +31,7 @@ def open_tile_session(
         from nstx.export.tiles.build_tile import build_tile_model
 
         # No name holds the weights, which the model has.
-        model = build_tile_model(
-            graph,
-            load_weights(settings.weights, objective.preprocessing, use_cache=settings.use_cache),
-        )
-        return bytes(model.SerializeToString())
+        return bytes(build_tile_model(graph, take_weights(settings)).SerializeToString())
 
     choices = SessionChoices(
         provider=choose_provider_on(choice.device), threads=settings.threads, in_order=True

@@ -12,10 +12,10 @@ from nstx.models.cost import Cost
 from nstx.models.errors import NumericalError
 from nstx.models.presets import Preset
 from nstx.models.reference.cost import reference_cost
-from nstx.models.weights.load import load_weights
 
 from ..choices import ChoicesButInit
 from ..devices.memory import memory_errors
+from ..gradients.ahead import take_weights
 from ..gradients.backend import GradientBackend
 from ..pictures.picture import Picture, Pixels
 from ..pictures.reading import Source, read_image
@@ -107,9 +107,7 @@ def evaluate_picture(
         weighted = placement.paintings
         check_served(weighted, placement.places, settings.objective)
         pixels, photograph, paintings = fit_to(picture, content, weighted, settings)
-        weights = load_weights(
-            settings.weights, settings.objective.preprocessing, use_cache=settings.use_cache
-        )
+        weights = take_weights(settings)
         (region,) = make_regions(content, placement.mask, [picture.size], placement.parts)
         style_shares = [
             _shares(settings, style, fitted.shape[:2])
