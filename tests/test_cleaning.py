@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -442,6 +443,9 @@ def test_grains_are_blended_by_their_weights() -> None:
     assert blended == pytest.approx((3**0.5, 1.0, 5.0))
 
 
+FEW: Any = {"content_layers": "conv2_2", "style_layers": "conv1_1,conv2_1", "device": "cpu"}
+
+
 def pictures(*sizes: tuple[int, int]) -> list[Picture]:
     return [
         Picture(np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8), None)
@@ -451,10 +455,7 @@ def pictures(*sizes: tuple[int, int]) -> list[Picture]:
 
 def test_the_default_result_is_cleaned_and_its_cost_is_the_cleaned_pictures() -> None:
     content, style = pictures((90, 120), (100, 80))
-    settings = choose_settings(
-        size=96, steps=3, device="cpu", precision="fp32",
-        content_layers="conv2_2", style_layers="conv1_1,conv2_1",
-    )  # fmt: skip
+    settings = choose_settings(size=96, steps=3, precision="fp32", **FEW)
     assert settings.clean
     job = prepare_job(content, style, settings)
     assert job.grain is not None
@@ -472,14 +473,14 @@ def test_paintings_too_small_to_say_what_is_clean_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     content, style = pictures((90, 120), (20, 80))
-    job = prepare_job(content, style, size=96, steps=1, device="cpu")
+    job = prepare_job(content, style, size=96, steps=1, **FEW)
     assert job.grain is None
     assert "no painting shows 64 pixels" in caplog.text
     caplog.clear()
-    prepare_job(content, style, size=96, steps=1, device="cpu", clean=False)
-    prepare_job(content, content, size=60, steps=1, device="cpu")
+    prepare_job(content, style, size=96, steps=1, clean=False, **FEW)
+    prepare_job(content, content, size=60, steps=1, **FEW)
     assert not caplog.text
-    prepare_job(content, content, size=60, steps=1, device="cpu", preset="gatys", clean=True)
+    prepare_job(content, content, size=60, steps=1, preset="gatys", clean=True, **FEW)
     assert "under 64 pixels on a side" in caplog.text
 
 
@@ -493,7 +494,7 @@ def test_a_run_that_is_interrupted_is_not_cleaned() -> None:
     content, style = pictures((90, 120), (100, 80))
     answers = iter([False, False, True])
     result = stylize(
-        content, style, size=96, steps=9, device="cpu", should_stop=lambda: next(answers, True)
+        content, style, size=96, steps=9, should_stop=lambda: next(answers, True), **FEW
     )
     assert result.stopped == "interrupted"
     assert not result.cleaned
@@ -506,6 +507,7 @@ def test_an_option_says_whether_a_picture_is_cleaned(
     for option, cleaned in ((["--preset", "gatys", "--clean"], True), (["--no-clean"], False)):
         out = tmp_path / f"{cleaned}.png"
         command = ["optimize", content, style, "-o", out, "--size", 96, "--steps", 2, "--json"]
+        command += ["--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1"]
         code, printed, _ = nstx(*command, *option)
         assert code == 0
         assert json.loads(printed)["cleaned"] is cleaned

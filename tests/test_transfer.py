@@ -51,7 +51,7 @@ def job_of(**choices: Any) -> Job:
 
 
 def test_the_cost_falls_and_the_picture_stays_within_bounds() -> None:
-    result = stylize(CONTENT, STYLES, small("coursera", steps=10, clip=True, init="content"))
+    result = stylize(CONTENT, STYLES, light("coursera", steps=10, clip=True, init="content"))
     assert result.initial_cost is not None
     assert result.cost.total < 0.3 * result.initial_cost.total
     assert (result.pixels.min(), result.pixels.max()) >= (0, 0)
@@ -117,11 +117,11 @@ def test_a_run_that_is_stopped_at_once_gives_the_start() -> None:
 
 
 def test_a_run_without_progress_stops_early() -> None:
-    at_the_optimum = small("default", steps=200, style_weight=0.0, init="content")
+    at_the_optimum = light("default", steps=200, style_weight=0.0, init="content")
     result = stylize(CONTENT, STYLES, at_the_optimum)
     assert result.stopped == "no_progress"
     assert result.steps < 50
-    tiny_steps = small("default", steps=200, solver="adam", learning_rate=1e-6)
+    tiny_steps = light("default", steps=200, solver="adam", learning_rate=1e-6)
     result = stylize(CONTENT, STYLES, tiny_steps)
     assert (result.stopped, result.steps) == ("no_progress", 11)
 
