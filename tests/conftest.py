@@ -16,7 +16,6 @@ import kernels  # noqa: F401  (before Triton is imported)
 import numpy as np
 import pytest
 from logs import collected_messages
-from networks import make_tiny_weights
 from pictures import random_pixels
 from PIL import Image
 
@@ -28,6 +27,15 @@ from nstx.engine.sessions import kept_graphs
 from nstx.models.weights.load import Weights, load_weights
 
 _RUNS = itertools.count()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import PyTorch where tests run, all of it, before what it warns of is an error.
+
+    Not where they are only given to other processes, which would begin that much later.
+    """
+    if not session.config.getoption("numprocesses", None):
+        import networks  # noqa: F401
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,6 +67,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def tiny_weights() -> Weights:
     """A network with VGG-19's layers and few channels."""
+    from networks import make_tiny_weights
+
     return make_tiny_weights()
 
 
