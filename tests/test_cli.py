@@ -28,6 +28,7 @@ Nstx = Callable[..., tuple[int, str, str]]
 LAYERS = ["--content-layers", "conv2_2", "--style-layers", "conv1_1,conv2_1"]
 FAST = ["--size", "48", "--steps", "3"]
 LIGHT = [*FAST, *LAYERS]
+FEW = dict(zip(LAYERS[::2], LAYERS[1::2], strict=True))
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ def test_alpha_of_the_content_comes_back(
         ({"--weights": "style.jpg"}, 6, "style.jpg"),
         ({"--size": "3"}, 2, "16 … 65535"),
         ({"--width": "64", "--size": "64"}, 2, "got both"),
-        ({"--init": "nothing.png"}, 3, "nothing.png"),
+        ({"--init": "nothing.png", **FEW}, 3, "nothing.png"),
         ({"--scales": "some"}, 2, "some"),
         ({"--scales": "9"}, 2, "scales"),
         ({"--save-every": "0"}, 2, "save-every"),
