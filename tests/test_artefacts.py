@@ -48,9 +48,9 @@ def test_a_wave_is_seen_in_its_band_at_its_strength(period: float, band: int) ->
     assert all(value < 2 for index, value in enumerate(texture.ripple) if index != band)
 
 
-def len_windows() -> int:
+def len_windows(size: tuple[int, int] = SIZE) -> int:
     """Return how many windows a picture has."""
-    flat = find_flat(np.zeros(SIZE))
+    flat = find_flat(np.zeros(size))
     assert flat is not None
     return len(flat)
 
@@ -117,9 +117,10 @@ def test_a_weak_grid_below_strong_texture_is_found(stride: int) -> None:
     generator = np.random.default_rng(14)
     tile = np.zeros((stride, stride))
     tile[0, 0] = 1
-    grid = np.tile(tile - tile.mean(), (240 // stride, 320 // stride))
-    picture = 128 + generator.normal(0, 4, grid.shape) + grid / grid.std()
-    figures = measure_texture(picture, np.ones(((240 - 40) // 8 + 1) * ((320 - 40) // 8 + 1), bool))
+    size = (240, 320)
+    grid = np.tile(tile - tile.mean(), (size[0] // stride, size[1] // stride))
+    picture = 128 + generator.normal(0, 4, size) + grid / grid.std()
+    figures = measure_texture(picture, np.ones(len_windows(size), bool))
     assert 0.4 < np.linalg.norm(figures.locked) < 1.1
 
 

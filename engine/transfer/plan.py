@@ -131,11 +131,13 @@ def calibrate(settings: Settings, choice: BackendChoice) -> float:
     quick = replace(quick, tile=None, max_memory=None, style_scale=1.0)
     job = prepare_job(noise, noise[::-1], quick, store=TargetMemory())
     backend, start = job.backend(-1), job.opened.arrays.place(job.start(-1))
-    begins = [time.perf_counter()]
+    ready = time.perf_counter()
     backend.cost_and_gradient(start)  # the first is slower
     seconds = list[float]()
-    while not seconds or (len(seconds) < _TIMES and begins[-1] < begins[0] + _SECONDS):
-        begins.append(time.perf_counter())
+    for _ in range(_TIMES):
+        began = time.perf_counter()
         backend.cost_and_gradient(start)
-        seconds.append(time.perf_counter() - begins[-1])
+        seconds.append(time.perf_counter() - began)
+        if began >= ready + _SECONDS:
+            break
     return min(seconds) * 2**20 / _SIDE**2
