@@ -272,7 +272,7 @@ def test_many_are_made_from_python(
     assert [(made.output, made.is_new) for made in again] == [("a.png", False)]
     asked = (nstx.ask_job(picture, picture, f"{n}.png", SETTINGS) for n in range(3))
     assert list(nstx.stylize_all(asked, out, should_stop=lambda: True)) == []
-    for wrong in ({"workers": 0}, {"executor": "ray", "checkpoint_every": 1.0}):
+    for wrong in ({"workers": 0}, {"attempts": 101}, {"executor": "ray", "checkpoint_every": 1.0}):
         with pytest.raises(UsageError):
             nstx.stylize_all([], out, **wrong)
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from .asked import AskedJob
 
 MOST_COUNT = 256
-"""Workers at most, jobs that each of them evaluates together, and attempts at a job."""
+"""Workers at most, and jobs that each of them evaluates together."""
+
+_MOST_ATTEMPTS = 100
+"""At a job."""
 
 MOST = 64
 """That are tried together, where nobody says how many."""
@@ -31,8 +34,9 @@ Ready = tuple[Claim, "AskedJob", "Job"]
 def check_counts(**counts: Any) -> None:
     """Check ``workers``, ``batch`` and ``attempts``, as far as they are numbers; `UsageError` if one is out of range."""
     for name, value in counts.items():
-        if value not in (None, "auto") and not 1 <= check_whole(name, value) <= MOST_COUNT:
-            raise refuse(f"1 … {MOST_COUNT}", name, value, 1)
+        most = _MOST_ATTEMPTS if name == "attempts" else MOST_COUNT
+        if value not in (None, "auto") and not 1 <= check_whole(name, value) <= most:
+            raise refuse(f"1 … {most}", name, value, 1)
 
 
 class BatchSizes:
